@@ -1,0 +1,47 @@
+# Each target is one call of the real tool; uv and everything else it needs is installed by the rules below.
+UV := $(shell command -v uv || echo .uv/bin/uv)
+BIN := .venv/bin
+STAMP := .venv/.synced
+LOCK := requirements.lock
+WORKERS ?= 2
+
+.PHONY: run test lint format generate bench lock clean
+
+run: $(STAMP)                      ## everything in one process, embedded, no Docker
+	$(BIN)/decklog dev --port 8321 --data-dir .decklog
+
+test: $(STAMP)                     ## all tests, on real backends
+	$(BIN)/coverage erase
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term --cov-fail-under=90 $(ARGS)
+
+lint: $(STAMP)                     ## style, types, layers, freshness of generated files
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m tests.generated --check
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+generate: $(STAMP)                 ## the CRD, the manifests and the OpenAPI document, from the code
+	$(BIN)/python -m tests.generated
+
+bench: $(STAMP)                    ## ONLY=<name> runs one, SCALE=small a quick one
+	$(BIN)/python -m tests.bench --scale $(or $(SCALE),full) $(if $(ONLY),--only $(ONLY))
+
+lock: $(UV)                        ## the one lock: hashes, and no address of an index
+	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	  --no-emit-package decklog --no-emit-package decklog-operator --group dev pyproject.toml -o $(LOCK) $(ARGS)
+
+$(STAMP): $(UV) $(LOCK) pyproject.toml service/pyproject.toml operator/pyproject.toml
+	test -d .venv || $(UV) venv -q .venv
+	$(UV) pip sync -q --python .venv --require-hashes $(LOCK)
+	$(UV) pip install -q --python .venv --no-deps -e service -e operator
+	touch $(STAMP)
+
+.uv/bin/uv:
+	python3 -m venv .uv
+	.uv/bin/pip install -q uv
+
+clean:
+	rm -rf .venv .uv .bench .coverage .coverage.* htmlcov

@@ -1,0 +1,156 @@
+"""The only module that talks to the Kubernetes API, apart from Kopf's watching and its finalizer.
+
+Requests are plain JSON on the client's transport: its typed models would cost more memory than everything else that
+the operator holds. Every failure leaves as a DecklogError that names the object and never what is in it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+from kubernetes.aio import config
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+
+from decklog.domain.errors import Code, DecklogError
+from decklog_operator.names import DEFINITION, EVENTS_NAMESPACE, GROUP, OPERATOR, PLURAL, VERSION
+
+_REQUEST_MAX = 15.0
+"""Seconds. The API server answers in milliseconds or is in trouble; the next visit comes anyway."""
+_MESSAGE_CHARS_MAX = 1_024
+_VERBS = {"GET": "read", "PATCH": "write", "DELETE": "delete", "POST": "create"}
+
+Json = dict[str, Any]
+
+
+class NotFoundError(DecklogError):
+    """The object, or the namespace it should be in, is not there."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(Code.NOT_FOUND, f"Kubernetes has no {what}.")
+
+
+class Cluster:
+    """Reads and writes the few objects that the operator needs. Safe to use from many tasks at once."""
+
+    def __init__(self, client: ApiClient) -> None:
+        self._client = client
+
+    async def tenants_served(self) -> bool:
+        """Whether the API server knows the kind Tenant, that is, whether the definition was applied."""
+        try:
+            await self._request("GET", f"/apis/{GROUP}/{VERSION}/{PLURAL}?limit=1", f"kind {DEFINITION}")
+        except NotFoundError:
+            return False
+        return True
+
+    async def apply_status(self, name: str, uid: str, status: Json) -> str:
+        """Write all of a Tenant's status that is ours; returns the new resource version.
+
+        Server-side apply: it needs no version of the object, so an edit of the spec never makes it fail. The UID
+        keeps it from a newer object of the same name. Raises NotFoundError when the object is gone.
+        """
+        body = {"apiVersion": f"{GROUP}/{VERSION}", "kind": "Tenant", "metadata": {"name": name, "uid": uid}, "status": status}
+        path = f"/apis/{GROUP}/{VERSION}/{PLURAL}/{quote(name)}/status?fieldManager={OPERATOR}&force=true"
+        found = await self._request("PATCH", path, f"Tenant {name}", body, kind="application/apply-patch+yaml")
+        return str(found["metadata"]["resourceVersion"])
+
+    async def read_secret(self, namespace: str, name: str) -> Json | None:
+        """The Secret, with its data still in base64; None where there is none."""
+        try:
+            return await self._request("GET", _secret_path(namespace, name), f"Secret {namespace}/{name}")
+        except NotFoundError:
+            return None
+
+    async def apply_secret(self, secret: Json) -> None:
+        """Create the Secret or make it as given. Raises NotFoundError when its namespace is not there."""
+        namespace, name = secret["metadata"]["namespace"], secret["metadata"]["name"]
+        path = f"{_secret_path(namespace, name)}?fieldManager={OPERATOR}&force=true"
+        await self._request("PATCH", path, f"namespace {namespace}", secret, kind="application/apply-patch+yaml")
+
+    async def delete_secret(self, namespace: str, name: str, uid: str) -> None:
+        """Delete exactly this Secret; nothing to do when it is gone already."""
+        body = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}}
+        try:
+            await self._request("DELETE", _secret_path(namespace, name), f"Secret {namespace}/{name}", body)
+        except NotFoundError:
+            return
+
+    async def post_event(self, *, name: str, uid: str, kind: str, reason: str, message: str, now: str) -> None:
+        """An Event about a Tenant; `kind` is Normal or Warning, `now` in RFC 3339."""
+        body = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"generateName": f"{name}.", "namespace": EVENTS_NAMESPACE},
+            "involvedObject": {"apiVersion": f"{GROUP}/{VERSION}", "kind": "Tenant", "name": name, "uid": uid},
+            "type": kind,
+            "reason": reason,
+            "message": message[:_MESSAGE_CHARS_MAX],
+            "source": {"component": OPERATOR},
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        await self._request("POST", f"/api/v1/namespaces/{EVENTS_NAMESPACE}/events", f"namespace {EVENTS_NAMESPACE}", body)
+
+    async def _request(
+        self, method: str, path: str, what: str, body: Json | None = None, *, kind: str = "application/json"
+    ) -> Json:
+        headers = {"Accept": "application/json", "Content-Type": kind}
+        request = await self._client.param_serialize(
+            method, path, header_params=headers, body=body, auth_settings=["BearerToken"]
+        )
+        verb, url, headers, body, _ = request
+        try:
+            response = await self._client.call_api(verb, url, header_params=headers, body=body, _request_timeout=_REQUEST_MAX)
+            content = await response.read()
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise DecklogError(
+                Code.STORAGE_UNAVAILABLE, f"The Kubernetes API does not answer ({type(error).__name__}).", retry_after=1
+            ) from None
+        if response.status >= 400:
+            raise _refusal(response.status, method, what)
+        found: Json = msgspec.json.decode(content)
+        return found
+
+
+def _refusal(status: int, method: str, what: str) -> DecklogError:
+    if status == 404:
+        return NotFoundError(what)
+    verb = _VERBS[method]
+    if status in (401, 403):
+        return DecklogError(
+            Code.MISCONFIGURED, f"The operator may not {verb} the {what} ({status}). Check its service account and ClusterRole."
+        )
+    if status in (409, 422):
+        return DecklogError(Code.CONFLICT, f"Kubernetes refused to {verb} the {what} ({status}): it is not as expected.")
+    return DecklogError(Code.STORAGE_UNAVAILABLE, f"Kubernetes failed to {verb} the {what} ({status}).", retry_after=1)
+
+
+def _secret_path(namespace: str, name: str) -> str:
+    return f"/api/v1/namespaces/{quote(namespace)}/secrets/{quote(name)}"
+
+
+@asynccontextmanager
+async def connect() -> AsyncIterator[Cluster]:
+    """The cluster that KUBECONFIG names, else the one that this pod runs in, else the one of ~/.kube/config.
+
+    Raises `misconfigured` when there is none.
+    """
+    configuration = Configuration()
+    try:
+        if os.environ.get("KUBECONFIG") or not os.environ.get("KUBERNETES_SERVICE_HOST"):
+            named = os.environ.get("KUBECONFIG") or None
+            await config.load_kube_config(named, client_configuration=configuration, persist_config=False)
+        else:
+            config.load_incluster_config(client_configuration=configuration)
+    except (config.ConfigException, OSError) as error:
+        raise DecklogError(Code.MISCONFIGURED, f"There is no way to a Kubernetes API: {error}. Set KUBECONFIG.") from None
+    async with ApiClient(configuration) as client:
+        yield Cluster(client)

@@ -1,0 +1,179 @@
+"""The custom resource definition of Tenant, made from the typed spec, so that the two cannot disagree.
+
+What a type can say (bounds, patterns, defaults, descriptions) is said once, in `decklog.domain.tenant`; what only a
+comparison can say stands here as CEL rules. No rule uses `messageExpression` with numbers (it breaks the cost budget
+of the whole definition), and each default names all of its keys (a rule that reads them refuses `{}`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import msgspec
+
+from decklog.domain.tenant import (
+    KIND,
+    NAME_CHARS_MAX,
+    NAME_PATTERN,
+    PLATFORM_TENANT,
+    RETENTION_CLASSES,
+    Isolation,
+    Quotas,
+    TenantSpec,
+)
+from decklog_operator.names import DEFINITION, GROUP, PLURAL, VERSION
+from decklog_operator.status import TenantStatusView
+
+Schema = dict[str, Any]
+
+
+def custom_resource_definition() -> dict[str, Any]:
+    """The object to apply, as plain JSON."""
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": DEFINITION, "labels": {"app.kubernetes.io/name": "decklog", "app.kubernetes.io/part-of": "decklog"}},
+        "spec": {
+            "group": GROUP,
+            "scope": "Cluster",
+            "names": {"kind": KIND, "listKind": f"{KIND}List", "plural": PLURAL, "singular": KIND.lower()},
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "schema": {"openAPIV3Schema": _tenant()},
+                    "subresources": {"status": {}},
+                    "additionalPrinterColumns": _columns(),
+                }
+            ],
+        },
+    }
+
+
+def _tenant() -> Schema:
+    spec, status = structural(TenantSpec), structural(TenantStatusView)
+    spec["description"] = "What the tenant is to have. Only retention.days must be given."
+    status["description"] = "What was observed; written by the operator."
+    quotas = spec["properties"]["quotas"]
+    spec["properties"]["isolation"]["x-kubernetes-validations"] = [
+        {"rule": "self == oldSelf", "message": "spec.isolation is immutable: make a new Tenant with the other isolation."}
+    ]
+    quotas["x-kubernetes-validations"] = [
+        {
+            "rule": "self.burst >= self.eventsPerSecond",
+            "message": f"spec.quotas.burst ({Quotas().burst} where it is not given) must be at least spec.quotas.eventsPerSecond.",
+            "fieldPath": ".burst",
+        }
+    ]
+    spec["x-kubernetes-validations"] = _spec_rules()
+    return {
+        "description": "A customer, team or application with an audit log of its own, isolated from all others.",
+        "type": "object",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": spec,
+            "status": status,
+        },
+        "x-kubernetes-validations": _name_rules(),
+    }
+
+
+def _name_rules() -> list[dict[str, Any]]:
+    return [
+        {
+            "rule": f"size(self.metadata.name) <= {NAME_CHARS_MAX}",
+            "message": f"metadata.name may have at most {NAME_CHARS_MAX} characters: schema, index and queue are named after it.",
+        },
+        {
+            "rule": f"self.metadata.name.matches('{NAME_PATTERN}')",
+            "message": "metadata.name must be made of a-z, 0-9 and '-', start with a letter and not end in '-'.",
+        },
+        {
+            "rule": f"self.metadata.name != '{PLATFORM_TENANT}'",
+            "message": f"metadata.name {PLATFORM_TENANT} is reserved for the platform's own audit log.",
+        },
+    ]
+
+
+def _spec_rules() -> list[dict[str, Any]]:
+    shared = f"self.isolation != '{Isolation.SHARED.value}'"
+    classes = ", ".join(map(str, RETENTION_CLASSES))
+    return [
+        {
+            "rule": f"{shared} || self.retention.days <= {RETENTION_CLASSES[-1]}",
+            "message": f"spec.retention.days of a Shared tenant may be at most {RETENTION_CLASSES[-1]}; a Dedicated one may have more.",
+            "fieldPath": ".retention.days",
+        },
+        {
+            "rule": f"{shared} || {_class_of('self')} == {_class_of('oldSelf')}",
+            "message": "spec.retention.days of a Shared tenant must stay within the class it was created in "
+            f"(classes end at {classes} days): its records are stored with those of its class.",
+            "fieldPath": ".retention.days",
+        },
+    ]
+
+
+def _class_of(root: str) -> str:
+    """CEL for the number of the retention class; the last one also holds what is beyond, which another rule refuses."""
+    expression = str(len(RETENTION_CLASSES) - 1)
+    for number in reversed(range(len(RETENTION_CLASSES) - 1)):
+        expression = f"({root}.retention.days <= {RETENTION_CLASSES[number]} ? {number} : {expression})"
+    return expression
+
+
+def _columns() -> list[dict[str, Any]]:
+    def ready(field: str) -> str:
+        return f'.status.conditions[?(@.type=="Ready")].{field}'
+
+    narrow = [
+        ("Ready", "string", ready("status"), "Whether everything the tenant asked for is there."),
+        ("Reason", "string", ready("reason"), "Why it is ready or not."),
+        ("Isolation", "string", ".spec.isolation", "Dedicated or Shared."),
+        ("Retention", "integer", ".spec.retention.days", "Days that records are kept."),
+        ("Age", "date", ".metadata.creationTimestamp", "Since when the Tenant exists."),
+    ]
+    wide = [
+        ("Schema", "string", ".status.database.schema", "The Postgres schema with its records."),
+        ("Index", "string", ".status.search.index", "The OpenSearch index that finds them."),
+        ("Queue", "string", ".status.queue.name", "The SQS queue of its wake-ups."),
+        ("Message", "string", ready("message"), "What is missing, and what to do."),
+    ]
+    return [
+        {"name": name, "type": kind, "jsonPath": path, "description": text, **({"priority": 1} if priority else {})}
+        for priority, columns in enumerate((narrow, wide))
+        for name, kind, path, text in columns
+    ]
+
+
+def structural(struct: type[msgspec.Struct]) -> Schema:
+    """The structural schema of a struct: without references, titles and what Kubernetes does by pruning."""
+    (root,), components = msgspec.json.schema_components([struct])
+    return _resolved(root, components)
+
+
+def _resolved(schema: Schema, components: dict[str, Any]) -> Schema:
+    found = dict(schema)
+    if reference := found.pop("$ref", None):
+        found = {**components[reference.rpartition("/")[2]], **found}
+    for left_out in ("title", "additionalProperties"):
+        found.pop(left_out, None)
+    if "enum" in found:
+        found.setdefault("type", "string")
+    if not found.get("required", True):
+        del found["required"]
+    if properties := found.get("properties"):
+        found["properties"] = {name: _resolved(each, components) for name, each in properties.items()}
+        if "default" in found:
+            found["default"] = {**_defaults(found["properties"]), **found["default"]}
+    if items := found.get("items"):
+        found["items"] = _resolved(cast("Schema", items), components)
+    first: Schema = {key: found.pop(key) for key in ("description", "type") if key in found}  # in the order that people read
+    return {**first, **found}
+
+
+def _defaults(properties: dict[str, Schema]) -> dict[str, Any]:
+    return {name: schema["default"] for name, schema in properties.items() if "default" in schema}

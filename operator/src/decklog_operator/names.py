@@ -1,0 +1,19 @@
+"""Names that several modules must agree on: of the kind, of its Secret, of labels. No logic beyond them."""
+
+from __future__ import annotations
+
+from decklog.domain.tenant import API_VERSION
+
+GROUP, _, VERSION = API_VERSION.partition("/")
+PLURAL = "tenants"
+DEFINITION = f"{PLURAL}.{GROUP}"
+TENANT_LABEL = f"{GROUP}/tenant"
+OPERATOR = "decklog-operator"
+"""The operator as a field manager, a component of Events and a service account."""
+EVENTS_NAMESPACE = "default"
+"""Where Kubernetes wants events of cluster-scoped objects; anywhere else `kubectl describe` does not find them."""
+
+
+def secret_name(tenant: str) -> str:
+    """The Secret with a tenant's keys."""
+    return f"{tenant}-decklog"

@@ -1,0 +1,217 @@
+"""One visit to one tenant: the same for a new Tenant, an edited one, a restarted operator and a look that is due.
+
+This module decides when to look again and what to tell Kubernetes; what a tenant needs is decided in
+`decklog.services.provisioning`, and who calls is decided in `handlers`. It knows nothing of Kopf.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import structlog
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.status import Condition, TenantStatus
+from decklog.domain.tenant import Manifest, check_name, parse_spec
+from decklog.services.provisioning import KeyVault
+from decklog_operator import status as statuses
+from decklog_operator.cluster import Cluster, NotFoundError
+from decklog_operator.secrets import SecretVault
+from decklog_operator.settings import OperatorSettings
+
+_RETRY_FIRST = 0.5
+"""Seconds before the second attempt; each further pause is twice as long, up to the setting."""
+_JITTER = 0.2
+"""Share by which pauses differ, so that a thousand tenants are not all due in the same second."""
+
+_log = structlog.get_logger(__name__)
+
+Body = Mapping[str, Any]
+
+
+class Provisioning(Protocol):
+    """What is used of `decklog.services.provisioning.Provisioner`; neither raises for a broken backend."""
+
+    async def reconcile(self, manifest: Manifest, vault: KeyVault | None, previous: Sequence[Condition] = ()) -> TenantStatus: ...
+
+    async def remove(self, manifest: Manifest, previous: Sequence[Condition] = ()) -> TenantStatus: ...
+
+
+class _Tenant:
+    """What is remembered of a Tenant between visits; all of it may be lost."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.wake = asyncio.Event()
+        self.generation = 0
+        self.failures = 0
+        self.written: tuple[str, dict[str, Any]] | None = None
+        """Resource version and status of our last write, until the watch has shown it to us."""
+
+
+class Reconciler:
+    """Visits tenants, one visit at a time for each, any number of tenants at once."""
+
+    def __init__(
+        self,
+        provisioning: Provisioning,
+        cluster: Cluster,
+        settings: OperatorSettings,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._provisioning = provisioning
+        self._cluster = cluster
+        self._vault = SecretVault(cluster, settings.api_url)
+        self._settings = settings
+        self._clock = clock
+        self._tenants: dict[str, _Tenant] = {}
+
+    def notice(self, body: Body, *, gone: bool, listed: bool) -> None:
+        """Hear of a change: an edited spec ends the pause between two visits. `listed`: seen in a list, not as news."""
+        metadata = body["metadata"]
+        if gone:
+            self._tenants.pop(metadata["uid"], None)
+            return
+        tenant = self._tenant(metadata["uid"])
+        if tenant.written is not None and (listed or _reached(metadata["resourceVersion"], tenant.written[0])):
+            tenant.written = None
+        if metadata["generation"] != tenant.generation:
+            tenant.wake.set()
+
+    async def visit(self, body: Body) -> float:
+        """Make the tenant what its spec says and tell how it went; returns the seconds until the next visit is due.
+
+        Only a fault of ours is raised: what a backend or a user does wrong becomes status.
+        """
+        metadata = body["metadata"]
+        tenant = self._tenant(metadata["uid"])
+        async with tenant.lock:
+            tenant.wake.clear()
+            if metadata.get("deletionTimestamp"):
+                return self._settings.resync_seconds
+            if tenant.generation != metadata["generation"]:
+                tenant.generation, tenant.failures = metadata["generation"], 0
+            with structlog.contextvars.bound_contextvars(tenant=metadata["name"], generation=metadata["generation"]):
+                done = await self._pass(tenant, body)
+        if done:
+            tenant.failures = 0
+            return _jittered(self._settings.resync_seconds)
+        return self._retry_pause(tenant)
+
+    async def pause(self, uid: str, seconds: float) -> None:
+        """Wait until the next visit is due, or less where the Tenant was edited meanwhile."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._tenant(uid).wake.wait()
+
+    async def release(self, body: Body) -> float | None:
+        """Carry out the deletion; None when nothing holds the Tenant any more, else the seconds until the next attempt."""
+        metadata = body["metadata"]
+        tenant = self._tenant(metadata["uid"])
+        async with tenant.lock:
+            with structlog.contextvars.bound_contextvars(tenant=metadata["name"], generation=metadata["generation"]):
+                if await self._removal(tenant, body):
+                    return None
+        return self._retry_pause(tenant)
+
+    async def _pass(self, tenant: _Tenant, body: Body) -> bool:
+        """Whether nothing is left to do and everybody was told."""
+        previous, done = _last_status(tenant, body), False
+        try:
+            manifest = _manifest(body)
+            async with asyncio.timeout(self._settings.pass_max_seconds):
+                found = await self._provisioning.reconcile(manifest, self._vault, statuses.conditions(previous))
+                shown, done = statuses.of(manifest, found, previous), found.ready and found.synced
+                if statuses.secret_namespace(shown) == manifest.spec.credentials.secret_namespace:
+                    await self._leave_namespace(manifest, previous)
+        except (TimeoutError, DecklogError) as error:
+            shown = self._failed(body, error, previous)
+        return await self._tell(tenant, body, previous, shown) and done
+
+    async def _removal(self, tenant: _Tenant, body: Body) -> bool:
+        """Whether the Tenant may go."""
+        previous = _last_status(tenant, body)
+        try:
+            manifest = _manifest(body)
+            async with asyncio.timeout(self._settings.pass_max_seconds):
+                found = await self._provisioning.remove(manifest, statuses.conditions(previous))
+                if found.synced:
+                    await self._leave_namespace(manifest, previous)
+                    await self._vault.forget(manifest, manifest.spec.credentials.secret_namespace)
+                    return True
+            shown = statuses.of(manifest, found, previous)
+        except (TimeoutError, DecklogError) as error:
+            shown = self._failed(body, error, previous)
+        await self._tell(tenant, body, previous, shown)
+        return False
+
+    def _failed(self, body: Body, error: TimeoutError | DecklogError, previous: dict[str, Any]) -> dict[str, Any]:
+        if isinstance(error, TimeoutError):
+            seconds = self._settings.pass_max_seconds
+            error = DecklogError(
+                Code.STORAGE_UNAVAILABLE, f"One attempt took longer than {seconds:g} s and was given up; it will be repeated."
+            )
+        return statuses.failed(body["metadata"]["generation"], error, previous, self._clock())
+
+    async def _leave_namespace(self, manifest: Manifest, previous: dict[str, Any]) -> None:
+        """After `secretNamespace` was changed, no Secret stays behind where others may read it."""
+        before = statuses.secret_namespace(previous)
+        if before is not None and before != manifest.spec.credentials.secret_namespace:
+            await self._vault.forget(manifest, before)
+
+    async def _tell(self, tenant: _Tenant, body: Body, previous: dict[str, Any], shown: dict[str, Any]) -> bool:
+        """Write the status where it differs, and an Event where readiness changed. False when the API would not have it."""
+        if shown == previous:
+            return True
+        name, uid = body["metadata"]["name"], body["metadata"]["uid"]
+        try:
+            tenant.written = (await self._cluster.apply_status(name, uid, shown), shown)
+        except NotFoundError:
+            return True  # deleted meanwhile: nobody is left to tell
+        except DecklogError as error:
+            _log.warning("status not written", reason=error.code.value, detail=error.detail)
+            return False
+        ready, before = statuses.ready_condition(shown), statuses.ready_condition(previous)
+        if ready is None or (before is not None and before.status == ready.status):
+            return True
+        _log.info("readiness changed", ready=ready.status, reason=ready.reason, message=ready.message)
+        kind, now = ("Normal" if ready.status == "True" else "Warning"), statuses.timestamp(self._clock())
+        try:
+            await self._cluster.post_event(name=name, uid=uid, kind=kind, reason=ready.reason, message=ready.message, now=now)
+        except DecklogError as error:
+            # It only tells; the status is the truth.
+            _log.warning("event not posted", reason=error.code.value, detail=error.detail)
+        return True
+
+    def _tenant(self, uid: str) -> _Tenant:
+        return self._tenants.setdefault(uid, _Tenant())
+
+    def _retry_pause(self, tenant: _Tenant) -> float:
+        tenant.failures += 1
+        return _jittered(min(_RETRY_FIRST * 2 ** min(tenant.failures, 16), self._settings.retry_max_seconds))
+
+
+def _manifest(body: Body) -> Manifest:
+    """Raises `invalid-tenant`: an object may be older than a rule of the definition."""
+    metadata = body["metadata"]
+    return Manifest(check_name(metadata["name"]), metadata["uid"], metadata["generation"], parse_spec(body.get("spec")))
+
+
+def _reached(seen: str, written: str) -> bool:
+    """Whether what the watch shows is our last write or newer. Versions are numbers, or can only be equal."""
+    return seen == written or (seen.isdecimal() and written.isdecimal() and int(seen) > int(written))
+
+
+def _last_status(tenant: _Tenant, body: Body) -> dict[str, Any]:
+    """What Kubernetes was told last: the watch may not have brought it back yet."""
+    return tenant.written[1] if tenant.written else dict(body.get("status") or {})
+
+
+def _jittered(seconds: float) -> float:
+    return seconds * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311  # spreads load, hides nothing

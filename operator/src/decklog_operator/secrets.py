@@ -1,0 +1,106 @@
+"""Where a tenant's API keys are kept: one Secret in the namespace that the tenant named.
+
+Nothing here is logged, and no value of a Secret leaves but through `read`. A Secret of that name that is not ours is
+never written: somebody else's is a conflict; one of an earlier life of the same tenant is replaced.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Any
+
+from decklog.domain.access import Role
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.tenant import API_VERSION, KIND, Manifest
+from decklog_operator.cluster import Cluster, NotFoundError
+from decklog_operator.names import OPERATOR, TENANT_LABEL, secret_name
+
+ROLES = (Role.WRITER, Role.AUDITOR, Role.ADMIN)
+_KEY = re.compile(r"dlk_[0-9a-z]{8,32}_[0-9A-Za-z]{32,128}")
+
+
+class SecretVault:
+    """Keeps the keys of every tenant beside `url`, the address of the API, so that a Secret is all a client needs."""
+
+    def __init__(self, cluster: Cluster, api_url: str) -> None:
+        self._cluster = cluster
+        self._api_url = api_url
+
+    async def read(self, manifest: Manifest) -> dict[Role, str] | None:
+        """The keys that are there and look like keys; None where nothing usable is.
+
+        Raises `conflict` when the Secret is somebody else's.
+        """
+        found = await self._own(manifest)
+        if found is None:
+            return None
+        data = found.get("data") or {}
+        keys = {role: key for role in ROLES if (key := _decoded(data.get(role.value))) is not None and _KEY.fullmatch(key)}
+        return keys or None
+
+    async def write(self, manifest: Manifest, keys: dict[Role, str]) -> None:
+        """Make the Secret hold exactly these keys. Raises `conflict`, and `invalid-tenant` where the namespace is not there."""
+        await self._own(manifest)
+        try:
+            await self._cluster.apply_secret(self._rendered(manifest, keys))
+        except NotFoundError:
+            raise DecklogError(
+                Code.INVALID_TENANT,
+                f"spec.credentials.secretNamespace {manifest.spec.credentials.secret_namespace!r} does not exist. Create it.",
+            ) from None
+
+    async def forget(self, manifest: Manifest, namespace: str) -> None:
+        """Remove the tenant's Secret from a namespace, if it is there and ours."""
+        found = await self._cluster.read_secret(namespace, secret_name(manifest.name))
+        if found is not None and _label(found) == manifest.name:
+            await self._cluster.delete_secret(namespace, secret_name(manifest.name), found["metadata"]["uid"])
+
+    async def _own(self, manifest: Manifest) -> dict[str, Any] | None:
+        namespace, name = manifest.spec.credentials.secret_namespace, secret_name(manifest.name)
+        found = await self._cluster.read_secret(namespace, name)
+        if found is None:
+            return None
+        if _label(found) != manifest.name:
+            raise DecklogError(
+                Code.CONFLICT,
+                f"The Secret {namespace}/{name} exists and is not Decklog's (no label {TENANT_LABEL}={manifest.name}). Rename or delete it.",
+            )
+        owners = found["metadata"].get("ownerReferences") or []
+        if any(owner.get("uid") == manifest.uid for owner in owners):
+            return found
+        # The names of tenants are unique, so the Tenant that owned this one is gone: its keys were revoked with it.
+        await self._cluster.delete_secret(namespace, name, found["metadata"]["uid"])
+        return None
+
+    def _rendered(self, manifest: Manifest, keys: dict[Role, str]) -> dict[str, Any]:
+        values = {"url": self._api_url, **{role.value: key for role, key in keys.items()}}
+        return {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "name": secret_name(manifest.name),
+                "namespace": manifest.spec.credentials.secret_namespace,
+                "labels": {"app.kubernetes.io/managed-by": OPERATOR, TENANT_LABEL: manifest.name},
+                # Kubernetes removes the Secret with the Tenant, even where the operator is not there to do it.
+                "ownerReferences": [{"apiVersion": API_VERSION, "kind": KIND, "name": manifest.name, "uid": manifest.uid}],
+            },
+            "type": "Opaque",
+            "data": {name: base64.b64encode(value.encode()).decode() for name, value in values.items()},
+        }
+
+
+def _label(secret: dict[str, Any]) -> str | None:
+    labels = secret["metadata"].get("labels") or {}
+    label = labels.get(TENANT_LABEL)
+    return label if isinstance(label, str) else None
+
+
+def _decoded(value: object) -> str | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        return base64.b64decode(value, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return None

@@ -1,0 +1,69 @@
+"""Settings that only the operator has, read once from `DECKLOG_OPERATOR_` variables.
+
+The backends are those of `decklog.settings`, so `split` gives each of the two what is its own: both refuse what they do
+not know, and a typo is seen at the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from decklog.domain.errors import Code, DecklogError
+
+PREFIX = "DECKLOG_OPERATOR_"
+
+
+class OperatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    api_url: Annotated[
+        str, Meta(pattern=r"^https?://[^\s@]+$", description="Address of the API that is put into each tenant's Secret.")
+    ] = "http://decklog-api.decklog-system.svc:8321"
+    resync_seconds: Annotated[
+        float, Meta(ge=1, le=86_400, description="Seconds between two looks at a tenant that is ready, give or take a fifth.")
+    ] = 300.0
+    retry_max_seconds: Annotated[
+        float, Meta(ge=0.1, le=3_600, description="Longest pause between two attempts at a tenant that is not ready.")
+    ] = 60.0
+    pass_max_seconds: Annotated[
+        float, Meta(ge=1, le=3_600, description="Longest time that one attempt at a tenant may take before it is given up.")
+    ] = 600.0
+    selector: Annotated[
+        str, Meta(max_length=1_000, description="Label selector of the Tenants that this operator serves; empty for all.")
+    ] = ""
+    health_host: Annotated[str, Meta(description="Address that /healthz and /readyz listen on.")] = "127.0.0.1"
+    health_port: Annotated[int, Meta(ge=0, le=65_535, description="Their port; 0 picks a free one and logs it.")] = 8080
+    log_level: Annotated[str, Meta(pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level of log lines.")] = "INFO"
+
+
+def variables() -> dict[str, tuple[type, str, Any]]:
+    """Every variable with its type, description and default."""
+    hints = get_type_hints(OperatorSettings, include_extras=True)
+    found: dict[str, tuple[type, str, Any]] = {}
+    for field in msgspec.structs.fields(OperatorSettings):
+        hint = hints[field.name]
+        kind, meta = get_args(hint)[:2] if get_origin(hint) is Annotated else (hint, Meta())
+        found[PREFIX + field.name.upper()] = (kind, meta.description or "", field.default)
+    return found
+
+
+def split(environment: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The operator's variables, and all others (for `decklog.settings.load`)."""
+    own = {name: value for name, value in environment.items() if name.startswith(PREFIX)}
+    return own, {name: value for name, value in environment.items() if name not in own}
+
+
+def load(environment: Mapping[str, str]) -> OperatorSettings:
+    """Settings from environment variables. Raises `misconfigured`, naming the variable and never its value."""
+    own, _ = split(environment)
+    if unknown := sorted(own.keys() - variables().keys()):
+        raise DecklogError(Code.MISCONFIGURED, f"There is no setting {unknown[0]}. See the README's table of settings.")
+    tree = {name.removeprefix(PREFIX).lower(): value for name, value in own.items()}
+    try:
+        return msgspec.convert(tree, OperatorSettings, strict=False)
+    except msgspec.ValidationError as error:
+        raise DecklogError(
+            Code.MISCONFIGURED, f"A setting {PREFIX}… is not valid: {str(error).partition(' - got')[0]}."
+        ) from None

@@ -1,0 +1,140 @@
+"""What a Tenant's status says in Kubernetes, made from what provisioning found.
+
+A status is plain JSON that holds nothing but what a person may read. It changes only when something changed, so that
+an unchanged tenant costs no write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from decklog.domain.errors import DecklogError
+from decklog.domain.status import READY, SYNCED, Condition, Part, TenantStatus, Verdict
+from decklog.domain.status import conditions as made
+from decklog.domain.tenant import Manifest
+from decklog_operator.names import secret_name
+
+_Name = Annotated[str, Meta(max_length=253)]
+
+Status = Mapping[str, Any]
+
+
+class DatabaseView(msgspec.Struct, frozen=True, rename="camel"):
+    """Where records are kept."""
+
+    schema: Annotated[_Name, Meta(description="The Postgres schema.")]
+    tenant_id: Annotated[int, Meta(ge=0, description="The number that storage separates tenants by; never used again.")]
+
+
+class SearchView(msgspec.Struct, frozen=True, rename="camel"):
+    """Where records are found."""
+
+    index: Annotated[_Name, Meta(description="The OpenSearch index.")]
+
+
+class QueueView(msgspec.Struct, frozen=True, rename="camel"):
+    """Where workers are woken."""
+
+    name: Annotated[_Name, Meta(description="The SQS queue; its dead-letter queue ends in -dlq.")]
+
+
+class SecretView(msgspec.Struct, frozen=True, rename="camel"):
+    """A Secret by name."""
+
+    namespace: Annotated[_Name, Meta(description="Its namespace.")]
+    name: Annotated[_Name, Meta(description="Its name.")]
+
+
+class CredentialsView(msgspec.Struct, frozen=True, rename="camel"):
+    """Where the API keys are."""
+
+    secret: Annotated[SecretView, Meta(description="The Secret with the keys url, writer, auditor and admin.")]
+
+
+class TenantStatusView(msgspec.Struct, frozen=True, rename="camel"):
+    """`status` of a Tenant."""
+
+    observed_generation: Annotated[int, Meta(ge=0, description="The generation of the spec that was acted on last.")]
+    conditions: Annotated[
+        tuple[Condition, ...],
+        Meta(
+            max_length=16,
+            description="Ready, which sums up, and one condition for each backend.",
+            extra_json_schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        ),
+    ]
+    database: Annotated[DatabaseView | msgspec.UnsetType, Meta(description="Where records are kept.")] = msgspec.UNSET
+    search: Annotated[SearchView | msgspec.UnsetType, Meta(description="Where records are found.")] = msgspec.UNSET
+    queue: Annotated[QueueView | msgspec.UnsetType, Meta(description="Where workers are woken.")] = msgspec.UNSET
+    credentials: Annotated[CredentialsView | msgspec.UnsetType, Meta(description="Where the API keys are.")] = msgspec.UNSET
+
+
+def of(manifest: Manifest, found: TenantStatus, previous: Status) -> dict[str, Any]:
+    """The status to show. Where a part is keeps standing there while the registry cannot be asked for it."""
+    given = {condition.type: condition for condition in found.conditions if condition.reason != "NotConfigured"}
+    sections: dict[str, Any] = {}
+    if found.schema and found.tenant_id is not None:
+        sections["database"] = DatabaseView(found.schema, found.tenant_id)
+    if found.index:
+        sections["search"] = SearchView(found.index)
+    if found.queue:
+        sections["queue"] = QueueView(found.queue)
+    if Part.CREDENTIALS in given and given[Part.CREDENTIALS].status == "True":
+        secret = SecretView(manifest.spec.credentials.secret_namespace, secret_name(manifest.name))
+        sections["credentials"] = CredentialsView(secret)
+    parts = (("database", Part.DATABASE), ("search", Part.SEARCH), ("queue", Part.QUEUE), ("credentials", Part.CREDENTIALS))
+    wanted = {section for section, part in parts if part in given}
+    kept = {section: previous[section] for section in wanted - sections.keys() if section in previous}
+    shown = {section: view for section, view in sections.items() if section in wanted}
+    return {**_plain(TenantStatusView(found.observed_generation, found.conditions, **shown)), **kept}
+
+
+def failed(generation: int, error: DecklogError, previous: Status, now: datetime) -> dict[str, Any]:
+    """The status of a tenant that could not be looked at to the end: what was known of its parts, and why it is not ready."""
+    verdict = Verdict("False", "".join(map(str.capitalize, error.code.value.split("-"))), error.detail)
+    ready, synced = made(dict.fromkeys((READY, SYNCED), verdict), generation, conditions(previous), now)
+    kept = (condition for condition in conditions(previous) if condition.type not in (READY, SYNCED))
+    shown = {**previous, **_plain(TenantStatusView(generation, (ready, *kept, synced)))}
+    return {name: value for name, value in shown.items() if name in TenantStatusView.__struct_encode_fields__}
+
+
+def is_ready(status: Status) -> bool:
+    """Whether the status says so."""
+    condition = ready_condition(status)
+    return condition is not None and condition.status == "True"
+
+
+def ready_condition(status: Status) -> Condition | None:
+    """The summary of a status; None where none was written yet."""
+    return next((condition for condition in conditions(status) if condition.type == READY), None)
+
+
+def secret_namespace(status: Status) -> str | None:
+    """Where the keys were last put."""
+    try:
+        return msgspec.convert(status["credentials"], CredentialsView).secret.namespace
+    except (KeyError, msgspec.ValidationError):
+        return None
+
+
+def timestamp(now: datetime) -> str:
+    """RFC 3339 to the second, as Kubernetes has it."""
+    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def conditions(status: Status) -> tuple[Condition, ...]:
+    """The conditions of a status; none where it was edited into something else, and will be written again."""
+    try:
+        return msgspec.convert(status.get("conditions") or (), tuple[Condition, ...])
+    except msgspec.ValidationError:
+        return ()
+
+
+def _plain(view: TenantStatusView) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(view)
+    return plain

@@ -1,0 +1,126 @@
+"""The application: all routes over one service, and what every answer has in common.
+
+Request ids, security headers and metrics are added around the whole application, so that no route and no error can
+miss them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from typing import Any, cast
+
+from litestar import Litestar, Router
+from litestar.datastructures import State
+from litestar.types import HTTPScope, Message, Receive, Send
+
+from decklog.api import append, health, logs, stream, tenants
+from decklog.api.errors import handle
+from decklog.api.metrics import observe
+from decklog.api.openapi import document
+from decklog.api.reference import reference_routes
+from decklog.api.request import make_request_id
+from decklog.api.service import ApiService
+from decklog.settings import Settings
+
+_STREAMED = ("/export", "/stream")
+"""Paths whose answers are made as they are sent, so that there is no head without the body."""
+
+_COMMON_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+]
+_NO_STORE = (b"cache-control", b"no-store")
+_NO_CONTENT_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+
+
+class Application(Litestar):
+    """Litestar, with what every request needs around it."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            scope["state"]["request_id"] = make_request_id(None)
+            await super().__call__(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    async def _http(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), None)
+        identifier = make_request_id(sent)
+        status = 0
+
+        async def send_on(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = cast("list[tuple[bytes, bytes]]", message["headers"])
+                message["headers"] = _completed(headers, identifier)
+            await send(message)
+
+        if scope["method"] == "HEAD" and not scope["path"].endswith(_STREAMED):
+            scope = {**scope, "method": "GET"}  # the server leaves out the body by itself
+        scope["state"]["request_id"] = identifier
+        try:
+            await super().__call__(scope, receive, send_on)
+        finally:
+            observe(scope, status, time.perf_counter() - started)
+
+
+def _completed(headers: list[tuple[bytes, bytes]], identifier: str) -> list[tuple[bytes, bytes]]:
+    names = {name for name, _ in headers}
+    completed = [*headers, *_COMMON_HEADERS, (b"x-request-id", identifier.encode())]
+    if b"cache-control" not in names:
+        completed.append(_NO_STORE)
+    if b"content-security-policy" not in names:
+        completed.append(_NO_CONTENT_POLICY)
+    return completed
+
+
+def _routes(*, with_metrics: bool) -> list[Any]:
+    api = Router(
+        "/api/v1",
+        route_handlers=[
+            append.append,
+            append.append_bulk,
+            logs.list_records,
+            logs.get_record,
+            logs.count_records,
+            logs.export_records,
+            stream.stream_events,
+            stream.stream_socket,
+            tenants.list_tenants,
+            tenants.whoami,
+        ],
+    )
+    return [api, health.healthz, health.readyz, *([health.metrics] if with_metrics else [])]
+
+
+def _application(routes: list[Any], state: dict[str, Any]) -> Application:
+    return Application(
+        route_handlers=routes,
+        exception_handlers={Exception: handle},
+        openapi_config=None,
+        logging_config=None,
+        state=State({"stopping": asyncio.Event(), **state}),
+    )
+
+
+def create_app(service: ApiService, settings: Settings) -> Application:
+    """The whole API over a service. `/metrics` is left out where settings give it a port of its own."""
+    routes = _routes(with_metrics=settings.api.metrics_port == 0)
+    return _application([*routes, *reference_routes(openapi_document())], {"service": service})
+
+
+def create_metrics_app(service: ApiService) -> Application:
+    """`/metrics` and the probes alone, for `settings.api.metrics_port`."""
+    return _application([health.healthz, health.readyz, health.metrics], {"service": service})
+
+
+@functools.cache
+def openapi_document() -> dict[str, Any]:
+    """The OpenAPI 3.1 document, without any backend. Made once; not to be changed."""
+    return document(_application(_routes(with_metrics=True), {}).routes)

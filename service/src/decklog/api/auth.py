@@ -1,0 +1,49 @@
+"""Where a credential may be in a request: `Authorization: Bearer`, or a WebSocket's subprotocol for browsers.
+
+Nothing else is looked at: no query parameter, no cookie, no header that names a tenant or a role.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from decklog.domain.access import Principal
+from decklog.domain.errors import Code, DecklogError
+from decklog.services.identity import Identity, unauthenticated
+
+SUBPROTOCOL = "decklog"
+SUBPROTOCOL_TOKEN = "bearer."  # noqa: S105 - the prefix of an entry, not a secret
+"""`new WebSocket(url, ["decklog", "bearer.<token>"])`: the server picks the first, so the token is never sent back."""
+
+
+def _missing() -> DecklogError:
+    return DecklogError(Code.UNAUTHENTICATED, "No credential was sent. Send Authorization: Bearer <API key or JWT>.")
+
+
+def bearer(value: bytes) -> str:
+    """The token of an Authorization header. Raises `unauthenticated`."""
+    scheme, _, token = value.partition(b" ")
+    if scheme.lower() != b"bearer":
+        raise _missing()
+    return token.strip(b" ").decode("latin-1")
+
+
+def token_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The bearer token of a request, None where no Authorization was sent. Two such headers are refused."""
+    found = [value for name, value in headers if name == b"authorization"]
+    if not found:
+        return None
+    if len(found) > 1:
+        raise unauthenticated()
+    return bearer(found[0])
+
+
+async def authenticate(identity: Identity, headers: Iterable[tuple[bytes, bytes]], subprotocols: Sequence[str] = ()) -> Principal:
+    """Who is asking. Raises `unauthenticated` and `registry-stale`."""
+    token = token_of(headers)
+    if token is None:
+        offered = [entry.removeprefix(SUBPROTOCOL_TOKEN) for entry in subprotocols if entry.startswith(SUBPROTOCOL_TOKEN)]
+        if len(offered) != 1:
+            raise _missing()
+        token = offered[0]
+    return await identity.authenticate(token)

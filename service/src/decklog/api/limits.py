@@ -1,0 +1,188 @@
+"""Bodies with every size and time bounded: what is too large is refused while it arrives, not after.
+
+Compressed bodies are unpacked in small steps and stopped at the same limit, so a bomb costs no more than a body does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+import zstandard
+from litestar.types import Receive
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.record import RECORD_BYTES_MAX
+
+BULK_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Bytes of a bulk, as sent and as decoded."""
+BULK_RECORDS_MAX: Final = 10_000
+BODY_SECONDS_MAX: Final = 60
+"""For a whole body to arrive; 16 MiB need 2.2 Mbit/s."""
+
+_GZIP_STEP = 64 * 1024
+_ZSTD_STEP = 256
+"""Compressed bytes at a time: four may say "128 KiB of one byte", so this can become 8 MiB at most."""
+_ZSTD_WINDOW_MAX = 8 * 1024 * 1024
+_MEMBERS_MAX = 1_000
+"""Gzip members or zstd frames of one body."""
+_BLANK_LINES_MAX = 10_000
+_IN_THREAD = 256 * 1024
+"""Bytes from which unpacking is left to a thread, so that it does not hold up other requests."""
+
+
+class ClientGoneError(Exception):
+    """The client went away before its request was complete; there is nobody to answer."""
+
+
+def _too_large(limit: int) -> DecklogError:
+    return DecklogError(
+        Code.BODY_TOO_LARGE, f"The body may have at most {limit} bytes, also after decompression. Send less at once."
+    )
+
+
+def check_length(declared: bytes | None, limit: int) -> None:
+    """Refuse by Content-Length, before anything is read. Raises `body-too-large`."""
+    if declared is not None and declared.isdigit() and int(declared[:20]) > limit:
+        raise _too_large(limit)
+
+
+async def read_body(receive: Receive, limit: int = RECORD_BYTES_MAX) -> bytes:
+    """The whole body. Raises `body-too-large`, `request-timeout` and ClientGoneError."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS_MAX):
+            message = await receive()
+            if message["type"] != "http.request":
+                raise ClientGoneError
+            body = message["body"]
+            if not message["more_body"]:
+                if len(body) > limit:
+                    raise _too_large(limit)
+                return body
+            return await _read_on(receive, limit, body)
+    except TimeoutError:
+        raise DecklogError(Code.REQUEST_TIMEOUT, f"The body did not arrive within {BODY_SECONDS_MAX} seconds.") from None
+
+
+async def _read_on(receive: Receive, limit: int, start: bytes) -> bytes:
+    body = bytearray(start)
+    more = True
+    while more:
+        if len(body) > limit:
+            raise _too_large(limit)
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientGoneError
+        body += message["body"]
+        more = message["more_body"]
+    if len(body) > limit:
+        raise _too_large(limit)
+    return bytes(body)
+
+
+async def decoded(body: bytes, encoding: str, limit: int = BULK_BYTES_MAX) -> bytes:
+    """A body without its content encoding. Raises `unsupported-encoding` and `body-too-large`."""
+    if encoding in ("", "identity"):
+        return body
+    if encoding in ("gzip", "x-gzip"):
+        unpack = _gunzip
+    elif encoding == "zstd":
+        unpack = _unzstd
+    else:
+        raise DecklogError(Code.UNSUPPORTED_ENCODING, f"Content-Encoding {encoding[:40]!r}: gzip, zstd and identity are read.")
+    if len(body) > _IN_THREAD:
+        return await asyncio.to_thread(unpack, body, limit)
+    return unpack(body, limit)
+
+
+def _broken(name: str) -> DecklogError:
+    return DecklogError(Code.UNSUPPORTED_ENCODING, f"The body is not {name}, or was cut off.")
+
+
+def _gunzip(body: bytes, limit: int) -> bytes:
+    out = bytearray()
+    rest = body
+    for _ in range(_MEMBERS_MAX):
+        member = zlib.decompressobj(wbits=31)
+        try:
+            while rest and not member.eof:
+                out += member.decompress(rest, min(_GZIP_STEP, limit + 1 - len(out)))
+                if len(out) > limit:
+                    raise _too_large(limit)
+                rest = member.unconsumed_tail
+            if not member.eof:
+                raise _broken("gzip")
+        except zlib.error:
+            raise _broken("gzip") from None
+        rest = member.unused_data
+        if not rest:
+            return bytes(out)
+    raise _broken("gzip of at most a thousand members")
+
+
+def _unzstd(body: bytes, limit: int) -> bytes:
+    out = bytearray()
+    unpacker = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_MAX)
+    frames = 1
+    frame = unpacker.decompressobj()
+    at = 0
+    try:
+        while at < len(body):
+            if frame.eof:
+                frames += 1
+                if frames > _MEMBERS_MAX:
+                    raise _broken("zstd of at most a thousand frames")
+                frame = unpacker.decompressobj()
+            step = body[at : at + _ZSTD_STEP]
+            out += frame.decompress(step)
+            at += len(step) - len(frame.unused_data)
+            if len(out) > limit:
+                raise _too_large(limit)
+    except zstandard.ZstdError:
+        raise _broken("zstd") from None
+    if not frame.eof:
+        raise _broken("zstd")
+    return bytes(out)
+
+
+# A JSON array is split by decoding it into a structure with one place more than there may be items: what comes after
+# is checked and skipped without being kept, so that an array of millions costs no memory.
+_NOTHING = msgspec.Raw(b"")
+_Items = msgspec.defstruct(
+    "_Items", [(f"item{index}", msgspec.Raw, _NOTHING) for index in range(BULK_RECORDS_MAX + 1)], array_like=True
+)
+_items = msgspec.json.Decoder(_Items)
+
+
+def _too_many() -> DecklogError:
+    return DecklogError(Code.TOO_MANY_RECORDS, f"At most {BULK_RECORDS_MAX} records are taken at once. Send several requests.")
+
+
+def split_array(body: bytes) -> Sequence[msgspec.Raw]:
+    """The items of a JSON array, each as its own bytes. Raises `invalid-json` and `too-many-records`."""
+    try:
+        found: tuple[msgspec.Raw, ...] = msgspec.structs.astuple(_items.decode(body))
+    except msgspec.ValidationError:
+        raise DecklogError(
+            Code.INVALID_JSON, "The body must be a JSON array of records, or NDJSON with its media type."
+        ) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DecklogError(Code.INVALID_JSON, f"The body is not valid JSON in UTF-8: {error}.") from None
+    except RecursionError:
+        raise DecklogError(Code.INVALID_JSON, "The body is nested too deeply.") from None
+    if found[-1] is not _NOTHING:
+        raise _too_many()
+    return found[: found.index(_NOTHING)]
+
+
+def split_lines(body: bytes) -> list[bytes]:
+    """The lines of NDJSON; blank ones are skipped. Raises `too-many-records`."""
+    if body.count(b"\n") > BULK_RECORDS_MAX + _BLANK_LINES_MAX:
+        raise _too_many()
+    lines = [line for line in body.split(b"\n") if line and not line.isspace()]
+    if len(lines) > BULK_RECORDS_MAX:
+        raise _too_many()
+    return lines

@@ -1,0 +1,16 @@
+"""A tenant's rate limit as headers, in the fields of the IETF's RateLimit draft (draft-ietf-httpapi-ratelimit-headers)."""
+
+from __future__ import annotations
+
+import math
+
+from decklog.domain.append import Rate
+
+
+def rate_headers(rate: Rate) -> list[tuple[bytes, bytes]]:
+    """`RateLimit-Policy` (burst, and seconds in which an empty bucket fills) and `RateLimit` (what is left, and seconds until it is full)."""
+    left = max(0, math.floor(rate.remaining))
+    return [
+        (b"ratelimit-policy", b'"append";q=%d;w=%d' % (rate.burst, math.ceil(rate.burst / rate.per_second))),
+        (b"ratelimit", b'"append";r=%d;t=%d' % (left, math.ceil((rate.burst - left) / rate.per_second))),
+    ]

@@ -1,0 +1,108 @@
+"""The HTTP server, inside an event loop that others own: signals, lifespan and logging are the caller's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+
+GRACE_SECONDS = 10
+"""For open requests to end once the server stops."""
+KEEP_ALIVE_SECONDS = 75
+"""Longer than the idle time of common load balancers (60 s), so that they close first and never race us."""
+CLIENT_MESSAGE_BYTES_MAX = 4 * 1024
+"""Of a WebSocket; nothing that clients say to a stream means anything."""
+BACKLOG = 1_024
+
+
+class _Uvicorn(uvicorn.Server):
+    """Uvicorn that leaves the process's signals alone and says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listens = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listens.set()
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that listens. `finished` ends when it stops, with the reason where that was an error."""
+
+    port: int
+    finished: asyncio.Task[None]
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+@asynccontextmanager
+async def serve(app: Any, host: str, port: int, *, freeze: bool = True) -> AsyncIterator[Running]:
+    """Serve an ASGI application; leaving the context stops it and waits for open requests. Port 0 picks a free one.
+
+    `freeze` takes what is in memory now out of the garbage collector's sight, for a process that does nothing else.
+    Raises OSError where the address cannot be had.
+    """
+    listener = _listen(host, port)
+    config = uvicorn.Config(
+        app,
+        loop="none",
+        http="httptools",
+        ws="websockets-sansio",
+        ws_max_size=CLIENT_MESSAGE_BYTES_MAX,
+        ws_per_message_deflate=False,
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    server = _Uvicorn(config)
+    running = asyncio.create_task(server.serve(sockets=[listener]), name="http-server")
+    try:
+        listens = asyncio.create_task(server.listens.wait())
+        await asyncio.wait({listens, running}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            listens.cancel()
+            await running
+        if freeze:
+            # What is here now stays: the collector need not look at it again, which halves the slowest requests.
+            gc.collect()
+            gc.freeze()
+        yield Running(port=listener.getsockname()[1], finished=running)
+    finally:
+        stopping = getattr(getattr(app, "state", None), "stopping", None)
+        if isinstance(stopping, asyncio.Event):
+            stopping.set()
+        server.should_exit = True
+        await asyncio.wait({running})
+        listener.close()
+        if freeze:
+            gc.unfreeze()

@@ -1,0 +1,181 @@
+"""What the HTTP edge needs of the service behind it; the factory's `Service` fulfils it by its shape.
+
+Protocols stand here so that the edge can be run over anything that answers, and so that it cannot reach further.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from decklog.domain.access import Principal, RequestContext
+from decklog.domain.append import Rate, Receipt
+from decklog.domain.errors import DecklogError
+from decklog.domain.log import Head, LogName, Position
+from decklog.domain.record import StoredRecord
+from decklog.domain.status import TenantListing
+from decklog.domain.store import Bucket, Readiness
+from decklog.domain.tenant import Tenant
+from decklog.services.identity import Identity
+
+Parameters = Sequence[tuple[str, str]]
+"""Query parameters in the order sent."""
+
+
+class BulkResult(Protocol):
+    @property
+    def items(self) -> Sequence[Receipt | DecklogError]: ...
+
+    @property
+    def rate(self) -> Rate | None: ...
+
+
+class Ingest(Protocol):
+    async def append(self, tenant: Tenant, raw: bytes, *, key: str | None = None) -> tuple[Receipt, Rate | None]: ...
+
+    async def append_bulk(
+        self, tenant: Tenant, raws: Sequence[bytes | msgspec.Raw], *, key: str | None = None, atomic: bool = False
+    ) -> BulkResult: ...
+
+
+class Page(Protocol):
+    @property
+    def items(self) -> Sequence[StoredRecord]: ...
+
+    @property
+    def next(self) -> str | None: ...
+
+    @property
+    def head(self) -> Head: ...
+
+    @property
+    def indexed(self) -> int: ...
+
+    @property
+    def engine(self) -> str: ...
+
+
+class Stats(Protocol):
+    @property
+    def by(self) -> Sequence[str]: ...
+
+    @property
+    def interval(self) -> str | None: ...
+
+    @property
+    def buckets(self) -> Sequence[Bucket]: ...
+
+    @property
+    def total(self) -> int: ...
+
+    @property
+    def head(self) -> Head: ...
+
+    @property
+    def indexed(self) -> int: ...
+
+    @property
+    def engine(self) -> str: ...
+
+
+class Export(Protocol):
+    """A file in the making; iterating gives its bytes, and closing it early is allowed."""
+
+    @property
+    def content_type(self) -> str: ...
+
+    @property
+    def filename(self) -> str: ...
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Reading(Protocol):
+    async def list(
+        self, principal: Principal, request: RequestContext, parameters: Parameters
+    ) -> tuple[Tenant, LogName, Page]: ...
+
+    async def get(
+        self, principal: Principal, request: RequestContext, seq: int, parameters: Parameters
+    ) -> tuple[Tenant, LogName, StoredRecord]: ...
+
+    async def stats(self, principal: Principal, request: RequestContext, parameters: Parameters) -> Stats: ...
+
+    async def export(self, principal: Principal, request: RequestContext, parameters: Parameters) -> Export: ...
+
+
+class Event(Protocol):
+    """A record of a stream, or a heartbeat where `record` is None."""
+
+    @property
+    def position(self) -> Position: ...
+
+    @property
+    def record(self) -> StoredRecord | None: ...
+
+
+class Subscription(Protocol):
+    """An open stream. It ends by raising what ended it, for instance `unauthenticated` after a revocation."""
+
+    @property
+    def tenant(self) -> Tenant: ...
+
+    @property
+    def log(self) -> LogName: ...
+
+    @property
+    def ended(self) -> asyncio.Event:
+        """Set at the moment when it is decided that the stream ends."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[Event]: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Streams(Protocol):
+    async def open(
+        self, principal: Principal, request: RequestContext, parameters: Parameters, after: str | None
+    ) -> Subscription: ...
+
+
+class AccessLog(Protocol):
+    async def write(
+        self,
+        principal: Principal,
+        request: RequestContext,
+        action: str,
+        *,
+        resource: tuple[str, str | None],
+        details: dict[str, Any],
+    ) -> None: ...
+
+
+class ApiService(Protocol):
+    """All that the edge calls. `tenants` lists what the platform has; `readiness` names the backends."""
+
+    @property
+    def identity(self) -> Identity: ...
+
+    @property
+    def ingest(self) -> Ingest: ...
+
+    @property
+    def reading(self) -> Reading: ...
+
+    @property
+    def streams(self) -> Streams: ...
+
+    @property
+    def access_log(self) -> AccessLog: ...
+
+    @property
+    def tenants(self) -> Callable[[], Awaitable[Sequence[TenantListing]]]: ...
+
+    @property
+    def readiness(self) -> Mapping[str, Readiness]: ...

@@ -1,0 +1,57 @@
+"""Who exists, and who is asking."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from litestar import Request, Response, get
+
+from decklog.api.operations import TENANTS, WHOAMI
+from decklog.api.request import ask, refuse_parameters
+from decklog.domain.access import Permission, require
+from decklog.domain.log import from_microseconds, rfc3339
+from decklog.domain.status import TenantListing
+from decklog.services.access_log import TENANTS_LIST
+
+JSON = "application/json"
+
+
+def tenant_json(listing: TenantListing) -> dict[str, Any]:
+    """A tenant for the wire: its state by name, its conditions as Kubernetes shows them."""
+    plain: dict[str, Any] = msgspec.to_builtins(listing)
+    plain["state"] = listing.state.name.lower()
+    return plain
+
+
+@get("/tenants", opt=TENANTS)
+async def list_tenants(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """List all tenants with their conditions. For the platform; recorded like every reading."""
+    refuse_parameters(request.scope["query_string"])
+    asked = await ask(request)
+    require(asked.principal, Permission.LIST_TENANTS)
+    listings = await asked.service.tenants()
+    await asked.service.access_log.write(
+        asked.principal, asked.context, TENANTS_LIST, resource=("tenant", None), details={"count": len(listings)}
+    )
+    return Response(msgspec.json.encode({"items": [tenant_json(listing) for listing in listings]}), media_type=JSON)
+
+
+@get("/whoami", opt=WHOAMI)
+async def whoami(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """Say what the credential proves and allows. Any valid credential may ask."""
+    refuse_parameters(request.scope["query_string"])
+    principal = (await ask(request)).principal
+    tenant = principal.tenant
+    expires = principal.expires_at
+    answer = {
+        "kind": principal.kind,
+        "subject": principal.subject,
+        "issuer": principal.issuer,
+        "tenant": None if tenant is None else tenant.name,
+        "state": None if tenant is None else tenant.state.name.lower(),
+        "role": principal.role.value,
+        "permissions": sorted(principal.permissions),
+        "expires_at": None if expires is None else rfc3339(from_microseconds(int(expires * 1_000_000))),
+    }
+    return Response(msgspec.json.encode(answer), media_type=JSON)

@@ -1,0 +1,316 @@
+"""Audit events of other systems into a log: read, map, send, go on.
+
+Every event has an id, so sending one again is safe; batches are sent one after the other, so that their order in the
+file is their order in the log. What is not an event is refused by file and line, and the rest goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import stamina
+from msgspec.structs import replace
+
+from decklog.client.checkpoint import Checkpoint, Checkpoints
+from decklog.client.client import BulkItem, Client, ItemError
+from decklog.client.event_files import EventFile, Piece
+from decklog.client.progress import Progress
+from decklog.domain import cloudtrail, kubernetes_audit
+from decklog.domain.access import Permission
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.foreign_event import MESSAGE_MAX, REPLACEMENT, NotAnEventError, storable
+from decklog.domain.record import RECORD_BYTES_MAX, RecordInput
+
+MAPPINGS: dict[str, Callable[[Any], RecordInput]] = {"cloudtrail": cloudtrail.record, "kubernetes": kubernetes_audit.record}
+BATCH_RECORDS_MAX = 500
+BATCH_BYTES_MAX = 8 * 1024 * 1024
+REFUSALS_MAX = 1_000
+"""Refusals that a report lists; more are counted. Each is shown as it happens."""
+RETRY_SECONDS_MAX = 600.0
+"""Seconds that one batch is tried for while the server says to come back later, or cannot be reached."""
+RETRY_AFTER_MAX = 60.0
+
+_LATER = {
+    Code.RATE_LIMITED,
+    Code.OVERLOADED,
+    Code.OUTCOME_UNKNOWN,
+    Code.STORAGE_UNAVAILABLE,
+    Code.REGISTRY_STALE,
+    Code.CLOCK_BEHIND,
+    Code.REQUEST_TIMEOUT,
+}
+_SMALLER = {Code.BATCH_EXCEEDS_BURST, Code.BODY_TOO_LARGE, Code.TOO_MANY_RECORDS}
+
+
+class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What was not taken. `line` counts from 1 and is 0 for the file itself; `item` counts inside of one line."""
+
+    file: str
+    line: int
+    reason: str
+    item: int | None = None
+
+
+class FileReport(msgspec.Struct):
+    """What became of one file. `resumed` is how many of its pieces an earlier, interrupted import had done; all counts
+    include those. `replaced` counts characters that cannot be stored and stand as U+FFFD now."""
+
+    file: str
+    stored: int = 0
+    duplicates: int = 0
+    refused: int = 0
+    replaced: int = 0
+    resumed: int = 0
+
+
+class Report(msgspec.Struct):
+    """What became of an import. `stopped` says why it did not come to its end, empty where it did."""
+
+    kind: str
+    url: str
+    tenant: str
+    stored: int = 0
+    duplicates: int = 0
+    refused: int = 0
+    replaced: int = 0
+    files: list[FileReport] = []
+    refusals: list[Refusal] = []
+    stopped: str = ""
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is no number that can be kept")
+    return value
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def parsed(raw: bytes) -> Any:
+    """JSON with lone surrogates let through, to be replaced. Raises NotAnEventError."""
+    try:
+        return msgspec.json.decode(raw)
+    except msgspec.ValidationError as error:
+        raise NotAnEventError(f"it holds a number that cannot be kept ({error})") from None
+    except UnicodeDecodeError:
+        raise NotAnEventError("it is not text in UTF-8") from None
+    except msgspec.DecodeError as error:
+        try:
+            return json.loads(raw.decode(), parse_constant=_no_constant, parse_float=_finite)
+        except ValueError:
+            raise NotAnEventError(f"it is not JSON ({error})") from None
+
+
+def mapped(mapping: Callable[[Any], RecordInput], raw: bytes) -> tuple[bytes, int]:
+    """A record as JSON, and how many characters were replaced in it. Raises NotAnEventError."""
+    try:
+        event, replaced = parsed(raw), 0
+        if b"\\u" in raw:  # the only way to write what cannot be stored
+            event, replaced = storable(event)
+        record = mapping(event)
+        if replaced:
+            note = f"[{replaced} characters that cannot be stored were replaced by {REPLACEMENT}]"
+            record = replace(record, message=f"{(record.message or '')[: MESSAGE_MAX - len(note) - 1]} {note}".strip())
+        encoded = msgspec.json.encode(record)
+    except RecursionError:
+        raise NotAnEventError("it is nested too deeply") from None
+    if len(encoded) > RECORD_BYTES_MAX:
+        raise NotAnEventError(f"its record would have {len(encoded)} bytes, and may have {RECORD_BYTES_MAX}")
+    return encoded, replaced
+
+
+def _wait(error: Exception) -> bool | float:
+    """Whether to try again, and when where the server says so."""
+    if not isinstance(error, DecklogError) or error.code not in _LATER:
+        return False
+    return True if error.retry_after is None else min(error.retry_after, RETRY_AFTER_MAX)
+
+
+class _Run:
+    """One file on its way: what was read of it, what waits to be sent, and what became of the rest."""
+
+    def __init__(self, source: EventFile, report: FileReport) -> None:
+        self.source = source
+        self.report = report
+        self.pieces = iter(source)
+        self.read = 0
+        self.sent = 0
+        self.seq = -1
+        self.waiting: list[tuple[int, Piece, bytes]] = []
+        self.waiting_bytes = 0
+        self._digest = hashlib.sha256()
+
+    def next(self) -> Piece | None:
+        return next(self.pieces, None)
+
+    def took(self, piece: Piece) -> int:
+        """Count a piece as read; returns its number, from 1."""
+        self.read += 1
+        self._digest.update(b"%d:" % len(piece.raw or b"") + (piece.raw or b""))
+        return self.read
+
+    def digest(self) -> str:
+        return self._digest.hexdigest()
+
+    def checkpoint(self) -> Checkpoint:
+        report = self.report
+        return Checkpoint(
+            self.read, self.digest(), self.sent, self.seq, report.stored, report.duplicates, report.refused, report.replaced
+        )
+
+
+class Importer:
+    """Imports files of one kind through one client. `checkpoints` is None where nothing is to be resumed."""
+
+    def __init__(self, client: Client, kind: str, progress: Progress, checkpoints: Checkpoints | None) -> None:
+        self._client = client
+        self._mapping = MAPPINGS[kind]
+        self._progress = progress
+        self._checkpoints = checkpoints
+        self._report = Report(kind, client.url, "")
+
+    async def run(self, files: Sequence[Path], *, restart: bool = False) -> Report:
+        """Import the files in order, with `restart` each from its start. Raises what the server says to the credential; what goes wrong later is in
+        `stopped` of the report."""
+        report = self._report
+        who = await self._client.whoami()
+        if who.tenant is None or Permission.APPEND not in who.permissions:
+            raise DecklogError(Code.FORBIDDEN, f"This key's role is {who.role!r}; importing needs a tenant's writer or admin.")
+        report.tenant = who.tenant
+        for file in files:
+            found = FileReport(str(file))
+            report.files.append(found)
+            try:
+                await self._file(file, found, restart=restart)
+            except DecklogError as error:
+                report.stopped = f"{file}: {error.detail}"
+                break
+        for name in ("stored", "duplicates", "refused", "replaced"):
+            setattr(report, name, sum(getattr(file, name) for file in report.files))
+        self._progress.clear()
+        return report
+
+    async def _file(self, path: Path, report: FileReport, *, restart: bool) -> None:
+        try:
+            source = EventFile(path)
+        except OSError as error:
+            self._refuse(report, 0, None, f"it cannot be read ({error.strerror})")
+            return
+        key = self._key(path)
+        with source:
+            found = self._checkpoints.load(key) if self._checkpoints is not None and not restart else None
+            run = _Run(source, report) if found is None else await self._resumed(source, report, found)
+            while (piece := run.next()) is not None:
+                await self._piece(run, piece, key)
+            await self._send(run, key)
+        if self._checkpoints is not None:
+            self._checkpoints.forget(key)
+
+    def _key(self, path: Path) -> tuple[str, ...]:
+        return (self._client.url, self._report.tenant, self._report.kind, str(path.resolve()))
+
+    async def _resumed(self, source: EventFile, report: FileReport, found: Checkpoint) -> _Run:
+        """The file where an interrupted import left it, or at its start where that cannot be."""
+        run = _Run(source, report)
+        last: Piece | None = None
+        while run.read < found.pieces and (piece := run.next()) is not None:
+            if run.took(piece) == found.sent:
+                last = piece
+        if run.digest() == found.digest and await self._known(last, found):
+            report.resumed = run.read
+            run.sent, run.seq = found.sent, found.seq
+            for name in ("stored", "duplicates", "refused", "replaced"):
+                setattr(report, name, getattr(found, name))
+            self._progress.say(f"{report.file}: going on after {run.read} events")
+            return run
+        self._progress.say(f"{report.file}: the file or the log is another than before; starting over")
+        return _Run(source, report)
+
+    async def _known(self, last: Piece | None, found: Checkpoint) -> bool:
+        """Whether the log still has what was acknowledged: the last such record, sent again, must be a duplicate."""
+        if last is None or last.raw is None:
+            return found.sent == 0
+        try:
+            record, _ = mapped(self._mapping, last.raw)
+        except NotAnEventError:
+            return False
+        item = (await self._deliver([record]))[0]
+        if item.status == "stored" and item.seq is not None and item.seq > found.seq:
+            self._progress.say(f"The server does not remember so long: record {found.seq} is in the log again as {item.seq}.")
+            return True
+        conflict = item.error is not None and item.error.code == Code.ID_CONFLICT
+        return conflict or (item.status == "duplicate" and item.seq == found.seq)
+
+    async def _piece(self, run: _Run, piece: Piece, key: tuple[str, ...]) -> None:
+        try:
+            if piece.raw is None:
+                raise NotAnEventError(piece.problem)
+            record, replaced = mapped(self._mapping, piece.raw)
+        except NotAnEventError as error:
+            run.took(piece)
+            self._refuse(run.report, piece.line, piece.item, str(error))
+            return
+        if len(run.waiting) == BATCH_RECORDS_MAX or run.waiting_bytes + len(record) >= BATCH_BYTES_MAX:
+            await self._send(run, key)
+        run.waiting.append((run.took(piece), piece, record))
+        run.waiting_bytes += len(record) + 1
+        if replaced:
+            run.report.replaced += replaced
+            self._progress.say(
+                f"{run.report.file}:{piece.place}: {replaced} characters that cannot be stored were replaced by {REPLACEMENT}"
+            )
+
+    async def _send(self, run: _Run, key: tuple[str, ...]) -> None:
+        """Send what waits, and remember that it is done."""
+        report = run.report
+        if run.waiting:
+            items = await self._deliver([record for _, _, record in run.waiting])
+            for (number, piece, _), item in zip(run.waiting, items, strict=True):
+                if item.seq is None:
+                    error = item.error or ItemError("", "no reason was given")
+                    self._refuse(report, piece.line, piece.item, f"{error.code}: {error.detail}")
+                    continue
+                run.sent, run.seq = number, item.seq
+                report.stored += item.status == "stored"
+                report.duplicates += item.status == "duplicate"
+            run.waiting, run.waiting_bytes = [], 0
+        if self._checkpoints is not None:
+            try:
+                self._checkpoints.save(key, run.checkpoint())
+            except OSError as error:
+                self._progress.say(f"Cannot remember how far this has come ({error}); going on without.")
+                self._checkpoints = None
+        share = run.source.position / run.source.size if run.source.size else 1.0
+        self._progress.advance(report.file, share, report.stored + report.duplicates)
+
+    async def _deliver(self, records: Sequence[bytes]) -> list[BulkItem]:
+        """What became of each record. Waits where the server says so, and sends less at once where that helps."""
+        try:
+            async for attempt in stamina.retry_context(
+                on=_wait, attempts=None, timeout=RETRY_SECONDS_MAX, wait_initial=0.5, wait_max=30.0
+            ):
+                with attempt:
+                    return (await self._client.append_bulk(records)).items
+        except DecklogError as error:
+            if error.code not in _SMALLER:
+                raise
+            if len(records) == 1:
+                return [BulkItem("rejected", None, ItemError(error.code.value, error.detail))]
+        middle = len(records) // 2
+        return [*await self._deliver(records[:middle]), *await self._deliver(records[middle:])]
+
+    def _refuse(self, report: FileReport, line: int, item: int | None, reason: str) -> None:
+        report.refused += 1
+        place = f"{report.file}:{line}" + (f" (item {item})" if item is not None else "") if line else report.file
+        self._progress.say(f"{place}: refused: {reason}")
+        if len(self._report.refusals) < REFUSALS_MAX:
+            self._report.refusals.append(Refusal(report.file, line, reason, item))

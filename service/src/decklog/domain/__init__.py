@@ -1,0 +1,1 @@
+"""The nouns of Decklog: plain values and pure functions, with no I/O and no framework."""

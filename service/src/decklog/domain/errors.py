@@ -1,0 +1,66 @@
+"""Every refusal Decklog can give, as one exception with a stable code.
+
+Errors are raised where they are known and translated once at each edge (HTTP status, exit code, condition); nothing
+in between looks at their text. Adding a code means adding it here, to `api/errors.py` and to the README's table; tests
+compare the three.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+
+class Code(StrEnum):
+    """Stable, documented names of what can go wrong; the value is the last part of the problem's `type`."""
+
+    INVALID_JSON = "invalid-json"
+    INVALID_RECORD = "invalid-record"
+    INVALID_PARAMETER = "invalid-parameter"
+    UNKNOWN_PARAMETER = "unknown-parameter"
+    INVALID_CURSOR = "invalid-cursor"
+    REQUEST_TIMEOUT = "request-timeout"
+    BODY_TOO_LARGE = "body-too-large"
+    TOO_MANY_RECORDS = "too-many-records"
+    UNSUPPORTED_ENCODING = "unsupported-encoding"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    TENANT_SUSPENDED = "tenant-suspended"
+    NOT_FOUND = "not-found"
+    METHOD_NOT_ALLOWED = "method-not-allowed"
+    ID_CONFLICT = "id-conflict"
+    BATCH_REJECTED = "batch-rejected"
+    BATCH_EXCEEDS_BURST = "batch-exceeds-burst"
+    RATE_LIMITED = "rate-limited"
+    TOO_MANY_STREAMS = "too-many-streams"
+    TOO_MANY_BUCKETS = "too-many-buckets"
+    OVERLOADED = "overloaded"
+    OUTCOME_UNKNOWN = "outcome-unknown"
+    STORAGE_UNAVAILABLE = "storage-unavailable"
+    SEARCH_UNAVAILABLE = "search-unavailable"
+    ACCESS_LOG_UNAVAILABLE = "access-log-unavailable"
+    REGISTRY_STALE = "registry-stale"
+    CLOCK_BEHIND = "clock-behind"
+    INVALID_TENANT = "invalid-tenant"
+    CONFLICT = "conflict"
+    MISCONFIGURED = "misconfigured"
+    INTERNAL = "internal"
+
+
+class DecklogError(Exception):
+    """A refusal: what was wrong, where, and what to do about it.
+
+    `detail` is one or two sentences for a person and never holds a secret or another tenant's data. `retry_after` is
+    in seconds, given where waiting helps. `extra` holds members for the problem document (for example `errors`).
+    """
+
+    def __init__(self, code: Code, detail: str, *, retry_after: float | None = None, extra: dict[str, Any] | None = None) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.retry_after = retry_after
+        self.extra = extra or {}
+
+    def __repr__(self) -> str:
+        return f"DecklogError({self.code.value!r}, {self.detail!r})"

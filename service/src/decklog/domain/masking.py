@@ -1,0 +1,98 @@
+"""What must never be stored in clear, by the exact names that hold secrets by convention.
+
+Masking happens before storage, so before hashing. Whole names are compared, in any of their usual spellings
+(`apiKey`, `api_key`, `API-KEY`), never substrings: `nextToken` and `privateIpAddress` are not secrets. The path stays,
+the value goes, and the record lists what was masked.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+MASK = "[masked]"
+"""What stands where a secret stood."""
+
+_SECRET_NAMES = frozenset(
+    {
+        "password",
+        "passwd",
+        "passphrase",
+        "newpassword",
+        "oldpassword",
+        "userpassword",
+        "masteruserpassword",
+        "secret",
+        "clientsecret",
+        "accesstoken",
+        "refreshtoken",
+        "idtoken",
+        "sessiontoken",
+        "authtoken",
+        "bearertoken",
+        "authorization",
+        "proxyauthorization",
+        "cookie",
+        "setcookie",
+        "apikey",
+        "xapikey",
+        "apisecret",
+        "privatekey",
+        "secretkey",
+        "secretaccesskey",
+        "signingkey",
+        "encryptionkey",
+    }
+)
+
+
+def _is_secret(name: str) -> bool:
+    return name.replace("_", "").replace("-", "").lower() in _SECRET_NAMES
+
+
+# Records use few names again and again. Long ones are not remembered, so that memory stays bounded (512 KiB or so).
+_REMEMBERED_CHARS_MAX = 64
+_is_secret_remembered = lru_cache(maxsize=4_096)(_is_secret)
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a key of this name holds a secret by convention."""
+    return _is_secret_remembered(name) if len(name) <= _REMEMBERED_CHARS_MAX else _is_secret(name)
+
+
+def _escaped(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def blanked(value: Any, path: str, masked: list[str]) -> Any:
+    """`value` with every string and number replaced; their JSON pointers, below `path`, are added to `masked`."""
+    if isinstance(value, dict):
+        return {key: blanked(item, f"{path}/{_escaped(key)}", masked) for key, item in value.items()}
+    if isinstance(value, list):
+        return [blanked(item, f"{path}/{index}", masked) for index, item in enumerate(value)]
+    if value is None or isinstance(value, bool):
+        return value
+    masked.append(path)
+    return MASK
+
+
+def mask(value: Any, path: str, masked: list[str]) -> Any:
+    """`value` with secrets replaced; their JSON pointers (RFC 6901), below `path`, are added to `masked`.
+
+    Every string and number below a secret name is replaced, so the shape stays readable. What holds no secret is
+    returned as the same object.
+    """
+    if isinstance(value, dict):
+        result = value
+        for key, item in value.items():
+            below = f"{path}/{_escaped(key)}"
+            new = blanked(item, below, masked) if is_secret_name(key) else mask(item, below, masked)
+            if new is not item:
+                if result is value:
+                    result = dict(value)
+                result[key] = new
+        return result
+    if isinstance(value, list):
+        items = [mask(item, f"{path}/{index}", masked) for index, item in enumerate(value)]
+        return value if all(new is old for new, old in zip(items, value, strict=True)) else items
+    return value

@@ -1,0 +1,454 @@
+"""What is to be done for a tenant: from what was asked for and what is there, a list of typed actions. Pure.
+
+`services/provisioning` observes every backend, asks `plan` and applies. The plan of what it asked for is empty, so it
+may be made as often as one likes; no action of it removes data. What must not be done at all is a `Refusal`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
+
+import msgspec
+
+from decklog.domain.access import Role
+from decklog.domain.status import Condition, Part
+from decklog.domain.tenant import (
+    PLATFORM_TENANT,
+    PREFIX,
+    Isolation,
+    Manifest,
+    State,
+    TenantSpec,
+    index_name,
+    partition_days,
+    queue_name,
+    retention_class,
+    schema_name,
+    seconds,
+)
+
+TENANT_ROLES = (Role.WRITER, Role.AUDITOR, Role.ADMIN)
+"""Each tenant gets one API key per role."""
+DEDICATED_MAX = 200
+"""Dedicated tenants of one cell: thousands of hypertables or indices do not scale. Shared ones are not counted."""
+FORMER_UIDS_MAX = 16
+"""Former owners remembered of a tenant that was adopted again and again."""
+
+# --- what is there ---------------------------------------------------------------------------------------------------
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """Why something could not be seen or done. `reason` is one word, `message` is for people and holds no secret."""
+
+    reason: str
+    message: str
+
+
+class HeadSettings(msgspec.Struct, frozen=True):
+    """What is decided of both heads of a tenant."""
+
+    state: State
+    events_per_second: int
+    burst: int
+    dedup_seconds: int
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A tenant as the registry has it.
+
+    `former_uids` owned the tenant before it was retained and adopted. `index_uuid` is the life of the index that the
+    indexer's cursors count for: an index that was lost and made again is to be filled from the beginning. `spec` is
+    None where it cannot be read any more.
+    """
+
+    id: int
+    uid: str
+    isolation: Isolation
+    schema: str
+    index: str
+    queue: str
+    retention_days: int
+    state: State
+    display_name: str
+    spec: TenantSpec | None
+    generation: int
+    former_uids: tuple[str, ...] = ()
+    index_uuid: str | None = None
+    conditions: tuple[Condition, ...] = ()
+
+
+class LiveKey(msgspec.Struct, frozen=True):
+    """A key that the registry would accept: neither revoked nor expired."""
+
+    id: str
+    role: Role
+    hash: bytes
+
+
+class DatabaseSeen(msgspec.Struct, frozen=True):
+    """`missing` lists what of the relations is not as it should be. `partitions` is whether those of the coming days
+    are there. `dedicated` counts the Dedicated tenants of the cell."""
+
+    row: Row | None = None
+    missing: tuple[str, ...] = ("relations",)
+    partitions: bool = False
+    heads: HeadSettings | None = None
+    keys: tuple[LiveKey, ...] = ()
+    dedicated: int = 0
+
+
+class IndexSeen(msgspec.Struct, frozen=True):
+    """`owner` is the uid that the index is marked with, None without a mark; `drift` names what differs."""
+
+    exists: bool = False
+    owner: str | None = None
+    uuid: str | None = None
+    drift: tuple[str, ...] = ()
+
+
+class QueueSeen(msgspec.Struct, frozen=True):
+    """A queue and its dead-letter queue; `exists` is true when both are there, `owners` has their marks (None: no mark)."""
+
+    exists: bool = False
+    owners: tuple[str | None, ...] = ()
+    drift: tuple[str, ...] = ()
+
+
+class VaultSeen(msgspec.Struct, frozen=True):
+    """The hashes of the keys that the tenant's people were given, by role."""
+
+    hashes: Mapping[Role, bytes] = {}
+
+
+class Installation(msgspec.Struct, frozen=True):
+    """Whose all this is. `uid` is that of the reserved tenant, which owns what tenants share; None where it is not
+    known. Names of indices and queues begin with `prefix`."""
+
+    uid: str | None = None
+    prefix: str = PREFIX
+
+
+class Observation(msgspec.Struct, frozen=True):
+    """What is there, each backend for itself. None: not configured (for the vault: no keys are wanted)."""
+
+    database: DatabaseSeen | Trouble
+    installation: Installation = Installation()
+    search: IndexSeen | Trouble | None = None
+    queue: QueueSeen | Trouble | None = None
+    vault: VaultSeen | Trouble | None = None
+
+
+# --- what to do ------------------------------------------------------------------------------------------------------
+
+
+class Action(msgspec.Struct, frozen=True, tag=True, tag_field="action"):
+    """One thing to do, for the tenant that the plan is of. Doing it again changes nothing."""
+
+    part: ClassVar[Part]
+
+
+class CreateRelations(Action, frozen=True):
+    schema: str
+    shared: bool
+    partition_days: int
+    missing: tuple[str, ...]
+    part: ClassVar[Part] = Part.DATABASE
+
+
+class MakePartitions(Action, frozen=True):
+    schema: str
+    part: ClassVar[Part] = Part.DATABASE
+
+
+class RegisterTenant(Action, frozen=True):
+    """A new row of the registry, with a number that was never used."""
+
+    row: Row
+    part: ClassVar[Part] = Part.DATABASE
+
+
+class UpdateTenant(Action, frozen=True):
+    """The row with these values; `changes` names the fields that differ."""
+
+    row: Row
+    changes: tuple[str, ...]
+    part: ClassVar[Part] = Part.DATABASE
+
+
+class AdoptTenant(UpdateTenant, frozen=True):
+    """As `UpdateTenant`, for a tenant that was deleted and retained: it lives on under this uid."""
+
+
+class SetHeads(Action, frozen=True):
+    settings: HeadSettings
+    part: ClassVar[Part] = Part.DATABASE
+
+
+class RewindIndexer(Action, frozen=True):
+    """Let the indexer begin anew, as the index of its cursors is not there any more."""
+
+    index_uuid: str
+    part: ClassVar[Part] = Part.DATABASE
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """What is created carries whose it is: the tenant's name and uid; the reserved tenant's on what tenants share."""
+
+    tenant: str
+    uid: str
+
+
+class CreateIndex(Action, frozen=True):
+    index: str
+    mark: Mark
+    part: ClassVar[Part] = Part.SEARCH
+
+
+class UpdateIndex(Action, frozen=True):
+    index: str
+    mark: Mark
+    drift: tuple[str, ...]
+    part: ClassVar[Part] = Part.SEARCH
+
+
+class CreateQueue(Action, frozen=True):
+    """The queue and its dead-letter queue, with a redrive policy."""
+
+    queue: str
+    mark: Mark
+    part: ClassVar[Part] = Part.QUEUE
+
+
+class SetQueueAttributes(Action, frozen=True):
+    queue: str
+    mark: Mark
+    drift: tuple[str, ...]
+    part: ClassVar[Part] = Part.QUEUE
+
+
+class IssueKeys(Action, frozen=True):
+    roles: tuple[Role, ...]
+    part: ClassVar[Part] = Part.CREDENTIALS
+
+
+class RevokeKeys(Action, frozen=True):
+    ids: tuple[str, ...]
+    part: ClassVar[Part] = Part.CREDENTIALS
+
+
+class Refusal(Trouble, frozen=True):
+    """Why nothing at all is done until somebody changes something."""
+
+
+# --- the decisions ---------------------------------------------------------------------------------------------------
+
+
+def _shared(manifest: Manifest) -> bool:
+    return manifest.spec.isolation is Isolation.SHARED
+
+
+def owner(manifest: Manifest, seen: Observation) -> str | None:
+    """The uid that index and queue are to be marked with, or None where it cannot be known now."""
+    if not _shared(manifest):
+        return manifest.uid
+    if manifest.name == PLATFORM_TENANT:
+        # Only once it is registered: two processes may have thought of a uid at once.
+        return seen.database.row.uid if isinstance(seen.database, DatabaseSeen) and seen.database.row else None
+    return seen.installation.uid
+
+
+def _mark(manifest: Manifest, seen: Observation) -> Mark | None:
+    uid = owner(manifest, seen)
+    return None if uid is None else Mark(PLATFORM_TENANT if _shared(manifest) else manifest.name, uid)
+
+
+def _former(manifest: Manifest, database: DatabaseSeen | Trouble) -> frozenset[str]:
+    """Uids whose marks are the tenant's own from before it was adopted."""
+    if _shared(manifest) or not isinstance(database, DatabaseSeen) or database.row is None:
+        return frozenset()
+    return frozenset((database.row.uid, *database.row.former_uids))
+
+
+def _foreign_registration(manifest: Manifest, seen: DatabaseSeen, prefix: str) -> Refusal | None:
+    row = seen.row
+    if row is None:
+        if not _shared(manifest) and seen.dedicated >= DEDICATED_MAX:
+            return Refusal(
+                "TooManyDedicated",
+                f"This cell has its {DEDICATED_MAX} Dedicated tenants. Use isolation Shared, or another cell.",
+            )
+        return None
+    if row.uid != manifest.uid and row.state is not State.DELETED:
+        return Refusal(
+            "Conflict",
+            f"A tenant {manifest.name!r} is registered for another object, with UID {row.uid}. Delete that one first, or use another name.",
+        )
+    if row.isolation is not manifest.spec.isolation:
+        return Refusal("Immutable", f"spec.isolation is {row.isolation.value} and cannot be changed.")
+    if row.schema != schema_name(manifest.name, manifest.spec):
+        kept = row.schema.removeprefix("shared_")
+        return Refusal(
+            "Immutable",
+            f"spec.retention.days may change only within the class of {kept} days that the tenant was created in; "
+            f"{manifest.spec.retention.days} is of the class of {retention_class(manifest.spec.retention.days)} days.",
+        )
+    names = index_name(manifest.name, manifest.spec, prefix), queue_name(manifest.name, manifest.spec, prefix)
+    if (row.index, row.queue) != names:
+        return Refusal("Immutable", f"The tenant was made with the index {row.index!r}; the prefix of names cannot be changed.")
+    if row.uid == manifest.uid and row.generation > manifest.generation:
+        return Refusal("Superseded", f"Generation {row.generation} of this tenant was already applied.")
+    return None
+
+
+def _foreign_marks(manifest: Manifest, seen: Observation) -> Refusal | None:
+    """A mark of somebody else on what would be ours; no mark at all counts as somebody else's."""
+    ours, former = owner(manifest, seen), _former(manifest, seen.database)
+    found: list[tuple[str, str, str | None]] = []
+    if isinstance(seen.search, IndexSeen) and seen.search.exists:
+        found.append(("index", index_name(manifest.name, manifest.spec, seen.installation.prefix), seen.search.owner))
+    if isinstance(seen.queue, QueueSeen):
+        found += (
+            ("queue", queue_name(manifest.name, manifest.spec, seen.installation.prefix), owner) for owner in seen.queue.owners
+        )
+    # Without the registry it cannot be told who owned a tenant before; a strange mark is not written to meanwhile.
+    untold = ours is None or (isinstance(seen.database, Trouble) and not _shared(manifest))
+    for kind, name, mark in found:
+        if mark == ours or mark in former or (mark is not None and untold):
+            continue
+        whose = f"belongs to UID {mark}" if mark else "was not made by Decklog"
+        return Refusal("Conflict", f"The {kind} {name!r} {whose}. Nothing is written to it. Remove it, or use another name.")
+    return None
+
+
+def refusal(manifest: Manifest, seen: Observation) -> Refusal | None:
+    """Why nothing may be done for this manifest, or None."""
+    registered = (
+        _foreign_registration(manifest, seen.database, seen.installation.prefix)
+        if isinstance(seen.database, DatabaseSeen)
+        else None
+    )
+    return registered or _foreign_marks(manifest, seen)
+
+
+def plan(manifest: Manifest, seen: Observation) -> list[Action]:
+    """What is to be done so that what is there becomes what is asked for; nothing where that is refused.
+
+    Backends that could not be seen are left alone, the others are not held up by them.
+    """
+    if refusal(manifest, seen):
+        return []
+    return [*_database(manifest, seen), *_search(manifest, seen), *_queue(manifest, seen), *_credentials(seen)]
+
+
+def head_settings(spec: TenantSpec) -> HeadSettings:
+    return HeadSettings(
+        State.SUSPENDED if spec.suspend else State.ACTIVE,
+        spec.quotas.events_per_second,
+        spec.quotas.burst,
+        seconds(spec.ingest.dedup_window),
+    )
+
+
+def _wanted_row(manifest: Manifest, row: Row | None, prefix: str) -> Row:
+    spec = manifest.spec
+    former: tuple[str, ...] = ()
+    if row is not None:
+        known = (*row.former_uids, row.uid) if row.uid != manifest.uid else row.former_uids
+        former = tuple(dict.fromkeys(known))[-FORMER_UIDS_MAX:]
+    return Row(
+        id=row.id if row else 0,
+        uid=manifest.uid,
+        isolation=spec.isolation,
+        schema=schema_name(manifest.name, spec),
+        index=index_name(manifest.name, spec, prefix),
+        queue=queue_name(manifest.name, spec, prefix),
+        retention_days=spec.retention.days,
+        state=head_settings(spec).state,
+        display_name=spec.display_name,
+        spec=spec,
+        generation=manifest.generation,
+        former_uids=former,
+        index_uuid=row.index_uuid if row else None,
+        conditions=row.conditions if row else (),
+    )
+
+
+def _database(manifest: Manifest, seen: Observation) -> Iterable[Action]:
+    database = seen.database
+    if isinstance(database, Trouble):
+        return
+    wanted = _wanted_row(manifest, database.row, seen.installation.prefix)
+    if database.missing:
+        days = partition_days(retention_class(wanted.retention_days) if _shared(manifest) else wanted.retention_days)
+        yield CreateRelations(wanted.schema, _shared(manifest), days, database.missing)
+    if not database.partitions:
+        yield MakePartitions(wanted.schema)
+    if database.row is None:
+        yield RegisterTenant(wanted)
+    elif database.row != wanted:
+        changes = tuple(name for name in Row.__struct_fields__ if getattr(database.row, name) != getattr(wanted, name))
+        update = AdoptTenant if database.row.state is State.DELETED else UpdateTenant
+        yield update(wanted, changes)
+    if database.heads != head_settings(manifest.spec):
+        yield SetHeads(head_settings(manifest.spec))
+    if isinstance(seen.search, IndexSeen) and seen.search.uuid not in (None, wanted.index_uuid):
+        yield RewindIndexer(seen.search.uuid)
+
+
+def _search(manifest: Manifest, seen: Observation) -> Iterable[Action]:
+    mark, index = _mark(manifest, seen), seen.search
+    if not isinstance(index, IndexSeen) or mark is None:
+        return
+    name = index_name(manifest.name, manifest.spec, seen.installation.prefix)
+    if not index.exists:
+        yield CreateIndex(name, mark)
+    elif index.owner != mark.uid:
+        if index.owner in _former(manifest, seen.database):
+            yield UpdateIndex(name, mark, (*index.drift, "owner"))
+    elif index.drift:
+        yield UpdateIndex(name, mark, index.drift)
+
+
+def _queue(manifest: Manifest, seen: Observation) -> Iterable[Action]:
+    mark, queue = _mark(manifest, seen), seen.queue
+    if not isinstance(queue, QueueSeen) or mark is None:
+        return
+    name = queue_name(manifest.name, manifest.spec, seen.installation.prefix)
+    marks = set(queue.owners) - {mark.uid}
+    if not marks <= _former(manifest, seen.database):
+        return  # perhaps somebody else's: the registry will tell
+    drift = (*queue.drift, "owner") if marks else queue.drift
+    if drift:
+        yield SetQueueAttributes(name, mark, drift)  # makes the one that is missing, too
+    elif not queue.exists:
+        yield CreateQueue(name, mark)
+
+
+def _credentials(seen: Observation) -> Iterable[Action]:
+    if not isinstance(seen.database, DatabaseSeen) or not isinstance(seen.vault, VaultSeen):
+        return
+    given = seen.vault.hashes
+    good = {key.role: key for key in seen.database.keys if key.role in TENANT_ROLES and given.get(key.role) == key.hash}
+    missing = tuple(role for role in TENANT_ROLES if role not in good)
+    if missing:
+        yield IssueKeys(missing)
+    # After the new ones are given, so that nobody is left without. Keys nobody was given are of no use to anybody.
+    lost = tuple(sorted(key.id for key in seen.database.keys if good.get(key.role) != key))
+    if lost:
+        yield RevokeKeys(lost)
+
+
+def plan_removal(manifest: Manifest, seen: Observation) -> list[Action]:
+    """What deletionPolicy Retain does: stop ingest and reads, revoke the keys, keep all data. Nothing for a foreign tenant."""
+    database = seen.database
+    if isinstance(database, Trouble) or database.row is None or database.row.uid != manifest.uid:
+        return []
+    row, actions = database.row, list[Action]()
+    if row.state is not State.DELETED:
+        actions.append(UpdateTenant(msgspec.structs.replace(row, state=State.DELETED), ("state",)))
+    if database.heads is not None and database.heads.state is not State.DELETED:
+        actions.append(SetHeads(msgspec.structs.replace(database.heads, state=State.DELETED)))
+    if database.keys:
+        actions.append(RevokeKeys(tuple(sorted(key.id for key in database.keys))))
+    return actions

@@ -1,0 +1,116 @@
+"""A tenant's status: conditions as Kubernetes has them, for the custom resource, the registry and the API alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from decklog.domain.tenant import Isolation, State
+
+MESSAGE_CHARS_MAX = 1_024
+
+ConditionStatus = Literal["True", "False", "Unknown"]
+
+
+class Part(StrEnum):
+    """What a tenant is made of; the value is the type of its condition."""
+
+    DATABASE = "DatabaseReady"
+    SEARCH = "SearchReady"
+    QUEUE = "QueueReady"
+    CREDENTIALS = "CredentialsReady"
+
+
+SYNCED = "Synced"
+READY = "Ready"
+
+
+class Condition(msgspec.Struct, frozen=True, rename="camel"):
+    """One line of a tenant's status, as Kubernetes has it."""
+
+    type: Annotated[str, Meta(max_length=64, description="What this is about.")]
+    status: Annotated[ConditionStatus, Meta(description="True, False or Unknown.")]
+    reason: Annotated[str, Meta(max_length=64, description="Why, as one word for programs.")]
+    message: Annotated[str, Meta(max_length=MESSAGE_CHARS_MAX, description="Why, for people.")]
+    observed_generation: Annotated[int, Meta(ge=0, description="The generation of the spec that this is about.")]
+    last_transition_time: Annotated[str, Meta(max_length=32, description="When the status last changed, RFC 3339.")]
+
+
+class TenantStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """`status` of a Tenant. `tenant_id`, `schema`, `index` and `queue` are what the registry says, once it says so."""
+
+    conditions: Annotated[tuple[Condition, ...], Meta(max_length=16, description="How each part is; Ready comes first.")]
+    observed_generation: Annotated[int, Meta(ge=0, description="The generation of the spec that was last worked on.")]
+    tenant_id: Annotated[int | None, Meta(description="The number that storage separates by.")] = None
+    schema: Annotated[str, Meta(max_length=63, description="The Postgres schema of the records.")] = ""
+    index: Annotated[str, Meta(max_length=255, description="The OpenSearch index.")] = ""
+    queue: Annotated[str, Meta(max_length=80, description="The SQS queue.")] = ""
+
+    def condition(self, kind: str) -> Condition:
+        """The condition of that type. Raises KeyError."""
+        for condition in self.conditions:
+            if condition.type == kind:
+                return condition
+        raise KeyError(kind)
+
+    @property
+    def ready(self) -> bool:
+        return self.condition(READY).status == "True"
+
+    @property
+    def synced(self) -> bool:
+        """Whether nothing is left to do: all that was asked for (or the removal) is done."""
+        return self.condition(SYNCED).status == "True"
+
+
+class TenantListing(msgspec.Struct, frozen=True):
+    """A tenant as `GET /api/v1/tenants` shows it."""
+
+    name: str
+    isolation: Isolation
+    retention_days: int
+    state: State
+    display_name: str
+    generation: int
+    created_at: datetime
+    deleted_at: datetime | None
+    conditions: tuple[Condition, ...]
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """A condition before it has a time."""
+
+    status: ConditionStatus
+    reason: str
+    message: str
+
+
+def read_conditions(text: str) -> tuple[Condition, ...]:
+    """Conditions as the registry holds them in JSON; none where another version wrote something else."""
+    try:
+        return msgspec.json.decode(text, type=tuple[Condition, ...])
+    except msgspec.DecodeError:
+        return ()
+
+
+def conditions(
+    verdicts: Mapping[str, Verdict], generation: int, previous: Iterable[Condition], now: datetime
+) -> tuple[Condition, ...]:
+    """Verdicts with their times: a condition whose status did not change keeps the time of its last change."""
+    before = {condition.type: condition for condition in previous}
+    made: list[Condition] = []
+    for kind, verdict in verdicts.items():
+        old = before.get(kind)
+        since = (
+            old.last_transition_time
+            if old and old.status == verdict.status
+            else now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        )
+        message = verdict.message[:MESSAGE_CHARS_MAX]
+        made.append(Condition(str(kind), verdict.status, verdict.reason, message, generation, since))
+    return tuple(made)

@@ -1,0 +1,226 @@
+"""A tenant: what a platform engineer asks for, the names that follow from it, and what the service knows of it.
+
+The spec is the one typed source of the custom resource definition, of `decklog dev`'s manifests and of the plan. Names
+of schemas, indices and queues are pure functions of the tenant's name, so creation may always be repeated.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum, StrEnum
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from decklog.domain.errors import Code, DecklogError
+
+API_VERSION = "decklog.dev/v1"
+KIND = "Tenant"
+PLATFORM_TENANT = "decklog"
+"""The reserved tenant; its access log holds the actions that belong to no tenant."""
+PREFIX = "decklog"
+"""How the names of indices and queues begin; another one where several installations share a cluster or an account."""
+NAME_CHARS_MAX = 40
+NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+RETENTION_CLASSES = (30, 90, 365, 2555)
+"""Days that Shared relations, indices and queues exist for; a Shared tenant lives in the smallest that holds its days."""
+
+
+class Isolation(StrEnum):
+    DEDICATED = "Dedicated"
+    SHARED = "Shared"
+
+
+class DeletionPolicy(StrEnum):
+    RETAIN = "Retain"
+
+
+class State(IntEnum):
+    """What the head row lets writers do. The number is what storage holds."""
+
+    ACTIVE = 0
+    SUSPENDED = 1
+    DELETED = 2
+
+
+class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+    days: Annotated[int, Meta(ge=1, le=3650, description="Days that records are kept and can be read, by time of receipt.")]
+
+
+class Quotas(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+    events_per_second: Annotated[
+        int,
+        Meta(ge=1, le=1_000_000, description="Records per second that the tenant may append, exact across all replicas."),
+    ] = 1_000
+    burst: Annotated[
+        int, Meta(ge=1, le=10_000_000, description="Records that may be appended at once; at least eventsPerSecond.")
+    ] = 10_000
+
+
+class Ingest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+    dedup_window: Annotated[
+        str,
+        Meta(
+            pattern=r"^[1-9][0-9]{0,2}(m|h|d)$",
+            max_length=4,
+            description="How long a retry with the same id is recognised, as in 30m, 24h, 7d.",
+        ),
+    ] = "24h"
+
+
+class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+    secret_namespace: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=63,
+            pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+            description="Namespace of the Secret <tenant>-decklog with the API keys.",
+        ),
+    ] = "default"  # noqa: S105
+
+
+class TenantSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+    """`spec` of a Tenant."""
+
+    retention: Annotated[Retention, Meta(description="How long records are kept.")]
+    display_name: Annotated[str, Meta(max_length=128, description="For people to read.")] = ""
+    isolation: Annotated[
+        Isolation,
+        Meta(
+            description="Dedicated: own schema, index and queue. Shared: one per retention class, separated by row-level security. Immutable."
+        ),
+    ] = Isolation.DEDICATED
+    quotas: Annotated[Quotas, Meta(description="Limits, refused with 429 and Retry-After.")] = Quotas()
+    ingest: Annotated[Ingest, Meta(description="How records are taken in.")] = Ingest()
+    credentials: Annotated[Credentials, Meta(description="Where the API keys are put.")] = Credentials()
+    suspend: Annotated[bool, Meta(description="Refuse ingest and reads; data is kept.")] = False
+    deletion_policy: Annotated[
+        DeletionPolicy,
+        Meta(
+            description="What deleting the Tenant does to its data. Retain keeps everything; applying the Tenant again adopts it."
+        ),
+    ] = DeletionPolicy.RETAIN
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """A Tenant as it was asked for. `uid` tells two objects of one name apart (Kubernetes' UID, or one made by us)."""
+
+    name: str
+    uid: str
+    generation: int
+    spec: TenantSpec
+
+
+class Tenant(msgspec.Struct, frozen=True):
+    """What the service needs of a tenant to serve it: a row of the registry.
+
+    `id` is the number that storage separates by and is never used again; `schema` and `index` are where its records
+    are kept and found; `queue` is the name of the queue with its wake-ups.
+    """
+
+    id: int
+    name: str
+    isolation: Isolation
+    schema: str
+    index: str
+    queue: str
+    retention_days: int
+    state: State
+    display_name: str = ""
+    uid: str = ""
+
+
+_UNITS = {"m": 60, "h": 3_600, "d": 86_400}
+
+
+def seconds(duration: str) -> int:
+    """Seconds of a duration such as 30m, 24h or 7d (checked by the spec's pattern)."""
+    return int(duration[:-1]) * _UNITS[duration[-1]]
+
+
+def check_name(name: str) -> str:
+    """Raises `invalid-tenant`."""
+    if len(name) > NAME_CHARS_MAX or not re.fullmatch(NAME_PATTERN, name):
+        raise DecklogError(
+            Code.INVALID_TENANT,
+            f"metadata.name {name[:80]!r} must have at most {NAME_CHARS_MAX} characters of a-z, 0-9 and '-', and start with a letter.",
+        )
+    return name
+
+
+def retention_class(days: int) -> int:
+    """The smallest class of days that holds `days`. Raises `invalid-tenant` where there is none."""
+    for upper in RETENTION_CLASSES:
+        if days <= upper:
+            return upper
+    raise DecklogError(
+        Code.INVALID_TENANT,
+        f"spec.retention.days {days} is more than the largest shared class, {RETENTION_CLASSES[-1]}.",
+    )
+
+
+def parse_spec(value: Any) -> TenantSpec:
+    """A spec from plain JSON. Raises `invalid-tenant`, naming the field."""
+    try:
+        spec = msgspec.convert(value, TenantSpec)
+    except msgspec.ValidationError as error:
+        raise DecklogError(Code.INVALID_TENANT, f"spec: {error}.") from None
+    problems: list[str] = []
+    if "\0" in spec.display_name or any("\ud800" <= character <= "\udfff" for character in spec.display_name):
+        problems.append("spec.displayName holds a character that cannot be stored (U+0000 or a lone surrogate).")
+    # `$` in a pattern lets one line feed through, in Python and in nothing else that reads these patterns.
+    if "\n" in spec.ingest.dedup_window:
+        problems.append("spec.ingest.dedupWindow must be like 30m, 24h or 7d.")
+    if "\n" in spec.credentials.secret_namespace:
+        problems.append("spec.credentials.secretNamespace must be the name of a namespace.")
+    if spec.quotas.burst < spec.quotas.events_per_second:
+        problems.append("spec.quotas.burst must be at least spec.quotas.eventsPerSecond.")
+    if spec.isolation is Isolation.SHARED and spec.retention.days > RETENTION_CLASSES[-1]:
+        problems.append(f"spec.retention.days of a Shared tenant may be at most {RETENTION_CLASSES[-1]}.")
+    if problems:
+        raise DecklogError(Code.INVALID_TENANT, " ".join(problems))
+    return spec
+
+
+def parse_manifest(value: Any) -> tuple[str, TenantSpec]:
+    """Name and spec of a manifest (a decoded YAML document). Raises `invalid-tenant`."""
+    if not isinstance(value, dict) or value.get("apiVersion") != API_VERSION or value.get("kind") != KIND:
+        raise DecklogError(Code.INVALID_TENANT, f"The manifest must have apiVersion {API_VERSION} and kind {KIND}.")
+    metadata = value.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    if not isinstance(name, str):
+        raise DecklogError(Code.INVALID_TENANT, "The manifest has no metadata.name.")
+    return check_name(name), parse_spec(value.get("spec"))
+
+
+def _suffix(name: str, spec: TenantSpec) -> tuple[str, str]:
+    if spec.isolation is Isolation.DEDICATED:
+        return "t", name
+    return "shared", str(retention_class(spec.retention.days))
+
+
+def schema_name(name: str, spec: TenantSpec) -> str:
+    """The Postgres schema of a tenant's records, at most 63 bytes: `t_acme`, `shared_365`."""
+    return "_".join(_suffix(name, spec)).replace("-", "_")
+
+
+def index_name(name: str, spec: TenantSpec, prefix: str = PREFIX) -> str:
+    """The OpenSearch index of a tenant's records: `decklog-t-acme`, `decklog-shared-365`."""
+    return "-".join((prefix, *_suffix(name, spec)))
+
+
+def queue_name(name: str, spec: TenantSpec, prefix: str = PREFIX) -> str:
+    """The SQS queue of a tenant's wake-ups, at most 80 characters with the `-dlq` that its dead-letter queue ends in.
+
+    It ends in a word of its own, or the queue of a tenant `acme-dlq` would be the dead-letter queue of `acme`.
+    """
+    return index_name(name, spec, prefix) + "-wake"
+
+
+def partition_days(retention_days: int) -> int:
+    """Days that one partition spans: short enough that dropping is fine-grained, long enough that there are ~100."""
+    if retention_days <= 92:
+        return 1
+    return 7 if retention_days <= 731 else 30

@@ -1,0 +1,99 @@
+"""What a visit to a tenant comes to: from what was seen and what could not be done, a verdict per condition. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from decklog.domain.plan import Action, DatabaseSeen, IndexSeen, Observation, QueueSeen, Trouble, owner, refusal
+from decklog.domain.status import READY, SYNCED, Part, Verdict
+from decklog.domain.tenant import Manifest
+
+_GOOD = {
+    Part.DATABASE: Verdict("True", "Provisioned", "Relations, partitions, heads and the registry are as asked for."),
+    Part.SEARCH: Verdict("True", "Provisioned", "The index is as asked for."),
+    Part.QUEUE: Verdict("True", "Provisioned", "The queue and its dead-letter queue are as asked for."),
+    Part.CREDENTIALS: Verdict("True", "Issued", "One API key for each of the roles writer, auditor and admin is valid."),
+}
+_NOT_CONFIGURED = {
+    Part.SEARCH: Verdict("True", "NotConfigured", "No OpenSearch is configured: Postgres searches."),
+    Part.QUEUE: Verdict("True", "NotConfigured", "No queue is configured: the workers find new records by their sweep."),
+    Part.CREDENTIALS: Verdict("True", "NotConfigured", "No API keys are wanted for this tenant."),
+}
+_WAITING = Verdict("Unknown", "WaitingForDatabase", "Whose this is can only be told when the database can be reached.")
+_NO_KEYS = Verdict("Unknown", "WaitingForDatabase", "Keys can only be checked when the database can be reached.")
+
+
+def _part_verdict(manifest: Manifest, seen: Observation, part: Part, troubles: Mapping[Part, Trouble]) -> Verdict:
+    if part in troubles:
+        return Verdict("False", troubles[part].reason, troubles[part].message)
+    observed = {
+        Part.DATABASE: seen.database,
+        Part.SEARCH: seen.search,
+        Part.QUEUE: seen.queue,
+        Part.CREDENTIALS: seen.vault,
+    }[part]
+    if observed is None:
+        return _NOT_CONFIGURED[part]
+    if isinstance(observed, Trouble):
+        return Verdict("False", observed.reason, observed.message)
+    if isinstance(seen.database, DatabaseSeen):
+        return _GOOD[part]
+    if part is Part.CREDENTIALS:
+        return _NO_KEYS
+    ours = owner(manifest, seen)
+    marks = (
+        {observed.owner}
+        if isinstance(observed, IndexSeen)
+        else set(observed.owners)
+        if isinstance(observed, QueueSeen)
+        else set()
+    )
+    if ours is None or marks - {ours, None}:
+        return _WAITING
+    return _GOOD[part]
+
+
+def verdicts(
+    manifest: Manifest, seen: Observation, troubles: Mapping[Part, Trouble], *, left: Sequence[Action] = ()
+) -> dict[str, Verdict]:
+    """Every condition after a visit. `troubles` is what could not be done, `left` what is still to do."""
+    if refused := refusal(manifest, seen):
+        return refused_verdicts(refused)
+    parts = {part: _part_verdict(manifest, seen, part, troubles) for part in Part}
+    bad = [part for part, verdict in parts.items() if verdict.status != "True"]
+    if bad:
+        names = ", ".join(bad)
+        synced = Verdict("False", parts[bad[0]].reason, f"Not all could be done: {names}.")
+        ready = Verdict("False", "NotReady", f"Not ready: {names}.")
+    else:
+        synced = Verdict("True", "Synced", "All is as asked for.")
+        if left:
+            synced = Verdict("False", "Pending", f"Still to do: {', '.join(sorted({type(action).__name__ for action in left}))}.")
+        ready = Verdict("True", "Ready", "The tenant can be used.")
+        if manifest.spec.suspend:
+            ready = Verdict("True", "Suspended", "Suspended as asked: nothing is taken in or given out, and all data is kept.")
+    return {READY: ready, **{part.value: verdict for part, verdict in parts.items()}, SYNCED: synced}
+
+
+def _every(verdict: Verdict) -> dict[str, Verdict]:
+    return {part.value: verdict for part in Part}
+
+
+def refused_verdicts(refused: Trouble) -> dict[str, Verdict]:
+    """Every condition where nothing may be done."""
+    untouched = Verdict("Unknown", refused.reason, "Not looked after; see Synced.")
+    verdict = Verdict("False", refused.reason, refused.message)
+    return {READY: verdict, **_every(untouched), SYNCED: verdict}
+
+
+def removal_verdicts(manifest: Manifest, seen: Observation, troubles: Mapping[Part, Trouble]) -> dict[str, Verdict]:
+    """Every condition after a removal; `Synced` says whether it is complete."""
+    failed = seen.database if isinstance(seen.database, Trouble) else next(iter(troubles.values()), None)
+    if failed is not None:
+        unknown = Verdict("Unknown", failed.reason, "Being deleted; see Synced.")
+        return {READY: unknown, **_every(unknown), SYNCED: Verdict("False", failed.reason, failed.message)}
+    gone = Verdict("False", "Retained", "Deleted: ingest and reads are refused, the keys are revoked, all data is kept.")
+    row = seen.database.row if isinstance(seen.database, DatabaseSeen) else None
+    if row is None or row.uid != manifest.uid:
+        gone = Verdict("False", "NothingToRetain", "Deleted: nothing was ever made for this object.")
+    return {READY: gone, **_every(gone), SYNCED: Verdict("True", gone.reason, gone.message)}

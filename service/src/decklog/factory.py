@@ -1,0 +1,246 @@
+"""Joins services and adapters: the only module that knows every concrete class, and knows neither the API nor workers.
+
+What is heavy and not configured is never imported: without OpenSearch and SQS neither of their clients is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from decklog.client.jwks import fetch
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import LogName
+from decklog.domain.status import TenantListing
+from decklog.domain.store import Announcements, Readiness, RecordStore, SearchIndex, WakeQueue
+from decklog.domain.tenant import PLATFORM_TENANT, Tenant
+from decklog.services.access_log import AccessLog
+from decklog.services.identity import Identity
+from decklog.services.ingest import Ingest
+from decklog.services.issuers import load_issuers
+from decklog.services.provisioning import Provisioner
+from decklog.services.reading import Reading
+from decklog.services.registry import RegistryCache
+from decklog.services.search import Search
+from decklog.services.streaming import Limits, Streams
+from decklog.services.wake import Waker
+from decklog.settings import Settings
+from decklog.timescale.announcements import PostgresAnnouncements
+from decklog.timescale.append import Appender
+from decklog.timescale.connection import Pool
+from decklog.timescale.control import migrate_control
+from decklog.timescale.cursors import PostgresCursors
+from decklog.timescale.keeper import PostgresKeeper, PostgresReadiness
+from decklog.timescale.provision import CONNECTIONS_MAX, PostgresProvisioning
+from decklog.timescale.records import PostgresRecords
+from decklog.timescale.registry import PostgresRegistry
+from decklog.timescale.schema import make_roles
+from decklog.timescale.schema import migrate as migrate_cell
+
+
+@dataclass(frozen=True)
+class Service:
+    """One process's share of Decklog's data plane: what the API and the workers are made of."""
+
+    registry: RegistryCache
+    identity: Identity
+    ingest: Ingest
+    access_log: AccessLog
+    reading: Reading
+    streams: Streams
+    store: RecordStore
+    cursors: PostgresCursors
+    announcements: Announcements
+    keeper: PostgresKeeper
+    search_index: SearchIndex | None
+    queue: WakeQueue | None
+    readiness: dict[str, Readiness]
+    tenants: Callable[[], Awaitable[Sequence[TenantListing]]]
+
+
+class _Announcing:
+    """Announces to other processes and wakes the workers; hears what the other processes announce."""
+
+    def __init__(self, inner: PostgresAnnouncements, registry: RegistryCache, waker: Waker | None) -> None:
+        self._inner = inner
+        self._registry = registry
+        self._waker = waker
+
+    def announce(self, tenant_id: int, log: LogName, next_seq: int) -> None:
+        self._inner.announce(tenant_id, log, next_seq)
+        if self._waker is None:
+            return
+        try:
+            tenant = self._registry.snapshot.tenants.get(tenant_id)
+        except DecklogError:
+            return  # the registry cannot be read just now; the sweeper finds what nobody was told of
+        if tenant is not None:
+            self._waker.wake(tenant, log, next_seq)
+
+    def subscribe(self, heard: Callable[[int, LogName, int], None]) -> Callable[[], None]:
+        return self._inner.subscribe(heard)
+
+
+@asynccontextmanager
+async def open_service(settings: Settings) -> AsyncIterator[Service]:
+    """Everything opened and running; closed in the opposite order, with what waits committed.
+
+    Raises `misconfigured`, and `storage-unavailable` where the database cannot be reached.
+    """
+    _require(settings.database.dsn, "DECKLOG_DATABASE_DSN")
+    async with AsyncExitStack() as stack:
+        pool = Pool(settings.database.dsn, size_max=settings.database.pool_max)
+        stack.push_async_callback(pool.close)
+        await pool.open()
+        readiness: dict[str, Readiness] = {"database": PostgresReadiness(pool)}
+        postgres_registry = PostgresRegistry(pool)
+        registry = RegistryCache(postgres_registry)
+        await registry.start()
+        stack.push_async_callback(registry.stop)
+        index = await _open_search(settings, stack, readiness)
+        queue = await _open_queue(settings, stack)
+        appender = Appender(settings.database.dsn)
+        stack.push_async_callback(appender.close)
+        store, cursors = PostgresRecords(appender, pool), PostgresCursors(pool)
+        news = PostgresAnnouncements(settings.database.dsn, pool)
+        await news.start()
+        stack.push_async_callback(news.stop)
+        waker = Waker(queue) if queue is not None else None
+        if waker is not None:
+            stack.push_async_callback(waker.stop)
+        announcements = _Announcing(news, registry, waker)
+        identity = Identity(registry, load_issuers(settings.identity.issuers_file, fetch=fetch))
+        ingest = Ingest(
+            store,
+            announcements,
+            fingerprint_key=settings.identity.fingerprint_key.encode(),
+            waiting_requests_max=settings.api.waiting_requests_max,
+            waiting_bytes_max=settings.api.waiting_bytes_max,
+        )
+        await ingest.start()
+        stack.push_async_callback(ingest.stop)
+        access_log = AccessLog(ingest, lambda: _platform_tenant(registry))
+        stack.push_async_callback(access_log.stop)
+        search = Search(store, index=index, cursors=cursors if index is not None else None, timeout=settings.api.search_timeout)
+        streams = Streams(
+            store,
+            announcements,
+            access_log,
+            still_valid=identity.still_valid,
+            tenant_now=lambda tenant_id: registry.snapshot.tenants.get(tenant_id),  # noqa: PLW0108 - the snapshot changes
+            limits=Limits(streams_max=settings.api.streams_max, per_tenant_max=settings.api.streams_per_tenant_max),
+        )
+        await streams.start()
+        stack.push_async_callback(streams.stop)
+        yield Service(
+            registry=registry,
+            identity=identity,
+            ingest=ingest,
+            access_log=access_log,
+            reading=Reading(search, store, access_log, still_valid=identity.still_valid),
+            streams=streams,
+            store=store,
+            cursors=cursors,
+            announcements=announcements,
+            keeper=PostgresKeeper(pool),
+            search_index=index,
+            queue=queue,
+            readiness=readiness,
+            tenants=postgres_registry.tenants,
+        )
+
+
+async def _open_search(settings: Settings, stack: AsyncExitStack, readiness: dict[str, Readiness]) -> SearchIndex | None:
+    if not settings.search.url:
+        return None
+    from decklog.opensearch.client import SearchReadiness, connect  # noqa: PLC0415
+    from decklog.opensearch.search import OpenSearchIndex  # noqa: PLC0415
+
+    client = connect(settings.search)
+    stack.push_async_callback(client.close)
+    readiness["search"] = SearchReadiness(client)
+    return OpenSearchIndex(client)
+
+
+async def _open_queue(settings: Settings, stack: AsyncExitStack) -> WakeQueue | None:
+    if not settings.queue.enabled:
+        return None
+    from decklog.sqs.queue import SqsWakeQueue  # noqa: PLC0415
+
+    queue = SqsWakeQueue(settings.queue, polls=settings.worker.pollers)
+    stack.push_async_callback(queue.close)
+    return queue
+
+
+def _platform_tenant(registry: RegistryCache) -> Tenant:
+    tenant = registry.tenant(PLATFORM_TENANT)
+    if tenant is None:
+        raise DecklogError(
+            Code.STORAGE_UNAVAILABLE, "The platform's own tenant is not there yet; provisioning makes it first.", retry_after=5
+        )
+    return tenant
+
+
+def _require(value: str, variable: str) -> None:
+    if not value:
+        raise DecklogError(Code.MISCONFIGURED, f"{variable} is not set.")
+
+
+async def migrate(settings: Settings, *, with_roles: bool = False) -> None:
+    """Bring the database to this version's definitions; may run again, and beside running processes of the version before.
+
+    `with_roles` makes the roles first, as the superuser of `database.admin_dsn`.
+    Raises `misconfigured` and what the database refuses.
+    """
+    _require(settings.database.owner_dsn, "DECKLOG_DATABASE_OWNER_DSN")
+    if with_roles:
+        for value, name in (
+            (settings.database.admin_dsn, "ADMIN_DSN"),
+            (settings.database.service_password, "SERVICE_PASSWORD"),
+            (settings.database.owner_password, "OWNER_PASSWORD"),
+        ):
+            _require(value, f"DECKLOG_DATABASE_{name}")
+        await make_roles(
+            settings.database.admin_dsn,
+            service_password=settings.database.service_password,
+            owner_password=settings.database.owner_password,
+        )
+    await migrate_cell(settings.database.owner_dsn)
+    await migrate_control(settings.database.owner_dsn)
+
+
+@asynccontextmanager
+async def open_provisioner(settings: Settings) -> AsyncIterator[Provisioner]:
+    """The brain of the control plane, as the role that owns the relations. Migrates nothing.
+
+    Raises `misconfigured`, and `storage-unavailable` where the database cannot be reached.
+    """
+    _require(settings.database.owner_dsn, "DECKLOG_DATABASE_OWNER_DSN")
+    async with AsyncExitStack() as stack:
+        pool = Pool(settings.database.owner_dsn, size_max=CONNECTIONS_MAX, role_check=False)
+        stack.push_async_callback(pool.close)
+        search = queue = None
+        if settings.search.url:
+            from decklog.opensearch.client import connect  # noqa: PLC0415
+            from decklog.opensearch.provision import OpenSearchProvisioning  # noqa: PLC0415
+
+            client = connect(settings.search)
+            stack.push_async_callback(client.close)
+            search = OpenSearchProvisioning(client, replicas=settings.search.replicas)
+        if settings.queue.enabled:
+            from decklog.sqs.provision import SqsProvisioning  # noqa: PLC0415
+            from decklog.sqs.queue import connect as connect_queue  # noqa: PLC0415
+
+            queue = SqsProvisioning(connect_queue(settings.queue))
+        yield Provisioner(PostgresProvisioning(pool), search, queue, directory=PostgresRegistry(pool), prefix=settings.prefix)
+
+
+@asynccontextmanager
+async def embedded_database(folder: Path, *, password: str) -> AsyncIterator[str]:
+    """A PostgreSQL of our own over a folder, as `host:port`; see `decklog.timescale.embedded`."""
+    from decklog.timescale.embedded import running  # noqa: PLC0415
+
+    async with running(folder, password=password) as address:
+        yield address

@@ -1,0 +1,210 @@
+"""The adapter of `SearchIndex`: finds sequence numbers and counts, in one tenant's part of an index.
+
+The filter model is `domain/query.py` and the values are `domain/terms.py`; this module only translates them. Every
+question goes through `_scope`, the one place that names the tenant and the log, so a shared index cannot be crossed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from typing import Any
+
+from opensearchpy import AsyncOpenSearch
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import LogName, from_microseconds, microseconds
+from decklog.domain.query import Query
+from decklog.domain.store import Bucket, SearchDocument
+from decklog.domain.tenant import Tenant
+from decklog.domain.terms import field
+from decklog.opensearch import index
+from decklog.opensearch.client import translated, unavailable
+
+PAGE_MAX = 10_000
+"""`index.max_result_window` of an index: numbers that one request may give."""
+COMPOSITE_PAGE_MAX = 10_000
+"""Buckets that one request may give."""
+SEARCH_TIME_MAX = "5s"
+"""After this OpenSearch gives up collecting; a partial answer is refused here, never passed on."""
+
+_COUNTED = frozenset({"action", "actor", "resource_type", "severity", "outcome"})
+_INTERVALS = frozenset({"minute", "hour", "day", "week", "month"})
+_COMPARED = ("actor", "resource_type", "resource_id", "outcome", "session_id", "correlation_id", "id")
+_IPV4_AS_IPV6 = ipaddress.IPv6Network("::ffff:0:0/96")
+
+Clause = dict[str, Any]
+
+
+def _term(name: str, value: str | int) -> Clause:
+    return {"term": {name: {"value": value}}}
+
+
+def _in_network(network: str) -> Clause:
+    """Addresses within a network in CIDR notation.
+
+    An index keeps IPv4 addresses as IPv6 ones, so an IPv6 network that spans those must leave them out.
+    """
+    inside = _term("ip", network)
+    parsed = ipaddress.ip_network(network)
+    if isinstance(parsed, ipaddress.IPv6Network) and _IPV4_AS_IPV6.subnet_of(parsed):
+        return {"bool": {"filter": [inside], "must_not": [_term("ip", "0.0.0.0/0")]}}
+    return inside
+
+
+def _clauses(query: Query) -> list[Clause]:
+    """What a record must satisfy, each clause by itself, as `domain.query.matches` decides it."""
+    clauses = [_term(name, value) for name in _COMPARED if (value := getattr(query, name)) is not None]
+    if query.action is not None:
+        kind = "prefix" if query.action_prefix else "term"
+        # Every action starts with the empty prefix, and every record has an action.
+        if query.action or not query.action_prefix:
+            clauses.append({kind: {"action": {"value": query.action}}})
+    if query.ip is not None:
+        clauses.append(_in_network(query.ip))
+    if query.severities:
+        clauses.append({"terms": {"severity": list(query.severities)}})
+    bounds = {}
+    if query.since is not None:
+        bounds["gte"] = microseconds(query.since)
+    if query.until is not None:
+        bounds["lt"] = microseconds(query.until)
+    if bounds:
+        clauses.append({"range": {"occurred_at": bounds}})
+    clauses += [_term("fields", field(path, value)) for path, value in query.fields]
+    clauses += [_term("words", word) for word in query.words]
+    return clauses
+
+
+def _scope(tenant: Tenant, log: LogName, query: Query, first: int, end: int) -> Clause:
+    """The whole question: this tenant, this log, these numbers, and the filters."""
+    return {
+        "bool": {
+            "filter": [
+                _term("tenant_id", tenant.id),
+                _term("log", int(log)),
+                {"range": {"seq": {"gte": first, "lt": end}}},
+                *_clauses(query),
+            ]
+        }
+    }
+
+
+class OpenSearchIndex:
+    """`SearchIndex` over one OpenSearch cluster; see the protocol for what each method promises."""
+
+    def __init__(self, client: AsyncOpenSearch) -> None:
+        self._client = client
+
+    async def add(self, tenant: Tenant, documents: Sequence[SearchDocument]) -> None:
+        if any(document.tenant_id != tenant.id for document in documents):
+            raise ValueError("a document of another tenant")
+        await index.write(self._client, tenant.index, documents)
+
+    async def refresh(self, tenant: Tenant) -> None:
+        with translated():
+            answer = await self._client.indices.refresh(index=tenant.index, params={"filter_path": "_shards"})
+        shards = answer.get("_shards", {})
+        # Copies that are not assigned count in `total` and in neither of the others: a yellow index is refreshed.
+        if shards.get("failed") or not shards.get("successful"):
+            raise unavailable("could not be refreshed on every shard")
+
+    async def find(
+        self, tenant: Tenant, log: LogName, *, query: Query, first: int, end: int, limit: int, newest_first: bool
+    ) -> list[int]:
+        found: list[int] = []
+        while len(found) < limit and first < end:
+            size = min(limit - len(found), PAGE_MAX)
+            page = await self._find_page(tenant, _scope(tenant, log, query, first, end), size, newest_first)
+            found += page
+            if len(page) < size:
+                break
+            if newest_first:
+                end = page[-1]
+            else:
+                first = page[-1] + 1
+        return found
+
+    async def _find_page(self, tenant: Tenant, scope: Clause, size: int, newest_first: bool) -> list[int]:
+        answer = await self._search(
+            tenant,
+            {
+                "query": scope,
+                "size": size,
+                "sort": [{"seq": "desc" if newest_first else "asc"}],
+                "track_total_hits": False,
+                "_source": False,
+            },
+            "hits.hits.sort",
+        )
+        return [hit["sort"][0] for hit in answer.get("hits", {}).get("hits", ())]
+
+    async def count(
+        self,
+        tenant: Tenant,
+        log: LogName,
+        *,
+        query: Query,
+        first: int,
+        end: int,
+        by: Sequence[str],
+        interval: str | None,
+        limit: int,
+    ) -> list[Bucket]:
+        scope = _scope(tenant, log, query, first, end)
+        if not by and interval is None:
+            return await self._total(tenant, scope)
+        composite: dict[str, Any] = {"sources": _sources(by, interval)}
+        buckets: list[Bucket] = []
+        while True:
+            composite["size"] = min(limit + 1 - len(buckets), COMPOSITE_PAGE_MAX)
+            answer = await self._search(
+                tenant,
+                {"query": scope, "size": 0, "track_total_hits": False, "aggs": {"by": {"composite": composite}}},
+                "aggregations",
+            )
+            page = answer["aggregations"]["by"]
+            buckets += [_bucket(item["key"], item["doc_count"], by) for item in page["buckets"]]
+            if len(buckets) > limit:
+                raise DecklogError(
+                    Code.TOO_MANY_BUCKETS, f"There are more than {limit} groups. Narrow the filters or use a longer interval."
+                )
+            if len(page["buckets"]) < composite["size"]:
+                return buckets
+            composite["after"] = page["after_key"]
+
+    async def _total(self, tenant: Tenant, scope: Clause) -> list[Bucket]:
+        answer = await self._search(tenant, {"query": scope, "size": 0, "track_total_hits": True}, "hits.total")
+        total = answer["hits"]["total"]["value"]
+        return [Bucket((), None, total)] if total else []
+
+    async def _search(self, tenant: Tenant, body: dict[str, Any], wanted: str) -> dict[str, Any]:
+        """One search of the tenant's index; refuses an answer that is not of all shards and all the time it needed."""
+        with translated():
+            answer: dict[str, Any] = await self._client.search(
+                index=tenant.index,
+                body=body | {"timeout": SEARCH_TIME_MAX},
+                params={"filter_path": f"timed_out,_shards.failed,{wanted}", "allow_partial_search_results": "false"},
+            )
+        if answer.get("timed_out", True) or answer.get("_shards", {}).get("failed", 1):
+            raise unavailable("could not answer completely in time")
+        return answer
+
+
+def _sources(by: Sequence[str], interval: str | None) -> list[dict[str, Any]]:
+    unknown = [name for name in by if name not in _COUNTED]
+    if unknown or (interval is not None and interval not in _INTERVALS):
+        raise DecklogError(Code.INVALID_PARAMETER, f"Records are not counted by {', '.join(unknown) or interval}.")
+    sources: list[dict[str, Any]] = [{name: {"terms": {"field": name, "missing_bucket": True}}} for name in by]
+    if interval is not None:
+        sources.append({"start": {"date_histogram": {"field": "occurred_ms", "calendar_interval": interval, "time_zone": "UTC"}}})
+    return sources
+
+
+def _bucket(key: dict[str, Any], count: int, by: Sequence[str]) -> Bucket:
+    start = key.get("start")
+    return Bucket(
+        tuple(key[name] for name in by),
+        None if start is None else from_microseconds(start * 1_000),
+        count,
+    )

@@ -1,0 +1,298 @@
+"""Follows logs for one consumer: lease, read the next records, do the effect, move the cursor by compare-and-set.
+
+What a log has is read from the log itself, never from a message, so wake-ups may be lost, doubled or reordered. The
+cursor moves only after the effect is settled, so a record may be worked on twice (effects must be harmless when
+repeated) and is never left out. No transaction is open while an effect runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Protocol
+
+import msgspec
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import LogName
+from decklog.domain.query import Query
+from decklog.domain.record import StoredRecord
+from decklog.domain.store import Cursor, Cursors, RecordStore
+from decklog.domain.tenant import Tenant
+
+BATCH_RECORDS_MAX = 2_000
+BATCH_RECORDS_FIRST = 200
+"""Of the first batch, while nothing is known of how large a log's records are."""
+BATCH_BYTES = 4 * 1024 * 1024
+"""What a batch should weigh, by the average of the batch before."""
+LEASE_SECONDS = 30.0
+"""A worker that dies holds its logs no longer than this."""
+READ_SECONDS_MAX = 20.0
+BACKOFF_SECONDS = (0.5, 60.0)
+"""Shortest and longest wait after failures of one log, before jitter."""
+BACKING_OFF_MAX = 100_000
+"""Logs whose failures are remembered."""
+
+LAG = Histogram(
+    "decklog_consumer_lag_seconds",
+    "Seconds from the receipt of a record to its being done, for the oldest record of each move of a cursor.",
+    ["consumer"],
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 1_800, 7_200),
+)
+RECORDS = Counter("decklog_consumer_records_total", "Records done.", ["consumer"])
+BATCHES = Counter("decklog_consumer_batches_total", "Batches whose effect succeeded.", ["consumer"])
+FAILURES = Counter("decklog_consumer_failures_total", "Advances of a log that failed and will be tried again.", ["consumer"])
+PROGRESS = Gauge(
+    "decklog_consumer_progress_timestamp_seconds", "When a cursor was last moved, in seconds since 1970.", ["consumer"]
+)
+
+_EVERYTHING = Query()
+_log = structlog.get_logger("decklog.follow")
+
+
+class Effect(Protocol):
+    """What a consumer does with records. Both methods may be repeated with the same records."""
+
+    async def apply(self, tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> None:
+        """Do it, in the order of `seq`. Whatever is raised is a failure, and the records come again."""
+        ...
+
+    async def settle(self, tenant: Tenant, log: LogName) -> None:
+        """Return when everything applied before the call may be called done. Runs beside later `apply` calls."""
+        ...
+
+
+class Ended(Enum):
+    """How an advance ended."""
+
+    DONE = "done"
+    """The consumer had everything that the log had (or is stopping)."""
+    HELD = "held"
+    """Another worker has the lease."""
+    LOST = "lost"
+    """Another worker took the lease or moved the cursor meanwhile; it goes on from there."""
+    WAITING = "waiting"
+    """It failed a moment ago and is not tried yet."""
+    FAILED = "failed"
+
+
+class _LostError(Exception):
+    """The log is somebody else's now."""
+
+
+class _Batch(msgspec.Struct, frozen=True):
+    records: list[StoredRecord]
+    end: int
+    """Records below this number have been read."""
+
+
+class Follower:
+    """One consumer of one process. `advance` may be called for many logs at once; a call for a log that is being
+    advanced waits for that to end.
+
+    `slots` bounds how many logs are read and worked on at once; waiting for an effect to settle takes no slot.
+    """
+
+    def __init__(
+        self,
+        consumer: str,
+        store: RecordStore,
+        cursors: Cursors,
+        effect: Effect,
+        *,
+        slots: int = 4,
+        lease_seconds: float = LEASE_SECONDS,
+        batch_records_max: int = BATCH_RECORDS_MAX,
+        backoff_seconds: tuple[float, float] = BACKOFF_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.consumer = consumer
+        self._store = store
+        self._cursors = cursors
+        self._effect = effect
+        self._slots = asyncio.Semaphore(slots)
+        self._lease_seconds = lease_seconds
+        self._batch_records_max = batch_records_max
+        self._backoff_seconds = backoff_seconds
+        self._clock = clock
+        self._owner = uuid.uuid4().hex
+        self._busy: dict[tuple[int, LogName], asyncio.Event] = {}
+        self._failures: dict[tuple[int, LogName], tuple[int, float]] = {}
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Let every advance end after the batch it is at, with its cursor moved; later ones do nothing."""
+        self._stopping = True
+
+    async def advance(self, tenant: Tenant, log: LogName) -> Ended:
+        """Work until the consumer has everything that the log has. Never raises for what store, cursors or effect do."""
+        key = (tenant.id, log)
+        while (before := self._busy.get(key)) is not None:
+            await before.wait()
+        ended = self._busy[key] = asyncio.Event()
+        try:
+            return await self._advance(tenant, log)
+        finally:
+            del self._busy[key]
+            ended.set()
+
+    async def _advance(self, tenant: Tenant, log: LogName) -> Ended:
+        key = (tenant.id, log)
+        _, not_before = self._failures.get(key, (0, 0.0))
+        if self._clock() < not_before:
+            return Ended.WAITING
+        try:
+            cursor = await self._cursors.lease(self.consumer, tenant.id, log, owner=self._owner, seconds=self._lease_seconds)
+            if cursor is None:
+                return Ended.HELD
+            try:
+                await self._while_leased(tenant, cursor)
+            finally:
+                # A release that fails costs the next worker a wait for the lease to end, nothing else.
+                with suppress(DecklogError):
+                    await self._cursors.release(cursor)
+        except _LostError:
+            _log.info("a lease was lost", consumer=self.consumer, tenant=tenant.name, log=log.text)
+            return Ended.LOST
+        except Exception as error:  # noqa: BLE001  # whatever an effect raises, the other logs go on and this one is tried again
+            self._failed(tenant, log, error)
+            return Ended.FAILED
+        self._failures.pop(key, None)
+        return Ended.DONE
+
+    def _failed(self, tenant: Tenant, log: LogName, error: Exception) -> None:
+        """Remember not to try again at once."""
+        FAILURES.labels(self.consumer).inc()
+        count, _ = self._failures.get((tenant.id, log), (0, 0.0))
+        shortest, longest = self._backoff_seconds
+        wait = min(longest, shortest * 2.0 ** min(count, 30)) * random.uniform(0.5, 1.5)  # noqa: S311
+        if len(self._failures) >= BACKING_OFF_MAX:
+            self._failures.clear()
+        self._failures[tenant.id, log] = (count + 1, self._clock() + wait)
+        known = isinstance(error, DecklogError)
+        _log.warning(
+            "a log could not be advanced",
+            consumer=self.consumer,
+            tenant=tenant.name,
+            log=log.text,
+            reason=str(error) if known else type(error).__name__,
+            attempt=count + 1,
+            again_in_seconds=round(wait, 2),
+            exc_info=not known,
+        )
+
+    async def _while_leased(self, tenant: Tenant, cursor: Cursor) -> None:
+        """Follow the log, and stop as soon as the lease is not ours any more. Raises `_LostError` and what the work raises."""
+        work = asyncio.create_task(self._follow(tenant, cursor), name=f"{self.consumer} {tenant.name} {cursor.log.text}")
+        renewal = asyncio.create_task(self._renew(cursor), name=f"lease {tenant.name} {cursor.log.text}")
+        try:
+            await asyncio.wait((work, renewal), return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                renewal.result()
+                raise _LostError
+            work.result()
+        finally:
+            for task in (work, renewal):
+                task.cancel()
+            await asyncio.gather(work, renewal, return_exceptions=True)
+
+    async def _renew(self, cursor: Cursor) -> None:
+        """Keeps the lease while the work takes long; returns when it is lost."""
+        good_until = self._clock() + self._lease_seconds
+        while True:
+            await asyncio.sleep(self._lease_seconds / 3)
+            asked = self._clock()
+            try:
+                held = await self._cursors.lease(
+                    cursor.consumer, cursor.tenant_id, cursor.log, owner=cursor.owner, seconds=self._lease_seconds
+                )
+            except DecklogError:
+                if self._clock() >= good_until:
+                    return
+                continue
+            if held is None:
+                return
+            good_until = asked + self._lease_seconds
+
+    async def _follow(self, tenant: Tenant, cursor: Cursor) -> None:
+        """Read, apply and settle until nothing is left; one batch is read ahead, and settling runs beside the next batch."""
+        log, done = cursor.log, cursor.next_seq
+        oldest: datetime | None = None
+        settling: asyncio.Task[Cursor] | None = None
+        ahead: asyncio.Task[_Batch] | None = None
+        limit = BATCH_RECORDS_FIRST
+        try:
+            end = (await self._store.head(tenant, log)).next_seq
+            while True:
+                end = done if self._stopping else end
+                if done < end:
+                    async with self._slots:
+                        batch = await (ahead or self._read(tenant, log, done, end, limit))
+                        ahead = None
+                        limit = self._next_limit(batch, limit)
+                        if batch.end < end:
+                            ahead = asyncio.create_task(self._read(tenant, log, batch.end, end, limit))
+                        if batch.records:
+                            await self._effect.apply(tenant, log, batch.records)
+                            BATCHES.labels(self.consumer).inc()
+                            oldest = oldest or batch.records[0].received_at
+                    done = batch.end
+                if settling is not None and (settling.done() or done >= end):
+                    cursor, settling = await settling, None
+                if settling is None and done > cursor.next_seq:
+                    settling = asyncio.create_task(self._settle(tenant, cursor, done, oldest))
+                    oldest = None
+                if done >= end:
+                    if settling is not None:
+                        cursor, settling = await settling, None
+                    end = done if self._stopping else (await self._store.head(tenant, log)).next_seq
+                    if end <= done:
+                        return
+        finally:
+            left = [task for task in (settling, ahead) if task is not None]
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+    def _next_limit(self, batch: _Batch, limit: int) -> int:
+        """Records to read next, so that a batch weighs about `BATCH_BYTES`."""
+        if not batch.records:
+            return limit
+        average = sum(len(record.content) for record in batch.records) // len(batch.records) + 1
+        return max(1, min(self._batch_records_max, BATCH_BYTES // average))
+
+    async def _read(self, tenant: Tenant, log: LogName, first: int, end: int, limit: int) -> _Batch:
+        records, onward = await self._store.read(
+            tenant,
+            log,
+            query=_EVERYTHING,
+            first=first,
+            end=end,
+            limit=min(limit, self._batch_records_max),
+            newest_first=False,
+            timeout=READ_SECONDS_MAX,
+        )
+        if onward is not None and not first < onward <= end:
+            raise DecklogError(Code.INTERNAL, f"A reading that began at {first} would go on at {onward}.")
+        # Where the store is at its end, what is missing below `end` is beyond the tenant's retention: it is done too.
+        return _Batch(records, end if onward is None else onward)
+
+    async def _settle(self, tenant: Tenant, cursor: Cursor, to: int, oldest: datetime | None) -> Cursor:
+        """Everything below `to` was applied; make it count. Raises `_LostError`."""
+        await self._effect.settle(tenant, cursor.log)
+        moved = await self._cursors.move(cursor, to, seconds=self._lease_seconds)
+        if moved is None:
+            raise _LostError
+        RECORDS.labels(self.consumer).inc(to - cursor.next_seq)
+        PROGRESS.labels(self.consumer).set_to_current_time()
+        if oldest is not None:
+            LAG.labels(self.consumer).observe(max(0.0, (datetime.now(UTC) - oldest).total_seconds()))
+        return moved

@@ -1,0 +1,436 @@
+"""The brain of the control plane: observe every backend, plan, apply, and say in conditions what came of it.
+
+The operator drives it from custom resources, `decklog dev` from files; it knows neither. What to do is decided by
+`domain.plan`, how to do it is known by the adapters; this module sees to it that each backend is bounded, that none
+holds up another, and that no secret goes anywhere but to the vault and, as a hash, to the registry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+import structlog
+from msgspec.structs import replace
+
+from decklog.domain.access import Role
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.plan import (
+    TENANT_ROLES,
+    Action,
+    CreateIndex,
+    CreateQueue,
+    DatabaseSeen,
+    IndexSeen,
+    Installation,
+    IssueKeys,
+    LiveKey,
+    Observation,
+    QueueSeen,
+    Refusal,
+    RevokeKeys,
+    Row,
+    SetQueueAttributes,
+    Trouble,
+    UpdateIndex,
+    VaultSeen,
+    plan,
+    plan_removal,
+    refusal,
+)
+from decklog.domain.status import Condition, Part, TenantListing, TenantStatus, Verdict, conditions
+from decklog.domain.tenant import (
+    PLATFORM_TENANT,
+    PREFIX,
+    Isolation,
+    Manifest,
+    Retention,
+    TenantSpec,
+    check_name,
+    index_name,
+    parse_spec,
+    queue_name,
+)
+from decklog.domain.verdicts import refused_verdicts, removal_verdicts, verdicts
+from decklog.services.identity import key_hash, new_key
+
+OBSERVE_SECONDS_MAX = 30.0
+"""For one backend to say what is there; the others are not applied to before it has, or before this."""
+APPLY_SECONDS_MAX = 120.0
+"""For one backend to do what it is asked."""
+ROUNDS_MAX = 4
+"""Observations of one visit: what one action makes possible (an index has its life only once it is made) is done in the
+same visit; what then is still to do waits for the next."""
+PLATFORM_RETENTION_DAYS = 365
+PLATFORM_ATTEMPTS_MAX = 2
+"""Another process may register the reserved tenant first, with the uid that it thought of."""
+
+_log = structlog.get_logger("decklog.provisioning")
+_Result = TypeVar("_Result")
+
+
+class KeyVault(Protocol):
+    """Where a tenant's plain keys are kept for its people: a Kubernetes Secret, or a file."""
+
+    async def read(self, manifest: Manifest) -> dict[Role, str] | None:
+        """The keys that are there, None without any."""
+        ...
+
+    async def write(self, manifest: Manifest, keys: dict[Role, str]) -> None:
+        """Put exactly these keys there."""
+        ...
+
+
+class DatabaseVisit(Protocol):
+    """One tenant in the database, held alone; see `timescale/provision.py`."""
+
+    async def row(self) -> Row | None: ...
+
+    async def observe(self, manifest: Manifest) -> DatabaseSeen: ...
+
+    async def apply(self, actions: Sequence[Action]) -> None: ...
+
+    async def issue(self, keys: Sequence[LiveKey]) -> None: ...
+
+    async def revoke(self, ids: Sequence[str]) -> None: ...
+
+    async def save_conditions(self, conditions: Sequence[Condition]) -> None: ...
+
+    async def platform_keys(self) -> tuple[LiveKey, ...]: ...
+
+    async def replace_platform_keys(self, key_id: str, key_hash: bytes, revoked: Sequence[str]) -> None: ...
+
+
+class DatabaseProvisioning(Protocol):
+    def visit(self, name: str) -> AbstractAsyncContextManager[DatabaseVisit]:
+        """Waits for other visits to the same tenant. Raises `storage-unavailable`."""
+        ...
+
+    async def installation(self) -> str | None: ...
+
+    async def find(self, name: str) -> Row | None: ...
+
+
+class IndexProvisioning(Protocol):
+    async def observe(self, index: str) -> IndexSeen: ...
+
+    async def apply(self, action: CreateIndex | UpdateIndex) -> None: ...
+
+
+class QueueProvisioning(Protocol):
+    async def observe(self, queue: str) -> QueueSeen: ...
+
+    async def apply(self, action: CreateQueue | SetQueueAttributes) -> None: ...
+
+
+class TenantDirectory(Protocol):
+    """What `GET /api/v1/tenants` shows."""
+
+    async def tenants(self, *, after: str = "", limit: int = 1_000) -> list[TenantListing]: ...
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Provisioner:
+    """Looks after tenants, one visit at a time each. `search` and `queue` are None where they are not configured."""
+
+    def __init__(
+        self,
+        database: DatabaseProvisioning,
+        search: IndexProvisioning | None,
+        queue: QueueProvisioning | None,
+        *,
+        directory: TenantDirectory,
+        prefix: str = PREFIX,
+        now: Callable[[], datetime] = _now,
+    ) -> None:
+        self._database = database
+        self._search = search
+        self._queue = queue
+        self._directory = directory
+        self._now = now
+        self._installation = Installation(None, prefix)
+
+    async def reconcile(self, manifest: Manifest, vault: KeyVault | None, previous: Sequence[Condition] = ()) -> TenantStatus:
+        """Make the tenant what the manifest says, as far as that can be done now, and tell how it stands.
+
+        Never raises for a broken backend. `previous` are the conditions that were told last, for the times of their
+        changes; without them the registry's are taken. `vault` is None where no keys are wanted.
+        """
+        refused = _unacceptable(manifest)
+        if refused is not None:
+            return self.refused(manifest.generation, refused, previous)
+        await self._know_installation()
+        return await self._visit(manifest, vault, previous)
+
+    async def remove(self, manifest: Manifest, previous: Sequence[Condition] = ()) -> TenantStatus:
+        """What deletionPolicy Retain does: ingest and reads are refused, keys revoked, all data kept. Complete when the
+        status is `synced`; to be repeated until then. A tenant of another UID is not touched."""
+        if manifest.name == PLATFORM_TENANT:
+            return self.refused(manifest.generation, _RESERVED, previous)
+        async with self._entered(manifest.name) as visit:
+            seen = Observation(await _seen(visit.observe(manifest)) if not isinstance(visit, Trouble) else visit)
+            troubles: dict[Part, Trouble] = {}
+            if not isinstance(visit, Trouble) and (actions := plan_removal(manifest, seen)):
+                revoked = [key for action in actions if isinstance(action, RevokeKeys) for key in action.ids]
+                rest = [action for action in actions if not isinstance(action, RevokeKeys)]
+                troubles = await _attempts({Part.DATABASE: lambda: _remove(visit, rest, revoked)})
+            return await self._told(manifest, seen, removal_verdicts(manifest, seen, troubles), previous, visit)
+
+    def refused(self, generation: int, refused: Trouble, previous: Sequence[Condition] = ()) -> TenantStatus:
+        """The status of a tenant that nothing is done for, for example as its spec is not valid (`InvalidSpec`)."""
+        return TenantStatus(conditions(refused_verdicts(refused), generation, previous, self._now()), generation)
+
+    async def ensure_platform_tenant(self, vault: KeyVault | None = None) -> TenantStatus:
+        """The reserved tenant, whose access log holds what belongs to no tenant, and whose uid marks what is shared."""
+        spec = TenantSpec(
+            retention=Retention(PLATFORM_RETENTION_DAYS), isolation=Isolation.SHARED, display_name="The platform itself"
+        )
+        for attempt in range(PLATFORM_ATTEMPTS_MAX):
+            try:
+                manifest = await self.manifest(PLATFORM_TENANT, spec)
+            except DecklogError as error:
+                return self.refused(1, _trouble(error))
+            status = await self._visit(manifest, vault, ())
+            if status.tenant_id is not None:
+                self._know(manifest.uid)
+                break
+            _log.info("the reserved tenant is not registered yet", attempt=attempt)
+        return status
+
+    async def ensure_platform_key(self, kept: str | None) -> str:
+        """The platform's API key: `kept` where it is still good, else a new one, and then the others are revoked.
+
+        The caller keeps it in a safe place. Raises `storage-unavailable`.
+        """
+        async with self._database.visit(PLATFORM_TENANT) as visit:
+            live = await visit.platform_keys()
+            if kept is not None and any(key.hash == key_hash(kept) for key in live):
+                return kept
+            key_id, token, hashed = new_key()
+            await visit.replace_platform_keys(key_id, hashed, [key.id for key in live])
+            return token
+
+    async def manifest(self, name: str, spec: TenantSpec) -> Manifest:
+        """A manifest for a spec that comes without UID and generation, as from a file: those of the registry, and the
+        next generation where the spec has changed. Raises `storage-unavailable` and `misconfigured`."""
+        row = await self._database.find(name)
+        if row is None:
+            return Manifest(name, str(uuid.uuid4()), 1, spec)
+        return Manifest(name, row.uid, row.generation + (row.spec != spec), spec)
+
+    async def observe(self, manifest: Manifest, vault: KeyVault | None) -> Observation:
+        """What is there, for printing a plan: nothing is changed."""
+        async with self._entered(manifest.name) as visit:
+            return await self._observe(manifest, visit, vault)
+
+    async def tenants(self, *, after: str = "", limit: int = 1_000) -> list[TenantListing]:
+        """Tenants by name, with their conditions. Raises `storage-unavailable`."""
+        return await self._directory.tenants(after=after, limit=limit)
+
+    # --- one visit ---------------------------------------------------------------------------------------------------
+
+    async def _know_installation(self) -> None:
+        if self._installation.uid is None:
+            try:
+                self._know(await self._database.installation())
+            except DecklogError:
+                return  # the visit will say what is wrong with the database
+            if self._installation.uid is None:
+                await self.ensure_platform_tenant()
+
+    def _know(self, uid: str | None) -> None:
+        self._installation = replace(self._installation, uid=uid)
+
+    @asynccontextmanager
+    async def _entered(self, name: str) -> AsyncIterator[DatabaseVisit | Trouble]:
+        """A visit to the tenant in the database, or why there is none: search and queue are looked after all the same."""
+        entering = self._database.visit(name)
+        # Waiting for other visits takes as long as it takes; what is waited for is bounded itself.
+        visit = await _seen(entering.__aenter__(), seconds=None)
+        try:
+            yield visit
+        finally:
+            if not isinstance(visit, Trouble):
+                # What the visit's end has to say was said by its statements already.
+                await _seen(entering.__aexit__(None, None, None))
+
+    async def _visit(self, manifest: Manifest, vault: KeyVault | None, previous: Sequence[Condition]) -> TenantStatus:
+        async with self._entered(manifest.name) as visit:
+            troubles: dict[Part, Trouble] = {}
+            done: list[Action] = []
+            for _ in range(ROUNDS_MAX):
+                seen = await self._observe(manifest, visit, vault)
+                actions = plan(manifest, seen)
+                if not actions or actions == done:
+                    break  # in order, or not to be had now: SQS may show what was set only a minute later
+                done = actions
+                _log.info("provisioning", tenant=manifest.name, actions=[type(action).__name__ for action in actions])
+                troubles = await self._apply(manifest, visit, vault, actions)
+                if troubles:
+                    break
+            left = actions if not troubles else ()
+            if isinstance(refused := refusal(manifest, seen), Refusal):
+                _log.warning("tenant refused", tenant=manifest.name, reason=refused.reason)
+            return await self._told(manifest, seen, verdicts(manifest, seen, troubles, left=left), previous, visit)
+
+    async def _observe(self, manifest: Manifest, visit: DatabaseVisit | Trouble, vault: KeyVault | None) -> Observation:
+        search, queue, prefix = self._search, self._queue, self._installation.prefix
+        database, index, queues, keys = await asyncio.gather(
+            _given(visit) if isinstance(visit, Trouble) else _seen(visit.observe(manifest)),
+            _given(None) if search is None else _seen(search.observe(index_name(manifest.name, manifest.spec, prefix))),
+            _given(None) if queue is None else _seen(queue.observe(queue_name(manifest.name, manifest.spec, prefix))),
+            _given(None) if vault is None else _seen(_hashes(vault, manifest)),
+        )
+        return Observation(database, self._installation, index, queues, keys)
+
+    async def _apply(
+        self, manifest: Manifest, visit: DatabaseVisit | Trouble, vault: KeyVault | None, actions: Sequence[Action]
+    ) -> dict[Part, Trouble]:
+        """Do it, each backend for itself and all at once; what could not be done, by part."""
+        by_part = {part: [action for action in actions if action.part is part] for part in Part}
+
+        async def database() -> None:
+            assert not isinstance(visit, Trouble)  # noqa: S101 - nothing is planned for what was not seen
+            await visit.apply(by_part[Part.DATABASE])
+
+        async def credentials() -> None:
+            assert not isinstance(visit, Trouble)  # noqa: S101
+            assert vault is not None  # noqa: S101
+            await _hand_out(visit, vault, manifest, by_part[Part.CREDENTIALS])
+
+        async def registered() -> dict[Part, Trouble]:
+            # Keys belong to a row of the registry, so they come after it.
+            failed = await _attempts({Part.DATABASE: database} if by_part[Part.DATABASE] else {})
+            if failed or not by_part[Part.CREDENTIALS]:
+                return failed
+            return await _attempts({Part.CREDENTIALS: credentials})
+
+        async def search() -> None:
+            for action in by_part[Part.SEARCH]:
+                if self._search is not None and isinstance(action, CreateIndex | UpdateIndex):
+                    await self._search.apply(action)
+
+        async def queue() -> None:
+            for action in by_part[Part.QUEUE]:
+                if self._queue is not None and isinstance(action, CreateQueue | SetQueueAttributes):
+                    await self._queue.apply(action)
+
+        first, second = await asyncio.gather(registered(), _attempts({Part.SEARCH: search, Part.QUEUE: queue}))
+        return first | second
+
+    async def _told(
+        self,
+        manifest: Manifest,
+        seen: Observation,
+        said: dict[str, Verdict],
+        previous: Sequence[Condition],
+        visit: DatabaseVisit | Trouble,
+    ) -> TenantStatus:
+        """The status, also written to the tenant's own row; never to somebody else's."""
+        now = self._now()
+        if not isinstance(visit, Trouble) and isinstance(seen.database, DatabaseSeen):
+            row = await _seen(visit.row())
+            if isinstance(row, Row) and row.uid == manifest.uid:
+                told = conditions(said, manifest.generation, previous or row.conditions, now)
+                if told != row.conditions:
+                    await _seen(visit.save_conditions(told))
+                return TenantStatus(told, manifest.generation, row.id, row.schema, row.index, row.queue)
+        return TenantStatus(conditions(said, manifest.generation, previous, now), manifest.generation)
+
+
+_RESERVED = Refusal("InvalidSpec", f"The name {PLATFORM_TENANT!r} is reserved for the platform itself. Use another name.")
+
+
+def _unacceptable(manifest: Manifest) -> Refusal | None:
+    """Whether the manifest itself is wrong, whatever is there."""
+    if manifest.name == PLATFORM_TENANT:
+        return _RESERVED
+    try:
+        check_name(manifest.name)
+        parse_spec(msgspec.to_builtins(manifest.spec))
+    except DecklogError as error:
+        return Refusal("InvalidSpec", error.detail)
+    return None
+
+
+async def _hashes(vault: KeyVault, manifest: Manifest) -> VaultSeen:
+    keys = await vault.read(manifest) or {}
+    return VaultSeen({role: key_hash(token) for role, token in keys.items()})
+
+
+async def _hand_out(visit: DatabaseVisit, vault: KeyVault, manifest: Manifest, actions: Sequence[Action]) -> None:
+    """New keys go to the vault first: a key that nobody was given must not be let in, and one that was given and is
+    not let in yet is replaced by the next visit."""
+    roles = [role for action in actions if isinstance(action, IssueKeys) for role in action.roles]
+    revoked = [key for action in actions if isinstance(action, RevokeKeys) for key in action.ids]
+    if roles:
+        made = {role: new_key() for role in roles}
+        kept = {role: token for role, token in (await vault.read(manifest) or {}).items() if role in TENANT_ROLES}
+        await vault.write(manifest, kept | {role: token for role, (_, token, _) in made.items()})
+        await visit.issue([LiveKey(key_id, role, hashed) for role, (key_id, _, hashed) in made.items()])
+    if revoked:
+        await visit.revoke(revoked)
+
+
+async def _remove(visit: DatabaseVisit, actions: Sequence[Action], revoked: Sequence[str]) -> None:
+    await visit.apply(actions)
+    if revoked:
+        await visit.revoke(revoked)
+
+
+async def _given(value: _Result) -> _Result:
+    return value
+
+
+async def _seen(looking: Coroutine[Any, Any, _Result], *, seconds: float | None = OBSERVE_SECONDS_MAX) -> _Result | Trouble:
+    """What is seen, or why it is not."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await looking
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with one backend must not hold up the others
+        return _trouble(error)
+
+
+async def _attempts(attempts: dict[Part, Callable[[], Awaitable[None]]]) -> dict[Part, Trouble]:
+    """Try all at once; what failed, by part."""
+
+    async def attempt(action: Callable[[], Awaitable[None]]) -> Trouble | None:
+        try:
+            async with asyncio.timeout(APPLY_SECONDS_MAX):
+                await action()
+        except Exception as error:  # noqa: BLE001 - as above
+            return _trouble(error)
+        return None
+
+    failed = await asyncio.gather(*map(attempt, attempts.values()))
+    return {part: trouble for part, trouble in zip(attempts, failed, strict=True) if trouble is not None}
+
+
+_REASONS = {
+    Code.STORAGE_UNAVAILABLE: "Unreachable",
+    Code.SEARCH_UNAVAILABLE: "Unreachable",
+    Code.CONFLICT: "Conflict",
+    Code.MISCONFIGURED: "Misconfigured",
+    Code.INVALID_TENANT: "InvalidSpec",
+    Code.FORBIDDEN: "Forbidden",
+    Code.NOT_FOUND: "NotFound",
+}
+
+
+def _trouble(error: Exception) -> Trouble:
+    """What went wrong, in words that may be shown to whoever may see the tenant."""
+    if isinstance(error, DecklogError):
+        return Trouble(_REASONS.get(error.code, "Failed"), error.detail)
+    if isinstance(error, TimeoutError):
+        return Trouble("Timeout", "No answer in time. It is tried again.")
+    # Its text may hold anything, a secret too; people who run the service find it in their log.
+    _log.error("provisioning failed", exc_info=error)
+    return Trouble("Failed", f"Something unexpected went wrong ({type(error).__name__}); the log has the cause.")

@@ -1,0 +1,112 @@
+"""The registry as every process holds it: at most two seconds old, or not used at all.
+
+Suspension, deletion and revocation act through this cache, so a process that cannot know any more who may do what
+stops serving (`registry-stale`) instead of guessing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+
+import structlog
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.tenant import Tenant
+from decklog.domain.store import Registry, Snapshot
+
+REFRESH_SECONDS_MIN = 0.2
+"""Between two reads that strangers can cause by unknown keys, so that guessing keys does not become database load."""
+
+_log = structlog.get_logger(__name__)
+
+
+class RegistryCache:
+    """One process's copy of the registry, kept fresh by polling.
+
+    `max_age` and `interval` are in seconds; the age counts from the moment a successful read began.
+    """
+
+    def __init__(self, registry: Registry, *, max_age: float = 2.0, interval: float = 0.5) -> None:
+        self._registry = registry
+        self._max_age = max_age
+        self._interval = interval
+        self._snapshot: Snapshot | None = None
+        self._by_name: dict[str, Tenant] = {}
+        self._as_of = float("-inf")
+        self._refreshed = float("-inf")
+        self._changed = asyncio.Event()
+        self._loading = asyncio.Lock()
+        self._poll: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Read the registry once, then go on in the background. Raises `storage-unavailable`."""
+        await self._load()
+        self._poll = asyncio.create_task(self._keep_fresh(), name="registry-poll")
+
+    async def stop(self) -> None:
+        poll, self._poll = self._poll, None
+        if poll is not None:
+            poll.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await poll
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The registry, true at some moment of the last `max_age` seconds. Raises `registry-stale`."""
+        if self._snapshot is None or time.monotonic() - self._as_of > self._max_age:
+            raise DecklogError(
+                Code.REGISTRY_STALE,
+                f"This process could not read the registry for {self._max_age:g} seconds, so it cannot tell who may do what. Try again.",
+                retry_after=1,
+            )
+        return self._snapshot
+
+    def tenant(self, name: str) -> Tenant | None:
+        """The tenant of this name, or None. Raises `registry-stale`."""
+        return self._by_name.get(name) if self.snapshot else None
+
+    def changed(self) -> asyncio.Event:
+        """An event that is set when the registry next changes; ask for a new one each time."""
+        return self._changed
+
+    async def refresh(self) -> None:
+        """Read the registry now, unless that was done a moment ago. Raises `storage-unavailable`."""
+        asked = time.monotonic()
+        if asked - self._refreshed < REFRESH_SECONDS_MIN:
+            return
+        self._refreshed = asked
+        await self._load(asked)
+
+    async def _load(self, newer_than: float = float("-inf")) -> None:
+        async with self._loading:
+            if self._as_of > newer_than > float("-inf"):
+                return  # another read began after this one was asked for
+            started = time.monotonic()
+            try:
+                async with asyncio.timeout(self._max_age):
+                    loaded = await self._registry.load(self._snapshot.version if self._snapshot else None)
+            except TimeoutError:
+                raise DecklogError(Code.STORAGE_UNAVAILABLE, "The registry did not answer in time.", retry_after=1) from None
+            self._as_of = started
+            if loaded is not None:
+                self._snapshot = loaded
+                self._by_name = {tenant.name: tenant for tenant in loaded.tenants.values()}
+                before, self._changed = self._changed, asyncio.Event()
+                before.set()
+
+    async def _keep_fresh(self) -> None:
+        failing = False
+        while True:
+            await asyncio.sleep(self._interval)
+            try:
+                await self._load()
+            except Exception as error:  # noqa: BLE001 - whatever went wrong, a poll that ended would lock everybody out for good
+                if not failing:
+                    _log.warning("registry cannot be read", cause=repr(error))
+                failing = True
+            else:
+                if failing:
+                    _log.info("registry can be read again")
+                failing = False

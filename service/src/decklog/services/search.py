@@ -1,0 +1,431 @@
+"""Finding and counting records of one log: the index finds numbers, the records are the answer.
+
+The index may be missing, late or away, and the answer is the same: what it does not know yet is looked through in
+Postgres, and so is everything where it cannot be asked. An answer is whole or a refusal, never a part.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import re
+import struct
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, TypeAlias, TypeVar
+
+import msgspec
+import structlog
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import Head, LogName, Position, from_microseconds, microseconds
+from decklog.domain.query import Query
+from decklog.domain.record import StoredRecord
+from decklog.domain.store import INDEXER, Bucket, Cursors, RecordStore, SearchIndex
+from decklog.domain.tenant import Tenant
+from decklog.services.matching import Matcher, terms_of
+
+GROUPS = ("action", "actor", "resource_type", "severity", "outcome")
+INTERVALS = ("minute", "hour", "day", "week", "month")
+BUCKETS_MAX = 10_000
+"""Buckets of one answer."""
+
+POSTGRES = "postgres"
+OPENSEARCH = "opensearch"
+
+_SCAN_MIN, _SCAN_MAX = 100, 1_000
+"""Rows of one reading while the matcher decides: few at first, as most pages are full soon."""
+_MATCHED_AT_ONCE = 64
+"""Records that are matched before other requests get a turn, a few milliseconds of work."""
+_AWAY = timedelta(seconds=1)
+"""How long an index that failed is not asked again, so that its silence does not delay every request."""
+_WALK_SEQS = 100_000
+"""Numbers that one statement of a walk may span, so that a rare match cannot make it long."""
+_WALK_ROWS_MAX, _WALK_ROWS_MIN, _WALK_ROWS_FIRST = 2_000, 20, 500
+_WALK_BYTES = 2 * 1024 * 1024
+"""What a batch of a walk should hold; rows are many or few by the size of those before."""
+_WALK_FOUND = 500
+_WALK_TIMEOUT = timedelta(seconds=30)
+"""For one batch of a walk, which as a whole may take as long as it takes."""
+
+_CURSOR = re.compile(r"[A-Za-z0-9_-]{39}")
+_CURSOR_FIELDS = struct.Struct(">BIqq8s")
+_CURSOR_VERSION = 1
+_FIRST_EPOCH = 1
+
+_log = structlog.get_logger("decklog.search")
+_Answer = TypeVar("_Answer")
+_Counts: TypeAlias = Counter[tuple[tuple[str | None, ...], datetime | None]]
+
+
+class Found(msgspec.Struct, frozen=True):
+    """Records, newest first, and the position after which the next page goes on (None where this is the last).
+
+    `indexed`: records below this number were findable by an index; without an index all are. `engine` is who found.
+    """
+
+    items: list[StoredRecord]
+    next: Position | None
+    head: Head
+    indexed: int
+    engine: str
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """Exact counts, ordered by time, then the most first."""
+
+    buckets: list[Bucket]
+    total: int
+    head: Head
+    indexed: int
+    engine: str
+
+
+class _IndexAwayError(Exception):
+    """The index cannot be asked now."""
+
+
+def start_of(interval: str, moment: datetime) -> datetime:
+    """The beginning, in UTC, of the minute, hour, day, week (from Monday) or month that `moment` is in."""
+    start = moment.astimezone(UTC).replace(second=0, microsecond=0)
+    if interval == "minute":
+        return start
+    if interval == "hour":
+        return start.replace(minute=0)
+    start = start.replace(hour=0, minute=0)
+    if interval == "day":
+        return start
+    return start - timedelta(days=start.weekday()) if interval == "week" else start.replace(day=1)
+
+
+def _fingerprint(tenant: Tenant, log: LogName, query: Query) -> bytes:
+    return hashlib.sha256(msgspec.json.encode((tenant.id, log, query))).digest()[:8]
+
+
+def write_cursor(position: Position, tenant: Tenant, log: LogName, query: Query) -> str:
+    """An opaque token: the page after `position` of exactly this search."""
+    fields = (position.epoch, microseconds(position.received_at), position.seq, _fingerprint(tenant, log, query))
+    return base64.urlsafe_b64encode(_CURSOR_FIELDS.pack(_CURSOR_VERSION, *fields)).decode().rstrip("=")
+
+
+def read_cursor(token: str, tenant: Tenant, log: LogName, query: Query) -> Position:
+    """Raises `invalid-cursor` for what is no cursor, or the cursor of another search."""
+    if not _CURSOR.fullmatch(token):
+        raise DecklogError(Code.INVALID_CURSOR, "cursor: this is not a cursor. Take it from `next` of the page before.")
+    version, epoch, received_at, seq, fingerprint = _CURSOR_FIELDS.unpack(base64.urlsafe_b64decode(token + "="))
+    try:
+        position = Position(epoch, from_microseconds(received_at), seq)
+    except OverflowError:
+        version = None
+    if version != _CURSOR_VERSION or seq < 0:
+        raise DecklogError(Code.INVALID_CURSOR, "cursor: this is not a cursor. Take it from `next` of the page before.")
+    if fingerprint != _fingerprint(tenant, log, query):
+        raise DecklogError(
+            Code.INVALID_CURSOR, "cursor: it belongs to a search with other filters. Keep the filters, or start without cursor."
+        )
+    return position
+
+
+def _too_slow() -> DecklogError:
+    return DecklogError(
+        Code.SEARCH_UNAVAILABLE,
+        "The search took too long. Narrow the time range with `from` and `to`, or give a filter by actor, action or resource.",
+        retry_after=1,
+    )
+
+
+class _Deadline:
+    def __init__(self, seconds: float) -> None:
+        self._end = asyncio.get_running_loop().time() + seconds
+
+    def left(self) -> float:
+        """Seconds left. Raises `search-unavailable` where there are none."""
+        left = self._end - asyncio.get_running_loop().time()
+        if left <= 0:
+            raise _too_slow()
+        return left
+
+
+async def _matching(records: Sequence[StoredRecord], matcher: Matcher) -> list[StoredRecord]:
+    found: list[StoredRecord] = []
+    for start in range(0, len(records), _MATCHED_AT_ONCE):
+        found += filter(matcher, records[start : start + _MATCHED_AT_ONCE])
+        await asyncio.sleep(0)
+    return found
+
+
+class _Question(NamedTuple):
+    """What is searched, and where."""
+
+    tenant: Tenant
+    log: LogName
+    query: Query
+
+
+class _Grouping(NamedTuple):
+    by: Sequence[str]
+    interval: str | None
+
+
+class Search:
+    """Searches in one cell. `timeout` is in seconds, for one page or count.
+
+    Without `index` Postgres answers everything; with one, `cursors` tell how far it has come.
+    """
+
+    def __init__(
+        self, store: RecordStore, *, index: SearchIndex | None = None, cursors: Cursors | None = None, timeout: float = 5.0
+    ) -> None:
+        if (index is None) is not (cursors is None):
+            raise ValueError("an index needs the cursors that say how far it has come")
+        self._store = store
+        self._index = index
+        self._cursors = cursors
+        self._timeout = timeout
+        self._away_until = float("-inf")
+
+    async def page(self, tenant: Tenant, log: LogName, query: Query, *, limit: int, before: Position | None = None) -> Found:
+        """At most `limit` records before a position (else from the head on), newest first.
+
+        Raises `search-unavailable` where it takes too long, and `invalid-cursor` for a position of another epoch.
+        """
+        question = _Question(tenant, log, query)
+        deadline = _Deadline(self._timeout)
+        head = await self._store.head(tenant, log)
+        end = _end(head, before)
+        indexed = await self._indexed(tenant, log, head)
+        wanted, engine = limit + 1, POSTGRES
+        if self._index is None or query.empty:
+            items = await self._newest(question, 0, end, wanted, deadline)
+        else:
+            try:
+                items = await self._newest(question, min(indexed, end), end, wanted, deadline)
+                if len(items) < wanted and indexed:
+                    items += await self._found(question, head, min(indexed, end), wanted - len(items))
+                    engine = OPENSEARCH
+            except _IndexAwayError:
+                _require_bounds(query)
+                items = await self._newest(question, 0, end, wanted, deadline)
+        last = items[limit - 1] if len(items) > limit else None
+        onwards = None if last is None else Position(last.epoch, last.received_at, last.seq)
+        return Found(items[:limit], onwards, head, indexed, engine)
+
+    async def count(
+        self, tenant: Tenant, log: LogName, query: Query, *, by: Sequence[str] = (), interval: str | None = None
+    ) -> Counted:
+        """How many records match, by up to two of `GROUPS` and one of `INTERVALS`.
+
+        Raises `search-unavailable` and `too-many-buckets`.
+        """
+        question, grouping = _Question(tenant, log, query), _Grouping(by, interval)
+        deadline = _Deadline(self._timeout)
+        head = await self._store.head(tenant, log)
+        indexed = await self._indexed(tenant, log, head)
+        if self._index is None or not indexed:
+            counts, engine = await self._counted(question, grouping, 0, head.next_seq, deadline), POSTGRES
+        else:
+            try:
+                counts = await self._counted_by_index(question, grouping, indexed)
+                counts.update(await self._counted(question, grouping, indexed, head.next_seq, deadline))
+                engine = OPENSEARCH
+            except _IndexAwayError:
+                _require_bounds(query)
+                counts, engine = await self._counted(question, grouping, 0, head.next_seq, deadline), POSTGRES
+        _check_buckets(counts)
+        buckets = [Bucket(key, start, count) for (key, start), count in counts.items()]
+        buckets.sort(key=lambda item: (microseconds(item.start) if item.start else 0, -item.count, [p or "" for p in item.key]))
+        return Counted(buckets, counts.total(), head, indexed, engine)
+
+    async def walk(self, tenant: Tenant, log: LogName, query: Query, *, end: int) -> AsyncGenerator[list[StoredRecord], None]:
+        """Every matching record below `end`, oldest first, in batches of a bounded size; takes as long as it takes.
+
+        No transaction stays open between batches. Raises what the store raises; what was given by then is not all.
+        """
+        question = _Question(tenant, log, query)
+        first = await self._oldest(question, end)
+        if query.needs_content and self._index is not None:
+            head = await self._store.head(tenant, log)
+            limit = min(await self._indexed(tenant, log, head), end)
+            while first < limit:
+                try:
+                    seqs = await self._find(question, first, limit, _WALK_FOUND, newest_first=False)
+                except _IndexAwayError:
+                    break  # Postgres goes on from here
+                records = await self._verified(question, head, await self._fetched(question, seqs))
+                if records:
+                    yield records[::-1]
+                first = seqs[-1] + 1 if len(seqs) == _WALK_FOUND else limit
+        async for records in self._walk_records(question, first, end):
+            yield records
+
+    # -- the index
+
+    async def _indexed(self, tenant: Tenant, log: LogName, head: Head) -> int:
+        if self._cursors is None:
+            return head.next_seq
+        return min(head.next_seq, await self._cursors.next_seq(INDEXER, tenant.id, log))
+
+    async def _ask(self, question: Callable[[SearchIndex], Awaitable[_Answer]]) -> _Answer:
+        """The index's answer. Raises _IndexAwayError where there is none in time."""
+        now = asyncio.get_running_loop().time
+        if self._index is None or now() < self._away_until:
+            raise _IndexAwayError
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await question(self._index)
+        except (DecklogError, TimeoutError) as error:
+            if isinstance(error, DecklogError) and error.code is not Code.SEARCH_UNAVAILABLE:
+                raise
+            self._away_until = now() + _AWAY.total_seconds()
+            _log.warning("the index does not answer; Postgres searches", reason=str(error)[:300])
+            raise _IndexAwayError from error
+
+    async def _find(self, question: _Question, first: int, end: int, limit: int, *, newest_first: bool) -> list[int]:
+        tenant, log, query = question
+        return await self._ask(
+            lambda index: index.find(tenant, log, query=query, first=first, end=end, limit=limit, newest_first=newest_first)
+        )
+
+    async def _found(self, question: _Question, head: Head, end: int, wanted: int) -> list[StoredRecord]:
+        """Matching records below `end` by the index, newest first."""
+        items: list[StoredRecord] = []
+        while len(items) < wanted:
+            asked = wanted - len(items)
+            seqs = await self._find(question, 0, end, asked, newest_first=True)
+            records = await self._fetched(question, seqs)
+            items += await self._verified(question, head, records)
+            # The index may know records beyond retention. They are the oldest: below the first of them are only more.
+            if len(seqs) < asked or not records or records[-1].seq != seqs[-1]:
+                break
+            end = seqs[-1]
+        return items
+
+    async def _fetched(self, question: _Question, seqs: Sequence[int]) -> list[StoredRecord]:
+        """The records with these numbers, newest first."""
+        if not seqs:
+            return []
+        records = await self._store.fetch(question.tenant, question.log, seqs)
+        return sorted(records, key=lambda record: record.seq, reverse=True)
+
+    async def _verified(self, question: _Question, head: Head, records: list[StoredRecord]) -> list[StoredRecord]:
+        """In a log that was restored, the index may still know what was lost: there the record has the last word."""
+        return records if head.epoch == _FIRST_EPOCH else await _matching(records, Matcher(question.query))
+
+    async def _counted_by_index(self, question: _Question, grouping: _Grouping, end: int) -> _Counts:
+        (tenant, log, query), (by, interval) = question, grouping
+        first = await self._oldest(question, end)
+        if first >= end:
+            return Counter()
+        buckets = await self._ask(
+            lambda index: index.count(tenant, log, query=query, first=first, end=end, by=by, interval=interval, limit=BUCKETS_MAX)
+        )
+        return _counter(buckets)
+
+    # -- Postgres
+
+    async def _oldest(self, question: _Question, end: int) -> int:
+        """The number of the oldest record within retention, or `end` where there is none."""
+        records, _ = await self._store.read(
+            question.tenant, question.log, query=Query(), first=0, end=end, limit=1, newest_first=False, timeout=self._timeout
+        )
+        return records[0].seq if records else end
+
+    async def _newest(self, question: _Question, first: int, end: int, wanted: int, deadline: _Deadline) -> list[StoredRecord]:
+        """Matching records with `first <= seq < end` by Postgres, newest first."""
+        tenant, log, query = question
+        matcher = Matcher(query) if query.needs_content else None
+        items: list[StoredRecord] = []
+        rows = max(wanted, _SCAN_MIN)
+        onwards: int | None = end
+        while onwards is not None and onwards > first and len(items) < wanted:
+            limit = wanted - len(items) if matcher is None else rows
+            records, onwards = await self._store.read(
+                tenant, log, query=query, first=first, end=onwards, limit=limit, newest_first=True, timeout=deadline.left()
+            )
+            items += records if matcher is None else await _matching(records, matcher)
+            rows = min(2 * rows, _SCAN_MAX)
+        return items[:wanted]
+
+    async def _walk_records(self, question: _Question, first: int, end: int) -> AsyncGenerator[list[StoredRecord], None]:
+        tenant, log, query = question
+        matcher = Matcher(query) if query.needs_content else None
+        timeout = _WALK_TIMEOUT.total_seconds()
+        rows = _WALK_ROWS_FIRST
+        while first < end:
+            until = min(end, first + _WALK_SEQS)
+            records, onwards = await self._store.read(
+                tenant, log, query=query, first=first, end=until, limit=rows, newest_first=False, timeout=timeout
+            )
+            first = until if onwards is None else onwards
+            if records:
+                size = sum(len(record.content) for record in records) // len(records)
+                rows = max(_WALK_ROWS_MIN, min(_WALK_ROWS_MAX, _WALK_BYTES // size))
+            if matcher is not None:
+                records = await _matching(records, matcher)
+            if records:
+                yield records
+
+    async def _counted(self, question: _Question, grouping: _Grouping, first: int, end: int, deadline: _Deadline) -> _Counts:
+        (tenant, log, query), (by, interval) = question, grouping
+        if first >= end:
+            return Counter()
+        if not query.needs_content:
+            buckets = await self._store.count(
+                tenant,
+                log,
+                query=query,
+                first=first,
+                end=end,
+                by=by,
+                interval=interval,
+                limit=BUCKETS_MAX,
+                timeout=deadline.left(),
+            )
+            return _counter(buckets)
+        counts: _Counts = Counter()
+        matcher = Matcher(query)
+        onwards: int | None = end
+        while onwards is not None and onwards > first:
+            records, onwards = await self._store.read(
+                tenant, log, query=query, first=first, end=onwards, limit=_SCAN_MAX, newest_first=True, timeout=deadline.left()
+            )
+            for record in await _matching(records, matcher):
+                found = terms_of(record)
+                key = tuple(getattr(found, name) for name in by)
+                counts[key, start_of(interval, found.occurred_at) if interval else None] += 1
+            _check_buckets(counts)
+        return counts
+
+
+def _end(head: Head, before: Position | None) -> int:
+    if before is None:
+        return head.next_seq
+    if before.epoch != head.epoch or before.seq > head.next_seq:
+        raise DecklogError(
+            Code.INVALID_CURSOR, "cursor: the log has been restored since, and its numbers are used again. Start without cursor."
+        )
+    return before.seq
+
+
+def _require_bounds(query: Query) -> None:
+    """Raises `search-unavailable` for what Postgres cannot look for in a whole log that is big enough to have an index."""
+    if query.needs_content and query.since is None:
+        raise DecklogError(
+            Code.SEARCH_UNAVAILABLE,
+            "The search index does not answer. Without it, `q` and `metadata` filters need a time range: give `from` and "
+            "perhaps `to`, or try again.",
+            retry_after=5,
+        )
+
+
+def _counter(buckets: Iterable[Bucket]) -> _Counts:
+    return Counter({(bucket.key, bucket.start): bucket.count for bucket in buckets})
+
+
+def _check_buckets(counts: _Counts) -> None:
+    if len(counts) > BUCKETS_MAX:
+        raise DecklogError(
+            Code.TOO_MANY_BUCKETS, f"There are more than {BUCKETS_MAX} buckets. Narrow the filters or take a longer interval."
+        )

@@ -1,0 +1,91 @@
+"""Tells workers that a log has grown: coalesced, best effort, and never in the way of the request that made it grow.
+
+A wake-up that is lost costs a sweep's delay and nothing else, so failures are counted and dropped, not retried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
+
+import structlog
+from prometheus_client import Counter
+
+from decklog.domain.errors import DecklogError
+from decklog.domain.log import LogName
+from decklog.domain.store import WakeQueue, WakeUp
+from decklog.domain.tenant import Tenant
+
+INTERVAL = timedelta(milliseconds=100)
+"""Between two wake-ups for one log: about what a worker needs for one batch."""
+WAITING_MAX = 10_000
+"""Logs with a wake-up that is not sent yet; beyond that the sweeper finds them."""
+SEND_TIME_MAX = timedelta(seconds=10)
+
+SENT = Counter("decklog_wake_ups_sent_total", "Wake-ups given to the queue.")
+FAILED = Counter("decklog_wake_ups_failed_total", "Wake-ups that the queue did not take; the sweeper finds their logs.")
+DROPPED = Counter("decklog_wake_ups_dropped_total", "Wake-ups not even tried, because too many were waiting.")
+
+_log = structlog.get_logger("decklog.wake")
+
+
+class Waker:
+    """Collects what has grown and sends one message per log and interval; queues do not wait for each other."""
+
+    def __init__(self, queue: WakeQueue, *, interval: timedelta = INTERVAL) -> None:
+        self._queue = queue
+        self._interval = interval.total_seconds()
+        self._waiting: dict[str, dict[tuple[int, LogName], int]] = {}
+        self._count = 0
+        self._sending: dict[str, asyncio.Task[None]] = {}
+        self._stopped = False
+
+    def wake(self, tenant: Tenant, log: LogName, next_seq: int) -> None:
+        """The log has reached `next_seq`. Returns at once and never fails; call it in the event loop."""
+        if self._stopped:
+            return
+        waiting = self._waiting.setdefault(tenant.queue, {})
+        key = (tenant.id, log)
+        if key not in waiting:
+            if self._count >= WAITING_MAX:
+                DROPPED.inc()
+                return
+            self._count += 1
+        waiting[key] = max(next_seq, waiting.get(key, 0))
+        if tenant.queue not in self._sending:
+            self._sending[tenant.queue] = asyncio.create_task(self._send(tenant.queue), name=f"wake {tenant.queue}")
+
+    async def stop(self) -> None:
+        """Sends what waits, once, and ends; at most a few seconds."""
+        self._stopped = True
+        tasks = list(self._sending.values())
+        for task in tasks:
+            task.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(self._send_once(queue) for queue in tuple(self._waiting)))
+
+    async def _send(self, queue: str) -> None:
+        """Goes on as long as there is something for this queue, at most one round per interval."""
+        try:
+            while self._waiting.get(queue):
+                await self._send_once(queue)
+                await asyncio.sleep(self._interval)
+        finally:
+            self._sending.pop(queue, None)
+
+    async def _send_once(self, queue: str) -> None:
+        taken = self._waiting.pop(queue, {})
+        self._count -= len(taken)
+        if not taken:
+            return
+        wake_ups = [WakeUp(tenant_id, log, next_seq) for (tenant_id, log), next_seq in taken.items()]
+        try:
+            async with asyncio.timeout(SEND_TIME_MAX.total_seconds()):
+                await self._queue.send(queue, wake_ups)
+        except (DecklogError, TimeoutError) as error:
+            FAILED.inc(len(wake_ups))
+            _log.warning("wake-ups were not sent", queue=queue, count=len(wake_ups), reason=str(error))
+        else:
+            SENT.inc(len(wake_ups))

@@ -1,0 +1,172 @@
+"""Settings of every Decklog process: one frozen tree, read once from the environment.
+
+Each leaf is one variable, `DECKLOG_` and its path in capitals (`database.dsn` is `DECKLOG_DATABASE_DSN`); with `_FILE`
+appended the value is read from a file, as Kubernetes mounts secrets. Unknown `DECKLOG_` variables are refused, so a
+typo is seen at the start. The README's table of settings is compared with this tree by a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from decklog.domain.errors import Code, DecklogError
+
+PREFIX = "DECKLOG_"
+_FOREIGN = ("DECKLOG_TEST_", "DECKLOG_CACHE")
+"""Variables of the test suite, which may be set beside a process of ours."""
+_CLIENT = frozenset({"DECKLOG_URL", "DECKLOG_KEY", "DECKLOG_KEY_FILE"})
+"""Variables of `decklog import`, which a person may have set beside a process of ours."""
+
+
+class Database(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    dsn: Annotated[str, Meta(description="PostgreSQL URL of the least role `decklog_service`; used by API and workers.")] = ""
+    owner_dsn: Annotated[str, Meta(description="URL of the role `decklog_owner`; used by provisioning and migrations only.")] = ""
+    admin_dsn: Annotated[str, Meta(description="URL of a superuser; used once, by `decklog migrate --bootstrap`.")] = ""
+    service_password: Annotated[
+        str, Meta(description="Password that `decklog migrate --bootstrap` gives to `decklog_service`.")
+    ] = ""
+    owner_password: Annotated[str, Meta(description="Password that `decklog migrate --bootstrap` gives to `decklog_owner`.")] = ""
+    pool_max: Annotated[int, Meta(ge=2, le=200, description="Connections of one process for reading.")] = 10
+
+
+class Search(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    url: Annotated[str, Meta(description="OpenSearch URL; empty means that Postgres searches.")] = ""
+    user: Annotated[str, Meta(description="User of OpenSearch; empty for none.")] = ""
+    password: Annotated[str, Meta(description="Its password.")] = ""
+    replicas: Annotated[int, Meta(ge=0, le=5, description="Replicas of each index.")] = 1
+
+
+class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    enabled: Annotated[bool, Meta(description="Whether wake-ups go through SQS; without, the sweeper alone finds work.")] = False
+    endpoint_url: Annotated[str, Meta(description="SQS endpoint; empty for the one of AWS.")] = ""
+    region: Annotated[str, Meta(description="AWS region.")] = "us-east-1"
+    access_key_id: Annotated[str, Meta(description="Static credentials; empty for the SDK's own chain (IRSA).")] = ""
+    secret_access_key: Annotated[str, Meta(description="Static credentials; empty for the SDK's own chain (IRSA).")] = ""
+
+
+class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    host: Annotated[str, Meta(description="Address that the API listens on.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port of the API; 0 picks a free one.")] = 8321
+    metrics_port: Annotated[int, Meta(ge=0, le=65535, description="Port for /metrics alone; 0 serves it beside the API.")] = 0
+    waiting_requests_max: Annotated[int, Meta(ge=1, description="Append requests that may wait for a commit; more get 503.")] = (
+        2_000
+    )
+    waiting_bytes_max: Annotated[int, Meta(ge=1, description="Bytes of records that may wait for a commit; more get 503.")] = (
+        128 * 1024 * 1024
+    )
+    streams_max: Annotated[int, Meta(ge=1, description="Open streams of one process; more get 429.")] = 1_000
+    streams_per_tenant_max: Annotated[int, Meta(ge=1, description="Open streams of one tenant in one process; more get 429.")] = (
+        50
+    )
+    search_timeout: Annotated[float, Meta(gt=0, description="Seconds that one list or count may take in Postgres.")] = 5.0
+
+
+class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    issuers_file: Annotated[
+        str,
+        Meta(
+            description="JSON file with the JWT issuers that are trusted and the tenants each may speak for; empty for API keys only."
+        ),
+    ] = ""
+    fingerprint_key: Annotated[
+        str,
+        Meta(description="Secret of at least 32 characters; keys the fingerprint that recognises retries. The same everywhere."),
+    ] = ""
+
+
+class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    sweep_seconds: Annotated[float, Meta(gt=0, description="Seconds between two comparisons of all heads and cursors.")] = 2.0
+    pollers: Annotated[int, Meta(ge=1, le=64, description="Long polls of SQS at once; each blocks a thread.")] = 4
+    concurrency: Annotated[int, Meta(ge=1, le=64, description="Logs that one worker advances at once.")] = 4
+    metrics_port: Annotated[
+        int, Meta(ge=0, le=65535, description="Port for /healthz and /metrics of the worker; 0 for none.")
+    ] = 0
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    database: Database = Database()
+    search: Search = Search()
+    queue: Queue = Queue()
+    api: Api = Api()
+    identity: Identity = Identity()
+    worker: Worker = Worker()
+    prefix: Annotated[
+        str,
+        Meta(
+            pattern="^[a-z][a-z0-9]{0,15}$",
+            description="How the names of indices and queues begin; installations that share a cluster or an account need different ones.",
+        ),
+    ] = "decklog"
+    log_format: Annotated[str, Meta(pattern="^(json|text)$", description="Form of log lines: json or text.")] = "json"
+
+
+_GROUPS = tuple(
+    item.name
+    for item in msgspec.structs.fields(Settings)
+    if isinstance(item.type, type) and issubclass(item.type, msgspec.Struct)
+)
+
+
+def variables() -> dict[str, tuple[type, str, Any]]:
+    """Every variable with its type, description and default."""
+    found: dict[str, tuple[type, str, Any]] = {}
+
+    def walk(struct: type[msgspec.Struct], prefix: str) -> None:
+        hints = get_type_hints(struct, include_extras=True)
+        for item in msgspec.structs.fields(struct):
+            name = prefix + item.name.upper()
+            if isinstance(item.type, type) and issubclass(item.type, msgspec.Struct):
+                walk(item.type, name + "_")
+                continue
+            hint = hints[item.name]
+            kind, meta = get_args(hint)[:2] if get_origin(hint) is Annotated else (hint, Meta())
+            found[name] = (kind, meta.description or "", item.default)
+
+    walk(Settings, PREFIX)
+    return found
+
+
+def load(environment: Mapping[str, str]) -> Settings:
+    """Settings from environment variables. Raises `misconfigured`, naming the variable and never its value."""
+    known = variables()
+    tree: dict[str, Any] = {}
+    for name, value in environment.items():
+        if not name.startswith(PREFIX) or name.startswith(_FOREIGN) or name in _CLIENT:
+            continue
+        plain = name.removesuffix("_FILE") if name not in known else name
+        if plain not in known:
+            raise DecklogError(Code.MISCONFIGURED, f"There is no setting {name}. See the README's table of settings.")
+        if plain != name:
+            if plain in environment:
+                raise DecklogError(Code.MISCONFIGURED, f"Set either {plain} or {name}, not both.")
+            try:
+                value = Path(value).read_text(encoding="utf-8").rstrip("\n")  # noqa: PLW2901
+            except (OSError, ValueError) as error:
+                why = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+                raise DecklogError(Code.MISCONFIGURED, f"{name}: the file cannot be read ({why}).") from None
+        _put(tree, plain, value)
+    try:
+        return msgspec.convert(tree, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise DecklogError(Code.MISCONFIGURED, _invalid(str(error))) from None
+
+
+def _invalid(message: str) -> str:
+    """msgspec's message, which says what was expected and never the value, with the variable for the path."""
+    expected, _, path = message.partition(" - at `$.")
+    name = PREFIX + path.rstrip("`").replace(".", "_").upper()
+    return f"{name} is not valid: {expected}."
+
+
+def _put(tree: dict[str, Any], name: str, value: str) -> None:
+    path = name.removeprefix(PREFIX).lower()
+    for group in _GROUPS:
+        if path.startswith(group + "_"):
+            tree.setdefault(group, {})[path.removeprefix(group + "_")] = value
+            return
+    tree[path] = value

@@ -1,0 +1,151 @@
+"""A tenant's queue and its dead-letter queue: made, tagged with their owner, and put right where they differ."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
+from botocore.exceptions import BotoCoreError, ClientError
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.plan import CreateQueue, Mark, QueueSeen, SetQueueAttributes
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+CALLS_MAX = 8
+"""Threads of provisioning at once."""
+RECEIVES_MAX = 10
+"""Deliveries of a message before it goes to the dead-letter queue."""
+UID_TAG = "decklog.dev/uid"
+TENANT_TAG = "decklog.dev/tenant"
+DEAD_LETTER_SUFFIX = "-dlq"
+
+# A wake-up is worth nothing after a day: the sweep has found what it told of long before.
+_ATTRIBUTES = {"VisibilityTimeout": "30", "MessageRetentionPeriod": "86400", "ReceiveMessageWaitTimeSeconds": "20"}
+# What nobody could read is kept as long as SQS keeps anything, for people to look at.
+_DEAD_LETTER_ATTRIBUTES = {"MessageRetentionPeriod": "1209600"}
+
+_GONE = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
+_EXISTS = frozenset({"QueueAlreadyExists", "QueueNameExists"})
+_DELETED_RECENTLY = frozenset({"AWS.SimpleQueueService.QueueDeletedRecently", "QueueDeletedRecently"})
+
+_log = structlog.get_logger("decklog.sqs")
+_Result = TypeVar("_Result")
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", "unknown"))
+
+
+class SqsProvisioning:
+    """Where queues are made, through a boto3 client whose calls block and therefore run in threads."""
+
+    def __init__(self, client: SQSClient) -> None:
+        self._client = client
+        self._calls = asyncio.Semaphore(CALLS_MAX)
+
+    async def observe(self, queue: str) -> QueueSeen:
+        """The queue and its dead-letter queue as they are. Raises `storage-unavailable`."""
+        return await self._in_thread(queue, lambda: self._observe(queue))
+
+    async def apply(self, action: CreateQueue | SetQueueAttributes) -> None:
+        """Raises `storage-unavailable` and `conflict`."""
+        await self._in_thread(action.queue, lambda: self._converge(action))
+
+    async def _in_thread(self, queue: str, call: Callable[[], _Result]) -> _Result:
+        try:
+            async with self._calls:
+                return await asyncio.to_thread(call)
+        except ClientError as error:
+            code = _code(error)
+            if code in _DELETED_RECENTLY:
+                _log.info("queue was deleted a moment ago", queue=queue)
+                raise DecklogError(
+                    Code.STORAGE_UNAVAILABLE,
+                    f"The queue {queue!r} was deleted a moment ago; SQS lets it be made again after a minute.",
+                    retry_after=60,
+                ) from error
+            raise DecklogError(
+                Code.STORAGE_UNAVAILABLE, f"SQS answered {code} for the queue {queue!r}.", retry_after=1
+            ) from error
+        except BotoCoreError as error:
+            raise DecklogError(
+                Code.STORAGE_UNAVAILABLE, f"SQS cannot be reached ({type(error).__name__}).", retry_after=1
+            ) from error
+
+    # What follows runs in threads.
+
+    def _url(self, queue: str) -> str | None:
+        try:
+            return self._client.get_queue_url(QueueName=queue)["QueueUrl"]
+        except ClientError as error:
+            if _code(error) in _GONE:
+                return None
+            raise
+
+    def _attributes(self, url: str) -> Mapping[str, str]:
+        told = self._client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+        return {str(name): value for name, value in told.get("Attributes", {}).items()}
+
+    def _owner(self, url: str) -> str | None:
+        return self._client.list_queue_tags(QueueUrl=url).get("Tags", {}).get(UID_TAG)
+
+    def _observe(self, queue: str) -> QueueSeen:
+        main, dead = self._url(queue), self._url(queue + DEAD_LETTER_SUFFIX)
+        owners = tuple(self._owner(url) for url in (main, dead) if url is not None)
+        if main is None or dead is None:
+            return QueueSeen(owners=owners)
+        there, there_dead = self._attributes(main), self._attributes(dead)
+        drift = _differing(_ATTRIBUTES, there)
+        drift += [f"dead-letter {name}" for name in _differing(_DEAD_LETTER_ATTRIBUTES, there_dead)]
+        if not _redrives(there.get("RedrivePolicy", ""), there_dead["QueueArn"]):
+            drift.append("RedrivePolicy")
+        return QueueSeen(exists=True, owners=owners, drift=tuple(drift))
+
+    def _converge(self, action: CreateQueue | SetQueueAttributes) -> None:
+        dead = self._ensure(action.queue + DEAD_LETTER_SUFFIX, _DEAD_LETTER_ATTRIBUTES, action)
+        attributes = {**_ATTRIBUTES, "RedrivePolicy": _redrive(self._attributes(dead)["QueueArn"])}
+        self._ensure(action.queue, attributes, action)
+
+    def _ensure(self, queue: str, attributes: dict[str, str], action: CreateQueue | SetQueueAttributes) -> str:
+        """The address of the queue, with these attributes and the action's mark."""
+        url = self._url(queue)
+        if url is None:
+            try:
+                # The tags come with the queue, so that there is never one without an owner.
+                return self._client.create_queue(QueueName=queue, Attributes=attributes, tags=_tags(action.mark))["QueueUrl"]  # type: ignore[arg-type]
+            except ClientError as error:
+                if _code(error) not in _EXISTS:
+                    raise
+                url = self._client.get_queue_url(QueueName=queue)["QueueUrl"]
+        if isinstance(action, CreateQueue) and self._owner(url) != action.mark.uid:
+            raise DecklogError(Code.CONFLICT, f"The queue {queue!r} was just made by somebody else.")
+        self._client.set_queue_attributes(QueueUrl=url, Attributes=attributes)  # type: ignore[arg-type]
+        self._client.tag_queue(QueueUrl=url, Tags=_tags(action.mark))
+        return url
+
+
+def _differing(wanted: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
+    """Names of attributes with another value. Not every server of SQS's protocol tells all of them: those it keeps to
+    itself cannot be put right."""
+    return [name for name, value in wanted.items() if there.get(name, value) != value]
+
+
+def _tags(mark: Mark) -> dict[str, str]:
+    return {UID_TAG: mark.uid, TENANT_TAG: mark.tenant}
+
+
+def _redrive(dead_letter_arn: str) -> str:
+    return json.dumps({"deadLetterTargetArn": dead_letter_arn, "maxReceiveCount": RECEIVES_MAX})
+
+
+def _redrives(policy: str, dead_letter_arn: str) -> bool:
+    try:
+        told = json.loads(policy)
+        return told["deadLetterTargetArn"] == dead_letter_arn and int(told["maxReceiveCount"]) == RECEIVES_MAX
+    except (ValueError, KeyError, TypeError):
+        return False

@@ -1,0 +1,212 @@
+"""The adapter of `WakeQueue`: Amazon SQS through boto3, whose calls block and therefore run in threads.
+
+A long poll cannot be interrupted, so its thread is a daemon: a process that stops waits for none of them, and what such
+a poll still receives becomes visible again by itself. This module knows nothing of what a wake-up is good for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
+
+import boto3
+import msgspec
+import structlog
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import LogName
+from decklog.domain.store import WakeUp
+from decklog.settings import Queue
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import MessageTypeDef
+
+BATCH_MAX = 10
+"""Messages of one request, by SQS."""
+WAIT_SECONDS_MAX = 20
+"""Of one long poll, by SQS."""
+CALL_SECONDS_MAX = 5
+"""Until an answer begins, long polls aside."""
+CALLS_MAX = 8
+"""Threads for everything but long polls."""
+URLS_MAX = 10_000
+"""Queue addresses remembered."""
+
+_GONE = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
+
+_log = structlog.get_logger("decklog.sqs")
+_Result = TypeVar("_Result")
+_Item = TypeVar("_Item")
+
+
+class _Body(msgspec.Struct, frozen=True):
+    """A wake-up as a message's text."""
+
+    tenant_id: int
+    log: LogName
+    next_seq: int
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(_Body)
+
+
+def _tens(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
+    for start in range(0, len(items), BATCH_MAX):
+        yield items[start : start + BATCH_MAX]
+
+
+async def _in_thread(limit: asyncio.Semaphore, call: Callable[[], _Result]) -> _Result:
+    """The result of a blocking call in a daemon thread. A caller that is cancelled leaves the thread to its end, and its
+    place in `limit` is free only then."""
+    await limit.acquire()
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[_Result] = loop.create_future()
+
+    def finish(set_outcome: Callable[[], None]) -> None:
+        limit.release()
+        if not future.done():
+            set_outcome()
+
+    def run() -> None:
+        outcome: Callable[[], None]
+        try:
+            result = call()
+        except Exception as error:  # noqa: BLE001  # whatever it is belongs to the caller, on the other side
+            problem = error
+
+            def outcome() -> None:
+                future.set_exception(problem)
+        else:
+
+            def outcome() -> None:
+                future.set_result(result)
+
+        with suppress(RuntimeError):  # the loop is closed: the process ends, and nobody waits for this any more
+            loop.call_soon_threadsafe(finish, outcome)
+
+    threading.Thread(target=run, name="sqs", daemon=True).start()
+    return await future
+
+
+class SqsWakeQueue:
+    """`WakeQueue` over SQS, or a server that speaks its protocol; see the protocol for what each method promises.
+
+    `polls` is the number of long polls at once, each of which holds a thread.
+    """
+
+    def __init__(self, settings: Queue, *, polls: int) -> None:
+        self._calls = connect(settings, CALL_SECONDS_MAX, CALLS_MAX)
+        self._polls = connect(settings, CALL_SECONDS_MAX + WAIT_SECONDS_MAX, polls)
+        self._calls_limit = asyncio.Semaphore(CALLS_MAX)
+        self._polls_limit = asyncio.Semaphore(polls)
+        self._urls: dict[str, str] = {}
+
+    async def send(self, queue: str, wake_ups: Sequence[WakeUp]) -> None:
+        await self._call(queue, lambda: self._send(queue, wake_ups))
+
+    async def receive(self, queue: str, *, wait: float) -> list[WakeUp]:
+        seconds = max(0, min(int(wait), WAIT_SECONDS_MAX))
+        return await self._call(queue, lambda: self._receive(queue, seconds), polling=True)
+
+    async def delete(self, queue: str, wake_ups: Sequence[WakeUp]) -> None:
+        if given := [each.receipt for each in wake_ups if each.receipt]:
+            await self._call(queue, lambda: self._delete(queue, given))
+
+    async def close(self) -> None:
+        """Ends idle connections; running long polls are left to themselves."""
+        self._calls.close()
+        self._polls.close()
+
+    async def _call(self, queue: str, call: Callable[[], _Result], *, polling: bool = False) -> _Result:
+        try:
+            return await _in_thread(self._polls_limit if polling else self._calls_limit, call)
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "unknown")
+            if code in _GONE:
+                self._urls.pop(queue, None)
+            raise _unavailable(queue, f"answered {code}") from error
+        except BotoCoreError as error:
+            raise _unavailable(queue, f"cannot be reached ({type(error).__name__})") from error
+
+    # What follows runs in threads.
+
+    def _url(self, queue: str) -> str:
+        url = self._urls.get(queue)
+        if url is None:
+            url = self._calls.get_queue_url(QueueName=queue)["QueueUrl"]
+            if len(self._urls) >= URLS_MAX:
+                self._urls.clear()
+            self._urls[queue] = url
+        return url
+
+    def _send(self, queue: str, wake_ups: Sequence[WakeUp]) -> None:
+        url = self._url(queue)
+        for some in _tens(wake_ups):
+            bodies = [_encoder.encode(_Body(each.tenant_id, each.log, each.next_seq)).decode() for each in some]
+            answer = self._calls.send_message_batch(
+                QueueUrl=url, Entries=[{"Id": str(number), "MessageBody": body} for number, body in enumerate(bodies)]
+            )
+            if failed := answer.get("Failed"):
+                raise _unavailable(queue, f"did not take {len(failed)} of {len(bodies)} messages ({failed[0].get('Code')})")
+
+    def _receive(self, queue: str, seconds: int) -> list[WakeUp]:
+        url = self._url(queue)
+        answer = self._polls.receive_message(QueueUrl=url, MaxNumberOfMessages=BATCH_MAX, WaitTimeSeconds=seconds)
+        found: list[WakeUp] = []
+        unreadable: list[str] = []
+        for message in answer.get("Messages", ()):
+            wake_up = _read(message)
+            if wake_up is not None:
+                found.append(wake_up)
+            elif receipt := message.get("ReceiptHandle"):
+                unreadable.append(receipt)
+        if unreadable:
+            _log.warning("messages that are not wake-ups were dropped", queue=queue, count=len(unreadable))
+            self._delete(queue, unreadable)
+        return found
+
+    def _delete(self, queue: str, receipts: Sequence[str]) -> None:
+        url = self._url(queue)
+        for some in _tens(receipts):
+            # A receipt that has expired fails by itself: the message comes again, which is harmless.
+            self._calls.delete_message_batch(
+                QueueUrl=url, Entries=[{"Id": str(number), "ReceiptHandle": receipt} for number, receipt in enumerate(some)]
+            )
+
+
+def connect(settings: Queue, read_timeout: int = CALL_SECONDS_MAX, connections: int = CALLS_MAX) -> SQSClient:
+    return boto3.session.Session().client(
+        "sqs",
+        region_name=settings.region,
+        endpoint_url=settings.endpoint_url or None,
+        aws_access_key_id=settings.access_key_id or None,
+        aws_secret_access_key=settings.secret_access_key or None,
+        config=Config(
+            connect_timeout=2,
+            read_timeout=read_timeout,
+            max_pool_connections=connections,
+            retries={"mode": "standard", "total_max_attempts": 2},
+        ),
+    )
+
+
+def _read(message: MessageTypeDef) -> WakeUp | None:
+    """A wake-up, or None where the message is something else."""
+    try:
+        body = _decoder.decode(message.get("Body", ""))
+    except msgspec.DecodeError:
+        return None
+    if body.tenant_id < 0 or body.next_seq < 0:
+        return None
+    return WakeUp(body.tenant_id, body.log, body.next_seq, message.get("ReceiptHandle", ""))
+
+
+def _unavailable(queue: str, why: str) -> DecklogError:
+    return DecklogError(Code.STORAGE_UNAVAILABLE, f"The queue {queue} {why}. Try again.", retry_after=1)

@@ -1,0 +1,103 @@
+"""News of growing logs between processes, by LISTEN and NOTIFY.
+
+NOTIFY takes a lock that all committing transactions share, so it is never sent inside an append: announcements are
+collected for a few milliseconds and sent in one statement of their own. What is lost is found by polling heads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+import asyncpg
+import structlog
+
+from decklog.domain.errors import DecklogError
+from decklog.domain.log import LogName
+from decklog.timescale.connection import LOST, Pool, connect_listener
+
+CHANNEL = "decklog"
+COALESCE_SECONDS = 0.01
+RECONNECT_SECONDS = 1.0
+
+_log = structlog.get_logger("decklog.timescale")
+Heard = Callable[[int, LogName, int], None]
+
+
+class PostgresAnnouncements:
+    """`Announcements` between all processes of a cell. Subscribers of this process hear at once, others by NOTIFY."""
+
+    def __init__(self, dsn: str, pool: Pool) -> None:
+        self._dsn = dsn
+        self._pool = pool
+        self._subscribers: list[Heard] = []
+        self._pending: dict[tuple[int, LogName], int] = {}
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._send(), name="announce"), asyncio.create_task(self._listen(), name="listen")]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def announce(self, tenant_id: int, log: LogName, next_seq: int) -> None:
+        key = (tenant_id, log)
+        self._pending[key] = max(next_seq, self._pending.get(key, 0))
+        self._wake.set()
+        self._tell(tenant_id, log, next_seq)
+
+    def subscribe(self, heard: Heard) -> Callable[[], None]:
+        self._subscribers.append(heard)
+
+        def stop() -> None:
+            with suppress(ValueError):
+                self._subscribers.remove(heard)
+
+        return stop
+
+    def _tell(self, tenant_id: int, log: LogName, next_seq: int) -> None:
+        for heard in tuple(self._subscribers):
+            heard(tenant_id, log, next_seq)
+
+    async def _send(self) -> None:
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(COALESCE_SECONDS)
+            self._wake.clear()
+            pending, self._pending = self._pending, {}
+            payloads = [f"{tenant_id}:{log.value}:{next_seq}" for (tenant_id, log), next_seq in pending.items()]
+            try:
+                async with self._pool.connection() as connection:
+                    await connection.execute(
+                        "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload", CHANNEL, payloads
+                    )
+            except DecklogError:
+                # Lost: polling finds what nobody announced. The pool has logged why.
+                await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _listen(self) -> None:
+        while True:
+            connection: asyncpg.Connection | None = None
+            try:
+                connection = await connect_listener(self._dsn)
+                gone = asyncio.Event()
+                connection.add_termination_listener(lambda _, gone=gone: gone.set())
+                await connection.add_listener(CHANNEL, self._received)
+                await gone.wait()
+            except (*LOST, asyncpg.exceptions.PostgresError) as error:
+                _log.info("not listening for announcements", error=type(error).__name__)
+            finally:
+                if connection is not None:
+                    connection.terminate()
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    def _received(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        try:
+            tenant_id, log, next_seq = map(int, str(payload).split(":"))
+            self._tell(tenant_id, LogName(log), next_seq)
+        except ValueError:
+            _log.warning("an announcement could not be read", payload=str(payload)[:100])

@@ -1,0 +1,224 @@
+"""Appending: groups of requests become one transaction, and what it answers becomes receipts.
+
+One schema is one autocommit statement, a single round trip; a group over several schemas is one transaction with one
+statement each, in the order of names, so that all writers lock heads in the same order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import asyncpg
+import structlog
+
+from decklog.domain.append import Appended, AppendRequest, Rate, Receipt, Status
+from decklog.domain.errors import Code, DecklogError
+from decklog.timescale.connection import LOST, connect_writer, unavailable
+from decklog.timescale.statements import quoted
+
+_log = structlog.get_logger("decklog.timescale")
+
+_STATUS = tuple(Status)
+
+_APPEND = """SELECT * FROM {schema}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
+    $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)"""
+
+
+def _columns(requests: Sequence[AppendRequest]) -> list[list[Any]]:
+    """The parameters of the append function: of requests, then of their records, as columns."""
+    records = [record for request in requests for record in request.records]
+    return [
+        [request.tenant.id for request in requests],
+        [request.log.value for request in requests],
+        [len(request.records) for request in requests],
+        [request.atomic for request in requests],
+        [request.metered for request in requests],
+        [r.id for r in records],
+        [r.fingerprint for r in records],
+        [r.occurred_at for r in records],
+        [r.severity for r in records],
+        [r.outcome for r in records],
+        [r.action for r in records],
+        [r.actor_type for r in records],
+        [r.actor_id for r in records],
+        [r.resource_type for r in records],
+        [r.resource_id for r in records],
+        [r.ip for r in records],
+        [r.session_id for r in records],
+        [r.correlation_id for r in records],
+        [r.digest for r in records],
+        [r.content.decode() for r in records],
+    ]
+
+
+def _refusal(code: int, request: AppendRequest, *, per_second: float, burst: int, remaining: float) -> DecklogError | None:
+    name, count = request.tenant.name, len(request.records)
+    match code:
+        case 1:
+            wait = max(0.001, (count - remaining) / per_second)
+            return DecklogError(
+                Code.RATE_LIMITED,
+                f"The tenant {name!r} may append {per_second:g} records per second. Try again in {wait:.3f} s.",
+                retry_after=wait,
+                extra={"rate": Rate(per_second, burst, max(0.0, remaining))},
+            )
+        case 2:
+            return DecklogError(
+                Code.BATCH_EXCEEDS_BURST,
+                f"{count} records at once, but the tenant {name!r} may append at most {burst}. Send smaller batches.",
+            )
+        case 3:
+            return DecklogError(
+                Code.TENANT_SUSPENDED, f"The tenant {name!r} is suspended: nothing is taken in. Its data is kept."
+            )
+        case 4:
+            return DecklogError(Code.NOT_FOUND, f"The tenant {name!r} has no such log; it may have just been deleted.")
+        case 6:
+            return DecklogError(
+                Code.CLOCK_BEHIND,
+                "The database's clock is behind the newest record of this log; nothing is taken in until it has caught up.",
+                retry_after=30,
+            )
+    return None
+
+
+def _results(requests: Sequence[AppendRequest], row: asyncpg.Record) -> list[Appended | DecklogError]:
+    results: list[Appended | DecklogError] = []
+    statuses, epochs, seqs = row["item_status"], row["item_epoch"], row["item_seq"]
+    received, digests = row["item_received_at"], row["item_digest"]
+    item = 0
+    for number, request in enumerate(requests):
+        code = row["request_status"][number]
+        per_second, burst, remaining = row["per_second"][number], row["burst"][number], row["remaining"][number]
+        end = item + len(request.records)
+        if (refusal := _refusal(code, request, per_second=per_second, burst=burst, remaining=remaining)) is not None:
+            results.append(refusal)
+        else:
+            receipts = [Receipt(_STATUS[statuses[i]], epochs[i], seqs[i], received[i], digests[i]) for i in range(item, end)]
+            rate = None if per_second is None else Rate(per_second, burst, max(0.0, remaining))
+            results.append(Appended(receipts, code == 0, rate))
+        item = end
+    return results
+
+
+class Appender:
+    """The one writing connection of a process to a cell. Not for use by two tasks at once."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._connection: asyncpg.Connection | None = None
+        self._busy = asyncio.Lock()
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            connection.terminate()
+
+    async def _connected(self) -> asyncpg.Connection:
+        if self._connection is None or self._connection.is_closed():
+            try:
+                self._connection = await connect_writer(self._dsn)
+            except (*LOST, asyncpg.exceptions.PostgresError) as error:
+                raise unavailable(error) from error
+        return self._connection
+
+    async def append(self, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError]:
+        """See `RecordStore.append`."""
+        async with self._busy:
+            try:
+                return await self._attempt(requests)
+            except asyncpg.exceptions.CheckViolationError:
+                # No partition for this receipt time: certainly nothing was stored. Make it and go again, once.
+                await self._make_partitions({request.tenant.schema for request in requests})
+                return await self._again(requests)
+            except (asyncpg.exceptions.InvalidCachedStatementError, asyncpg.exceptions.OutdatedSchemaCacheError):
+                await self.close()
+                return await self._again(requests)
+            except asyncpg.exceptions.PostgresError as error:
+                return await self._split(requests, error)
+
+    async def _again(self, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError]:
+        try:
+            return await self._attempt(requests)
+        except asyncpg.exceptions.PostgresError as error:
+            return await self._split(requests, error)
+
+    async def _split(self, requests: Sequence[AppendRequest], error: Exception) -> list[Appended | DecklogError]:
+        """The server refused a group, so nothing of it is stored: try each tenant alone, that one's trouble stays its own."""
+        if len({request.tenant.id for request in requests}) == 1:
+            return [unavailable(error)] * len(requests)
+        results: dict[int, Appended | DecklogError] = {}
+        for tenant_id in {request.tenant.id for request in requests}:
+            chosen = [i for i, request in enumerate(requests) if request.tenant.id == tenant_id]
+            try:
+                outcome = await self._attempt([requests[i] for i in chosen])
+            except asyncpg.exceptions.PostgresError as again:
+                outcome = [unavailable(again)] * len(chosen)
+            except DecklogError as lost:
+                outcome = [lost] * len(chosen)
+            results.update(zip(chosen, outcome, strict=True))
+        return [results[i] for i in range(len(requests))]
+
+    async def _attempt(self, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError]:
+        order = sorted(
+            range(len(requests)), key=lambda i: (requests[i].tenant.schema, requests[i].tenant.id, requests[i].log.value, i)
+        )
+        groups = [list(group) for _, group in groupby(order, key=lambda i: requests[i].tenant.schema)]
+        connection = await self._connected()
+        results: list[Appended | DecklogError | None] = [None] * len(requests)
+        committing = False
+        try:
+            if len(groups) == 1:
+                committing = True
+                await self._one_schema(connection, requests, groups[0], results)
+            else:
+                async with connection.transaction():
+                    for group in groups:
+                        await self._one_schema(connection, requests, group, results)
+                    committing = True
+        except LOST as error:
+            # A client that gave its records ids may safely send them again; we never do.
+            await self.close()
+            if not committing:
+                raise unavailable(error) from error
+            _log.warning("outcome of a commit is unknown", error=type(error).__name__, requests=len(requests))
+            raise DecklogError(
+                Code.OUTCOME_UNKNOWN,
+                "The connection to the database was lost during the commit; the records may or may not be stored. "
+                "Sending them again is safe if each has an id.",
+                retry_after=1,
+            ) from error
+        except asyncio.CancelledError:
+            # The statement may still be running on the server; the connection cannot be used for anything else.
+            await self.close()
+            raise
+        return [result for result in results if result is not None]
+
+    @staticmethod
+    async def _one_schema(
+        connection: asyncpg.Connection,
+        requests: Sequence[AppendRequest],
+        group: Sequence[int],
+        results: list[Appended | DecklogError | None],
+    ) -> None:
+        chosen = [requests[i] for i in group]
+        sql = _APPEND.replace("{schema}", quoted(chosen[0].tenant.schema))
+        row = await connection.fetchrow(sql, *_columns(chosen))
+        for i, result in zip(group, _results(chosen, row), strict=True):
+            results[i] = result
+
+    async def _make_partitions(self, schemas: set[str]) -> None:
+        connection = await self._connected()
+        try:
+            for schema in sorted(schemas):
+                await connection.execute("SELECT decklog.make_partition($1, decklog.clock())", schema)
+                # A log whose last record was stamped ahead of the clock needs the partition of that time.
+                await connection.execute(
+                    "SELECT decklog.make_partition($1, max(received_at)) FROM decklog.heads HAVING max(received_at) > decklog.clock()",
+                    schema,
+                )
+        except (*LOST, asyncpg.exceptions.PostgresError) as error:
+            raise unavailable(error) from error

@@ -1,0 +1,154 @@
+"""Connections of the service: the limits each has, what the server must grant and must not, and what its errors mean."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import structlog
+
+from decklog.domain.errors import Code, DecklogError
+
+SERVICE_ROLE = "decklog_service"
+OWNER_ROLE = "decklog_owner"
+CONNECT_SECONDS_MAX = 5.0
+COMMAND_SECONDS_MAX = 30.0
+"""For what is not bounded more tightly by its caller."""
+
+_log = structlog.get_logger("decklog.timescale")
+
+# What a stalled process can hold is bounded by the server itself. JIT costs more than our statements take.
+_SESSION = {
+    "application_name": "decklog",
+    "lock_timeout": "3s",
+    "idle_in_transaction_session_timeout": "10s",
+    "jit": "off",
+    "timezone": "UTC",
+}
+_READER = {"statement_timeout": "30s"}
+# The append function looks keys up through one index, whatever the statistics of a young partition say.
+_WRITER = {
+    "statement_timeout": "20s",
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
+
+# The server went away or was told to: whether a commit went through cannot be known.
+_SHUTDOWN = (
+    asyncpg.exceptions.AdminShutdownError,
+    asyncpg.exceptions.CrashShutdownError,
+    asyncpg.exceptions.CannotConnectNowError,
+)
+LOST = (*_SHUTDOWN, asyncpg.exceptions.PostgresConnectionError, asyncpg.exceptions.InterfaceError, OSError, TimeoutError)
+"""Errors after which the state of a statement that was sent is unknown."""
+
+
+def unavailable(error: BaseException) -> DecklogError:
+    """`storage-unavailable`; the cause is logged, not told."""
+    _log.warning("storage unavailable", error=type(error).__name__, reason=str(error)[:300])
+    return DecklogError(Code.STORAGE_UNAVAILABLE, "The database cannot be reached or refused the work. Try again.", retry_after=1)
+
+
+@asynccontextmanager
+async def translated() -> AsyncIterator[None]:
+    """Turn what the database client raises while reading into `storage-unavailable`."""
+    try:
+        yield
+    except (*LOST, asyncpg.exceptions.PostgresError) as error:
+        raise unavailable(error) from error
+
+
+async def connect_writer(dsn: str) -> asyncpg.Connection:
+    """One connection for appending. Raises what asyncpg raises."""
+    return await asyncpg.connect(
+        dsn,
+        timeout=CONNECT_SECONDS_MAX,
+        command_timeout=25,
+        server_settings={**_SESSION, **_WRITER},
+        statement_cache_size=1_000,
+        max_cached_statement_lifetime=0,
+    )
+
+
+async def connect_listener(dsn: str) -> asyncpg.Connection:
+    return await asyncpg.connect(dsn, timeout=CONNECT_SECONDS_MAX, command_timeout=5, server_settings=_SESSION)
+
+
+class Pool:
+    """A pool of reading connections that opens itself when the database comes back."""
+
+    def __init__(self, dsn: str, *, size_max: int, role_check: bool = True) -> None:
+        self._dsn = dsn
+        self._size_max = size_max
+        self._role_check = role_check
+        self._pool: asyncpg.Pool | None = None
+        self._opening = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Connect and check the role. Raises `misconfigured` and `storage-unavailable`."""
+        async with self.connection() as connection:
+            if self._role_check:
+                await check_role(connection)
+
+    async def close(self) -> None:
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            try:
+                await asyncio.wait_for(pool.close(), timeout=5)
+            except TimeoutError:
+                pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[asyncpg.Connection]:
+        """A connection in autocommit. Raises `storage-unavailable`."""
+        async with translated():
+            if self._pool is None:
+                async with self._opening:
+                    if self._pool is None:
+                        self._pool = await asyncpg.create_pool(
+                            self._dsn,
+                            min_size=1,
+                            max_size=self._size_max,
+                            timeout=CONNECT_SECONDS_MAX,
+                            command_timeout=COMMAND_SECONDS_MAX,
+                            server_settings={**_SESSION, **_READER},
+                        )
+            async with self._pool.acquire(timeout=CONNECT_SECONDS_MAX) as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def reading(self, tenant_id: int, *, timeout: float | None = None) -> AsyncIterator[asyncpg.Connection]:
+        """A read-only transaction that row-level security confines to one tenant, for at most `timeout` seconds a statement."""
+        limit = f"SET LOCAL statement_timeout = {max(1, int(timeout * 1000))};" if timeout is not None else ""
+        async with self.connection() as connection:
+            # One round trip; both values are numbers of ours.
+            await connection.execute(f"BEGIN READ ONLY; {limit} SELECT set_config('decklog.tenants', '{int(tenant_id)}', true)")
+            try:
+                yield connection
+            finally:
+                if not connection.is_closed():
+                    await connection.execute("ROLLBACK")
+
+
+async def check_role(connection: asyncpg.Connection) -> None:
+    """Refuse to work with more rights than are needed, or with a server that may forget commits. Raises `misconfigured`."""
+    row = await connection.fetchrow(
+        "SELECT rolsuper, rolbypassrls, current_user AS name, current_setting('synchronous_commit') AS commits,"
+        " pg_has_role(current_user, $1, 'MEMBER') AS owner FROM pg_roles WHERE rolname = current_user",
+        OWNER_ROLE,
+    )
+    if row["rolsuper"] or row["rolbypassrls"] or row["owner"]:
+        raise DecklogError(
+            Code.MISCONFIGURED,
+            f"The database role {row['name']!r} is a superuser, has BYPASSRLS or is the owner of the relations. "
+            f"Connect as {SERVICE_ROLE!r} (DECKLOG_DATABASE_DSN).",
+        )
+    if row["commits"] == "off":
+        raise DecklogError(
+            Code.MISCONFIGURED, "synchronous_commit is off in the database: a 201 would not be durable. Turn it on."
+        )

@@ -1,0 +1,239 @@
+"""The control tables: tenants, API keys and the registry's version, written by provisioning as the owner and by nobody else.
+
+Piccolo has the tables and their migrations. The service's role reads them through `registry.py`, without Piccolo.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import os
+import pkgutil
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+import msgspec
+import structlog
+from piccolo.apps.migrations.commands.forwards import ForwardsMigrationManager
+from piccolo.columns import JSONB, Array, BigInt, BigSerial, Bytea, ForeignKey, Integer, OnDelete, SmallInt, Text, Timestamptz
+from piccolo.columns.defaults.timestamptz import TimestamptzNow
+from piccolo.conf.apps import ENVIRONMENT_VARIABLE
+from piccolo.query.functions import Count
+from piccolo.table import Table
+
+from decklog.domain.access import Role
+from decklog.domain.plan import LiveKey, Row
+from decklog.domain.status import Condition, read_conditions
+from decklog.domain.tenant import Isolation, State, TenantSpec
+from decklog.timescale.connection import CONNECT_SECONDS_MAX, SERVICE_ROLE
+from decklog.timescale.piccolo_engine import ENGINE, on
+
+SCHEMA = "decklog"
+APP = "decklog"
+_LOCK = 0x6465636B6374726C
+"""Advisory lock of the migrations, so that two processes may start at once."""
+_MIGRATE_SECONDS_MAX = 120.0
+
+_log = structlog.get_logger("decklog.timescale")
+
+
+class TenantRow(Table, tablename="tenants", schema=SCHEMA, db=ENGINE):  # type: ignore[call-arg]
+    """One tenant, for ever: a deleted one that is retained keeps its row, its number and its name."""
+
+    id = BigSerial(primary_key=True)
+    name = Text(unique=True, required=True)
+    uid = Text(required=True)
+    former_uids = Array(base_column=Text(), default=list)
+    isolation = Text(required=True)
+    schema = Text(required=True)
+    index = Text(required=True)
+    queue = Text(required=True)
+    retention_days = Integer(required=True)
+    state = SmallInt(required=True)
+    display_name = Text()
+    spec = JSONB(required=True)
+    generation = BigInt(required=True)
+    index_uuid = Text(null=True, default=None)
+    conditions = JSONB(default="[]")
+    created_at = Timestamptz(default=TimestamptzNow())
+    deleted_at = Timestamptz(null=True, default=None)
+
+
+class ApiKeyRow(Table, tablename="api_keys", schema=SCHEMA, db=ENGINE):  # type: ignore[call-arg]
+    """One API key: never the secret, only its hash. `tenant_id` is null for the platform's."""
+
+    id = Text(primary_key=True)
+    tenant_id = ForeignKey(references=TenantRow, on_delete=OnDelete.restrict, null=True, default=None, index=True)
+    role = Text(required=True)
+    hash = Bytea(unique=True, required=True)
+    created_at = Timestamptz(default=TimestamptzNow())
+    expires_at = Timestamptz(null=True, default=None)
+    revoked_at = Timestamptz(null=True, default=None)
+
+
+class RegistryVersion(Table, tablename="registry_version", schema=SCHEMA, db=ENGINE):  # type: ignore[call-arg]
+    """One row: a number that grows with every change of what the service serves by."""
+
+    id = SmallInt(primary_key=True, default=1)
+    version = BigInt(default=1)
+
+
+# --- migrations ------------------------------------------------------------------------------------------------------
+
+
+class _Forwards(ForwardsMigrationManager):
+    def get_migration_modules(self, folder_path: str) -> dict[str, Any]:
+        """As modules of our package: Piccolo would put the folder on `sys.path`."""
+        package = importlib.import_module("decklog.timescale.migrations")
+        names = [module.name for module in pkgutil.iter_modules(package.__path__)]
+        modules = [importlib.import_module(f"{package.__name__}.{name}") for name in names]
+        return {module.ID: module for module in modules}
+
+
+async def migrate_control(owner_dsn: str) -> None:
+    """The newest control tables, in one transaction. As the owner; may run again, and in two processes at once.
+
+    Raises what asyncpg raises.
+    """
+    connection = await asyncpg.connect(owner_dsn, timeout=CONNECT_SECONDS_MAX, command_timeout=_MIGRATE_SECONDS_MAX)
+    try:
+        async with on(connection):
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+            if not await connection.fetchval("SELECT to_regnamespace($1) IS NOT NULL", SCHEMA):
+                await connection.execute(f"CREATE SCHEMA {SCHEMA}")
+            await connection.execute(f"GRANT USAGE ON SCHEMA {SCHEMA} TO {SERVICE_ROLE}")
+            # Piccolo's own table of migrations has no schema.
+            await connection.execute(f"SET LOCAL search_path = {SCHEMA}")
+            await _run_migrations()
+    finally:
+        await connection.close(timeout=CONNECT_SECONDS_MAX)
+
+
+async def _run_migrations() -> None:
+    os.environ.setdefault(ENVIRONMENT_VARIABLE, "decklog.timescale.piccolo_conf")
+    told = io.StringIO()
+    # Piccolo tells its progress to people at a terminal.
+    with contextlib.redirect_stdout(told):
+        result = await _Forwards(APP).run()
+    _log.debug("control tables migrated", told=told.getvalue())
+    if not result.success:
+        raise RuntimeError(f"the control tables could not be migrated: {result.message}")
+
+
+# --- rows; each function runs inside `on` ----------------------------------------------------------------------------
+
+
+def _encoded(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _spec(text: str) -> TenantSpec | None:
+    try:
+        return msgspec.json.decode(text, type=TenantSpec)
+    except msgspec.DecodeError:
+        return None  # written by another version; it will be written again
+
+
+async def find_tenant(name: str) -> Row | None:
+    """The tenant of this name, deleted or not."""
+    found = await TenantRow.select().where(TenantRow.name == name).first()
+    if found is None:
+        return None
+    return Row(
+        id=found["id"],
+        uid=found["uid"],
+        isolation=Isolation(found["isolation"]),
+        schema=found["schema"],
+        index=found["index"],
+        queue=found["queue"],
+        retention_days=found["retention_days"],
+        state=State(found["state"]),
+        display_name=found["display_name"],
+        spec=_spec(found["spec"]),
+        generation=found["generation"],
+        former_uids=tuple(found["former_uids"]),
+        index_uuid=found["index_uuid"],
+        conditions=read_conditions(found["conditions"]),
+    )
+
+
+async def count_dedicated() -> int:
+    """Dedicated tenants, deleted ones included: their relations are still there."""
+    found = await TenantRow.select(Count()).where(TenantRow.isolation == Isolation.DEDICATED.value).first()
+    return int(found["count"])
+
+
+def _values(row: Row) -> dict[Any, Any]:
+    return {
+        TenantRow.uid: row.uid,
+        TenantRow.former_uids: list(row.former_uids),
+        TenantRow.isolation: row.isolation.value,
+        TenantRow.schema: row.schema,
+        TenantRow.index: row.index,
+        TenantRow.queue: row.queue,
+        TenantRow.retention_days: row.retention_days,
+        TenantRow.state: int(row.state),
+        TenantRow.display_name: row.display_name,
+        TenantRow.spec: _encoded(row.spec),
+        TenantRow.generation: row.generation,
+    }
+
+
+async def insert_tenant(name: str, row: Row) -> int:
+    """The number that the tenant got."""
+    values = {column._meta.name: value for column, value in _values(row).items()}  # noqa: SLF001 - Piccolo's documented way
+    inserted = await TenantRow.insert(TenantRow(name=name, **values))
+    return int(inserted[0]["id"])
+
+
+async def update_tenant(row: Row, changes: Sequence[str]) -> None:
+    """Write these fields of the row; the version grows where the service serves by one of them."""
+    values: dict[Any, Any] = {column: value for column, value in _values(row).items() if column._meta.name in changes}  # noqa: SLF001
+    if "state" in changes:
+        values[TenantRow.deleted_at] = TimestamptzNow().python() if row.state is State.DELETED else None
+    if values:
+        await TenantRow.update(values).where(TenantRow.id == row.id)
+
+
+async def set_index_uuid(tenant_id: int, uuid: str) -> None:
+    await TenantRow.update({TenantRow.index_uuid: uuid}).where(TenantRow.id == tenant_id)
+
+
+async def set_conditions(tenant_id: int, conditions: Sequence[Condition]) -> None:
+    await TenantRow.update({TenantRow.conditions: _encoded(conditions)}).where(TenantRow.id == tenant_id)
+
+
+def _of(tenant_id: int | None) -> Any:
+    return ApiKeyRow.tenant_id.is_null() if tenant_id is None else ApiKeyRow.tenant_id == tenant_id
+
+
+async def live_keys(tenant_id: int | None) -> tuple[LiveKey, ...]:
+    """The keys of a tenant, or of the platform, that are neither revoked nor expired."""
+    now = TimestamptzNow().python()
+    found = (
+        await ApiKeyRow.select(ApiKeyRow.id, ApiKeyRow.role, ApiKeyRow.hash)
+        .where(_of(tenant_id))
+        .where(ApiKeyRow.revoked_at.is_null())
+        .where(ApiKeyRow.expires_at.is_null() | (ApiKeyRow.expires_at > now))
+        .order_by(ApiKeyRow.id)
+    )
+    return tuple(LiveKey(row["id"], Role(row["role"]), row["hash"]) for row in found)
+
+
+async def insert_keys(tenant_id: int | None, keys: Sequence[LiveKey]) -> None:
+    rows = [ApiKeyRow(id=key.id, tenant_id=tenant_id, role=key.role.value, hash=key.hash) for key in keys]
+    await ApiKeyRow.insert(*rows)
+
+
+async def revoke_keys(tenant_id: int | None, ids: Sequence[str]) -> None:
+    """Revoke these keys of the tenant; those of others are never touched."""
+    if not ids:
+        return
+    await (
+        ApiKeyRow.update({ApiKeyRow.revoked_at: TimestamptzNow().python()})
+        .where(_of(tenant_id))
+        .where(ApiKeyRow.id.is_in(list(ids)))
+        .where(ApiKeyRow.revoked_at.is_null())
+    )

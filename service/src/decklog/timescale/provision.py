@@ -1,0 +1,195 @@
+"""A tenant in the database: its row, keys, relations, heads and partitions, observed and put right by the owning role.
+
+One visit works on one connection and holds an advisory lock on the tenant's name, so that two provisioners never undo
+each other; whatever is done at once is done in one transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import asyncpg
+
+from decklog.domain.access import Role
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.plan import (
+    Action,
+    CreateRelations,
+    DatabaseSeen,
+    HeadSettings,
+    LiveKey,
+    MakePartitions,
+    RegisterTenant,
+    RewindIndexer,
+    Row,
+    SetHeads,
+    UpdateTenant,
+)
+from decklog.domain.status import Condition
+from decklog.domain.tenant import PLATFORM_TENANT, Manifest, schema_name
+from decklog.timescale import control, schema
+from decklog.timescale.connection import LOST, Pool, unavailable
+from decklog.timescale.piccolo_engine import on
+
+VISITS_MAX = 7
+"""Tenants that one process looks after at once, as far as the database is concerned."""
+CONNECTIONS_MAX = VISITS_MAX + 1
+"""One per visit, which holds it to its end, and one for what is looked up between visits."""
+_LOCK_WAIT = "20s"
+"""How long a visit waits for another one to the same tenant."""
+_PARTITIONS_AHEAD = "3 days"
+"""Partitions are made a week ahead or more, and made again when fewer days than this are left."""
+
+# Native partitions only: TimescaleDB makes its chunks inside the insert that needs one.
+_PARTITIONS = """
+SELECT relation.hypertable OR coalesce(
+         (SELECT max(substring(pg_get_expr(part.relpartbound, part.oid) FROM $q$ TO \\('([^']+)'\\)$q$)::timestamptz)
+            FROM pg_inherits JOIN pg_class AS part ON part.oid = inhrelid
+           WHERE inhparent = to_regclass(format('%I.records', relation.schema_name))) > decklog.clock() + $2::text::interval,
+         false)
+  FROM decklog.relations AS relation WHERE relation.schema_name = $1"""
+
+_REWIND = """
+UPDATE decklog.cursors SET next_seq = 0, owner = NULL, leased_until = 'epoch' WHERE consumer = 'indexer' AND tenant_id = $1"""
+
+
+@asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    """Database errors as `storage-unavailable`, `misconfigured` or `internal`. What PostgreSQL says of definitions and
+    rights names no data of anybody, so it is passed on."""
+    try:
+        yield
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.UndefinedFunctionError) as error:
+        raise DecklogError(Code.MISCONFIGURED, "The database lacks the tables of this version. Run: decklog migrate.") from error
+    except asyncpg.LockNotAvailableError as error:
+        raise DecklogError(
+            Code.STORAGE_UNAVAILABLE,
+            "Another process is working on this tenant, or holds a lock in the database. Try again.",
+            retry_after=5,
+        ) from error
+    except LOST as error:
+        raise unavailable(error) from error
+    except asyncpg.PostgresError as error:
+        raise DecklogError(
+            Code.INTERNAL, f"PostgreSQL refused ({error.sqlstate}): {str(error.args[0] if error.args else '')[:200]}."
+        ) from error
+
+
+class PostgresProvisioning:
+    """Where tenants are made in one database. `owner_pool` connects as `decklog_owner`, with `CONNECTIONS_MAX`."""
+
+    def __init__(self, owner_pool: Pool) -> None:
+        self._pool = owner_pool
+        self._visits = asyncio.Semaphore(VISITS_MAX)
+
+    @asynccontextmanager
+    async def visit(self, name: str) -> AsyncIterator[PostgresVisit]:
+        """Work on the tenant of this name, alone. Raises `storage-unavailable`."""
+        async with self._visits, self._pool.connection() as connection:
+            async with _translated():
+                await connection.execute(f"SET lock_timeout = '{_LOCK_WAIT}'")
+                # Held by the session: no transaction stays open while other systems are called. Given back with the
+                # connection, however the visit ends.
+                await connection.execute("SELECT pg_advisory_lock(hashtextextended('decklog.tenant.' || $1, 0))", name)
+            yield PostgresVisit(connection, name)
+
+    async def installation(self) -> str | None:
+        """The uid of the reserved tenant, None before there is one. Raises `storage-unavailable` and `misconfigured`."""
+        async with self._pool.connection() as connection, _translated(), on(connection):
+            row = await control.find_tenant(PLATFORM_TENANT)
+        return row.uid if row else None
+
+    async def find(self, name: str) -> Row | None:
+        """The registry's row of this name. Raises `storage-unavailable` and `misconfigured`."""
+        async with self._pool.connection() as connection, _translated(), on(connection):
+            return await control.find_tenant(name)
+
+
+class PostgresVisit:
+    """One tenant, held alone. Every method raises `storage-unavailable`, `misconfigured` and `internal`."""
+
+    def __init__(self, connection: asyncpg.Connection, name: str) -> None:
+        self._connection = connection
+        self._name = name
+
+    async def row(self) -> Row | None:
+        """The registry's row of this tenant's name."""
+        async with _translated(), on(self._connection):
+            return await control.find_tenant(self._name)
+
+    async def observe(self, manifest: Manifest) -> DatabaseSeen:
+        """What is there of this tenant, in one transaction."""
+        connection = self._connection
+        async with _translated(), on(connection):
+            row = await control.find_tenant(self._name)
+            name = row.schema if row else schema_name(manifest.name, manifest.spec)
+            heads = await schema.observe_heads(connection, row.id) if row else None
+            return DatabaseSeen(
+                row=row,
+                missing=tuple(await schema.relations_missing(connection, name)),
+                partitions=bool(await connection.fetchval(_PARTITIONS, name, _PARTITIONS_AHEAD)),
+                heads=HeadSettings(heads.state, heads.events_per_second, heads.burst, heads.dedup_seconds) if heads else None,
+                keys=await control.live_keys(row.id) if row else (),
+                dedicated=await control.count_dedicated(),
+            )
+
+    async def apply(self, actions: Sequence[Action]) -> None:
+        """All of these actions or none: in one transaction, in their order."""
+        async with _translated(), on(self._connection):
+            for action in actions:
+                await self._apply(action)
+
+    async def _apply(self, action: Action) -> None:
+        connection = self._connection
+        match action:
+            case CreateRelations():
+                await schema.ensure_relations(
+                    connection, action.schema, shared=action.shared, partition_days=action.partition_days
+                )
+            case MakePartitions():
+                await schema.ensure_partitions(connection)
+            case RegisterTenant():
+                await control.insert_tenant(self._name, action.row)
+            case UpdateTenant():
+                await control.update_tenant(action.row, action.changes)
+            case SetHeads(settings=wanted):
+                settings = schema.HeadSettings(wanted.state, wanted.events_per_second, wanted.burst, wanted.dedup_seconds)
+                await schema.ensure_heads(connection, await self._id(), settings)
+            case RewindIndexer():
+                tenant_id = await self._id()
+                await control.set_index_uuid(tenant_id, action.index_uuid)
+                await connection.execute(_REWIND, tenant_id)
+            case _:
+                raise TypeError(f"{type(action).__name__} is not for the database")
+
+    async def issue(self, keys: Sequence[LiveKey]) -> None:
+        """Let these keys in from now on (within the two seconds that a registry cache may be old)."""
+        async with _translated(), on(self._connection):
+            await control.insert_keys(await self._id(), keys)
+
+    async def revoke(self, ids: Sequence[str]) -> None:
+        async with _translated(), on(self._connection):
+            await control.revoke_keys(await self._id(), ids)
+
+    async def save_conditions(self, conditions: Sequence[Condition]) -> None:
+        async with _translated(), on(self._connection):
+            await control.set_conditions(await self._id(), conditions)
+
+    async def platform_keys(self) -> tuple[LiveKey, ...]:
+        """The platform's live keys."""
+        async with _translated(), on(self._connection):
+            return await control.live_keys(None)
+
+    async def replace_platform_keys(self, key_id: str, key_hash: bytes, revoked: Sequence[str]) -> None:
+        """Let a new key of the platform in, and revoke these."""
+        async with _translated(), on(self._connection):
+            await control.insert_keys(None, [LiveKey(key_id, Role.PLATFORM, key_hash)])
+            await control.revoke_keys(None, revoked)
+
+    async def _id(self) -> int:
+        row = await control.find_tenant(self._name)
+        if row is None:
+            raise DecklogError(Code.INTERNAL, f"The tenant {self._name!r} is not registered.")
+        return row.id

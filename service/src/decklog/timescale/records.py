@@ -1,0 +1,152 @@
+"""Records in Postgres: `RecordStore`, put together of the appender and of hand-written statements for reading."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import asyncpg
+
+from decklog.domain.append import Appended, AppendRequest
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import Head, LogName
+from decklog.domain.query import Query
+from decklog.domain.record import OUTCOMES, SEVERITIES, StoredRecord
+from decklog.domain.tenant import Tenant
+from decklog.domain.store import Bucket
+from decklog.timescale.append import Appender
+from decklog.timescale.connection import Pool
+from decklog.timescale.filters import Parameters, conditions
+from decklog.timescale.statements import quoted
+
+_RECORD = "epoch, seq, received_at, digest, content"
+_GROUPS = {
+    "action": "action",
+    "actor": "actor_id",
+    "resource_type": "resource_type",
+    "severity": "severity",
+    "outcome": "outcome",
+}
+_INTERVALS = ("minute", "hour", "day", "week", "month")
+_NAMES = {"severity": tuple(map(str, SEVERITIES)), "outcome": tuple(map(str, OUTCOMES))}
+
+
+def _too_slow() -> DecklogError:
+    return DecklogError(
+        Code.SEARCH_UNAVAILABLE,
+        "The search took too long without an index for it. Narrow the time range with from= and to=.",
+        retry_after=1,
+    )
+
+
+class PostgresRecords:
+    """The records of one cell. One appender and one pool per process."""
+
+    def __init__(self, appender: Appender, pool: Pool) -> None:
+        self._appender = appender
+        self._pool = pool
+
+    async def append(self, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError]:
+        return await self._appender.append(requests)
+
+    async def head(self, tenant: Tenant, log: LogName) -> Head:
+        async with self._pool.connection() as connection:
+            row = await connection.fetchrow(
+                "SELECT epoch, next_seq, received_at FROM decklog.heads WHERE tenant_id = $1 AND log = $2", tenant.id, log.value
+            )
+        if row is None:
+            raise DecklogError(Code.NOT_FOUND, f"The tenant {tenant.name!r} has no log {log.text!r}.")
+        return Head(row["epoch"], row["next_seq"], row["received_at"])
+
+    def _scope(self, tenant: Tenant, log: LogName, query: Query, first: int, end: int) -> tuple[Parameters, str]:
+        """FROM and WHERE of everything that reads: the tenant, its retention, the range, the filters."""
+        parameters = Parameters(tenant.id, log.value, first, end, timedelta(days=tenant.retention_days))
+        where = [
+            "tenant_id = $1 AND log = $2 AND seq >= $3 AND seq < $4 AND received_at > now() - $5::interval",
+            *conditions(query, parameters),
+        ]
+        return parameters, f"FROM {quoted(tenant.schema)}.records WHERE " + " AND ".join(where)
+
+    async def read(
+        self,
+        tenant: Tenant,
+        log: LogName,
+        *,
+        query: Query,
+        first: int,
+        end: int,
+        limit: int,
+        newest_first: bool,
+        timeout: float,
+    ) -> tuple[list[StoredRecord], int | None]:
+        if first >= end:
+            return [], None
+        parameters, scope = self._scope(tenant, log, query, first, end)
+        order = "DESC" if newest_first else "ASC"
+        sql = f"SELECT {_RECORD} {scope} ORDER BY seq {order} LIMIT {parameters.add(limit)}"
+        try:
+            async with self._pool.reading(tenant.id, timeout=timeout) as connection:
+                rows = await connection.fetch(sql, *parameters.values)
+        except DecklogError as error:
+            if isinstance(error.__cause__, asyncpg.exceptions.QueryCanceledError):
+                raise _too_slow() from error
+            raise
+        records = [StoredRecord(*row) for row in rows]
+        if len(records) < limit:
+            return records, None
+        last = records[-1].seq
+        return records, last if newest_first else last + 1
+
+    async def fetch(self, tenant: Tenant, log: LogName, seqs: Sequence[int]) -> list[StoredRecord]:
+        async with self._pool.reading(tenant.id) as connection:
+            rows = await connection.fetch(
+                f"SELECT {_RECORD} FROM {quoted(tenant.schema)}.records WHERE tenant_id = $1 AND log = $2 AND seq = ANY ($3::bigint[])"
+                " AND received_at > now() - $4::interval",
+                tenant.id,
+                log.value,
+                list(seqs),
+                timedelta(days=tenant.retention_days),
+            )
+        return [StoredRecord(*row) for row in rows]
+
+    async def count(
+        self,
+        tenant: Tenant,
+        log: LogName,
+        *,
+        query: Query,
+        first: int,
+        end: int,
+        by: Sequence[str],
+        interval: str | None,
+        limit: int,
+        timeout: float,
+    ) -> list[Bucket]:
+        parameters, scope = self._scope(tenant, log, query, first, end)
+        columns = [_GROUPS[name] for name in by]
+        if interval is not None:
+            if interval not in _INTERVALS:
+                raise ValueError(interval)
+            columns.append(f"date_trunc('{interval}', occurred_at, 'UTC')")
+        groups = ", ".join(str(number) for number in range(1, len(columns) + 1))
+        sql = f"SELECT {', '.join([*columns, 'count(*)'])} {scope}" + (f" GROUP BY {groups} LIMIT {limit + 1}" if columns else "")
+        try:
+            async with self._pool.reading(tenant.id, timeout=timeout) as connection:
+                rows = await connection.fetch(sql, *parameters.values)
+        except DecklogError as error:
+            if isinstance(error.__cause__, asyncpg.exceptions.QueryCanceledError):
+                raise _too_slow() from error
+            raise
+        if len(rows) > limit:
+            raise DecklogError(
+                Code.TOO_MANY_BUCKETS, f"There are more than {limit} buckets. Narrow the filters or take a longer interval."
+            )
+        return [
+            Bucket(
+                tuple(_NAMES[name][row[i]] if name in _NAMES else row[i] for i, name in enumerate(by)),
+                row[len(by)] if interval is not None else None,
+                row[-1],
+            )
+            for row in rows
+            if row[-1]
+        ]

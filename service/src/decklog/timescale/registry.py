@@ -1,0 +1,80 @@
+"""The registry as the service's least role reads it: whole, in one snapshot, and only when its version has grown."""
+
+from __future__ import annotations
+
+from decklog.domain.access import Role
+from decklog.domain.status import TenantListing, read_conditions
+from decklog.domain.store import ApiKey, Snapshot
+from decklog.domain.tenant import Isolation, State, Tenant
+from decklog.timescale.connection import Pool
+
+_VERSION = "SELECT version FROM decklog.registry_version"
+
+_TENANTS = """
+SELECT id, name, uid, isolation, schema, index, queue, retention_days, state, display_name
+  FROM decklog.tenants WHERE state <> $1"""
+
+# A key of a deleted tenant is revoked too; the join says so even where that was not done yet.
+_KEYS = """
+SELECT k.id, k.tenant_id, k.role, k.hash, k.expires_at
+  FROM decklog.api_keys AS k LEFT JOIN decklog.tenants AS t ON t.id = k.tenant_id
+ WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()) AND (k.tenant_id IS NULL OR t.state <> $1)"""
+
+_LISTING = """
+SELECT name, isolation, retention_days, state, display_name, generation, created_at, deleted_at, conditions
+  FROM decklog.tenants WHERE name > $1 ORDER BY name LIMIT $2"""
+
+
+class PostgresRegistry:
+    """`Registry` over a pool; see the protocol for what `load` promises."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def load(self, known: int | None) -> Snapshot | None:
+        async with self._pool.connection() as connection:
+            if known is not None and await connection.fetchval(_VERSION) == known:
+                return None
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                version: int = await connection.fetchval(_VERSION)
+                tenants = await connection.fetch(_TENANTS, int(State.DELETED))
+                keys = await connection.fetch(_KEYS, int(State.DELETED))
+        return Snapshot(
+            version,
+            {
+                row["id"]: Tenant(
+                    id=row["id"],
+                    name=row["name"],
+                    isolation=Isolation(row["isolation"]),
+                    schema=row["schema"],
+                    index=row["index"],
+                    queue=row["queue"],
+                    retention_days=row["retention_days"],
+                    state=State(row["state"]),
+                    display_name=row["display_name"],
+                    uid=row["uid"],
+                )
+                for row in tenants
+            },
+            {row["id"]: ApiKey(row["id"], row["tenant_id"], Role(row["role"]), row["hash"], row["expires_at"]) for row in keys},
+        )
+
+    async def tenants(self, *, after: str = "", limit: int = 1_000) -> list[TenantListing]:
+        """Tenants by name, at most `limit`, those with a name greater than `after`; deleted ones that are retained
+        included, and with their conditions as they are now. Raises `storage-unavailable`."""
+        async with self._pool.connection() as connection:
+            rows = await connection.fetch(_LISTING, after, limit)
+        return [
+            TenantListing(
+                name=row["name"],
+                isolation=Isolation(row["isolation"]),
+                retention_days=row["retention_days"],
+                state=State(row["state"]),
+                display_name=row["display_name"],
+                generation=row["generation"],
+                created_at=row["created_at"],
+                deleted_at=row["deleted_at"],
+                conditions=read_conditions(row["conditions"]),
+            )
+            for row in rows
+        ]

@@ -1,0 +1,189 @@
+"""The relations of a cell and of each tenant: made, upgraded and observed by the role that owns them, never by the service.
+
+The three variants of storage (TimescaleDB, its Apache edition, plain PostgreSQL) differ only in how a relation is
+partitioned; what a server can do is detected here and noted in `decklog.relations`. Dedicated relations are hypertables
+where there is TimescaleDB; Shared ones are always native partitions.
+"""
+
+from __future__ import annotations
+
+import asyncpg
+import msgspec
+
+from decklog.domain.log import LogName
+from decklog.domain.tenant import State
+from decklog.timescale.connection import CONNECT_SECONDS_MAX, OWNER_ROLE, SERVICE_ROLE
+from decklog.timescale.statements import quoted, statement
+
+_LOCK = 0x6465636B6C6F67
+"""Advisory lock of everything that changes definitions, so that two processes may start at once."""
+
+
+class HeadSettings(msgspec.Struct, frozen=True):
+    """What provisioning decides of a head; the rest belongs to the writers."""
+
+    state: State
+    events_per_second: int
+    burst: int
+    dedup_seconds: int
+
+
+async def bootstrap(connection: asyncpg.Connection, *, service_password: str, owner_password: str) -> None:
+    """Roles, rights on the database, and TimescaleDB where the server has it. Needs a superuser, once.
+
+    May run again; passwords are set each time. Raises what asyncpg raises.
+    """
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+        for role, password in ((OWNER_ROLE, owner_password), (SERVICE_ROLE, service_password)):
+            if not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", role):
+                await connection.execute(f"CREATE ROLE {role} LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE")
+            # DDL takes no parameters: the server quotes the password itself, and the text is never logged by us.
+            alter = await connection.fetchval(
+                "SELECT format('ALTER ROLE %I LOGIN NOSUPERUSER NOBYPASSRLS PASSWORD %L', $1::text, $2::text)", role, password
+            )
+            await connection.execute(alter)
+        database = await connection.fetchval("SELECT quote_ident(current_database())")
+        await connection.execute(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
+        await connection.execute(f"GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {database} TO {OWNER_ROLE}")
+        await connection.execute(f"GRANT CONNECT ON DATABASE {database} TO {SERVICE_ROLE}")
+        if await connection.fetchval("SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb')"):
+            preloaded = await connection.fetchval("SELECT current_setting('shared_preload_libraries')")
+            if "timescaledb" in preloaded:
+                await connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+
+
+async def migrate_cell(connection: asyncpg.Connection) -> None:
+    """The relations that a cell has once, and the newest template in every schema of records. As the owner; may run again."""
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+        await connection.execute(statement("cell"))
+        for row in await connection.fetch("SELECT schema_name, shared, partition_days FROM decklog.relations ORDER BY 1"):
+            await _apply_template(connection, row["schema_name"], shared=row["shared"])
+
+
+async def make_roles(admin_dsn: str, *, service_password: str, owner_password: str) -> None:
+    """`bootstrap` over a connection of its own."""
+    connection = await asyncpg.connect(admin_dsn, timeout=CONNECT_SECONDS_MAX)
+    try:
+        await bootstrap(connection, service_password=service_password, owner_password=owner_password)
+    finally:
+        await connection.close()
+
+
+async def migrate(owner_dsn: str) -> None:
+    """`migrate_cell` over a connection of its own."""
+    connection = await asyncpg.connect(owner_dsn, timeout=CONNECT_SECONDS_MAX)
+    try:
+        await migrate_cell(connection)
+    finally:
+        await connection.close()
+
+
+async def has_timescale(connection: asyncpg.Connection) -> bool:
+    return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')"))
+
+
+async def ensure_relations(connection: asyncpg.Connection, schema: str, *, shared: bool, partition_days: int) -> None:
+    """The schema with its relation, function, rights and first partitions. As the owner; may run again."""
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+        # Chunks carry the grants of their hypertable but not its policies, so whoever may read the one could name the other:
+        # what tenants share is partitioned natively everywhere, where partitions carry no grants at all.
+        hypertable = not shared and await has_timescale(connection)
+        await connection.execute(
+            "INSERT INTO decklog.relations VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+            schema,
+            shared,
+            partition_days,
+            hypertable,
+        )
+        await _apply_template(connection, schema, shared=shared)
+        await connection.execute("SELECT decklog.make_partitions()")
+
+
+async def _apply_template(connection: asyncpg.Connection, schema: str, *, shared: bool) -> None:
+    name = quoted(schema)
+    relation = await connection.fetchrow(
+        "SELECT hypertable, partition_days FROM decklog.relations WHERE schema_name = $1", schema
+    )
+    partitioning = "" if relation["hypertable"] else "PARTITION BY RANGE (received_at)"
+    template = statement("relations").replace("{schema}", name).replace("{partitioning}", partitioning)
+    table, rest = template.split("CREATE INDEX", 1)
+    await connection.execute(table)
+    if relation["hypertable"]:
+        await connection.execute(
+            "SELECT create_hypertable($1::text::regclass, by_range('received_at', make_interval(days => $2)),"
+            " create_default_indexes => false, if_not_exists => true)",
+            f"{name}.records",
+            relation["partition_days"],
+        )
+    await connection.execute("CREATE INDEX" + rest)
+    if shared:
+        await connection.execute(statement("shared").replace("{schema}", name))
+
+
+async def relations_missing(connection: asyncpg.Connection, schema: str) -> list[str]:
+    """What of a schema is not as the template wants it, in words for a status; empty when all is there."""
+    row = await connection.fetchrow(
+        """SELECT relation.shared,
+                  to_regclass(format('%I.records', $1::text)) IS NOT NULL AS records,
+                  to_regproc(format('%I.append', $1::text)) IS NOT NULL AS append,
+                  (SELECT count(*) FROM pg_indexes WHERE schemaname = $1 AND tablename = 'records') AS indexes,
+                  coalesce((SELECT relrowsecurity AND relforcerowsecurity FROM pg_class
+                            WHERE oid = to_regclass(format('%I.records', $1::text))), false) AS secured,
+                  coalesce((SELECT has_table_privilege($2, oid, 'SELECT') AND has_table_privilege($2, oid, 'INSERT')
+                            FROM pg_class WHERE oid = to_regclass(format('%I.records', $1::text))), false) AS granted
+             FROM (SELECT 1) AS one LEFT JOIN decklog.relations AS relation ON relation.schema_name = $1""",
+        schema,
+        SERVICE_ROLE,
+    )
+    if row["shared"] is None or not row["records"]:
+        return ["relation records"]
+    found: list[str] = []
+    if not row["append"]:
+        found.append("function append")
+    if row["indexes"] < statement("relations").count("CREATE INDEX"):
+        found.append("indexes")
+    if row["shared"] and not row["secured"]:
+        found.append("row-level security")
+    if not row["granted"]:
+        found.append("grants")
+    return found
+
+
+async def ensure_heads(connection: asyncpg.Connection, tenant_id: int, settings: HeadSettings) -> None:
+    """Both heads of a tenant with these settings; `next_seq`, epoch and receipt time of existing heads stay."""
+    await connection.execute(
+        """INSERT INTO decklog.heads AS h (tenant_id, log, state, per_second, burst, tokens, dedup_window)
+           SELECT $1, log, $3, $4, $5::integer, $5::integer, make_interval(secs => $6) FROM unnest($2::smallint[]) AS log
+           ON CONFLICT (tenant_id, log) DO UPDATE SET state = excluded.state, per_second = excluded.per_second,
+             burst = excluded.burst, tokens = least(h.tokens, excluded.burst), dedup_window = excluded.dedup_window
+           WHERE (h.state, h.per_second, h.burst, h.dedup_window)
+                 IS DISTINCT FROM (excluded.state, excluded.per_second, excluded.burst, excluded.dedup_window)""",
+        tenant_id,
+        list(LogName),
+        int(settings.state),
+        float(settings.events_per_second),
+        settings.burst,
+        float(settings.dedup_seconds),
+    )
+
+
+async def observe_heads(connection: asyncpg.Connection, tenant_id: int) -> HeadSettings | None:
+    """The settings of a tenant's heads, or None where a head is missing or the two differ."""
+    rows = await connection.fetch(
+        "SELECT DISTINCT state, per_second, burst, extract(epoch FROM dedup_window)::float8 AS window, count(*) OVER () AS n"
+        " FROM decklog.heads WHERE tenant_id = $1 GROUP BY 1, 2, 3, 4, log",
+        tenant_id,
+    )
+    if not rows or len(rows) != 1 or rows[0]["n"] != len(LogName):
+        return None
+    row = rows[0]
+    return HeadSettings(State(row["state"]), int(row["per_second"]), row["burst"], int(row["window"]))
+
+
+async def ensure_partitions(connection: asyncpg.Connection) -> int:
+    """Partitions of the coming days, in every schema; how many were made."""
+    made: int = await connection.fetchval("SELECT decklog.make_partitions()")
+    return made

@@ -1,0 +1,38 @@
+"""Makes partitions before they are needed. Whatever else partitions need (sealing, dropping) is not done here."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from datetime import timedelta
+
+import structlog
+from prometheus_client import Counter, Gauge
+
+from decklog.domain.errors import DecklogError
+from decklog.workers.service import Keeper
+
+EVERY = timedelta(hours=1)
+"""Partitions are made days ahead, so that many failures in a row do no harm."""
+AGAIN_AFTER = timedelta(minutes=1)
+"""After a failure."""
+
+FAILURES = Counter("decklog_keeper_failures_total", "Times that partitions could not be made ahead.")
+MADE = Gauge("decklog_keeper_progress_timestamp_seconds", "When partitions were last made ahead, in seconds since 1970.")
+
+_log = structlog.get_logger("decklog.worker")
+
+
+async def keep_partitions(keeper: Keeper) -> None:
+    """At once and then every hour; until cancelled. Several workers may do it: making what is there does nothing."""
+    while True:
+        wait = EVERY
+        try:
+            await keeper.make_partitions_ahead()
+        except DecklogError as error:
+            FAILURES.inc()
+            _log.warning("partitions could not be made ahead", reason=str(error))
+            wait = AGAIN_AFTER
+        else:
+            MADE.set_to_current_time()
+        await asyncio.sleep(wait.total_seconds() * random.uniform(0.9, 1.1))  # noqa: S311

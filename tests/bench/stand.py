@@ -1,0 +1,160 @@
+"""Where a benchmark measures: a durable Postgres of one variant with Decklog's real roles, tenants made by the real
+provisioning, and the service's own processes over it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import asyncpg
+
+from decklog import factory
+from decklog.domain.access import Role
+from decklog.domain.tenant import Isolation, Manifest, State, Tenant, parse_spec
+from decklog.settings import Database, Identity, Search, Settings
+from decklog.timescale.connection import OWNER_ROLE, SERVICE_ROLE
+from tests.backends import OpenSearchServer, PostgresServer
+from tests.bench.processes import HOST, Server, free_port, serving
+
+_RATE_MAX = 1_000_000
+"""Records per second that the tenants' quotas allow: what is measured is not the limit."""
+
+
+class _Keys:
+    """A key vault in memory."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, dict[Role, str]] = {}
+
+    async def read(self, manifest: Manifest) -> dict[Role, str] | None:
+        return self.keys.get(manifest.name)
+
+    async def write(self, manifest: Manifest, keys: dict[Role, str]) -> None:
+        self.keys[manifest.name] = keys
+
+
+@dataclass(frozen=True)
+class Customer:
+    """A tenant and the keys of its roles."""
+
+    tenant: Tenant
+    keys: dict[Role, str]
+
+    @property
+    def writer(self) -> str:
+        return self.keys[Role.WRITER]
+
+    @property
+    def auditor(self) -> str:
+        return self.keys[Role.AUDITOR]
+
+
+@dataclass
+class Stand:
+    """One database on one server."""
+
+    server: PostgresServer
+    settings: Settings
+    name: str
+    _vault: _Keys = field(default_factory=_Keys)
+
+    @property
+    def admin_dsn(self) -> str:
+        return self.settings.database.admin_dsn
+
+    @property
+    def owner_dsn(self) -> str:
+        return self.settings.database.owner_dsn
+
+    async def customers(self, count: int, isolation: Isolation, *, days: int = 90) -> list[Customer]:
+        """New tenants, ready. Raises RuntimeError with the condition of one that is not."""
+        spec = parse_spec(
+            {
+                "isolation": isolation.value,
+                "retention": {"days": days},
+                "quotas": {"eventsPerSecond": _RATE_MAX, "burst": 10 * _RATE_MAX},
+            }
+        )
+        made: list[Customer] = []
+        async with factory.open_provisioner(self.settings) as provisioner:
+            for _ in range(count):
+                manifest = Manifest(f"bench-{secrets.token_hex(5)}", secrets.token_hex(8), 1, spec)
+                status = await provisioner.reconcile(manifest, self._vault)
+                if not status.ready or status.tenant_id is None:
+                    raise RuntimeError(f"a tenant is not ready: {status.conditions}")
+                tenant = Tenant(
+                    status.tenant_id,
+                    manifest.name,
+                    isolation,
+                    status.schema,
+                    status.index,
+                    status.queue,
+                    days,
+                    State.ACTIVE,
+                )
+                made.append(Customer(tenant, self._vault.keys[manifest.name]))
+        return made
+
+    def environment(self, port: int) -> dict[str, str]:
+        """The settings of a process of the service."""
+        found = {
+            "DECKLOG_DATABASE_DSN": self.settings.database.dsn,
+            "DECKLOG_IDENTITY_FINGERPRINT_KEY": self.settings.identity.fingerprint_key,
+            "DECKLOG_API_HOST": HOST,
+            "DECKLOG_API_PORT": str(port),
+        }
+        if self.settings.search.url:
+            found |= {
+                "DECKLOG_SEARCH_URL": self.settings.search.url,
+                "DECKLOG_SEARCH_USER": self.settings.search.user,
+                "DECKLOG_SEARCH_PASSWORD": self.settings.search.password,
+            }
+        return found
+
+    @asynccontextmanager
+    async def api(self, *, module: str = "decklog", changes: Mapping[str, str] | None = None) -> AsyncIterator[Server]:
+        """One process of the API. `module` may be another program that serves it."""
+        port = free_port()
+        argv = [module, "api"] if module == "decklog" else [module]
+        async with serving(argv, port, environment={**self.environment(port), **(changes or {})}, ready="/healthz") as server:
+            yield server
+
+    @asynccontextmanager
+    async def worker(self) -> AsyncIterator[Server]:
+        """One process of the worker."""
+        port = free_port()
+        changes = {"DECKLOG_WORKER_METRICS_PORT": str(port)}
+        async with serving(
+            ["decklog", "worker"], port, environment={**self.environment(0), **changes}, ready="/healthz"
+        ) as server:
+            yield server
+
+
+@asynccontextmanager
+async def stand(server: PostgresServer, search: OpenSearchServer | None = None) -> AsyncIterator[Stand]:
+    """A new database with roles, cell and control tables; dropped in the end."""
+    name = f"bench_{secrets.token_hex(5)}"
+    admin = await asyncpg.connect(server.dsn)
+    try:
+        await admin.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
+        password = secrets.token_hex(16)
+        settings = Settings(
+            database=Database(
+                dsn=server.dsn_for(name, SERVICE_ROLE, password),
+                owner_dsn=server.dsn_for(name, OWNER_ROLE, password),
+                admin_dsn=server.dsn_for(name),
+                service_password=password,
+                owner_password=password,
+            ),
+            identity=Identity(fingerprint_key=secrets.token_hex(32)),
+            search=Search(url=search.url, replicas=0) if search is not None else Search(),
+        )
+        await factory.migrate(settings, with_roles=True)
+        async with factory.open_provisioner(settings) as provisioner:
+            await provisioner.ensure_platform_tenant()
+        yield Stand(server, settings, name)
+    finally:
+        await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        await admin.close()

@@ -1,0 +1,557 @@
+"""`RecordStore`, `Cursors` and `Announcements`: the one in memory and the real ones on both servers and in both isolations
+behave alike, and what columns decide of a query is what `domain.query.matches` says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from decklog.domain.append import Appended, AppendRequest, Status
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import LogName
+from decklog.domain.query import Query, matches, parse
+from decklog.domain.record import Prepared, StoredRecord
+from decklog.domain.store import Announcements, Cursors, RecordStore
+from decklog.domain.tenant import Isolation, Tenant
+from decklog.domain.terms import Terms, terms
+from tests.support.memory import make_tenant
+from tests.support.memory_index import interval_start
+from tests.support.memory_store import MemoryAnnouncements, MemoryCursors, MemoryStore
+from tests.support.stores import VARIANTS, Database, drop_database, new_database
+from tests.support.strategies import cases, prepared, records, terms_of
+
+EVENTS, ACCESS = LogName.EVENTS, LogName.ACCESS
+EVERYTHING = Query()
+END = 10**12
+GROUPS = ("action", "actor", "resource_type", "severity", "outcome")
+INTERVALS = ("minute", "hour", "day", "week", "month")
+KINDS = ("memory", *(f"{variant}-{isolation.value}" for variant in VARIANTS for isolation in Isolation))
+
+slow_examples = settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+
+
+class Cell:
+    """A store, its cursors and its announcements, and a way to make tenants in it."""
+
+    def __init__(
+        self,
+        store: RecordStore,
+        cursors: Cursors,
+        announcements: Callable[[], Awaitable[Announcements]],
+        tenant: Callable[..., Awaitable[Tenant]],
+    ) -> None:
+        self.store = store
+        self.cursors = cursors
+        self.announcements = announcements
+        self.tenant = tenant
+        self._kept: Tenant | None = None
+
+    async def kept_tenant(self) -> Tenant:
+        """One tenant for all examples of a property: each takes the numbers that the ones before left."""
+        if self._kept is None:
+            self._kept = await self.tenant()
+        return self._kept
+
+    async def put(self, tenant: Tenant, *found: Prepared, log: LogName = EVENTS, **options: Any) -> Appended:
+        """Store records, all of them or fail."""
+        [result] = await self.store.append([AppendRequest(tenant, log, found, **options)])
+        assert isinstance(result, Appended), result
+        return result
+
+    async def refusal(self, tenant: Tenant, *found: Prepared, **options: Any) -> Code:
+        [result] = await self.store.append([AppendRequest(tenant, EVENTS, found, **options)])
+        assert isinstance(result, DecklogError), result
+        return result.code
+
+    async def read(self, tenant: Tenant, **changes: Any) -> tuple[list[StoredRecord], int | None]:
+        asked = {"query": EVERYTHING, "first": 0, "end": END, "limit": 1_000, "newest_first": False, "timeout": 30.0, **changes}
+        return await self.store.read(tenant, asked.pop("log", EVENTS), **asked)
+
+    async def read_all(self, tenant: Tenant, **changes: Any) -> list[StoredRecord]:
+        """Everything, over as many continuations as the store wants."""
+        found: list[StoredRecord] = []
+        while True:
+            some, onwards = await self.read(tenant, **changes)
+            found += some
+            if onwards is None:
+                return found
+            changes["end" if changes.get("newest_first") else "first"] = onwards
+
+    async def count(self, tenant: Tenant, **changes: Any) -> dict[tuple[tuple[str | None, ...], datetime | None], int]:
+        asked = {
+            "query": EVERYTHING,
+            "first": 0,
+            "end": END,
+            "by": (),
+            "interval": None,
+            "limit": 1_000,
+            "timeout": 30.0,
+            **changes,
+        }
+        found = await self.store.count(tenant, asked.pop("log", EVENTS), **asked)
+        assert len({(bucket.key, bucket.start) for bucket in found}) == len(found)
+        return {(bucket.key, bucket.start): bucket.count for bucket in found}
+
+
+def _memory() -> Cell:
+    store, announcements = MemoryStore(scan_max=7), MemoryAnnouncements()
+
+    async def tenant(**options: Any) -> Tenant:
+        made = make_tenant(f"tenant-{id(object())}")
+        per_second, burst = options.get("per_second"), options.get("burst", 0)
+        window = timedelta(seconds=options.get("dedup_seconds", 86_400))
+        store.register(made, events_per_second=per_second, burst=burst, dedup_window=window)
+        return made
+
+    async def same() -> Announcements:
+        return announcements
+
+    return Cell(store, MemoryCursors(store), same, tenant)
+
+
+@pytest.fixture(params=KINDS)
+async def cell(request: pytest.FixtureRequest) -> AsyncIterator[Cell]:
+    """The store in memory, then the real one on each server, with tenants of each isolation."""
+    if request.param == "memory":
+        yield _memory()
+        return
+    variant, _, isolation = request.param.partition("-")
+    database: Database = await new_database(request.getfixturevalue(f"{variant}_server"))
+    try:
+
+        async def tenant(**options: Any) -> Tenant:
+            return await database.tenant(isolation=Isolation(isolation), **options)
+
+        yield Cell(await database.records(), await database.cursors(), database.announcements, tenant)
+    finally:
+        await drop_database(database)
+
+
+def record(**fields: Any) -> Prepared:
+    return prepared({"action": "a", "actor": {"id": "alice"}, "occurred_at": "2026-01-01T00:00:00Z", **fields})
+
+
+def seqs(found: list[StoredRecord]) -> list[int]:
+    return [item.seq for item in found]
+
+
+def stored_terms(item: StoredRecord) -> Terms:
+    return terms(msgspec.json.decode(item.content))
+
+
+def filtered(*parameters: tuple[str, str]) -> Query:
+    return parse(parameters)[1]
+
+
+@contextmanager
+def refused(code: Code) -> Iterator[None]:
+    with pytest.raises(DecklogError) as error:
+        yield
+    assert error.value.code is code
+
+
+# -- appending
+
+
+async def test_a_new_log_has_an_empty_head(cell: Cell) -> None:
+    tenant = await cell.tenant()
+    head = await cell.store.head(tenant, EVENTS)
+    assert (head.epoch, head.next_seq) == (1, 0)
+    assert head.received_at <= datetime.now(UTC)
+
+
+async def test_records_come_back_byte_for_byte_in_the_order_of_their_gapless_numbers(cell: Cell) -> None:
+    tenant = await cell.tenant()
+    made = [record(action=f"a{number}", metadata={"big": 2**70, "n": number, "\u212a": "\U0001f984"}) for number in range(20)]
+    first = await cell.put(tenant, *made[:13])
+    second = await cell.put(tenant, *made[13:])
+    receipts = [*first.receipts, *second.receipts]
+    assert [receipt.status for receipt in receipts] == [Status.STORED] * 20
+    assert [receipt.seq for receipt in receipts] == list(range(20))
+    found = await cell.read_all(tenant)
+    assert [item.content.encode() for item in found] == [item.content for item in made]
+    for item, receipt in zip(found, receipts, strict=True):
+        assert (item.epoch, item.seq, item.received_at, item.digest) == (
+            receipt.epoch,
+            receipt.seq,
+            receipt.received_at,
+            receipt.digest,
+        )
+        assert hashlib.sha256(item.content.encode()).digest() == item.digest
+    times = [item.received_at for item in found]
+    assert times == sorted(times)
+    head = await cell.store.head(tenant, EVENTS)
+    assert (head.next_seq, head.received_at) == (20, times[-1])
+
+
+async def test_both_logs_and_all_tenants_are_numbered_apart(cell: Cell) -> None:
+    one, other = await cell.tenant(), await cell.tenant()
+    requests = sorted(
+        [(tenant, log) for tenant in (one, other) for log in (EVENTS, ACCESS)], key=lambda item: (item[0].id, item[1])
+    )
+    results = await cell.store.append(
+        [AppendRequest(tenant, log, [record(action=f"{tenant.id}-{log.text}")]) for tenant, log in requests]
+    )
+    assert all(isinstance(result, Appended) and result.receipts[0].seq == 0 for result in results)
+    for tenant, log in requests:
+        (found,) = await cell.read_all(tenant, log=log)
+        assert f'"action":"{tenant.id}-{log.text}"' in found.content
+        assert seqs(await cell.store.fetch(tenant, log, [0, 1, 2])) == [0]
+
+
+async def test_the_same_id_with_the_same_content_is_the_first_record_again(cell: Cell) -> None:
+    tenant = await cell.tenant()
+    first = (await cell.put(tenant, record(id="x", message="same"))).receipts[0]
+    await cell.put(tenant, record(id="y"))
+    again = (await cell.put(tenant, record(id="x", message="same"))).receipts[0]
+    assert again.status is Status.DUPLICATE
+    assert (again.epoch, again.seq, again.received_at, again.digest) == (first.epoch, first.seq, first.received_at, first.digest)
+    assert (await cell.store.head(tenant, EVENTS)).next_seq == 2
+
+
+async def test_the_same_id_with_other_content_is_a_conflict_that_stores_nothing(cell: Cell) -> None:
+    tenant = await cell.tenant()
+    first = (await cell.put(tenant, record(id="x", message="one"))).receipts[0]
+    other = await cell.put(tenant, record(id="x", message="two"), record(id="z"))
+    assert [receipt.status for receipt in other.receipts] == [Status.CONFLICT, Status.STORED]
+    assert (other.receipts[0].seq, other.receipts[0].digest) == (first.seq, first.digest)
+    assert len(await cell.read_all(tenant)) == 2
+
+
+async def test_an_id_means_something_in_its_own_log_only(cell: Cell) -> None:
+    tenant, other = await cell.tenant(), await cell.tenant()
+    await cell.put(tenant, record(id="x", message="one"))
+    assert (await cell.put(tenant, record(id="x", message="two"), log=ACCESS)).receipts[0].status is Status.STORED
+    assert (await cell.put(other, record(id="x", message="three"))).receipts[0].status is Status.STORED
+
+
+async def test_an_id_is_forgotten_after_its_window(cell: Cell) -> None:
+    tenant = await cell.tenant(dedup_seconds=0)
+    await cell.put(tenant, record(id="x", message="one"))
+    assert (await cell.put(tenant, record(id="x", message="two"))).receipts[0].status is Status.STORED
+
+
+async def test_an_atomic_request_with_a_conflict_stores_nothing_and_the_next_one_leaves_no_gap(cell: Cell) -> None:
+    tenant = await cell.tenant()
+    await cell.put(tenant, record(id="x", message="one"))
+    made = [record(id="p"), record(id="x", message="two"), record(id="q")]
+    failed = await cell.put(tenant, *made, atomic=True)
+    assert not failed.stored
+    assert failed.receipts[1].status is Status.CONFLICT
+    assert failed.receipts[1].seq == 0
+    assert (await cell.put(tenant, record(id="p"))).receipts[0].seq == 1
+    assert len(await cell.read_all(tenant)) == 2
+
+
+async def test_more_than_the_burst_is_refused_whole_and_access_records_are_exempt(cell: Cell) -> None:
+    tenant = await cell.tenant(per_second=1, burst=3)
+    assert await cell.refusal(tenant, *[record() for _ in range(4)]) is Code.BATCH_EXCEEDS_BURST
+    done = await cell.put(tenant, *[record() for _ in range(3)])
+    assert done.rate is not None
+    assert done.rate.burst == 3
+    assert done.rate.remaining < 1
+    assert await cell.refusal(tenant, record(), record()) is Code.RATE_LIMITED
+    assert len((await cell.put(tenant, *[record() for _ in range(9)], log=ACCESS, metered=False)).receipts) == 9
+    assert (await cell.store.head(tenant, EVENTS)).next_seq == 3
+
+
+async def test_one_refused_request_does_not_touch_the_others_of_its_group(cell: Cell) -> None:
+    limited, free = await cell.tenant(per_second=1, burst=1), await cell.tenant()
+    requests = [AppendRequest(limited, EVENTS, [record(), record()]), AppendRequest(free, EVENTS, [record()])]
+    refusal, result = await cell.store.append(sorted(requests, key=lambda item: item.tenant.id))
+    assert isinstance(refusal, DecklogError)
+    assert isinstance(result, Appended)
+    assert await cell.read_all(limited) == []
+    assert len(await cell.read_all(free)) == 1
+
+
+async def test_a_tenant_that_nobody_made_has_no_log(cell: Cell) -> None:
+    unknown = msgspec.structs.replace(await cell.tenant(), id=9_000_000)
+    assert await cell.refusal(unknown, record()) is Code.NOT_FOUND
+    with refused(Code.NOT_FOUND):
+        await cell.store.head(unknown, EVENTS)
+
+
+@given(made=st.lists(records(), min_size=1, max_size=8))
+@settings(slow_examples, max_examples=25)
+async def test_whatever_is_stored_reads_back_with_its_digest(cell: Cell, made: list[Prepared]) -> None:
+    tenant = await cell.kept_tenant()
+    appended = await cell.put(tenant, *made)
+    first = appended.receipts[0].seq
+    found = await cell.read_all(tenant, first=first)
+    assert [(item.content.encode(), item.digest) for item in found] == [(item.content, item.digest) for item in made]
+
+
+# -- reading
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+async def test_reading_keeps_to_its_range_and_goes_on_where_it_ended(cell: Cell, newest_first: bool) -> None:
+    tenant = await cell.tenant()
+    await cell.put(tenant, *[record(severity="ERROR" if number % 3 == 0 else "INFO") for number in range(40)])
+    wanted = [number for number in range(5, 33) if number % 3 == 0]
+    found = await cell.read_all(
+        tenant, first=5, end=33, limit=4, newest_first=newest_first, query=filtered(("severity", "ERROR"))
+    )
+    assert seqs(found) == (wanted[::-1] if newest_first else wanted)
+
+
+async def test_an_empty_range_has_nothing_and_no_continuation(cell: Cell) -> None:
+    tenant = await cell.tenant()
+    await cell.put(tenant, record())
+    assert await cell.read(tenant, first=1) == ([], None)
+    assert await cell.read(tenant, first=1, end=1) == ([], None)
+    assert await cell.read(tenant, end=0, newest_first=True) == ([], None)
+    assert await cell.count(tenant, first=1) == {}
+
+
+async def test_only_records_that_exist_are_fetched(cell: Cell) -> None:
+    tenant = await cell.tenant()
+    await cell.put(tenant, record(), record(), record())
+    assert sorted(seqs(await cell.store.fetch(tenant, EVENTS, [2, 0, 99, 10**15]))) == [0, 2]
+    assert await cell.store.fetch(tenant, EVENTS, []) == []
+
+
+@given(case=cases())
+@settings(slow_examples, max_examples=120)
+async def test_columns_decide_a_query_as_the_matcher_does(cell: Cell, case: tuple[list[Prepared], Query]) -> None:
+    made, query = case
+    tenant = await cell.kept_tenant()
+    first = (await cell.put(tenant, *made)).receipts[0].seq
+    wanted = [first + number for number, item in enumerate(made) if matches(query, terms_of(item))]
+    for newest_first in (False, True):
+        found = await cell.read_all(tenant, query=query, first=first, end=first + len(made), newest_first=newest_first)
+        if not query.needs_content:
+            assert seqs(found) == (wanted[::-1] if newest_first else wanted)
+        # Words and fields are only narrowed: nothing that matches is left out, and the matcher decides the rest.
+        decided = [item.seq for item in found if matches(query, stored_terms(item))]
+        assert decided == (wanted[::-1] if newest_first else wanted)
+
+
+LONG = "x" * 600
+
+
+@pytest.mark.parametrize(
+    ("value", "parameter", "found"),
+    [
+        ({"actor": {"id": LONG}}, ("actor", LONG[:512]), True),
+        ({"actor": {"id": LONG}}, ("actor", LONG + "beyond the cut"), True),
+        ({"actor": {"id": LONG}}, ("actor", LONG[:511]), False),
+        ({"resource": {"type": "t", "id": LONG}}, ("resource_id", LONG[:550]), True),
+        ({"session_id": LONG}, ("session_id", LONG[:550]), True),
+        ({"correlation_id": LONG}, ("correlation_id", LONG[:550]), True),
+        ({"action": "user.\U0010ffff\U0010ffff!"}, ("action", "user.*"), True),
+        ({"action": "user.\U0010ffff"}, ("action", "user.\U0010ffff*"), True),
+        ({"action": "user%login"}, ("action", "user_*"), False),
+        ({"action": "User.login"}, ("action", "user.*"), False),
+        ({"action": "anything"}, ("action", "*"), True),
+        ({"source": {"ip": "::ffff:192.0.2.9"}}, ("ip", "192.0.2.0/24"), True),
+        ({"source": {"ip": "192.0.2.9"}}, ("ip", "::ffff:192.0.2.0/120"), True),
+        ({"source": {"ip": "192.0.2.9"}}, ("ip", "::/0"), False),
+        ({"source": {"ip": "2001:db8::1"}}, ("ip", "0.0.0.0/0"), False),
+        ({"source": {"ip": "fe80::1%eth0"}}, ("ip", "fe80::/10"), True),
+        ({"source": {"ip": "075.050.255.67"}}, ("ip", "75.50.255.67"), False),
+        ({"occurred_at": "2026-01-01T00:00:00.000001Z"}, ("from", "2026-01-01T00:00:00.000001Z"), True),
+        ({"occurred_at": "2026-01-01T00:00:00.000001Z"}, ("to", "2026-01-01T00:00:00.000001Z"), False),
+        ({"metadata": {"a": {"b": [{"c": 2**70}]}}}, ("metadata.a.b.c", str(2**70)), True),
+        ({"metadata": {"a": 1.0}}, ("metadata.a", "1"), True),
+        ({"metadata": {"a": True}}, ("metadata.a", "true"), True),
+        ({"metadata": {"a": 'say "no"\n\\'}}, ("metadata.a", 'say "no"\n\\'), True),
+        ({"metadata": {"password": "hunter2"}}, ("metadata.password", "hunter2"), False),
+        ({"message": "Stra\u00dfe \u212a9"}, ("q", "stra\u00dfe K9"), True),
+        ({"message": "\u0391\u03a3"}, ("q", "\u03b1\u03c2"), True),
+        ({"message": "\n\u03a3"}, ("q", "\u03c3"), True),
+        ({"message": "a\u0130b"}, ("q", "a\u0130B"), True),
+        ({"message": "w" * 70}, ("q", "w" * 64), True),
+    ],
+)
+async def test_the_traps_of_each_engine(cell: Cell, value: dict[str, Any], parameter: tuple[str, str], found: bool) -> None:
+    tenant = await cell.kept_tenant()
+    made, query = record(**value), filtered(parameter)
+    assert matches(query, terms_of(made)) is found
+    place = (await cell.put(tenant, made)).receipts[0].seq
+    read = await cell.read_all(tenant, query=query, first=place)
+    assert [item.seq for item in read if matches(query, stored_terms(item))] == ([place] if found else [])
+    if not query.needs_content:
+        assert seqs(read) == ([place] if found else [])
+        assert await cell.count(tenant, query=query, first=place) == ({((), None): 1} if found else {})
+
+
+async def test_counting_by_a_long_value_counts_what_was_cut_alike_together(cell: Cell) -> None:
+    tenant = await cell.tenant()
+    await cell.put(tenant, record(actor={"id": LONG}), record(actor={"id": LONG + "y"}), record(actor={"id": LONG[:511]}))
+    assert await cell.count(tenant, by=("actor",)) == {((LONG[:512],), None): 2, ((LONG[:511],), None): 1}
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        [("from", "0001-01-01T00:00:00Z")],
+        [("from", "0001-01-01T00:00:00+14:00")],
+        [("to", "9999-12-31T23:59:59-14:00")],
+        [("from", "0001-01-01T00:00:00Z"), ("to", "9999-12-31T23:59:59.999999999Z")],
+    ],
+)
+async def test_the_ends_of_time_are_bounds_like_others(cell: Cell, bounds: list[tuple[str, str]]) -> None:
+    tenant = await cell.tenant()
+    await cell.put(tenant, record(occurred_at="0002-01-01T00:00:00Z"), record())
+    assert seqs(await cell.read_all(tenant, query=filtered(*bounds))) == [0, 1]
+
+
+async def test_reading_that_takes_too_long_is_refused(cell: Cell) -> None:
+    tenant = await cell.tenant()
+    for _ in range(4):
+        await cell.put(tenant, *[record(metadata={"text": "lorem ipsum " * 500}) for _ in range(300)])
+    if isinstance(cell.store, MemoryStore):
+        cell.store.seconds_per_read = 1.0
+    with refused(Code.SEARCH_UNAVAILABLE):
+        await cell.read(tenant, query=filtered(("q", "nothing-like-this")), timeout=0.001)
+    with refused(Code.SEARCH_UNAVAILABLE):
+        await cell.count(tenant, query=filtered(("ip", "10.0.0.0/8")), by=("action",), timeout=0.0001)
+
+
+# -- counting
+
+
+def expected(found: list[Terms], by: tuple[str, ...], interval: str | None) -> dict[Any, int]:
+    counts: dict[Any, int] = {}
+    for item in found:
+        key = (tuple(getattr(item, name) for name in by), interval_start(item.occurred_at, interval) if interval else None)
+        counts[key] = counts.get(key, 0) + 1
+    return counts
+
+
+@given(
+    case=cases(),
+    by=st.lists(st.sampled_from(GROUPS), max_size=2, unique=True).map(tuple),
+    interval=st.none() | st.sampled_from(INTERVALS),
+)
+@settings(slow_examples, max_examples=80)
+async def test_counts_are_what_counting_the_terms_gives(
+    cell: Cell, case: tuple[list[Prepared], Query], by: tuple[str, ...], interval: str | None
+) -> None:
+    made, query = case
+    query = msgspec.structs.replace(query, words=(), fields=())
+    tenant = await cell.kept_tenant()
+    first = (await cell.put(tenant, *made)).receipts[0].seq
+    found = await cell.count(tenant, query=query, first=first, end=first + len(made), by=by, interval=interval)
+    assert found == expected([terms_of(item) for item in made if matches(query, terms_of(item))], by, interval)
+
+
+async def test_more_buckets_than_allowed_are_refused(cell: Cell) -> None:
+    tenant = await cell.tenant()
+    await cell.put(tenant, *[record(action=f"a{number}") for number in range(5)])
+    assert len(await cell.count(tenant, by=("action",), limit=5)) == 5
+    with refused(Code.TOO_MANY_BUCKETS):
+        await cell.count(tenant, by=("action",), limit=4)
+
+
+async def test_no_grouping_is_one_number(cell: Cell) -> None:
+    tenant = await cell.tenant()
+    assert await cell.count(tenant) == {}
+    await cell.put(tenant, record(), record())
+    assert await cell.count(tenant) == {((), None): 2}
+
+
+# -- cursors
+
+
+async def test_a_consumer_begins_at_zero_and_moves_by_compare_and_set(cell: Cell) -> None:
+    tenant = await cell.tenant()
+    assert await cell.cursors.next_seq("c", tenant.id, EVENTS) == 0
+    cursor = await cell.cursors.lease("c", tenant.id, EVENTS, owner="me", seconds=30)
+    assert cursor is not None
+    assert (cursor.next_seq, cursor.owner, cursor.tenant_id, cursor.log) == (0, "me", tenant.id, EVENTS)
+    moved = await cell.cursors.move(cursor, 5, seconds=30)
+    assert moved is not None
+    assert moved.next_seq == 5
+    assert await cell.cursors.move(cursor, 9, seconds=30) is None  # it is not where this cursor thinks
+    assert await cell.cursors.next_seq("c", tenant.id, EVENTS) == 5
+    assert await cell.cursors.next_seq("other", tenant.id, EVENTS) == 0
+    assert await cell.cursors.next_seq("c", tenant.id, ACCESS) == 0
+
+
+async def test_a_lease_keeps_others_out_until_it_is_released_or_over(cell: Cell) -> None:
+    tenant = await cell.tenant()
+    mine = await cell.cursors.lease("c", tenant.id, EVENTS, owner="me", seconds=30)
+    assert mine is not None
+    assert await cell.cursors.lease("c", tenant.id, EVENTS, owner="you", seconds=30) is None
+    assert await cell.cursors.lease("c", tenant.id, EVENTS, owner="me", seconds=30) == mine
+    await cell.cursors.release(mine)
+    yours = await cell.cursors.lease("c", tenant.id, EVENTS, owner="you", seconds=0.0)
+    assert yours is not None
+    assert await cell.cursors.move(mine, 3, seconds=30) is None
+    await cell.cursors.release(mine)  # of a lease that is not mine any more: nothing
+    again = await cell.cursors.lease("c", tenant.id, EVENTS, owner="me", seconds=30)  # yours is over
+    assert again is not None
+    assert again.next_seq == 0
+    assert await cell.cursors.move(yours, 3, seconds=30) is None
+
+
+async def test_logs_that_are_behind_are_named_most_behind_first_unless_someone_is_at_it(cell: Cell) -> None:
+    little, much = await cell.tenant(), await cell.tenant()
+    await cell.put(little, record())
+    await cell.put(much, *[record() for _ in range(5)])
+    mine = {little.id, much.id}
+
+    async def behind() -> list[tuple[int, LogName, int, int]]:
+        found = await cell.cursors.behind("c", limit=1_000)
+        return [(item.tenant_id, item.log, item.next_seq, item.head_seq) for item in found if item.tenant_id in mine]
+
+    assert await behind() == [(much.id, EVENTS, 0, 5), (little.id, EVENTS, 0, 1)]
+    assert len(await cell.cursors.behind("c", limit=1)) == 1
+    cursor = await cell.cursors.lease("c", much.id, EVENTS, owner="me", seconds=30)
+    assert cursor is not None
+    assert await behind() == [(little.id, EVENTS, 0, 1)]
+    moved = await cell.cursors.move(cursor, 2, seconds=30)
+    assert moved is not None
+    await cell.cursors.release(moved)
+    assert await behind() == [(much.id, EVENTS, 2, 5), (little.id, EVENTS, 0, 1)]
+    cursor = await cell.cursors.lease("c", much.id, EVENTS, owner="me", seconds=30)
+    assert cursor is not None
+    moved = await cell.cursors.move(cursor, 5, seconds=30)
+    assert moved is not None
+    await cell.cursors.release(moved)
+    assert await behind() == [(little.id, EVENTS, 0, 1)]
+
+
+# -- announcements
+
+
+async def test_what_one_process_announces_every_process_hears(cell: Cell) -> None:
+    tenant = await cell.tenant()
+    one, other = await cell.announcements(), await cell.announcements()
+    heard: dict[str, set[tuple[int, LogName, int]]] = {"one": set(), "other": set()}
+    news = asyncio.Event()
+
+    def listener(name: str) -> Callable[[int, LogName, int], None]:
+        def listen(tenant_id: int, log: LogName, next_seq: int) -> None:
+            heard[name].add((tenant_id, log, next_seq))
+            news.set()
+
+        return listen
+
+    one.subscribe(listener("one"))
+    stop = other.subscribe(listener("other"))
+    expected_news = (tenant.id, ACCESS, 7)
+    async with asyncio.timeout(20):
+        while not all(expected_news in found for found in heard.values()):
+            # Announcements may be lost, as they are while a listener still connects: say it again.
+            one.announce(*expected_news)
+            news.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(news.wait(), 0.5)
+    stop()
+    stop()  # again is harmless

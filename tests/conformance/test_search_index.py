@@ -1,0 +1,218 @@
+"""`SearchIndex`: the real index and the one in memory find and count the same, which is what `domain.query.matches` says."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import LogName
+from decklog.domain.query import Query, matches
+from decklog.domain.record import Prepared
+from decklog.domain.store import Bucket, SearchDocument, SearchIndex
+from decklog.domain.tenant import Isolation, State, Tenant
+from decklog.domain.terms import Terms, parse_network
+from decklog.opensearch import mapping
+from decklog.opensearch.client import connect
+from decklog.opensearch.search import OpenSearchIndex
+from decklog.settings import Search
+from tests.backends import OpenSearchServer
+from tests.support.memory_index import MemoryIndex, interval_start
+from tests.support.strategies import NETWORKS, cases, prepared, terms_of
+
+EVERYTHING = Query()
+EVENTS = LogName.EVENTS
+INTERVALS = ("minute", "hour", "day", "week", "month")
+GROUPS = ("action", "actor", "resource_type", "severity", "outcome")
+_numbers = itertools.count(1)
+
+
+class Indices:
+    """One shared index, and tenants in it that never meet."""
+
+    def __init__(self, index: SearchIndex, name: str) -> None:
+        self.index = index
+        self.name = name
+
+    def tenant(self) -> Tenant:
+        number = next(_numbers)
+        return Tenant(number, f"tenant-{number}", Isolation.SHARED, "shared_30", self.name, self.name, 30, State.ACTIVE)
+
+    async def holding(self, *records: Terms, log: LogName = EVENTS) -> Tenant:
+        """A new tenant that has these records, findable."""
+        tenant = self.tenant()
+        await self.index.add(tenant, documents(tenant, records, log=log))
+        await self.index.refresh(tenant)
+        return tenant
+
+    async def find(self, tenant: Tenant, query: Query = EVERYTHING, **changes: Any) -> list[int]:
+        asked = {"first": 0, "end": 1_000_000, "limit": 100, "newest_first": False, **changes}
+        return await self.index.find(tenant, asked.pop("log", EVENTS), query=query, **asked)
+
+    async def count(self, tenant: Tenant, query: Query = EVERYTHING, **changes: Any) -> list[Bucket]:
+        asked = {"first": 0, "end": 1_000_000, "by": (), "interval": None, "limit": 1_000, **changes}
+        return await self.index.count(tenant, EVENTS, query=query, **asked)
+
+
+def documents(tenant: Tenant, records: Sequence[Terms], *, log: LogName = EVENTS, first: int = 0) -> list[SearchDocument]:
+    now = datetime.now(UTC)
+    return [SearchDocument(tenant.id, log, 1, seq, now, item) for seq, item in enumerate(records, start=first)]
+
+
+def made(**fields: Any) -> Terms:
+    """Terms of a record with these fields and whatever it must have."""
+    return terms_of(prepared({"action": "user.login", "actor": {"id": "alice"}, **fields}))
+
+
+@pytest.fixture(params=["memory", "opensearch"])
+async def indices(request: pytest.FixtureRequest) -> AsyncIterator[Indices]:
+    name = f"decklog-test-{uuid.uuid4().hex}"
+    if request.param == "memory":
+        yield Indices(MemoryIndex(), name)
+        return
+    server: OpenSearchServer = request.getfixturevalue("opensearch_server")
+    async with AsyncExitStack() as stack:
+        client = connect(Search(url=server.url))
+        stack.push_async_callback(client.close)
+        await client.indices.create(index=name, body={"mappings": mapping.mapping({}), "settings": mapping.settings(0)})
+        stack.push_async_callback(client.indices.delete, index=name)
+        yield Indices(OpenSearchIndex(client), name)
+
+
+LAWS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+
+
+@LAWS
+@given(case=cases(most=12), newest_first=st.booleans())
+async def test_an_index_finds_exactly_the_records_that_the_matcher_says(
+    indices: Indices, case: tuple[list[Prepared], Query], newest_first: bool
+) -> None:
+    records, query = [terms_of(record) for record in case[0]], case[1]
+    tenant = await indices.holding(*records)
+    expected = [seq for seq, item in enumerate(records) if matches(query, item)]
+    found = await indices.find(tenant, query, newest_first=newest_first)
+    assert found == (expected[::-1] if newest_first else expected)
+
+
+@LAWS
+@given(
+    case=cases(most=12),
+    by=st.lists(st.sampled_from(GROUPS), max_size=2, unique=True),
+    interval=st.one_of(st.none(), st.sampled_from(INTERVALS)),
+)
+async def test_an_index_counts_exactly_the_records_that_the_matcher_says(
+    indices: Indices, case: tuple[list[Prepared], Query], by: list[str], interval: str | None
+) -> None:
+    records, query = [terms_of(record) for record in case[0]], case[1]
+    tenant = await indices.holding(*records)
+    expected: dict[tuple[Any, ...], int] = {}
+    for item in records:
+        if matches(query, item):
+            key = (tuple(getattr(item, name) for name in by), interval_start(item.occurred_at, interval) if interval else None)
+            expected[key] = expected.get(key, 0) + 1
+    buckets = await indices.count(tenant, query, by=by, interval=interval)
+    assert {(bucket.key, bucket.start): bucket.count for bucket in buckets} == expected
+    assert len(buckets) == len(expected)
+
+
+@LAWS
+@given(
+    count=st.integers(0, 40),
+    limit=st.integers(1, 12),
+    bounds=st.tuples(st.integers(0, 45), st.integers(0, 45)),
+    down=st.booleans(),
+)
+async def test_numbers_come_in_order_within_their_bounds_and_no_more_than_asked_for(
+    indices: Indices, count: int, limit: int, bounds: tuple[int, int], down: bool
+) -> None:
+    tenant = await indices.holding(*[made()] * count)
+    first, end = bounds
+    within = list(range(first, min(end, count)))
+    found = await indices.find(tenant, first=first, end=end, limit=limit, newest_first=down)
+    assert found == (within[::-1] if down else within)[:limit]
+
+
+@pytest.mark.parametrize("network", [network for network in NETWORKS if parse_network(network)])
+async def test_every_kind_of_address_is_in_the_networks_that_the_matcher_says(indices: Indices, network: str) -> None:
+    addresses = ("192.0.2.1", "::ffff:192.0.2.1", "::192.0.2.1", "2001:db8::1", "::1", "::", "fe80::1%eth0", "0.0.0.0", "no")
+    records = [made(source={"ip": address}) for address in addresses] + [made()]
+    tenant = await indices.holding(*records)
+    query = Query(ip=parse_network(network))
+    assert await indices.find(tenant, query) == [seq for seq, item in enumerate(records) if matches(query, item)]
+
+
+async def test_another_tenant_and_the_other_log_in_the_same_index_are_never_seen(indices: Indices) -> None:
+    one = await indices.holding(made(), made(), made())
+    other = await indices.holding(made(outcome="denied"))
+    await indices.index.add(one, documents(one, [made(outcome="failure")], log=LogName.ACCESS))
+    await indices.index.refresh(one)
+    assert await indices.find(one) == [0, 1, 2]
+    assert await indices.find(one, log=LogName.ACCESS) == [0]
+    assert await indices.find(other) == [0]
+    assert await indices.count(other, by=["outcome"]) == [Bucket(("denied",), None, 1)]
+    assert await indices.count(one) == [Bucket((), None, 3)]
+
+
+async def test_writing_documents_again_changes_nothing(indices: Indices) -> None:
+    tenant = indices.tenant()
+    same = documents(tenant, [made()] * 5)
+    for part in (same, same[2:], same[:1]):
+        await indices.index.add(tenant, part)
+    await indices.index.refresh(tenant)
+    assert await indices.find(tenant) == [0, 1, 2, 3, 4]
+    assert await indices.count(tenant, by=["actor"]) == [Bucket(("alice",), None, 5)]
+
+
+async def test_what_is_written_is_found_after_a_refresh_and_not_before(indices: Indices) -> None:
+    tenant = await indices.holding(made())
+    await indices.index.add(tenant, documents(tenant, [made()], first=1))
+    assert await indices.find(tenant) == [0]
+    await indices.index.refresh(tenant)
+    assert await indices.find(tenant) == [0, 1]
+
+
+async def test_more_groups_than_the_limit_are_refused_and_as_many_are_given(indices: Indices) -> None:
+    tenant = await indices.holding(*(made(actor={"id": f"actor {number}"}) for number in range(7)))
+    assert len(await indices.count(tenant, by=["actor"], limit=7)) == 7
+    with pytest.raises(DecklogError) as refused:
+        await indices.count(tenant, by=["actor"], limit=6)
+    assert refused.value.code is Code.TOO_MANY_BUCKETS
+
+
+async def test_bounds_of_time_are_exact_to_the_microsecond(indices: Indices) -> None:
+    moment = datetime(2026, 1, 1, 12, 0, 0, 500_000, tzinfo=UTC)
+    micro = timedelta(microseconds=1)
+    tenant = await indices.holding(*(made(occurred_at=(moment + n * micro).isoformat()) for n in (-1, 0, 1)))
+    assert await indices.find(tenant, Query(since=moment)) == [1, 2]
+    assert await indices.find(tenant, Query(until=moment)) == [0]
+    assert await indices.find(tenant, Query(since=moment, until=moment + micro)) == [1]
+
+
+async def test_one_answer_may_have_more_numbers_than_a_page_of_the_server(indices: Indices) -> None:
+    tenant, total = indices.tenant(), 10_050
+    terms = made()
+    await indices.index.add(tenant, documents(tenant, [terms] * total))
+    await indices.index.refresh(tenant)
+    assert await indices.find(tenant, limit=20_000) == list(range(total))
+    assert await indices.find(tenant, limit=10_001, newest_first=True) == list(range(total - 1, total - 10_002, -1))
+
+
+async def test_groups_are_counted_over_several_pages_of_the_server(indices: Indices) -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    tenant, total = indices.tenant(), 10_050
+    one = made()
+    many = [msgspec.structs.replace(one, occurred_at=start + timedelta(minutes=n // 2)) for n in range(2 * total)]
+    await indices.index.add(tenant, documents(tenant, many))
+    await indices.index.refresh(tenant)
+    buckets = await indices.count(tenant, by=["severity"], interval="minute", limit=total)
+    assert sorted(bucket.start for bucket in buckets if bucket.start) == [start + timedelta(minutes=n) for n in range(total)]
+    assert {bucket.count for bucket in buckets} == {2}

@@ -1,0 +1,216 @@
+"""`WakeQueue`: the real queue and the one in memory carry wake-ups alike."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator
+
+import boto3
+import pytest
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import LogName
+from decklog.domain.store import WakeQueue, WakeUp
+from decklog.settings import Queue
+from decklog.sqs.queue import SqsWakeQueue
+from tests.backends import SqsServer
+from tests.support.memory_queue import MemoryQueue
+
+UNUSED_PORT_URL = "http://127.0.0.1:9"
+
+
+def settings(server: SqsServer) -> Queue:
+    return Queue(
+        enabled=True,
+        endpoint_url=server.url,
+        region=server.region,
+        access_key_id=server.access_key,
+        secret_access_key=server.secret_key,
+    )
+
+
+class RealQueue:
+    """A queue made for one test, and a way to put anything into it."""
+
+    def __init__(self, server: SqsServer) -> None:
+        self.name = f"decklog-test-{uuid.uuid4().hex}"
+        self.client = boto3.session.Session().client(
+            "sqs",
+            region_name=server.region,
+            endpoint_url=server.url,
+            aws_access_key_id=server.access_key,
+            aws_secret_access_key=server.secret_key,
+        )
+        self.url = self.client.create_queue(QueueName=self.name, Attributes={"VisibilityTimeout": "1"})["QueueUrl"]
+
+    def put(self, body: str) -> None:
+        self.client.send_message(QueueUrl=self.url, MessageBody=body)
+
+    def remove(self) -> None:
+        self.client.delete_queue(QueueUrl=self.url)
+        self.client.close()
+
+
+@pytest.fixture
+async def real_queue(sqs_server: SqsServer) -> AsyncIterator[RealQueue]:
+    made = await asyncio.to_thread(RealQueue, sqs_server)
+    yield made
+    await asyncio.to_thread(made.remove)
+
+
+@pytest.fixture
+async def sqs(sqs_server: SqsServer) -> AsyncIterator[SqsWakeQueue]:
+    queue = SqsWakeQueue(settings(sqs_server), polls=2)
+    yield queue
+    await queue.close()
+
+
+@pytest.fixture(params=["memory", "sqs"])
+def either(request: pytest.FixtureRequest) -> tuple[WakeQueue, str]:
+    if request.param == "memory":
+        return MemoryQueue(visibility=1.0), "some-queue"
+    return request.getfixturevalue("sqs"), request.getfixturevalue("real_queue").name
+
+
+def plain(wake_ups: list[WakeUp]) -> list[tuple[int, LogName, int]]:
+    return sorted((each.tenant_id, each.log, each.next_seq) for each in wake_ups)
+
+
+async def receive_all(queue: WakeQueue, name: str, count: int) -> list[WakeUp]:
+    """As many wake-ups as that, each deleted as soon as it came."""
+    found: list[WakeUp] = []
+    async with asyncio.timeout(30):
+        while len(found) < count:
+            some = await queue.receive(name, wait=2)
+            assert len(some) <= 10
+            await queue.delete(name, some)
+            found += some
+    return found
+
+
+async def test_what_is_sent_is_received_whatever_the_number(either: tuple[WakeQueue, str]) -> None:
+    queue, name = either
+    sent = [WakeUp(number, LogName(number % 2), number * 10**12) for number in range(1, 26)]
+    await queue.send(name, sent)
+    assert plain(await receive_all(queue, name, 25)) == plain(sent)
+    assert await queue.receive(name, wait=0) == []
+
+
+async def test_a_message_that_is_not_deleted_comes_again(either: tuple[WakeQueue, str]) -> None:
+    queue, name = either
+    await queue.send(name, [WakeUp(1, LogName.ACCESS, 5)])
+    (first,) = await queue.receive(name, wait=5)
+    (again,) = await receive_all(queue, name, 1)
+    assert plain([first]) == plain([again])
+    assert await queue.receive(name, wait=2) == []
+
+
+async def test_a_long_poll_ends_with_the_first_message(either: tuple[WakeQueue, str]) -> None:
+    queue, name = either
+    polling = asyncio.create_task(queue.receive(name, wait=20))
+    await asyncio.sleep(0.1)
+    await queue.send(name, [WakeUp(7, LogName.EVENTS, 8)])
+    async with asyncio.timeout(10):
+        assert plain(await polling) == [(7, LogName.EVENTS, 8)]
+
+
+async def test_deleting_twice_or_what_was_never_received_is_harmless(either: tuple[WakeQueue, str]) -> None:
+    queue, name = either
+    await queue.send(name, [WakeUp(1, LogName.EVENTS, 1)])
+    found = await queue.receive(name, wait=5)
+    for _ in range(2):
+        await queue.delete(name, found)
+    await queue.delete(name, [WakeUp(1, LogName.EVENTS, 1)])
+    await queue.delete(name, [])
+    assert await queue.receive(name, wait=2) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["hello", "{}", "[1, 0, 5]", '{"tenant_id": 1, "log": 9, "next_seq": 1}', '{"tenant_id": -1, "log": 0, "next_seq": 1}'],
+)
+async def test_what_is_not_a_wake_up_is_dropped_for_good_and_the_rest_is_received(
+    sqs: SqsWakeQueue, real_queue: RealQueue, body: str
+) -> None:
+    await asyncio.to_thread(real_queue.put, body)
+    await sqs.send(real_queue.name, [WakeUp(3, LogName.EVENTS, 4)])
+    assert plain(await receive_all(sqs, real_queue.name, 1)) == [(3, LogName.EVENTS, 4)]
+    assert await sqs.receive(real_queue.name, wait=2) == []
+    counts = await asyncio.to_thread(
+        real_queue.client.get_queue_attributes,
+        QueueUrl=real_queue.url,
+        AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"],
+    )
+    assert set(counts["Attributes"].values()) == {"0"}
+
+
+async def test_a_queue_that_is_not_there_is_unavailable_and_found_once_it_is_made(
+    sqs: SqsWakeQueue, real_queue: RealQueue
+) -> None:
+    name = f"{real_queue.name}-later"
+    with pytest.raises(DecklogError) as refused:
+        await sqs.send(name, [WakeUp(1, LogName.EVENTS, 1)])
+    assert refused.value.code is Code.STORAGE_UNAVAILABLE
+    made = await asyncio.to_thread(real_queue.client.create_queue, QueueName=name)
+    await sqs.send(name, [WakeUp(1, LogName.EVENTS, 1)])
+    await asyncio.to_thread(real_queue.client.delete_queue, QueueUrl=made["QueueUrl"])
+    with pytest.raises(DecklogError):
+        await sqs.receive(name, wait=0)
+
+
+async def test_a_server_that_is_away_is_unavailable_for_every_call() -> None:
+    queue = SqsWakeQueue(
+        Queue(enabled=True, endpoint_url=UNUSED_PORT_URL, access_key_id="id", secret_access_key="very-secret"), polls=1
+    )
+    for call in (
+        queue.send("away", [WakeUp(1, LogName.EVENTS, 1)]),
+        queue.receive("away", wait=0),
+        queue.delete("away", [WakeUp(1, LogName.EVENTS, 1, "receipt")]),
+    ):
+        with pytest.raises(DecklogError) as refused:
+            await call
+        assert refused.value.code is Code.STORAGE_UNAVAILABLE
+        assert "very-secret" not in str(refused.value)
+    await queue.close()
+
+
+async def test_more_long_polls_than_threads_wait_for_their_turn_and_sending_does_not(
+    sqs: SqsWakeQueue, real_queue: RealQueue
+) -> None:
+    polls = [asyncio.create_task(sqs.receive(real_queue.name, wait=20)) for _ in range(4)]
+    await asyncio.sleep(0.2)
+    async with asyncio.timeout(15):
+        for number in range(4):
+            await sqs.send(real_queue.name, [WakeUp(number, LogName.EVENTS, 1)])
+            await asyncio.wait(polls, return_when=asyncio.FIRST_COMPLETED)
+            polls = [poll for poll in polls if not poll.done()]
+    for poll in polls:
+        poll.cancel()
+
+
+async def test_a_process_with_a_running_long_poll_ends_at_once(sqs_server: SqsServer, real_queue: RealQueue) -> None:
+    program = f"""
+import asyncio
+from decklog.settings import Queue
+from decklog.sqs.queue import SqsWakeQueue
+async def main():
+    queue = SqsWakeQueue(Queue(enabled=True, endpoint_url={sqs_server.url!r}, region={sqs_server.region!r},
+        access_key_id={sqs_server.access_key!r}, secret_access_key={sqs_server.secret_key!r}), polls=1)
+    poll = asyncio.create_task(queue.receive({real_queue.name!r}, wait=20))
+    await asyncio.sleep(1)
+    poll.cancel()
+    await queue.close()
+    print("closing", flush=True)
+asyncio.run(main())
+"""
+    import sys
+
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"closing\n"
+    closed = time.monotonic()
+    assert await process.wait() == 0
+    # The poll would go on for 19 s more.
+    assert time.monotonic() - closed < 10

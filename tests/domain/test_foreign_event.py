@@ -1,0 +1,91 @@
+"""Other systems' events are read with care: whatever is in them, nothing is lost and nothing breaks."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from decklog.domain.foreign_event import REPLACEMENT, NotAnEventError, fingerprint, moment, resources, storable, text
+from decklog.domain.record import RELATED_MAX, Resource
+
+anything = st.recursive(
+    st.none() | st.integers() | st.text(st.characters(), max_size=6) | st.text("\0\ud800\udfffa\ufffd", max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("\0\ud800a\ufffd", max_size=3), inner, max_size=4),
+    max_leaves=10,
+)
+
+
+def count_paths(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + sum(map(count_paths, value.values()))
+    return 1 + sum(map(count_paths, value)) if isinstance(value, list) else 1
+
+
+@given(anything)
+@settings(deadline=None)
+def test_everything_can_be_stored_afterwards_and_no_path_is_lost(value: Any) -> None:
+    clean, replaced = storable(value)
+    again, more = storable(clean)
+    assert again == clean
+    assert more == 0
+    assert count_paths(clean) == count_paths(value)
+    assert (replaced == 0) == (clean == value)
+
+
+def test_what_cannot_be_stored_becomes_a_replacement_character() -> None:
+    assert storable({"a": ["x\0y", "\ud83d"], "b\0": "😀"}) == (
+        {"a": [f"x{REPLACEMENT}y", REPLACEMENT], f"b{REPLACEMENT}": "😀"},
+        3,
+    )
+
+
+def test_names_that_differ_only_in_what_is_replaced_stay_two() -> None:
+    clean, _ = storable({"a\0": 1, "a\ud800": 2, "a\ufffd": 3})
+    assert sorted(clean.values()) == [1, 2, 3]
+    assert clean["a\ufffd"] == 3
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("2023-07-10T11:42:36Z", datetime(2023, 7, 10, 11, 42, 36, tzinfo=UTC)),
+        ("2023-07-10T11:42:36.123456789Z", datetime(2023, 7, 10, 11, 42, 36, 123456, tzinfo=UTC)),
+        ("2023-07-10 11:42:36.5", datetime(2023, 7, 10, 11, 42, 36, 500_000, tzinfo=UTC)),
+        ("2023-07-10t13:42:36+02:00", datetime(2023, 7, 10, 11, 42, 36, tzinfo=UTC)),
+    ],
+)
+def test_times_are_read_as_audit_logs_write_them(written: str, expected: datetime) -> None:
+    assert moment(written, "eventTime") == expected
+
+
+@pytest.mark.parametrize(
+    "written", [None, 5, "", "redacted", "2023-07-10", "2023-W28-1", "2023-13-10T11:42:36Z", "٢٠٢٣-07-10T11:42:36Z"]
+)
+def test_what_is_no_time_is_said_by_its_name(written: Any) -> None:
+    with pytest.raises(NotAnEventError, match="its eventTime is not a time"):
+        moment(written, "eventTime")
+
+
+def test_a_string_is_cut_and_anything_else_is_none() -> None:
+    assert text("abc", 2) == "ab"
+    assert [text(value, 2) for value in (None, "", 5, ["a"], {})] == [None] * 5
+
+
+def test_a_fingerprint_is_of_the_value_and_not_of_its_spelling() -> None:
+    assert fingerprint({"a": 1, "b": 2.0}, 16) == fingerprint({"b": 2, "a": 1}, 16)
+    assert fingerprint({"a": 1}, 16) != fingerprint({"a": 2}, 16)
+    assert len(fingerprint({}, 16)) == 16
+
+
+def test_the_first_resource_is_the_records_and_the_others_are_related_once_each() -> None:
+    a, b = Resource(type="a"), Resource(type="b")
+    assert resources([None, a, b, a, None]) == (a, [b])
+    assert resources([a]) == (a, None)
+    assert resources([]) == (None, None)
+    _, related = resources(Resource(type="t", id=str(number)) for number in range(500))
+    assert related is not None
+    assert len(related) == RELATED_MAX

@@ -1,0 +1,279 @@
+"""Kubernetes audit events become records that say who did what, with the whole event kept."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from decklog.domain.foreign_event import NotAnEventError
+from decklog.domain.kubernetes_audit import record
+from decklog.domain.masking import MASK
+from decklog.domain.record import Actor, Outcome, RecordInput, Resource, Severity, Source, decode, prepare
+from tests.support import real_events
+from tests.support.json_values import values
+
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+EVENT: dict[str, Any] = {
+    "kind": "Event",
+    "apiVersion": "audit.k8s.io/v1",
+    "level": "Metadata",
+    "auditID": "033d17af-082d-4b24-aa22-627752e83d71",
+    "stage": "ResponseComplete",
+    "requestURI": "/api/v1/namespaces/default/pods/web?dryRun=All",
+    "verb": "delete",
+    "user": {"username": "alice", "groups": ["system:authenticated"]},
+    "sourceIPs": ["192.0.2.7", "10.0.0.1"],
+    "userAgent": "kubectl/v1.30",
+    "objectRef": {"resource": "pods", "namespace": "default", "name": "web", "apiVersion": "v1"},
+    "responseStatus": {"metadata": {}, "code": 200},
+    "requestReceivedTimestamp": "2023-07-10T11:42:36.123456Z",
+    "stageTimestamp": "2023-07-10T11:42:37Z",
+}
+
+
+def changed(**changes: Any) -> RecordInput:
+    return record({**EVENT, **changes})
+
+
+def without(*names: str) -> dict[str, Any]:
+    return {name: value for name, value in EVENT.items() if name not in names}
+
+
+def as_sent(made: RecordInput) -> dict[str, Any]:
+    """What the server makes of it: refuses, or stores."""
+    stored = msgspec.json.decode(prepare(decode(msgspec.json.encode(made)), now=NOW, fingerprint_key=b"k" * 32).content)
+    assert isinstance(stored, dict)
+    return stored
+
+
+def test_an_event_becomes_a_record() -> None:
+    made = record(EVENT)
+    assert made == RecordInput(
+        id=made.id,
+        action="delete pods",
+        actor=Actor(id="alice", type="User"),
+        resource=Resource(type="pods", id="default/web", name="web"),
+        related=[Resource(type="namespaces", id="default", name="default")],
+        occurred_at=datetime(2023, 7, 10, 11, 42, 36, 123456, tzinfo=UTC),
+        severity=Severity.INFO,
+        outcome=Outcome.SUCCESS,
+        source=Source(ip="192.0.2.7", user_agent="kubectl/v1.30"),
+        correlation_id="033d17af-082d-4b24-aa22-627752e83d71",
+        metadata=EVENT,
+    )
+    assert made.id is not None
+    assert made.id.startswith("033d17af-082d-4b24-aa22-627752e83d71:ResponseComplete:")
+
+
+@pytest.mark.parametrize(
+    ("changes", "action"),
+    [
+        ({"verb": "create"}, "create pods"),
+        ({"verb": "create", "objectRef": {"resource": "pods", "subresource": "exec"}}, "create pods/exec"),
+        ({"verb": "get", "objectRef": None, "requestURI": "/healthz?timeout=32s"}, "get /healthz"),
+        ({"verb": "get", "objectRef": {}, "requestURI": "/api"}, "get /api"),
+    ],
+)
+def test_the_action_is_verb_and_resource_or_path(changes: dict[str, Any], action: str) -> None:
+    assert changed(**changes).action == action
+
+
+def test_what_is_no_resource_is_named_by_its_path() -> None:
+    made = changed(objectRef=None, requestURI="/version?timeout=1s")
+    assert made.resource == Resource(type="path", id="/version")
+    assert made.related is None
+
+
+def test_a_collection_has_no_id_and_a_new_object_that_of_the_answer() -> None:
+    pods = {"resource": "pods", "namespace": "default"}
+    assert changed(verb="list", objectRef=pods).resource == Resource(type="pods")
+    made = changed(verb="create", objectRef=pods, responseObject={"metadata": {"name": "web-x"}})
+    assert made.resource == Resource(type="pods", id="default/web-x", name="web-x")
+    assert changed(objectRef={"resource": "nodes", "name": "n"}).resource == Resource(type="nodes", id="n", name="n")
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome", "severity"),
+    [
+        ({"responseStatus": {"code": 201}}, Outcome.SUCCESS, Severity.INFO),
+        ({"responseStatus": {"code": 101}}, Outcome.SUCCESS, Severity.INFO),
+        ({"responseStatus": {"code": 403, "status": "Failure"}}, Outcome.DENIED, Severity.WARNING),
+        ({"responseStatus": {"code": 401}}, Outcome.DENIED, Severity.WARNING),
+        ({"responseStatus": {"code": 404}}, Outcome.FAILURE, Severity.WARNING),
+        ({"responseStatus": {"code": 500}}, Outcome.FAILURE, Severity.ERROR),
+        ({"responseStatus": {"status": "Failure"}}, Outcome.FAILURE, Severity.WARNING),
+        ({"responseStatus": None, "stage": "RequestReceived"}, Outcome.UNKNOWN, Severity.INFO),
+        ({"responseStatus": {"code": "200"}}, Outcome.UNKNOWN, Severity.INFO),
+        ({"stage": "Panic", "responseStatus": None}, Outcome.FAILURE, Severity.ERROR),
+        ({"annotations": {"authorization.k8s.io/decision": "forbid"}}, Outcome.DENIED, Severity.WARNING),
+    ],
+)
+def test_the_outcome_follows_the_status(changes: dict[str, Any], outcome: Outcome, severity: Severity) -> None:
+    made = changed(**changes)
+    assert (made.outcome, made.severity) == (outcome, severity)
+
+
+@pytest.mark.parametrize(
+    ("user", "actor"),
+    [
+        ({"username": "alice"}, Actor(id="alice", type="User")),
+        (
+            {"username": "system:serviceaccount:kube-system:job"},
+            Actor(id="system:serviceaccount:kube-system:job", type="ServiceAccount", name="job"),
+        ),
+        ({"username": "system:node:n1"}, Actor(id="system:node:n1", type="Node")),
+        ({"username": "", "uid": "u"}, Actor(id="u", type="Unknown")),
+        ({}, Actor(id="unknown", type="Unknown")),
+        (None, Actor(id="unknown", type="Unknown")),
+    ],
+)
+def test_the_actor_is_who_authenticated(user: Any, actor: Actor) -> None:
+    assert changed(user=user).actor == actor
+
+
+def test_whom_the_actor_impersonated_is_related() -> None:
+    made = changed(impersonatedUser={"username": "bob"})
+    assert made.actor.id == "alice"
+    assert made.related is not None
+    assert Resource(type="impersonatedUser", id="bob") in made.related
+
+
+def test_the_credential_is_the_session() -> None:
+    made = changed(user={"username": "a", "extra": {"authentication.kubernetes.io/credential-id": ["JTI=x"]}})
+    assert made.session_id == "JTI=x"
+
+
+def test_the_time_is_that_of_the_request_or_the_best_there_is() -> None:
+    assert record({**without("requestReceivedTimestamp")}).occurred_at == datetime(2023, 7, 10, 11, 42, 37, tzinfo=UTC)
+    old = {**without("requestReceivedTimestamp", "stageTimestamp"), "timestamp": "2017-09-11T19:55:05Z"}
+    assert record(old).occurred_at == datetime(2017, 9, 11, 19, 55, 5, tzinfo=UTC)
+
+
+def test_stages_of_one_request_have_ids_of_their_own_and_spelling_does_not_matter() -> None:
+    assert changed(stage="RequestReceived").id != record(EVENT).id
+    assert record(dict(reversed(EVENT.items()))).id == record(EVENT).id
+    assert changed(userAgent="other").id != record(EVENT).id
+
+
+def test_an_item_of_a_list_needs_no_kind() -> None:
+    assert record(without("kind", "apiVersion")).action == "delete pods"
+
+
+def test_what_a_secret_holds_is_not_sent() -> None:
+    secret = {
+        "kind": "Secret",
+        "metadata": {"name": "s", "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{hidden}", "team": "a"}},
+        "data": {"k": "aGlkZGVu"},
+        "stringData": {"k": "hidden"},
+        "type": "Opaque",
+    }
+    event = {
+        **EVENT,
+        "objectRef": {"resource": "secrets", "namespace": "default", "name": "s"},
+        "requestObject": secret,
+        "responseObject": {"kind": "SecretList", "items": [secret]},
+    }
+    metadata: Any = record(event).metadata
+    kept = {
+        **secret,
+        "metadata": {"name": "s", "annotations": {"kubectl.kubernetes.io/last-applied-configuration": MASK, "team": "a"}},
+        "data": {"k": MASK},
+        "stringData": {"k": MASK},
+    }
+    assert metadata["requestObject"] == kept
+    assert metadata["responseObject"]["items"] == [kept]
+    assert event["requestObject"] == secret
+    patch = record({**event, "requestObject": [{"op": "add", "path": "/data/k", "value": "aGlkZGVu"}]}).metadata
+    assert patch["requestObject"] == [{"op": "add", "path": "/data/k", "value": MASK}]
+
+
+def test_a_token_that_was_asked_for_is_not_sent() -> None:
+    made = changed(
+        objectRef={"resource": "serviceaccounts", "subresource": "token", "name": "x"},
+        responseObject={"kind": "TokenRequest", "status": {"token": "eyJhidden", "expirationTimestamp": "t"}},
+    )
+    assert made.metadata["responseObject"]["status"] == {"token": MASK, "expirationTimestamp": "t"}
+
+
+def test_other_objects_stay_whole() -> None:
+    body = {"kind": "ConfigMap", "data": {"k": "v"}}
+    assert changed(objectRef={"resource": "configmaps"}, requestObject=body).metadata["requestObject"] == body
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (None, "not a JSON object"),
+        ({"kind": 0}, "kind is '0'"),
+        ({**EVENT, "kind": "Pod"}, "kind is 'Pod'"),
+        ({**EVENT, "apiVersion": "v1"}, "apiVersion is 'v1'"),
+        ({}, "no auditID"),
+        (without("verb"), "no verb"),
+        (without("objectRef", "requestURI"), "no requestURI"),
+        (without("requestReceivedTimestamp", "stageTimestamp"), "requestReceivedTimestamp is not a time"),
+        ({**EVENT, "requestReceivedTimestamp": "soon"}, "requestReceivedTimestamp is not a time"),
+    ],
+)
+def test_what_is_no_event_is_refused_with_the_reason(value: Any, why: str) -> None:
+    with pytest.raises(NotAnEventError, match=why):
+        record(value)
+
+
+def test_a_reason_does_not_repeat_a_long_value() -> None:
+    with pytest.raises(NotAnEventError) as error:
+        record({"kind": "x" * 10_000})
+    assert len(str(error.value)) < 100
+
+
+@given(st.dictionaries(st.sampled_from([*EVENT, "impersonatedUser", "responseObject", "annotations"]), values))
+@settings(deadline=None)
+def test_whatever_stands_in_the_members_the_record_is_valid_and_keeps_them(changes: dict[str, Any]) -> None:
+    event = {**EVENT, **changes}
+    try:
+        made = record(event)
+    except NotAnEventError:
+        return
+    decode(msgspec.json.encode(made))
+    assert made.metadata == event
+
+
+def test_every_real_event_maps_and_stays_whole() -> None:
+    events = real_events.values("k8s_audit.ndjson.gz")
+    assert len(events) == 89
+    with pytest.raises(NotAnEventError, match="kind is '0'"):
+        record(events[85])
+    del events[85]
+    records = [record(event) for event in events]
+    for event, made in zip(events, records, strict=True):
+        stored = as_sent(made)
+        assert stored["metadata"] == event or stored["masked"]
+    assert len({made.id for made in records}) == 88
+    assert Counter(made.action for made in records) == Counter(
+        event["verb"]
+        + " "
+        + (
+            "/".join(filter(None, (event["objectRef"]["resource"], event["objectRef"].get("subresource"))))
+            if "objectRef" in event
+            else event["requestURI"].partition("?")[0]
+        )
+        for event in events
+    )
+    assert Counter(made.outcome for made in records) == {Outcome.SUCCESS: 77, Outcome.DENIED: 11}
+
+
+def test_events_of_many_sources_map_or_are_refused_and_nothing_else() -> None:
+    made = 0
+    for test in real_events.values("panther_rule_tests.ndjson.gz"):
+        try:
+            mapped = record(test["log"])
+        except NotAnEventError:
+            continue
+        as_sent(mapped)
+        made += 1
+    assert made > 10

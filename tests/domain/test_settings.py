@@ -1,0 +1,106 @@
+"""Settings come from the environment, are known by name, and never show a value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.settings import PREFIX, Settings, load, variables
+
+SAMPLE: dict[type, str] = {str: "text", int: "4", float: "1.5", bool: "true"}
+VALUE: dict[type, Any] = {str: "text", int: 4, float: 1.5, bool: True}
+
+
+def refusal(environment: dict[str, str]) -> str:
+    with pytest.raises(DecklogError) as error:
+        load(environment)
+    assert error.value.code is Code.MISCONFIGURED
+    return error.value.detail
+
+
+def read(settings: Settings, name: str) -> Any:
+    path = name.removeprefix(PREFIX).lower()
+    for group in settings.__struct_fields__:
+        if path == group:
+            return getattr(settings, group)
+        if path.startswith(group + "_"):
+            return getattr(getattr(settings, group), path.removeprefix(group + "_"))
+    raise AssertionError(f"{name} is nowhere in the tree")
+
+
+def test_without_any_variable_there_are_defaults() -> None:
+    assert load({}) == Settings()
+    assert load({"PATH": "/bin", "DECKLOG_TEST_REQUIRE": "all", "DECKLOG_CACHE": "x"}) == Settings()
+
+
+def test_variables_of_a_client_may_stand_beside_a_process() -> None:
+    assert load({"DECKLOG_URL": "http://x", "DECKLOG_KEY": "dlk_a_b", "DECKLOG_KEY_FILE": "key"}) == Settings()
+
+
+@pytest.mark.parametrize("name", list(variables()))
+def test_every_variable_is_described(name: str) -> None:
+    _, description, _ = variables()[name]
+    assert description.endswith(".")
+    assert name == name.upper()
+
+
+@pytest.mark.parametrize("name", list(variables()))
+def test_every_variable_arrives_where_its_name_says(name: str) -> None:
+    kind, _, default = variables()[name]
+    settings = load({name: SAMPLE[kind]})
+    assert read(settings, name) == VALUE[kind]
+    assert read(Settings(), name) == default
+    others = [other for other in variables() if other != name]
+    assert all(read(settings, other) == variables()[other][2] for other in others)
+
+
+@pytest.mark.parametrize("name", list(variables()))
+def test_every_variable_can_be_read_from_a_file(name: str, tmp_path: Path) -> None:
+    kind, _, _ = variables()[name]
+    file = tmp_path / "value"
+    file.write_text(SAMPLE[kind] + "\n")
+    assert read(load({name + "_FILE": str(file)}), name) == VALUE[kind]
+
+
+def test_no_name_of_a_variable_reads_as_the_file_of_another() -> None:
+    assert not {name + "_FILE" for name in variables()} & set(variables())
+
+
+@pytest.mark.parametrize("name", ["DECKLOG_PORT", "DECKLOG_API", "DECKLOG_API_PROT", "DECKLOG_", "DECKLOG_API_PROT_FILE"])
+def test_an_unknown_variable_is_refused_by_name(name: str) -> None:
+    assert name in refusal({name: "hunter2"})
+    assert "hunter2" not in refusal({name: "hunter2"})
+
+
+def test_a_variable_and_its_file_together_are_refused(tmp_path: Path) -> None:
+    detail = refusal({"DECKLOG_DATABASE_DSN": "hunter2", "DECKLOG_DATABASE_DSN_FILE": str(tmp_path / "x")})
+    assert "DECKLOG_DATABASE_DSN_FILE" in detail
+    assert "hunter2" not in detail
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe")
+    for file in (tmp_path / "missing", tmp_path, binary):
+        assert "DECKLOG_DATABASE_DSN_FILE" in refusal({"DECKLOG_DATABASE_DSN_FILE": str(file)})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DECKLOG_API_PORT", "hunter2"),
+        ("DECKLOG_API_PORT", "65536"),
+        ("DECKLOG_API_PORT", ""),
+        ("DECKLOG_DATABASE_POOL_MAX", "1"),
+        ("DECKLOG_QUEUE_ENABLED", "perhaps"),
+        ("DECKLOG_WORKER_SWEEP_SECONDS", "-7"),
+        ("DECKLOG_LOG_FORMAT", "hunter2"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_the_name_of_its_variable_and_not_shown(name: str, value: str) -> None:
+    detail = refusal({name: value})
+    assert detail.startswith(f"{name} is not valid: ")
+    assert not value or value not in detail.replace("65535", "")

@@ -1,0 +1,187 @@
+"""A tenant's spec is checked by name of field, and the names made of it never meet."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.tenant import (
+    API_VERSION,
+    KIND,
+    NAME_CHARS_MAX,
+    RETENTION_CLASSES,
+    Isolation,
+    TenantSpec,
+    check_name,
+    index_name,
+    parse_manifest,
+    parse_spec,
+    partition_days,
+    queue_name,
+    retention_class,
+    schema_name,
+    seconds,
+)
+
+DLQ = "-dlq"
+
+names = st.from_regex(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", fullmatch=True)
+specs = st.builds(
+    lambda shared, days: parse_spec({"isolation": "Shared" if shared else "Dedicated", "retention": {"days": days}}),
+    st.booleans(),
+    st.integers(1, RETENTION_CLASSES[-1]),
+)
+
+
+def spec_of(**changes: Any) -> TenantSpec:
+    return parse_spec({"retention": {"days": 30}, **changes})
+
+
+def refusal(value: Any) -> str:
+    with pytest.raises(DecklogError) as error:
+        parse_spec(value)
+    assert error.value.code is Code.INVALID_TENANT
+    return error.value.detail
+
+
+def test_the_smallest_manifest_is_a_name_and_days() -> None:
+    name, spec = parse_manifest(
+        {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "acme"}, "spec": {"retention": {"days": 90}}}
+    )
+    assert name == "acme"
+    assert spec.isolation is Isolation.DEDICATED
+    assert spec.retention.days == 90
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        [],
+        {},
+        {"apiVersion": "v1", "kind": "Tenant"},
+        {"apiVersion": API_VERSION, "kind": "Pod"},
+        {"apiVersion": API_VERSION, "kind": KIND},
+        {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": 5}},
+        {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "acme"}},
+        {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "Acme"}, "spec": {"retention": {"days": 1}}},
+    ],
+)
+def test_what_is_no_manifest_of_a_tenant_is_refused(value: Any) -> None:
+    with pytest.raises(DecklogError) as error:
+        parse_manifest(value)
+    assert error.value.code is Code.INVALID_TENANT
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        (None, "spec"),
+        ({}, "retention"),
+        ({"retention": {"days": 0}}, "retention.days"),
+        ({"retention": {"days": 3651}}, "retention.days"),
+        ({"retention": {"days": "30"}}, "retention.days"),
+        ({"retention": {"days": 30}, "tier": "gold"}, "tier"),
+        ({"retention": {"days": 30}, "quotas": {"burst": 5}}, "burst"),
+        ({"retention": {"days": 30}, "quotas": {"eventsPerSecond": 0}}, "quotas.eventsPerSecond"),
+        ({"retention": {"days": 30}, "isolation": "shared"}, "isolation"),
+        ({"retention": {"days": 2556}, "isolation": "Shared"}, "retention.days"),
+        ({"retention": {"days": 30}, "ingest": {"dedupWindow": "24"}}, "ingest.dedupWindow"),
+        ({"retention": {"days": 30}, "ingest": {"dedupWindow": "24h\n"}}, "ingest.dedupWindow"),
+        ({"retention": {"days": 30}, "credentials": {"secretNamespace": "Default"}}, "credentials.secretNamespace"),
+        ({"retention": {"days": 30}, "credentials": {"secretNamespace": "default\n"}}, "credentials.secretNamespace"),
+        ({"retention": {"days": 30}, "displayName": "a\0"}, "displayName"),
+        ({"retention": {"days": 30}, "displayName": "\udc80"}, "displayName"),
+        ({"retention": {"days": 30}, "deletionPolicy": "Delete"}, "deletionPolicy"),
+    ],
+)
+def test_a_wrong_spec_is_refused_by_the_name_of_the_field(value: Any, field: str) -> None:
+    assert field in refusal(value)
+
+
+@pytest.mark.parametrize("name", ["a", "acme", "a-b", "a1", "a" * NAME_CHARS_MAX])
+def test_a_name_is_lower_case_and_starts_with_a_letter(name: str) -> None:
+    assert check_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "A", "1a", "-a", "a-", "a_b", "a.b", "a\n", "é", "a" * (NAME_CHARS_MAX + 1), 'a"; --'])
+def test_any_other_name_is_refused(name: str) -> None:
+    with pytest.raises(DecklogError) as error:
+        check_name(name)
+    assert error.value.code is Code.INVALID_TENANT
+
+
+@given(names, specs)
+@settings(deadline=None)
+def test_the_names_made_of_a_tenant_are_within_the_limits_of_the_backends(name: str, spec: TenantSpec) -> None:
+    check_name(name)
+    assert re.fullmatch(r"[a-z][a-z0-9_]{0,62}", schema_name(name, spec))
+    assert re.fullmatch(r"[a-z][a-z0-9-]{0,254}", index_name(name, spec))
+    assert re.fullmatch(r"[A-Za-z0-9_-]{1,80}", queue_name(name, spec) + DLQ)
+
+
+@given(names, names, st.integers(1, 3650), st.integers(1, 3650))
+@settings(deadline=None)
+def test_two_dedicated_tenants_share_no_name(left: str, right: str, days: int, other_days: int) -> None:
+    one, other = spec_of(retention={"days": days}), spec_of(retention={"days": other_days})
+    for made in (schema_name, index_name, queue_name):
+        assert (made(left, one) == made(right, other)) == (left == right)
+
+
+@given(names, names, specs)
+@settings(deadline=None)
+def test_a_dedicated_and_a_shared_tenant_share_no_name(left: str, right: str, spec: TenantSpec) -> None:
+    dedicated, shared = spec_of(), spec_of(isolation="Shared", retention={"days": spec.retention.days})
+    for made in (schema_name, index_name, queue_name):
+        assert made(left, dedicated) != made(right, shared)
+
+
+@given(names, names, specs, specs)
+@settings(deadline=None)
+def test_no_queue_is_the_dead_letter_queue_of_another(left: str, right: str, one: TenantSpec, other: TenantSpec) -> None:
+    assert queue_name(left, one) != queue_name(right, other) + DLQ
+
+
+def test_a_tenant_named_after_a_dead_letter_queue_is_no_dead_letter_queue() -> None:
+    assert queue_name("acme-dlq", spec_of()) != queue_name("acme", spec_of()) + DLQ
+
+
+@given(names, names, st.integers(1, RETENTION_CLASSES[-1]), st.integers(1, RETENTION_CLASSES[-1]))
+@settings(deadline=None)
+def test_shared_tenants_live_together_by_class(left: str, right: str, days: int, other_days: int) -> None:
+    one, other = (spec_of(isolation="Shared", retention={"days": value}) for value in (days, other_days))
+    for made in (schema_name, index_name, queue_name):
+        assert (made(left, one) == made(right, other)) == (retention_class(days) == retention_class(other_days))
+
+
+@given(st.integers(1, RETENTION_CLASSES[-1]))
+@settings(deadline=None)
+def test_a_class_is_the_smallest_that_holds_the_days(days: int) -> None:
+    found = retention_class(days)
+    assert found >= days
+    assert not any(days <= smaller < found for smaller in RETENTION_CLASSES)
+
+
+def test_there_is_no_class_beyond_the_largest() -> None:
+    with pytest.raises(DecklogError) as error:
+        retention_class(RETENTION_CLASSES[-1] + 1)
+    assert error.value.code is Code.INVALID_TENANT
+
+
+@pytest.mark.parametrize(("text", "expected"), [("30m", 1_800), ("24h", 86_400), ("7d", 604_800), ("1m", 60)])
+def test_durations_are_read_in_seconds(text: str, expected: int) -> None:
+    assert seconds(text) == expected
+    assert spec_of(ingest={"dedupWindow": text}).ingest.dedup_window == text
+
+
+@given(st.integers(1, 3650))
+@settings(deadline=None)
+def test_partitions_are_whole_days_and_not_too_many(days: int) -> None:
+    span = partition_days(days)
+    assert 1 <= span <= days or days == 1
+    assert days / span <= 125

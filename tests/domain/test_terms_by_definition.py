@@ -1,0 +1,61 @@
+"""Words and fields of a record, compared with the plainest way to say what they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from decklog.domain.terms import KEYWORD_CHARS_MAX, WORD_CHARS_MAX, WORDS_MAX, scalar, terms
+from tests.support.strategies import prepared, values
+
+TEXTS = ("action", "message", "actor", "resource", "related", "before", "after", "metadata")
+
+
+def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Each leaf that is not null, with the keys on the way to it."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from leaves(item, (*path, key))
+    elif isinstance(value, list):
+        for item in value:
+            yield from leaves(item, path)
+    elif value is not None:
+        # An empty key at the beginning leaves no trace, one further down leaves its dot.
+        while path and not path[0]:
+            path = path[1:]
+        yield ".".join(path), value
+
+
+def words_by_definition(content: dict[str, Any]) -> list[str]:
+    texts = [scalar(leaf) for name in TEXTS for _, leaf in leaves(content.get(name)) if not isinstance(leaf, bool)]
+    return [word[:WORD_CHARS_MAX] for text in texts for word in re.findall(r"\w+", text.lower())]
+
+
+@settings(max_examples=300, deadline=None)
+@given(values())
+def test_words_and_fields_are_those_of_the_leaves(value: dict[str, Any]) -> None:
+    content = msgspec.json.decode(prepared(value).content)
+    found = terms(content)
+    assert found.words == set(words_by_definition(content))
+    assert found.fields == {
+        f"{path[:KEYWORD_CHARS_MAX]}={scalar(leaf)[:KEYWORD_CHARS_MAX]}" for path, leaf in leaves(content.get("metadata")) if path
+    }
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.text(st.sampled_from("aΣςσİıßK ́ͅ.' -_ⅷ1"), max_size=6), max_size=6))
+def test_what_the_lower_case_of_a_letter_is_depends_on_its_own_text_alone(texts: list[str]) -> None:
+    content = msgspec.json.decode(prepared({"action": "-", "actor": {"id": "-"}, "before": texts}).content)
+    assert terms(content).words == set(words_by_definition(content))
+
+
+def test_of_too_many_words_the_first_distinct_ones_are_kept() -> None:
+    many = " ".join(f"w{number} w{number // 2}" for number in range(2 * WORDS_MAX))
+    content = msgspec.json.decode(prepared({"action": "read", "actor": {"id": "me"}, "metadata": many}).content)
+    assert terms(content).words == set(list(dict.fromkeys(words_by_definition(content)))[:WORDS_MAX])
+    assert len(terms(content).words) == WORDS_MAX

@@ -1,0 +1,1 @@
+"""The whole of Decklog, in processes of its own over real backends."""

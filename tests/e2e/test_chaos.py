@@ -1,0 +1,263 @@
+"""Rule 1 to 5 under fire: processes killed at random moments, messages thrown away; what was acknowledged is there, once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+import websockets
+
+from tests.backends.fixtures import PrivatePostgres
+from tests.backends.opensearch import OpenSearchServer
+from tests.backends.sqs import SqsServer
+from tests.e2e.conftest import own_prefix, queue_variables, search_variables
+from tests.support.stack import Program, Stack, installed
+from tests.support.stores import new_database
+
+pytestmark = [pytest.mark.chaos, pytest.mark.slow]
+
+ROUNDS = 14
+TENANTS: dict[str, dict[str, object]] = {
+    "dedicated": {"retention": {"days": 90}, "quotas": {"eventsPerSecond": 100_000, "burst": 100_000}},
+    "shared_a": {"isolation": "Shared", "retention": {"days": 30}, "quotas": {"eventsPerSecond": 100_000, "burst": 100_000}},
+    "shared_b": {"isolation": "Shared", "retention": {"days": 30}},
+}
+NAMES = [name.replace("_", "-") for name in TENANTS]
+
+
+class Writer:
+    """Sends records with ids until each has its place, over whichever API answers."""
+
+    def __init__(self, stack: Stack, apis: list[Program], tenant: str, number: int) -> None:
+        self.tenant = tenant
+        self.number = number
+        self.acknowledged: dict[str, int] = {}
+        self.sent: set[str] = set()
+        self.unknown = 0
+        self._apis = apis
+        self._headers = {"Authorization": f"Bearer {stack.key(tenant, 'writer')}", "Content-Type": "application/json"}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        async with httpx.AsyncClient(headers=self._headers, timeout=30) as client:
+            count = 0
+            while not stop.is_set():
+                count += 1
+                await self._put(client, f"{self.number}-{count}")
+
+    async def _put(self, client: httpx.AsyncClient, identity: str) -> None:
+        record = {
+            "id": identity,
+            "action": "chaos.write",
+            "actor": {"id": f"writer-{self.number}"},
+            "occurred_at": "2026-01-01T00:00:00Z",
+        }
+        self.sent.add(identity)
+        while True:
+            try:
+                answer = await client.post(f"{random.choice(self._apis).url}/api/v1/logs", content=json.dumps(record))
+            except httpx.HTTPError:
+                await asyncio.sleep(0.05)
+                continue
+            if answer.status_code in (200, 201):
+                body = answer.json()
+                assert body["status"] == ("stored" if answer.status_code == 201 else "duplicate")
+                self.acknowledged[identity] = body["seq"]
+                return
+            assert answer.status_code == 503, answer.text
+            self.unknown += answer.json()["code"] == "outcome-unknown"
+            await asyncio.sleep(0.05)
+
+
+class Follower:
+    """Follows a log over WebSockets, going on after every break where it was."""
+
+    def __init__(self, stack: Stack, apis: list[Program], tenant: str) -> None:
+        self.tenant = tenant
+        self.seqs: list[int] = []
+        self.position = ""
+        self._apis = apis
+        self._token = stack.key(tenant, "auditor")
+
+    async def run(self) -> None:
+        while True:
+            url = random.choice(self._apis).url.replace("http", "ws") + "/api/v1/logs/stream"
+            url += f"?after={self.position}" if self.position else ""
+            protocols: Any = ["decklog", f"bearer.{self._token}"]
+            try:
+                async with websockets.connect(url, subprotocols=protocols, open_timeout=10) as socket:
+                    async for message in socket:
+                        event = json.loads(message)
+                        if event["type"] == "record":
+                            self.seqs.append(event["record"]["seq"])
+                        if "position" in event:
+                            self.position = event["position"]
+            except (OSError, websockets.WebSocketException, TimeoutError):
+                await asyncio.sleep(0.1)
+
+
+async def exported(stack: Stack, api: Program, tenant: str) -> list[dict[str, Any]]:
+    async with stack.client(api.url, stack.key(tenant, "auditor")) as client:
+        answer = await client.get("/api/v1/logs/export", params={"format": "ndjson"})
+        assert answer.status_code == 200, answer.text
+        return [json.loads(line) for line in answer.text.splitlines()]
+
+
+async def indexed_up_to_head(stack: Stack, api: Program, tenant: str) -> None:
+    """Waits until the worker has made every record findable."""
+    async with stack.client(api.url, stack.key(tenant, "auditor")) as client, asyncio.timeout(90):
+        while True:
+            page = (await client.get("/api/v1/logs", params={"limit": 1})).json()
+            if page.get("indexed") == page.get("head") is not None:
+                return
+            await asyncio.sleep(0.2)
+
+
+async def found(stack: Stack, api: Program, tenant: str) -> list[int]:
+    """All sequence numbers that full text finds in OpenSearch, over all pages."""
+    seqs: list[int] = []
+    async with stack.client(api.url, stack.key(tenant, "auditor")) as client:
+        cursor: str | None = None
+        while True:
+            parameters = {"q": "chaos write", "limit": "1000", **({"cursor": cursor} if cursor else {})}
+            page = (await client.get("/api/v1/logs", params=parameters)).json()
+            assert page["engine"] == "opensearch"
+            seqs += [item["seq"] for item in page["items"]]
+            cursor = page["next"]
+            if cursor is None:
+                return sorted(seqs)
+
+
+async def verify(stack: Stack, api: Program, writers: list[Writer], followers: list[Follower]) -> None:
+    for tenant in NAMES:
+        records = await exported(stack, api, tenant)
+        seqs = [record["seq"] for record in records]
+        assert seqs == list(range(len(seqs))), "a gap or a double in the log"
+        ids = Counter(record["id"] for record in records)
+        assert max(ids.values()) == 1, "a record is stored twice"
+        place = {record["id"]: record["seq"] for record in records}
+        for writer in writers:
+            if writer.tenant == tenant:
+                assert {identity: place.get(identity) for identity in writer.acknowledged} == writer.acknowledged
+        assert set(place) <= {identity for writer in writers if writer.tenant == tenant for identity in writer.sent}
+        times = [record["received_at"] for record in records]
+        assert times == sorted(times)
+        await indexed_up_to_head(stack, api, tenant)
+        assert await found(stack, api, tenant) == seqs
+        for follower in followers:
+            if follower.tenant == tenant:
+                async with asyncio.timeout(60):
+                    while follower.seqs[-1:] != seqs[-1:]:
+                        await asyncio.sleep(0.1)
+                assert follower.seqs == seqs, "a follower missed or doubled a record"
+
+
+@pytest.fixture
+async def chaos_stack(
+    private_postgres: PrivatePostgres, opensearch_server: OpenSearchServer, sqs_server: SqsServer, tmp_path: Path
+) -> AsyncIterator[tuple[Stack, Any]]:
+    async with AsyncExitStack() as stack:
+        postgres = stack.enter_context(private_postgres("timescale", durable=True))
+        database = await new_database(postgres.address)
+        made = await stack.enter_async_context(
+            installed(
+                tmp_path,
+                service_dsn=database.service_dsn,
+                owner_dsn=database.owner_dsn,
+                **search_variables(opensearch_server),
+                **queue_variables(sqs_server),
+                **own_prefix(),
+            )
+        )
+        await made.provision(**TENANTS)
+        yield made, postgres
+
+
+async def test_every_201_survives_kill_9_of_everything_and_no_follower_misses_or_doubles_one(
+    chaos_stack: tuple[Stack, Any],
+) -> None:
+    stack, postgres = chaos_stack
+    apis = [await stack.api(), await stack.api()]
+    workers = [await stack.worker(), await stack.worker()]
+    followers = [Follower(stack, apis, tenant) for tenant in NAMES]
+    following = [asyncio.create_task(follower.run()) for follower in followers]
+    # A follower begins where the log stands when it connects: let each be there before the first record.
+    await asyncio.sleep(1)
+    writers = [Writer(stack, apis, tenant, number) for tenant in NAMES for number in range(4)]
+    for number, writer in enumerate(writers):
+        writer.number = number
+    stop = asyncio.Event()
+    writing = [asyncio.create_task(writer.run(stop)) for writer in writers]
+    victims: Counter[str] = Counter()
+    for _ in range(ROUNDS):
+        await asyncio.sleep(random.uniform(0.2, 1.2))
+        victim = random.choice([*apis, *workers, postgres])
+        victims[victim.verb if isinstance(victim, Program) else "postgres"] += 1
+        if isinstance(victim, Program):
+            victim.kill()
+            await asyncio.sleep(random.uniform(0, 0.3))
+            victim.start()
+            await victim.ready()
+        else:
+            await asyncio.to_thread(postgres.kill9)
+            await asyncio.to_thread(postgres.start)
+    await asyncio.sleep(1)
+    stop.set()
+    await asyncio.wait_for(asyncio.gather(*writing), timeout=60)
+    total = sum(len(writer.acknowledged) for writer in writers)
+    print(f"{total} records acknowledged, killed {dict(victims)}, outcome unknown {sum(writer.unknown for writer in writers)}")
+    assert total > 100
+    try:
+        await verify(stack, apis[0], writers, followers)
+    finally:
+        for task in following:
+            task.cancel()
+
+
+async def test_half_of_all_messages_thrown_away_loses_nothing(chaos_stack: tuple[Stack, Any], sqs_server: SqsServer) -> None:
+    stack, _ = chaos_stack
+    sqs = boto3.client(
+        "sqs",
+        endpoint_url=sqs_server.url,
+        region_name=sqs_server.region,
+        aws_access_key_id=sqs_server.access_key,
+        aws_secret_access_key=sqs_server.secret_key,
+    )
+    prefix = stack.settings.prefix
+    queues = [url for url in sqs.list_queues(QueueNamePrefix=prefix)["QueueUrls"] if not url.endswith("-dlq")]
+    assert queues
+    stolen = 0
+
+    def steal(url: str) -> int:
+        messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=1, WaitTimeSeconds=1).get("Messages", [])
+        for message in messages:
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        return len(messages)
+
+    async def thief(url: str, stop: asyncio.Event) -> None:
+        nonlocal stolen
+        while not stop.is_set():
+            taken = await asyncio.to_thread(steal, url)
+            stolen += taken
+
+    api = await stack.api()
+    await stack.worker(DECKLOG_WORKER_SWEEP_SECONDS="1")
+    stop = asyncio.Event()
+    thieves = [asyncio.create_task(thief(url, stop)) for url in queues]
+    writers = [Writer(stack, [api], tenant, number) for number, tenant in enumerate(NAMES)]
+    writing = [asyncio.create_task(writer.run(stop)) for writer in writers]
+    async with asyncio.timeout(60):
+        while stolen < 10:
+            await asyncio.sleep(0.1)
+    stop.set()
+    await asyncio.gather(*writing, *thieves)
+    await verify(stack, api, writers, [])
+    print(f"{stolen} messages stolen")

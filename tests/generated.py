@@ -1,0 +1,60 @@
+"""Files in the repository that are made from the code: `python -m tests.generated` writes them, `--check` compares.
+
+`make lint` runs the check, so a definition, a manifest or an API document that is behind the code fails the build.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from decklog.api.app import openapi_document
+from decklog_operator import manifests
+
+ROOT = Path(__file__).parents[1]
+
+
+def openapi() -> str:
+    """What the API serves at /schema/openapi.json, for reviews to see what changes."""
+    return json.dumps(openapi_document(), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+FILES: dict[str, Callable[[], str]] = {
+    "service/openapi.json": openapi,
+    "manifests/crd.yaml": manifests.crd_yaml,
+    "manifests/install.yaml": manifests.install_yaml,
+}
+
+
+def stale(root: Path = ROOT) -> list[str]:
+    """The files that are not what the code makes now."""
+    return [name for name, made in FILES.items() if not (root / name).exists() or (root / name).read_text() != made()]
+
+
+def write(root: Path = ROOT) -> list[str]:
+    """Make every stale file anew; returns which."""
+    behind = stale(root)
+    for name in behind:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(FILES[name]())
+    return behind
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.generated", description="Make the files that are made from the code.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when a file is behind the code")
+    if not parser.parse_args(arguments).check:
+        for name in write():
+            print(f"wrote {name}")
+        return 0
+    behind = stale()
+    for name in behind:
+        print(f"{name} is behind the code: run `make generate`.", file=sys.stderr)
+    return 1 if behind else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""What the operator makes of a Kubernetes API that refuses, fails or is slow: typed errors that say what to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from kmock import RawHandler
+
+from decklog.domain.access import Role
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.tenant import Manifest, Retention, TenantSpec
+from decklog_operator.cluster import Cluster, NotFoundError, connect
+from decklog_operator.secrets import SecretVault
+
+pytestmark = pytest.mark.kmock(cls=RawHandler)  # answers as told; the emulator of Kubernetes would answer by itself
+
+SECRET = "/api/v1/namespaces/default/secrets/acme-decklog"
+STATUS = "/apis/decklog.dev/v1/tenants/acme/status"
+ACME = Manifest("acme", "uid-1", 1, TenantSpec(Retention(30)))
+KEYS = dict.fromkeys((Role.WRITER, Role.AUDITOR, Role.ADMIN), f"dlk_{'0' * 16}_{'a' * 64}")
+
+
+@pytest.fixture
+async def cluster(kmock: RawHandler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cluster]:
+    named = {"name": "test"}
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "contexts": [{**named, "context": {"cluster": "test", "user": "test"}}],
+        "clusters": [{**named, "cluster": {"server": str(kmock.url).rstrip("/")}}],
+        "users": [{**named, "user": {"token": "t0ken"}}],
+    }
+    (tmp_path / "kubeconfig").write_text(json.dumps(config))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    async with connect() as connected:
+        yield connected
+
+
+async def test_requests_carry_the_token_and_a_status_is_applied_for_one_uid_only(kmock: RawHandler, cluster: Cluster) -> None:
+    kmock[f"patch {STATUS}"] << {"metadata": {"resourceVersion": "7"}}
+    assert await cluster.apply_status("acme", "uid-1", {"observedGeneration": 1}) == "7"
+    request = kmock["patch"][0]
+    assert request.headers["Authorization"] == "Bearer t0ken"
+    assert request.headers["Content-Type"] == "application/apply-patch+yaml"
+    assert request.params["fieldManager"] == "decklog-operator"
+    assert json.loads(request.body)["metadata"] == {"name": "acme", "uid": "uid-1"}
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "hint"),
+    [
+        (401, Code.MISCONFIGURED, "ClusterRole"),
+        (403, Code.MISCONFIGURED, "ClusterRole"),
+        (404, Code.NOT_FOUND, "Tenant acme"),
+        (409, Code.CONFLICT, "refused to write the Tenant acme"),
+        (422, Code.CONFLICT, "refused to write the Tenant acme"),
+        (429, Code.STORAGE_UNAVAILABLE, "failed to write the Tenant acme"),
+        (500, Code.STORAGE_UNAVAILABLE, "failed to write the Tenant acme"),
+        (503, Code.STORAGE_UNAVAILABLE, "failed to write the Tenant acme"),
+    ],
+)
+async def test_a_refusal_of_the_api_becomes_a_typed_error(
+    kmock: RawHandler, cluster: Cluster, status: int, code: Code, hint: str
+) -> None:
+    kmock[f"patch {STATUS}"] << status << {"kind": "Status", "message": "leaked-secret"}
+    with pytest.raises(DecklogError) as caught:
+        await cluster.apply_status("acme", "uid-1", {})
+    assert caught.value.code is code
+    assert hint in caught.value.detail
+    assert "leaked-secret" not in caught.value.detail
+
+
+async def test_an_api_that_is_not_there_is_an_error_that_may_be_retried(cluster: Cluster, kmock: RawHandler) -> None:
+    kmock[f"get {SECRET}"] << ConnectionResetError
+    with pytest.raises(DecklogError) as caught:
+        await cluster.read_secret("default", "acme-decklog")
+    assert caught.value.code is Code.STORAGE_UNAVAILABLE
+    assert caught.value.retry_after is not None
+
+
+async def test_what_is_not_there_reads_as_nothing_and_is_deleted_already(cluster: Cluster, kmock: RawHandler) -> None:
+    kmock[SECRET] << 404
+    kmock["get /apis/decklog.dev/v1/tenants"] << 404
+    assert await cluster.read_secret("default", "acme-decklog") is None
+    await cluster.delete_secret("default", "acme-decklog", "uid-9")
+    assert json.loads(kmock["delete"][0].body)["preconditions"] == {"uid": "uid-9"}
+    assert not await cluster.tenants_served()
+
+
+async def test_a_secret_of_an_earlier_life_of_the_tenant_is_replaced(cluster: Cluster, kmock: RawHandler) -> None:
+    old = {
+        "name": "acme-decklog",
+        "uid": "secret-1",
+        "labels": {"decklog.dev/tenant": "acme"},
+        "ownerReferences": [{"uid": "uid-0"}],
+    }
+    kmock[f"get {SECRET}"] << {"metadata": old, "data": {}}
+    kmock[f"delete {SECRET}"] << {}
+    kmock[f"patch {SECRET}"] << {}
+    vault = SecretVault(cluster, "https://decklog.example.test")
+    assert await vault.read(ACME) is None
+    await vault.write(ACME, KEYS)
+    assert json.loads(kmock["delete"][0].body)["preconditions"] == {"uid": "secret-1"}
+    written = json.loads(kmock["patch"][0].body)
+    assert set(written["data"]) == {"url", "writer", "auditor", "admin"}
+    assert written["metadata"]["ownerReferences"][0]["uid"] == "uid-1"
+
+
+@pytest.mark.parametrize("labels", [None, {}, {"decklog.dev/tenant": "other"}, {"app": "decklog"}])
+async def test_a_secret_of_somebody_else_is_neither_read_nor_written_nor_deleted(
+    cluster: Cluster, kmock: RawHandler, labels: dict[str, str] | None
+) -> None:
+    kmock[f"get {SECRET}"] << {
+        "metadata": {"name": "acme-decklog", "uid": "theirs", "labels": labels},
+        "data": {"writer": "eA=="},
+    }
+    vault = SecretVault(cluster, "https://decklog.example.test")
+    for use in (vault.read(ACME), vault.write(ACME, KEYS)):
+        with pytest.raises(DecklogError) as caught:
+            await use
+        assert caught.value.code is Code.CONFLICT
+    await vault.forget(ACME, "default")
+    assert len(kmock["patch"]) == len(kmock["delete"]) == 0
+
+
+async def test_a_namespace_that_is_not_there_is_named(cluster: Cluster, kmock: RawHandler) -> None:
+    kmock[SECRET] << 404
+    with pytest.raises(DecklogError, match=r"spec.credentials.secretNamespace 'default' does not exist") as caught:
+        await SecretVault(cluster, "https://decklog.example.test").write(ACME, KEYS)
+    assert caught.value.code is Code.INVALID_TENANT
+    assert not isinstance(caught.value, NotFoundError)
+
+
+async def test_without_a_way_to_a_cluster_the_message_says_what_to_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "missing"))
+    with pytest.raises(DecklogError, match="KUBECONFIG") as caught:
+        async with connect():
+            pass
+    assert caught.value.code is Code.MISCONFIGURED

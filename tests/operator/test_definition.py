@@ -1,0 +1,163 @@
+"""The definition of Tenant against a real API server: each rule has an object that passes and one that is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from decklog.domain.tenant import RETENTION_CLASSES, TenantSpec, parse_manifest
+from decklog_operator.crd import custom_resource_definition
+from tests.operator.conftest import ROOT, Json, Kubernetes
+
+LONGEST = "a" * 40
+
+
+def spec(**fields: Any) -> Json:
+    return {"retention": {"days": 60}, **fields}
+
+
+GOOD_NAMES = ["a", "acme", "a-1", "x1", LONGEST]
+BAD_NAMES = [
+    (LONGEST + "a", "at most 40 characters"),
+    ("1acme", "start with a letter"),
+    ("a.b", "made of a-z, 0-9 and '-'"),
+    ("decklog", "reserved for the platform"),
+]
+GOOD_SPECS = [
+    spec(),
+    spec(retention={"days": 1}),
+    spec(retention={"days": 3650}),
+    spec(isolation="Shared", retention={"days": RETENTION_CLASSES[-1]}),
+    spec(quotas={"eventsPerSecond": 5, "burst": 5}),
+    spec(quotas={"eventsPerSecond": 10_000}),
+    spec(ingest={"dedupWindow": "999d"}),
+    spec(displayName="d" * 128),
+]
+BAD_SPECS = [
+    ({}, "spec.retention: Required value"),
+    (spec(retention={}), "spec.retention.days: Required value"),
+    (spec(retention={"days": 0}), "greater than or equal to 1"),
+    (spec(retention={"days": 3651}), "less than or equal to 3650"),
+    (spec(retention={"days": "30"}), "must be of type integer"),
+    (spec(isolation="Private"), 'supported values: "Dedicated", "Shared"'),
+    (spec(isolation="Shared", retention={"days": 2556}), "spec.retention.days of a Shared tenant may be at most 2555"),
+    (spec(quotas={"eventsPerSecond": 6, "burst": 5}), "must be at least spec.quotas.eventsPerSecond"),
+    (spec(quotas={"eventsPerSecond": 10_001}), "spec.quotas.burst (10000 where it is not given)"),
+    (spec(quotas={"eventsPerSecond": 0}), "greater than or equal to 1"),
+    (spec(quotas={"burst": 10_000_001}), "less than or equal to 10000000"),
+    (spec(ingest={"dedupWindow": "24"}), "should match"),
+    (spec(ingest={"dedupWindow": "1000d"}), "may not be more than 4"),
+    (spec(displayName="d" * 129), "may not be more than 128"),
+    (spec(credentials={"secretNamespace": "Default"}), "should match"),
+    (spec(credentials={"secretNamespace": "n" * 64}), "may not be more than 63"),
+    (spec(suspend="yes"), "must be of type boolean"),
+    (spec(deletionPolicy="Delete"), 'supported values: "Retain"'),
+    (spec(retentionDays=3), 'unknown field "spec.retentionDays"'),
+]
+CHANGES = [
+    ({"retention": {"days": 60}}, {"retention": {"days": 3000}}, None),
+    ({"isolation": "Shared", "retention": {"days": 60}}, {"retention": {"days": 31}}, None),
+    ({"isolation": "Shared", "retention": {"days": 60}}, {"retention": {"days": 90}}, None),
+    ({"isolation": "Shared", "retention": {"days": 60}}, {"retention": {"days": 30}}, "must stay within the class"),
+    ({"isolation": "Shared", "retention": {"days": 60}}, {"retention": {"days": 91}}, "must stay within the class"),
+    ({"isolation": "Shared", "retention": {"days": 2555}}, {"retention": {"days": 365}}, "must stay within the class"),
+    ({"retention": {"days": 60}}, {"isolation": "Shared"}, "spec.isolation is immutable"),
+    ({"isolation": "Shared", "retention": {"days": 60}}, {"isolation": None}, "spec.isolation is immutable"),
+]
+
+
+@pytest.mark.parametrize("name", GOOD_NAMES)
+def test_a_name_that_fits_every_backend_is_taken(kubernetes: Kubernetes, name: str) -> None:
+    kubernetes.apply(kubernetes.tenant(name), dry_run=True)
+
+
+@pytest.mark.parametrize(("name", "complaint"), BAD_NAMES)
+def test_a_name_that_fits_not_every_backend_is_refused_with_the_reason(kubernetes: Kubernetes, name: str, complaint: str) -> None:
+    object_ = yaml.safe_dump(kubernetes.tenant(name))
+    assert complaint in kubernetes.refusal("apply", "--dry-run=server", "-f", "-", stdin=object_)
+
+
+@pytest.mark.parametrize("good", GOOD_SPECS, ids=str)
+def test_a_spec_within_its_bounds_is_taken(kubernetes: Kubernetes, good: Json) -> None:
+    kubernetes.apply(kubernetes.tenant("bounds", good), dry_run=True)
+    parse_manifest(kubernetes.tenant("bounds", good))
+
+
+@pytest.mark.parametrize(("bad", "complaint"), BAD_SPECS, ids=str)
+def test_a_spec_out_of_its_bounds_is_refused_with_the_reason(kubernetes: Kubernetes, bad: Json, complaint: str) -> None:
+    object_ = yaml.safe_dump({**kubernetes.tenant("bounds"), "spec": bad})
+    assert complaint in kubernetes.refusal("apply", "--dry-run=server", "-f", "-", stdin=object_)
+
+
+@pytest.mark.parametrize(("before", "change", "complaint"), CHANGES, ids=str)
+def test_what_cannot_be_undone_in_storage_cannot_be_changed_in_the_spec(
+    kubernetes: Kubernetes, before: Json, change: Json, complaint: str | None
+) -> None:
+    name = kubernetes.name()
+    kubernetes.apply(kubernetes.tenant(name, before))
+    if complaint is None:
+        kubernetes.patch(name, {"spec": change}, "--dry-run=server")
+        return
+    words = ["patch", "tenant", name, "--type=merge", "--dry-run=server", "-p", msgspec.json.encode({"spec": change}).decode()]
+    assert complaint in kubernetes.refusal(*words)
+
+
+def test_the_smallest_tenant_gets_the_defaults_of_the_domain(kubernetes: Kubernetes) -> None:
+    name = kubernetes.name()
+    kubernetes.apply(kubernetes.tenant(name))
+    stored = (kubernetes.get("tenant", name) or {})["spec"]
+    assert msgspec.convert(stored, TenantSpec) == msgspec.convert({"retention": {"days": 30}}, TenantSpec)
+    assert stored["quotas"] == {"eventsPerSecond": 1000, "burst": 10000}
+    assert stored["credentials"] == {"secretNamespace": "default"}
+
+
+def test_a_status_cannot_be_written_with_the_spec(kubernetes: Kubernetes) -> None:
+    name = kubernetes.name()
+    kubernetes.apply({**kubernetes.tenant(name), "status": {"observedGeneration": 9, "conditions": []}})
+    assert "status" not in (kubernetes.get("tenant", name) or {})
+
+
+def test_kubectl_explains_every_field_of_the_spec(kubernetes: Kubernetes) -> None:
+    told = kubernetes("explain", "tenant.spec", "--recursive") + kubernetes("explain", "tenant.spec.quotas")
+    for field in ("retention", "days", "isolation", "eventsPerSecond", "dedupWindow", "secretNamespace", "deletionPolicy"):
+        assert field in told
+    assert "Records per second that the tenant may append" in told
+
+
+def _schemas(schema: Json, path: str = "") -> list[tuple[str, Json]]:
+    found = [(path, schema)]
+    for name, each in schema.get("properties", {}).items():
+        found += _schemas(each, f"{path}.{name}")
+    if "items" in schema:
+        found += _schemas(schema["items"], f"{path}[]")
+    return found
+
+
+def test_every_field_is_described_and_every_string_and_list_is_bounded() -> None:
+    root = custom_resource_definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    for top in ("spec", "status"):
+        for path, schema in _schemas(root["properties"][top], top):
+            assert schema.get("description"), path
+            assert schema["type"] != "string" or "maxLength" in schema or "enum" in schema, path
+            assert schema["type"] != "array" or "maxItems" in schema, path
+            assert schema["type"] != "integer" or "minimum" in schema, path
+            assert not schema.keys() & {"$ref", "anyOf", "title", "additionalProperties"}, path
+
+
+def test_the_examples_are_valid_and_together_use_every_field_and_both_isolations() -> None:
+    used: set[str] = set()
+    isolations = set()
+    for path in sorted((ROOT / "manifests/examples").glob("*.yaml")):
+        for document in yaml.safe_load_all(path.read_text()):
+            _, parsed = parse_manifest(document)
+            isolations.add(parsed.isolation.value)
+            used |= set(document["spec"]) | {
+                f"{a}.{b}" for a, inner in document["spec"].items() if isinstance(inner, dict) for b in inner
+            }
+    assert isolations == {"Dedicated", "Shared"}
+    spec_schema = custom_resource_definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    known = {path.removeprefix(".") for path, _ in _schemas(spec_schema) if path}
+    assert used == known

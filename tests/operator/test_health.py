@@ -1,0 +1,42 @@
+"""The probes' server, over a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+
+from decklog_operator import health
+
+
+async def ask(port: int, request: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+async def test_a_process_is_alive_at_once_and_ready_when_it_says_so() -> None:
+    async with health.serving("127.0.0.1", 0) as probes:
+        assert (await ask(probes.port, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
+        assert (await ask(probes.port, b"GET /readyz HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 503")
+        probes.ready = True
+        assert (await ask(probes.port, b"GET /readyz?verbose HTTP/1.1\r\n\r\n")).endswith(b"\r\n\r\nok\n")
+
+
+async def test_what_is_not_a_probe_is_refused_and_what_is_not_http_gets_no_answer() -> None:
+    async with health.serving("127.0.0.1", 0) as probes:
+        assert (await ask(probes.port, b"GET /metrics HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 404")
+        assert (await ask(probes.port, b"POST /healthz HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 405")
+        assert (await ask(probes.port, b"\r\n\r\n")).startswith(b"HTTP/1.1 405")
+        assert await ask(probes.port, b"x" * 10_000) == b""
+        assert (await ask(probes.port, b"HEAD /healthz HTTP/1.1\r\n\r\n")).endswith(b"\r\n\r\n")
+
+
+async def test_too_many_connections_do_not_keep_a_probe_out_for_ever() -> None:
+    async with health.serving("127.0.0.1", 0) as probes:
+        idle = [await asyncio.open_connection("127.0.0.1", probes.port) for _ in range(40)]
+        for _, writer in idle:
+            writer.close()
+            await writer.wait_closed()
+        while not await ask(probes.port, b"GET /healthz HTTP/1.1\r\n\r\n"):
+            await asyncio.sleep(0)

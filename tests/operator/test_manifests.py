@@ -1,0 +1,51 @@
+"""The files that people apply are what the code makes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests import generated
+from tests.backends import KubernetesServer
+from tests.operator.conftest import ROOT
+
+
+def test_generated_files_are_as_the_code_makes_them() -> None:
+    assert generated.stale() == []
+
+
+def test_a_stale_file_is_named_and_made_anew(tmp_path: Path) -> None:
+    assert generated.write(tmp_path) == list(generated.FILES)
+    (tmp_path / "manifests/crd.yaml").write_text("old")
+    assert generated.stale(tmp_path) == ["manifests/crd.yaml"]
+    assert generated.write(tmp_path) == ["manifests/crd.yaml"]
+    assert generated.stale(tmp_path) == []
+
+
+@pytest.mark.parametrize(("command", "file"), [("crd", "crd.yaml"), ("manifests", "install.yaml")])
+def test_the_command_prints_what_is_in_the_repository(command: str, file: str) -> None:
+    printed = subprocess.run([sys.executable, "-m", "decklog_operator", command], capture_output=True, text=True, check=True)
+    assert printed.stdout == (ROOT / "manifests" / file).read_text()
+
+
+def test_a_wrong_setting_ends_the_process_with_code_2_and_one_line() -> None:
+    environment = {"PATH": "/usr/bin:/bin", "DECKLOG_OPERATOR_RESYNC": "1"}
+    run = subprocess.run(
+        [sys.executable, "-m", "decklog_operator", "run"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 2
+    assert run.stderr == "decklog-operator: There is no setting DECKLOG_OPERATOR_RESYNC. See the README's table of settings.\n"
+
+
+def test_the_api_server_takes_every_object_of_the_installation(kubernetes_server: KubernetesServer, least_rights: Path) -> None:
+    objects = list(yaml.safe_load_all((ROOT / "manifests/install.yaml").read_text()))
+    deployment = next(each for each in objects if each["kind"] == "Deployment")
+    words = ["apply", "--dry-run=server", "--server-side", "--validate=strict", "-f", "-"]
+    assert "deployment.apps/decklog-operator" in kubernetes_server.kubectl(*words, stdin=yaml.safe_dump(deployment))
+    pod = deployment["spec"]["template"]["spec"]
+    assert pod["enableServiceLinks"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True

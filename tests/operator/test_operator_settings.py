@@ -1,0 +1,42 @@
+"""The operator's own settings, and what is left for the settings of the backends."""
+
+from __future__ import annotations
+
+import pytest
+
+import decklog.settings
+from decklog.domain.errors import Code, DecklogError
+from decklog_operator import settings
+
+
+def test_each_variable_has_a_description_and_its_default_is_valid() -> None:
+    for name, (_, description, default) in settings.variables().items():
+        assert description, name
+        assert settings.load({name: str(default)}) == settings.OperatorSettings()
+
+
+def test_the_operators_variables_are_not_the_backends_and_the_reverse() -> None:
+    environment = {"DECKLOG_OPERATOR_SELECTOR": "a=b", "DECKLOG_DATABASE_OWNER_DSN": "postgresql://x", "HOME": "/"}
+    own, others = settings.split(environment)
+    assert own == {"DECKLOG_OPERATOR_SELECTOR": "a=b"}
+    assert settings.load(environment).selector == "a=b"
+    assert decklog.settings.load(others).database.owner_dsn == "postgresql://x"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RESYNC_SECONDS", "soon"),
+        ("RESYNC_SECONDS", "0"),
+        ("HEALTH_PORT", "65536"),
+        ("LOG_LEVEL", "LOUD"),
+        ("API_URL", "https://user:hunter2@decklog.example.test"),
+        ("RESYNC", "hunter2"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name_and_never_by_value(name: str, value: str) -> None:
+    with pytest.raises(DecklogError) as caught:
+        settings.load({f"DECKLOG_OPERATOR_{name}": value})
+    assert caught.value.code is Code.MISCONFIGURED
+    assert name.lower() in caught.value.detail.lower()
+    assert "hunter2" not in caught.value.detail

@@ -1,0 +1,277 @@
+"""Group commit: what waits is committed together, answered after the commit, refused when there is too much of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from decklog.domain.append import Appended, AppendRequest, Status
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import LogName
+from decklog.domain.query import Query
+from decklog.domain.record import RecordInput, decode
+from decklog.domain.store import RecordStore
+from decklog.domain.tenant import Tenant
+from decklog.services.ingest import Ingest
+from tests.support.memory_store import MemoryAnnouncements
+from tests.support.records import FINGERPRINT_KEY, body
+from tests.support.stores import Database
+
+
+class Held:
+    """A store in front of another that commits only when it is let, and may fail instead."""
+
+    def __init__(self, store: RecordStore) -> None:
+        self._store = store
+        self.go = asyncio.Event()
+        self.groups: list[int] = []
+        self.failure: Exception | None = None
+
+    async def append(self, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError]:
+        self.groups.append(len(requests))
+        await self.go.wait()
+        if self.failure is not None:
+            raise self.failure
+        return await self._store.append(requests)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+
+@asynccontextmanager
+async def running(store: object, **limits: int) -> AsyncIterator[Ingest]:
+    ingest = Ingest(store, MemoryAnnouncements(), fingerprint_key=FINGERPRINT_KEY, **limits)  # type: ignore[arg-type]
+    await ingest.start()
+    try:
+        yield ingest
+    finally:
+        if isinstance(store, Held):
+            store.go.set()
+        await ingest.stop()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def contents(store: RecordStore, tenant: Tenant, log: LogName = LogName.EVENTS) -> list[str]:
+    records, _ = await store.read(tenant, log, query=Query(), first=0, end=10**6, limit=10**5, newest_first=False, timeout=30)
+    assert [record.seq for record in records] == list(range(len(records)))
+    return [record.content for record in records]
+
+
+async def refused(ingest: Ingest, tenant: Tenant, raw: bytes, key: str | None = None) -> DecklogError:
+    with pytest.raises(DecklogError) as caught:
+        await ingest.append(tenant, raw, key=key)
+    return caught.value
+
+
+async def test_what_waits_is_committed_as_one_group_and_answered_after_it(database: Database) -> None:
+    tenant, store = await database.tenant(), Held(await database.records())
+    async with running(store) as ingest:
+        first = asyncio.create_task(ingest.append(tenant, body(id="first")))
+        await until(lambda: len(store.groups) == 1)
+        rest = [asyncio.create_task(ingest.append(tenant, body(id=f"{i}"))) for i in range(20)]
+        await asyncio.sleep(0)
+        assert not first.done()
+        store.go.set()
+        receipts = [receipt for receipt, _ in await asyncio.gather(first, *rest)]
+        assert [receipt.seq for receipt in receipts] == list(range(21))
+        assert store.groups == [1, 20]
+
+
+async def test_two_requests_with_one_id_at_once_are_one_record(database: Database) -> None:
+    tenant, store = await database.tenant(), Held(await database.records())
+    async with running(store) as ingest:
+        tasks = [asyncio.create_task(ingest.append(tenant, body(id="x"))) for _ in range(3)]
+        other = asyncio.create_task(ingest.append(tenant, body(id="x", message="other")))
+        await until(lambda: bool(store.groups))
+        store.go.set()
+        receipts = [receipt for receipt, _ in await asyncio.gather(*tasks)]
+        assert [receipt.status for receipt in receipts] == [Status.STORED, Status.DUPLICATE, Status.DUPLICATE]
+        assert {receipt.seq for receipt in receipts} == {0}
+        with pytest.raises(DecklogError) as caught:
+            await other
+        assert caught.value.code is Code.ID_CONFLICT
+    assert len(await contents(store, tenant)) == 1  # type: ignore[arg-type]
+
+
+async def test_a_failed_group_is_not_acknowledged(database: Database) -> None:
+    tenant, store = await database.tenant(), Held(await database.records())
+    store.failure = DecklogError(Code.STORAGE_UNAVAILABLE, "away", retry_after=1)
+    store.go.set()
+    async with running(store) as ingest:
+        assert (await refused(ingest, tenant, body(id="x"))).code is Code.STORAGE_UNAVAILABLE
+        store.failure = KeyError("a defect")
+        assert (await refused(ingest, tenant, body(id="x"))).code is Code.OUTCOME_UNKNOWN
+        store.failure = None
+        receipt, _ = await ingest.append(tenant, body(id="x"))
+        assert (receipt.status, receipt.seq) == (Status.STORED, 0)
+
+
+async def test_too_many_waiting_requests_or_bytes_are_refused_at_once(database: Database) -> None:
+    tenant, store = await database.tenant(), Held(await database.records())
+    async with running(store, waiting_requests_max=3) as ingest:
+        waiting = [asyncio.create_task(ingest.append(tenant, body()))]
+        await until(lambda: bool(store.groups))
+        waiting += [asyncio.create_task(ingest.append(tenant, body())) for _ in range(3)]
+        await asyncio.sleep(0)
+        error = await refused(ingest, tenant, body())
+        assert (error.code, error.retry_after) == (Code.OVERLOADED, 1)
+        store.go.set()
+        await asyncio.gather(*waiting)
+    bytes_held = Held(await database.records())
+    async with running(bytes_held, waiting_bytes_max=50_000) as ingest:
+        waiting = [asyncio.create_task(ingest.append(tenant, body(metadata="x" * 40_000)))]
+        await until(lambda: bool(bytes_held.groups))
+        waiting.append(asyncio.create_task(ingest.append(tenant, body(metadata="x" * 5_000))))
+        await asyncio.sleep(0)
+        assert (await refused(ingest, tenant, body(metadata="x" * 40_000))).code is Code.OVERLOADED
+        bytes_held.go.set()
+        await asyncio.gather(*waiting)
+    assert len(await contents(store, tenant)) == 6  # type: ignore[arg-type]
+
+
+async def test_stopping_commits_what_waits_and_refuses_what_comes(database: Database) -> None:
+    tenant, store = await database.tenant(), Held(await database.records())
+    async with running(store) as ingest:
+        waiting = [asyncio.create_task(ingest.append(tenant, body())) for _ in range(5)]
+        await until(lambda: bool(store.groups))
+        stopping = asyncio.create_task(ingest.stop())
+        await asyncio.sleep(0)
+        assert (await refused(ingest, tenant, body())).code is Code.OVERLOADED
+        store.go.set()
+        await stopping
+        assert len(await asyncio.gather(*waiting)) == 5
+
+
+async def test_an_abandoned_request_that_was_not_taken_yet_is_not_stored(database: Database) -> None:
+    tenant, store = await database.tenant(), Held(await database.records())
+    async with running(store) as ingest:
+        first = asyncio.create_task(ingest.append(tenant, body()))
+        await until(lambda: bool(store.groups))
+        abandoned = asyncio.create_task(ingest.append(tenant, body(message="abandoned")))
+        await asyncio.sleep(0)
+        abandoned.cancel()
+        await asyncio.sleep(0)
+        store.go.set()
+        await first
+        await ingest.append(tenant, body())
+    assert not [text for text in await contents(store, tenant) if "abandoned" in text]  # type: ignore[arg-type]
+
+
+async def test_an_idempotency_key_stands_for_the_id(database: Database) -> None:
+    tenant, store = await database.tenant(), await database.records()
+    async with running(store) as ingest:
+        first, _ = await ingest.append(tenant, body(), key="k")
+        again, _ = await ingest.append(tenant, body(), key="k")
+        assert (again.status, again.seq) == (Status.DUPLICATE, first.seq)
+        assert (await refused(ingest, tenant, body(message="new"), key="k")).code is Code.ID_CONFLICT
+        own, _ = await ingest.append(tenant, body(id="own"), key="k")
+        assert own.status is Status.STORED
+        bulk = await ingest.append_bulk(tenant, [body(), body(id="own")], key="b")
+        again_bulk = await ingest.append_bulk(tenant, [body(), body(id="own")], key="b")
+        assert [item.status for item in bulk.items if not isinstance(item, DecklogError)] == [Status.STORED, Status.DUPLICATE]
+        assert {item.status for item in again_bulk.items if not isinstance(item, DecklogError)} == {Status.DUPLICATE}
+        for key in ("", "x" * 300, "a\nb"):
+            assert (await refused(ingest, tenant, body(), key=key)).code is Code.INVALID_PARAMETER
+
+
+async def test_a_bulk_stores_good_records_beside_bad_ones_in_order(database: Database) -> None:
+    tenant, store = await database.tenant(), await database.records()
+    async with running(store) as ingest:
+        await ingest.append(tenant, body(id="taken"))
+        result = await ingest.append_bulk(
+            tenant,
+            [
+                body(id="a"),
+                b'{"action":1}',
+                body(id="a"),
+                body(id="a", message="twin"),
+                body(id="taken", message="x"),
+                body(id="taken", message="x"),
+                b"{",
+                body(),
+            ],
+        )
+    shown = [item.code.value if isinstance(item, DecklogError) else (item.status.name, item.seq) for item in result.items]
+    assert shown == [
+        ("STORED", 1),
+        "invalid-record",
+        ("DUPLICATE", 1),
+        "id-conflict",
+        "id-conflict",
+        "id-conflict",
+        "invalid-json",
+        ("STORED", 2),
+    ]
+    assert len(await contents(store, tenant)) == 3
+
+
+@pytest.mark.parametrize(
+    ("second", "code"),
+    [
+        (b'{"action":"x"}', "invalid-record"),
+        (body(id="a", message="twin"), "id-conflict"),
+        (body(id="taken", message="x"), "id-conflict"),
+    ],
+)
+async def test_an_atomic_bulk_stores_all_or_nothing(database: Database, second: bytes, code: str) -> None:
+    tenant, store = await database.tenant(), await database.records()
+    async with running(store) as ingest:
+        await ingest.append(tenant, body(id="taken"))
+        with pytest.raises(DecklogError) as caught:
+            await ingest.append_bulk(tenant, [body(id="a"), second], atomic=True)
+        assert caught.value.code is Code.BATCH_REJECTED
+        assert [(error["index"], error["code"]) for error in caught.value.extra["errors"]] == [(1, code)]
+        assert len(await contents(store, tenant)) == 1
+        await ingest.append_bulk(tenant, [body(id="a"), body(id="taken"), body(id="a")], atomic=True)
+        assert len(await contents(store, tenant)) == 2
+
+
+async def test_a_bulk_of_too_many_records_is_refused_whole(database: Database) -> None:
+    tenant, store = await database.tenant(), await database.records()
+    async with running(store) as ingest:
+        with pytest.raises(DecklogError) as caught:
+            await ingest.append_bulk(tenant, [b"{}"] * 10_001)
+        assert caught.value.code is Code.TOO_MANY_RECORDS
+        assert (await ingest.append_bulk(tenant, [])).items == []
+
+
+async def test_a_tenant_over_its_rate_is_refused_locally_until_the_bucket_can_have_refilled(database: Database) -> None:
+    tenant, store = await database.tenant(per_second=5, burst=2), Held(await database.records())
+    store.go.set()
+    async with running(store) as ingest:
+        await ingest.append(tenant, body())
+        await ingest.append(tenant, body())
+        error = await refused(ingest, tenant, body())
+        assert error.code is Code.RATE_LIMITED
+        groups = len(store.groups)
+        again = await refused(ingest, tenant, body())
+        assert (again.code, len(store.groups)) == (Code.RATE_LIMITED, groups)
+        assert again.retry_after is not None
+        await asyncio.sleep(again.retry_after + 0.05)
+        await ingest.append(tenant, body())
+
+
+async def test_access_records_go_through_the_same_writer_and_are_masked_and_unmetered(database: Database) -> None:
+    tenant, store = await database.tenant(per_second=1, burst=1), await database.records()
+    record: RecordInput = decode(body(action="log.search", metadata={"filter": {"password": "hunter2"}}))
+    async with running(store) as ingest:
+        for _ in range(3):
+            await ingest.append_access(tenant, record)
+    texts = await contents(store, tenant, LogName.ACCESS)
+    assert len(texts) == 3
+    assert not [text for text in texts if "hunter2" in text]
+    assert await contents(store, tenant) == []
+
+
+async def test_a_short_fingerprint_key_is_refused() -> None:
+    with pytest.raises(DecklogError) as caught:
+        Ingest(object(), MemoryAnnouncements(), fingerprint_key=b"short")  # type: ignore[arg-type]
+    assert caught.value.code is Code.MISCONFIGURED

@@ -1,0 +1,475 @@
+"""Provisioning on real backends: what is asked for is there afterwards, once, and what is broken holds nothing else up."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import structlog
+
+from decklog.domain.access import Role
+from decklog.domain.append import Appended, AppendRequest
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import LogName
+from decklog.domain.plan import TENANT_ROLES, plan
+from decklog.domain.status import READY, SYNCED, Part, TenantStatus
+from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Retention, State, TenantSpec
+from decklog.services.identity import key_hash
+from decklog.services.provisioning import Provisioner
+from tests.backends import OpenSearchServer, SqsServer
+from tests.support.control import Control, control
+from tests.support.records import prepared
+from tests.support.vaults import MemoryVault
+
+__all__ = ["control"]
+
+ALL = (READY, *Part, SYNCED)
+
+
+def told(status: TenantStatus) -> dict[str, tuple[str, str]]:
+    return {condition.type: (condition.status, condition.reason) for condition in status.conditions}
+
+
+def messages(status: TenantStatus) -> str:
+    return " ".join(condition.message for condition in status.conditions)
+
+
+async def append(control: Control, name: str = "acme") -> Appended | DecklogError:
+    """One record, as the service's role stores it."""
+    store = await control.database.records()
+    snapshot_tenant = await control.tenant(name)
+    [result] = await store.append([AppendRequest(snapshot_tenant, LogName.EVENTS, [prepared()])])
+    return result
+
+
+async def live_keys(control: Control, name: str = "acme") -> dict[Role, bytes]:
+    """The keys that the service would let in, by role; no role may have two."""
+    snapshot = await control.snapshot()
+    tenant_id = next(tenant.id for tenant in snapshot.tenants.values() if tenant.name == name)
+    keys = [key for key in snapshot.keys.values() if key.tenant_id == tenant_id]
+    assert len({key.role for key in keys}) == len(keys)
+    return {key.role: key.hash for key in keys}
+
+
+def hashes(vault: MemoryVault, name: str = "acme") -> dict[Role, bytes]:
+    return {role: key_hash(token) for role, token in vault.keys[name].items()}
+
+
+@pytest.mark.parametrize("isolation", Isolation)
+async def test_a_new_tenant_becomes_ready_and_takes_records(control: Control, isolation: Isolation) -> None:
+    vault = MemoryVault()
+    status = await control.provisioner().reconcile(control.manifest(isolation=isolation.value), vault)
+    assert [condition.type for condition in status.conditions] == [*ALL]
+    assert {condition.status for condition in status.conditions} == {"True"}
+    assert {condition.observed_generation for condition in status.conditions} == {1}
+    stored = await append(control)
+    assert isinstance(stored, Appended)
+    assert stored.receipts[0].seq == 0
+    tenant = await control.tenant()
+    assert (status.tenant_id, status.schema) == (tenant.id, tenant.schema)
+    assert await live_keys(control) == hashes(vault)
+    assert set(vault.keys["acme"]) == set(TENANT_ROLES)
+
+
+@pytest.mark.parametrize("isolation", Isolation)
+async def test_with_search_and_queues_a_tenant_gets_its_index_and_its_queues(
+    control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer, isolation: Isolation
+) -> None:
+    search, queue = control.search(opensearch_server), control.queue(sqs_server)
+    provisioner = control.provisioner(search, queue)
+    manifest, vault = control.manifest(isolation=isolation.value), MemoryVault()
+    status = await provisioner.reconcile(manifest, vault)
+    assert told(status)[SYNCED] == ("True", "Synced"), messages(status)
+    tenant = await control.tenant()
+    assert (status.index, status.queue) == (tenant.index, tenant.queue)
+    mapping = (await search.indices.get_mapping(index=tenant.index))[tenant.index]["mappings"]
+    owner = manifest.uid if isolation is Isolation.DEDICATED else (await control.tenant(PLATFORM_TENANT)).uid
+    assert mapping["_meta"]["decklog"]["uid"] == owner
+    assert mapping["dynamic"] == "false"
+    url = queue.get_queue_url(QueueName=tenant.queue)["QueueUrl"]
+    dead = queue.get_queue_url(QueueName=f"{tenant.queue}-dlq")["QueueUrl"]
+    for each in (url, dead):
+        assert queue.list_queue_tags(QueueUrl=each)["Tags"]["decklog.dev/uid"] == owner
+    attributes = queue.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    assert attributes["VisibilityTimeout"] == "30"
+    assert f"{tenant.queue}-dlq" in attributes["RedrivePolicy"]
+    assert plan(manifest, await provisioner.observe(manifest, vault)) == []
+
+
+async def test_applying_again_changes_nothing_anywhere(
+    control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer
+) -> None:
+    provisioner = control.provisioner(control.search(opensearch_server), control.queue(sqs_server))
+    manifest, vault = control.manifest(), MemoryVault()
+
+    async def everything() -> list[Any]:
+        rows = "SELECT xmin::text AS x, ctid::text AS c FROM decklog."
+        tables = ("tenants", "api_keys", "registry_version", "heads", "relations", "cursors")
+        return [await control.database.execute(f"{rows}{table} ORDER BY 2") for table in tables]
+
+    first = await provisioner.reconcile(manifest, vault)
+    before = await everything()
+    with structlog.testing.capture_logs() as logged:
+        again = await provisioner.reconcile(manifest, vault)
+    assert again == first
+    assert await everything() == before
+    assert vault.writes == 1
+    assert not [line for line in logged if line["event"] == "provisioning"]
+
+
+@pytest.mark.parametrize("broken", ["database", "search", "queue", "vault"])
+async def test_one_broken_backend_holds_none_of_the_others_up_and_says_what_is_wrong(
+    control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer, broken: str
+) -> None:
+    provisioner = control.provisioner(
+        control.broken_search() if broken == "search" else control.search(opensearch_server),
+        control.broken_queue() if broken == "queue" else control.queue(sqs_server),
+        owner_dsn=control.broken_owner_dsn() if broken == "database" else None,
+    )
+    vault = MemoryVault()
+    if broken == "vault":
+        vault.broken = DecklogError(Code.FORBIDDEN, "The Secret may not be written in the namespace 'default'.")
+    status = await provisioner.reconcile(control.manifest(), vault)
+    condition = {"database": Part.DATABASE, "search": Part.SEARCH, "queue": Part.QUEUE, "vault": Part.CREDENTIALS}[broken]
+    expected = dict.fromkeys(Part, "True") | {condition: "False"}
+    if broken == "database":
+        expected[Part.CREDENTIALS] = "Unknown"
+    assert {part: status.condition(part).status for part in Part} == expected, messages(status)
+    assert (status.condition(READY).status, status.condition(SYNCED).status) == ("False", "False")
+    assert condition.value in status.condition(READY).message
+    assert status.condition(condition).reason == ("Forbidden" if broken == "vault" else "Unreachable")
+    assert len(status.condition(condition).message) > 20
+
+
+async def test_what_was_broken_is_made_up_for_by_the_next_visit(control: Control, opensearch_server: OpenSearchServer) -> None:
+    search = control.search(opensearch_server)
+    manifest, vault = control.manifest(), MemoryVault()
+    times = iter(datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=n) for n in range(100))
+    without = await control.provisioner(control.broken_search(), now=lambda: next(times)).reconcile(manifest, vault)
+    assert told(without)[Part.SEARCH][0] == "False"
+    later = await control.provisioner(search, now=lambda: next(times)).reconcile(manifest, vault)
+    assert later.ready
+    for part, same in ((Part.DATABASE, True), (Part.CREDENTIALS, True), (Part.SEARCH, False), (READY, False)):
+        before, after = without.condition(part), later.condition(part)
+        assert (before.last_transition_time == after.last_transition_time) is same, part
+
+
+async def test_a_broken_vault_tells_nothing_of_the_keys_it_choked_on(control: Control) -> None:
+    vault = MemoryVault()
+    vault.broken = RuntimeError("could not store dlk_abc_verysecret")
+    with structlog.testing.capture_logs():
+        status = await control.provisioner().reconcile(control.manifest(), vault)
+    assert told(status)[Part.CREDENTIALS] == ("False", "Failed")
+    assert "verysecret" not in messages(status)
+    assert await live_keys(control) == {}
+
+
+async def test_no_condition_log_line_or_row_holds_a_key(control: Control) -> None:
+    vault = MemoryVault()
+    with structlog.testing.capture_logs() as logged:
+        status = await control.provisioner().reconcile(control.manifest(), vault)
+    rows = await control.database.execute(
+        "SELECT t::text FROM decklog.tenants t UNION ALL SELECT k::text FROM decklog.api_keys k"
+    )
+    text = f"{status}{logged}{rows}"
+    for token in vault.keys["acme"].values():
+        assert token not in text
+        assert token.split("_")[2] not in text
+
+
+async def test_a_tenant_registered_for_another_object_is_a_conflict_and_is_not_touched(control: Control) -> None:
+    vault, strange = MemoryVault(), MemoryVault()
+    provisioner = control.provisioner()
+    await provisioner.reconcile(control.manifest(), vault)
+    before = await control.database.execute("SELECT * FROM decklog.tenants ORDER BY id")
+    status = await provisioner.reconcile(control.manifest(uid="somebody-else", suspend=True), strange)
+    assert told(status)[READY] == ("False", "Conflict")
+    assert status.tenant_id is None
+    assert await control.database.execute("SELECT * FROM decklog.tenants ORDER BY id") == before
+    assert strange.keys == {}
+    removed = await provisioner.remove(control.manifest(uid="somebody-else"))
+    assert removed.synced
+    assert isinstance(await append(control), Appended)
+    assert await live_keys(control) == hashes(vault)
+
+
+async def test_an_index_of_somebody_else_is_a_conflict_and_nothing_is_made_anywhere(
+    control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer
+) -> None:
+    search, queue = control.search(opensearch_server), control.queue(sqs_server)
+    index = f"{control.prefix}-t-acme"
+    await search.indices.create(index=index)
+    status = await control.provisioner(search, queue).reconcile(control.manifest(), MemoryVault())
+    assert told(status)[READY] == ("False", "Conflict")
+    assert index in status.condition(READY).message
+    assert "acme" not in {tenant.name for tenant in (await control.snapshot()).tenants.values()}
+    assert (await search.indices.get_mapping(index=index))[index]["mappings"] == {}
+    assert not [url for url in queue.list_queues(QueueNamePrefix=control.prefix).get("QueueUrls", ()) if "-t-acme" in url]
+
+
+async def test_a_queue_of_somebody_else_is_a_conflict(control: Control, sqs_server: SqsServer) -> None:
+    queue = control.queue(sqs_server)
+    name = f"{control.prefix}-t-acme-wake-dlq"
+    url = queue.create_queue(QueueName=name, tags={"decklog.dev/uid": "another"})["QueueUrl"]
+    status = await control.provisioner(queue=queue).reconcile(control.manifest(), MemoryVault())
+    assert told(status)[READY] == ("False", "Conflict")
+    assert queue.list_queue_tags(QueueUrl=url)["Tags"] == {"decklog.dev/uid": "another"}
+
+
+async def test_a_deleted_tenant_is_kept_and_adopted_with_its_number_and_goes_on_where_it_stopped(
+    control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer
+) -> None:
+    provisioner = control.provisioner(control.search(opensearch_server), control.queue(sqs_server))
+    manifest, vault = control.manifest(generation=4), MemoryVault()
+    await provisioner.reconcile(manifest, vault)
+    before = await control.tenant()
+    assert isinstance(await append(control), Appended)
+    store = await control.database.records()
+
+    removed = await provisioner.remove(manifest)
+    assert removed.synced
+    assert told(removed)[READY] == ("False", "Retained")
+    snapshot = await control.snapshot()
+    assert before.id not in snapshot.tenants
+    assert not [key for key in snapshot.keys.values() if key.tenant_id == before.id]
+    [refused] = await store.append([AppendRequest(before, LogName.EVENTS, [prepared()])])
+    assert isinstance(refused, DecklogError)
+    assert refused.code is Code.NOT_FOUND
+    assert (await provisioner.remove(manifest)).conditions == removed.conditions
+    [listed] = [each for each in await provisioner.tenants() if each.name == "acme"]
+    assert listed.state is State.DELETED
+    assert listed.deleted_at is not None
+
+    again, fresh = control.manifest(uid="born-again", generation=1), MemoryVault()
+    adopted = await provisioner.reconcile(again, fresh)
+    assert adopted.ready, messages(adopted)
+    after = await control.tenant()
+    assert (after.id, after.schema, after.uid) == (before.id, before.schema, "born-again")
+    stored = await append(control)
+    assert isinstance(stored, Appended)
+    assert stored.receipts[0].seq == 1
+    assert await live_keys(control) == hashes(fresh)
+    assert hashes(fresh) != hashes(vault)
+    assert plan(again, await provisioner.observe(again, fresh)) == []
+    # The object it was before is somebody else now.
+    assert told(await provisioner.reconcile(manifest, vault))[READY] == ("False", "Conflict")
+
+
+async def test_removing_waits_for_a_database_that_is_down(control: Control) -> None:
+    await control.provisioner().reconcile(control.manifest(), MemoryVault())
+    status = await control.provisioner(owner_dsn=control.broken_owner_dsn()).remove(control.manifest())
+    assert not status.synced
+    assert told(status)[SYNCED] == ("False", "Unreachable")
+    assert isinstance(await append(control), Appended)
+
+
+@pytest.mark.parametrize("isolation", Isolation)
+async def test_suspending_stops_writers_at_the_heads_and_lifting_it_lets_them_on(control: Control, isolation: Isolation) -> None:
+    provisioner, vault = control.provisioner(), MemoryVault()
+    spec: dict[str, Any] = {"isolation": isolation.value}
+    await provisioner.reconcile(control.manifest(**spec), vault)
+    status = await provisioner.reconcile(control.manifest(generation=2, suspend=True, **spec), vault)
+    assert told(status)[READY] == ("True", "Suspended")
+    assert (await control.tenant()).state is State.SUSPENDED
+    refused = await append(control)
+    assert isinstance(refused, DecklogError)
+    assert refused.code is Code.TENANT_SUSPENDED
+    await provisioner.reconcile(control.manifest(generation=3, **spec), vault)
+    stored = await append(control)
+    assert isinstance(stored, Appended)
+    assert stored.receipts[0].seq == 0
+
+
+async def test_quotas_and_retention_reach_the_heads_and_the_registry(control: Control) -> None:
+    provisioner, vault = control.provisioner(), MemoryVault()
+    await provisioner.reconcile(control.manifest(), vault)
+    changed: dict[str, Any] = {"quotas": {"eventsPerSecond": 3, "burst": 7}, "retention": {"days": 400}, "ingest": {"dedupWindow": "2h"}}
+    status = await provisioner.reconcile(control.manifest(generation=2, displayName="Acme", **changed), vault)
+    assert status.ready
+    heads = await control.database.execute(
+        "SELECT per_second, burst, dedup_window FROM decklog.heads WHERE tenant_id = $1", status.tenant_id
+    )
+    assert {tuple(head) for head in heads} == {(3.0, 7, timedelta(hours=2))}
+    tenant = await control.tenant()
+    assert (tenant.retention_days, tenant.display_name) == (400, "Acme")
+
+
+@pytest.mark.parametrize(
+    "changed", [{"isolation": "Dedicated"}, {"isolation": "Shared", "retention": {"days": 31}}], ids=["isolation", "class"]
+)
+async def test_what_cannot_be_changed_is_refused_and_the_tenant_goes_on_as_it_was(
+    control: Control, changed: dict[str, Any]
+) -> None:
+    provisioner, vault = control.provisioner(), MemoryVault()
+    await provisioner.reconcile(control.manifest(isolation="Shared"), vault)
+    status = await provisioner.reconcile(control.manifest(generation=2, suspend=True, **changed), vault)
+    assert told(status)[READY] == told(status)[SYNCED] == ("False", "Immutable")
+    assert isinstance(await append(control), Appended)
+
+
+async def test_two_provisioners_at_once_make_one_tenant_with_one_set_of_keys(
+    control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer
+) -> None:
+    search, queue, vault = control.search(opensearch_server), control.queue(sqs_server), MemoryVault()
+    provisioners = [control.provisioner(search, queue) for _ in range(3)]
+    manifests = [control.manifest("acme"), control.manifest("beta", uid="uid-beta", isolation="Shared")]
+    statuses = await asyncio.gather(*(each.reconcile(one, vault) for each in provisioners for one in manifests))
+    assert all(status.ready for status in statuses), [messages(status) for status in statuses if not status.ready]
+    assert len({status.tenant_id for status in statuses}) == 2
+    for name in ("acme", "beta"):
+        assert await live_keys(control, name) == hashes(vault, name)
+    assert {listed.name for listed in await provisioners[0].tenants()} == {"acme", "beta", PLATFORM_TENANT}
+
+
+async def test_many_tenants_at_once_are_looked_after_without_a_failure(control: Control) -> None:
+    provisioner, vault = control.provisioner(), MemoryVault()
+    manifests = [control.manifest(f"t{n}", uid=f"uid-{n}", isolation=("Shared", "Dedicated")[n % 4 == 0]) for n in range(24)]
+    statuses = await asyncio.gather(*(provisioner.reconcile(each, vault) for each in manifests))
+    assert [status.condition(READY).message for status in statuses if not status.ready] == []
+
+
+@pytest.mark.parametrize("fault", ["lost", "altered", "all lost"])
+async def test_a_key_that_the_vault_lost_or_altered_is_issued_anew_and_the_old_one_revoked(control: Control, fault: str) -> None:
+    provisioner, vault = control.provisioner(), MemoryVault()
+    await provisioner.reconcile(control.manifest(), vault)
+    before = hashes(vault)
+    if fault == "all lost":
+        del vault.keys["acme"]
+    elif fault == "lost":
+        del vault.keys["acme"][Role.AUDITOR]
+    else:
+        vault.keys["acme"][Role.AUDITOR] = "dlk_0123456789abcdef_" + "0" * 64
+    status = await provisioner.reconcile(control.manifest(), vault)
+    assert status.ready
+    after = hashes(vault)
+    assert await live_keys(control) == after
+    replaced = {role for role in TENANT_ROLES if before[role] != after[role]}
+    assert replaced == (set(TENANT_ROLES) if fault == "all lost" else {Role.AUDITOR})
+
+
+async def test_a_key_revoked_behind_our_back_is_replaced(control: Control) -> None:
+    provisioner, vault = control.provisioner(), MemoryVault()
+    await provisioner.reconcile(control.manifest(), vault)
+    await control.database.execute("UPDATE decklog.api_keys SET revoked_at = now() WHERE role = 'writer'")
+    assert set(await live_keys(control)) == {Role.AUDITOR, Role.ADMIN}
+    await provisioner.reconcile(control.manifest(), vault)
+    assert await live_keys(control) == hashes(vault)
+    assert set(hashes(vault)) == set(TENANT_ROLES)
+
+
+async def test_no_manifest_may_have_the_name_of_the_platform(control: Control) -> None:
+    provisioner = control.provisioner()
+    await provisioner.ensure_platform_tenant()
+    before = await control.tenant(PLATFORM_TENANT)
+    manifest = control.manifest(PLATFORM_TENANT, isolation="Shared", retention={"days": 365}, suspend=True)
+    for status in (await provisioner.reconcile(manifest, MemoryVault()), await provisioner.remove(manifest)):
+        assert told(status)[READY] == ("False", "InvalidSpec")
+    assert await control.tenant(PLATFORM_TENANT) == before
+
+
+async def test_a_spec_that_never_was_parsed_is_checked_all_the_same(control: Control) -> None:
+    manifest = control.manifest()
+    broken = type(manifest)("Bad_Name", "uid", 1, TenantSpec(retention=Retention(30)))
+    status = await control.provisioner().reconcile(broken, MemoryVault())
+    assert told(status)[READY] == ("False", "InvalidSpec")
+    assert set(told(status)) == set(ALL)
+
+
+async def test_the_platform_has_its_tenant_without_keys_and_one_key_of_its_own(control: Control) -> None:
+    one, other = control.provisioner(), control.provisioner()
+    statuses = await asyncio.gather(one.ensure_platform_tenant(), other.ensure_platform_tenant())
+    assert all(status.ready for status in statuses)
+    assert await live_keys(control, PLATFORM_TENANT) == {}
+    token = await one.ensure_platform_key(None)
+    assert await other.ensure_platform_key(token) == token
+    replaced = await other.ensure_platform_key("dlk_0123456789abcdef_" + secrets.token_hex(32))
+    assert replaced != token
+    keys = [key for key in (await control.snapshot()).keys.values() if key.tenant_id is None]
+    assert [(key.role, key.hash) for key in keys] == [(Role.PLATFORM, key_hash(replaced))]
+
+
+async def test_what_somebody_took_away_is_put_back(
+    control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer
+) -> None:
+    search, queue = control.search(opensearch_server), control.queue(sqs_server)
+    provisioner = control.provisioner(search, queue)
+    manifest, vault = control.manifest(isolation="Shared"), MemoryVault()
+    await provisioner.reconcile(manifest, vault)
+    tenant = await control.tenant()
+    url = queue.get_queue_url(QueueName=tenant.queue)["QueueUrl"]
+    await control.database.execute("ALTER TABLE shared_30.records NO FORCE ROW LEVEL SECURITY")
+    await control.database.execute("UPDATE decklog.heads SET burst = 1 WHERE tenant_id = $1 AND log = 0", tenant.id)
+    await search.indices.put_settings(index=tenant.index, body={"index.refresh_interval": "1s"})
+    queue.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "5"})
+    queue.delete_queue(QueueUrl=queue.get_queue_url(QueueName=f"{tenant.queue}-dlq")["QueueUrl"])
+    status = await provisioner.reconcile(manifest, vault)
+    assert status.synced, messages(status)
+    assert plan(manifest, await provisioner.observe(manifest, vault)) == []
+    [row] = await control.database.execute("SELECT relforcerowsecurity FROM pg_class WHERE oid = 'shared_30.records'::regclass")
+    assert row["relforcerowsecurity"]
+    assert queue.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]["VisibilityTimeout"] == "30"
+
+
+async def test_an_index_that_was_lost_is_made_again_and_its_indexer_begins_anew(
+    control: Control, opensearch_server: OpenSearchServer
+) -> None:
+    search = control.search(opensearch_server)
+    provisioner, manifest, vault = control.provisioner(search), control.manifest(), MemoryVault()
+    await provisioner.reconcile(manifest, vault)
+    tenant = await control.tenant()
+    cursors = await control.database.cursors()
+    leased = await cursors.lease("indexer", tenant.id, LogName.EVENTS, owner="w", seconds=60)
+    assert leased is not None
+    moved = await cursors.move(leased, 40, seconds=60)
+    assert moved is not None
+    await provisioner.reconcile(manifest, vault)
+    assert await cursors.next_seq("indexer", tenant.id, LogName.EVENTS) == 40
+
+    await search.indices.delete(index=tenant.index)
+    status = await provisioner.reconcile(manifest, vault)
+    assert status.synced
+    assert await cursors.next_seq("indexer", tenant.id, LogName.EVENTS) == 0
+    # Whoever was at work finds that its cursor was moved.
+    assert await cursors.move(moved, 41, seconds=60) is None
+
+
+async def test_a_database_that_was_never_migrated_is_told_so(control: Control) -> None:
+    await control.database.execute("DROP TABLE decklog.tenants CASCADE")
+    status = await control.provisioner().reconcile(control.manifest(), MemoryVault())
+    assert told(status)[Part.DATABASE] == ("False", "Misconfigured")
+    assert "decklog migrate" in status.condition(Part.DATABASE).message
+
+
+async def test_the_conditions_are_listed_as_they_were_told_last(control: Control) -> None:
+    provisioner = control.provisioner()
+    status = await provisioner.reconcile(control.manifest(), MemoryVault())
+    [listed] = [each for each in await provisioner.tenants() if each.name == "acme"]
+    assert listed.conditions == status.conditions
+
+
+async def test_a_spec_from_a_file_keeps_its_uid_and_gets_a_generation_when_it_changes(control: Control) -> None:
+    provisioner = control.provisioner()
+    spec = control.manifest().spec
+    first = await provisioner.manifest("acme", spec)
+    await provisioner.reconcile(first, MemoryVault())
+    assert await provisioner.manifest("acme", spec) == first
+    changed = await provisioner.manifest("acme", control.manifest(suspend=True).spec)
+    assert (changed.uid, changed.generation) == (first.uid, 2)
+
+
+async def _cancelled_in_the_middle(provisioner: Provisioner, control: Control, vault: MemoryVault) -> None:
+    visiting = asyncio.create_task(provisioner.reconcile(control.manifest(), vault))
+    await asyncio.sleep(0)
+    visiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await visiting
+
+
+async def test_a_visit_that_was_cancelled_leaves_the_tenant_free_for_the_next(control: Control) -> None:
+    provisioner, vault = control.provisioner(), MemoryVault()
+    for _ in range(10):
+        await _cancelled_in_the_middle(provisioner, control, vault)
+    assert (await provisioner.reconcile(control.manifest(), vault)).ready

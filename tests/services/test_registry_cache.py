@@ -1,0 +1,121 @@
+"""The registry cache: fresh or refused, and never a load that strangers control."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from decklog.domain.access import Role
+from decklog.domain.errors import Code, DecklogError
+from decklog.services.registry import RegistryCache
+from decklog.domain.store import Snapshot
+from tests.support.memory import MemoryRegistry, make_tenant
+
+
+@asynccontextmanager
+async def cached(registry: MemoryRegistry, *, max_age: float = 2.0, interval: float = 0.02) -> AsyncIterator[RegistryCache]:
+    cache = RegistryCache(registry, max_age=max_age, interval=interval)
+    await cache.start()
+    try:
+        yield cache
+    finally:
+        await cache.stop()
+
+
+async def until(condition: object, *, seconds: float = 5.0) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        await asyncio.sleep(0.005)
+
+
+def stale(cache: RegistryCache) -> bool:
+    try:
+        _ = cache.snapshot
+    except DecklogError as error:
+        return error.code is Code.REGISTRY_STALE
+    return False
+
+
+async def test_a_cache_that_never_started_is_stale() -> None:
+    with pytest.raises(DecklogError) as caught:
+        _ = RegistryCache(MemoryRegistry()).snapshot
+    assert caught.value.code is Code.REGISTRY_STALE
+    assert caught.value.retry_after == 1
+
+
+async def test_starting_fails_when_the_registry_cannot_be_read() -> None:
+    registry = MemoryRegistry()
+    registry.broken = True
+    with pytest.raises(DecklogError) as caught:
+        await RegistryCache(registry).start()
+    assert caught.value.code is Code.STORAGE_UNAVAILABLE
+
+
+async def test_a_change_arrives_by_polling_and_wakes_who_waits_for_it() -> None:
+    registry = MemoryRegistry()
+    async with cached(registry) as cache:
+        changed = cache.changed()
+        acme = registry.add_tenant(make_tenant("acme"))
+        await asyncio.wait_for(changed.wait(), 5)
+        assert cache.snapshot.tenants[acme.id] == acme
+        assert cache.tenant("acme") == acme
+        assert cache.tenant("nobody") is None
+        assert not cache.changed().is_set()
+
+
+async def test_an_unchanged_registry_wakes_nobody() -> None:
+    registry = MemoryRegistry()
+    async with cached(registry) as cache:
+        changed, loads = cache.changed(), registry.loads
+        await until(lambda: registry.loads > loads + 3)
+        assert not changed.is_set()
+
+
+async def test_the_poll_survives_a_broken_registry_and_the_cache_goes_stale_meanwhile() -> None:
+    registry = MemoryRegistry()
+    async with cached(registry, max_age=0.2) as cache:
+        assert cache.snapshot.version == registry.version
+        registry.broken = True
+        await until(lambda: stale(cache))
+        registry.broken = False
+        await until(lambda: not stale(cache))
+
+
+async def test_a_registry_that_hangs_makes_the_cache_stale_and_not_the_poll_stuck() -> None:
+    class Hanging(MemoryRegistry):
+        hangs = False
+
+        async def load(self, known: int | None) -> Snapshot | None:
+            if self.hangs:
+                await asyncio.Event().wait()
+            return await super().load(known)
+
+    registry = Hanging()
+    async with cached(registry, max_age=0.2) as cache:
+        registry.hangs = True
+        await until(lambda: stale(cache))
+        registry.hangs = False
+        await until(lambda: not stale(cache))
+
+
+async def test_a_refresh_shows_a_new_key_at_once() -> None:
+    registry = MemoryRegistry()
+    async with cached(registry, interval=60) as cache:
+        registry.add_key(registry.add_tenant(make_tenant("acme")), Role.WRITER)
+        assert not cache.snapshot.keys
+        await cache.refresh()
+        assert len(cache.snapshot.keys) == 1
+
+
+async def test_many_refreshes_at_once_read_the_registry_once() -> None:
+    registry = MemoryRegistry()
+    async with cached(registry, interval=60) as cache:
+        loads = registry.loads
+        await asyncio.gather(*(cache.refresh() for _ in range(100)))
+        assert registry.loads == loads + 1

@@ -1,0 +1,123 @@
+"""A control plane for tests: a database with the control tables, and provisioners over any set of real backends."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from typing import Any
+
+import boto3
+import pytest
+from opensearchpy import AsyncOpenSearch
+
+from decklog.domain.store import Snapshot
+from decklog.domain.tenant import Manifest, Tenant, parse_spec
+from decklog.opensearch.client import connect
+from decklog.opensearch.provision import OpenSearchProvisioning
+from decklog.services.provisioning import Provisioner
+from decklog.settings import Search
+from decklog.sqs.provision import SqsProvisioning
+from decklog.timescale.connection import Pool
+from decklog.timescale.control import migrate_control
+from decklog.timescale.provision import CONNECTIONS_MAX, PostgresProvisioning
+from decklog.timescale.registry import PostgresRegistry
+from tests.backends import OpenSearchServer, SqsServer
+from tests.support.stores import Database
+
+NOBODY_LISTENS = "127.0.0.1:9"
+
+
+class Control:
+    """One installation with a prefix of its own, so that parallel tests never share an index or a queue."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.prefix = "x" + secrets.token_hex(6)
+        self.uid = f"uid-{secrets.token_hex(4)}"
+        self._closing: list[Any] = []
+        self._indices: list[AsyncOpenSearch] = []
+        self._queues: list[Any] = []
+
+    def manifest(self, name: str = "acme", *, uid: str | None = None, generation: int = 1, **spec: Any) -> Manifest:
+        return Manifest(name, uid or self.uid, generation, parse_spec({"retention": {"days": 30}, **spec}))
+
+    def provisioner(
+        self, search: AsyncOpenSearch | None = None, queue: Any = None, *, owner_dsn: str | None = None, **options: Any
+    ) -> Provisioner:
+        """A process's own provisioner; without clients there is no search and no queue."""
+        pool = Pool(owner_dsn or self.database.owner_dsn, size_max=CONNECTIONS_MAX, role_check=False)
+        self._closing.append(pool)
+        return Provisioner(
+            PostgresProvisioning(pool),
+            None if search is None else OpenSearchProvisioning(search, replicas=0),
+            None if queue is None else SqsProvisioning(queue),
+            directory=PostgresRegistry(pool),
+            prefix=self.prefix,
+            **options,
+        )
+
+    def search(self, server: OpenSearchServer) -> AsyncOpenSearch:
+        client = connect(Search(url=server.url))
+        self._indices.append(client)
+        return client
+
+    def broken_search(self) -> AsyncOpenSearch:
+        client = connect(Search(url=f"http://{NOBODY_LISTENS}"))
+        self._closing.append(client)
+        return client
+
+    def queue(self, server: SqsServer) -> Any:
+        client = boto3.session.Session().client(
+            "sqs",
+            region_name=server.region,
+            endpoint_url=server.url,
+            aws_access_key_id=server.access_key,
+            aws_secret_access_key=server.secret_key,
+        )
+        self._queues.append(client)
+        return client
+
+    def broken_queue(self) -> Any:
+        return self.queue(SqsServer(f"http://{NOBODY_LISTENS}", "us-east-1", "a", "b"))
+
+    def broken_owner_dsn(self) -> str:
+        return f"postgresql://decklog_owner@{NOBODY_LISTENS}/decklog"
+
+    async def registry(self) -> PostgresRegistry:
+        """The registry as the service reads it, with its own role."""
+        return PostgresRegistry(await self.database.pool())
+
+    async def snapshot(self) -> Snapshot:
+        snapshot = await (await self.registry()).load(None)
+        assert snapshot is not None
+        return snapshot
+
+    async def tenant(self, name: str = "acme") -> Tenant:
+        """The tenant as the service sees it."""
+        [tenant] = [tenant for tenant in (await self.snapshot()).tenants.values() if tenant.name == name]
+        return tenant
+
+    async def close(self) -> None:
+        for client in self._indices:
+            await client.indices.delete(index=f"{self.prefix}-*")
+            await client.close()
+        for client in self._queues:
+            await asyncio.to_thread(self._drop_queues, client)
+        for opened in self._closing:
+            await opened.close()
+
+    def _drop_queues(self, client: Any) -> None:
+        if NOBODY_LISTENS not in client.meta.endpoint_url:
+            for url in client.list_queues(QueueNamePrefix=self.prefix).get("QueueUrls", ()):
+                client.delete_queue(QueueUrl=url)
+        client.close()
+
+
+@pytest.fixture
+async def control(database: Database) -> AsyncIterator[Control]:
+    """An installation without tenants, on plain PostgreSQL and on TimescaleDB in turn."""
+    await migrate_control(database.owner_dsn)
+    made = Control(database)
+    yield made
+    await made.close()

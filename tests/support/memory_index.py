@@ -1,0 +1,100 @@
+"""`SearchIndex` in memory, decided by `domain.query.matches`: what the real index is compared with, and what tests of services use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import LogName
+from decklog.domain.query import Query, matches
+from decklog.domain.store import Bucket, SearchDocument
+from decklog.domain.tenant import Tenant
+from decklog.domain.terms import Terms
+
+_Key = tuple[int, LogName, int, int]
+
+
+def interval_start(moment: datetime, interval: str) -> datetime:
+    """The beginning in UTC of the minute, hour, day, week (from Monday) or month that holds `moment`."""
+    moment = moment.astimezone(UTC)
+    day = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+    return {
+        "minute": moment.replace(second=0, microsecond=0),
+        "hour": moment.replace(minute=0, second=0, microsecond=0),
+        "day": day,
+        "week": day - timedelta(days=day.weekday()),
+        "month": day.replace(day=1),
+    }[interval]
+
+
+class MemoryIndex:
+    """Documents are found only after a refresh, as in the real one.
+
+    `failing` is raised by every call while it is set. `asked`, `added` and `refreshes` count calls, documents, refreshes.
+    """
+
+    def __init__(self) -> None:
+        self.failing: DecklogError | None = None
+        self.asked = self.added = self.refreshes = 0
+        self._written: dict[str, dict[_Key, SearchDocument]] = {}
+        self._findable: dict[str, dict[_Key, SearchDocument]] = {}
+
+    async def add(self, tenant: Tenant, documents: Sequence[SearchDocument]) -> None:
+        await self._answer()
+        self.added += len(documents)
+        written = self._written.setdefault(tenant.index, {})
+        for document in documents:
+            written[document.tenant_id, document.log, document.epoch, document.seq] = document
+
+    async def refresh(self, tenant: Tenant) -> None:
+        findable = dict(self._written.get(tenant.index, {}))
+        await self._answer()
+        self.refreshes += 1
+        self._findable[tenant.index] = findable
+
+    def findable(self, tenant: Tenant, log: LogName) -> list[int]:
+        """All numbers of a log that are found, ordered."""
+        return sorted(key[3] for key in self._findable.get(tenant.index, {}) if key[:2] == (tenant.id, log))
+
+    async def find(
+        self, tenant: Tenant, log: LogName, *, query: Query, first: int, end: int, limit: int, newest_first: bool
+    ) -> list[int]:
+        await self._answer()
+        return sorted(self._matching(tenant, log, query, first, end), reverse=newest_first)[:limit]
+
+    async def count(
+        self,
+        tenant: Tenant,
+        log: LogName,
+        *,
+        query: Query,
+        first: int,
+        end: int,
+        by: Sequence[str],
+        interval: str | None,
+        limit: int,
+    ) -> list[Bucket]:
+        await self._answer()
+        counts = Counter(
+            (tuple(getattr(terms, name) for name in by), interval_start(terms.occurred_at, interval) if interval else None)
+            for terms in self._matching(tenant, log, query, first, end).values()
+        )
+        if len(counts) > limit:
+            raise DecklogError(Code.TOO_MANY_BUCKETS, f"There are more than {limit} groups.")
+        return [Bucket(key, start, count) for (key, start), count in counts.items()]
+
+    def _matching(self, tenant: Tenant, log: LogName, query: Query, first: int, end: int) -> dict[int, Terms]:
+        return {
+            seq: document.terms
+            for (tenant_id, name, _, seq), document in self._findable.get(tenant.index, {}).items()
+            if tenant_id == tenant.id and name is log and first <= seq < end and matches(query, document.terms)
+        }
+
+    async def _answer(self) -> None:
+        self.asked += 1
+        await asyncio.sleep(0)
+        if self.failing is not None:
+            raise self.failing

@@ -1,0 +1,351 @@
+"""Storage in memory: the second thing that fulfils the protocols of `services/store.py`, held to them by `tests/conformance`.
+
+It answers as the real adapters do, and lets a test choose what they leave to chance: the clock, how many rows one
+reading looks at, a backend that is slow or away, messages that get lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from decklog.domain.append import Appended, AppendRequest, Rate, Receipt, Status
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import Head, LogName
+from decklog.domain.query import Query, matches
+from decklog.domain.record import Prepared, RecordInput, StoredRecord, prepare
+from decklog.domain.store import Behind, Bucket, Cursor, RecordStore, SearchDocument, SearchIndex
+from decklog.domain.tenant import State, Tenant
+from decklog.domain.terms import Terms, terms
+from tests.support.memory_index import interval_start
+
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+FINGERPRINT_KEY = b"a key of the tests, of 32 bytes."
+
+
+def tally(found: Iterable[Terms], by: Sequence[str], interval: str | None, limit: int) -> list[Bucket]:
+    """Counts of records. Raises `too-many-buckets`."""
+    counts: Counter[tuple[tuple[str | None, ...], datetime | None]] = Counter()
+    for item in found:
+        counts[tuple(getattr(item, name) for name in by), interval_start(item.occurred_at, interval) if interval else None] += 1
+    if len(counts) > limit:
+        raise DecklogError(Code.TOO_MANY_BUCKETS, f"More than {limit} buckets.")
+    return [Bucket(key, start, count) for (key, start), count in counts.items()]
+
+
+class _Row(msgspec.Struct, frozen=True):
+    prepared: Prepared
+    stored: StoredRecord
+    terms: Terms
+
+
+class _Log:
+    def __init__(self) -> None:
+        self.rows: dict[int, _Row] = {}
+        self.next_seq = 0
+        self.epoch = 1
+        self.received_at = _LONG_AGO
+
+
+class _Account(msgspec.Struct):
+    """What a head holds of its tenant besides the log: its state, window and bucket."""
+
+    state: State
+    dedup_window: timedelta
+    per_second: int | None
+    burst: int
+    available: float
+    filled_at: datetime
+
+
+class MemoryStore:
+    """A `RecordStore`. `scan_max`: rows that one call of `read` looks at before it hands over a continuation.
+
+    `failing` is raised by every call while it is set; `seconds_per_read` is how long each reading pretends to take, so
+    that one with a shorter timeout ends in `search-unavailable`; `reads` counts calls of `read`.
+    """
+
+    def __init__(
+        self, *tenants: Tenant, now: Callable[[], datetime] = lambda: datetime.now(UTC), scan_max: int | None = None
+    ) -> None:
+        self._now = now
+        self._logs: dict[tuple[int, LogName], _Log] = {}
+        self._accounts: dict[int, _Account] = {}
+        self.scan_max = scan_max
+        self.failing: DecklogError | None = None
+        self.seconds_per_read = 0.0
+        self.reads = 0
+        for item in tenants:
+            self.register(item)
+
+    def register(
+        self, tenant: Tenant, *, events_per_second: int | None = None, burst: int = 0, dedup_window: timedelta = timedelta(days=1)
+    ) -> None:
+        """Make heads for a tenant, as provisioning does."""
+        for log in LogName:
+            self._logs.setdefault((tenant.id, log), _Log())
+        burst = burst or events_per_second or 0
+        self._accounts[tenant.id] = _Account(tenant.state, dedup_window, events_per_second, burst, float(burst), self._now())
+
+    def set_state(self, tenant: Tenant, state: State) -> None:
+        self._accounts[tenant.id].state = state
+
+    def restore(self, tenant: Tenant, log: LogName, next_seq: int) -> None:
+        """Lose what came after `next_seq` and begin a new epoch, as a failover with loss does."""
+        held = self._logs[tenant.id, log]
+        held.rows = {seq: row for seq, row in held.rows.items() if seq < next_seq}
+        held.next_seq, held.epoch = next_seq, held.epoch + 1
+
+    def drop_before(self, tenant: Tenant, log: LogName, seq: int) -> None:
+        """Drop what is older, as the keeper drops whole partitions."""
+        held = self._logs[tenant.id, log]
+        held.rows = {at: row for at, row in held.rows.items() if at >= seq}
+
+    # -- appending
+
+    async def append(self, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError]:
+        await self._answer()
+        results: list[Appended | DecklogError] = []
+        for request in requests:
+            try:
+                results.append(self._append(request))
+            except DecklogError as refusal:
+                results.append(refusal)
+        return results
+
+    def _append(self, request: AppendRequest) -> Appended:
+        account = self._account(request.tenant)
+        if account.state is not State.ACTIVE:
+            raise DecklogError(Code.TENANT_SUSPENDED, f"The tenant {request.tenant.name!r} is suspended.")
+        log = self._logs[request.tenant.id, request.log]
+        now = self._now()
+        rate = self._charge(account, len(request.records), now) if request.metered else None
+        kept = (dict(log.rows), log.next_seq, log.received_at)
+        receipts = [self._place(log, record, account.dedup_window, now) for record in request.records]
+        if request.atomic and any(receipt.status is Status.CONFLICT for receipt in receipts):
+            log.rows, log.next_seq, log.received_at = kept
+            return Appended(receipts=receipts, stored=False, rate=rate)
+        return Appended(receipts=receipts, rate=rate)
+
+    def _charge(self, account: _Account, count: int, now: datetime) -> Rate | None:
+        if account.per_second is None:
+            return None
+        if count > account.burst:
+            raise DecklogError(Code.BATCH_EXCEEDS_BURST, f"{count} records are more than the burst of {account.burst}.")
+        elapsed = (now - account.filled_at).total_seconds()
+        available = min(float(account.burst), account.available + elapsed * account.per_second)
+        if count > available:
+            wait = (count - available) / account.per_second
+            raise DecklogError(Code.RATE_LIMITED, "The tenant's rate is used up.", retry_after=wait)
+        account.available, account.filled_at = available - count, now
+        return Rate(per_second=float(account.per_second), burst=account.burst, remaining=account.available)
+
+    def _place(self, log: _Log, record: Prepared, window: timedelta, now: datetime) -> Receipt:
+        first = self._first(log, record.id, now - window) if record.id is not None else None
+        if first is not None:
+            same = first.prepared.fingerprint == record.fingerprint
+            status = Status.DUPLICATE if same else Status.CONFLICT
+            at = first.stored
+            return Receipt(status, at.epoch, at.seq, at.received_at, at.digest)
+        seq = log.next_seq
+        log.received_at = max(log.received_at, now)
+        stored = StoredRecord(log.epoch, seq, log.received_at, record.digest, record.content.decode())
+        log.rows[seq] = _Row(record, stored, terms(msgspec.json.decode(record.content)))
+        log.next_seq = seq + 1
+        return Receipt(Status.STORED, stored.epoch, seq, stored.received_at, stored.digest)
+
+    def _first(self, log: _Log, client_id: str | None, since: datetime) -> _Row | None:
+        held = (row for row in log.rows.values() if row.prepared.id == client_id and row.stored.received_at >= since)
+        return next(held, None)
+
+    # -- reading
+
+    async def head(self, tenant: Tenant, log: LogName) -> Head:
+        await self._answer()
+        self._account(tenant)
+        held = self._logs[tenant.id, log]
+        return Head(held.epoch, held.next_seq, held.received_at)
+
+    async def read(
+        self,
+        tenant: Tenant,
+        log: LogName,
+        *,
+        query: Query,
+        first: int,
+        end: int,
+        limit: int,
+        newest_first: bool,
+        timeout: float,
+    ) -> tuple[list[StoredRecord], int | None]:
+        await self._read(timeout)
+        by_columns = msgspec.structs.replace(query, words=(), fields=())
+        seqs = [seq for seq in self._visible(tenant, log) if first <= seq < end]
+        seqs.sort(reverse=newest_first)
+        found: list[StoredRecord] = []
+        rows = self._logs[tenant.id, log].rows
+        for looked_at, seq in enumerate(seqs):
+            if len(found) == limit or looked_at == self.scan_max:
+                return found, seq + 1 if newest_first else seq
+            if matches(by_columns, rows[seq].terms):
+                found.append(rows[seq].stored)
+        return found, None
+
+    async def fetch(self, tenant: Tenant, log: LogName, seqs: Sequence[int]) -> list[StoredRecord]:
+        await self._answer()
+        rows = self._logs[tenant.id, log].rows
+        return [rows[seq].stored for seq in self._visible(tenant, log) if seq in set(seqs)]
+
+    async def count(
+        self,
+        tenant: Tenant,
+        log: LogName,
+        *,
+        query: Query,
+        first: int,
+        end: int,
+        by: Sequence[str],
+        interval: str | None,
+        limit: int,
+        timeout: float,
+    ) -> list[Bucket]:
+        await self._read(timeout)
+        if query.needs_content:
+            raise AssertionError("columns cannot decide this query; the caller must match terms")
+        rows = self._logs[tenant.id, log].rows
+        within = (rows[seq].terms for seq in self._visible(tenant, log) if first <= seq < end)
+        return tally((item for item in within if matches(query, item)), by, interval, limit)
+
+    def _visible(self, tenant: Tenant, log: LogName) -> list[int]:
+        self._account(tenant)
+        oldest = self._now() - timedelta(days=tenant.retention_days)
+        return [seq for seq, row in self._logs[tenant.id, log].rows.items() if row.stored.received_at >= oldest]
+
+    def _account(self, tenant: Tenant) -> _Account:
+        account = self._accounts.get(tenant.id)
+        if account is None or account.state is State.DELETED:
+            raise DecklogError(Code.NOT_FOUND, f"There is no tenant {tenant.name!r}.")
+        return account
+
+    async def _answer(self) -> None:
+        await asyncio.sleep(0)
+        if self.failing is not None:
+            raise self.failing
+
+    async def _read(self, timeout: float) -> None:
+        self.reads += 1
+        await self._answer()
+        if self.seconds_per_read:
+            await asyncio.sleep(min(self.seconds_per_read, timeout))
+        if self.seconds_per_read > timeout:
+            raise DecklogError(Code.SEARCH_UNAVAILABLE, "The search took too long.")
+
+
+class _Lease(msgspec.Struct):
+    next_seq: int = 0
+    epoch: int = 1
+    owner: str = ""
+    until: datetime = _LONG_AGO
+
+
+class MemoryCursors:
+    """`Cursors` over the heads of a MemoryStore."""
+
+    def __init__(self, store: MemoryStore, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._store = store
+        self._now = now
+        self._leases: dict[tuple[str, int, LogName], _Lease] = {}
+
+    async def behind(self, consumer: str, *, limit: int) -> list[Behind]:
+        found: list[Behind] = []
+        for (tenant_id, log), held in self._store._logs.items():
+            lease = self._leases.get((consumer, tenant_id, log), _Lease())
+            if held.next_seq > lease.next_seq and lease.until <= self._now():
+                found.append(Behind(tenant_id, log, lease.next_seq, held.next_seq))
+        return sorted(found, key=lambda item: item.next_seq - item.head_seq)[:limit]
+
+    async def lease(self, consumer: str, tenant_id: int, log: LogName, *, owner: str, seconds: float) -> Cursor | None:
+        lease = self._leases.setdefault((consumer, tenant_id, log), _Lease())
+        if lease.owner not in ("", owner) and lease.until > self._now():
+            return None
+        lease.owner, lease.until = owner, self._now() + timedelta(seconds=seconds)
+        return Cursor(consumer, tenant_id, log, lease.epoch, lease.next_seq, owner)
+
+    async def move(self, cursor: Cursor, to: int, *, seconds: float) -> Cursor | None:
+        lease = self._leases.get((cursor.consumer, cursor.tenant_id, cursor.log))
+        if lease is None or (lease.owner, lease.epoch, lease.next_seq) != (cursor.owner, cursor.epoch, cursor.next_seq):
+            return None
+        lease.next_seq, lease.until = to, self._now() + timedelta(seconds=seconds)
+        return msgspec.structs.replace(cursor, next_seq=to)
+
+    async def release(self, cursor: Cursor) -> None:
+        lease = self._leases.get((cursor.consumer, cursor.tenant_id, cursor.log))
+        if lease is not None and lease.owner == cursor.owner:
+            lease.owner, lease.until = "", _LONG_AGO
+
+    async def next_seq(self, consumer: str, tenant_id: int, log: LogName) -> int:
+        return self._leases.get((consumer, tenant_id, log), _Lease()).next_seq
+
+
+class MemoryAnnouncements:
+    """`Announcements` within one process. While `lost` is true nothing is heard."""
+
+    def __init__(self) -> None:
+        self._heard: list[Callable[[int, LogName, int], None]] = []
+        self.lost = False
+
+    def announce(self, tenant_id: int, log: LogName, next_seq: int) -> None:
+        if not self.lost:
+            for heard in list(self._heard):
+                asyncio.get_running_loop().call_soon(heard, tenant_id, log, next_seq)
+
+    def subscribe(self, heard: Callable[[int, LogName, int], None]) -> Callable[[], None]:
+        self._heard.append(heard)
+
+        def stop() -> None:
+            with contextlib.suppress(ValueError):
+                self._heard.remove(heard)
+
+        return stop
+
+
+async def fill(
+    store: RecordStore,
+    tenant: Tenant,
+    *values: dict[str, Any],
+    log: LogName = LogName.EVENTS,
+    now: datetime | None = None,
+) -> list[Receipt]:
+    """Store records given as plain JSON in one transaction, with `action` and `actor` where they say none."""
+    full = [{"action": "test.happened", "actor": {"id": "tester"}, **value} for value in values]
+    prepared = [
+        prepare(msgspec.convert(value, RecordInput), now=now or datetime.now(UTC), fingerprint_key=FINGERPRINT_KEY)
+        for value in full
+    ]
+    (appended,) = await store.append([AppendRequest(tenant, log, prepared, metered=False)])
+    if isinstance(appended, DecklogError):
+        raise appended
+    return list(appended.receipts)
+
+
+async def index_all(store: MemoryStore, tenant: Tenant, index: SearchIndex, cursors: MemoryCursors, consumer: str) -> None:
+    """Put everything that is stored into an index and move the consumer's cursor, as the indexer does."""
+    for log in LogName:
+        held = store._logs[tenant.id, log]
+        found = [
+            SearchDocument(tenant.id, log, row.stored.epoch, row.stored.seq, row.stored.received_at, row.terms)
+            for row in held.rows.values()
+        ]
+        await index.add(tenant, found)
+        await index.refresh(tenant)
+        cursor = await cursors.lease(consumer, tenant.id, log, owner="tests", seconds=60)
+        assert cursor is not None
+        moved = await cursors.move(cursor, held.next_seq, seconds=60)
+        assert moved is not None
+        await cursors.release(moved)

@@ -1,0 +1,128 @@
+"""A Provisioner that keeps its tenants in a folder, so that an operator in another process can be watched and disturbed.
+
+It does what the real one promises and the operator relies on (adoption, conflicts, keys by hash, conditions per part),
+on no backend at all. Faults are files that a test makes: `<tenant>.fault` with the name of a part breaks that part,
+`<tenant>.hold` keeps a pass waiting halfway, after the keys were given out and before they are known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from decklog.domain.access import Role
+from decklog.domain.errors import DecklogError
+from decklog.domain.status import READY, SYNCED, Condition, Part, TenantStatus, Verdict, conditions
+from decklog.domain.tenant import Manifest, State, index_name, queue_name, schema_name
+from decklog.services.provisioning import KeyVault
+from decklog.settings import Settings
+
+FOLDER_VARIABLE = "TEST_PROVISIONING_FOLDER"
+ROLES = (Role.WRITER, Role.AUDITOR, Role.ADMIN)
+
+
+class Row(msgspec.Struct):
+    id: int
+    uid: str
+    state: int = State.ACTIVE
+    generation: int = 0
+    passes: int = 0
+    hashes: dict[str, str] = {}
+    conditions: tuple[Condition, ...] = ()
+
+
+class FolderProvisioner:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def row(self, name: str) -> Row | None:
+        path = self.folder / f"{name}.json"
+        return msgspec.json.decode(path.read_bytes(), type=Row) if path.exists() else None
+
+    @staticmethod
+    def hashes_of(keys: dict[str, str]) -> dict[str, str]:
+        """What a row holds of these keys."""
+        return {role: _hash(key) for role, key in keys.items()}
+
+    def _save(self, name: str, row: Row) -> None:
+        fresh = self.folder / f"{name}.json.new"
+        fresh.write_bytes(msgspec.json.encode(row))
+        fresh.replace(self.folder / f"{name}.json")
+
+    def _fault(self, name: str) -> str:
+        path = self.folder / f"{name}.fault"
+        return path.read_text().strip() if path.exists() else ""
+
+    async def reconcile(self, manifest: Manifest, vault: KeyVault | None, previous: Sequence[Condition] = ()) -> TenantStatus:
+        assert vault is not None
+        row = self.row(manifest.name) or Row(id=secrets.randbits(31), uid=manifest.uid)
+        if row.uid != manifest.uid and row.state != State.DELETED:
+            refused = Verdict("False", "Conflict", f"The tenant {manifest.name!r} belongs to another object.")
+            return self._status(manifest, row, {READY: refused, SYNCED: refused})
+        row.uid, row.state, row.generation = manifest.uid, State.ACTIVE, manifest.generation
+        fault = self._fault(manifest.name)
+        verdicts: dict[str, Verdict] = {}
+        for part in (Part.DATABASE, Part.SEARCH, Part.QUEUE):
+            broken = fault == part
+            verdicts[part] = (
+                Verdict("False", "Unavailable", f"{part} does not answer.") if broken else Verdict("True", "Ready", "There.")
+            )
+        verdicts[Part.CREDENTIALS] = await self._keys(manifest, vault, row)
+        bad = [verdict for verdict in verdicts.values() if verdict.status != "True"]
+        verdicts[SYNCED] = Verdict("False", "Failed", "Not all was done.") if bad else Verdict("True", "Done", "All was done.")
+        summary = bad[0] if bad else Verdict("True", "Ready", "Everything is there.")
+        row.passes += 1
+        status = self._status(manifest, row, {READY: summary, **verdicts})
+        self._save(manifest.name, row)
+        return status
+
+    async def _keys(self, manifest: Manifest, vault: KeyVault, row: Row) -> Verdict:
+        try:
+            keys = await vault.read(manifest) or {}
+            good = {role: key for role, key in keys.items() if row.hashes.get(role.value) == _hash(key)}
+            if missing := [role for role in ROLES if role not in good]:
+                keys = {**good, **{role: f"dlk_{secrets.token_hex(8)}_{secrets.token_hex(32)}" for role in missing}}
+                await vault.write(manifest, keys)
+                while (self.folder / f"{manifest.name}.hold").exists():
+                    (self.folder / f"{manifest.name}.held").touch()
+                    await asyncio.sleep(0.02)
+                row.hashes = {role.value: _hash(key) for role, key in keys.items()}
+        except DecklogError as error:
+            return Verdict("False", "Refused", error.detail)
+        return Verdict("True", "Ready", "Three keys are given out.")
+
+    async def remove(self, manifest: Manifest, previous: Sequence[Condition] = ()) -> TenantStatus:
+        row = self.row(manifest.name)
+        done = Verdict("True", "Removed", "Keys are revoked; data is kept.")
+        if row is None or row.uid != manifest.uid:
+            return self._status(manifest, Row(0, manifest.uid), {READY: done, SYNCED: done})
+        if self._fault(manifest.name) == "remove":
+            broken = Verdict("False", "Unavailable", "The database does not answer; the deletion waits for it.")
+            return self._status(manifest, row, {READY: broken, SYNCED: broken})
+        row.state, row.hashes = State.DELETED, {}
+        self._save(manifest.name, row)
+        return self._status(manifest, row, {READY: Verdict("False", "Removed", "Data is kept."), SYNCED: done})
+
+    def _status(self, manifest: Manifest, row: Row, verdicts: dict[str, Verdict]) -> TenantStatus:
+        row.conditions = conditions(verdicts, manifest.generation, row.conditions, datetime.now(UTC))
+        spec = manifest.spec
+        names = (schema_name(manifest.name, spec), index_name(manifest.name, spec), queue_name(manifest.name, spec))
+        return TenantStatus(row.conditions, manifest.generation, row.id, *names)
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+@asynccontextmanager
+async def open_folder(settings: Settings) -> AsyncIterator[FolderProvisioner]:
+    """As `decklog.factory.open_provisioner`, on the folder that the environment names."""
+    yield FolderProvisioner(Path(os.environ[FOLDER_VARIABLE]))

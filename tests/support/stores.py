@@ -1,0 +1,165 @@
+"""Databases of their own for tests: each one new on a shared server, with the real roles, and tenants put in by hand."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+import pytest
+
+from decklog.domain.tenant import Isolation, State, Tenant, index_name, parse_spec, partition_days, schema_name
+from decklog.domain.store import RecordStore
+from decklog.timescale.announcements import PostgresAnnouncements
+from decklog.timescale.append import Appender
+from decklog.timescale.connection import OWNER_ROLE, SERVICE_ROLE, Pool
+from decklog.timescale.cursors import PostgresCursors
+from decklog.timescale.records import PostgresRecords
+from decklog.timescale.schema import HeadSettings, bootstrap, ensure_heads, ensure_relations, migrate_cell
+from tests.backends.postgres import PostgresServer
+
+VARIANTS = ("postgres", "timescale")
+_ids = itertools.count(1)
+
+
+@dataclass
+class Database:
+    """A database of its own with Decklog's roles. Roles belong to the whole server, so their passwords are fixed there."""
+
+    server: PostgresServer
+    name: str
+    password: str
+    _opened: list[Any] = field(default_factory=list)
+
+    @property
+    def admin_dsn(self) -> str:
+        return self.server.dsn_for(self.name)
+
+    @property
+    def owner_dsn(self) -> str:
+        return self.server.dsn_for(self.name, OWNER_ROLE, self.password)
+
+    @property
+    def service_dsn(self) -> str:
+        return self.server.dsn_for(self.name, SERVICE_ROLE, self.password)
+
+    async def execute(self, sql: str, *values: object) -> list[asyncpg.Record]:
+        """As the superuser, past every policy."""
+        connection = await asyncpg.connect(self.admin_dsn)
+        try:
+            rows: list[asyncpg.Record] = await connection.fetch(sql, *values)
+            return rows
+        finally:
+            await connection.close()
+
+    async def tenant(
+        self,
+        name: str | None = None,
+        *,
+        isolation: Isolation = Isolation.DEDICATED,
+        days: int = 90,
+        per_second: int = 1_000_000,
+        burst: int = 1_000_000,
+        dedup_seconds: int = 86_400,
+    ) -> Tenant:
+        """A tenant with relations and heads, without a registry row."""
+        number = next(_ids)
+        name = name or f"tenant-{number}-{secrets.token_hex(2)}"
+        spec = parse_spec({"isolation": isolation.value, "retention": {"days": days}})
+        schema = schema_name(name, spec)
+        connection = await asyncpg.connect(self.owner_dsn)
+        try:
+            await ensure_relations(connection, schema, shared=isolation is Isolation.SHARED, partition_days=partition_days(days))
+            await ensure_heads(connection, number, HeadSettings(State.ACTIVE, per_second, burst, dedup_seconds))
+        finally:
+            await connection.close()
+        index = index_name(name, spec)
+        return Tenant(number, name, isolation, schema, index, index, days, State.ACTIVE)
+
+    async def pool(self) -> Pool:
+        pool = Pool(self.service_dsn, size_max=8)
+        await pool.open()
+        self._opened.append(pool)
+        return pool
+
+    async def records(self) -> PostgresRecords:
+        """A store as a process of the service opens it; several may be opened."""
+        appender = Appender(self.service_dsn)
+        self._opened.append(appender)
+        return PostgresRecords(appender, await self.pool())
+
+    async def cursors(self) -> PostgresCursors:
+        return PostgresCursors(await self.pool())
+
+    async def announcements(self) -> PostgresAnnouncements:
+        announcements = PostgresAnnouncements(self.service_dsn, await self.pool())
+        await announcements.start()
+        self._opened.append(_Stopping(announcements))
+        return announcements
+
+    async def close(self) -> None:
+        for opened in reversed(self._opened):
+            await opened.close()
+        self._opened.clear()
+
+
+@dataclass
+class _Stopping:
+    announcements: PostgresAnnouncements
+
+    async def close(self) -> None:
+        await self.announcements.stop()
+
+
+ROLE_PASSWORD = "not-a-secret-of-anything"
+
+
+async def new_database(server: PostgresServer) -> Database:
+    """A database with roles and the cell's relations, and without tenants."""
+    name = f"decklog_{secrets.token_hex(6)}"
+    admin = await asyncpg.connect(server.dsn)
+    try:
+        await admin.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
+    finally:
+        await admin.close()
+    database = Database(server, name, ROLE_PASSWORD)
+    # Parallel workers make the same roles on one server.
+    admin = await asyncpg.connect(server.dsn)
+    connection = await asyncpg.connect(database.admin_dsn)
+    try:
+        await admin.execute("SELECT pg_advisory_lock(42)")
+        await bootstrap(connection, service_password=ROLE_PASSWORD, owner_password=ROLE_PASSWORD)
+    finally:
+        await admin.close()
+        await connection.close()
+    owner = await asyncpg.connect(database.owner_dsn)
+    try:
+        await migrate_cell(owner)
+    finally:
+        await owner.close()
+    return database
+
+
+async def drop_database(database: Database) -> None:
+    await database.close()
+    admin = await asyncpg.connect(database.server.dsn)
+    try:
+        await admin.execute(f"DROP DATABASE IF EXISTS {database.name} WITH (FORCE)")
+    finally:
+        await admin.close()
+
+
+@pytest.fixture(params=VARIANTS)
+async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
+    """A new database, on plain PostgreSQL and on TimescaleDB in turn."""
+    made = await new_database(request.getfixturevalue(f"{request.param}_server"))
+    yield made
+    await drop_database(made)
+
+
+@pytest.fixture
+async def store(database: Database) -> RecordStore:
+    return await database.records()

@@ -1,0 +1,336 @@
+"""Records and queries for the laws of searching, as hypothesis strategies: odd values, and queries that find something.
+
+The same cases hold the matcher, Postgres and OpenSearch to one behaviour. Values come from a small pool of traps, so that
+a query meets them often: letters whose lower case is another letter or two, wildcards and quotes of every engine, keys
+with dots, values beyond the cut, numbers that a double cannot hold, addresses that are none.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import msgspec
+from hypothesis import strategies as st
+
+from decklog.domain.log import LogName
+from decklog.domain.query import Query, parse
+from decklog.domain.record import DEPTH_MAX, OUTCOMES, SEVERITIES, Prepared, decode, prepare
+from decklog.domain.terms import KEYWORD_CHARS_MAX, WORD_CHARS_MAX, Terms, terms
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+"""The time that generated records are prepared at; none of them happened later."""
+_FINGERPRINT_KEY = b"a key of the tests, of 32 bytes."
+_CUT = "x" * KEYWORD_CHARS_MAX
+
+TRAPS = (
+    "alice",
+    "Alice",
+    "ALICE",
+    "\u212a",  # the Kelvin sign, whose lower case is an ordinary k
+    "K",
+    "k",
+    "\u0130stanbul",  # its lower case has one code point more
+    "Stra\u00dfe",
+    "strasse",
+    "\u03a3\u0391\u03a3",  # sigma: two lower cases, by place in the word
+    "\u03c3\u03b1\u03c2",
+    "\u00e9",  # composed
+    "e\u0301",  # decomposed: the same to a reader, not to us
+    "\u0661\u0662\u0663",  # digits that are not ASCII
+    "123",
+    "0123",
+    "\U0001f984",
+    "a\U0001f984b",
+    "\u202ertl",
+    "\ufeff",
+    "\ufffe",
+    "\u2028",
+    "%",
+    "_",
+    "a_b",
+    "a%b",
+    "a-b",
+    "a*b",
+    "a?b",
+    "a\\b",
+    "\\",
+    "\\u0041",
+    "'",
+    '"',
+    'say "no"',
+    "it''s",
+    "--",
+    "$1",
+    "{}",
+    "[]",
+    "/a/",
+    "a AND b",
+    "NOT a",
+    "(a OR b)",
+    "a:b",
+    "a=b",
+    "a~",
+    "null",
+    "true",
+    "false",
+    "1.0",
+    "1",
+    "1e3",
+    "=cmd|' /C calc'!A0",
+    "\uff1d1+1",
+    "user.login",
+    "user.",
+    "user",
+    "ec2:RunInstances",
+    " ",
+    " a",
+    "a ",
+    "a\tb",
+    "a\nb",
+    "a\r\nb",
+    "\x7f",
+    _CUT,
+    _CUT + "y",
+    _CUT + "z",
+    "\u00e9" * KEYWORD_CHARS_MAX + "1",
+    "w" * WORD_CHARS_MAX,
+    "w" * WORD_CHARS_MAX + "v",
+    "2026-01-01T00:00:00Z",
+)
+KEYS = (
+    "a",
+    "b",
+    "a.b",
+    "b.c",
+    "",
+    ".",
+    "a b",
+    "A",
+    "\u212a",
+    "key",
+    "k'ey",
+    'k"ey',
+    "k\\ey",
+    "%",
+    "*",
+    "a=b",
+    "0",
+    "password",
+    "x" * 300,
+)
+ADDRESSES = (
+    "192.0.2.1",
+    "192.0.2.255",
+    "192.0.3.0",
+    "10.0.0.1",
+    "0.0.0.0",
+    "255.255.255.255",
+    "075.050.255.67",  # leading zeros: real CloudTrail, and no address
+    "192.0.2.1:443",
+    "192.0.2",
+    "2001:db8::1",
+    "2001:DB8:0:0:0:0:0:1",
+    "2001:db8:ffff::",
+    "::ffff:192.0.2.1",
+    "::1",
+    "::",
+    "fe80::1%eth0",
+    "1",
+    "3232235777",
+    "ec2.amazonaws.com",
+    "",
+    " 192.0.2.1",
+    "192.0.2.1 ",
+    "192.0.2.0/24",
+)
+NETWORKS = (
+    *ADDRESSES[:6],
+    "192.0.2.0/24",
+    "192.0.2.1/24",
+    "192.0.0.0/16",
+    "0.0.0.0/0",
+    "::/0",
+    "2001:db8::/32",
+    "2001:db8::1",
+    "::ffff:192.0.2.1",
+    "::ffff:0:0/96",
+    "fe80::/10",
+)
+NUMBERS = (
+    0,
+    -1,
+    1,
+    2**53,
+    2**53 + 1,
+    2**63 - 1,
+    2**63,
+    2**64,
+    2**70,
+    -(2**70),
+    0.5,
+    -0.0,
+    1.0,
+    1e21,
+    1e-7,
+    5e-324,
+    1.7976931348623157e308,
+    0.1,
+)
+TIMES = tuple(
+    moment.isoformat()
+    for moment in (
+        datetime(2, 1, 1, tzinfo=UTC),
+        datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+        datetime(2024, 2, 29, tzinfo=timezone(timedelta(hours=14))),
+        datetime(2025, 12, 31, 23, 59, 59, tzinfo=timezone(-timedelta(hours=12))),
+        datetime(2026, 1, 1, tzinfo=UTC),
+        datetime(2026, 1, 1, 0, 0, 0, 1, tzinfo=UTC),
+        datetime(2026, 1, 5, tzinfo=UTC),  # a Monday
+        datetime(2026, 1, 4, 23, 59, 59, 999999, tzinfo=UTC),
+        datetime(2026, 3, 1, 13, 30, tzinfo=timezone(timedelta(hours=5, minutes=45))),
+        NOW,
+    )
+)
+EDGES = (*TIMES, "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z")
+"""Bounds of time: those that records have, and the ends of what a time can be."""
+
+_trap = st.sampled_from(TRAPS)
+_text = st.one_of(_trap, st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20))
+
+
+def _name(longest: int) -> st.SearchStrategy[str]:
+    return _text.map(lambda text: text[:longest] or "-")
+
+
+def _trees() -> st.SearchStrategy[Any]:
+    leaf = st.one_of(
+        st.none(), st.booleans(), st.sampled_from(NUMBERS), st.integers(), st.floats(allow_nan=False, allow_infinity=False), _text
+    )
+    keys = st.sampled_from(KEYS)
+    return st.recursive(
+        leaf, lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(keys, inner, max_size=3)), max_leaves=8
+    )
+
+
+def _resources() -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({"type": _name(256)}, optional={"id": _text, "name": _text})
+
+
+def values() -> st.SearchStrategy[dict[str, Any]]:
+    """Records as a client would send them, in plain JSON; without an id, so that none is a duplicate of another."""
+    return st.fixed_dictionaries(
+        {
+            "action": _name(256),
+            "actor": st.fixed_dictionaries(
+                {"id": _name(1024)}, optional={"type": _text.map(lambda text: text[:256]), "name": _text}
+            ),
+            "occurred_at": st.sampled_from(TIMES),
+        },
+        optional={
+            "resource": _resources(),
+            "related": st.lists(_resources(), max_size=2),
+            "severity": st.sampled_from(SEVERITIES).map(str),
+            "outcome": st.sampled_from(OUTCOMES).map(str),
+            "message": st.lists(_text, max_size=4).map(" ".join),
+            "source": st.fixed_dictionaries({}, optional={"ip": st.sampled_from(ADDRESSES), "user_agent": _text}),
+            "session_id": _text,
+            "correlation_id": _text,
+            "metadata": st.one_of(st.dictionaries(st.sampled_from(KEYS), _trees(), max_size=4), _trees()),
+            "before": _trees(),
+            "after": _trees(),
+        },
+    )
+
+
+def prepared(value: dict[str, Any]) -> Prepared:
+    """A generated record as ingest would make it ready."""
+    return prepare(decode(msgspec.json.encode(value)), now=NOW, fingerprint_key=_FINGERPRINT_KEY)
+
+
+def terms_of(record: Prepared) -> Terms:
+    return terms(msgspec.json.decode(record.content))
+
+
+def records() -> st.SearchStrategy[Prepared]:
+    """Records ready to be stored."""
+    return values().map(prepared)
+
+
+def _from_record(found: Terms) -> st.SearchStrategy[list[tuple[str, str]]]:
+    """Parameters that this record satisfies, some of them."""
+    present = [
+        (name, value)
+        for name in (
+            "action",
+            "actor",
+            "resource_type",
+            "resource_id",
+            "severity",
+            "outcome",
+            "ip",
+            "session_id",
+            "correlation_id",
+            "id",
+        )
+        if (value := getattr(found, name))
+    ]
+    present += [("action", found.action[:length].rstrip("*") + "*") for length in (0, 1, 5) if "*" not in found.action[:length]]
+    present += [("from", found.occurred_at.isoformat()), ("to", (found.occurred_at + timedelta(microseconds=1)).isoformat())]
+    if found.words:
+        present.append(("q", " ".join(sorted(found.words)[:3])))
+    for leaf in sorted(found.fields)[:4]:
+        path, _, value = leaf.partition("=")
+        if path and value:
+            present.append((f"metadata.{path}", value))
+    return st.lists(st.sampled_from(present), min_size=1, max_size=3, unique_by=lambda item: item[0])
+
+
+def _at_random() -> st.SearchStrategy[list[tuple[str, str]]]:
+    one = st.one_of(
+        st.tuples(
+            st.sampled_from(("actor", "resource_type", "resource_id", "session_id", "correlation_id", "id")), _text.filter(bool)
+        ),
+        st.tuples(st.just("action"), _text.map(lambda text: text.replace("*", "") + "*")),
+        st.tuples(st.just("severity"), st.sampled_from(SEVERITIES).map(str)),
+        st.tuples(st.just("outcome"), st.sampled_from(OUTCOMES).map(str)),
+        st.tuples(st.just("ip"), st.sampled_from(NETWORKS)).filter(lambda item: _parses([item])),
+        st.tuples(st.sampled_from(("from", "to")), st.sampled_from(EDGES)),
+        st.tuples(st.just("q"), _text).filter(lambda item: _parses([item])),
+        st.tuples(st.sampled_from(KEYS).filter(bool).map(lambda key: f"metadata.{key}"), _text.filter(bool)),
+    )
+    return st.lists(one, min_size=1, max_size=3, unique_by=lambda item: item[0])
+
+
+def _parses(parameters: list[tuple[str, str]]) -> bool:
+    from decklog.domain.errors import DecklogError
+
+    try:
+        parse(parameters)
+    except DecklogError:
+        return False
+    return True
+
+
+@st.composite
+def queries(draw: st.DrawFn, found: Terms) -> Query:
+    """A query; more often than not one that a record with the terms `found` satisfies."""
+    parameters = draw(st.one_of(_from_record(found), _from_record(found), _at_random()).filter(_parses))
+    log, query = parse(parameters)
+    assert log is LogName.EVENTS
+    return query
+
+
+@st.composite
+def cases(draw: st.DrawFn, most: int = 6) -> tuple[list[Prepared], Query]:
+    """Some records and a query to find some of them; their order is the order in which to store them."""
+    made = draw(st.lists(records(), min_size=1, max_size=most))
+    return made, draw(queries(terms_of(draw(st.sampled_from(made)))))
+
+
+def nested(depth: int = DEPTH_MAX) -> Any:
+    """A value that is exactly so deep."""
+    value: Any = "bottom"
+    for level in range(depth):
+        value = [value] if level % 2 else {"in": value}
+    return value

@@ -1,0 +1,1 @@
+"""Storage on the real servers: appending, reading, isolation, roles."""

@@ -1,0 +1,269 @@
+"""Rules 1, 2 and 5 on real servers: one order per log, safe retries, exact limits, and nothing half done."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+
+import asyncpg
+import pytest
+
+from decklog.domain.append import Appended, AppendRequest, Status
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import LogName
+from decklog.domain.query import Query
+from decklog.domain.tenant import Isolation, Tenant
+from decklog.timescale.connection import Pool
+from decklog.timescale.records import PostgresRecords
+from tests.support.records import prepared
+from tests.support.stores import Database
+
+ISOLATIONS = list(Isolation)
+
+
+async def one(store: PostgresRecords, request: AppendRequest) -> Appended:
+    [result] = await store.append([request])
+    assert isinstance(result, Appended), result
+    return result
+
+
+async def refusal(store: PostgresRecords, request: AppendRequest) -> DecklogError:
+    [result] = await store.append([request])
+    assert isinstance(result, DecklogError), result
+    return result
+
+
+def events(tenant: Tenant, *ids: str | None, **options: bool) -> AppendRequest:
+    return AppendRequest(tenant, LogName.EVENTS, [prepared(id=id) for id in ids], **options)  # noqa: A001
+
+
+async def stored(store: PostgresRecords, tenant: Tenant, log: LogName = LogName.EVENTS) -> list[int]:
+    records, _ = await store.read(tenant, log, query=Query(), first=0, end=10**9, limit=10**6, newest_first=False, timeout=30)
+    for record in records:
+        assert hashlib.sha256(record.content.encode()).digest() == record.digest
+    times = [record.received_at for record in records]
+    assert times == sorted(times)
+    return [record.seq for record in records]
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+async def test_many_writers_of_one_log_leave_no_gap_and_no_double(database: Database, isolation: Isolation) -> None:
+    tenants = [await database.tenant(isolation=isolation) for _ in range(3)]
+    stores = [await database.records() for _ in range(4)]
+
+    async def writer(number: int, store: PostgresRecords) -> list[tuple[int, int]]:
+        places: list[tuple[int, int]] = []
+        for turn in range(15):
+            requests = [events(tenant, *[f"{number}-{turn}-{i}" for i in range(1 + turn % 4)]) for tenant in tenants[turn % 2 :]]
+            for request, result in zip(requests, await store.append(requests), strict=True):
+                assert isinstance(result, Appended)
+                places += [(request.tenant.id, receipt.seq) for receipt in result.receipts]
+        return places
+
+    places = [place for some in await asyncio.gather(*[writer(n, store) for n, store in enumerate(stores)]) for place in some]
+    assert len(places) == len(set(places))
+    for tenant in tenants:
+        seqs = sorted(seq for tenant_id, seq in places if tenant_id == tenant.id)
+        assert seqs == list(range(len(seqs)))
+        assert await stored(stores[0], tenant) == seqs
+        assert (await stores[0].head(tenant, LogName.EVENTS)).next_seq == len(seqs)
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+async def test_a_retry_gets_the_first_position_and_other_content_a_conflict(database: Database, isolation: Isolation) -> None:
+    tenant, store = await database.tenant(isolation=isolation), await database.records()
+    first = (await one(store, events(tenant, "a"))).receipts[0]
+    again = await one(store, AppendRequest(tenant, LogName.EVENTS, [prepared(id="a"), prepared(id="b"), prepared(id="a2")]))
+    assert [r.status for r in again.receipts] == [Status.DUPLICATE, Status.STORED, Status.STORED]
+    assert (again.receipts[0].seq, again.receipts[0].received_at, again.receipts[0].digest) == (
+        0,
+        first.received_at,
+        first.digest,
+    )
+    other = await one(store, AppendRequest(tenant, LogName.EVENTS, [prepared(id="a", message="different"), prepared(id="c")]))
+    assert [(r.status, r.seq) for r in other.receipts] == [(Status.CONFLICT, 0), (Status.STORED, 3)]
+    assert await stored(store, tenant) == [0, 1, 2, 3]
+
+
+async def test_the_same_id_is_free_in_the_other_log_and_in_another_tenant(database: Database) -> None:
+    store = await database.records()
+    a, b = await database.tenant(isolation=Isolation.SHARED), await database.tenant(isolation=Isolation.SHARED)
+    requests = [events(a, "x"), events(b, "x"), AppendRequest(a, LogName.ACCESS, [prepared(id="x")], metered=False)]
+    for result in await store.append(requests):
+        assert isinstance(result, Appended)
+        assert (result.receipts[0].status, result.receipts[0].seq) == (Status.STORED, 0)
+
+
+async def test_an_atomic_request_with_a_conflict_stores_nothing(database: Database) -> None:
+    tenant, store = await database.tenant(), await database.records()
+    await one(store, events(tenant, "a"))
+    request = AppendRequest(tenant, LogName.EVENTS, [prepared(id="n"), prepared(id="a", message="other")], atomic=True)
+    result = await one(store, request)
+    assert not result.stored
+    assert result.receipts[1].status is Status.CONFLICT
+    assert await stored(store, tenant) == [0]
+    retry = await one(store, AppendRequest(tenant, LogName.EVENTS, [prepared(id="n"), prepared(id="a")], atomic=True))
+    assert (retry.stored, [r.status for r in retry.receipts]) == (True, [Status.STORED, Status.DUPLICATE])
+
+
+async def test_an_id_is_forgotten_when_the_window_has_passed(database: Database) -> None:
+    tenant, store = await database.tenant(dedup_seconds=60), await database.records()
+    await one(store, events(tenant, "a"))
+    await shift_clock(database, "59 seconds")
+    assert (await one(store, events(tenant, "a"))).receipts[0].status is Status.DUPLICATE
+    await shift_clock(database, "61 seconds")
+    assert (await one(store, events(tenant, "a"))).receipts[0].status is Status.STORED
+
+
+async def test_the_rate_is_exact_across_writers(database: Database) -> None:
+    tenant = await database.tenant(per_second=1, burst=10)
+    await freeze_clock(database)
+    stores = [await database.records() for _ in range(3)]
+    results = await asyncio.gather(*[store.append([events(tenant, None)]) for store in stores for _ in range(6)])
+    taken = [result for [result] in results if isinstance(result, Appended)]
+    refused = [result for [result] in results if isinstance(result, DecklogError)]
+    assert len(taken) == 10
+    assert {error.code for error in refused} == {Code.RATE_LIMITED}
+    assert all(error.retry_after == pytest.approx(1.0) for error in refused)
+    access = await one(stores[0], AppendRequest(tenant, LogName.ACCESS, [prepared()], metered=False))
+    assert access.receipts[0].status is Status.STORED
+    assert (await refusal(stores[0], events(tenant, *[None] * 11))).code is Code.BATCH_EXCEEDS_BURST
+
+
+async def test_a_suspended_or_unknown_tenant_is_refused_and_the_others_of_the_group_are_not(database: Database) -> None:
+    store = await database.records()
+    good, suspended, gone = [await database.tenant(isolation=Isolation.SHARED) for _ in range(3)]
+    await database.execute("UPDATE decklog.heads SET state = 1 WHERE tenant_id = $1", suspended.id)
+    await database.execute("DELETE FROM decklog.heads WHERE tenant_id = $1", gone.id)
+    a, b, c = await store.append([events(gone, "1"), events(good, "1"), events(suspended, "1")])
+    assert isinstance(a, DecklogError)
+    assert a.code is Code.NOT_FOUND
+    assert isinstance(b, Appended)
+    assert isinstance(c, DecklogError)
+    assert c.code is Code.TENANT_SUSPENDED
+
+
+async def test_receipt_time_never_goes_back_when_the_clock_does(database: Database) -> None:
+    tenant, store = await database.tenant(), await database.records()
+    before = (await one(store, events(tenant, "a"))).receipts[0].received_at
+    await shift_clock(database, "-4 minutes")
+    assert (await one(store, events(tenant, "b"))).receipts[0].received_at == before
+    await shift_clock(database, "-6 minutes")
+    assert (await refusal(store, events(tenant, "c"))).code is Code.CLOCK_BEHIND
+    await shift_clock(database, "1 second")
+    assert (await one(store, events(tenant, "c"))).receipts[0].seq == 2
+    assert await stored(store, tenant) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+async def test_a_write_never_fails_because_a_partition_is_missing(database: Database, isolation: Isolation) -> None:
+    tenant, store = await database.tenant(isolation=isolation), await database.records()
+    await one(store, events(tenant, "a"))
+    await shift_clock(database, "40 days")
+    result = await one(store, events(tenant, "b"))
+    assert (result.receipts[0].status, result.receipts[0].seq) == (Status.STORED, 1)
+
+
+async def test_one_tenants_trouble_is_not_anothers(database: Database) -> None:
+    store = await database.records()
+    good, broken = await database.tenant(), await database.tenant()
+    await database.execute(f'DROP TABLE "{broken.schema}".records CASCADE')
+    a, b = await store.append([events(broken, "1"), events(good, "1")])
+    assert isinstance(a, DecklogError)
+    assert a.code is Code.STORAGE_UNAVAILABLE
+    assert isinstance(b, Appended)
+    assert await stored(store, good) == [0]
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+async def test_the_service_role_can_neither_change_nor_remove_a_record(database: Database, isolation: Isolation) -> None:
+    tenant, store = await database.tenant(isolation=isolation), await database.records()
+    await one(store, events(tenant, "a"))
+    connection = await asyncpg.connect(database.service_dsn)
+    try:
+        await connection.execute("SELECT set_config('decklog.tenants', $1, false)", str(tenant.id))
+        assert await connection.fetchval(f'SELECT count(*) FROM "{tenant.schema}".records WHERE tenant_id = $1', tenant.id) == 1
+        for sql in (
+            f"UPDATE \"{tenant.schema}\".records SET action = 'x'",
+            f'DELETE FROM "{tenant.schema}".records',
+            f'TRUNCATE "{tenant.schema}".records',
+            f'DROP TABLE "{tenant.schema}".records',
+            f'ALTER TABLE "{tenant.schema}".records DISABLE ROW LEVEL SECURITY',
+            "DELETE FROM decklog.heads",
+            "INSERT INTO decklog.heads (tenant_id, log, per_second, burst, tokens, dedup_window) VALUES (0, 0, 1, 1, 1, '1d')",
+            "SELECT decklog.make_partition_of(relations, now()) FROM decklog.relations",
+            "CREATE TABLE decklog.mine (x int)",
+        ):
+            with pytest.raises(asyncpg.exceptions.InsufficientPrivilegeError):
+                await connection.execute(sql)
+    finally:
+        await connection.close()
+
+
+async def test_row_level_security_hides_other_tenants_of_a_shared_relation(database: Database) -> None:
+    store = await database.records()
+    a, b = await database.tenant(isolation=Isolation.SHARED), await database.tenant(isolation=Isolation.SHARED)
+    assert a.schema == b.schema
+    await store.append([events(a, "1"), events(b, "1", "2")])
+    connection = await asyncpg.connect(database.service_dsn)
+    try:
+        count = f'SELECT count(*) FROM "{a.schema}".records'
+        assert await connection.fetchval(count) == 0
+        await connection.execute("SELECT set_config('decklog.tenants', $1, false)", str(a.id))
+        assert await connection.fetchval(count) == 1
+        with pytest.raises(asyncpg.exceptions.InsufficientPrivilegeError):
+            await connection.execute(
+                f'INSERT INTO "{a.schema}".records (tenant_id, seq, received_at, occurred_at, epoch, log, severity, outcome, action,'
+                " actor_id, digest, content) VALUES ($1, 9, now(), now(), 1, 0, 0, 0, 'x', 'x', '', '{}')",
+                b.id,
+            )
+    finally:
+        await connection.close()
+
+
+async def test_partitions_and_chunks_are_no_way_around_row_level_security(database: Database) -> None:
+    store = await database.records()
+    tenant = await database.tenant(isolation=Isolation.SHARED)
+    await store.append([events(tenant, "1")])
+    parts = await database.execute(
+        "SELECT inhrelid::regclass::text AS name FROM pg_inherits WHERE inhparent = $1::text::regclass",
+        f'"{tenant.schema}".records',
+    )
+    assert parts
+    connection = await asyncpg.connect(database.service_dsn)
+    try:
+        for part in parts:
+            with pytest.raises(asyncpg.exceptions.InsufficientPrivilegeError):
+                await connection.fetch(f"SELECT * FROM {part['name']}")
+    finally:
+        await connection.close()
+
+
+async def test_the_service_refuses_to_start_with_more_rights_than_it_needs(database: Database) -> None:
+    for dsn in (database.admin_dsn, database.owner_dsn):
+        pool = Pool(dsn, size_max=2)
+        with pytest.raises(DecklogError, match="Connect as 'decklog_service'"):
+            await pool.open()
+        await pool.close()
+
+
+async def test_the_service_refuses_to_start_where_commits_are_not_durable(database: Database) -> None:
+    await database.execute(f"ALTER DATABASE {database.name} SET synchronous_commit = off")
+    pool = Pool(database.service_dsn, size_max=2)
+    with pytest.raises(DecklogError, match="synchronous_commit is off"):
+        await pool.open()
+    await pool.close()
+
+
+async def shift_clock(database: Database, by: str) -> None:
+    await database.execute(
+        "CREATE OR REPLACE FUNCTION decklog.clock() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE"
+        f" AS $$ SELECT clock_timestamp() + interval '{by}' $$"
+    )
+
+
+async def freeze_clock(database: Database) -> None:
+    await database.execute(
+        "DO $do$ BEGIN EXECUTE format('CREATE OR REPLACE FUNCTION decklog.clock() RETURNS timestamptz LANGUAGE sql VOLATILE"
+        " PARALLEL SAFE AS $f$ SELECT timestamptz %L $f$', now()); END $do$"
+    )

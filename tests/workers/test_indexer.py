@@ -1,0 +1,175 @@
+"""The consumer `search`: its cursor means "findable up to here", and refreshes are shared."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import LogName
+from decklog.domain.query import Query
+from decklog.domain.store import Cursor, SearchDocument
+from decklog.domain.tenant import Tenant
+from decklog.services.follow import Ended, Follower
+from decklog.workers.indexer import CONSUMER, Indexer
+from tests.support.memory import make_tenant
+from tests.support.memory_index import MemoryIndex
+from tests.support.memory_store import MemoryCursors, MemoryStore, fill
+
+EVENTS = LogName.EVENTS
+NO_GAP = timedelta(0)
+
+
+class Faulty(MemoryIndex):
+    """Takes some documents and then fails, or fails to refresh, as often as `failing_part` says."""
+
+    def __init__(self, failing_part: float, chance: random.Random) -> None:
+        super().__init__()
+        self.failing_part, self._chance = failing_part, chance
+
+    async def add(self, tenant: Tenant, documents: Sequence[SearchDocument]) -> None:
+        if self._chance.random() < self.failing_part:
+            await super().add(tenant, documents[: self._chance.randrange(len(documents))])
+            raise DecklogError(Code.SEARCH_UNAVAILABLE, "on purpose")
+        await super().add(tenant, documents)
+
+    async def refresh(self, tenant: Tenant) -> None:
+        if self._chance.random() < self.failing_part:
+            raise DecklogError(Code.SEARCH_UNAVAILABLE, "on purpose")
+        await super().refresh(tenant)
+
+
+class CheckedCursors(MemoryCursors):
+    """Whatever the cursor has passed must be found, at the moment that it passes it."""
+
+    def __init__(self, store: MemoryStore, index: MemoryIndex, tenant: Tenant) -> None:
+        super().__init__(store)
+        self._index, self._tenant = index, tenant
+
+    async def move(self, cursor: Cursor, to: int, *, seconds: float) -> Cursor | None:
+        assert set(range(to)) <= set(self._index.findable(self._tenant, cursor.log))
+        return await super().move(cursor, to, seconds=seconds)
+
+
+@settings(max_examples=60, deadline=None)
+@given(bursts=st.lists(st.integers(0, 30), min_size=1, max_size=5), failing=st.floats(0, 0.5), seed=st.integers(0, 2**32))
+async def test_what_the_cursor_has_passed_is_found_whatever_fails(bursts: list[int], failing: float, seed: int) -> None:
+    chance = random.Random(seed)
+    tenant = make_tenant("acme")
+    store, index = MemoryStore(tenant), Faulty(failing, chance)
+    cursors = CheckedCursors(store, index, tenant)
+    workers = [
+        Follower(
+            CONSUMER,
+            store,
+            cursors,
+            Indexer(index, refresh_gap=NO_GAP),
+            batch_records_max=chance.randint(1, 12),
+            backoff_seconds=(0, 0),
+        )
+        for _ in range(2)
+    ]
+    for burst in bursts:
+        await fill(store, tenant, *({} for _ in range(burst)))
+        await asyncio.gather(*(worker.advance(tenant, EVENTS) for worker in workers))
+    index.failing_part = 0.0
+    await workers[0].advance(tenant, EVENTS)
+    assert await cursors.next_seq(CONSUMER, tenant.id, EVENTS) == sum(bursts)
+    assert index.findable(tenant, EVENTS) == list(range(sum(bursts)))
+
+
+async def test_a_failed_batch_does_not_move_the_cursor() -> None:
+    tenant = make_tenant("acme")
+    store, index = MemoryStore(tenant), MemoryIndex()
+    cursors = MemoryCursors(store)
+    worker = Follower(CONSUMER, store, cursors, Indexer(index), backoff_seconds=(0, 0))
+    await fill(store, tenant, {}, {})
+    index.failing = DecklogError(Code.SEARCH_UNAVAILABLE, "away")
+    assert await worker.advance(tenant, EVENTS) is Ended.FAILED
+    assert await cursors.next_seq(CONSUMER, tenant.id, EVENTS) == 0
+    index.failing = None
+    assert await worker.advance(tenant, EVENTS) is Ended.DONE
+    assert await cursors.next_seq(CONSUMER, tenant.id, EVENTS) == 2
+
+
+async def test_both_logs_and_all_fields_are_indexed() -> None:
+    tenant = make_tenant("acme")
+    store, index = MemoryStore(tenant), MemoryIndex()
+    worker = Follower(CONSUMER, store, MemoryCursors(store), Indexer(index, refresh_gap=NO_GAP))
+    await fill(store, tenant, {"action": "a.b", "metadata": {"deep": [{"er": 2**70}]}, "message": "Hello, World"})
+    await fill(store, tenant, {"action": "log.read"}, log=LogName.ACCESS)
+    for log in LogName:
+        await worker.advance(tenant, log)
+    everything: dict[str, Any] = {"first": 0, "end": 9, "limit": 9, "newest_first": True}
+    query = Query(action="a.", action_prefix=True, fields=(("deep.er", str(2**70)),), words=("hello", "world"))
+    assert await index.find(tenant, EVENTS, query=query, **everything) == [0]
+    assert await index.find(tenant, LogName.ACCESS, query=Query(action="log.read"), **everything) == [0]
+    assert await index.find(tenant, LogName.ACCESS, query=query, **everything) == []
+
+
+class SlowRefresh(MemoryIndex):
+    """Refreshes end when `gate` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began = 0
+        self.gate = asyncio.Event()
+
+    async def refresh(self, tenant: Tenant) -> None:
+        self.began += 1
+        await self.gate.wait()
+        await super().refresh(tenant)
+
+
+async def test_one_refresh_serves_all_who_wait_and_none_that_began_before_they_did() -> None:
+    index, tenant = SlowRefresh(), make_tenant("acme")
+    indexer = Indexer(index, refresh_gap=NO_GAP)
+    first = asyncio.create_task(indexer.settle(tenant, EVENTS))
+    while index.began == 0:
+        await asyncio.sleep(0)
+    later = [asyncio.create_task(indexer.settle(tenant, log)) for log in LogName for _ in range(5)]
+    await asyncio.sleep(0)
+    index.gate.set()
+    await asyncio.gather(first, *later)
+    assert (index.began, index.refreshes) == (2, 2)
+
+
+async def test_refreshes_of_two_indices_do_not_wait_for_each_other() -> None:
+    index = SlowRefresh()
+    indexer = Indexer(index)
+    tasks = [asyncio.create_task(indexer.settle(make_tenant(name), EVENTS)) for name in ("one", "two")]
+    async with asyncio.timeout(20):
+        while index.began < 2:
+            await asyncio.sleep(0)
+    index.gate.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_a_failed_refresh_is_told_to_all_who_waited_and_the_next_one_is_tried_anew() -> None:
+    index, tenant = MemoryIndex(), make_tenant("acme")
+    indexer = Indexer(index, refresh_gap=NO_GAP)
+    index.failing = DecklogError(Code.SEARCH_UNAVAILABLE, "away")
+    outcomes = await asyncio.gather(*(indexer.settle(tenant, EVENTS) for _ in range(3)), return_exceptions=True)
+    assert outcomes == [index.failing] * 3
+    index.failing = None
+    await indexer.settle(tenant, EVENTS)
+
+
+async def test_one_who_gives_up_waiting_does_not_take_the_refresh_from_the_others() -> None:
+    index, tenant = SlowRefresh(), make_tenant("acme")
+    indexer = Indexer(index, refresh_gap=NO_GAP)
+    one, other = (asyncio.create_task(indexer.settle(tenant, EVENTS)) for _ in range(2))
+    while index.began == 0:
+        await asyncio.sleep(0)
+    one.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await one
+    index.gate.set()
+    await other

@@ -1,0 +1,278 @@
+"""What the search index does when OpenSearch is away, overloaded, or refuses a document: never a silent partial answer."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+import stamina
+from opensearchpy import AsyncOpenSearch
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import LogName
+from decklog.domain.query import Query
+from decklog.domain.store import SearchDocument
+from decklog.domain.tenant import Tenant
+from decklog.opensearch import index as index_module
+from decklog.opensearch import mapping
+from decklog.opensearch.client import SearchReadiness, connect
+from decklog.opensearch.search import OpenSearchIndex
+from decklog.settings import Search
+from tests.backends import OpenSearchServer
+from tests.conformance.test_search_index import documents, made
+from tests.support.memory import make_tenant
+
+Answer = Callable[[str, str, bytes], Awaitable[tuple[int, Any]] | tuple[int, Any]]
+
+
+class Node:
+    """A server that speaks as much HTTP as OpenSearch's client needs, and answers what a test wants."""
+
+    def __init__(self) -> None:
+        self.answer: Answer = lambda method, path, body: (200, {})
+        self.requests: list[tuple[str, str, bytes]] = []
+        self.authorizations: list[str] = []
+        self.url = ""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readline():
+                method, path, _ = line.decode().split(" ")
+                length = 0
+                while (header := await reader.readline()) != b"\r\n":
+                    name, _, value = header.decode().partition(":")
+                    if name.lower() == "content-length":
+                        length = int(value)
+                    elif name.lower() == "authorization":
+                        self.authorizations.append(value.strip())
+                body = await reader.readexactly(length)
+                self.requests.append((method, path, body))
+                answered = self.answer(method, path, body)
+                status, value = answered if isinstance(answered, tuple) else await answered
+                text = b"" if method == "HEAD" else value if isinstance(value, bytes) else json.dumps(value).encode()
+                head = f"HTTP/1.1 {status} -\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n"
+                writer.write(head.encode() + text)
+                await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+
+@pytest.fixture
+async def node() -> AsyncIterator[Node]:
+    made_node = Node()
+    server = await asyncio.start_server(made_node.serve, "127.0.0.1", 0)
+    made_node.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    yield made_node
+    server.close()
+
+
+@pytest.fixture
+async def client(node: Node) -> AsyncIterator[AsyncOpenSearch]:
+    made_client = connect(Search(url=node.url))
+    yield made_client
+    await made_client.close()
+
+
+@pytest.fixture
+def quick_retries() -> Iterator[None]:
+    with stamina.set_testing(True, attempts=4, cap=True):
+        yield
+
+
+def ids(body: bytes) -> list[str]:
+    return [json.loads(line)["index"]["_id"] for line in body.splitlines()[::2]]
+
+
+def taken(count: int, status: int = 201) -> tuple[int, Any]:
+    return 200, {"errors": False, "items": [{"index": {"status": status}}] * count}
+
+
+def some(tenant: Tenant, count: int) -> list[SearchDocument]:
+    return documents(tenant, [made()] * count)
+
+
+async def refused(call: Awaitable[Any]) -> DecklogError:
+    with pytest.raises(DecklogError) as raised:
+        await call
+    assert raised.value.code is Code.SEARCH_UNAVAILABLE
+    assert raised.value.retry_after
+    return raised.value
+
+
+async def test_only_documents_refused_with_429_are_sent_again(node: Node, client: AsyncOpenSearch, quick_retries: None) -> None:
+    sent: list[list[str]] = []
+
+    def answer(method: str, path: str, body: bytes) -> tuple[int, Any]:
+        if method == "HEAD":
+            return 200, {}
+        sent.append(ids(body))
+        items = [{"index": {"status": 429 if number % 2 and len(sent) < 3 else 201}} for number in range(len(sent[-1]))]
+        return 200, {"errors": True, "items": items}
+
+    node.answer = answer
+    tenant = make_tenant("acme")
+    await OpenSearchIndex(client).add(tenant, some(tenant, 4))
+    name = f"{tenant.id}:0:1:"
+    assert sent == [[f"{name}{seq}" for seq in range(4)], [f"{name}1", f"{name}3"], [f"{name}3"]]
+
+
+async def test_a_node_that_refuses_for_too_long_is_unavailable(node: Node, client: AsyncOpenSearch, quick_retries: None) -> None:
+    node.answer = lambda method, path, body: (200, {}) if method == "HEAD" else taken(len(ids(body)), 429)
+    tenant = make_tenant("acme")
+    error = await refused(OpenSearchIndex(client).add(tenant, some(tenant, 3)))
+    assert "overloaded" in error.detail
+    assert len([request for request in node.requests if request[0] == "POST"]) == 4
+
+
+@pytest.mark.parametrize("status", [400, 409, 500, 503])
+async def test_one_document_that_is_not_taken_fails_the_batch(node: Node, client: AsyncOpenSearch, status: int) -> None:
+    problem = {"status": status, "error": {"type": "mapper_parsing_exception", "reason": "alice's secret"}}
+
+    def answer(method: str, path: str, body: bytes) -> tuple[int, Any]:
+        return (
+            (200, {}) if method == "HEAD" else (200, {"errors": True, "items": [{"index": {"status": 201}}, {"index": problem}]})
+        )
+
+    node.answer = answer
+    tenant = make_tenant("acme")
+    error = await refused(OpenSearchIndex(client).add(tenant, some(tenant, 2)))
+    assert "mapper_parsing_exception" in error.detail
+    assert "alice" not in error.detail
+
+
+@pytest.mark.parametrize("answer", [{"errors": False, "items": []}, {}, b"not JSON", taken(1)[1]])
+async def test_an_answer_that_does_not_speak_of_every_document_fails_the_batch(
+    node: Node, client: AsyncOpenSearch, answer: Any
+) -> None:
+    node.answer = lambda method, path, body: (200, {} if method == "HEAD" else answer)
+    tenant = make_tenant("acme")
+    await refused(OpenSearchIndex(client).add(tenant, some(tenant, 2)))
+
+
+async def test_a_bulk_request_is_cut_where_it_would_be_too_large(
+    node: Node, client: AsyncOpenSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "BULK_BYTES_MAX", 2_000)
+    node.answer = lambda method, path, body: (200, {}) if method == "HEAD" else taken(len(ids(body)))
+    tenant = make_tenant("acme")
+    await OpenSearchIndex(client).add(tenant, some(tenant, 20))
+    bodies = [body for method, _, body in node.requests if method == "POST"]
+    assert len(bodies) > 2
+    assert all(len(body) <= 2_000 for body in bodies)
+    assert [name for body in bodies for name in ids(body)] == [f"{tenant.id}:0:1:{seq}" for seq in range(20)]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"timed_out": True, "_shards": {"failed": 0}, "hits": {"hits": [{"sort": [1]}]}},
+        {"timed_out": False, "_shards": {"failed": 1}, "hits": {"hits": [{"sort": [1]}]}},
+        {"hits": {"hits": [{"sort": [1]}]}},
+        {},
+    ],
+)
+async def test_a_partial_answer_to_a_search_is_refused(node: Node, client: AsyncOpenSearch, answer: Any) -> None:
+    node.answer = lambda method, path, body: (200, answer)
+    asked: dict[str, Any] = {"query": Query(), "first": 0, "end": 10, "limit": 10}
+    await refused(OpenSearchIndex(client).find(make_tenant("acme"), LogName.EVENTS, newest_first=True, **asked))
+    await refused(OpenSearchIndex(client).count(make_tenant("acme"), LogName.EVENTS, by=["action"], interval=None, **asked))
+
+
+async def test_a_refresh_that_failed_on_a_shard_is_refused(node: Node, client: AsyncOpenSearch) -> None:
+    index, tenant = OpenSearchIndex(client), make_tenant("acme")
+    node.answer = lambda method, path, body: (200, {"_shards": {"total": 2, "successful": 1, "failed": 1}})
+    await refused(index.refresh(tenant))
+    # The copy that a single node has no place for is not a failure.
+    node.answer = lambda method, path, body: (200, {"_shards": {"total": 2, "successful": 1, "failed": 0}})
+    await index.refresh(tenant)
+
+
+async def every_call(index: OpenSearchIndex, tenant: Tenant) -> None:
+    asked: dict[str, Any] = {"query": Query(), "first": 0, "end": 10, "limit": 10}
+    await refused(index.add(tenant, some(tenant, 1)))
+    await refused(index.refresh(tenant))
+    await refused(index.find(tenant, LogName.EVENTS, newest_first=True, **asked))
+    await refused(index.count(tenant, LogName.EVENTS, by=["action"], interval=None, **asked))
+
+
+async def test_a_server_that_is_away_is_unavailable_for_every_call() -> None:
+    client = connect(Search(url="http://127.0.0.1:9"))
+    await every_call(OpenSearchIndex(client), make_tenant("acme"))
+    await refused(SearchReadiness(client).check())
+    await client.close()
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
+async def test_a_server_that_refuses_is_unavailable_for_every_call(node: Node, client: AsyncOpenSearch, status: int) -> None:
+    node.answer = lambda method, path, body: (status, {"error": {"type": "some_exception", "reason": "some secret"}})
+    await every_call(OpenSearchIndex(client), make_tenant("acme"))
+    await refused(SearchReadiness(client).check())
+
+
+async def test_a_cluster_that_has_lost_shards_is_not_ready(node: Node, client: AsyncOpenSearch) -> None:
+    status = "green"
+    node.answer = lambda method, path, body: (200, {"status": status})
+    await SearchReadiness(client).check()
+    status = "yellow"
+    await SearchReadiness(client).check()
+    status = "red"
+    await refused(SearchReadiness(client).check())
+
+
+async def test_an_index_that_is_missing_is_neither_made_nor_searched(opensearch_server: OpenSearchServer) -> None:
+    client = connect(Search(url=opensearch_server.url))
+    tenant = make_tenant(f"missing-{uuid.uuid4().hex[:8]}")
+    await every_call(OpenSearchIndex(client), tenant)
+    assert not await client.indices.exists(index=tenant.index)
+    await client.close()
+
+
+async def test_a_document_of_another_tenant_is_never_written(opensearch_server: OpenSearchServer) -> None:
+    client = connect(Search(url=opensearch_server.url))
+    one, other = make_tenant("one"), make_tenant("other")
+    with pytest.raises(ValueError, match="another tenant"):
+        await OpenSearchIndex(client).add(one, some(other, 1))
+    await client.close()
+
+
+@pytest.mark.parametrize("url", ["", "search:9200", "ftp://search", "http://", "https://admin:hunter2@search:9200"])
+def test_an_address_that_cannot_be_used_is_refused_at_the_start_without_repeating_it(url: str) -> None:
+    with pytest.raises(DecklogError) as raised:
+        connect(Search(url=url))
+    assert raised.value.code is Code.MISCONFIGURED
+    assert "hunter2" not in raised.value.detail
+
+
+async def test_credentials_are_sent_and_never_told(node: Node) -> None:
+    client = connect(Search(url=node.url, user="decklog", password="hunter2"))
+    node.answer = lambda method, path, body: (401, {"error": "no"})
+    error = await refused(SearchReadiness(client).check())
+    assert node.authorizations == ["Basic " + base64.b64encode(b"decklog:hunter2").decode()]
+    assert "hunter2" not in f"{error!r} {error.__cause__!r}"
+    await client.close()
+
+
+async def test_the_mapping_has_every_field_of_a_document(opensearch_server: OpenSearchServer) -> None:
+    client = connect(Search(url=opensearch_server.url))
+    tenant = make_tenant(f"strict-{uuid.uuid4().hex[:8]}")
+    strict = mapping.mapping({}) | {"dynamic": "strict"}
+    await client.indices.create(index=tenant.index, body={"mappings": strict, "settings": mapping.settings(0)})
+    whole = made(
+        actor={"id": "a", "type": "t"},
+        resource={"type": "t", "id": "i"},
+        source={"ip": "192.0.2.1"},
+        session_id="s",
+        correlation_id="c",
+        id="i",
+        metadata={"a": 1},
+    )
+    await OpenSearchIndex(client).add(tenant, documents(tenant, [whole]))
+    await client.indices.delete(index=tenant.index)
+    await client.close()

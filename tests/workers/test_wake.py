@@ -1,0 +1,109 @@
+"""Wake-ups from API processes: coalesced, never in the way, and nothing when the queue is away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+import pytest
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import LogName
+from decklog.domain.store import WakeUp
+from decklog.services import wake
+from decklog.services.wake import Waker
+from tests.support.memory import make_tenant
+from tests.support.memory_queue import MemoryQueue
+
+EVENTS, ACCESS = LogName.EVENTS, LogName.ACCESS
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not true():
+            await asyncio.sleep(0.005)
+
+
+async def test_many_wake_ups_for_a_log_become_one_with_the_highest_number() -> None:
+    queue = MemoryQueue()
+    waker = Waker(queue, interval=timedelta(hours=1))
+    tenant = make_tenant("acme")
+    for number in (3, 9, 5):
+        waker.wake(tenant, EVENTS, number)
+    waker.wake(tenant, ACCESS, 1)
+    await until(lambda: bool(queue.sent))
+    assert queue.sent == [WakeUp(tenant.id, EVENTS, 9), WakeUp(tenant.id, ACCESS, 1)]
+    for number in range(10, 50):
+        waker.wake(tenant, EVENTS, number)
+        await asyncio.sleep(0)
+    assert len(queue.sent) == 2
+    await waker.stop()
+    assert queue.sent[2:] == [WakeUp(tenant.id, EVENTS, 49)]
+
+
+async def test_what_comes_after_the_interval_is_sent_again() -> None:
+    queue = MemoryQueue()
+    waker = Waker(queue, interval=timedelta(milliseconds=10))
+    tenant = make_tenant("acme")
+    for number in range(1, 4):
+        waker.wake(tenant, EVENTS, number)
+        await until(lambda number=number: queue.sent[-1:] == [WakeUp(tenant.id, EVENTS, number)])  # type: ignore[misc]
+    await waker.stop()
+    assert len(queue.sent) == 3
+
+
+async def test_a_queue_that_does_not_answer_holds_up_neither_requests_nor_other_queues() -> None:
+    class Stuck(MemoryQueue):
+        async def send(self, queue: str, wake_ups: Sequence[WakeUp]) -> None:
+            if queue == stuck.queue:
+                await asyncio.Event().wait()
+            await super().send(queue, wake_ups)
+
+    stuck, well = make_tenant("stuck"), make_tenant("well")
+    queue = Stuck()
+    waker = Waker(queue)
+    waker.wake(stuck, EVENTS, 1)
+    await asyncio.sleep(0)
+    waker.wake(stuck, EVENTS, 2)
+    waker.wake(well, EVENTS, 3)
+    await until(lambda: queue.sent == [WakeUp(well.id, EVENTS, 3)])
+    for task in waker._sending.values():
+        task.cancel()
+
+
+async def test_what_the_queue_does_not_take_is_counted_and_forgotten() -> None:
+    queue = MemoryQueue()
+    queue.failing = DecklogError(Code.STORAGE_UNAVAILABLE, "away")
+    waker = Waker(queue, interval=timedelta(0))
+    tenant = make_tenant("acme")
+    failed = wake.FAILED._value.get()
+    waker.wake(tenant, EVENTS, 1)
+    await until(lambda: wake.FAILED._value.get() == failed + 1)
+    queue.failing = None
+    waker.wake(tenant, EVENTS, 2)
+    await until(lambda: queue.sent == [WakeUp(tenant.id, EVENTS, 2)])
+    await waker.stop()
+
+
+async def test_no_more_logs_wait_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wake, "WAITING_MAX", 3)
+    queue = MemoryQueue()
+    waker = Waker(queue)
+    dropped = wake.DROPPED._value.get()
+    for number in range(5):
+        waker.wake(make_tenant(f"tenant-{number}"), EVENTS, 1)
+    assert wake.DROPPED._value.get() == dropped + 2
+    await until(lambda: len(queue.sent) == 3)
+    waker.wake(make_tenant("one-more"), EVENTS, 1)
+    await until(lambda: len(queue.sent) == 4)
+    await waker.stop()
+
+
+async def test_after_the_stop_nothing_is_taken() -> None:
+    queue = MemoryQueue()
+    waker = Waker(queue)
+    await waker.stop()
+    waker.wake(make_tenant("acme"), EVENTS, 1)
+    await asyncio.sleep(0.01)
+    assert queue.sent == []
