@@ -12,6 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from decklog.api.app import openapi_document
+from decklog.api.errors import STATUSES
+from decklog.domain.errors import Code
+from decklog.settings import variables
 from decklog_operator import manifests
 
 ROOT = Path(__file__).parents[1]
@@ -22,7 +25,24 @@ def openapi() -> str:
     return json.dumps(openapi_document(), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
 
 
+def readme() -> str:
+    """The README with its tables of settings and of errors made anew."""
+    settings = "| variable | what | default |\n| --- | --- | --- |\n"
+    settings += "".join(
+        f"| `{name}` | {text} | {f'`{default}`' if default != '' else ''} |\n" for name, (_, text, default) in variables().items()
+    )
+    errors = "| code | status | title |\n| --- | --- | --- |\n"
+    errors += "".join(f"| `{code.value}` | {STATUSES[code][0]} | {STATUSES[code][1]} |\n" for code in Code)
+    text = (ROOT / "README.md").read_text()
+    for name, table in (("settings", settings), ("errors", errors)):
+        before, begin, rest = text.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition(f"<!-- /{name} -->")
+        text = before + begin + table + end + after
+    return text
+
+
 FILES: dict[str, Callable[[], str]] = {
+    "README.md": readme,
     "service/openapi.json": openapi,
     "manifests/crd.yaml": manifests.crd_yaml,
     "manifests/install.yaml": manifests.install_yaml,

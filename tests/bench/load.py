@@ -12,7 +12,7 @@ import sys
 import time
 from array import array
 from collections import Counter
-from typing import Annotated
+from typing import Annotated, cast
 
 import msgspec
 import uvloop
@@ -90,11 +90,10 @@ class _Connection(asyncio.Protocol):
         self.buffer = b""
         self.missing = 0
         self.started = 0.0
-        self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # uvloop's transports are not subclasses of asyncio's.
+        self.transport = cast("asyncio.Transport", transport)
         self.run.open += 1
         self.send()
 
@@ -162,7 +161,7 @@ async def generate(job: Job) -> Outcome:
     if run.open:
         async with asyncio.timeout(_DRAIN_SECONDS_MAX):
             await run.idle.wait()
-    milliseconds = [latency * 1_000 for latency in run.latencies] or [float("nan")]
+    milliseconds = [latency * 1_000 for latency in run.latencies] or [0.0]
     return Outcome(
         requests=len(run.latencies),
         seconds=seconds,

@@ -121,6 +121,21 @@ def _memory() -> Cell:
     return Cell(store, MemoryCursors(store), same, tenant)
 
 
+@pytest.fixture(scope="module")
+def databases(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Database]]:
+    """One database on each kind of server for all tests here, made when the first asks; they share it, but no tenants."""
+    made: dict[str, Database] = {}
+
+    def of(variant: str) -> Database:
+        if variant not in made:
+            made[variant] = asyncio.run(new_database(request.getfixturevalue(f"{variant}_server")))
+        return made[variant]
+
+    yield of
+    for database in made.values():
+        asyncio.run(drop_database(database))
+
+
 @pytest.fixture(params=KINDS)
 async def cell(request: pytest.FixtureRequest) -> AsyncIterator[Cell]:
     """The store in memory, then the real one on each server, with tenants of each isolation."""
@@ -128,15 +143,15 @@ async def cell(request: pytest.FixtureRequest) -> AsyncIterator[Cell]:
         yield _memory()
         return
     variant, _, isolation = request.param.partition("-")
-    database: Database = await new_database(request.getfixturevalue(f"{variant}_server"))
-    try:
+    of: Callable[[str], Database] = request.getfixturevalue("databases")
+    # Made in a thread: it runs an event loop of its own.
+    database = await asyncio.to_thread(of, variant)
 
-        async def tenant(**options: Any) -> Tenant:
-            return await database.tenant(isolation=Isolation(isolation), **options)
+    async def tenant(**options: Any) -> Tenant:
+        return await database.tenant(isolation=Isolation(isolation), **options)
 
-        yield Cell(await database.records(), await database.cursors(), database.announcements, tenant)
-    finally:
-        await drop_database(database)
+    yield Cell(await database.records(), await database.cursors(), database.announcements, tenant)
+    await database.close()
 
 
 def record(**fields: Any) -> Prepared:

@@ -188,7 +188,7 @@ def test_what_is_too_long_for_a_field_is_cut_there_and_whole_in_metadata() -> No
             userIdentity={"arn": "arn:aws:iam::1:user/" + long, "type": long, "accessKeyId": "ASIA" + long},
             eventSource="s3.amazonaws.com",
             requestParameters={"bucketName": long},
-        )  # fmt: skip
+        )
     )
     assert stored["action"] == ("s3:" + long)[:256]
     assert stored["message"] == long[:8192]

@@ -45,6 +45,11 @@ def without(*names: str) -> dict[str, Any]:
     return {name: value for name, value in EVENT.items() if name not in names}
 
 
+def kept_of(made: RecordInput) -> dict[str, Any]:
+    assert isinstance(made.metadata, dict)
+    return made.metadata
+
+
 def as_sent(made: RecordInput) -> dict[str, Any]:
     """What the server makes of it: refuses, or stores."""
     stored = msgspec.json.decode(prepare(decode(msgspec.json.encode(made)), now=NOW, fingerprint_key=b"k" * 32).content)
@@ -179,7 +184,7 @@ def test_what_a_secret_holds_is_not_sent() -> None:
         "requestObject": secret,
         "responseObject": {"kind": "SecretList", "items": [secret]},
     }
-    metadata: Any = record(event).metadata
+    metadata = kept_of(record(event))
     kept = {
         **secret,
         "metadata": {"name": "s", "annotations": {"kubectl.kubernetes.io/last-applied-configuration": MASK, "team": "a"}},
@@ -189,8 +194,8 @@ def test_what_a_secret_holds_is_not_sent() -> None:
     assert metadata["requestObject"] == kept
     assert metadata["responseObject"]["items"] == [kept]
     assert event["requestObject"] == secret
-    patch = record({**event, "requestObject": [{"op": "add", "path": "/data/k", "value": "aGlkZGVu"}]}).metadata
-    assert patch["requestObject"] == [{"op": "add", "path": "/data/k", "value": MASK}]
+    patched = record({**event, "requestObject": [{"op": "add", "path": "/data/k", "value": "aGlkZGVu"}]})
+    assert kept_of(patched)["requestObject"] == [{"op": "add", "path": "/data/k", "value": MASK}]
 
 
 def test_a_token_that_was_asked_for_is_not_sent() -> None:
@@ -198,21 +203,25 @@ def test_a_token_that_was_asked_for_is_not_sent() -> None:
         objectRef={"resource": "serviceaccounts", "subresource": "token", "name": "x"},
         responseObject={"kind": "TokenRequest", "status": {"token": "eyJhidden", "expirationTimestamp": "t"}},
     )
-    assert made.metadata["responseObject"]["status"] == {"token": MASK, "expirationTimestamp": "t"}
+    assert kept_of(made)["responseObject"]["status"] == {"token": MASK, "expirationTimestamp": "t"}
 
 
 def test_other_objects_stay_whole() -> None:
     body = {"kind": "ConfigMap", "data": {"k": "v"}}
-    assert changed(objectRef={"resource": "configmaps"}, requestObject=body).metadata["requestObject"] == body
+    assert changed(objectRef={"resource": "configmaps"}, requestObject=body).metadata == {
+        **EVENT,
+        "objectRef": {"resource": "configmaps"},
+        "requestObject": body,
+    }
 
 
 @pytest.mark.parametrize(
     ("value", "why"),
     [
         (None, "not a JSON object"),
-        ({"kind": 0}, "kind is '0'"),
-        ({**EVENT, "kind": "Pod"}, "kind is 'Pod'"),
-        ({**EVENT, "apiVersion": "v1"}, "apiVersion is 'v1'"),
+        ({"kind": 0}, "kind is 0"),
+        ({**EVENT, "kind": "Pod"}, 'kind is "Pod"'),
+        ({**EVENT, "apiVersion": "v1"}, 'apiVersion is "v1"'),
         ({}, "no auditID"),
         (without("verb"), "no verb"),
         (without("objectRef", "requestURI"), "no requestURI"),
@@ -246,7 +255,7 @@ def test_whatever_stands_in_the_members_the_record_is_valid_and_keeps_them(chang
 def test_every_real_event_maps_and_stays_whole() -> None:
     events = real_events.values("k8s_audit.ndjson.gz")
     assert len(events) == 89
-    with pytest.raises(NotAnEventError, match="kind is '0'"):
+    with pytest.raises(NotAnEventError, match="kind is 0"):
         record(events[85])
     del events[85]
     records = [record(event) for event in events]

@@ -41,6 +41,7 @@ from decklog.domain.plan import (
     UpdateTenant,
     VaultSeen,
     head_settings,
+    owner,
     plan,
     plan_removal,
     refusal,
@@ -106,8 +107,7 @@ def _database_done(seen: DatabaseSeen, action: Action) -> DatabaseSeen:
             assert seen.row is not None, "heads belong to a registered tenant"
             return replace(seen, heads=action.settings)
         case RewindIndexer():
-            assert seen.row is not None
-            return replace(seen, row=replace(seen.row, index_uuid=action.index_uuid))
+            return replace(seen, index_uuid=action.index_uuid)
     raise AssertionError(action)
 
 
@@ -188,19 +188,20 @@ troubles = st.just(UNREACHABLE)
 @st.composite
 def rows(draw: st.DrawFn, asked: Manifest) -> Row:
     """A row for the manifest's name that some manifest left, now or long ago."""
-    before = Manifest(asked.name, draw(uids), draw(st.integers(1, 3)), draw(specs))
+    before = draw(st.just(asked) | st.builds(Manifest, st.just(asked.name), uids, st.integers(1, 3), specs))
     return registered(
         before,
         state=draw(st.sampled_from(State)),
         former_uids=draw(st.lists(uids, max_size=2, unique=True).map(tuple)),
-        index_uuid=draw(st.sampled_from([None, "index-a", "index-b"])),
         spec=draw(st.sampled_from([before.spec, None])),
     )
 
 
 @st.composite
 def worlds(draw: st.DrawFn, asked: Manifest) -> Observation:
-    owners = st.sampled_from(["uid-1", "uid-2", "uid-3", INSTALLATION, None])
+    # Mostly the right one, or nearly every world would be refused.
+    right = INSTALLATION if asked.spec.isolation is Isolation.SHARED else asked.uid
+    owners = st.sampled_from([*[right] * 9, "uid-1", "uid-2", "uid-3", INSTALLATION, None])
     database = st.builds(
         DatabaseSeen,
         row=st.none() | rows(asked),
@@ -208,6 +209,7 @@ def worlds(draw: st.DrawFn, asked: Manifest) -> Observation:
         partitions=st.booleans(),
         heads=st.none() | st.builds(HeadSettings, st.sampled_from(State), st.just(1), st.just(2), st.just(60)),
         keys=keys,
+        index_uuid=st.sampled_from([None, "index-a", "index-b"]),
     ).map(lambda seen: seen if seen.row else replace(seen, heads=None, keys=()))
     index = st.just(IndexSeen()) | st.builds(IndexSeen, st.just(True), owners, st.sampled_from(["index-a", "index-b"]), drifts)
     queue = st.lists(owners, max_size=1).map(lambda some: QueueSeen(owners=tuple(some))) | st.builds(
@@ -237,6 +239,8 @@ def test_from_any_world_the_plan_leads_to_one_with_nothing_left_to_do(case: tupl
         assert end.database.row is not None
         assert (end.database.row.uid, end.database.row.spec) == (asked.uid, asked.spec)
         assert end.database.heads == head_settings(asked.spec)
+        assert not isinstance(end.search, IndexSeen) or end.search.drift == () or owner(asked, end) is None
+        assert not isinstance(end.queue, QueueSeen) or end.queue.drift == () or owner(asked, end) is None
 
 
 @given(cases())
@@ -299,8 +303,8 @@ def test_a_broken_backend_does_not_change_what_is_done_for_the_others(asked: Man
     whole = plan(asked, NOTHING)
     for part, name in zip(Part, ("database", "search", "queue", "vault"), strict=True):
         rest = plan(asked, replace(NOTHING, **{name: UNREACHABLE}))
-        # Keys are rows of the database, so they wait for it.
-        waiting = {part, Part.CREDENTIALS} if part is Part.DATABASE else {part}
+        # Keys are rows of the database, and an index that is empty must be known as such there.
+        waiting = {part, Part.CREDENTIALS, Part.SEARCH} if part is Part.DATABASE else {part}
         assert rest == [action for action in whole if action.part not in waiting]
 
 
@@ -318,6 +322,8 @@ def test_removing_keeps_all_data_and_is_done_once(case: tuple[Manifest, Observat
         assert end.database.row == replace(seen.database.row, state=State.DELETED)
         assert end.database.keys == ()
         assert end.database.heads is None or end.database.heads.state is State.DELETED
+    else:
+        assert actions == []
 
 
 # --- one world at a time ---------------------------------------------------------------------------------------------
@@ -379,11 +385,30 @@ def test_a_lost_key_is_replaced_for_its_role_alone() -> None:
     assert actions == [IssueKeys((Role.AUDITOR,)), RevokeKeys((lost,))]
 
 
-def test_an_index_that_was_lost_is_made_again_and_filled_from_the_beginning() -> None:
+def test_an_index_that_was_lost_is_made_again_only_when_no_cursor_says_that_anything_is_in_it() -> None:
     seen = replace(converged(manifest(), NOTHING), search=IndexSeen())
-    first = plan(manifest(), seen)
-    assert kinds(first) == [CreateIndex]
-    assert kinds(plan(manifest(), done(seen, first))) == [RewindIndexer]
+    steps = []
+    while actions := plan(manifest(), seen):
+        steps += kinds(actions)
+        seen = done(seen, actions)
+    assert steps == [RewindIndexer, CreateIndex, RewindIndexer]
+
+
+def test_no_index_is_made_while_the_database_cannot_be_told() -> None:
+    seen = replace(NOTHING, database=UNREACHABLE)
+    assert kinds(plan(manifest(), seen)) == [CreateQueue]
+    assert verdicts(manifest(), seen, {})[Part.SEARCH].status == "Unknown"
+
+
+@given(cases())
+def test_an_index_is_made_only_where_the_indexer_begins_at_the_beginning(case: tuple[Manifest, Observation]) -> None:
+    asked, seen = case
+    for _ in range(ROUNDS_MAX):
+        actions = plan(asked, seen)
+        if CreateIndex in kinds(actions):
+            assert isinstance(seen.database, DatabaseSeen)
+            assert seen.database.index_uuid is None
+        seen = done(seen, actions)
 
 
 @pytest.mark.parametrize(
@@ -409,10 +434,25 @@ def test_what_belongs_to_another_is_a_conflict_and_nothing_is_written_anywhere(s
 
 
 def test_a_strange_mark_is_neither_written_to_nor_condemned_while_the_registry_cannot_tell_whose_it_was() -> None:
-    seen = Observation(UNREACHABLE, Installation(INSTALLATION), IndexSeen(exists=True, owner="uid-0", uuid="x", drift=("field",)))
+    seen = Observation(
+        UNREACHABLE,
+        Installation(INSTALLATION),
+        IndexSeen(exists=True, owner="uid-0", uuid="x", drift=("field",)),
+        QueueSeen(exists=True, owners=("uid-0", "uid-0"), drift=("attribute",)),
+    )
     assert refusal(manifest(), seen) is None
     assert plan(manifest(), seen) == []
-    assert verdicts(manifest(), seen, {})[Part.SEARCH].status == "Unknown"
+    said = verdicts(manifest(), seen, {})
+    assert {said[Part.SEARCH].status, said[Part.QUEUE].status} == {"Unknown"}
+
+
+@pytest.mark.parametrize(
+    ("isolation", "days", "span"), [("Shared", 31, 1), ("Shared", 91, 7), ("Dedicated", 91, 1), ("Dedicated", 3650, 30)]
+)
+def test_partitions_span_what_the_retention_of_the_relation_asks_for(isolation: str, days: int, span: int) -> None:
+    asked = manifest(isolation=isolation, retention={"days": days})
+    [made] = [action for action in plan(asked, NOTHING) if isinstance(action, CreateRelations)]
+    assert made.partition_days == span
 
 
 def test_what_tenants_share_is_marked_with_the_installation() -> None:

@@ -2,161 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from decklog_operator import manifests
 from tests.backends import KubernetesServer
+from tests.support.operators import Kubernetes, Operator, least_rights_kubeconfig, operator_environment
 from tests.support.provisioning import FOLDER_VARIABLE, FolderProvisioner
-
-ROOT = Path(__file__).parents[2]
-LABEL = "test.decklog.dev/run"
-WAIT_MAX = 60.0
-Json = dict[str, Any]
-
-
-def until(what: str, condition: Callable[[], Any], *, longest: float = WAIT_MAX) -> Any:
-    """The first true value of `condition`; fails after `longest` seconds."""
-    deadline = time.monotonic() + longest
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            pytest.fail(f"still not so after {longest:g} s: {what}")
-        time.sleep(0.05)
-    return value
-
-
-class Kubernetes:
-    """kubectl as an administrator, for the Tenants of one test: all of them carry its label."""
-
-    def __init__(self, server: KubernetesServer) -> None:
-        self.server = server
-        self.run = uuid.uuid4().hex[:8]
-        self.selector = f"{LABEL}={self.run}"
-
-    def __call__(self, *words: str, stdin: str | None = None) -> str:
-        return self.server.kubectl(*words, stdin=stdin)
-
-    def refusal(self, *words: str, stdin: str | None = None) -> str:
-        """What kubectl complains of; the command must fail."""
-        with pytest.raises(subprocess.CalledProcessError) as caught:
-            self(*words, stdin=stdin)
-        return str(caught.value.stderr)
-
-    def name(self, prefix: str = "t") -> str:
-        return f"{prefix}-{self.run}-{uuid.uuid4().hex[:4]}"
-
-    def tenant(self, name: str, spec: Json | None = None, **metadata: Any) -> Json:
-        body = {
-            "apiVersion": "decklog.dev/v1",
-            "kind": "Tenant",
-            "metadata": {"name": name, "labels": {LABEL: self.run}, **metadata},
-        }
-        return {**body, "spec": spec or {"retention": {"days": 30}}}
-
-    def apply(self, *objects: Json, dry_run: bool = False) -> str:
-        words = ["apply", "-f", "-", *(["--dry-run=server"] if dry_run else [])]
-        return self(*words, stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
-
-    def patch(self, name: str, patch: Json, *flags: str) -> str:
-        return self("patch", "tenant", name, "--type=merge", "-p", json.dumps(patch), *flags)
-
-    def get(self, kind: str, name: str, namespace: str = "default") -> Json | None:
-        found = self("get", kind, name, "-n", namespace, "--ignore-not-found", "-o", "json")
-        return json.loads(found) if found else None
-
-    def wait_ready(self, *names: str) -> None:
-        self("wait", "--for=condition=Ready", *(f"tenant/{name}" for name in names), f"--timeout={WAIT_MAX:g}s")
-
-    def condition(self, name: str, kind: str = "Ready") -> Json:
-        found = self.get("tenant", name) or {}
-        conditions = found.get("status", {}).get("conditions", [])
-        return next((each for each in conditions if each["type"] == kind), {})
-
-    def secret(self, name: str, namespace: str = "default") -> Json | None:
-        return self.get("secret", f"{name}-decklog", namespace)
-
-    def clean(self) -> None:
-        """Without an operator nobody takes the finalizers off."""
-        self("delete", "tenant", "-l", self.selector, "--wait=false")
-        for name in self("get", "tenant", "-l", self.selector, "-o", "name").split():
-            self("patch", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
-        until("the test's Tenants are gone", lambda: not self("get", "tenant", "-l", self.selector, "-o", "name"))
-
-
-class Operator:
-    """One operator process; `restart` after `kill` is the same operator again."""
-
-    def __init__(self, module: list[str], environment: dict[str, str], folder: Path) -> None:
-        self._argv, self._environment, self._folder = [sys.executable, "-m", *module], environment, folder
-        self._process: subprocess.Popen[bytes] | None = None
-        self.log = folder / "operator.log"
-
-    def start(self) -> None:
-        seen = len(self.log.read_bytes()) if self.log.exists() else 0
-        with self.log.open("ab") as out:
-            self._process = subprocess.Popen(self._argv, cwd=ROOT, env=self._environment, stdout=out, stderr=out)
-        until("the operator is ready", lambda: self._answers(seen))
-
-    def _answers(self, seen: int) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, self.log.read_text()
-        lines = [json.loads(line) for line in self.log.read_bytes()[seen:].splitlines() if line.startswith(b"{")]
-        ports = [line["port"] for line in lines if line["event"] == "probes answered"]
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{ports[0]}/readyz", timeout=2) as answer:
-                return bool(answer.status == 200)
-        except (IndexError, urllib.error.URLError, OSError):
-            return False
-
-    def kill(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
-
-    def stop(self) -> int:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(timeout=WAIT_MAX)
-
-    def end(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self.kill()
 
 
 @pytest.fixture(scope="session")
 def least_rights(kubernetes_server: KubernetesServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A kubeconfig that speaks as the service account of `manifests/install.yaml`, all of which is applied but the pod."""
-    objects = [each for each in yaml.safe_load_all(manifests.install_yaml()) if each["kind"] != "Deployment"]
-    kubernetes_server.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=yaml.safe_dump_all(objects))
-    kubernetes_server.kubectl("wait", "--for=condition=Established", "crd/tenants.decklog.dev", "--timeout=60s")
-    token = kubernetes_server.kubectl(
-        "create",
-        "token",
-        manifests.ACCOUNT,
-        "-n",
-        manifests.NAMESPACE,
-        "--duration=24h",
-        "--audience=https://kubernetes.default.svc",
-    )
-    config = yaml.safe_load(kubernetes_server.kubeconfig.read_text())
-    config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token.strip()}}]
-    path = tmp_path_factory.mktemp("rights") / "kubeconfig"
-    path.touch(mode=0o600)
-    path.write_text(yaml.safe_dump(config))
-    return path
+    """A kubeconfig that speaks as the operator's service account."""
+    return least_rights_kubeconfig(kubernetes_server, tmp_path_factory.mktemp("rights"))
 
 
 @pytest.fixture
@@ -175,23 +34,10 @@ def backends(tmp_path: Path) -> FolderProvisioner:
     return FolderProvisioner(folder)
 
 
-def operator_environment(kubernetes: Kubernetes, rights: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DECKLOG_", "KUBE"))}
-    return {
-        **kept,
-        "KUBECONFIG": str(rights),
-        "DECKLOG_OPERATOR_SELECTOR": kubernetes.selector,
-        "DECKLOG_OPERATOR_HEALTH_PORT": "0",
-        "DECKLOG_OPERATOR_RESYNC_SECONDS": "1",
-        "DECKLOG_OPERATOR_RETRY_MAX_SECONDS": "1",
-        "DECKLOG_OPERATOR_API_URL": "https://decklog.example.test",
-    }
-
-
 @pytest.fixture
 def operator(kubernetes: Kubernetes, least_rights: Path, backends: FolderProvisioner, tmp_path: Path) -> Iterator[Operator]:
-    """A running operator that serves the Tenants of this test."""
-    environment = {**operator_environment(kubernetes, least_rights), FOLDER_VARIABLE: str(backends.folder)}
+    """A running operator that serves the Tenants of this test, over a folder instead of backends."""
+    environment = operator_environment(kubernetes, least_rights, **{FOLDER_VARIABLE: str(backends.folder)})
     process = Operator(["tests.support.operator_on_folder"], environment, tmp_path)
     process.start()
     yield process

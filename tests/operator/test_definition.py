@@ -10,7 +10,7 @@ import yaml
 
 from decklog.domain.tenant import RETENTION_CLASSES, TenantSpec, parse_manifest
 from decklog_operator.crd import custom_resource_definition
-from tests.operator.conftest import ROOT, Json, Kubernetes
+from tests.support.operators import ROOT, Json, Kubernetes
 
 LONGEST = "a" * 40
 

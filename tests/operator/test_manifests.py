@@ -11,7 +11,7 @@ import yaml
 
 from tests import generated
 from tests.backends import KubernetesServer
-from tests.operator.conftest import ROOT
+from tests.support.operators import ROOT
 
 
 def test_generated_files_are_as_the_code_makes_them() -> None:

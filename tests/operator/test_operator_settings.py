@@ -29,7 +29,6 @@ def test_the_operators_variables_are_not_the_backends_and_the_reverse() -> None:
         ("RESYNC_SECONDS", "soon"),
         ("RESYNC_SECONDS", "0"),
         ("HEALTH_PORT", "65536"),
-        ("LOG_LEVEL", "LOUD"),
         ("API_URL", "https://user:hunter2@decklog.example.test"),
         ("RESYNC", "hunter2"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,6 +33,12 @@ def test_a_ready_tenant_shows_where_everything_is() -> None:
     assert shown["search"] == {"index": "decklog-t-acme"}
     assert shown["queue"] == {"name": "decklog-t-acme"}
     assert shown["credentials"] == {"secret": {"namespace": "keys", "name": "acme-decklog"}}
+
+
+def test_a_status_that_comes_back_from_kubernetes_counts_as_unchanged() -> None:
+    shown = statuses.of(ACME, found(), {})
+    returned = json.loads(json.dumps(shown, sort_keys=True))
+    assert statuses.of(ACME, found(), returned) == returned
 
 
 def test_a_backend_that_is_not_configured_has_no_place() -> None:

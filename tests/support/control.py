@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import boto3
@@ -22,8 +23,8 @@ from decklog.timescale.connection import Pool
 from decklog.timescale.control import migrate_control
 from decklog.timescale.provision import CONNECTIONS_MAX, PostgresProvisioning
 from decklog.timescale.registry import PostgresRegistry
-from tests.backends import OpenSearchServer, SqsServer
-from tests.support.stores import Database
+from tests.backends import OpenSearchServer, PostgresServer, SqsServer
+from tests.support.stores import VARIANTS, Database, drop_database, new_database
 
 NOBODY_LISTENS = "127.0.0.1:9"
 
@@ -114,10 +115,24 @@ class Control:
         client.close()
 
 
-@pytest.fixture
-async def control(database: Database) -> AsyncIterator[Control]:
-    """An installation without tenants, on plain PostgreSQL and on TimescaleDB in turn."""
-    await migrate_control(database.owner_dsn)
+@asynccontextmanager
+async def installation(server: PostgresServer) -> AsyncIterator[Control]:
+    """A new database with control tables and without tenants; gone afterwards, with its indices and queues."""
+    database = await new_database(server)
     made = Control(database)
-    yield made
-    await made.close()
+    try:
+        await migrate_control(database.owner_dsn)
+        yield made
+    finally:
+        await made.close()
+        await drop_database(database)
+
+
+@pytest.fixture
+async def control(request: pytest.FixtureRequest) -> AsyncIterator[Control]:
+    """An installation on plain PostgreSQL; `on_each_variant` gives it on TimescaleDB too."""
+    async with installation(request.getfixturevalue(f"{getattr(request, 'param', 'postgres')}_server")) as made:
+        yield made
+
+
+on_each_variant = pytest.mark.parametrize("control", VARIANTS, indirect=True)

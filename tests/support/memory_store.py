@@ -67,7 +67,7 @@ class _Account(msgspec.Struct):
 class MemoryStore:
     """A `RecordStore`. `scan_max`: rows that one call of `read` looks at before it hands over a continuation.
 
-    `failing` is raised by every call while it is set; `seconds_per_read` is how long each reading pretends to take, so
+    `failing` is raised by every call while it is set, `failing_append` by appends; `seconds_per_read` is how long each reading pretends to take, so
     that one with a shorter timeout ends in `search-unavailable`; `reads` counts calls of `read`.
     """
 
@@ -79,6 +79,7 @@ class MemoryStore:
         self._accounts: dict[int, _Account] = {}
         self.scan_max = scan_max
         self.failing: DecklogError | None = None
+        self.failing_append: DecklogError | None = None
         self.seconds_per_read = 0.0
         self.reads = 0
         for item in tenants:
@@ -111,6 +112,8 @@ class MemoryStore:
 
     async def append(self, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError]:
         await self._answer()
+        if self.failing_append is not None:
+            raise self.failing_append
         results: list[Appended | DecklogError] = []
         for request in requests:
             try:

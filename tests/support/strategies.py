@@ -281,7 +281,7 @@ def _from_record(found: Terms) -> st.SearchStrategy[list[tuple[str, str]]]:
         present.append(("q", " ".join(sorted(found.words)[:3])))
     for leaf in sorted(found.fields)[:4]:
         path, _, value = leaf.partition("=")
-        if path and value:
+        if path and value and "\\" not in path:
             present.append((f"metadata.{path}", value))
     return st.lists(st.sampled_from(present), min_size=1, max_size=3, unique_by=lambda item: item[0])
 

@@ -219,7 +219,7 @@ async def test_work_that_takes_longer_than_the_lease_keeps_it() -> None:
         until = world.cursors._leases["test", world.tenant.id, EVENTS].until
         world.clock.pass_seconds(0.06)
         async with asyncio.timeout(10):
-            while world.cursors._leases["test", world.tenant.id, EVENTS].until == until:  # noqa: ASYNC110
+            while world.cursors._leases["test", world.tenant.id, EVENTS].until == until:
                 await asyncio.sleep(0.01)
         assert await world.worker(Recording(world.done)).advance(world.tenant, EVENTS) is Ended.HELD
     slow.gate.set()

@@ -1,4 +1,4 @@
-"""The consumer `search`: its cursor means "findable up to here", and refreshes are shared."""
+"""The consumer `indexer`: its cursor means "findable up to here", and refreshes are shared."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.query import Query
-from decklog.domain.store import Cursor, SearchDocument
+from decklog.domain.store import INDEXER, Cursor, SearchDocument
 from decklog.domain.tenant import Tenant
 from decklog.services.follow import Ended, Follower
-from decklog.workers.indexer import CONSUMER, Indexer
+from decklog.workers.indexer import Indexer
 from tests.support.memory import make_tenant
 from tests.support.memory_index import MemoryIndex
 from tests.support.memory_store import MemoryCursors, MemoryStore, fill
@@ -67,7 +67,7 @@ async def test_what_the_cursor_has_passed_is_found_whatever_fails(bursts: list[i
     cursors = CheckedCursors(store, index, tenant)
     workers = [
         Follower(
-            CONSUMER,
+            INDEXER,
             store,
             cursors,
             Indexer(index, refresh_gap=NO_GAP),
@@ -81,7 +81,7 @@ async def test_what_the_cursor_has_passed_is_found_whatever_fails(bursts: list[i
         await asyncio.gather(*(worker.advance(tenant, EVENTS) for worker in workers))
     index.failing_part = 0.0
     await workers[0].advance(tenant, EVENTS)
-    assert await cursors.next_seq(CONSUMER, tenant.id, EVENTS) == sum(bursts)
+    assert await cursors.next_seq(INDEXER, tenant.id, EVENTS) == sum(bursts)
     assert index.findable(tenant, EVENTS) == list(range(sum(bursts)))
 
 
@@ -89,20 +89,20 @@ async def test_a_failed_batch_does_not_move_the_cursor() -> None:
     tenant = make_tenant("acme")
     store, index = MemoryStore(tenant), MemoryIndex()
     cursors = MemoryCursors(store)
-    worker = Follower(CONSUMER, store, cursors, Indexer(index), backoff_seconds=(0, 0))
+    worker = Follower(INDEXER, store, cursors, Indexer(index), backoff_seconds=(0, 0))
     await fill(store, tenant, {}, {})
     index.failing = DecklogError(Code.SEARCH_UNAVAILABLE, "away")
     assert await worker.advance(tenant, EVENTS) is Ended.FAILED
-    assert await cursors.next_seq(CONSUMER, tenant.id, EVENTS) == 0
+    assert await cursors.next_seq(INDEXER, tenant.id, EVENTS) == 0
     index.failing = None
     assert await worker.advance(tenant, EVENTS) is Ended.DONE
-    assert await cursors.next_seq(CONSUMER, tenant.id, EVENTS) == 2
+    assert await cursors.next_seq(INDEXER, tenant.id, EVENTS) == 2
 
 
 async def test_both_logs_and_all_fields_are_indexed() -> None:
     tenant = make_tenant("acme")
     store, index = MemoryStore(tenant), MemoryIndex()
-    worker = Follower(CONSUMER, store, MemoryCursors(store), Indexer(index, refresh_gap=NO_GAP))
+    worker = Follower(INDEXER, store, MemoryCursors(store), Indexer(index, refresh_gap=NO_GAP))
     await fill(store, tenant, {"action": "a.b", "metadata": {"deep": [{"er": 2**70}]}, "message": "Hello, World"})
     await fill(store, tenant, {"action": "log.read"}, log=LogName.ACCESS)
     for log in LogName:

@@ -7,6 +7,7 @@ import base64
 import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from decklog.domain.query import Query
 from decklog.domain.store import SearchDocument
 from decklog.domain.tenant import Tenant
 from decklog.opensearch import index as index_module
-from decklog.opensearch import mapping
+from decklog.opensearch import mapping, search
 from decklog.opensearch.client import SearchReadiness, connect
 from decklog.opensearch.search import OpenSearchIndex
 from decklog.settings import Search
@@ -207,6 +208,21 @@ async def test_a_server_that_is_away_is_unavailable_for_every_call() -> None:
     await every_call(OpenSearchIndex(client), make_tenant("acme"))
     await refused(SearchReadiness(client).check())
     await client.close()
+
+
+async def test_a_server_that_never_answers_is_given_up(
+    node: Node, client: AsyncOpenSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "ANSWER_TIME_MAX", timedelta(milliseconds=50))
+
+    async def never(method: str, path: str, body: bytes) -> tuple[int, Any]:
+        await asyncio.sleep(3_600)
+        return 200, {}
+
+    node.answer = never
+    async with asyncio.timeout(10):
+        asked: dict[str, Any] = {"query": Query(), "first": 0, "end": 10, "limit": 10}
+        await refused(OpenSearchIndex(client).find(make_tenant("acme"), LogName.EVENTS, newest_first=True, **asked))
 
 
 @pytest.mark.parametrize("status", [401, 403, 429, 500, 503])

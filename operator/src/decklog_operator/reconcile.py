@@ -178,9 +178,10 @@ class Reconciler:
             _log.warning("status not written", reason=error.code.value, detail=error.detail)
             return False
         ready, before = statuses.ready_condition(shown), statuses.ready_condition(previous)
+        bad = {condition.type: condition.message for condition in statuses.conditions(shown) if condition.status != "True"}
+        _log.info("status changed", ready=statuses.is_ready(shown), bad=bad)
         if ready is None or (before is not None and before.status == ready.status):
             return True
-        _log.info("readiness changed", ready=ready.status, reason=ready.reason, message=ready.message)
         kind, now = ("Normal" if ready.status == "True" else "Warning"), statuses.timestamp(self._clock())
         try:
             await self._cluster.post_event(name=name, uid=uid, kind=kind, reason=ready.reason, message=ready.message, now=now)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ import kopf
 import structlog
 
 import decklog.settings
+from decklog import logs
 from decklog.domain.errors import DecklogError
 from decklog_operator import cluster, health, settings
 from decklog_operator.handlers import tenant
@@ -31,7 +31,7 @@ OpenProvisioning = Callable[[decklog.settings.Settings], AbstractAsyncContextMan
 async def run(environment: Mapping[str, str], open_provisioning: OpenProvisioning) -> None:
     """Serve until SIGTERM or SIGINT. Raises `misconfigured`."""
     own, others = settings.load(environment), decklog.settings.load(settings.split(environment)[1])
-    log_to_stderr(others.log_format, own.log_level)
+    log_to_stderr(others.log_format)
     async with health.serving(own.health_host, own.health_port) as probes, cluster.connect() as kubernetes:
         _log.info("probes answered", port=probes.port)
         await _until_served(kubernetes)
@@ -111,35 +111,14 @@ def registry_login(registry: kopf.OperatorRegistry) -> None:
         return kopf.login_with_service_account(**kwargs)
 
 
-def log_to_stderr(form: str, level: str) -> None:
-    """One line per event, as JSON or text, from our loggers and from Kopf's alike, with the tenant it is about."""
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
-    last = structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=False)
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[*shared, _name_the_tenant],
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, structlog.processors.format_exc_info, last],
-    )
-    handler = logging.StreamHandler()
-    handler.setFormatter(formatter)
-    logging.basicConfig(level=level, handlers=[handler], force=True)
-    for name in ("kopf.objects", "botocore", "urllib3", "opensearch"):  # each visit, each request: not news
-        logging.getLogger(name).setLevel(max(logging.getLevelName(level), logging.WARNING))
+def log_to_stderr(form: str) -> None:
+    """Log as every Decklog process does; Kopf's lines about an object also say which one."""
+    logs.configure(form)
+    logging.getLogger("kopf.objects").addFilter(_name_the_tenant)
 
 
-def _name_the_tenant(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Kopf's object loggers carry the object they speak of."""
-    record = event.get("_record")
-    with contextlib.suppress(AttributeError, KeyError, TypeError):
-        event.setdefault("tenant", record.k8s_ref["name"])  # type: ignore[union-attr]
-    return event
+def _name_the_tenant(record: logging.LogRecord) -> bool:
+    name = getattr(record, "k8s_ref", {}).get("name")
+    if name and record.levelno >= logging.WARNING:
+        record.msg = f"Tenant {name}: {record.msg}"
+    return True

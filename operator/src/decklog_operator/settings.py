@@ -35,7 +35,6 @@ class OperatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
     health_host: Annotated[str, Meta(description="Address that /healthz and /readyz listen on.")] = "127.0.0.1"
     health_port: Annotated[int, Meta(ge=0, le=65_535, description="Their port; 0 picks a free one and logs it.")] = 8080
-    log_level: Annotated[str, Meta(pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level of log lines.")] = "INFO"
 
 
 def variables() -> dict[str, tuple[type, str, Any]]:

@@ -136,5 +136,6 @@ def conditions(status: Status) -> tuple[Condition, ...]:
 
 
 def _plain(view: TenantStatusView) -> dict[str, Any]:
-    plain: dict[str, Any] = msgspec.to_builtins(view)
+    """As JSON gives it back: compared with what Kubernetes holds, a tuple would differ from its list."""
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(view))
     return plain

@@ -19,9 +19,7 @@ from decklog.domain.errors import DecklogError
 
 
 def _parser() -> argparse.ArgumentParser:
-    try:
-        from decklog.client import commands
-    except ImportError: commands=None
+    from decklog.client import commands  # noqa: PLC0415 - each verb loads what it needs, and no more
 
     parser = argparse.ArgumentParser(prog="decklog", description="A multi-tenant audit log.")
     parser.add_argument("--version", action="version", version=__version__)
@@ -39,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add_parser("worker", help="follow the logs: index, sweep, make partitions")
     migrate = verbs.add_parser("migrate", help="bring the database to this version; may run again")
     migrate.add_argument("--bootstrap", action="store_true", help="make the roles first, with DECKLOG_DATABASE_ADMIN_DSN")
-    if hasattr(commands, "add_parsers"): commands.add_parsers(verbs)
+    commands.add_parsers(verbs)
     return parser
 
 

@@ -14,18 +14,16 @@ from typing import Any, cast
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.types import HTTPScope, Message, Receive, Send
+from litestar.utils import normalize_path
 
 from decklog.api import append, health, logs, stream, tenants
 from decklog.api.errors import handle
-from decklog.api.metrics import observe
+from decklog.api.metrics import observe_scope
 from decklog.api.openapi import document
 from decklog.api.reference import reference_routes
-from decklog.api.request import make_request_id
+from decklog.api.request import has_head, make_request_id
 from decklog.api.service import ApiService
 from decklog.settings import Settings
-
-_STREAMED = ("/export", "/stream")
-"""Paths whose answers are made as they are sent, so that there is no head without the body."""
 
 _COMMON_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -36,14 +34,21 @@ _NO_CONTENT_POLICY = (b"content-security-policy", b"default-src 'none'; frame-an
 
 
 class Application(Litestar):
-    """Litestar, with what every request needs around it."""
+    """Litestar, with what every request needs around it.
+
+    `POST /api/v1/logs` goes past the router: finding a route and guarding it costs as much as that whole answer.
+    """
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
-            await self._http(scope, receive, send)
+            if scope["method"] == "POST" and (scope["path"] == append.PATH or normalize_path(scope["path"]) == append.PATH):
+                await append.answer(self.state.service, scope, receive, send)
+            else:
+                await self._http(scope, receive, send)
         elif scope["type"] == "websocket":
-            scope["state"]["request_id"] = make_request_id(None)
-            await super().__call__(scope, receive, send)
+            scope.setdefault("state", {})["request_id"] = make_request_id(None)
+            known = normalize_path(scope["path"]) == stream.PATH
+            await (super().__call__ if known else stream.refuse_socket)(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
@@ -61,13 +66,13 @@ class Application(Litestar):
                 message["headers"] = _completed(headers, identifier)
             await send(message)
 
-        if scope["method"] == "HEAD" and not scope["path"].endswith(_STREAMED):
+        if scope["method"] == "HEAD" and has_head(scope["path"]):
             scope = {**scope, "method": "GET"}  # the server leaves out the body by itself
-        scope["state"]["request_id"] = identifier
+        scope.setdefault("state", {})["request_id"] = identifier
         try:
             await super().__call__(scope, receive, send_on)
         finally:
-            observe(scope, status, time.perf_counter() - started)
+            observe_scope(scope, status, time.perf_counter() - started)
 
 
 def _completed(headers: list[tuple[bytes, bytes]], identifier: str) -> list[tuple[bytes, bytes]]:

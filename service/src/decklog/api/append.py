@@ -1,19 +1,20 @@
 """Records in: the route that everything waits for, and the same for many records at once.
 
 A single append is answered by an ASGI application of its own, because Litestar's way from request to response costs
-more than storing a record does. The handler it stands in front of declares the route and carries its documentation.
+more than all the rest of it. Its handler declares the route and carries the documentation, and is never called.
 """
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import Any
 
 import msgspec
 from litestar import Request, Response, post
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import HTTPScope, Receive, Send
 
 from decklog.api.auth import authenticate, bearer
-from decklog.api.errors import send_problem, translated
+from decklog.api.errors import STATUSES, send_problem, translated
 from decklog.api.limits import (
     BULK_BYTES_MAX,
     ClientGoneError,
@@ -23,9 +24,10 @@ from decklog.api.limits import (
     split_array,
     split_lines,
 )
+from decklog.api.metrics import observe
 from decklog.api.operations import APPEND, APPEND_BULK
 from decklog.api.rate import rate_headers
-from decklog.api.request import ask, refuse_parameters
+from decklog.api.request import ask, make_request_id, refuse_parameters
 from decklog.api.service import ApiService
 from decklog.domain.access import Permission, Principal, acting_tenant
 from decklog.domain.append import Rate, Receipt, Status
@@ -34,7 +36,12 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import rfc3339
 from decklog.domain.record import RECORD_BYTES_MAX
 
-_JSON = (b"content-type", b"application/json")
+PATH = "/api/v1/logs"
+_HEADERS = [
+    (b"content-type", b"application/json"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+]
 _STATUS = {Status.STORED: (201, "stored"), Status.DUPLICATE: (200, "duplicate")}
 
 
@@ -46,42 +53,47 @@ def receipt_json(tenant: str, receipt: Receipt, status: str) -> bytes:
     ).encode()
 
 
-class DirectAppend:
-    """ASGI application behind `POST /api/v1/logs`; as a middleware it never calls what it wraps."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._wrapped = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        service: ApiService = scope["litestar_app"].state.service
-        try:
-            status, body, rate = await self._answer(scope, receive, service)
-        except ClientGoneError:
-            return
-        except Exception as error:  # noqa: BLE001 - the edge: translated, and logged where unknown
-            await send_problem(translated(error, scope), scope, send)
-            return
-        headers = [_JSON, (b"content-length", b"%d" % len(body))]
+async def answer(service: ApiService, scope: HTTPScope, receive: Receive, send: Send) -> None:
+    """The ASGI application behind `POST /api/v1/logs`: every part of the answer, errors, request id and metrics included."""
+    started = perf_counter()
+    headers = dict(scope["headers"])
+    identifier = make_request_id(headers.get(b"x-request-id"))
+    scope.setdefault("state", {})["request_id"] = identifier
+    common = [*_HEADERS, (b"x-request-id", identifier.encode())]
+    status = 0
+    try:
+        status, body, rate = await _stored(service, scope, headers, receive)
+        common.append((b"content-length", b"%d" % len(body)))
         if rate is not None:
-            headers += rate_headers(rate)
-        await send({"type": "http.response.start", "status": status, "headers": headers})
+            common += rate_headers(rate)
+        await send({"type": "http.response.start", "status": status, "headers": common})
         await send({"type": "http.response.body", "body": body, "more_body": False})
-
-    async def _answer(self, scope: Scope, receive: Receive, service: ApiService) -> tuple[int, bytes, Rate | None]:
-        if scope["query_string"]:
-            refuse_parameters(scope["query_string"])
-        headers = dict(scope["headers"])
-        tenant = acting_tenant(await _principal(service, scope, headers), Permission.APPEND)
-        _check_single(headers)
-        check_length(headers.get(b"content-length"), RECORD_BYTES_MAX)
-        raw = await read_body(receive)
-        key = headers.get(b"idempotency-key")
-        receipt, rate = await service.ingest.append(tenant, raw, key=None if key is None else key.decode("latin-1"))
-        status, word = _STATUS[receipt.status]
-        return status, receipt_json(tenant.name, receipt, word), rate
+    except ClientGoneError:
+        pass
+    except Exception as error:  # noqa: BLE001 - the edge: translated, and logged where unknown
+        ours = translated(error, scope)
+        status = STATUSES[ours.code][0]
+        await send_problem(ours, scope, send, headers=common[1:])
+    finally:
+        observe(PATH, "POST", status, perf_counter() - started)
 
 
-async def _principal(service: ApiService, scope: Scope, headers: dict[bytes, bytes]) -> Principal:
+async def _stored(
+    service: ApiService, scope: HTTPScope, headers: dict[bytes, bytes], receive: Receive
+) -> tuple[int, bytes, Rate | None]:
+    if scope["query_string"]:
+        refuse_parameters(scope["query_string"])
+    tenant = acting_tenant(await _principal(service, scope, headers), Permission.APPEND)
+    _check_single(headers)
+    check_length(headers.get(b"content-length"), RECORD_BYTES_MAX)
+    raw = await read_body(receive)
+    key = headers.get(b"idempotency-key")
+    receipt, rate = await service.ingest.append(tenant, raw, key=None if key is None else key.decode("latin-1"))
+    status, word = _STATUS[receipt.status]
+    return status, receipt_json(tenant.name, receipt, word), rate
+
+
+async def _principal(service: ApiService, scope: HTTPScope, headers: dict[bytes, bytes]) -> Principal:
     """As `authenticate`, without waiting where the credential is known."""
     authorization = headers.get(b"authorization")
     if authorization is not None and len(headers) == len(list(scope["headers"])):
@@ -104,7 +116,7 @@ def _check_single(headers: dict[bytes, bytes]) -> None:
         )
 
 
-@post("/logs", middleware=[DirectAppend], opt=APPEND)
+@post("/logs", opt=APPEND)
 async def append() -> None:
     """Append one record.
 

@@ -17,6 +17,7 @@ from litestar.types import Scope, Send
 
 from decklog.api.limits import ClientGoneError
 from decklog.api.rate import rate_headers
+from decklog.api.request import has_head
 from decklog.domain.append import Rate
 from decklog.domain.errors import Code, DecklogError
 
@@ -167,18 +168,20 @@ def _of_framework(error: HTTPException) -> DecklogError:
     return DecklogError(Code.INVALID_PARAMETER, "The request is not valid.")
 
 
-def _allowed(error: Exception) -> list[tuple[bytes, bytes]]:
+def _allowed(error: Exception, path: str) -> list[tuple[bytes, bytes]]:
     """`Allow` as the router gives it, without what is no method."""
     if not isinstance(error, HTTPException) or error.status_code != 405:
         return []
     methods = {name for name in (error.headers or {}).get("allow", "").split(", ") if name.isupper()}
+    if "GET" in methods and has_head(path):
+        methods.add("HEAD")
     return [(b"allow", ", ".join(sorted(methods)).encode())]
 
 
 def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar's way to our problem documents."""
     ours = translated(error, request.scope)
-    headers = [*problem_headers(ours), *_allowed(error)]
+    headers = [*problem_headers(ours), *_allowed(error, request.scope["path"])]
     return Response(
         msgspec.json.encode(problem(ours, request_id(request.scope))),
         status_code=STATUSES[ours.code][0],

@@ -24,8 +24,15 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _CREDENTIALS = frozenset({"token", "access_token", "api_key", "apikey", "authorization", "key"})
 """Names under which other services take secrets in addresses, where logs and histories keep them."""
 
+_STREAMED = ("/export", "/stream")
+
 _process = secrets.token_hex(6)
 _numbers = itertools.count(1)
+
+
+def has_head(path: str) -> bool:
+    """Whether HEAD is answered at this path: not where the answer is made while it is sent."""
+    return not path.rstrip("/").endswith(_STREAMED)
 
 
 class Asked(NamedTuple):

@@ -16,10 +16,10 @@ import msgspec
 import structlog
 from litestar import Request, WebSocket, get, websocket
 from litestar.exceptions import WebSocketDisconnect
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import ASGIApp, Receive, Scope, Send, WebSocketScope
 
 from decklog.api.auth import SUBPROTOCOL, authenticate
-from decklog.api.errors import close_code, problem, request_id, translated
+from decklog.api.errors import PROBLEM_JSON, close_code, problem, request_id, translated
 from decklog.api.limits import ClientGoneError
 from decklog.api.operations import STREAM
 from decklog.api.request import Asked, ask, context_of, query_parameters
@@ -28,11 +28,14 @@ from decklog.domain.access import Permission, acting_tenant
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.wire import renderer
 
+PATH = "/api/v1/logs/stream"
 EVENT_STREAM = "text/event-stream"
 CLIENT_MESSAGES_MAX = 60
 """Messages that a client may send at once, though none means anything; refilled with one per second."""
 RETRY_MILLISECONDS = 1_000
 """What an EventSource is told to wait before it comes back."""
+LAST_WORDS_SECONDS = 0.5
+"""For what a client is told at the end, if it reads at all."""
 _GOING_AWAY = 1012
 
 _log = structlog.get_logger(__name__)
@@ -74,9 +77,17 @@ async def forward_all(
         async for event in subscription:
             await forward(event)
 
-    pumping, left, stop = (asyncio.ensure_future(task) for task in (pump(), gone, stopping.wait()))
+    waits = (pump(), gone, stopping.wait(), subscription.ended.wait())
+    pumping, left, stop, ended = tasks = [asyncio.ensure_future(wait) for wait in waits]
     try:
-        await asyncio.wait({pumping, left, stop}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if ended.done() and not pumping.done():
+            # The next event would say why, but a client that does not read may hold up the one before.
+            await asyncio.wait({pumping, left}, timeout=LAST_WORDS_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if not pumping.done():
+                pumping.cancel()
+                await asyncio.wait({pumping})
+                await anext(aiter(subscription))
         if pumping.done():
             await pumping
         if left.done():
@@ -84,9 +95,9 @@ async def forward_all(
             return Ended.CLIENT_GONE
         return Ended.STOPPING if stop.done() else Ended.EXHAUSTED
     finally:
-        for task in (pumping, left, stop):
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(pumping, left, stop, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 # Server-Sent Events
@@ -151,8 +162,12 @@ class EventStream:
                 await forward_all(subscription, forward, gone(), self._stopping)
         except Exception as error:  # noqa: BLE001 - the edge: the status is sent, so the stream itself must say it
             document = problem(translated(error, scope), request_id(scope))
-            await body(_sse("error", msgspec.json.encode(document)))
-        await body(b"", more=False)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORDS_SECONDS):
+                    await body(_sse("error", msgspec.json.encode(document)))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_SECONDS):
+                await body(b"", more=False)
 
 
 # WebSocket
@@ -218,5 +233,16 @@ async def stream_socket(socket: WebSocket[Any, Any, Any]) -> None:
         ours = translated(error, socket.scope)
         document = {"type": "error", "problem": problem(ours, request_id(socket.scope))}
         with contextlib.suppress(ClientGoneError, OSError, WebSocketDisconnect):  # then there is nobody to tell
-            await _say(socket, msgspec.json.encode(document).decode())
-            await socket.close(code=close_code(ours), reason=ours.code.value)
+            async with asyncio.timeout(LAST_WORDS_SECONDS):
+                await _say(socket, msgspec.json.encode(document).decode())
+                await socket.close(code=close_code(ours), reason=ours.code.value)
+
+
+async def refuse_socket(scope: WebSocketScope, receive: Receive, send: Send) -> None:
+    """Answer the opening of a WebSocket where there is none, as a problem."""
+    await receive()
+    error = DecklogError(Code.NOT_FOUND, f"There is no WebSocket at this path; the only one is {PATH}.")
+    body = msgspec.json.encode(problem(error, request_id(scope)))
+    headers = [(b"content-type", PROBLEM_JSON.encode()), (b"content-length", b"%d" % len(body))]
+    await send({"type": "websocket.http.response.start", "status": 404, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body, "more_body": False})

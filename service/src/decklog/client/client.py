@@ -85,14 +85,17 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class Bucket(msgspec.Struct, frozen=True):
-    """A count; `start` is None without an interval."""
+    """A count. `key` has one value for each name in `by`; `start` is None without an interval."""
 
-    key: dict[str, str | None]
+    key: list[str | None]
     count: int
     start: datetime | None = msgspec.field(name="from", default=None)
 
 
 class Stats(msgspec.Struct, frozen=True):
+    """Exact counts, in the order that the server gives them."""
+
+    by: list[str]
     buckets: list[Bucket]
     total: int
 
@@ -189,7 +192,10 @@ class Client:
         headers = {"content-type": "application/x-ndjson", **_idempotency(idempotency_key)}
         parameters = {"atomic": "true"} if atomic else {}
         content = b"\n".join(records)
-        return await self._ask(BulkAnswer, "POST", "/logs/bulk", content=content, headers=headers, params=parameters)
+        answer = await self._ask(BulkAnswer, "POST", "/logs/bulk", content=content, headers=headers, params=parameters)
+        if len(answer.items) != len(records):
+            raise DecklogError(Code.INTERNAL, f"{self.url} answered for {len(answer.items)} records, not for {len(records)}.")
+        return answer
 
     async def list(self, parameters: Parameters | None = None) -> Page:
         """One page: filters, `limit`, `cursor`, `log`."""

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import msgspec
+import stamina
 
 from decklog.client.checkpoint import Checkpoints, default_folder
 from decklog.client.client import Client
@@ -76,6 +77,7 @@ def connect(arguments: argparse.Namespace) -> Client:
 
 async def run_import(arguments: argparse.Namespace) -> int:
     """`decklog import`. Raises DecklogError where it cannot begin."""
+    stamina.instrumentation.set_on_retry_hooks([])  # the progress says why it waits, in words for people
     progress = Progress(sys.stderr, live=sys.stderr.isatty())
     checkpoints = Checkpoints(arguments.state or default_folder(os.environ))
     async with connect(arguments) as client:

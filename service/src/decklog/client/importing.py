@@ -128,13 +128,6 @@ def mapped(mapping: Callable[[Any], RecordInput], raw: bytes) -> tuple[bytes, in
     return encoded, replaced
 
 
-def _wait(error: Exception) -> bool | float:
-    """Whether to try again, and when where the server says so."""
-    if not isinstance(error, DecklogError) or error.code not in _LATER:
-        return False
-    return True if error.retry_after is None else min(error.retry_after, RETRY_AFTER_MAX)
-
-
 class _Run:
     """One file on its way: what was read of it, what waits to be sent, and what became of the rest."""
 
@@ -177,6 +170,7 @@ class Importer:
         self._progress = progress
         self._checkpoints = checkpoints
         self._report = Report(kind, client.url, "")
+        self._at_once = BATCH_RECORDS_MAX
 
     async def run(self, files: Sequence[Path], *, restart: bool = False) -> Report:
         """Import the files in order, with `restart` each from its start. Raises what the server says to the credential; what goes wrong later is in
@@ -187,7 +181,7 @@ class Importer:
             raise DecklogError(Code.FORBIDDEN, f"This key's role is {who.role!r}; importing needs a tenant's writer or admin.")
         report.tenant = who.tenant
         for file in files:
-            found = FileReport(str(file))
+            found = FileReport(str(file).encode(errors="replace").decode())  # a name need not be text, a report must
             report.files.append(found)
             try:
                 await self._file(file, found, restart=restart)
@@ -293,20 +287,35 @@ class Importer:
         self._progress.advance(report.file, share, report.stored + report.duplicates)
 
     async def _deliver(self, records: Sequence[bytes]) -> list[BulkItem]:
-        """What became of each record. Waits where the server says so, and sends less at once where that helps."""
-        try:
-            async for attempt in stamina.retry_context(
-                on=_wait, attempts=None, timeout=RETRY_SECONDS_MAX, wait_initial=0.5, wait_max=30.0
-            ):
-                with attempt:
-                    return (await self._client.append_bulk(records)).items
-        except DecklogError as error:
-            if error.code not in _SMALLER:
-                raise
-            if len(records) == 1:
-                return [BulkItem("rejected", None, ItemError(error.code.value, error.detail))]
-        middle = len(records) // 2
-        return [*await self._deliver(records[:middle]), *await self._deliver(records[middle:])]
+        """What became of each record. Where the server takes less at once, it gets less from then on."""
+        items: list[BulkItem] = []
+        while len(items) < len(records):
+            batch = records[len(items) : len(items) + self._at_once]
+            try:
+                items += await self._append(batch)
+            except DecklogError as error:
+                if error.code not in _SMALLER:
+                    raise
+                if len(batch) == 1:
+                    items.append(BulkItem("rejected", None, ItemError(error.code.value, error.detail)))
+                self._at_once = max(1, len(batch) // 2)
+        return items
+
+    async def _append(self, records: Sequence[bytes]) -> list[BulkItem]:
+        """One bulk, again where the server says so or cannot be reached; ids make that safe."""
+        async for attempt in stamina.retry_context(
+            on=self._wait, attempts=None, timeout=RETRY_SECONDS_MAX, wait_initial=0.5, wait_max=30.0
+        ):
+            with attempt:
+                items = (await self._client.append_bulk(records)).items
+        return items
+
+    def _wait(self, error: Exception) -> bool | float:
+        """Whether to try again, and in how many seconds where the server says so."""
+        if not isinstance(error, DecklogError) or error.code not in _LATER:
+            return False
+        self._progress.waiting(error.detail)
+        return True if error.retry_after is None else min(error.retry_after, RETRY_AFTER_MAX)
 
     def _refuse(self, report: FileReport, line: int, item: int | None, reason: str) -> None:
         report.refused += 1

@@ -9,6 +9,7 @@ from typing import TextIO
 BAR_CHARS = 24
 _REDRAW_SECONDS = 0.1
 _LINE_SECONDS = 5.0
+_WAIT_SECONDS = 30.0
 
 
 def printable(text: str) -> str:
@@ -24,6 +25,7 @@ class Progress:
         self._live = live
         self._drawn = False
         self._next = time.monotonic() + (0.0 if live else _LINE_SECONDS)
+        self._next_wait = 0.0
         self._began = time.monotonic()
 
     def advance(self, name: str, share: float, records: int) -> None:
@@ -31,18 +33,27 @@ class Progress:
         now = time.monotonic()
         if now < self._next:
             return
+        self._next = now + (_REDRAW_SECONDS if self._live else _LINE_SECONDS)
         rate = records / max(now - self._began, 0.001)
         status = f"{share:4.0%} {records:,} records, {rate:,.0f}/s"
         if self._live:
-            self._next = now + _REDRAW_SECONDS
             filled = round(BAR_CHARS * share)
-            line = f"{printable(name)} [{'#' * filled}{'.' * (BAR_CHARS - filled)}] {status}"
-            self._stream.write("\r\x1b[K" + line[: shutil.get_terminal_size().columns - 1])
-            self._drawn = True
+            self._draw(f"{name} [{'#' * filled}{'.' * (BAR_CHARS - filled)}] {status}")
         else:
-            self._next = now + _LINE_SECONDS
-            self._stream.write(f"{printable(name)}: {status.strip()}\n")
+            self.say(f"{name}: {status.strip()}")
+
+    def waiting(self, why: str) -> None:
+        """Nothing moves, and this is why; told at once on a terminal, else now and then."""
+        if self._live:
+            self._draw("waiting: " + why)
+        elif time.monotonic() >= self._next_wait:
+            self._next_wait = time.monotonic() + _WAIT_SECONDS
+            self.say("waiting: " + why)
+
+    def _draw(self, line: str) -> None:
+        self._stream.write("\r\x1b[K" + printable(line)[: shutil.get_terminal_size().columns - 1])
         self._stream.flush()
+        self._drawn = True
 
     def say(self, line: str) -> None:
         self.clear()

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from decklog.domain.canonical import canonical
 from decklog.domain.record import RELATED_MAX, Resource
 
@@ -52,6 +54,11 @@ def required(event: dict[str, Any], name: str) -> str:
     if not isinstance(value, str) or not value:
         raise NotAnEventError(f"it has no {name}" if name not in event else f"its {name} is not a string with a value")
     return value
+
+
+def shown(value: Any) -> str:
+    """The beginning of a JSON value, to name it in a message."""
+    return msgspec.json.encode(value)[:40].decode(errors="ignore")
 
 
 def moment(value: Any, name: str) -> datetime:

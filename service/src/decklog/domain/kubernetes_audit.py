@@ -22,6 +22,7 @@ from decklog.domain.foreign_event import (
     moment,
     required,
     resources,
+    shown,
     text,
 )
 from decklog.domain.masking import blanked
@@ -41,9 +42,9 @@ def record(event: Any) -> RecordInput:
         raise NotAnEventError("it is not a JSON object")
     kind, version = event.get("kind", "Event"), event.get("apiVersion", GROUP)
     if kind != "Event":
-        raise NotAnEventError(f'its kind is {str(kind)[:40]!r}, not "Event"')
+        raise NotAnEventError(f'its kind is {shown(kind)}, not "Event"')
     if not isinstance(version, str) or not version.startswith(GROUP):
-        raise NotAnEventError(f"its apiVersion is {str(version)[:40]!r}, not of the group {GROUP}")
+        raise NotAnEventError(f"its apiVersion is {shown(version)}, not of the group {GROUP}")
     audit_id = required(event, "auditID")
     target = members(event.get("objectRef"))
     status = members(event.get("responseStatus"))

@@ -57,9 +57,7 @@ class HeadSettings(msgspec.Struct, frozen=True):
 class Row(msgspec.Struct, frozen=True):
     """A tenant as the registry has it.
 
-    `former_uids` owned the tenant before it was retained and adopted. `index_uuid` is the life of the index that the
-    indexer's cursors count for: an index that was lost and made again is to be filled from the beginning. `spec` is
-    None where it cannot be read any more.
+    `former_uids` owned the tenant before it was retained and adopted. `spec` is None where it cannot be read any more.
     """
 
     id: int
@@ -74,7 +72,6 @@ class Row(msgspec.Struct, frozen=True):
     spec: TenantSpec | None
     generation: int
     former_uids: tuple[str, ...] = ()
-    index_uuid: str | None = None
     conditions: tuple[Condition, ...] = ()
 
 
@@ -88,7 +85,8 @@ class LiveKey(msgspec.Struct, frozen=True):
 
 class DatabaseSeen(msgspec.Struct, frozen=True):
     """`missing` lists what of the relations is not as it should be. `partitions` is whether those of the coming days
-    are there. `dedicated` counts the Dedicated tenants of the cell."""
+    are there. `dedicated` counts the Dedicated tenants of the cell. `index_uuid` is the life of the index that the
+    indexer's cursors count for; None where they are at the beginning."""
 
     row: Row | None = None
     missing: tuple[str, ...] = ("relations",)
@@ -96,6 +94,7 @@ class DatabaseSeen(msgspec.Struct, frozen=True):
     heads: HeadSettings | None = None
     keys: tuple[LiveKey, ...] = ()
     dedicated: int = 0
+    index_uuid: str | None = None
 
 
 class IndexSeen(msgspec.Struct, frozen=True):
@@ -186,9 +185,11 @@ class SetHeads(Action, frozen=True):
 
 
 class RewindIndexer(Action, frozen=True):
-    """Let the indexer begin anew, as the index of its cursors is not there any more."""
+    """Let the indexer begin anew for all tenants of the index, as its cursors count for another life of it; they count
+    for this one from now on (None: there is no index)."""
 
-    index_uuid: str
+    index: str
+    index_uuid: str | None
     part: ClassVar[Part] = Part.DATABASE
 
 
@@ -369,7 +370,6 @@ def _wanted_row(manifest: Manifest, row: Row | None, prefix: str) -> Row:
         spec=spec,
         generation=manifest.generation,
         former_uids=former,
-        index_uuid=row.index_uuid if row else None,
         conditions=row.conditions if row else (),
     )
 
@@ -392,8 +392,8 @@ def _database(manifest: Manifest, seen: Observation) -> Iterable[Action]:
         yield update(wanted, changes)
     if database.heads != head_settings(manifest.spec):
         yield SetHeads(head_settings(manifest.spec))
-    if isinstance(seen.search, IndexSeen) and seen.search.uuid not in (None, wanted.index_uuid):
-        yield RewindIndexer(seen.search.uuid)
+    if isinstance(seen.search, IndexSeen) and seen.search.uuid != database.index_uuid:
+        yield RewindIndexer(wanted.index, seen.search.uuid)
 
 
 def _search(manifest: Manifest, seen: Observation) -> Iterable[Action]:
@@ -402,7 +402,9 @@ def _search(manifest: Manifest, seen: Observation) -> Iterable[Action]:
         return
     name = index_name(manifest.name, manifest.spec, seen.installation.prefix)
     if not index.exists:
-        yield CreateIndex(name, mark)
+        # Only when no cursor says any more that records are in it: what is not found must not look as if it were not there.
+        if isinstance(seen.database, DatabaseSeen) and seen.database.index_uuid is None:
+            yield CreateIndex(name, mark)
     elif index.owner != mark.uid:
         if index.owner in _former(manifest, seen.database):
             yield UpdateIndex(name, mark, (*index.drift, "owner"))

@@ -26,6 +26,7 @@ METADATA_MAX = 16
 
 _DATE_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})")
 
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _EARLIEST, _LATEST = datetime(1, 2, 1, tzinfo=UTC), datetime(9999, 12, 1, tzinfo=UTC)
 """No record is beyond (years 2 to 9998), and within these every engine can still calculate."""
 
@@ -141,8 +142,10 @@ def parse(parameters: Iterable[tuple[str, str]], *, others: Sequence[str] = ()) 
         if name in seen and name != "severity":
             raise _invalid(name, "may be given once only.")
         seen.add(name)
-        if not text or len(text) > PARAMETER_CHARS_MAX or "\0" in text:
-            raise _invalid(name, f"must have 1 to {PARAMETER_CHARS_MAX} characters and no U+0000.")
+        if not text or len(text) > PARAMETER_CHARS_MAX or _UNSTORABLE.search(name + text):
+            raise _invalid(
+                name[:80], f"must have 1 to {PARAMETER_CHARS_MAX} characters, none of them U+0000 or a lone surrogate."
+            )
         if name == "log":
             log = LogName.parse(text)
         elif name == "from":

@@ -85,8 +85,14 @@ def scalar(value: Any) -> str:
 
 
 def field(path: str, value: str) -> str:
-    """One filterable leaf: `path` below `metadata` with dots between keys, array indices left out."""
-    return f"{keyword(path)}={keyword(value)}"
+    """One filterable leaf: `path` below `metadata` with dots between keys, array indices left out.
+
+    What is `=` in a path is written so that no other path and value make the same leaf.
+    """
+    path = keyword(path)
+    if "=" in path or "\\" in path:
+        path = path.replace("\\", "\\\\").replace("=", "\\=")
+    return f"{path}={keyword(value)}"
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -114,7 +120,10 @@ def _gather(value: Any, path: str | None, texts: list[str], fields: set[str]) ->
     if kind is dict:
         if path is None:
             for item in value.values():
-                _gather(item, None, texts, fields)
+                if type(item) is str:  # most are, and a call costs more than the rest
+                    texts.append(item)
+                else:
+                    _gather(item, None, texts, fields)
         else:
             for key, item in value.items():
                 _gather(item, f"{path}.{key}" if path else key, texts, fields)

@@ -20,6 +20,7 @@ _NOT_CONFIGURED = {
     Part.CREDENTIALS: Verdict("True", "NotConfigured", "No API keys are wanted for this tenant."),
 }
 _WAITING = Verdict("Unknown", "WaitingForDatabase", "Whose this is can only be told when the database can be reached.")
+_NO_INDEX = Verdict("Unknown", "WaitingForDatabase", "The index is made when the database can be told that it is empty.")
 _NO_KEYS = Verdict("Unknown", "WaitingForDatabase", "Keys can only be checked when the database can be reached.")
 
 
@@ -40,6 +41,8 @@ def _part_verdict(manifest: Manifest, seen: Observation, part: Part, troubles: M
         return _GOOD[part]
     if part is Part.CREDENTIALS:
         return _NO_KEYS
+    if isinstance(observed, IndexSeen) and not observed.exists:
+        return _NO_INDEX
     ours = owner(manifest, seen)
     marks = (
         {observed.owner}

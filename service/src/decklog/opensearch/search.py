@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 from opensearchpy import AsyncOpenSearch
@@ -25,8 +26,10 @@ PAGE_MAX = 10_000
 """`index.max_result_window` of an index: numbers that one request may give."""
 COMPOSITE_PAGE_MAX = 10_000
 """Buckets that one request may give."""
-SEARCH_TIME_MAX = "5s"
+SEARCH_TIME_MAX = timedelta(seconds=5)
 """After this OpenSearch gives up collecting; a partial answer is refused here, never passed on."""
+ANSWER_TIME_MAX = SEARCH_TIME_MAX + timedelta(seconds=1)
+"""After this nobody waits for an answer any more, which may never come."""
 
 _COUNTED = frozenset({"action", "actor", "resource_type", "severity", "outcome"})
 _INTERVALS = frozenset({"minute", "hour", "day", "week", "month"})
@@ -183,8 +186,9 @@ class OpenSearchIndex:
         with translated():
             answer: dict[str, Any] = await self._client.search(
                 index=tenant.index,
-                body=body | {"timeout": SEARCH_TIME_MAX},
+                body=body | {"timeout": f"{SEARCH_TIME_MAX.total_seconds():g}s"},
                 params={"filter_path": f"timed_out,_shards.failed,{wanted}", "allow_partial_search_results": "false"},
+                request_timeout=ANSWER_TIME_MAX.total_seconds(),
             )
         if answer.get("timed_out", True) or answer.get("_shards", {}).get("failed", 1):
             raise unavailable("could not answer completely in time")

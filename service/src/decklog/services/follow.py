@@ -36,7 +36,7 @@ BATCH_BYTES = 4 * 1024 * 1024
 LEASE_SECONDS = 30.0
 """A worker that dies holds its logs no longer than this."""
 READ_SECONDS_MAX = 20.0
-BACKOFF_SECONDS = (0.5, 60.0)
+BACKOFF_SECONDS = (0.5, 15.0)
 """Shortest and longest wait after failures of one log, before jitter."""
 BACKING_OFF_MAX = 100_000
 """Logs whose failures are remembered."""

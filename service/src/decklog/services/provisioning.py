@@ -8,6 +8,7 @@ holds up another, and that no secret goes anywhere but to the vault and, as a ha
 from __future__ import annotations
 
 import asyncio
+import traceback
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -91,7 +92,7 @@ class DatabaseVisit(Protocol):
 
     async def row(self) -> Row | None: ...
 
-    async def observe(self, manifest: Manifest) -> DatabaseSeen: ...
+    async def observe(self, manifest: Manifest, index: str) -> DatabaseSeen: ...
 
     async def apply(self, actions: Sequence[Action]) -> None: ...
 
@@ -131,7 +132,7 @@ class QueueProvisioning(Protocol):
 class TenantDirectory(Protocol):
     """What `GET /api/v1/tenants` shows."""
 
-    async def tenants(self, *, after: str = "", limit: int = 1_000) -> list[TenantListing]: ...
+    async def tenants(self, *, after: str = "", limit: int | None = None) -> list[TenantListing]: ...
 
 
 def _now() -> datetime:
@@ -176,7 +177,8 @@ class Provisioner:
         if manifest.name == PLATFORM_TENANT:
             return self.refused(manifest.generation, _RESERVED, previous)
         async with self._entered(manifest.name) as visit:
-            seen = Observation(await _seen(visit.observe(manifest)) if not isinstance(visit, Trouble) else visit)
+            index = index_name(manifest.name, manifest.spec, self._installation.prefix)
+            seen = Observation(visit if isinstance(visit, Trouble) else await _seen(visit.observe(manifest, index)))
             troubles: dict[Part, Trouble] = {}
             if not isinstance(visit, Trouble) and (actions := plan_removal(manifest, seen)):
                 revoked = [key for action in actions if isinstance(action, RevokeKeys) for key in action.ids]
@@ -231,7 +233,7 @@ class Provisioner:
         async with self._entered(manifest.name) as visit:
             return await self._observe(manifest, visit, vault)
 
-    async def tenants(self, *, after: str = "", limit: int = 1_000) -> list[TenantListing]:
+    async def tenants(self, *, after: str = "", limit: int | None = None) -> list[TenantListing]:
         """Tenants by name, with their conditions. Raises `storage-unavailable`."""
         return await self._directory.tenants(after=after, limit=limit)
 
@@ -268,28 +270,26 @@ class Provisioner:
             done: list[Action] = []
             for _ in range(ROUNDS_MAX):
                 seen = await self._observe(manifest, visit, vault)
-                actions = plan(manifest, seen)
+                actions = [action for action in plan(manifest, seen) if action.part not in troubles]
                 if not actions or actions == done:
                     break  # in order, or not to be had now: SQS may show what was set only a minute later
                 done = actions
                 _log.info("provisioning", tenant=manifest.name, actions=[type(action).__name__ for action in actions])
-                troubles = await self._apply(manifest, visit, vault, actions)
-                if troubles:
-                    break
-            left = actions if not troubles else ()
+                troubles |= await self._apply(manifest, visit, vault, actions)
             if isinstance(refused := refusal(manifest, seen), Refusal):
                 _log.warning("tenant refused", tenant=manifest.name, reason=refused.reason)
-            return await self._told(manifest, seen, verdicts(manifest, seen, troubles, left=left), previous, visit)
+            return await self._told(manifest, seen, verdicts(manifest, seen, troubles, left=actions), previous, visit)
 
     async def _observe(self, manifest: Manifest, visit: DatabaseVisit | Trouble, vault: KeyVault | None) -> Observation:
         search, queue, prefix = self._search, self._queue, self._installation.prefix
-        database, index, queues, keys = await asyncio.gather(
-            _given(visit) if isinstance(visit, Trouble) else _seen(visit.observe(manifest)),
-            _given(None) if search is None else _seen(search.observe(index_name(manifest.name, manifest.spec, prefix))),
+        index = index_name(manifest.name, manifest.spec, prefix)
+        database, indices, queues, keys = await asyncio.gather(
+            _given(visit) if isinstance(visit, Trouble) else _seen(visit.observe(manifest, index)),
+            _given(None) if search is None else _seen(search.observe(index)),
             _given(None) if queue is None else _seen(queue.observe(queue_name(manifest.name, manifest.spec, prefix))),
             _given(None) if vault is None else _seen(_hashes(vault, manifest)),
         )
-        return Observation(database, self._installation, index, queues, keys)
+        return Observation(database, self._installation, indices, queues, keys)
 
     async def _apply(
         self, manifest: Manifest, visit: DatabaseVisit | Trouble, vault: KeyVault | None, actions: Sequence[Action]
@@ -340,8 +340,11 @@ class Provisioner:
             row = await _seen(visit.row())
             if isinstance(row, Row) and row.uid == manifest.uid:
                 told = conditions(said, manifest.generation, previous or row.conditions, now)
-                if told != row.conditions:
-                    await _seen(visit.save_conditions(told))
+                # What is said of an older generation is not news any more.
+                if told != row.conditions and row.generation <= manifest.generation:
+                    saved = await _seen(visit.save_conditions(told))
+                    if isinstance(saved, Trouble):
+                        _log.warning("conditions not saved", tenant=manifest.name, reason=saved.reason)
                 return TenantStatus(told, manifest.generation, row.id, row.schema, row.index, row.queue)
         return TenantStatus(conditions(said, manifest.generation, previous, now), manifest.generation)
 
@@ -431,6 +434,7 @@ def _trouble(error: Exception) -> Trouble:
         return Trouble(_REASONS.get(error.code, "Failed"), error.detail)
     if isinstance(error, TimeoutError):
         return Trouble("Timeout", "No answer in time. It is tried again.")
-    # Its text may hold anything, a secret too; people who run the service find it in their log.
-    _log.error("provisioning failed", exc_info=error)
+    # Its text may hold anything, a secret too, so neither the condition nor the log repeats it.
+    path = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    _log.error("provisioning failed", error=type(error).__name__, path=path[-6:])
     return Trouble("Failed", f"Something unexpected went wrong ({type(error).__name__}); the log has the cause.")

@@ -249,8 +249,8 @@ class Streams:
         for record in await self._store.fetch(tenant, log, [seq]) if seq >= 0 else ():
             if isinstance(after, Position) and (record.epoch, record.received_at) != (after.epoch, after.received_at):
                 raise _misplaced(
-                    f"record {seq} is not the one that this position means: the log has been restored since (epoch "
-                    f"{record.epoch}, not {after.epoch}). Compare what you have, and go on after {_position(record)}."
+                    f"record {seq} is not the one that this position means, as the log has been restored since: it is "
+                    f"{_position(record)} now. Compare what you have, and go on after that."
                 )
             return _position(record)
         return await self._start_of_retention(tenant, log, newest, seq)

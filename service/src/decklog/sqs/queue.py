@@ -182,6 +182,7 @@ class SqsWakeQueue:
 
 
 def connect(settings: Queue, read_timeout: int = CALL_SECONDS_MAX, connections: int = CALLS_MAX) -> SQSClient:
+    """A client of boto3, with limits: seconds until an answer begins, and connections at once."""
     return boto3.session.Session().client(
         "sqs",
         region_name=settings.region,

@@ -24,7 +24,7 @@ _log = structlog.get_logger("decklog.timescale")
 _STATUS = tuple(Status)
 
 _APPEND = """SELECT * FROM {schema}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
-    $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)"""
+    $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)"""
 
 
 def _columns(requests: Sequence[AppendRequest]) -> list[list[Any]]:
@@ -36,6 +36,7 @@ def _columns(requests: Sequence[AppendRequest]) -> list[list[Any]]:
         [len(request.records) for request in requests],
         [request.atomic for request in requests],
         [request.metered for request in requests],
+        [number for number, request in enumerate(requests, start=1) for _ in request.records],
         [r.id for r in records],
         [r.fingerprint for r in records],
         [r.occurred_at for r in records],
@@ -85,22 +86,31 @@ def _refusal(code: int, request: AppendRequest, *, per_second: float, burst: int
     return None
 
 
+def _receipts(request: AppendRequest, number: int, first: int, row: asyncpg.Record) -> list[Receipt]:
+    """Of the request with this number, whose records come from `first` on among those of the group."""
+    statuses = row["item_status"]
+    if statuses is None:
+        epoch, seq, received_at = row["epoch"][number], row["first_seq"][number], row["received_at"][number]
+        return [Receipt(Status.STORED, epoch, seq + i, received_at, record.digest) for i, record in enumerate(request.records)]
+    epochs, seqs, received, digests = row["item_epoch"], row["item_seq"], row["item_received_at"], row["item_digest"]
+    return [
+        Receipt(_STATUS[statuses[i]], epochs[i], seqs[i], received[i], digests[i])
+        for i in range(first, first + len(request.records))
+    ]
+
+
 def _results(requests: Sequence[AppendRequest], row: asyncpg.Record) -> list[Appended | DecklogError]:
     results: list[Appended | DecklogError] = []
-    statuses, epochs, seqs = row["item_status"], row["item_epoch"], row["item_seq"]
-    received, digests = row["item_received_at"], row["item_digest"]
     item = 0
     for number, request in enumerate(requests):
         code = row["request_status"][number]
         per_second, burst, remaining = row["per_second"][number], row["burst"][number], row["remaining"][number]
-        end = item + len(request.records)
         if (refusal := _refusal(code, request, per_second=per_second, burst=burst, remaining=remaining)) is not None:
             results.append(refusal)
         else:
-            receipts = [Receipt(_STATUS[statuses[i]], epochs[i], seqs[i], received[i], digests[i]) for i in range(item, end)]
             rate = None if per_second is None else Rate(per_second, burst, max(0.0, remaining))
-            results.append(Appended(receipts, code == 0, rate))
-        item = end
+            results.append(Appended(_receipts(request, number, item, row), code == 0, rate))
+        item += len(request.records)
     return results
 
 

@@ -5,21 +5,14 @@ Piccolo has the tables and their migrations. The service's role reads them throu
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import io
-import os
 import pkgutil
 from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
 import msgspec
-import structlog
-from piccolo.apps.migrations.commands.forwards import ForwardsMigrationManager
 from piccolo.columns import JSONB, Array, BigInt, BigSerial, Bytea, ForeignKey, Integer, OnDelete, SmallInt, Text, Timestamptz
 from piccolo.columns.defaults.timestamptz import TimestamptzNow
-from piccolo.conf.apps import ENVIRONMENT_VARIABLE
 from piccolo.query.functions import Count
 from piccolo.table import Table
 
@@ -27,6 +20,7 @@ from decklog.domain.access import Role
 from decklog.domain.plan import LiveKey, Row
 from decklog.domain.status import Condition, read_conditions
 from decklog.domain.tenant import Isolation, State, TenantSpec
+from decklog.timescale import migrations
 from decklog.timescale.connection import CONNECT_SECONDS_MAX, SERVICE_ROLE
 from decklog.timescale.piccolo_engine import ENGINE, on
 
@@ -35,8 +29,6 @@ APP = "decklog"
 _LOCK = 0x6465636B6374726C
 """Advisory lock of the migrations, so that two processes may start at once."""
 _MIGRATE_SECONDS_MAX = 120.0
-
-_log = structlog.get_logger("decklog.timescale")
 
 
 class TenantRow(Table, tablename="tenants", schema=SCHEMA, db=ENGINE):  # type: ignore[call-arg]
@@ -55,7 +47,6 @@ class TenantRow(Table, tablename="tenants", schema=SCHEMA, db=ENGINE):  # type: 
     display_name = Text()
     spec = JSONB(required=True)
     generation = BigInt(required=True)
-    index_uuid = Text(null=True, default=None)
     conditions = JSONB(default="[]")
     created_at = Timestamptz(default=TimestamptzNow())
     deleted_at = Timestamptz(null=True, default=None)
@@ -80,16 +71,19 @@ class RegistryVersion(Table, tablename="registry_version", schema=SCHEMA, db=ENG
     version = BigInt(default=1)
 
 
+class IndexRow(Table, tablename="search_indices", schema=SCHEMA, db=ENGINE):  # type: ignore[call-arg]
+    """For each index the life of it that the indexer's cursors count for; null while there is none."""
+
+    name = Text(primary_key=True)
+    uuid = Text(null=True, default=None)
+
+
 # --- migrations ------------------------------------------------------------------------------------------------------
 
 
-class _Forwards(ForwardsMigrationManager):
-    def get_migration_modules(self, folder_path: str) -> dict[str, Any]:
-        """As modules of our package: Piccolo would put the folder on `sys.path`."""
-        package = importlib.import_module("decklog.timescale.migrations")
-        names = [module.name for module in pkgutil.iter_modules(package.__path__)]
-        modules = [importlib.import_module(f"{package.__name__}.{name}") for name in names]
-        return {module.ID: module for module in modules}
+def migration_names() -> list[str]:
+    """The migrations of this version, in order; a migration's id is the name of its module."""
+    return sorted(module.name for module in pkgutil.iter_modules(migrations.__path__))
 
 
 async def migrate_control(owner_dsn: str) -> None:
@@ -106,20 +100,18 @@ async def migrate_control(owner_dsn: str) -> None:
             await connection.execute(f"GRANT USAGE ON SCHEMA {SCHEMA} TO {SERVICE_ROLE}")
             # Piccolo's own table of migrations has no schema.
             await connection.execute(f"SET LOCAL search_path = {SCHEMA}")
-            await _run_migrations()
+            if set(migration_names()) - await _migrated(connection):
+                from decklog.timescale import control_migrations  # noqa: PLC0415 - see there
+
+                await control_migrations.run(APP, migrations.__name__, migration_names())
     finally:
         await connection.close(timeout=CONNECT_SECONDS_MAX)
 
 
-async def _run_migrations() -> None:
-    os.environ.setdefault(ENVIRONMENT_VARIABLE, "decklog.timescale.piccolo_conf")
-    told = io.StringIO()
-    # Piccolo tells its progress to people at a terminal.
-    with contextlib.redirect_stdout(told):
-        result = await _Forwards(APP).run()
-    _log.debug("control tables migrated", told=told.getvalue())
-    if not result.success:
-        raise RuntimeError(f"the control tables could not be migrated: {result.message}")
+async def _migrated(connection: asyncpg.Connection) -> set[str]:
+    if not await connection.fetchval("SELECT to_regclass('migration') IS NOT NULL"):
+        return set()
+    return {row["name"] for row in await connection.fetch("SELECT name FROM migration WHERE app_name = $1", APP)}
 
 
 # --- rows; each function runs inside `on` ----------------------------------------------------------------------------
@@ -154,7 +146,6 @@ async def find_tenant(name: str) -> Row | None:
         spec=_spec(found["spec"]),
         generation=found["generation"],
         former_uids=tuple(found["former_uids"]),
-        index_uuid=found["index_uuid"],
         conditions=read_conditions(found["conditions"]),
     )
 
@@ -197,8 +188,14 @@ async def update_tenant(row: Row, changes: Sequence[str]) -> None:
         await TenantRow.update(values).where(TenantRow.id == row.id)
 
 
-async def set_index_uuid(tenant_id: int, uuid: str) -> None:
-    await TenantRow.update({TenantRow.index_uuid: uuid}).where(TenantRow.id == tenant_id)
+async def index_uuid(index: str) -> str | None:
+    """The life of the index that the indexer's cursors count for, None where they are at the beginning."""
+    found = await IndexRow.select(IndexRow.uuid).where(IndexRow.name == index).first()
+    return None if found is None else found["uuid"]
+
+
+async def set_index_uuid(index: str, uuid: str | None) -> None:
+    await IndexRow.insert(IndexRow(name=index, uuid=uuid)).on_conflict(IndexRow.name, "DO UPDATE", [IndexRow.uuid])
 
 
 async def set_conditions(tenant_id: int, conditions: Sequence[Condition]) -> None:

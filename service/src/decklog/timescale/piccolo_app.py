@@ -4,10 +4,10 @@ from pathlib import Path
 
 from piccolo.conf.apps import AppConfig
 
-from decklog.timescale.control import ApiKeyRow, RegistryVersion, TenantRow
+from decklog.timescale.control import ApiKeyRow, IndexRow, RegistryVersion, TenantRow
 
 APP_CONFIG = AppConfig(
     app_name="decklog",
     migrations_folder_path=str(Path(__file__).parent / "migrations"),
-    table_classes=[TenantRow, ApiKeyRow, RegistryVersion],
+    table_classes=[TenantRow, ApiKeyRow, RegistryVersion, IndexRow],
 )

@@ -28,6 +28,7 @@ from decklog.domain.plan import (
     UpdateTenant,
 )
 from decklog.domain.status import Condition
+from decklog.domain.store import INDEXER
 from decklog.domain.tenant import PLATFORM_TENANT, Manifest, schema_name
 from decklog.timescale import control, schema
 from decklog.timescale.connection import LOST, Pool, unavailable
@@ -52,7 +53,8 @@ SELECT relation.hypertable OR coalesce(
   FROM decklog.relations AS relation WHERE relation.schema_name = $1"""
 
 _REWIND = """
-UPDATE decklog.cursors SET next_seq = 0, owner = NULL, leased_until = 'epoch' WHERE consumer = 'indexer' AND tenant_id = $1"""
+UPDATE decklog.cursors SET next_seq = 0, owner = NULL, leased_until = 'epoch'
+ WHERE consumer = $2 AND tenant_id IN (SELECT id FROM decklog.tenants WHERE index = $1)"""
 
 
 @asynccontextmanager
@@ -119,8 +121,8 @@ class PostgresVisit:
         async with _translated(), on(self._connection):
             return await control.find_tenant(self._name)
 
-    async def observe(self, manifest: Manifest) -> DatabaseSeen:
-        """What is there of this tenant, in one transaction."""
+    async def observe(self, manifest: Manifest, index: str) -> DatabaseSeen:
+        """What is there of this tenant and of what is known of its index, in one transaction."""
         connection = self._connection
         async with _translated(), on(connection):
             row = await control.find_tenant(self._name)
@@ -133,6 +135,7 @@ class PostgresVisit:
                 heads=HeadSettings(heads.state, heads.events_per_second, heads.burst, heads.dedup_seconds) if heads else None,
                 keys=await control.live_keys(row.id) if row else (),
                 dedicated=await control.count_dedicated(),
+                index_uuid=await control.index_uuid(index),
             )
 
     async def apply(self, actions: Sequence[Action]) -> None:
@@ -158,9 +161,8 @@ class PostgresVisit:
                 settings = schema.HeadSettings(wanted.state, wanted.events_per_second, wanted.burst, wanted.dedup_seconds)
                 await schema.ensure_heads(connection, await self._id(), settings)
             case RewindIndexer():
-                tenant_id = await self._id()
-                await control.set_index_uuid(tenant_id, action.index_uuid)
-                await connection.execute(_REWIND, tenant_id)
+                await control.set_index_uuid(action.index, action.index_uuid)
+                await connection.execute(_REWIND, action.index, INDEXER)
             case _:
                 raise TypeError(f"{type(action).__name__} is not for the database")
 

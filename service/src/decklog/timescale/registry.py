@@ -59,8 +59,8 @@ class PostgresRegistry:
             {row["id"]: ApiKey(row["id"], row["tenant_id"], Role(row["role"]), row["hash"], row["expires_at"]) for row in keys},
         )
 
-    async def tenants(self, *, after: str = "", limit: int = 1_000) -> list[TenantListing]:
-        """Tenants by name, at most `limit`, those with a name greater than `after`; deleted ones that are retained
+    async def tenants(self, *, after: str = "", limit: int | None = None) -> list[TenantListing]:
+        """Tenants by name, all or at most `limit`, those with a name greater than `after`; deleted ones that are retained
         included, and with their conditions as they are now. Raises `storage-unavailable`."""
         async with self._pool.connection() as connection:
             rows = await connection.fetch(_LISTING, after, limit)

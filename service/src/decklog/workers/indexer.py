@@ -15,11 +15,9 @@ from prometheus_client import Counter
 
 from decklog.domain.log import LogName
 from decklog.domain.record import StoredRecord
-from decklog.domain.store import INDEXER, SearchDocument, SearchIndex
+from decklog.domain.store import SearchDocument, SearchIndex
 from decklog.domain.tenant import Tenant
 from decklog.domain.terms import terms
-
-CONSUMER = INDEXER
 
 REFRESH_GAP = timedelta(milliseconds=300)
 """From the beginning of one refresh of an index to that of the next."""

@@ -15,12 +15,12 @@ from decklog.domain.errors import DecklogError
 from decklog.domain.store import WakeQueue, WakeUp
 from decklog.domain.tenant import State
 from decklog.services.registry import RegistryCache
-from decklog.workers.dispatch import Dispatcher
+from decklog.workers.dispatch import Dispatcher, Finished
 
 WAIT_SECONDS_MAX = 20.0
 """Of one long poll where there are not more queues than pollers."""
-ROUND_SECONDS_MIN = 1.0
-"""Between two polls of one queue where there are more: requests cost money, and the sweeper finds the rest."""
+ROUND_SECONDS = 1.0
+"""Between two polls of one queue where there are more: they do not wait then, and each request costs money."""
 FAILED_SECONDS = 10.0
 """A queue that could not be asked is left alone for so long, before jitter."""
 NOTHING_SECONDS = 1.0
@@ -35,9 +35,8 @@ _log = structlog.get_logger("decklog.worker")
 class Rotation:
     """Whose turn it is: each queue is asked by one poller at a time, the one that waits longest first."""
 
-    def __init__(self, pollers: int, *, round_seconds: float) -> None:
+    def __init__(self, pollers: int) -> None:
         self._pollers = pollers
-        self._round_seconds = round_seconds
         self._turns: deque[tuple[str, float]] = deque()
         self._known: set[str] = set()
 
@@ -58,20 +57,13 @@ class Rotation:
         return None
 
     def give_back(self, name: str, not_before: float) -> None:
-        if name in self._known:
+        if name in self._known and all(turn[0] != name for turn in self._turns):
             self._turns.append((name, not_before))
 
     @property
     def crowded(self) -> bool:
         """Whether there are more queues than pollers."""
         return len(self._known) > self._pollers
-
-    @property
-    def wait(self) -> float:
-        """Seconds to wait for a message: as long as it may be, or so that a round takes about `round_seconds`."""
-        if not self.crowded:
-            return WAIT_SECONDS_MAX
-        return min(WAIT_SECONDS_MAX, self._pollers * self._round_seconds / len(self._known))
 
 
 class Pollers:
@@ -84,13 +76,12 @@ class Pollers:
         dispatchers: Sequence[Dispatcher],
         *,
         pollers: int,
-        round_seconds: float,
     ) -> None:
         self._queue = queue
         self._registry = registry
         self._dispatchers = dispatchers
         self._pollers = pollers
-        self._rotation = Rotation(pollers, round_seconds=round_seconds)
+        self._rotation = Rotation(pollers)
         self._seen: int | None = None
         self._deleting: set[asyncio.Task[None]] = set()
 
@@ -125,9 +116,9 @@ class Pollers:
                 continue
             not_before = 0.0
             try:
-                wake_ups = await self._queue.receive(name, wait=self._rotation.wait)
+                wake_ups = await self._queue.receive(name, wait=0.0 if self._rotation.crowded else WAIT_SECONDS_MAX)
                 if not wake_ups and self._rotation.crowded:
-                    not_before = time.monotonic() + ROUND_SECONDS_MIN
+                    not_before = time.monotonic() + ROUND_SECONDS
                 self._received(name, wake_ups)
             except DecklogError as error:
                 POLL_FAILURES.inc()
@@ -143,18 +134,21 @@ class Pollers:
         for wake_up in wake_ups:
             logs.setdefault((wake_up.tenant_id, wake_up.log), []).append(wake_up)
         for messages in logs.values():
-            left = len(self._dispatchers)
-            good = True
-
-            def finished(advanced: bool, messages: list[WakeUp] = messages) -> None:
-                nonlocal left, good
-                left, good = left - 1, good and advanced
-                # A message whose log could not be advanced stays: the queue gives it again, or puts it aside in the end.
-                if left == 0 and good:
-                    self._delete(queue, messages)
-
+            finished = self._acknowledging(queue, messages)
             for dispatcher in self._dispatchers:
                 dispatcher.wake(messages[0].tenant_id, messages[0].log, finished)
+
+    def _acknowledging(self, queue: str, messages: Sequence[WakeUp]) -> Finished:
+        """What deletes a log's messages once every consumer has advanced it. Where one could not, they stay: the queue
+        gives them again, or puts them aside in the end."""
+        outcomes: list[bool] = []
+
+        def finished(advanced: bool) -> None:
+            outcomes.append(advanced)
+            if len(outcomes) == len(self._dispatchers) and all(outcomes):
+                self._delete(queue, messages)
+
+        return finished
 
     def _delete(self, queue: str, wake_ups: Sequence[WakeUp]) -> None:
         async def delete() -> None:

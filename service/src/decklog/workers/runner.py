@@ -12,11 +12,12 @@ from typing import Any
 
 import structlog
 
+from decklog.domain.store import INDEXER
 from decklog.services.follow import Follower
 from decklog.settings import Settings
 from decklog.workers.dispatch import Dispatcher
 from decklog.workers.health import HealthServer
-from decklog.workers.indexer import CONSUMER, Indexer
+from decklog.workers.indexer import Indexer
 from decklog.workers.keeper import keep_partitions
 from decklog.workers.poll import Pollers
 from decklog.workers.service import WorkerService
@@ -28,7 +29,7 @@ _log = structlog.get_logger("decklog.worker")
 def _dispatchers(service: WorkerService, settings: Settings) -> list[Dispatcher]:
     """One for each consumer that this installation has."""
     concurrency = settings.worker.concurrency
-    effects = {CONSUMER: Indexer(service.search_index)} if service.search_index is not None else {}
+    effects = {INDEXER: Indexer(service.search_index)} if service.search_index is not None else {}
     return [
         Dispatcher(
             Follower(consumer, service.store, service.cursors, effect, slots=concurrency),
@@ -53,7 +54,6 @@ async def run(service: WorkerService, settings: Settings, stop: asyncio.Event) -
             service.registry,
             dispatchers,
             pollers=settings.worker.pollers,
-            round_seconds=settings.worker.sweep_seconds,
         )
         parts.append(pollers.run())
     health = HealthServer(settings.api.host, settings.worker.metrics_port) if settings.worker.metrics_port else None

@@ -1,4 +1,4 @@
-"""The control tables: tenants, their API keys, and the version of it all."""
+"""The control tables: tenants, their API keys, the version of it all, and the lives of indices."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ from piccolo.columns.column_types import (
 from piccolo.columns.defaults.timestamptz import TimestamptzNow
 from piccolo.table import Table
 
-ID = "0001"
+ID = "m0001_tables"
 VERSION = "1.38.0"
 DESCRIPTION = "control tables"
 SCHEMA = "decklog"
@@ -49,7 +49,6 @@ TABLES: dict[tuple[str, str], dict[str, tuple[type[Column], dict[str, Any]]]] = 
         "display_name": (Text, {}),
         "spec": (JSONB, {}),
         "generation": (BigInt, {}),
-        "index_uuid": (Text, _OPTIONAL),
         "conditions": (JSONB, {"default": "[]"}),
         "created_at": (Timestamptz, {"default": TimestamptzNow()}),
         "deleted_at": (Timestamptz, _OPTIONAL),
@@ -67,11 +66,15 @@ TABLES: dict[tuple[str, str], dict[str, tuple[type[Column], dict[str, Any]]]] = 
         "id": (SmallInt, {"primary_key": True, "default": 1}),
         "version": (BigInt, {"default": 1}),
     },
+    ("IndexRow", "search_indices"): {
+        "name": (Text, {"primary_key": True}),
+        "uuid": (Text, _OPTIONAL),
+    },
 }
 
 
 async def forwards() -> MigrationManager:
-    """Makes the three tables."""
+    """Makes the tables."""
     manager = MigrationManager(migration_id=ID, app_name="decklog", description=DESCRIPTION)
     for (class_name, tablename), columns in TABLES.items():
         manager.add_table(class_name=class_name, tablename=tablename, schema=SCHEMA, columns=None)

@@ -4,7 +4,7 @@ from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 
 from decklog.timescale.piccolo_engine import ENGINE
 
-ID = "0002"
+ID = "m0002_rules"
 VERSION = "1.38.0"
 DESCRIPTION = "checks, version trigger, rights"
 
@@ -33,7 +33,7 @@ STATEMENTS = (
          ON decklog.tenants FOR EACH STATEMENT EXECUTE FUNCTION decklog.count_registry_version()""",
     """CREATE TRIGGER version AFTER INSERT OR DELETE OR TRUNCATE OR UPDATE
          ON decklog.api_keys FOR EACH STATEMENT EXECUTE FUNCTION decklog.count_registry_version()""",
-    "REVOKE ALL ON decklog.tenants, decklog.api_keys, decklog.registry_version FROM PUBLIC",
+    "REVOKE ALL ON decklog.tenants, decklog.api_keys, decklog.registry_version, decklog.search_indices FROM PUBLIC",
     "GRANT SELECT ON decklog.tenants, decklog.api_keys, decklog.registry_version TO decklog_service",
 )
 

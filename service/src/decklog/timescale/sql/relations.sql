@@ -29,7 +29,8 @@ CREATE TABLE IF NOT EXISTS {schema}.records (
 ) {partitioning};
 
 CREATE INDEX IF NOT EXISTS records_seq      ON {schema}.records (tenant_id, log, seq);
-CREATE INDEX IF NOT EXISTS records_id       ON {schema}.records (tenant_id, log, id) WHERE id IS NOT NULL;
+-- Keys are looked up by all ids of a group at once, so the id comes first.
+CREATE INDEX IF NOT EXISTS records_id       ON {schema}.records (id, tenant_id, log) WHERE id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS records_actor    ON {schema}.records (tenant_id, log, actor_id, seq);
 CREATE INDEX IF NOT EXISTS records_action   ON {schema}.records (tenant_id, log, action, seq);
 CREATE INDEX IF NOT EXISTS records_resource ON {schema}.records (tenant_id, log, resource_id, seq) WHERE resource_id IS NOT NULL;
@@ -39,154 +40,184 @@ GRANT SELECT, INSERT ON {schema}.records TO decklog_service;
 
 -- Appends the records of several requests, in one statement, so in one transaction of one round trip.
 --
--- Requests (r_*) come ordered by tenant and log, the records (i_*) request by request; no two records of one log may
--- have the same id. Heads are locked in that order by every caller, so writers wait and never deadlock. Only behind the
--- locks are keys looked up: each statement of a volatile function sees what was committed before it began.
+-- Requests (r_*) come ordered by tenant and log, the records (i_*) request by request (i_request: the number of the
+-- record's request, from 1); no two records of one log may have the same id. Heads are locked in that order by every
+-- caller, so writers wait and never deadlock. Only behind the locks are keys looked up: each statement of a volatile
+-- function sees what was committed before it began.
 --
 -- request_status: 0 taken in, 1 rate limited, 2 more than the burst, 3 suspended, 4 no such log, 5 atomic and in
--- conflict, 6 the clock is behind the log. item_status: 0 stored, 1 duplicate, 2 conflict.
+-- conflict, 6 the clock is behind the log. Where no record of the group was there before, item_* are null and the
+-- records of request r have the numbers from first_seq[r] on, all with epoch[r] and received_at[r]. Else item_* tell of
+-- each record; item_status: 0 stored, 1 duplicate, 2 conflict.
 CREATE OR REPLACE FUNCTION {schema}.append(
-    r_tenant bigint[], r_log smallint[], r_count integer[], r_atomic boolean[], r_metered boolean[],
+    r_tenant bigint[], r_log smallint[], r_count integer[], r_atomic boolean[], r_metered boolean[], i_request integer[],
     i_id text[], i_fingerprint bytea[], i_occurred_at timestamptz[], i_severity smallint[], i_outcome smallint[],
     i_action text[], i_actor_type text[], i_actor_id text[], i_resource_type text[], i_resource_id text[],
     i_ip text[], i_session_id text[], i_correlation_id text[], i_digest bytea[], i_content text[],
     OUT request_status smallint[], OUT per_second float8[], OUT burst integer[], OUT remaining float8[],
+    OUT epoch integer[], OUT first_seq bigint[], OUT received_at timestamptz[],
     OUT item_status smallint[], OUT item_epoch integer[], OUT item_seq bigint[], OUT item_received_at timestamptz[],
     OUT item_digest bytea[]
 ) LANGUAGE plpgsql VOLATILE AS $function$
 DECLARE
-    requests  constant integer := cardinality(r_tenant);
-    items     constant integer := cardinality(i_content);
-    h         decklog.heads;
-    tenant    bigint := -1;
-    log_      smallint := -1;
-    present   boolean;
-    changed   boolean := false;
-    stored    integer := 0;
-    stamp     timestamptz;
-    at        timestamptz;
-    item      integer := 0;
-    refused   smallint;
-    has_ids   constant boolean := EXISTS (SELECT FROM unnest(i_id) AS given (id) WHERE given.id IS NOT NULL);
-    conflicts boolean;
-    oldest    timestamptz;
-    -- of items
-    t_tenant  bigint[] := array_fill(0::bigint, ARRAY[items]);
-    t_log     smallint[] := array_fill(0::smallint, ARRAY[items]);
-    t_since   timestamptz[] := array_fill(NULL::timestamptz, ARRAY[items]);
-    f_seq     bigint[]; f_epoch integer[]; f_received timestamptz[]; f_print bytea[]; f_digest bytea[];
-    n_seq     bigint[] := array_fill(NULL::bigint, ARRAY[items]);
+    requests constant integer := cardinality(r_tenant);
+    items    constant integer := cardinality(i_content);
+    skew     constant interval := '5 minutes';
+    heads_   decklog.heads[];
+    k        integer := 0;
+    h        decklog.heads;
+    tenant   bigint := -1;
+    log_     smallint := -1;
+    present  boolean;
+    changed  boolean := false;
+    widest   interval;
+    at       timestamptz;
+    stamp    timestamptz;
+    item     integer := 0;
+    refused  smallint;
+    known    boolean := false;
+    storing  boolean := false;
+    -- of requests: the number before that of the request's first record, less the records before it
+    n_before bigint[] := array_fill(NULL::bigint, ARRAY[requests]);
+    -- of items that were there before
+    f_seq    bigint[]; f_epoch integer[]; f_received timestamptz[]; f_print bytea[]; f_digest bytea[];
+    -- of items, where some were there before: the number of one that is stored
+    n_seq    bigint[];
+    -- of heads that changed
+    u_tenant bigint[]; u_log smallint[]; u_next bigint[]; u_received timestamptz[]; u_tokens float8[];
 BEGIN
     PERFORM set_config('decklog.tenants', array_to_string(r_tenant, ','), true);
-    PERFORM FROM decklog.heads WHERE (heads.tenant_id, heads.log) IN (SELECT * FROM unnest(r_tenant, r_log))
-        ORDER BY heads.tenant_id, heads.log FOR UPDATE;
+    SELECT array_agg(locked), max(locked.dedup_window) INTO heads_, widest
+      FROM (SELECT heads.* FROM decklog.heads WHERE (heads.tenant_id, heads.log) IN (SELECT * FROM unnest(r_tenant, r_log))
+             ORDER BY heads.tenant_id, heads.log FOR UPDATE) AS locked;
     at := decklog.clock();
     request_status := array_fill(0::smallint, ARRAY[requests]);
     per_second := array_fill(NULL::float8, ARRAY[requests]);
     burst := array_fill(NULL::integer, ARRAY[requests]);
     remaining := array_fill(NULL::float8, ARRAY[requests]);
-    item_status := array_fill(0::smallint, ARRAY[items]);
-    item_epoch := array_fill(0, ARRAY[items]);
-    item_seq := array_fill(0::bigint, ARRAY[items]);
-    item_received_at := array_fill(at, ARRAY[items]);
-    item_digest := i_digest;
+    epoch := array_fill(NULL::integer, ARRAY[requests]);
+    first_seq := array_fill(NULL::bigint, ARRAY[requests]);
+    received_at := array_fill(at, ARRAY[requests]);
 
-    IF has_ids THEN
-        FOR r IN 1 .. requests LOOP
-            IF r_tenant[r] <> tenant OR r_log[r] <> log_ THEN
-                tenant := r_tenant[r]; log_ := r_log[r];
-                SELECT at - heads.dedup_window INTO stamp FROM decklog.heads WHERE heads.tenant_id = tenant AND heads.log = log_;
-                oldest := least(oldest, stamp);
-            END IF;
-            FOR i IN item + 1 .. item + r_count[r] LOOP
-                t_tenant[i] := tenant; t_log[i] := log_; t_since[i] := stamp;
-            END LOOP;
-            item := item + r_count[r];
-        END LOOP;
-        SELECT array_agg(first.seq ORDER BY given.n), array_agg(first.epoch ORDER BY given.n),
-               array_agg(first.received_at ORDER BY given.n), array_agg(first.fingerprint ORDER BY given.n),
-               array_agg(first.digest ORDER BY given.n)
+    -- All keys at once first: hardly ever was one there before. Receipt times beyond the skew are refused below.
+    IF array_remove(i_id, NULL) <> '{}' AND EXISTS (
+        SELECT FROM {schema}.records
+         WHERE records.id = ANY (i_id) AND records.tenant_id = ANY (r_tenant)
+           AND records.received_at > at - widest AND records.received_at <= at + skew
+    ) THEN
+        known := true;
+        n_seq := array_fill(NULL::bigint, ARRAY[items]);
+        item_status := array_fill(0::smallint, ARRAY[items]);
+        item_epoch := array_fill(0, ARRAY[items]);
+        item_seq := array_fill(0::bigint, ARRAY[items]);
+        item_received_at := array_fill(at, ARRAY[items]);
+        item_digest := i_digest;
+        SELECT array_agg(found.seq ORDER BY given.n), array_agg(found.epoch ORDER BY given.n),
+               array_agg(found.received_at ORDER BY given.n), array_agg(found.fingerprint ORDER BY given.n),
+               array_agg(found.digest ORDER BY given.n)
           INTO f_seq, f_epoch, f_received, f_print, f_digest
-          FROM unnest(t_tenant, t_log, t_since, i_id) WITH ORDINALITY AS given (tenant_id, log, since, id, n)
+          FROM unnest(i_request, i_id) WITH ORDINALITY AS given (request, id, n)
           LEFT JOIN LATERAL (
               SELECT records.seq, records.epoch, records.received_at, records.fingerprint, records.digest
                 FROM {schema}.records
-               WHERE records.tenant_id = given.tenant_id AND records.log = given.log AND records.id = given.id
-                 AND records.received_at > given.since AND records.received_at > oldest
+               WHERE records.id = given.id AND records.tenant_id = r_tenant[given.request] AND records.log = r_log[given.request]
+                 AND records.received_at > at - widest AND records.received_at <= at + skew
                ORDER BY records.received_at DESC LIMIT 1
-          ) AS first ON given.id IS NOT NULL;
+          ) AS found ON given.id IS NOT NULL;
     END IF;
 
-    tenant := -1; log_ := -1; item := 0;
     FOR r IN 1 .. requests LOOP
         IF r_tenant[r] <> tenant OR r_log[r] <> log_ THEN
             IF changed THEN
-                UPDATE decklog.heads SET next_seq = h.next_seq, received_at = h.received_at, tokens = h.tokens, refilled_at = h.refilled_at
-                 WHERE heads.tenant_id = tenant AND heads.log = log_;
+                u_tenant := u_tenant || tenant; u_log := u_log || log_; u_next := u_next || h.next_seq;
+                u_received := u_received || h.received_at; u_tokens := u_tokens || h.tokens;
                 changed := false;
             END IF;
             tenant := r_tenant[r]; log_ := r_log[r];
-            SELECT * INTO h FROM decklog.heads WHERE heads.tenant_id = tenant AND heads.log = log_;
-            present := FOUND;
-            stamp := greatest(h.received_at, at);
-            h.tokens := least(h.burst, h.tokens + h.per_second * greatest(0, extract(epoch FROM at - h.refilled_at)));
-            h.refilled_at := at;
+            present := COALESCE(heads_[k + 1].tenant_id = tenant AND heads_[k + 1].log = log_, false);
+            IF present THEN
+                k := k + 1;
+                h := heads_[k];
+                stamp := greatest(h.received_at, at);
+                h.tokens := least(h.burst, h.tokens + h.per_second * greatest(0, extract(epoch FROM at - h.refilled_at)));
+            END IF;
         END IF;
         refused := CASE
             WHEN NOT present OR h.state = 2 THEN 4
             WHEN h.state <> 0 THEN 3
-            WHEN h.received_at > at + interval '5 minutes' THEN 6
+            WHEN h.received_at > at + skew THEN 6
             WHEN r_metered[r] AND r_count[r] > h.burst THEN 2
             WHEN r_metered[r] AND r_count[r] > h.tokens THEN 1
             ELSE 0 END;
-        IF refused = 0 AND r_atomic[r] AND has_ids THEN
+        IF known AND present THEN
             FOR i IN item + 1 .. item + r_count[r] LOOP
-                IF f_seq[i] IS NOT NULL AND f_print[i] <> i_fingerprint[i] THEN
+                IF f_received[i] <= at - h.dedup_window THEN
+                    f_seq[i] := NULL;
+                END IF;
+                IF refused = 0 AND r_atomic[r] AND f_seq[i] IS NOT NULL AND f_print[i] <> i_fingerprint[i] THEN
                     refused := 5;
                 END IF;
             END LOOP;
         END IF;
         request_status[r] := refused;
-        IF r_metered[r] THEN
-            per_second[r] := h.per_second; burst[r] := h.burst;
-        END IF;
-        FOR i IN item + 1 .. item + r_count[r] LOOP
-            IF has_ids AND f_seq[i] IS NOT NULL THEN
-                item_status[i] := CASE WHEN f_print[i] = i_fingerprint[i] THEN 1 ELSE 2 END;
-                item_epoch[i] := f_epoch[i]; item_seq[i] := f_seq[i]; item_received_at[i] := f_received[i];
-                item_digest[i] := f_digest[i];
-            ELSIF refused = 0 THEN
-                n_seq[i] := h.next_seq;
-                item_epoch[i] := h.epoch; item_seq[i] := h.next_seq; item_received_at[i] := stamp;
-                t_tenant[i] := tenant; t_log[i] := log_;
-                h.next_seq := h.next_seq + 1; stored := stored + 1; h.received_at := stamp; changed := true;
+        IF refused = 0 THEN
+            epoch[r] := h.epoch; first_seq[r] := h.next_seq; received_at[r] := stamp;
+            IF NOT known THEN
+                n_before[r] := h.next_seq - item - 1;
+                h.next_seq := h.next_seq + r_count[r]; h.received_at := stamp;
+                storing := true;
             END IF;
-        END LOOP;
+            IF r_metered[r] THEN
+                h.tokens := h.tokens - r_count[r];
+            END IF;
+            changed := true;
+        END IF;
+        IF known THEN
+            FOR i IN item + 1 .. item + r_count[r] LOOP
+                IF f_seq[i] IS NOT NULL THEN
+                    item_status[i] := CASE WHEN f_print[i] = i_fingerprint[i] THEN 1 ELSE 2 END;
+                    item_epoch[i] := f_epoch[i]; item_seq[i] := f_seq[i]; item_received_at[i] := f_received[i];
+                    item_digest[i] := f_digest[i];
+                ELSIF refused = 0 THEN
+                    n_seq[i] := h.next_seq;
+                    item_epoch[i] := h.epoch; item_seq[i] := h.next_seq; item_received_at[i] := stamp;
+                    h.next_seq := h.next_seq + 1; h.received_at := stamp;
+                    storing := true;
+                END IF;
+            END LOOP;
+        END IF;
+        IF present AND r_metered[r] THEN
+            per_second[r] := h.per_second; burst[r] := h.burst; remaining[r] := h.tokens;
+        END IF;
         item := item + r_count[r];
-        IF refused = 0 AND r_metered[r] THEN
-            h.tokens := h.tokens - r_count[r]; changed := true;
-        END IF;
-        IF r_metered[r] THEN
-            remaining[r] := h.tokens;
-        END IF;
     END LOOP;
-    IF changed THEN
-        UPDATE decklog.heads SET next_seq = h.next_seq, received_at = h.received_at, tokens = h.tokens, refilled_at = h.refilled_at
+
+    IF changed AND u_tenant IS NULL THEN
+        UPDATE decklog.heads SET next_seq = h.next_seq, received_at = h.received_at, tokens = h.tokens, refilled_at = at
          WHERE heads.tenant_id = tenant AND heads.log = log_;
+    ELSIF u_tenant IS NOT NULL THEN
+        IF changed THEN
+            u_tenant := u_tenant || tenant; u_log := u_log || log_; u_next := u_next || h.next_seq;
+            u_received := u_received || h.received_at; u_tokens := u_tokens || h.tokens;
+        END IF;
+        UPDATE decklog.heads SET next_seq = u.next_seq, received_at = u.received_at, tokens = u.tokens, refilled_at = at
+          FROM unnest(u_tenant, u_log, u_next, u_received, u_tokens) AS u (tenant_id, log, next_seq, received_at, tokens)
+         WHERE heads.tenant_id = u.tenant_id AND heads.log = u.log;
     END IF;
 
-    IF stored > 0 THEN
+    IF storing THEN
         INSERT INTO {schema}.records (
             tenant_id, seq, received_at, occurred_at, epoch, log, severity, outcome, id, action, actor_type, actor_id,
             resource_type, resource_id, session_id, correlation_id, ip, fingerprint, digest, content)
-        SELECT n.tenant_id, n.seq, n.received_at, n.occurred_at, n.epoch, n.log, n.severity, n.outcome, n.id, n.action, n.actor_type,
-               n.actor_id, n.resource_type, n.resource_id, n.session_id, n.correlation_id, n.ip::inet, n.fingerprint, n.digest, n.content
-          FROM unnest(t_tenant, n_seq, item_received_at, i_occurred_at, item_epoch, t_log, i_severity, i_outcome, i_id, i_action,
-                      i_actor_type, i_actor_id, i_resource_type, i_resource_id, i_session_id, i_correlation_id, i_ip, i_fingerprint,
-                      i_digest, i_content)
-               AS n (tenant_id, seq, received_at, occurred_at, epoch, log, severity, outcome, id, action, actor_type, actor_id,
-                     resource_type, resource_id, session_id, correlation_id, ip, fingerprint, digest, content)
-         WHERE n.seq IS NOT NULL;
+        SELECT r_tenant[i.request], coalesce(i.seq, n_before[i.request] + i.n), received_at[i.request], i.occurred_at,
+               epoch[i.request], r_log[i.request], i.severity, i.outcome, i.id, i.action, i.actor_type, i.actor_id,
+               i.resource_type, i.resource_id, i.session_id, i.correlation_id, i.ip::inet, i.fingerprint, i.digest, i.content
+          FROM unnest(n_seq, i_request, i_occurred_at, i_severity, i_outcome, i_id, i_action, i_actor_type, i_actor_id,
+                      i_resource_type, i_resource_id, i_session_id, i_correlation_id, i_ip, i_fingerprint, i_digest, i_content)
+               WITH ORDINALITY
+               AS i (seq, request, occurred_at, severity, outcome, id, action, actor_type, actor_id,
+                     resource_type, resource_id, session_id, correlation_id, ip, fingerprint, digest, content, n)
+         WHERE i.seq IS NOT NULL OR n_before[i.request] IS NOT NULL;
     END IF;
 END $function$;
 REVOKE ALL ON FUNCTION {schema}.append FROM PUBLIC;

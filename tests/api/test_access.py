@@ -1,0 +1,255 @@
+"""Who may do what: every route with every role, and every way to ask for more than the credential gives."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, NamedTuple
+
+import httpx
+import msgspec
+import pytest
+
+from decklog.api import shapes
+from decklog.domain.access import Role
+from decklog.domain.log import LogName
+from decklog.domain.tenant import State
+from decklog.services.identity import new_key
+from tests.api.conftest import World, running_world
+from tests.api.test_append import RECORD, code_of
+from tests.support.memory_store import fill
+
+
+class Route(NamedTuple):
+    """A route, who may use it, and a request for it that is right."""
+
+    method: str
+    path: str
+    allowed: frozenset[Role]
+    body: Any = None
+
+
+_APPEND = frozenset({Role.WRITER, Role.ADMIN})
+_READ = frozenset({Role.AUDITOR, Role.ADMIN})
+ROUTES = [
+    Route("POST", "/api/v1/logs", _APPEND, RECORD),
+    Route("POST", "/api/v1/logs/bulk", _APPEND, [RECORD]),
+    Route("GET", "/api/v1/logs", _READ),
+    Route("GET", "/api/v1/logs?log=access", _READ),
+    Route("GET", "/api/v1/logs/0", _READ),
+    Route("GET", "/api/v1/logs/export", _READ),
+    Route("GET", "/api/v1/logs/stats", _READ),
+    Route("GET", "/api/v1/logs/stream", _READ),
+    Route("GET", "/api/v1/tenants", frozenset({Role.PLATFORM})),
+    Route("GET", "/api/v1/whoami", frozenset(Role)),
+]
+OPEN = ["/healthz", "/readyz", "/metrics", "/schema", "/schema/openapi.json", "/schema/page.js", "/schema/page.css"]
+
+
+async def asked(client: httpx.AsyncClient, route: Route, **options: Any) -> tuple[int, str | None]:
+    """Status and code of the answer; a stream is left once it has begun."""
+    async with client.stream(route.method, route.path, json=route.body, **options) as response:
+        if response.status_code < 400:
+            return response.status_code, None
+        await response.aread()
+        return response.status_code, code_of(response)
+
+
+@pytest.mark.parametrize("role", list(Role))
+async def test_a_role_may_do_exactly_what_it_is_for(world: World, role: Role) -> None:
+    await fill(world.store, world.tenant("acme"), {})
+    async with world.client(role) as client:
+        for route in ROUTES:
+            answer = await asked(client, route)
+            if role in route.allowed:
+                assert answer in ((200, None), (201, None)), route
+            else:
+                assert answer == (403, "forbidden"), route
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Basic YWxpY2U6c2VjcmV0"},
+        {"Authorization": "Bearer " + new_key()[1]},
+        {"Authorization": "Bearer eyJhbGciOiJub25lIn0.e30."},
+        {"Authorization": "Bearer " + "x" * 10_000},
+        {"Authorization": "Bearer \xe9"},
+        {"X-Api-Key": "KEY"},
+        {"Cookie": "token=KEY"},
+        {"Authorization": "KEY"},
+        {"Authorization": "Token KEY"},
+        {"Proxy-Authorization": "Bearer KEY"},
+    ],
+    ids=lambda headers: str(headers)[:40],
+)
+async def test_without_a_good_credential_in_its_place_nothing_is_given(world: World, headers: dict[str, str]) -> None:
+    key = world.keys["acme", Role.ADMIN]
+    sent = [(name.encode(), value.replace("KEY", key).encode("latin-1")) for name, value in headers.items()]
+    async with world.client() as client:
+        for route in ROUTES:
+            response = await client.request(route.method, route.path, json=route.body, headers=sent)
+            assert (response.status_code, code_of(response)) == (401, "unauthenticated"), route
+            assert response.headers["www-authenticate"] == 'Bearer realm="decklog"'
+            assert key not in response.text
+
+
+async def test_two_authorization_headers_are_refused_whatever_they_say(world: World) -> None:
+    pair = [
+        ("Authorization", f"Bearer {world.keys['acme', Role.ADMIN]}"),
+        ("Authorization", f"Bearer {world.keys['other', Role.ADMIN]}"),
+    ]
+    async with world.client() as client:
+        for route in ROUTES:
+            assert await asked(client, route, headers=pair) == (401, "unauthenticated"), route
+
+
+@pytest.mark.parametrize("path", OPEN)
+async def test_what_is_open_needs_no_credential(world: World, path: str) -> None:
+    async with world.client() as client:
+        assert (await client.get(path)).status_code == 200
+
+
+@pytest.mark.parametrize("role", list(Role))
+async def test_nothing_can_be_changed_or_deleted_by_anybody(world: World, role: Role) -> None:
+    await fill(world.store, world.tenant("acme"), {})
+    async with world.client(role) as client:
+        for path in {route.path for route in ROUTES}:
+            for method in ("PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"):
+                response = await client.request(method, path)
+                assert (response.status_code, code_of(response)) == (405, "method-not-allowed")
+                assert method not in response.headers["allow"].split(", ")
+    async with world.client(Role.AUDITOR) as client:
+        assert (await client.get("/api/v1/logs/0")).status_code == 200
+
+
+async def test_the_wrong_method_is_told_the_right_ones(world: World) -> None:
+    async with world.client(Role.ADMIN) as client:
+        for path, allow in (
+            ("/api/v1/logs", "GET, HEAD, OPTIONS, POST"),
+            ("/api/v1/logs/7", "GET, HEAD, OPTIONS"),
+            ("/api/v1/logs/bulk", "OPTIONS, POST"),
+            ("/api/v1/logs/stream", "GET, OPTIONS"),
+            ("/api/v1/logs/export", "GET, OPTIONS"),
+        ):
+            assert (await client.put(path)).headers["allow"] == allow
+
+
+async def test_a_head_has_the_headers_of_a_get_and_no_body(world: World) -> None:
+    async with world.client(Role.ADMIN) as client:
+        for path in ("/api/v1/logs", "/api/v1/whoami", "/healthz", "/schema"):
+            response = await client.head(path)
+            assert response.status_code == 200
+            assert response.content == b""
+            assert int(response.headers["content-length"]) > 0
+        assert (await client.head("/api/v1/logs/export")).status_code == 405
+        assert (await client.head("/api/v1/logs/9")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Tenant": "other"},
+        {"X-Tenant-Id": "other"},
+        {"X-Decklog-Tenant": "other"},
+        {"X-Role": "admin"},
+        {"X-Decklog-Role": "platform"},
+        {"X-User": "root"},
+        {"X-Forwarded-User": "root"},
+        {"X-Original-URL": "/api/v1/tenants"},
+        {"X-HTTP-Method-Override": "GET"},
+    ],
+    ids=str,
+)
+async def test_no_header_chooses_the_tenant_or_the_role(world: World, headers: dict[str, str]) -> None:
+    await fill(world.store, world.tenant("other"), {"message": "not yours"})
+    async with world.client(Role.WRITER) as writer, world.client(Role.AUDITOR) as auditor:
+        assert (await writer.post("/api/v1/logs", json=RECORD, headers=headers)).json()["tenant"] == "acme"
+        assert (await writer.get("/api/v1/logs", headers=headers)).status_code == 403
+        assert (await auditor.post("/api/v1/logs", json=RECORD, headers=headers)).status_code == 403
+        assert (await auditor.get("/api/v1/tenants", headers=headers)).status_code == 403
+        listed = await auditor.get("/api/v1/logs", headers=headers)
+        assert {item["tenant"] for item in listed.json()["items"]} == {"acme"}
+        assert "not yours" not in listed.text
+
+
+@pytest.mark.parametrize("field", ["tenant", "tenant_id", "log", "seq", "received_at", "digest", "role", "epoch"])
+async def test_no_field_of_a_body_chooses_what_the_server_decides(world: World, field: str) -> None:
+    async with world.client(Role.WRITER) as client:
+        response = await client.post("/api/v1/logs", json={**RECORD, field: "other"})
+        assert (response.status_code, code_of(response)) == (422, "invalid-record")
+        assert field in response.json()["detail"]
+        bulk = await client.post("/api/v1/logs/bulk", json=[{**RECORD, field: "other"}])
+        assert bulk.json()["rejected"] == 1
+
+
+async def test_one_tenant_never_sees_another(world: World) -> None:
+    await fill(world.store, world.tenant("other"), *({"id": f"o-{n}", "message": "theirs"} for n in range(3)))
+    await fill(world.store, world.tenant("acme"), {"message": "ours"})
+    async with world.client(Role.ADMIN) as client:
+        for path in ("logs", "logs/0", "logs/export", "logs?id=o-1", "logs?q=theirs", "logs?metadata.tenant=other"):
+            assert "theirs" not in (await client.get(f"/api/v1/{path}")).text
+        assert (await client.get("/api/v1/logs/2")).status_code == 404
+        assert (await client.get("/api/v1/logs/stats")).json()["total"] == 1
+
+
+async def test_a_suspended_tenant_takes_nothing_in_and_gives_nothing_out(world: World) -> None:
+    await fill(world.store, world.tenant("acme"), {})
+    changed = world.cache.changed()
+    world.registry.add_tenant(msgspec.structs.replace(world.tenant("acme"), state=State.SUSPENDED))
+    await changed.wait()
+    for route in ROUTES[:8]:
+        async with world.client(Role.ADMIN) as client:
+            assert await asked(client, route) == (403, "tenant-suspended")
+    async with world.client(Role.AUDITOR) as client:
+        assert (await client.get("/api/v1/whoami")).json()["state"] == "suspended"
+    async with world.client(Role.ADMIN, "other") as client:
+        assert (await client.post("/api/v1/logs", json=RECORD)).status_code == 201
+
+
+async def test_a_revoked_key_stops_working(world: World) -> None:
+    changed = world.cache.changed()
+    world.registry.revoke(world.keys["acme", Role.ADMIN])
+    await changed.wait()
+    async with world.client(Role.ADMIN) as client:
+        for route in ROUTES:
+            assert await asked(client, route) == (401, "unauthenticated"), route
+
+
+async def test_a_process_that_cannot_read_the_registry_serves_nobody() -> None:
+    async with running_world() as world:
+        await world.cache.stop()
+        world.cache._max_age = 0.0
+        async with world.client(Role.ADMIN) as client:
+            for route in ROUTES:
+                assert await asked(client, route) == (503, "registry-stale"), route
+
+
+async def test_who_am_i_says_what_a_credential_proves(world: World) -> None:
+    async with world.client(Role.AUDITOR) as client:
+        response = await client.get("/api/v1/whoami")
+        me = msgspec.json.decode(response.content, type=shapes.WhoAmI)
+        assert (me.kind, me.tenant, me.role, me.permissions) == ("api_key", "acme", "auditor", ["read"])
+        assert world.keys["acme", Role.AUDITOR].split("_")[2] not in response.text
+    async with world.client(Role.PLATFORM) as client:
+        me = msgspec.json.decode((await client.get("/api/v1/whoami")).content, type=shapes.WhoAmI)
+        assert (me.tenant, me.role, me.permissions) == (None, "platform", ["list-tenants"])
+
+
+async def test_the_platform_lists_tenants_and_that_is_recorded(world: World) -> None:
+    async with world.client(Role.PLATFORM) as client:
+        response = await client.get("/api/v1/tenants")
+        items = msgspec.json.decode(response.content, type=shapes.TenantsAnswer).items
+        assert [item.name for item in items] == ["acme", "other", "decklog"]
+        assert items[0].conditions[0].type == "Ready"
+    assert (await world.store.head(world.tenant("decklog"), LogName.ACCESS)).next_seq == 1
+
+
+async def test_many_bad_keys_do_not_become_as_many_reads_of_the_registry(world: World) -> None:
+    loads = world.registry.loads
+    async with world.client() as client:
+        await asyncio.gather(
+            *(client.get("/api/v1/whoami", headers={"Authorization": f"Bearer {new_key()[1]}"}) for _ in range(200))
+        )
+    assert world.registry.loads - loads < 200

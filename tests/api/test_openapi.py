@@ -1,0 +1,178 @@
+"""The OpenAPI document: valid, complete, and what the service really does."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from decklog.api.app import openapi_document
+from decklog.api.errors import STATUSES
+from decklog.domain.access import Role
+from decklog.domain.errors import Code
+from decklog.domain.query import PARAMETERS
+from tests.api.conftest import World, running_world
+from tests.support.memory_store import fill
+
+DOCUMENT = openapi_document()
+OPERATIONS = [(path, method, item) for path, items in DOCUMENT["paths"].items() for method, item in items.items()]
+
+
+def test_the_document_is_valid_openapi() -> None:
+    assert DOCUMENT["openapi"].startswith("3.1")
+    assert list(OpenAPIV31SpecValidator(DOCUMENT).iter_errors()) == []
+
+
+def test_every_route_of_the_contract_is_there() -> None:
+    assert {(method.upper(), path) for path, method, _ in OPERATIONS} == {
+        ("POST", "/api/v1/logs"),
+        ("POST", "/api/v1/logs/bulk"),
+        ("GET", "/api/v1/logs"),
+        ("GET", "/api/v1/logs/{seq}"),
+        ("GET", "/api/v1/logs/export"),
+        ("GET", "/api/v1/logs/stats"),
+        ("GET", "/api/v1/logs/stream"),
+        ("GET", "/api/v1/tenants"),
+        ("GET", "/api/v1/whoami"),
+        ("GET", "/healthz"),
+        ("GET", "/readyz"),
+        ("GET", "/metrics"),
+    }
+
+
+def test_every_operation_says_what_it_is_and_who_may_ask() -> None:
+    for path, _, operation in OPERATIONS:
+        assert operation["summary"]
+        assert operation["operationId"]
+        assert operation["security"] == ([{"bearer": []}] if path.startswith("/api") else [])
+        assert {"200", "201"} & set(operation["responses"])
+        for parameter in operation.get("parameters", ()):
+            assert parameter["description"]
+    assert len({operation["operationId"] for _, _, operation in OPERATIONS}) == len(OPERATIONS)
+
+
+def test_every_filter_is_a_parameter_of_every_route_that_filters() -> None:
+    for name in ("", "/export", "/stats", "/stream"):
+        names = {parameter["name"] for parameter in DOCUMENT["paths"][f"/api/v1/logs{name}"]["get"]["parameters"]}
+        assert {*PARAMETERS, "metadata"} <= names
+
+
+def test_every_error_has_a_status_and_those_of_requests_are_documented_somewhere() -> None:
+    assert set(STATUSES) == set(Code)
+    documented = {
+        code
+        for _, _, operation in OPERATIONS
+        for response in operation["responses"].values()
+        for code in response["content"].get("application/problem+json", {}).get("examples", ())
+    }
+    never_answered_by_a_route = {"method-not-allowed", "invalid-tenant", "conflict", "misconfigured"}
+    assert documented == {code.value for code in Code} - never_answered_by_a_route
+
+
+def _examples(node: Any) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Every schema that stands beside an example."""
+    if isinstance(node, dict):
+        if "schema" in node and "example" in node:
+            yield node["schema"], node["example"]
+        if "schema" in node and "examples" in node:
+            for example in node["examples"].values():
+                yield node["schema"], example["value"]
+        for value in node.values():
+            yield from _examples(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _examples(value)
+
+
+def test_every_example_is_an_example_of_its_schema() -> None:
+    found = list(_examples(DOCUMENT["paths"]))
+    assert len(found) > 50
+    for schema, example in found:
+        validator = jsonschema.Draft202012Validator({**schema, "components": DOCUMENT["components"]})
+        assert list(validator.iter_errors(example)) == [], example
+
+
+# The running service, held to its document
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[World]:
+    """The API in a thread of its own, since schemathesis asks in a blocking way."""
+    ready = threading.Event()
+    found: list[World] = []
+
+    async def run() -> None:
+        async with running_world(heartbeat=0.05) as world:
+            await fill(world.store, world.tenant("acme"), *({"id": f"e-{n}", "metadata": {"n": n}} for n in range(20)))
+            stop = asyncio.Event()
+            world.stop = lambda: loop.call_soon_threadsafe(stop.set)  # type: ignore[attr-defined]
+            loop = asyncio.get_running_loop()
+            found.append(world)
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    thread.start()
+    assert ready.wait(30)
+    yield found[0]
+    found[0].stop()  # type: ignore[attr-defined]
+    thread.join(30)
+
+
+schema = schemathesis.openapi.from_dict(DOCUMENT)  # type: ignore[no-untyped-call,unused-ignore]
+
+
+@schema.exclude(path_regex="stream").parametrize()
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+def test_the_service_answers_as_its_document_says(case: Any, served: World) -> None:
+    platform = case.path == "/api/v1/tenants"
+    key = served.keys[(None, Role.PLATFORM) if platform else ("acme", Role.ADMIN)]
+    case.call_and_validate(
+        base_url=served.url,
+        headers={"Authorization": f"Bearer {key}"},
+        checks=[
+            not_a_server_error,
+            status_code_conformance,
+            content_type_conformance,
+            response_headers_conformance,
+            response_schema_conformance,
+        ],
+        timeout=30,
+    )
+
+
+# The page
+
+
+async def test_the_page_needs_no_other_host_and_runs_nothing_but_its_own_files(world: World) -> None:
+    async with world.client() as client:
+        page = await client.get("/schema")
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        policy = page.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert not re.search(r"<script(?![^>]*\bsrc=)", page.text)
+        assert not re.search(r"\sstyle=|\son\w+=|javascript:", page.text)
+        files = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+        assert {"/schema/page.js", "/schema/page.css", "/schema/openapi.json"} <= set(files)
+        for file in files:
+            assert file.startswith("/") and not file.startswith("//")
+            response = await client.get(file)
+            assert response.status_code == 200
+            assert not re.search(r"https?://(?!decklog\.dev)", response.text)
+        assert (await client.get("/schema/openapi.json")).json() == DOCUMENT

@@ -1,0 +1,295 @@
+"""Records out, over a real socket: pages, single records, counts and files."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from decklog.api import shapes
+from decklog.domain.access import Role
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import LogName
+from tests.api.conftest import World
+from tests.api.test_append import code_of, connect
+from tests.support.memory_store import fill
+
+
+async def access_actions(world: World, name: str = "acme") -> list[str]:
+    """What the tenant's access log says, oldest first."""
+    tenant = world.tenant(name)
+    head = await world.store.head(tenant, LogName.ACCESS)
+    found = await world.store.fetch(tenant, LogName.ACCESS, range(head.next_seq))
+    return [json.loads(record.content)["action"] for record in sorted(found, key=lambda record: record.seq)]
+
+
+async def test_a_page_has_the_newest_first_and_its_shape(world: World) -> None:
+    await fill(world.store, world.tenant("acme"), *({"action": f"a.{n}", "metadata": {"n": n}} for n in range(5)))
+    async with world.client(Role.AUDITOR) as client:
+        response = await client.get("/api/v1/logs", params={"limit": 3})
+        assert response.status_code == 200
+        page = msgspec.json.decode(response.content, type=shapes.PageAnswer)
+        assert [item.seq for item in page.items] == [4, 3, 2]
+        assert (page.head, page.indexed, page.engine) == (5, 5, "postgres")
+        assert {(item.tenant, item.log) for item in page.items} == {("acme", "events")}
+        rest = (await client.get("/api/v1/logs", params={"limit": 3, "cursor": page.next})).json()
+        assert [item["seq"] for item in rest["items"]] == [1, 0]
+        assert rest["next"] is None
+
+
+async def test_what_was_answered_is_in_the_next_list(world: World) -> None:
+    async with world.client(Role.ADMIN) as client:
+        for n in range(3):
+            await client.post("/api/v1/logs", json={"action": f"a.{n}", "actor": {"id": "alice"}})
+            assert (await client.get("/api/v1/logs")).json()["items"][0]["action"] == f"a.{n}"
+
+
+async def test_a_single_record_does_not_shadow_the_collection_nor_its_siblings(world: World) -> None:
+    await fill(world.store, world.tenant("acme"), {}, {})
+    async with world.client(Role.ADMIN) as client:
+        record = await client.get("/api/v1/logs/1")
+        assert record.status_code == 200
+        assert msgspec.json.decode(record.content, type=shapes.Record).seq == 1
+        assert "items" in (await client.get("/api/v1/logs")).json()
+        assert "items" in (await client.get("/api/v1/logs/")).json()
+        assert (await client.get("/api/v1/logs/export")).headers["content-type"] == "application/x-ndjson"
+        assert "buckets" in (await client.get("/api/v1/logs/stats", params={"by": "action"})).json()
+        assert (await client.get("/api/v1/logs/bulk")).status_code == 405
+        assert (await client.post("/api/v1/logs/", json={"action": "x", "actor": {"id": "a"}})).status_code == 201
+
+
+async def test_a_number_that_no_record_has_is_not_found(world: World) -> None:
+    await fill(world.store, world.tenant("acme"), {}, {})
+    async with world.client(Role.AUDITOR) as client:
+        for seq in ("2", "-1", "1.0", "+1", "1_0", "0x1", "٣", "abc", "1e3", "9" * 19, "9" * 400, "%00"):
+            response = await client.get(f"/api/v1/logs/{seq}")
+            assert (response.status_code, code_of(response)) == (404, "not-found"), seq
+
+
+async def test_counts_are_by_field_and_by_time(world: World) -> None:
+    await fill(
+        world.store,
+        world.tenant("acme"),
+        {"action": "login", "occurred_at": "2026-01-01T10:00:00Z"},
+        {"action": "login", "occurred_at": "2026-01-01T11:00:00Z"},
+        {"action": "logout", "occurred_at": "2026-01-02T10:00:00+01:00", "resource": {"type": "door"}},
+    )
+    async with world.client(Role.AUDITOR) as client:
+        response = await client.get("/api/v1/logs/stats", params={"by": "action,resource_type", "interval": "day"})
+        assert response.status_code == 200
+        answer = msgspec.json.decode(response.content, type=shapes.StatsAnswer)
+        assert answer.total == 3
+        plain = [(bucket["key"], bucket["from"], bucket["count"]) for bucket in response.json()["buckets"]]
+        assert sorted(plain, key=str) == [
+            (["login", None], "2026-01-01T00:00:00Z", 2),
+            (["logout", "door"], "2026-01-02T00:00:00Z", 1),
+        ]
+        total = (await client.get("/api/v1/logs/stats")).json()
+        assert [(bucket["key"], bucket["from"], bucket["count"]) for bucket in total["buckets"]] == [([], None, 3)]
+
+
+async def test_every_read_is_recorded_and_a_writers_attempt_gives_nothing(world: World) -> None:
+    await fill(world.store, world.tenant("acme"), {})
+    async with world.client(Role.AUDITOR) as client:
+        for path in ("logs", "logs/0", "logs/stats", "logs/export"):
+            assert (
+                await client.get(f"/api/v1/{path}", headers={"X-Request-Id": f"read-{path.replace('/', '.')}"})
+            ).status_code == 200
+        assert await access_actions(world) == ["log.search", "log.read", "log.stats", "log.export.open", "log.export.close"]
+        records = (await client.get("/api/v1/logs?log=access&limit=5")).json()["items"]
+        assert records[-1]["correlation_id"] == "read-logs"
+        assert records[-1]["source"]["ip"] == "127.0.0.1"
+
+
+async def test_a_read_that_cannot_be_recorded_gives_nothing(world: World) -> None:
+    await fill(world.store, world.tenant("acme"), {"message": "precious"})
+    append = world.store.append
+
+    async def refuse(requests: Any) -> Any:
+        raise DecklogError(Code.STORAGE_UNAVAILABLE, "Away on purpose.")
+
+    world.store.append = refuse  # type: ignore[method-assign]
+    async with world.client(Role.AUDITOR) as client:
+        for path in ("logs", "logs/0", "logs/stats", "logs/export", "logs/stream"):
+            response = await client.get(f"/api/v1/{path}", headers={"Accept": "*/*"})
+            assert (response.status_code, code_of(response)) == (503, "access-log-unavailable")
+            assert "precious" not in response.text
+    world.store.append = append  # type: ignore[method-assign]
+
+
+async def test_the_address_in_an_access_record_is_the_peers_whatever_headers_say(world: World) -> None:
+    async with world.client(Role.AUDITOR) as client:
+        await client.get("/api/v1/logs", headers={"X-Forwarded-For": "203.0.113.9", "Forwarded": "for=203.0.113.9"})
+        first = (await client.get("/api/v1/logs?log=access")).json()["items"][-1]
+        assert first["source"]["ip"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("path", ["logs", "logs/0", "logs/export", "logs/stats", "logs/stream", "whoami", "tenants", "logs/bulk"])
+async def test_an_unknown_parameter_is_refused_everywhere(world: World, path: str) -> None:
+    role = Role.PLATFORM if path == "tenants" else Role.ADMIN
+    async with world.client(role) as client:
+        for name in ("tenant", "role", "actr", "limt", "Actor", "metadata", "metadata.", "token", "access_token"):
+            for method in {"logs": ("GET", "POST"), "logs/bulk": ("POST",)}.get(path, ("GET",)):
+                response = await client.request(method, f"/api/v1/{path}", params={name: "other"})
+                assert (response.status_code, code_of(response)) == (422, "unknown-parameter"), name
+
+
+WRONG_QUERIES = [
+    "limit=0",
+    "limit=1001",
+    "limit=ten",
+    "limit=1&limit=2",
+    "from=yesterday",
+    "from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z",
+    "severity=BAD",
+    "outcome=maybe",
+    "ip=1.2.3",
+    "q=%20",
+    "actor=",
+    "actor=a&actor=b",
+    "log=secret",
+    "action=*x",
+    "cursor=abc",
+    "actor=%ff",
+    "actor=%00",
+    "actor=" + "x" * 5_000,
+    "&".join(f"metadata.k{n}=v" for n in range(200)),
+    "actor=" + "x" * 20_000,
+]
+
+
+async def test_a_parameter_that_is_not_right_is_refused_and_never_ignored(world: World) -> None:
+    async with world.client(Role.AUDITOR) as client:
+        for query in WRONG_QUERIES:
+            response = await client.get(f"/api/v1/logs?{query}")
+            assert response.status_code == 422, query
+            assert code_of(response) in ("invalid-parameter", "invalid-cursor")
+        assert await access_actions(world) == []
+
+
+# Exports
+
+
+async def test_an_export_is_whole_and_agrees_with_the_list_in_every_format(world: World) -> None:
+    values = [{"action": f"a.{n % 3}", "message": f'"{n}",\r\n' + "=cmd|' /C calc'!A0"} for n in range(2_500)]
+    await fill(world.store, world.tenant("acme"), *values)
+    async with world.client(Role.AUDITOR) as client:
+        lines = await client.get("/api/v1/logs/export")
+        array = await client.get("/api/v1/logs/export?format=json")
+        table = await client.get("/api/v1/logs/export?format=csv")
+        records = [json.loads(line) for line in lines.text.splitlines()]
+        assert [record["seq"] for record in records] == list(range(2_500))
+        assert array.json() == records
+        rows = list(csv.DictReader(io.StringIO(table.text, newline="")))
+        assert [int(row["seq"]) for row in rows] == list(range(2_500))
+        assert [row["message"] for row in rows] == [record["message"] for record in records]
+        for response, ending in ((lines, "ndjson"), (array, "json"), (table, "csv")):
+            assert response.headers["transfer-encoding"] == "chunked"
+            assert response.headers["content-disposition"] == f'attachment; filename="acme-events-2500.{ending}"'
+        assert table.headers["content-type"].startswith("text/csv")
+        some = await client.get("/api/v1/logs/export?action=a.1")
+        assert {json.loads(line)["action"] for line in some.text.splitlines()} == {"a.1"}
+
+
+async def test_no_cell_of_a_csv_is_a_formula(world: World) -> None:
+    evils = [start + "cmd|' /C calc'!A0" for start in "=+-@\t\r"]
+    await fill(world.store, world.tenant("acme"), *({"action": evil, "actor": {"id": evil}, "message": evil} for evil in evils))
+    async with world.client(Role.AUDITOR) as client:
+        text = (await client.get("/api/v1/logs/export?format=csv")).text
+        rows = csv.DictReader(io.StringIO(text, newline=""))
+        for row, evil in zip(rows, evils, strict=True):
+            assert row["action"] == row["actor_id"] == row["message"] == "'" + evil
+
+
+async def test_an_empty_export_is_an_empty_file_of_its_format(world: World) -> None:
+    async with world.client(Role.AUDITOR) as client:
+        assert (await client.get("/api/v1/logs/export")).text == ""
+        assert (await client.get("/api/v1/logs/export?format=json")).json() == []
+        assert (await client.get("/api/v1/logs/export?format=csv")).text.count("\r\n") == 1
+
+
+def raw_get(world: World, path: str, key: str) -> bytes:
+    """Everything that comes over the connection until the server ends it."""
+    with connect(world) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n".encode())
+        found = b""
+        while chunk := connection.recv(1 << 20):
+            found += chunk
+        return found
+
+
+async def test_an_export_that_fails_midway_is_visibly_broken_on_the_wire(world: World) -> None:
+    await fill(world.store, world.tenant("acme"), *({"message": "x" * 2_000} for _ in range(6_000)))
+    key = world.keys["acme", Role.AUDITOR]
+    whole = await asyncio.to_thread(raw_get, world, "/api/v1/logs/export", key)
+    assert whole.endswith(b"\r\n0\r\n\r\n")
+    reads, real = 0, world.store.read
+
+    async def failing(*arguments: Any, **more: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        if reads == 5:
+            raise DecklogError(Code.STORAGE_UNAVAILABLE, "Broke on purpose.")
+        return await real(*arguments, **more)
+
+    world.store.read = failing  # type: ignore[method-assign]
+    broken = await asyncio.to_thread(raw_get, world, "/api/v1/logs/export", key)
+    assert broken.startswith(b"HTTP/1.1 200 ")
+    assert 10_000 < len(broken) < len(whole)
+    assert not broken.endswith(b"0\r\n\r\n")
+    async with world.client(Role.AUDITOR) as client:
+        reads = 0
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.get("/api/v1/logs/export")
+
+
+async def test_an_export_that_fails_before_its_first_bytes_is_a_problem(world: World) -> None:
+    await fill(world.store, world.tenant("acme"), {})
+
+    async def failing(*arguments: Any, **more: Any) -> Any:
+        raise DecklogError(Code.SEARCH_UNAVAILABLE, "Broke on purpose.")
+
+    world.store.read = failing  # type: ignore[method-assign]
+    async with world.client(Role.AUDITOR) as client:
+        response = await client.get("/api/v1/logs/export")
+        assert (response.status_code, code_of(response)) == (503, "search-unavailable")
+
+
+async def test_an_export_waits_for_a_client_that_does_not_read_and_stops_when_it_leaves(world: World) -> None:
+    await fill(world.store, world.tenant("acme"), *({"message": "x" * 8_000} for _ in range(10_000)))
+    host, port = world.url.removeprefix("http://").split(":")
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+    connection.connect((host, int(port)))
+    key = world.keys["acme", Role.AUDITOR]
+    connection.sendall(f"GET /api/v1/logs/export HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n".encode())
+    await until_still(world)
+    assert world.store.reads < 100
+    connection.close()
+    async for actions in polled(world):
+        if actions[-1:] == ["log.export.close"]:
+            break
+
+
+async def until_still(world: World) -> None:
+    """Until the store is not read any more."""
+    before = -1
+    while world.store.reads != before or before == 0:
+        before = world.store.reads
+        await asyncio.sleep(0.2)
+
+
+async def polled(world: World) -> AsyncIterator[list[str]]:
+    """The access log's actions again and again, for at most ten seconds."""
+    for _ in range(200):
+        yield await access_actions(world)
+        await asyncio.sleep(0.05)
+    raise AssertionError("it did not come")

@@ -1,0 +1,335 @@
+"""Following a log over real sockets: WebSocket and Server-Sent Events."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Subprotocol
+
+from decklog.api.app import create_app
+from decklog.api.server import serve
+from decklog.domain.access import Role
+from decklog.domain.tenant import State
+from decklog.settings import Settings
+from tests.api.conftest import World, running_world
+from tests.api.test_append import RECORD, code_of
+from tests.api.test_read import polled
+from tests.support.memory_store import fill
+
+
+@asynccontextmanager
+async def followed(
+    world: World, query: str = "", *, role: Role = Role.AUDITOR, tenant: str = "acme"
+) -> AsyncIterator[ClientConnection]:
+    """A WebSocket with a key in its header, after its first message."""
+    headers = {"Authorization": f"Bearer {world.keys[tenant, role]}"}
+    async with connect(world.socket_url(query), additional_headers=headers, max_queue=None) as socket_:
+        assert await received(socket_) == {
+            "type": "open",
+            "tenant": tenant,
+            "log": ("log=access" in query and "access") or "events",
+        }
+        yield socket_
+
+
+async def received(socket_: ClientConnection) -> dict[str, Any]:
+    message: dict[str, Any] = json.loads(await asyncio.wait_for(socket_.recv(), 20))
+    return message
+
+
+async def records(socket_: ClientConnection, count: int) -> list[dict[str, Any]]:
+    """The next records, without heartbeats."""
+    found: list[dict[str, Any]] = []
+    while len(found) < count:
+        message = await received(socket_)
+        assert message["type"] in ("record", "heartbeat")
+        if message["type"] == "record":
+            found.append(message)
+    return found
+
+
+async def ended(socket_: ClientConnection) -> tuple[int, dict[str, Any]]:
+    """How a socket ends: its code, and the last message before."""
+    last: dict[str, Any] = {}
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            last = await received(socket_)
+    return socket_.close_code or 0, last
+
+
+async def test_what_is_appended_is_seen_at_once_and_with_its_position(world: World) -> None:
+    async with followed(world) as listener, world.client(Role.WRITER) as client:
+        for n in range(3):
+            receipt = (await client.post("/api/v1/logs", json={**RECORD, "message": str(n)})).json()
+            (message,) = await records(listener, 1)
+            assert message["record"]["message"] == str(n)
+            assert message["record"]["seq"] == receipt["seq"] == n
+            assert message["position"].split(".")[2] == str(n)
+
+
+async def test_a_stream_goes_on_after_a_position_without_a_gap_or_a_double(world: World) -> None:
+    await fill(world.store, world.tenant("acme"), *({"message": str(n)} for n in range(500)))
+    async with followed(world, "?after=-1") as listener:
+        first = await records(listener, 200)
+    async with followed(world, f"?after={first[-1]['position']}") as listener:
+        rest = await records(listener, 300)
+    assert [message["record"]["seq"] for message in first + rest] == list(range(500))
+    async with followed(world, "?after=497") as listener:
+        assert [message["record"]["seq"] for message in await records(listener, 2)] == [498, 499]
+
+
+async def test_filters_hold_for_what_is_streamed(world: World) -> None:
+    async with followed(world, "?action=door.*&severity=ERROR") as listener, world.client(Role.WRITER) as client:
+        for action, severity in (("door.open", "INFO"), ("window.open", "ERROR"), ("door.shut", "ERROR")):
+            await client.post("/api/v1/logs", json={**RECORD, "action": action, "severity": severity})
+        (message,) = await records(listener, 1)
+        assert message["record"]["action"] == "door.shut"
+
+
+async def test_a_passive_listener_lives_and_its_heartbeats_carry_the_position() -> None:
+    async with running_world(heartbeat=0.05) as world:
+        await fill(world.store, world.tenant("acme"), {})
+        async with followed(world) as listener:
+            beats = [await received(listener) for _ in range(5)]
+            assert {(beat["type"], beat["position"].split(".")[2]) for beat in beats} == {("heartbeat", "0")}
+            await fill(world.store, world.tenant("acme"), {})
+            assert (await records(listener, 1))[0]["record"]["seq"] == 1
+
+
+async def test_a_listener_that_talks_is_not_heard_and_one_that_shouts_is_shown_out(world: World) -> None:
+    async with followed(world) as listener:
+        for _ in range(10):
+            await listener.send("hello")
+            await listener.send(b"hello")
+        await fill(world.store, world.tenant("acme"), {})
+        assert (await records(listener, 1))[0]["record"]["seq"] == 0
+        with contextlib.suppress(ConnectionClosed):
+            for _ in range(1_000):
+                await listener.send("again")
+        number, last = await ended(listener)
+        assert (number, last["problem"]["code"]) == (4429, "rate-limited")
+    async with followed(world) as listener:
+        await listener.send("x" * 10_000)
+        assert (await ended(listener))[0] == 1009
+
+
+async def test_the_token_may_be_a_subprotocol_and_is_not_sent_back(world: World) -> None:
+    key = world.keys["acme", Role.AUDITOR]
+    offered = [Subprotocol("decklog"), Subprotocol(f"bearer.{key}")]
+    async with connect(world.socket_url(), subprotocols=offered) as listener:
+        assert listener.subprotocol == "decklog"
+        assert (await received(listener))["type"] == "open"
+        assert listener.response is not None
+        assert key not in str(listener.response.headers)
+
+
+@pytest.mark.parametrize(
+    ("role", "query", "close", "code"),
+    [
+        (None, "", 4401, "unauthenticated"),
+        (Role.WRITER, "", 4403, "forbidden"),
+        (Role.PLATFORM, "", 4403, "forbidden"),
+        (Role.AUDITOR, "?tenant=other", 4422, "unknown-parameter"),
+        (Role.AUDITOR, "?token=KEY", 4422, "unknown-parameter"),
+        (None, "?token=KEY", 4422, "unknown-parameter"),
+        (None, "?access_token=KEY", 4422, "unknown-parameter"),
+        (Role.AUDITOR, "?severity=BAD", 4422, "invalid-parameter"),
+        (Role.AUDITOR, "?after=soon", 4422, "invalid-parameter"),
+        (Role.AUDITOR, "?after=1&after=2", 4422, "invalid-parameter"),
+        (Role.AUDITOR, "?after=99", 4422, "invalid-parameter"),
+    ],
+)
+async def test_a_socket_that_may_not_be_says_why_and_closes(
+    world: World, role: Role | None, query: str, close: int, code: str
+) -> None:
+    query = query.replace("KEY", world.keys["acme", Role.AUDITOR])
+    token = None if role is None else world.keys[None if role is Role.PLATFORM else "acme", role]
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    async with connect(world.socket_url(query), additional_headers=headers) as listener:
+        number, last = await ended(listener)
+        assert (number, last["type"], last["problem"]["code"]) == (close, "error", code)
+        assert last["problem"]["instance"]
+
+
+async def test_a_key_in_a_subprotocol_that_is_wrong_or_doubled_is_refused(world: World) -> None:
+    key = world.keys["acme", Role.AUDITOR]
+    for tokens in ((key[:-1] + "x",), (key, key), ()):
+        offered = [Subprotocol("decklog"), *(Subprotocol(f"bearer.{token}") for token in tokens)]
+        async with connect(world.socket_url(), subprotocols=offered) as listener:
+            assert (await ended(listener))[0] == 4401
+
+
+async def test_a_socket_at_another_path_is_not_found(world: World) -> None:
+    for path in ("/api/v1/logs", "/", "/nothing", "/api/v1/logs/stream/more"):
+        with pytest.raises(InvalidStatus) as caught:
+            async with connect(world.url.replace("http", "ws") + path):
+                pass
+        assert caught.value.response.status_code == 404
+        assert json.loads(caught.value.response.body)["code"] == "not-found"
+
+
+async def test_revocation_ends_an_open_stream_within_two_seconds(world: World) -> None:
+    async with followed(world) as listener, sse_followed(world) as lines:
+        async with asyncio.timeout(2):
+            world.registry.revoke(world.keys["acme", Role.AUDITOR])
+            number, last = await ended(listener)
+            event = await sse(lines)
+        assert (number, last["problem"]["code"]) == (4401, "unauthenticated")
+        assert (event["event"], json.loads(event["data"])["code"]) == ("error", "unauthenticated")
+
+
+async def test_suspension_ends_an_open_stream(world: World) -> None:
+    async with followed(world) as listener:
+        world.registry.add_tenant(msgspec.structs.replace(world.tenant("acme"), state=State.SUSPENDED))
+        number, last = await ended(listener)
+        assert (number, last["problem"]["code"]) == (4403, "tenant-suspended")
+
+
+async def test_opening_and_closing_a_stream_are_recorded(world: World) -> None:
+    async with followed(world):
+        pass
+    async for actions in polled(world):
+        if actions == ["log.stream.open", "log.stream.close"]:
+            break
+
+
+async def test_more_streams_than_a_tenant_may_have_are_refused(world: World) -> None:
+    world.streams._limits = msgspec.structs.replace(world.streams._limits, per_tenant_max=1)
+    async with followed(world):
+        async with connect(
+            world.socket_url(), additional_headers={"Authorization": f"Bearer {world.keys['acme', Role.ADMIN]}"}
+        ) as second:
+            number, last = await ended(second)
+            assert (number, last["problem"]["code"]) == (4429, "too-many-streams")
+        async with world.client(Role.ADMIN) as client:
+            response = await client.get("/api/v1/logs/stream", headers={"Accept": "text/event-stream"})
+            assert (response.status_code, code_of(response)) == (429, "too-many-streams")
+            assert response.headers["retry-after"]
+
+
+async def test_a_slow_reader_holds_up_nobody_and_gets_every_record_in_the_end(world: World) -> None:
+    host, port = world.url.removeprefix("http://").split(":")
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+    raw.connect((host, int(port)))
+    headers = {"Authorization": f"Bearer {world.keys['acme', Role.AUDITOR]}"}
+    async with connect(world.socket_url(), sock=raw, additional_headers=headers, max_queue=1) as slow, followed(world) as quick:
+        assert (await received(slow))["type"] == "open"
+        for start in range(0, 3_000, 100):
+            await fill(world.store, world.tenant("acme"), *({"message": "x" * 8_000} for _ in range(start, start + 100)))
+        world.announcements.announce(world.tenant("acme").id, 0, 3_000)  # type: ignore[arg-type]
+        assert [message["record"]["seq"] for message in await records(quick, 3_000)] == list(range(3_000))
+        given = sorted(subscription.given for subscription in world.streams._open)
+        assert given[0] < 1_500 < given[1] == 3_000
+        assert [message["record"]["seq"] for message in await records(slow, 3_000)] == list(range(3_000))
+
+
+async def test_revocation_ends_even_a_stream_whose_client_does_not_read(world: World) -> None:
+    host, port = world.url.removeprefix("http://").split(":")
+    with socket.socket() as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+        raw.connect((host, int(port)))
+        key = world.keys["acme", Role.AUDITOR]
+        raw.sendall(f"GET /api/v1/logs/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n".encode())
+        async for actions in polled(world):
+            if actions == ["log.stream.open"]:
+                break
+        await fill(world.store, world.tenant("acme"), *({"message": "x" * 8_000} for _ in range(2_000)))
+        world.registry.revoke(key)
+        async for actions in polled(world):
+            if actions == ["log.stream.open", "log.stream.close"]:
+                break
+
+
+# Server-Sent Events
+
+
+async def sse(lines: AsyncIterator[str]) -> dict[str, str]:
+    """The next event, as its fields."""
+    fields: dict[str, str] = {}
+    async for line in lines:
+        if not line:
+            return fields
+        name, _, value = line.partition(": ")
+        fields[name] = value
+    return fields
+
+
+@asynccontextmanager
+async def sse_followed(world: World, query: str = "", **headers: str) -> AsyncIterator[AsyncIterator[str]]:
+    async with (
+        world.client(Role.AUDITOR) as client,
+        client.stream("GET", f"/api/v1/logs/stream{query}", headers={"Accept": "text/event-stream", **headers}) as response,
+    ):
+        assert response.status_code == 200
+        assert response.headers["content-type"] == "text/event-stream"
+        assert response.headers["cache-control"] == "no-store"
+        lines = response.aiter_lines()
+        opened = await sse(lines)
+        assert opened == {"retry": "1000", "event": "open", "data": '{"tenant":"acme","log":"events"}'}
+        yield lines
+
+
+async def test_events_have_an_id_that_resumes_the_stream(world: World) -> None:
+    await fill(world.store, world.tenant("acme"), *({"message": str(n)} for n in range(5)))
+    async with sse_followed(world, "?after=-1") as lines:
+        events = [await sse(lines) for _ in range(2)]
+        assert [json.loads(event["data"])["seq"] for event in events] == [0, 1]
+        assert {event["event"] for event in events} == {"record"}
+    async with sse_followed(world, "?after=-1", **{"Last-Event-ID": events[-1]["id"]}) as lines:
+        assert [json.loads((await sse(lines))["data"])["seq"] for _ in range(3)] == [2, 3, 4]
+
+
+async def test_a_text_with_line_breaks_stays_one_event(world: World) -> None:
+    async with sse_followed(world) as lines:
+        await fill(world.store, world.tenant("acme"), {"message": "a\n\ndata: forged\n\nevent: error\n"})
+        world.announcements.announce(world.tenant("acme").id, 0, 1)  # type: ignore[arg-type]
+        event = await sse(lines)
+        assert event["event"] == "record"
+        assert json.loads(event["data"])["message"] == "a\n\ndata: forged\n\nevent: error\n"
+
+
+async def test_heartbeats_of_events_carry_the_position_as_their_id() -> None:
+    async with running_world(heartbeat=0.05) as world:
+        await fill(world.store, world.tenant("acme"), {})
+        async with sse_followed(world) as lines:
+            beat = await sse(lines)
+            assert beat["event"] == "heartbeat"
+            assert json.loads(beat["data"]) == {"position": beat["id"]}
+
+
+async def test_another_media_type_is_refused(world: World) -> None:
+    async with world.client(Role.AUDITOR) as client:
+        response = await client.get("/api/v1/logs/stream", headers={"Accept": "application/json"})
+        assert (response.status_code, code_of(response)) == (415, "unsupported-media-type")
+
+
+# Stopping
+
+
+async def test_a_server_that_stops_tells_its_listeners_to_come_back(world: World) -> None:
+    async with serve(create_app(world, Settings()), "127.0.0.1", 0, freeze=False) as second:
+        url = f"127.0.0.1:{second.port}/api/v1/logs/stream"
+        headers = {"Authorization": f"Bearer {world.keys['acme', Role.AUDITOR]}"}
+        listener = await connect("ws://" + url, additional_headers=headers)
+        assert (await received(listener))["type"] == "open"
+        client = httpx.AsyncClient(timeout=20)
+        request = client.build_request("GET", "http://" + url, headers=headers)
+        events = await client.send(request, stream=True)
+    assert (await ended(listener))[0] == 1012
+    assert "event: open" in (await events.aread()).decode()
+    await client.aclose()
+    async for actions in polled(world):
+        if sorted(actions) == ["log.stream.close"] * 2 + ["log.stream.open"] * 2:
+            break

@@ -1,0 +1,67 @@
+"""`python -m tests.bench [--scale full|small] [--only NAME]`: measures, prints a table, writes `.bench/results.json`.
+
+The exit code is 0 when everything could be measured, whether or not every target was met: the table says that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from tests.backends import UnavailableError, running
+from tests.bench import ingest_single
+from tests.bench.context import Context
+from tests.bench.figures import Figure, table, write_results
+
+BENCHMARKS: tuple[ModuleType, ...] = (ingest_single,)
+RESULTS = Path(".bench") / "results.json"
+
+
+def _chosen(only: str | None) -> list[ModuleType]:
+    if only is None:
+        return list(BENCHMARKS)
+    found = [benchmark for benchmark in BENCHMARKS if only in benchmark.NAMES]
+    if not found:
+        known = ", ".join(name for benchmark in BENCHMARKS for name in benchmark.NAMES)
+        raise SystemExit(f"There is no benchmark {only!r}. There are: {known}")
+    return found
+
+
+async def _measure(benchmarks: list[ModuleType], context: Context) -> tuple[list[Figure], int]:
+    figures: list[Figure] = []
+    failures = 0
+    for benchmark in benchmarks:
+        try:
+            async with contextlib.aclosing(benchmark.run(context)) as measured:
+                async for figure in measured:
+                    context.say(f"{figure.name}: {figure.value:,.4g} {figure.unit} {figure.note}")
+                    figures.append(figure)
+                    write_results(figures, RESULTS)
+        except UnavailableError as reason:
+            context.say(f"{', '.join(benchmark.NAMES)} left out: {reason}")
+            failures += 1
+        except Exception as error:  # noqa: BLE001 - what one benchmark cannot measure must not cost the others
+            context.say(f"{', '.join(benchmark.NAMES)} failed: {type(error).__name__}: {error}")
+            failures += 1
+    return figures, failures
+
+
+def main() -> int:
+    """Gives the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measures Decklog.")
+    parser.add_argument("--scale", choices=("full", "small"), default="full")
+    parser.add_argument("--only", metavar="NAME", help="one benchmark")
+    arguments = parser.parse_args()
+    benchmarks = _chosen(arguments.only)
+    with running(durable=True) as servers:
+        figures, failures = asyncio.run(_measure(benchmarks, Context(servers, arguments.scale)))
+    sys.stdout.write(table(figures) + "\n")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,529 @@
+"""Importing: every event arrives once and whole, what is none is named, and an interruption costs nothing."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gzip
+import io
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from decklog.client import commands
+from decklog.client.checkpoint import Checkpoints, default_folder
+from decklog.client.client import Client
+from decklog.client.importing import BATCH_RECORDS_MAX, Importer, Report
+from decklog.client.progress import Progress
+from decklog.domain.access import Role
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.masking import MASK
+from decklog.domain.tenant import State
+from tests.api.conftest import World, running_world
+from tests.support import real_events
+from tests.support.memory import make_tenant
+
+BULK = "/api/v1/logs/bulk"
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with running_world() as made:
+        yield made
+
+
+class Wire(httpx.AsyncBaseTransport):
+    """The way to the server, with a say in what happens to each bulk: `before` and `after` get its number, from 1."""
+
+    def __init__(self, before: Callable[[int], httpx.Response | None] | None = None, after: Callable[[int], None] | None = None):
+        self._real = httpx.AsyncHTTPTransport()
+        self._before = before
+        self._after = after
+        self.bulks: list[int] = []
+        self.at: list[float] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path != BULK:
+            return await self._real.handle_async_request(request)
+        self.bulks.append(len(request.content.splitlines()))
+        self.at.append(asyncio.get_running_loop().time())
+        if self._before is not None and (answer := self._before(len(self.bulks))) is not None:
+            return answer
+        response = await self._real.handle_async_request(request)
+        if self._after is not None:
+            await response.aread()
+            self._after(len(self.bulks))
+        return response
+
+    async def aclose(self) -> None:
+        await self._real.aclose()
+
+
+def event(number: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "eventID": f"e-{number}",
+        "eventName": "GetObject",
+        "eventSource": "s3.amazonaws.com",
+        "eventTime": "2023-07-10T11:42:36Z",
+        "userIdentity": {"type": "Root", "arn": "arn:aws:iam::1:root"},
+        **changes,
+    }
+
+
+def file_of(path: Path, events: Sequence[Any]) -> Path:
+    path.write_bytes(b"".join((item if isinstance(item, bytes) else json.dumps(item).encode()) + b"\n" for item in events))
+    return path
+
+
+class Machine:
+    """A machine that imports: its state and what it was shown."""
+
+    def __init__(self, world: World, state: Path) -> None:
+        self.world = world
+        self.checkpoints = Checkpoints(state)
+        self.state = state
+        self.shown = io.StringIO()
+
+    async def run(
+        self, *files: Path, kind: str = "cloudtrail", wire: Wire | None = None, tenant: str = "acme", **options: Any
+    ) -> Report:
+        async with Client(self.world.url, self.world.keys[tenant, Role.WRITER], transport=wire) as client:
+            return await Importer(client, kind, Progress(self.shown, live=False), self.checkpoints).run(files, **options)
+
+    async def stored(self, tenant: str = "acme") -> list[dict[str, Any]]:
+        """The log, oldest first."""
+        async with Client(self.world.url, self.world.keys[tenant, Role.AUDITOR]) as client:
+            return [item async for item in client.records({"limit": 1_000})][::-1]
+
+
+@pytest.fixture
+def machine(world: World, tmp_path: Path) -> Machine:
+    return Machine(world, tmp_path / "state")
+
+
+def counts(report: Report) -> tuple[int, int, int]:
+    return report.stored, report.duplicates, report.refused
+
+
+def unmasked(kept: Any, original: Any) -> bool:
+    """Whether every path of the original is there, with its value or the mask."""
+    if isinstance(original, dict):
+        return isinstance(kept, dict) and kept.keys() == original.keys() and all(unmasked(kept[k], original[k]) for k in kept)
+    if isinstance(original, list):
+        return isinstance(kept, list) and len(kept) == len(original) and all(map(unmasked, kept, original))
+    return kept in (original, MASK)
+
+
+# Real input
+
+
+async def test_all_real_cloudtrail_events_arrive_once_and_whole(machine: Machine) -> None:
+    path = real_events.path("cloudtrail_invictus.ndjson.gz")
+    originals = real_events.values(path.name)
+    assert counts(await machine.run(path)) == (2_900, 0, 0)
+    stored = await machine.stored()
+    assert [record["id"] for record in stored] == [original["eventID"] for original in originals]
+    assert all(unmasked(record["metadata"], original) for record, original in zip(stored, originals, strict=True))
+    assert sum(record["metadata"] != original for record, original in zip(stored, originals, strict=True)) == sum(
+        "masked" in record for record in stored
+    )
+    async with Client(machine.world.url, machine.world.keys["acme", Role.AUDITOR]) as client:
+        stats = await client.stats({"by": "action"})
+    assert {bucket.key[0]: bucket.count for bucket in stats.buckets} == Counter(record["action"] for record in stored)
+
+
+async def test_importing_real_events_again_stores_nothing(machine: Machine) -> None:
+    path = real_events.path("cloudtrail_invictus.ndjson.gz")
+    await machine.run(path)
+    assert counts(await machine.run(path)) == (0, 2_900, 0)
+    assert len(await machine.stored()) == 2_900
+
+
+async def test_the_one_line_of_the_real_kubernetes_log_that_is_no_event_is_named(machine: Machine) -> None:
+    path = real_events.path("k8s_audit.ndjson.gz")
+    report = await machine.run(path, kind="kubernetes")
+    assert counts(report) == (88, 0, 1)
+    assert [(refusal.line, refusal.reason) for refusal in report.refusals] == [(86, 'its kind is 0, not "Event"')]
+    assert f"{path}:86: refused: its kind is 0" in machine.shown.getvalue()
+    originals = [original for original in real_events.values(path.name) if original != {"kind": 0}]
+    stored = await machine.stored()
+    assert all(unmasked(record["metadata"], original) for record, original in zip(stored, originals, strict=True))
+    assert counts(await machine.run(path, kind="kubernetes")) == (0, 88, 1)
+
+
+async def test_the_same_events_in_another_form_are_the_same_records(machine: Machine, tmp_path: Path) -> None:
+    originals = real_events.values("k8s_audit.ndjson.gz")
+    (tmp_path / "list.json").write_text(json.dumps({"kind": "EventList", "items": originals}, indent=2))
+    await machine.run(real_events.path("k8s_audit.ndjson.gz"), kind="kubernetes")
+    assert counts(await machine.run(tmp_path / "list.json", kind="kubernetes")) == (0, 88, 1)
+    cloud = real_events.values("cloudtrail_invictus.ndjson.gz")[:300]
+    (tmp_path / "records.json.gz").write_bytes(gzip.compress(json.dumps({"Records": cloud}).encode()))
+    file_of(tmp_path / "lines.json", cloud)
+    assert counts(await machine.run(tmp_path / "records.json.gz")) == (300, 0, 0)
+    assert counts(await machine.run(tmp_path / "lines.json")) == (0, 300, 0)
+
+
+# What is no event, or cannot be stored
+
+
+async def test_what_is_refused_is_named_by_line_and_the_rest_goes_on(machine: Machine, tmp_path: Path) -> None:
+    deep: Any = 1
+    for _ in range(40):
+        deep = [deep]
+    path = file_of(
+        tmp_path / "x",
+        [
+            event(1),
+            b"not json",
+            b'{"eventName": "\xff"}',
+            rb'{"b": "\ud800", "a": 1e999}',
+            b"[" * 5_000 + b"]" * 5_000,
+            {"eventName": "x"},
+            event(2, big="x" * (256 * 1024)),
+            event(3, requestParameters=deep),
+            event(4, eventTime="2126-01-01T00:00:00Z"),
+            {"Records": [event(5), {"odd": 1}]},
+            event(6),
+        ],
+    )
+    report = await machine.run(path)
+    assert counts(report) == (3, 0, 9)
+    reasons = {(refusal.line, refusal.item): refusal.reason for refusal in report.refusals}
+    assert list(reasons) == [(2, None), (3, None), (4, None), (5, None), (6, None), (7, None), (10, 2), (8, None), (9, None)]
+    assert "not JSON" in reasons[2, None]
+    assert "UTF-8" in reasons[3, None]
+    assert "not JSON" in reasons[4, None]
+    assert "nested" in reasons[5, None]
+    assert "eventSource" in reasons[6, None]
+    assert "262144" in reasons[7, None]
+    assert "nested more than 32" in reasons[8, None]
+    assert "ahead of the server's clock" in reasons[9, None]
+    assert [record["id"] for record in await machine.stored()] == ["e-1", "e-5", "e-6"]
+
+
+async def test_what_text_cannot_carry_is_replaced_and_said_in_the_record(machine: Machine, tmp_path: Path) -> None:
+    path = file_of(tmp_path / "x", [event(1, userAgent="a\0b", tags={"k\ud800": "\udfff"}, errorMessage="no"), event(2)])
+    report = await machine.run(path)
+    assert (counts(report), report.replaced) == ((2, 0, 0), 3)
+    first, second = await machine.stored()
+    assert first["metadata"]["userAgent"] == first["source"]["user_agent"] == "a\ufffdb"
+    assert first["metadata"]["tags"] == {"k\ufffd": "\ufffd"}
+    assert first["message"].startswith("no [3 characters")
+    assert "message" not in second
+    assert f"{path}:1: 3 characters" in machine.shown.getvalue()
+
+
+async def test_odd_values_are_kept(machine: Machine, tmp_path: Path) -> None:
+    odd = ["075.050.255.67", "ec2.amazonaws.com", "AWS Internal"]
+    await machine.run(file_of(tmp_path / "x", [event(number, sourceIPAddress=value) for number, value in enumerate(odd)]))
+    assert [record["source"]["ip"] for record in await machine.stored()] == odd
+
+
+async def test_a_file_that_cannot_be_read_is_named_and_the_others_go_on(machine: Machine, tmp_path: Path) -> None:
+    report = await machine.run(tmp_path / "missing", file_of(tmp_path / "x", [event(1)]))
+    assert counts(report) == (1, 0, 1)
+    assert (report.refusals[0].file, report.refusals[0].line) == (str(tmp_path / "missing"), 0)
+
+
+async def test_other_content_under_a_known_id_is_refused_by_line(machine: Machine, tmp_path: Path) -> None:
+    report = await machine.run(file_of(tmp_path / "x", [event(1), event(1, awsRegion="other"), event(1)]))
+    assert counts(report) == (1, 1, 1)
+    assert report.refusals[0].line == 2
+    assert report.refusals[0].reason.startswith(Code.ID_CONFLICT)
+
+
+# The server says later, less, or nothing
+
+
+async def test_the_server_is_obeyed_when_it_says_later(machine: Machine, tmp_path: Path) -> None:
+    busy = {
+        1: httpx.Response(503, headers={"retry-after": "1"}),
+        3: httpx.Response(429, json={"code": "rate-limited", "detail": "later", "retry_after": 1}),
+    }
+    wire = Wire(before=lambda number: busy.get(number))  # noqa: PLW0108
+    path = file_of(tmp_path / "x", [event(number) for number in range(BATCH_RECORDS_MAX + 1)])
+    assert counts(await machine.run(path, wire=wire)) == (BATCH_RECORDS_MAX + 1, 0, 0)
+    assert wire.bulks == [BATCH_RECORDS_MAX, BATCH_RECORDS_MAX, 1, 1]
+    assert wire.at[1] - wire.at[0] >= 1
+    assert wire.at[3] - wire.at[2] >= 1
+    assert machine.shown.getvalue().startswith("waiting: ")
+
+
+async def test_a_connection_that_breaks_after_the_commit_doubles_nothing(machine: Machine, tmp_path: Path) -> None:
+    def breaks(number: int) -> None:
+        if number == 1:
+            raise httpx.ReadError("reset")
+
+    path = file_of(tmp_path / "x", [event(number) for number in range(20)])
+    assert counts(await machine.run(path, wire=Wire(after=breaks))) == (0, 20, 0)
+    assert [record["id"] for record in await machine.stored()] == [f"e-{number}" for number in range(20)]
+
+
+async def test_a_tenant_with_a_small_burst_gets_smaller_batches(machine: Machine, tmp_path: Path) -> None:
+    machine.world.add(make_tenant("narrow"), events_per_second=100_000, burst=40)
+    await machine.world.cache.refresh()
+    wire = Wire()
+    path = file_of(tmp_path / "x", [event(number) for number in range(300)])
+    assert counts(await machine.run(path, wire=wire, tenant="narrow")) == (300, 0, 0)
+    assert [record["id"] for record in await machine.stored("narrow")] == [f"e-{number}" for number in range(300)]
+    assert wire.bulks[:4] == [300, 150, 75, 37]
+    assert max(wire.bulks[3:]) == 37
+
+
+async def test_batches_are_bounded_in_bytes_too(machine: Machine, tmp_path: Path) -> None:
+    wire = Wire()
+    path = file_of(tmp_path / "x", [event(number, big="x" * 200_000) for number in range(60)])
+    assert counts(await machine.run(path, wire=wire)) == (60, 0, 0)
+    assert len(wire.bulks) == 2
+
+
+async def test_a_key_that_may_not_append_is_refused_before_anything_is_sent(machine: Machine, tmp_path: Path) -> None:
+    keys = machine.world.keys
+    for key in (keys["acme", Role.AUDITOR], keys[None, Role.PLATFORM]):
+        async with Client(machine.world.url, key) as client:
+            with pytest.raises(DecklogError) as error:
+                await Importer(client, "cloudtrail", Progress(machine.shown, live=False), None).run([tmp_path / "missing"])
+            assert error.value.code is Code.FORBIDDEN
+
+
+# Interruptions
+
+
+def interrupt(at: int) -> Wire:
+    def before(number: int) -> httpx.Response | None:
+        return httpx.Response(401, json={"code": "unauthenticated", "detail": "revoked"}) if number >= at else None
+
+    return Wire(before=before)
+
+
+async def interrupted(machine: Machine, path: Path, *, batches: int) -> None:
+    """An import that is stopped after so many batches."""
+    report = await machine.run(path, wire=interrupt(batches + 1))
+    assert report.stopped == f"{path}: revoked"
+    assert report.stored == batches * BATCH_RECORDS_MAX
+
+
+async def test_an_interrupted_import_goes_on_where_it_stopped(machine: Machine, tmp_path: Path) -> None:
+    path = file_of(tmp_path / "x", [b"not json", *(event(number) for number in range(1_700))])
+    await interrupted(machine, path, batches=2)
+    wire = Wire()
+    report = await machine.run(path, wire=wire)
+    assert counts(report) == (1_700, 0, 1)
+    assert report.files[0].resumed == 1_001
+    assert wire.bulks == [1, 500, 200]
+    assert [record["id"] for record in await machine.stored()] == [f"e-{number}" for number in range(1_700)]
+    assert list(machine.state.iterdir()) == []
+
+
+async def test_an_import_killed_in_the_middle_of_a_batch_loses_and_doubles_nothing(machine: Machine, tmp_path: Path) -> None:
+    path = file_of(tmp_path / "x", [event(number) for number in range(1_200)])
+
+    def killed(number: int) -> None:
+        if number == 2:
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await machine.run(path, wire=Wire(after=killed))
+    assert len(await machine.stored()) == 1_000
+    assert counts(await machine.run(path)) == (700, 500, 0)
+    assert [record["id"] for record in await machine.stored()] == [f"e-{number}" for number in range(1_200)]
+
+
+async def test_a_log_that_is_new_gets_everything(machine: Machine, tmp_path: Path) -> None:
+    path = file_of(tmp_path / "x", [event(number) for number in range(1_200)])
+    await interrupted(machine, path, batches=1)
+    async with running_world() as fresh:
+        # The state of a machine that knew the old log under the address of the new one.
+        for file in machine.state.iterdir():
+            new = Machine(fresh, machine.state)
+            key = (fresh.url, "acme", "cloudtrail", str(path))
+            file.rename(Checkpoints(machine.state)._file(key))
+        report = await new.run(path)
+        assert (report.stored + report.duplicates, report.refused) == (1_200, 0)
+        assert {record["id"] for record in await new.stored()} == {f"e-{number}" for number in range(1_200)}
+        assert "starting over" in new.shown.getvalue()
+
+
+async def test_an_import_resumed_after_the_server_has_forgotten_does_not_send_everything_again(
+    machine: Machine, tmp_path: Path
+) -> None:
+    machine.world.add(make_tenant("forgetful"), dedup_window=timedelta(0))
+    await machine.world.cache.refresh()
+    path = file_of(tmp_path / "x", [event(number) for number in range(700)])
+    await machine.run(path, wire=interrupt(2), tenant="forgetful")
+    assert counts(await machine.run(path, tenant="forgetful")) == (700, 0, 0)
+    assert "record 499 is in the log again as 500" in machine.shown.getvalue()
+    assert Counter(Counter(record["id"] for record in await machine.stored("forgetful")).values()) == {1: 699, 2: 1}
+
+
+async def test_a_file_that_was_replaced_is_read_from_its_start(machine: Machine, tmp_path: Path) -> None:
+    path = file_of(tmp_path / "x", [event(number) for number in range(1_200)])
+    await interrupted(machine, path, batches=1)
+    file_of(path, [event(number) for number in range(5_000, 5_700)])
+    report = await machine.run(path)
+    assert counts(report) == (700, 0, 0)
+    assert report.files[0].resumed == 0
+
+
+async def test_another_tenant_and_another_kind_do_not_go_on_from_here(machine: Machine, tmp_path: Path) -> None:
+    path = file_of(tmp_path / "x", [event(number) for number in range(700)])
+    await interrupted(machine, path, batches=1)
+    report = await machine.run(path, tenant="other")
+    assert report.stored == 700
+    assert report.files[0].resumed == 0
+    assert (await machine.run(path, kind="kubernetes")).refused == 700
+    assert (await machine.run(path)).files[0].resumed == 500
+
+
+async def test_everything_is_sent_again_on_request(machine: Machine, tmp_path: Path) -> None:
+    path = file_of(tmp_path / "x", [event(number) for number in range(700)])
+    await interrupted(machine, path, batches=1)
+    assert counts(await machine.run(path, restart=True)) == (200, 500, 0)
+
+
+async def test_state_that_cannot_be_written_stops_nothing(world: World, tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file where the folder is due")
+    machine = Machine(world, tmp_path / "state")
+    assert counts(await machine.run(file_of(tmp_path / "x", [event(1)]))) == (1, 0, 0)
+    assert "Cannot remember" in machine.shown.getvalue()
+
+
+def test_state_is_kept_where_the_desktop_specification_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_folder({"XDG_STATE_HOME": "/elsewhere"}) == Path("/elsewhere/decklog/import")
+    for unusable in ({}, {"XDG_STATE_HOME": ""}, {"XDG_STATE_HOME": "relative"}):
+        assert default_folder(unusable) == tmp_path / ".local/state/decklog/import"
+
+
+# The command
+
+
+async def command(*words: str) -> int:
+    parser = argparse.ArgumentParser()
+    commands.add_parsers(parser.add_subparsers(required=True))
+    arguments = parser.parse_args(["import", *words])
+    code: int = await arguments.run(arguments)
+    return code
+
+
+@pytest.fixture
+def key_file(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
+    for name in ("DECKLOG_URL", "DECKLOG_KEY", "DECKLOG_KEY_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    file = tmp_path / "key"
+    file.write_text(world.keys["acme", Role.WRITER] + "\n")
+    return file
+
+
+async def test_the_command_ends_with_a_summary_and_with_1_where_something_was_refused(
+    world: World, key_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = file_of(tmp_path / "good", [event(1)]), file_of(tmp_path / "bad", [event(1), {}])
+    options = ("--url", world.url, "--key-file", str(key_file))
+    assert await command("cloudtrail", str(good), *options) == 0
+    assert capsys.readouterr().out == "1 stored, 0 already there, 0 refused, in tenant 'acme'.\n"
+    assert await command("cloudtrail", str(good), str(bad), *options) == 1
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[-1] == "0 stored, 2 already there, 1 refused, in tenant 'acme'."
+    assert f"{bad}:2: refused: it has no eventName\n" in printed.err
+
+
+async def test_an_import_that_cannot_come_to_its_end_says_so_and_exits_with_2(
+    world: World, key_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = file_of(tmp_path / "x", [event(number) for number in range(3)])
+    world.store.set_state(world.tenant("acme"), State.SUSPENDED)
+    assert await command("cloudtrail", str(path), "--url", world.url, "--key-file", str(key_file)) == 2
+    assert "Stopped early: " in capsys.readouterr().out
+    world.store.set_state(world.tenant("acme"), State.ACTIVE)
+    assert await command("cloudtrail", str(path), "--url", world.url, "--key-file", str(key_file)) == 0
+
+
+async def test_the_summary_can_be_had_as_json(
+    world: World, key_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = file_of(tmp_path / "x", [event(1), {}])
+    assert await command("cloudtrail", str(path), "--url", world.url, "--key-file", str(key_file), "--json") == 1
+    assert json.loads(capsys.readouterr().out) == {
+        "kind": "cloudtrail",
+        "url": world.url,
+        "tenant": "acme",
+        "stored": 1,
+        "duplicates": 0,
+        "refused": 1,
+        "replaced": 0,
+        "files": [{"file": str(path), "stored": 1, "duplicates": 0, "refused": 1, "replaced": 0, "resumed": 0}],
+        "refusals": [{"file": str(path), "line": 2, "reason": "it has no eventName"}],
+        "stopped": "",
+    }
+
+
+async def test_the_key_may_come_from_a_file_a_variable_or_the_command_line(
+    world: World, key_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(file_of(tmp_path / "x", [event(1)]))
+    key = world.keys["acme", Role.WRITER]
+    assert await command("cloudtrail", path, "--url", world.url, "--key", key) == 0
+    monkeypatch.setenv("DECKLOG_URL", world.url)
+    monkeypatch.setenv("DECKLOG_KEY_FILE", str(key_file))
+    assert await command("cloudtrail", path) == 0
+    monkeypatch.setenv("DECKLOG_KEY_FILE", str(tmp_path / "missing"))
+    monkeypatch.setenv("DECKLOG_KEY", key)
+    assert await command("cloudtrail", path) == 0
+    with pytest.raises(DecklogError, match="not both"):
+        await command("cloudtrail", path, "--key", key, "--key-file", str(key_file))
+
+
+async def test_what_is_missing_is_said(key_file: Path, tmp_path: Path) -> None:
+    path = str(tmp_path / "x")
+    with pytest.raises(DecklogError, match="--url"):
+        await command("cloudtrail", path, "--key", "k")
+    with pytest.raises(DecklogError, match="--key-file"):
+        await command("cloudtrail", path, "--url", "http://127.0.0.1:1")
+    with pytest.raises(DecklogError, match="cannot be read"):
+        await command("cloudtrail", path, "--url", "http://127.0.0.1:1", "--key-file", str(tmp_path / "missing"))
+    with pytest.raises(DecklogError, match="cannot be reached"):
+        await command("cloudtrail", path, "--url", "http://127.0.0.1:1", "--key", "k")
+    with pytest.raises(SystemExit):
+        await command("syslog", path)
+
+
+# What is shown
+
+
+def test_a_terminal_gets_a_bar_and_lines_above_it() -> None:
+    shown = io.StringIO()
+    progress = Progress(shown, live=True)
+    progress.advance("file", 0.5, 1_000)
+    progress.say("file:86: refused: \x1b[31mred")
+    bar, line = shown.getvalue().split("\r\x1b[K")[1:]
+    assert "[############............]" in bar
+    assert "50%" in bar
+    assert line == "file:86: refused: \\x1b[31mred\n"
+
+
+def test_a_terminal_is_told_at_once_why_nothing_moves() -> None:
+    shown = io.StringIO()
+    progress = Progress(shown, live=True)
+    for _ in range(2):
+        progress.waiting("later")
+    progress.clear()
+    assert shown.getvalue() == "\r\x1b[Kwaiting: later" * 2 + "\r\x1b[K"
+
+
+def test_a_file_of_output_gets_no_control_characters() -> None:
+    shown = io.StringIO()
+    progress = Progress(shown, live=False)
+    progress.advance("file", 0.5, 1_000)
+    progress.say("hello")
+    for _ in range(3):
+        progress.waiting("later")
+    progress.clear()
+    assert shown.getvalue() == "hello\nwaiting: later\n"

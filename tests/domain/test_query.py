@@ -1,0 +1,227 @@
+"""The filter model: what parameters mean, that none is ignored, and what a query finds in memory."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import LogName
+from decklog.domain.query import METADATA_MAX, PARAMETER_CHARS_MAX, PARAMETERS, Query, describe, matches, parse
+from decklog.domain.record import Prepared
+from tests.support.strategies import cases, prepared, records, terms_of
+
+
+def query(*parameters: tuple[str, str]) -> Query:
+    return parse(parameters)[1]
+
+
+def finds(value: dict[str, Any], *parameters: tuple[str, str]) -> bool:
+    record = {"action": "user.login", "actor": {"id": "alice"}, "occurred_at": "2026-01-01T00:00:00Z", **value}
+    return matches(query(*parameters), terms_of(prepared(record)))
+
+
+def refusal(*parameters: tuple[str, str]) -> DecklogError:
+    with pytest.raises(DecklogError) as error:
+        parse(parameters)
+    return error.value
+
+
+EXAMPLES = {
+    "from": "2026-01-01T00:00:00Z",
+    "to": "2026-02-01T00:00:00Z",
+    "action": "user.*",
+    "severity": "ERROR",
+    "outcome": "success",
+    "ip": "192.0.2.0/24",
+    "q": "hello world",
+    "log": "access",
+    "actor": "alice",
+    "resource_type": "document",
+    "resource_id": "42",
+    "session_id": "s",
+    "correlation_id": "c",
+    "id": "i",
+    "metadata.a.b": "1",
+}
+
+
+def test_every_parameter_changes_what_is_asked() -> None:
+    assert set(PARAMETERS) <= set(EXAMPLES)
+    for name, value in EXAMPLES.items():
+        assert parse([(name, value)]) != parse([]), name
+
+
+@pytest.mark.parametrize("name", ["actions", "Action", "filter", "metadata", "metadata.", "", "tenant", "offset", "q ", "limit"])
+def test_an_unknown_parameter_is_refused_by_name(name: str) -> None:
+    error = refusal((name, "x"))
+    assert error.code is Code.UNKNOWN_PARAMETER
+    assert error.extra == {"parameter": name}
+    assert "metadata.<path>" in error.detail
+
+
+def test_names_that_the_caller_handles_are_left_to_it() -> None:
+    assert parse([("limit", "x"), ("cursor", "")], others=("limit", "cursor")) == (LogName.EVENTS, Query())
+
+
+@pytest.mark.parametrize("name", sorted(set(EXAMPLES) - {"severity"}))
+def test_a_filter_that_is_given_twice_is_refused(name: str) -> None:
+    assert refusal((name, EXAMPLES[name]), (name, EXAMPLES[name])).code is Code.INVALID_PARAMETER
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+@pytest.mark.parametrize("value", ["", "x" * (PARAMETER_CHARS_MAX + 1), "a\0b", "a\ud800b"])
+def test_an_empty_an_endless_and_an_impossible_value_are_refused(name: str, value: str) -> None:
+    error = refusal((name, value))
+    assert error.code is Code.INVALID_PARAMETER
+    assert error.extra == {"parameter": name}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("from", "2026-01-01"),
+        ("from", "2026-01-01T00:00:00"),
+        ("from", "2026-13-01T00:00:00Z"),
+        ("from", "2026-02-30T00:00:00Z"),
+        ("from", "2026-01-01T00:00:60Z"),
+        ("from", "1767225600"),
+        ("from", "2026-01-01 00:00:00Z"),
+        ("to", "now"),
+        ("action", "*.login"),
+        ("action", "user.**"),
+        ("severity", "error"),
+        ("severity", "FATAL"),
+        ("outcome", "SUCCESS"),
+        ("ip", "192.0.2"),
+        ("ip", "075.050.255.67"),
+        ("ip", "192.0.2.0/33"),
+        ("ip", "example.org"),
+        ("q", "!!!"),
+        ("q", " ".join(f"w{number}" for number in range(33))),
+        ("log", "EVENTS"),
+        ("log", "audit"),
+    ],
+)
+def test_a_value_that_means_nothing_is_refused_not_ignored(name: str, value: str) -> None:
+    error = refusal((name, value))
+    assert error.code is Code.INVALID_PARAMETER
+    assert error.detail.startswith(f"{name}")
+
+
+def test_a_range_that_ends_before_it_begins_is_refused() -> None:
+    assert refusal(("from", "2026-01-02T00:00:00Z"), ("to", "2026-01-02T01:00:00+01:00")).code is Code.INVALID_PARAMETER
+
+
+def test_too_many_metadata_filters_are_refused() -> None:
+    assert refusal(*[(f"metadata.k{n}", "v") for n in range(METADATA_MAX + 1)]).code is Code.INVALID_PARAMETER
+
+
+def test_times_are_read_with_their_offset() -> None:
+    asked = query(("from", "2026-01-01T00:00:00.000001+05:45"), ("to", "2026-01-01T00:00:00z"))
+    assert asked.since == datetime(2025, 12, 31, 18, 15, 0, 1, tzinfo=UTC)
+    assert asked.until == datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "text", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-14:00"]
+)
+def test_the_ends_of_time_are_as_good_as_no_bound(text: str) -> None:
+    name = "from" if text.startswith("0") else "to"
+    assert finds({"occurred_at": "0002-01-01T00:00:00Z"}, (name, text))
+    assert finds({}, (name, text))
+
+
+def test_the_order_of_parameters_does_not_matter() -> None:
+    assert query(("severity", "INFO"), ("metadata.b", "1"), ("severity", "ERROR"), ("metadata.a", "2")) == query(
+        ("metadata.a", "2"), ("severity", "ERROR"), ("severity", "INFO"), ("metadata.b", "1"), ("severity", "INFO")
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "parameters", "found"),
+    [
+        ({}, [("actor", "alice")], True),
+        ({}, [("actor", "Alice")], False),
+        ({}, [("actor", "alic")], False),
+        ({}, [("action", "user.login")], True),
+        ({}, [("action", "user.*")], True),
+        ({}, [("action", "user.logi")], False),
+        ({}, [("action", "*")], True),
+        ({}, [("from", "2026-01-01T00:00:00Z")], True),
+        ({}, [("to", "2026-01-01T00:00:00Z")], False),
+        ({}, [("severity", "INFO"), ("severity", "ERROR")], True),
+        ({}, [("severity", "ERROR")], False),
+        ({}, [("outcome", "unknown")], True),
+        ({}, [("resource_type", "x")], False),
+        ({"resource": {"type": "x", "id": "1"}}, [("resource_type", "x"), ("resource_id", "1")], True),
+        ({"resource": {"type": "x", "id": "1"}}, [("resource_type", "x"), ("resource_id", "2")], False),
+        ({"source": {"ip": "192.0.2.1"}}, [("ip", "192.0.2.1")], True),
+        ({"source": {"ip": "192.0.2.1"}}, [("ip", "192.0.2.128/24")], True),
+        ({"source": {"ip": "2001:DB8:0::1"}}, [("ip", "2001:db8::1")], True),
+        ({"source": {"ip": "somewhere"}}, [("ip", "0.0.0.0/0")], False),
+        ({"source": {}}, [("ip", "0.0.0.0/0")], False),
+        ({"message": "The Quick, brown fox."}, [("q", "fox quick")], True),
+        ({"message": "The Quick, brown fox."}, [("q", "foxes")], False),
+        ({"before": {"deep": [{"er": "needle"}]}}, [("q", "NEEDLE")], True),
+        ({"metadata": {"a": [{"b": "1"}, {"b": 2}]}}, [("metadata.a.b", "2")], True),
+        ({"metadata": {"a": [{"b": "1"}, {"b": 2}]}}, [("metadata.a.b", "3")], False),
+        ({"metadata": {"a": "1", "b": "2"}}, [("metadata.a", "1"), ("metadata.b", "1")], False),
+        ({"metadata": {"a": None}}, [("metadata.a", "null")], False),
+    ],
+)
+def test_what_a_filter_finds(value: dict[str, Any], parameters: list[tuple[str, str]], found: bool) -> None:
+    assert finds(value, *parameters) is found
+
+
+@given(records())
+@settings(deadline=None)
+def test_an_empty_query_finds_everything(record: Prepared) -> None:
+    assert Query().empty
+    assert matches(Query(), terms_of(record))
+
+
+@given(case=cases(), other=cases())
+@settings(deadline=None)
+def test_another_filter_never_finds_more(case: tuple[list[Prepared], Query], other: tuple[list[Prepared], Query]) -> None:
+    made, asked = case
+    fields = ("actor", "outcome", "severities", "ip", "words", "since", "until")
+    narrower = Query(
+        **{
+            name: getattr(asked, name) or (getattr(other[1], name) if name in fields else getattr(asked, name))
+            for name in asked.__struct_fields__
+        }
+    )
+    for record in made:
+        if matches(narrower, terms_of(record)):
+            assert matches(asked, terms_of(record))
+
+
+def test_a_description_is_plain_json_without_what_was_not_asked() -> None:
+    assert describe(query()) == {}
+    assert describe(query(("action", "user.*"), ("metadata.a", "1"), ("q", "b a"), ("from", "2026-01-01T00:00:00Z"))) == {
+        "action": "user.",
+        "action_prefix": True,
+        "fields": (("a", "1"),),
+        "words": ("b", "a"),
+        "since": "2026-01-01T00:00:00Z",
+    }
+
+
+@given(
+    st.lists(
+        st.tuples(st.text(max_size=20) | st.just("actor") | st.just("metadata.a"), st.text(min_size=1, max_size=20)),
+        max_size=2,
+        unique_by=lambda item: item[0],
+    )
+)
+def test_whatever_is_asked_is_answered_or_refused_by_name(parameters: list[tuple[str, str]]) -> None:
+    known = [(name, text) for name, text in parameters if name in PARAMETERS or name.startswith("metadata.")]
+    if len(known) < len(parameters):
+        assert refusal(*parameters).code in (Code.UNKNOWN_PARAMETER, Code.INVALID_PARAMETER)
+    else:
+        assert parse(parameters)[1].empty is not bool(parameters)

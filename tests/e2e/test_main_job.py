@@ -1,0 +1,223 @@
+"""The main job, whole and real: Tenants applied with kubectl become ready, real events go in through the API and come out again."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import csv
+import gzip
+import io
+import json
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import websockets
+
+from tests.backends import KubernetesServer, OpenSearchServer, PostgresServer
+from tests.backends.sqs import SqsServer
+from tests.e2e.conftest import own_prefix, queue_variables, search_variables
+from tests.support.operators import LABEL, ROOT, Kubernetes, Operator, least_rights_kubeconfig, operator_environment
+from tests.support.stack import Program, Stack, installed
+from tests.support.stores import drop_database, new_database
+
+pytestmark = [pytest.mark.xdist_group("kubernetes"), pytest.mark.slow]
+
+DATA = ROOT.parent / "shared" / "data"
+TRAIL, AUDIT = DATA / "cloudtrail_invictus.ndjson.gz", DATA / "k8s_audit.ndjson.gz"
+
+needs_data = pytest.mark.skipif(
+    not TRAIL.exists(), reason="the folder shared/data with real audit events is not beside the project"
+)
+
+
+def events(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+
+
+@pytest.fixture
+async def cluster(
+    kubernetes_server: KubernetesServer,
+    timescale_server: PostgresServer,
+    opensearch_server: OpenSearchServer,
+    sqs_server: SqsServer,
+    tmp_path: Path,
+) -> AsyncIterator[tuple[Kubernetes, Stack]]:
+    """The examples applied and ready, by an operator with the installation's rights."""
+    async with AsyncExitStack() as stack:
+        database = await new_database(timescale_server)
+        stack.push_async_callback(drop_database, database)
+        made = await stack.enter_async_context(
+            installed(
+                tmp_path,
+                service_dsn=database.service_dsn,
+                owner_dsn=database.owner_dsn,
+                **search_variables(opensearch_server),
+                **queue_variables(sqs_server),
+                **own_prefix(),
+            )
+        )
+        kubernetes = Kubernetes(kubernetes_server)
+        rights = await asyncio.to_thread(least_rights_kubeconfig, kubernetes_server, tmp_path)
+        operator = Operator(["decklog_operator", "run"], operator_environment(kubernetes, rights, **made.variables), tmp_path)
+        stack.callback(kubernetes.clean)  # after the operator has ended, which would take finalizers off at the same time
+        stack.callback(operator.end)
+        await asyncio.to_thread(operator.start)
+        kubernetes("apply", "-f", str(ROOT / "manifests" / "examples"))
+        kubernetes("label", "tenant", "acme", "globex", "minimal", f"{LABEL}={kubernetes.run}")
+        kubernetes("wait", "--for=condition=Ready", "tenant", "--all", "--timeout=60s")
+        yield kubernetes, made
+
+
+def keys_of(kubernetes: Kubernetes, tenant: str) -> dict[str, str]:
+    secret = kubernetes.secret(tenant)
+    assert secret is not None
+    return {name: base64.b64decode(value).decode() for name, value in secret["data"].items()}
+
+
+def import_events(kind: str, file: Path, api: Program, key: str, folder: Path) -> tuple[int, dict[str, Any]]:
+    """`decklog import`, as typed; its exit code and its summary."""
+    key_file = folder / "writer.key"
+    key_file.write_text(key)
+    words = [sys.executable, "-m", "decklog", "import", kind, str(file), "--url", api.url, "--key-file", str(key_file)]
+    done = subprocess.run([*words, "--state", str(folder / "state"), "--json"], capture_output=True, text=True, check=False)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+async def follow(api: Program, key: str, count: int) -> list[dict[str, Any]]:
+    """The first `count` records that a WebSocket gives from the beginning of the log on."""
+    protocols: Any = ["decklog", f"bearer.{key}"]
+    url = api.url.replace("http", "ws") + "/api/v1/logs/stream?after=0"
+    records: list[dict[str, Any]] = []
+    async with websockets.connect(url, subprotocols=protocols, max_size=2**22) as socket, asyncio.timeout(120):
+        async for message in socket:
+            event = json.loads(message)
+            if event["type"] == "record":
+                records.append(event["record"])
+                if len(records) == count:
+                    break
+    return records
+
+
+async def indexed(client: httpx.AsyncClient) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            page = (await client.get("/api/v1/logs", params={"limit": 1})).json()
+            if page["indexed"] == page["head"]:
+                return
+            await asyncio.sleep(0.1)
+
+
+async def all_pages(client: httpx.AsyncClient, **parameters: str) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = []
+    cursor = None
+    while True:
+        page = (
+            await client.get("/api/v1/logs", params={**parameters, "limit": "1000", **({"cursor": cursor} if cursor else {})})
+        ).json()
+        items += page["items"]
+        cursor = page["next"]
+        if cursor is None:
+            return items
+
+
+@needs_data
+async def test_real_events_go_in_through_the_api_and_come_out_everywhere_the_same(
+    cluster: tuple[Kubernetes, Stack], tmp_path: Path
+) -> None:
+    kubernetes, stack = cluster
+    api = await stack.api()
+    await stack.worker()
+    trail = events(TRAIL)
+    acme, globex = keys_of(kubernetes, "acme"), keys_of(kubernetes, "globex")
+
+    code, report = await asyncio.to_thread(import_events, "cloudtrail", TRAIL, api, acme["writer"], tmp_path)
+    assert (code, report["stored"]) == (0, 2_900), report
+    code, report = await asyncio.to_thread(import_events, "kubernetes", AUDIT, api, globex["writer"], tmp_path)
+    assert (code, report["stored"]) == (1, 88), report
+    assert "86" in json.dumps(report)
+
+    async with stack.client(api.url, acme["auditor"]) as client:
+        await indexed(client)
+        # Counts per action, computed from the file itself.
+        expected = Counter(event["eventName"] for event in trail)
+        stats = (await client.get("/api/v1/logs/stats", params={"by": "action"})).json()
+        counted: Counter[str] = Counter()
+        for bucket in stats["buckets"]:
+            counted[bucket["key"][0].partition(":")[2]] += bucket["count"]
+        assert counted == expected
+        assert stats["total"] == 2_900
+
+        exported = [json.loads(line) for line in (await client.get("/api/v1/logs/export")).text.splitlines()]
+        assert [record["seq"] for record in exported] == list(range(2_900))
+        assert {record["id"] for record in exported} == {event["eventID"] for event in trail}
+        listed = await all_pages(client)
+        assert listed == exported[::-1]
+        rows = list(csv.DictReader(io.StringIO((await client.get("/api/v1/logs/export", params={"format": "csv"})).text)))
+        assert [(row["seq"], row["id"], row["action"]) for row in rows] == [
+            (str(record["seq"]), record["id"], record["action"]) for record in exported
+        ]
+        followed = await follow(api, acme["auditor"], 2_899)
+        assert followed == exported[1:]  # `after=0` is behind the first record
+
+        # Search agrees with what the file says, for exact fields, for metadata and for words.
+        [(action, _)] = Counter(record["action"] for record in exported).most_common(1)
+        by_action = await all_pages(client, action=action)
+        assert by_action == [record for record in exported[::-1] if record["action"] == action]
+        region = await all_pages(client, **{"metadata.awsRegion": "us-west-2"})
+        assert [record["seq"] for record in region] == [
+            record["seq"] for record in exported[::-1] if record["metadata"].get("awsRegion") == "us-west-2"
+        ]
+        page = (await client.get("/api/v1/logs", params={"q": "benjamin", "limit": 5})).json()
+        assert page["engine"] == "opensearch"
+        assert page["items"]
+
+    # Importing again stores nothing.
+    shutil.rmtree(tmp_path / "state")
+    code, report = await asyncio.to_thread(import_events, "cloudtrail", TRAIL, api, acme["writer"], tmp_path)
+    assert (code, report["stored"], report["duplicates"]) == (0, 0, 2_900), report
+
+    # The other tenant has its own events only.
+    async with stack.client(api.url, globex["auditor"]) as client:
+        own = await all_pages(client)
+        assert len(own) == 88
+        assert {record["tenant"] for record in own} == {"globex"}
+        assert (await client.get("/api/v1/logs", params={"q": "benjamin"})).json()["items"] == []
+
+
+async def test_the_table_of_tenants_puts_ready_first_and_a_deleted_one_is_refused_and_then_adopted(
+    cluster: tuple[Kubernetes, Stack],
+) -> None:
+    kubernetes, stack = cluster
+    api = await stack.api()
+    header = kubernetes("get", "tenants").splitlines()[0].split()
+    assert header[:2] == ["NAME", "READY"]
+    before = keys_of(kubernetes, "minimal")
+    record = {"action": "a.b", "actor": {"id": "x"}}
+    async with stack.client(api.url, before["writer"]) as client:
+        first = await client.post("/api/v1/logs", json=record)
+        assert (first.status_code, first.json()["seq"]) == (201, 0)
+        kubernetes("delete", "tenant", "minimal", "--timeout=60s")
+        # At once by the head (404), and within two seconds by the registry, where the key is revoked too (401).
+        seen: list[int] = []
+        async with asyncio.timeout(10):
+            while seen[-1:] != [401]:
+                seen.append((await client.post("/api/v1/logs", json=record)).status_code)
+                await asyncio.sleep(0.1)
+        assert set(seen[seen.index(404) if 404 in seen else -1 :]) <= {404, 401}, seen
+    kubernetes("apply", "-f", str(ROOT / "manifests" / "examples" / "minimal.yaml"))
+    kubernetes("label", "tenant", "minimal", f"{LABEL}={kubernetes.run}")
+    kubernetes("wait", "--for=condition=Ready", "tenant/minimal", "--timeout=60s")
+    after = keys_of(kubernetes, "minimal")
+    assert after["writer"] != before["writer"]
+    async with stack.client(api.url, after["auditor"]) as client, asyncio.timeout(10):
+        while (await client.get("/api/v1/logs/0")).status_code != 200:
+            await asyncio.sleep(0.1)

@@ -1,0 +1,239 @@
+"""The operator as it is installed: the real Provisioner on PostgreSQL, OpenSearch and SQS, with the installation's rights."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import boto3
+import httpx
+import pytest
+import yaml
+
+from decklog.domain.tenant import State
+from tests.backends import LocalSqs, OpenSearchServer, PostgresServer
+from tests.backends.sqs import SqsServer
+from tests.support.operators import LABEL, ROOT, Kubernetes, Operator, operator_environment, until
+from tests.support.stack import installed
+from tests.support.stores import Database, drop_database, new_database
+
+pytestmark = pytest.mark.xdist_group("kubernetes")
+
+
+class Installation:
+    """The backends of one operator."""
+
+    def __init__(self, database: Database, search: OpenSearchServer, sqs: SqsServer) -> None:
+        self.database, self.search, self.sqs = database, search, sqs
+        self.prefix = f"t{secrets.token_hex(4)}"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return {
+            "DECKLOG_PREFIX": self.prefix,
+            "DECKLOG_SEARCH_URL": self.search.url,
+            "DECKLOG_SEARCH_REPLICAS": "0",
+            "DECKLOG_QUEUE_ENABLED": "true",
+            "DECKLOG_QUEUE_ENDPOINT_URL": self.sqs.url,
+            "DECKLOG_QUEUE_REGION": self.sqs.region,
+            "DECKLOG_QUEUE_ACCESS_KEY_ID": self.sqs.access_key,
+            "DECKLOG_QUEUE_SECRET_ACCESS_KEY": self.sqs.secret_key,
+        }
+
+    async def row(self, name: str) -> Any:
+        [row] = await self.database.execute("SELECT * FROM decklog.tenants WHERE name = $1", name)
+        return row
+
+    async def live_hashes(self, name: str) -> set[bytes]:
+        sql = "SELECT hash FROM decklog.api_keys WHERE revoked_at IS NULL AND tenant_id = (SELECT id FROM decklog.tenants WHERE name = $1)"
+        return {row["hash"] for row in await self.database.execute(sql, name)}
+
+    async def has_schema(self, schema: str) -> bool:
+        return bool(
+            await self.database.execute("SELECT 1 FROM pg_tables WHERE schemaname = $1 AND tablename = 'records'", schema)
+        )
+
+    def has_index(self, index: str) -> bool:
+        return httpx.head(f"{self.search.url}/{index}").status_code == 200
+
+    def drop_index(self, index: str) -> None:
+        httpx.delete(f"{self.search.url}/{index}").raise_for_status()
+
+    def queues(self) -> set[str]:
+        """Of this installation only."""
+        client = boto3.client(
+            "sqs",
+            endpoint_url=self.sqs.url,
+            region_name=self.sqs.region,
+            aws_access_key_id=self.sqs.access_key,
+            aws_secret_access_key=self.sqs.secret_key,
+        )
+        return {url.rpartition("/")[2] for url in client.list_queues(QueueNamePrefix=self.prefix).get("QueueUrls", [])}
+
+
+def hashes(secret: dict[str, Any] | None) -> set[bytes]:
+    data = (secret or {}).get("data") or {}
+    return {hashlib.sha256(base64.b64decode(value)).digest() for name, value in data.items() if name != "url"}
+
+
+Installing = Callable[[SqsServer], Any]
+
+
+@pytest.fixture(params=["postgres", "timescale"])
+async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
+    server: PostgresServer = request.getfixturevalue(f"{request.param}_server")
+    made = await new_database(server)
+    yield made
+    await drop_database(made)
+
+
+@pytest.fixture
+async def install(
+    kubernetes: Kubernetes, least_rights: Path, database: Database, opensearch_server: OpenSearchServer, tmp_path: Path
+) -> AsyncIterator[Installing]:
+    """Call it with an SQS server: migrated backends, and a running operator on them."""
+    async with AsyncExitStack() as stack:
+
+        async def start(sqs: SqsServer) -> tuple[Installation, Operator]:
+            made = Installation(database, opensearch_server, sqs)
+            dsns = {"service_dsn": database.service_dsn, "owner_dsn": database.owner_dsn}
+            settings = await stack.enter_async_context(installed(tmp_path, **dsns, **made.variables))
+            environment = operator_environment(kubernetes, least_rights, **settings.variables)
+            operator = Operator(["decklog_operator", "run"], environment, tmp_path)
+            stack.callback(operator.end)
+            operator.start()
+            return made, operator
+
+        yield start
+
+
+async def test_the_examples_get_a_schema_an_index_a_queue_and_keys_that_are_let_in(
+    kubernetes: Kubernetes, install: Installing, sqs_server: SqsServer
+) -> None:
+    installation, operator = await install(sqs_server)
+    documents = [yaml.safe_load(path.read_text()) for path in sorted((ROOT / "manifests/examples").glob("*.yaml"))]
+    for document in documents:
+        document["metadata"] = {"name": kubernetes.name(document["metadata"]["name"]), "labels": {LABEL: kubernetes.run}}
+    kubernetes.apply(*documents)
+    kubernetes("wait", "--for=condition=Ready", "tenant", "-l", kubernetes.selector, "--timeout=120s")
+    for document in documents:
+        name = document["metadata"]["name"]
+        status = (kubernetes.get("tenant", name) or {})["status"]
+        row = await installation.row(name)
+        assert (status["database"], row["schema"]) == ({"schema": row["schema"], "tenantId": row["id"]}, row["schema"])
+        assert {each["type"]: each["status"] for each in status["conditions"]}.keys() >= {
+            "DatabaseReady",
+            "SearchReady",
+            "QueueReady",
+        }
+        assert await installation.has_schema(status["database"]["schema"])
+        assert installation.has_index(status["search"]["index"])
+        assert {status["queue"]["name"], f"{status['queue']['name']}-dlq"} <= installation.queues()
+        assert len(hashes(kubernetes.secret(name))) == 3
+        assert hashes(kubernetes.secret(name)) == await installation.live_hashes(name)
+    told = operator.log.read_text() + kubernetes("get", "tenants,events", "-A", "-o", "json")
+    for document in documents:
+        for value in ((kubernetes.secret(document["metadata"]["name"]) or {})["data"]).values():
+            plain = base64.b64decode(value).decode()
+            assert plain.startswith("https://") or plain not in told
+
+
+async def test_a_retained_tenant_keeps_its_number_and_its_records_and_loses_its_keys(
+    kubernetes: Kubernetes, install: Installing, sqs_server: SqsServer
+) -> None:
+    installation, _ = await install(sqs_server)
+    name = kubernetes.name()
+    kubernetes.apply(kubernetes.tenant(name))
+    kubernetes.wait_ready(name)
+    before, old = await installation.row(name), hashes(kubernetes.secret(name))
+    kubernetes("delete", "tenant", name, "--timeout=60s")
+    assert await installation.live_hashes(name) == set()
+    assert (await installation.row(name))["state"] == State.DELETED
+    assert await installation.has_schema(before["schema"])
+    assert kubernetes.secret(name) is None
+    kubernetes.apply(kubernetes.tenant(name))
+    kubernetes.wait_ready(name)
+    after = await installation.row(name)
+    assert (after["id"], after["state"]) == (before["id"], State.ACTIVE)
+    assert after["uid"] != before["uid"]
+    assert hashes(kubernetes.secret(name)).isdisjoint(old)
+    assert await installation.live_hashes(name) == hashes(kubernetes.secret(name))
+
+
+async def test_what_is_broken_by_hand_comes_back(kubernetes: Kubernetes, install: Installing, sqs_server: SqsServer) -> None:
+    installation, operator = await install(sqs_server)
+    name = kubernetes.name()
+    kubernetes.apply(kubernetes.tenant(name))
+    kubernetes.wait_ready(name)
+    index = (kubernetes.get("tenant", name) or {})["status"]["search"]["index"]
+    installation.drop_index(index)
+    until("the index is back", lambda: installation.has_index(index))
+    old = hashes(kubernetes.secret(name))
+    kubernetes("delete", "secret", f"{name}-decklog")
+    until("the Secret is back", lambda: kubernetes.secret(name) is not None)
+    kubernetes.wait_ready(name)
+    assert hashes(kubernetes.secret(name)).isdisjoint(old)
+    while await installation.live_hashes(name) != hashes(kubernetes.secret(name)):
+        assert operator.running()
+
+
+async def test_a_backend_that_is_down_is_named_and_the_rest_is_there(
+    kubernetes: Kubernetes, install: Installing, private_sqs: Callable[[], LocalSqs]
+) -> None:
+    queues = private_sqs()
+    installation, _ = await install(queues.address)
+    queues.kill9()
+    name = kubernetes.name()
+    kubernetes.apply(kubernetes.tenant(name))
+    until("it is told", lambda: kubernetes.condition(name, "QueueReady").get("status") == "False", longest=120)
+    until("the rest is there", lambda: kubernetes.condition(name, "CredentialsReady").get("status") == "True", longest=120)
+    assert kubernetes.condition(name)["status"] == "False"
+    assert kubernetes.condition(name, "SearchReady")["status"] == "True"
+    assert await installation.live_hashes(name) == hashes(kubernetes.secret(name))
+    queues.start()
+    kubernetes.wait_ready(name)
+    assert {(kubernetes.get("tenant", name) or {})["status"]["queue"]["name"]} <= installation.queues()
+
+
+async def test_an_operator_killed_in_any_moment_is_finished_by_the_next_one(
+    kubernetes: Kubernetes, install: Installing, sqs_server: SqsServer
+) -> None:
+    installation, operator = await install(sqs_server)
+    names = [kubernetes.name() for _ in range(3)]
+    kubernetes.apply(*map(kubernetes.tenant, names))
+    for _ in range(3):
+        until("it is at work or done", lambda: "provisioning" in operator.log.read_text())
+        operator.kill()
+        operator.start()
+    kubernetes.wait_ready(*names)
+    for name in names:
+        assert await installation.live_hashes(name) == hashes(kubernetes.secret(name))
+
+
+async def test_a_deletion_waits_for_the_database(kubernetes: Kubernetes, install: Installing, sqs_server: SqsServer) -> None:
+    installation, _ = await install(sqs_server)
+    name = kubernetes.name()
+    kubernetes.apply(kubernetes.tenant(name))
+    kubernetes.wait_ready(name)
+    role = "ALTER DATABASE {} WITH ALLOW_CONNECTIONS {}"
+    server = await asyncpg.connect(installation.database.server.dsn)
+    try:
+        await server.execute(role.format(installation.database.name, "false"))
+        await server.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", installation.database.name
+        )
+        kubernetes("delete", "tenant", name, "--wait=false")
+        until("it is told", lambda: kubernetes.condition(name, "Synced").get("status") == "False")
+        assert kubernetes.get("tenant", name) is not None
+        await server.execute(role.format(installation.database.name, "true"))
+    finally:
+        await server.close()
+    kubernetes("wait", "--for=delete", f"tenant/{name}", "--timeout=60s")
+    assert (await installation.row(name))["state"] == State.DELETED
+    assert await installation.live_hashes(name) == set()

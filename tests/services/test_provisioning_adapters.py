@@ -1,0 +1,125 @@
+"""How an index and a queue are made and put right, where that is more than a tenant's visit shows."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import boto3
+import pytest
+import structlog
+from botocore.stub import Stubber
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.plan import CreateIndex, CreateQueue, Mark, QueueSeen, SetQueueAttributes, UpdateIndex
+from decklog.opensearch import mapping
+from decklog.opensearch.provision import OpenSearchProvisioning
+from decklog.sqs.provision import SqsProvisioning
+from tests.backends import OpenSearchServer, SqsServer
+from tests.support.control import Control, control
+
+__all__ = ["control"]
+
+OURS = Mark("acme", "uid-1")
+OTHER = Mark("acme", "uid-2")
+
+
+def marked(mark: Mark, version: int = mapping.VERSION) -> dict[str, Any]:
+    return {"decklog": {"tenant": mark.tenant, "uid": mark.uid, "version": version}}
+
+
+async def test_an_index_that_was_made_as_asked_has_no_drift(control: Control, opensearch_server: OpenSearchServer) -> None:
+    search = OpenSearchProvisioning(control.search(opensearch_server), replicas=0)
+    name = f"{control.prefix}-t-acme"
+    assert not (await search.observe(name)).exists
+    await search.apply(CreateIndex(name, OURS))
+    seen = await search.observe(name)
+    assert (seen.exists, seen.owner, seen.drift) == (True, "uid-1", ())
+    assert seen.uuid
+
+
+async def test_an_older_index_gets_the_fields_it_lacks_and_keeps_what_is_in_it(
+    control: Control, opensearch_server: OpenSearchServer
+) -> None:
+    client = control.search(opensearch_server)
+    search = OpenSearchProvisioning(client, replicas=0)
+    name = f"{control.prefix}-t-acme"
+    older = mapping.mapping(marked(OTHER, version=0))
+    del older["properties"]["ip"]
+    await client.indices.create(index=name, body={"mappings": older, "settings": mapping.settings(0)})
+    await client.index(index=name, body={"seq": 1}, params={"refresh": "true"})
+    before = await search.observe(name)
+    assert set(before.drift) == {"field ip", "version"}
+    await search.apply(UpdateIndex(name, OURS, before.drift))
+    after = await search.observe(name)
+    assert (after.owner, after.drift, after.uuid) == ("uid-1", (), before.uuid)
+    assert (await client.count(index=name))["count"] == 1
+
+
+async def test_an_index_with_other_types_says_what_is_to_be_done(control: Control, opensearch_server: OpenSearchServer) -> None:
+    client = control.search(opensearch_server)
+    search = OpenSearchProvisioning(client, replicas=0)
+    name = f"{control.prefix}-t-acme"
+    wrong = mapping.mapping(marked(OURS))
+    wrong["properties"]["action"] = {"type": "text"}
+    await client.indices.create(index=name, body={"mappings": wrong, "settings": mapping.settings(0)})
+    seen = await search.observe(name)
+    assert seen.drift == ("field action",)
+    with pytest.raises(DecklogError) as refused:
+        await search.apply(UpdateIndex(name, OURS, seen.drift))
+    assert refused.value.code is Code.MISCONFIGURED
+    assert "field action" in refused.value.detail
+    assert "Delete it" in refused.value.detail
+
+
+async def test_an_index_is_made_by_one_of_several_at_once_and_by_nobody_else(
+    control: Control, opensearch_server: OpenSearchServer
+) -> None:
+    client = control.search(opensearch_server)
+    searches = [OpenSearchProvisioning(client, replicas=0) for _ in range(4)]
+    name = f"{control.prefix}-shared-30"
+    await asyncio.gather(*(search.apply(CreateIndex(name, OURS)) for search in searches))
+    with pytest.raises(DecklogError) as refused:
+        await searches[0].apply(CreateIndex(name, OTHER))
+    assert refused.value.code is Code.CONFLICT
+    assert (await searches[0].observe(name)).owner == "uid-1"
+
+
+async def test_queues_that_were_made_as_asked_have_no_drift_and_what_differs_is_put_right(
+    control: Control, sqs_server: SqsServer
+) -> None:
+    client = control.queue(sqs_server)
+    queues = [SqsProvisioning(client) for _ in range(4)]
+    name = f"{control.prefix}-t-acme-wake"
+    assert await queues[0].observe(name) == QueueSeen()
+    await asyncio.gather(*(each.apply(CreateQueue(name, OURS)) for each in queues))
+    assert await queues[0].observe(name) == QueueSeen(exists=True, owners=("uid-1", "uid-1"))
+
+    url = client.get_queue_url(QueueName=name)["QueueUrl"]
+    client.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "1", "ReceiveMessageWaitTimeSeconds": "0"})
+    drift = (await queues[0].observe(name)).drift
+    assert set(drift) == {"VisibilityTimeout", "ReceiveMessageWaitTimeSeconds"}
+    await queues[0].apply(SetQueueAttributes(name, OTHER, drift))
+    assert await queues[0].observe(name) == QueueSeen(exists=True, owners=("uid-2", "uid-2"))
+
+
+async def test_a_queue_that_somebody_made_a_moment_before_is_not_taken(control: Control, sqs_server: SqsServer) -> None:
+    client = control.queue(sqs_server)
+    name = f"{control.prefix}-t-acme-wake"
+    client.create_queue(QueueName=f"{name}-dlq", tags={"decklog.dev/uid": "uid-2"})
+    with pytest.raises(DecklogError) as refused:
+        await SqsProvisioning(client).apply(CreateQueue(name, OURS))
+    assert refused.value.code is Code.CONFLICT
+
+
+async def test_a_queue_that_was_deleted_a_moment_ago_is_a_matter_of_waiting() -> None:
+    client = boto3.session.Session().client("sqs", region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
+    # Only Amazon's own service makes anybody wait for a minute; this is its answer.
+    with Stubber(client) as stubbed, structlog.testing.capture_logs() as logged:
+        stubbed.add_client_error("get_queue_url", "AWS.SimpleQueueService.NonExistentQueue")
+        stubbed.add_client_error("create_queue", "AWS.SimpleQueueService.QueueDeletedRecently")
+        with pytest.raises(DecklogError) as refused:
+            await SqsProvisioning(client).apply(CreateQueue("queue", OURS))
+    assert (refused.value.code, refused.value.retry_after) == (Code.STORAGE_UNAVAILABLE, 60)
+    assert "minute" in refused.value.detail
+    assert {line["log_level"] for line in logged} == {"info"}

@@ -1,0 +1,144 @@
+"""The control tables: made once, by one process or several, and the service's role can only read them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+
+import asyncpg
+import pytest
+from piccolo.apps.migrations.auto.diffable_table import DiffableTable
+from piccolo.apps.migrations.auto.schema_differ import SchemaDiffer
+from piccolo.apps.migrations.auto.schema_snapshot import SchemaSnapshot
+
+from decklog.timescale.control import (
+    ApiKeyRow,
+    IndexRow,
+    RegistryVersion,
+    TenantRow,
+    find_tenant,
+    migrate_control,
+    migration_names,
+)
+from decklog.timescale.migrations import m0001_tables, m0002_rules
+from decklog.timescale.piccolo_app import APP_CONFIG
+from decklog.timescale.piccolo_engine import on
+from tests.support.control import Control, control
+from tests.support.vaults import MemoryVault
+
+__all__ = ["control"]
+
+TABLES = ("tenants", "api_keys", "registry_version")
+
+
+async def test_migrating_again_and_in_several_processes_at_once_changes_nothing(control: Control) -> None:
+    await control.database.execute(
+        "DROP TABLE decklog.api_keys, decklog.tenants, decklog.registry_version, decklog.search_indices, decklog.migration"
+    )
+    await control.database.execute("DROP FUNCTION decklog.count_registry_version")
+    script = (
+        "import asyncio, sys; from decklog.timescale.control import migrate_control; asyncio.run(migrate_control(sys.argv[1]))"
+    )
+    command = [sys.executable, "-c", script, control.database.owner_dsn]
+    processes = [subprocess.Popen(command, env={**os.environ}) for _ in range(3)]
+    codes = await asyncio.gather(*(asyncio.to_thread(process.wait, 60) for process in processes))
+    assert codes == [0, 0, 0]
+    await migrate_control(control.database.owner_dsn)
+    rows = await control.database.execute("SELECT name FROM decklog.migration WHERE app_name = 'decklog' ORDER BY name")
+    assert [row["name"] for row in rows] == migration_names()
+    [version] = await control.database.execute("SELECT version FROM decklog.registry_version")
+    assert version["version"] == 1
+
+
+async def test_the_migrations_lead_to_the_tables_as_the_classes_have_them() -> None:
+    managers = [await module.forwards() for module in (m0001_tables, m0002_rules)]
+    snapshot = SchemaSnapshot(managers=managers)
+    classes = [
+        DiffableTable(table.__name__, table._meta.tablename, table._meta.schema, columns=table._meta.non_default_columns)
+        for table in APP_CONFIG.table_classes
+    ]
+    differ = SchemaDiffer(schema=classes, schema_snapshot=snapshot.get_snapshot(), auto_input="y")
+    assert [statement for changes in differ.get_alter_statements() for statement in changes.statements] == []
+    assert {TenantRow, ApiKeyRow, RegistryVersion, IndexRow} == set(APP_CONFIG.table_classes)
+    assert [module.ID for module in (m0001_tables, m0002_rules)] == migration_names()
+
+
+@pytest.mark.parametrize("table", TABLES)
+async def test_the_services_role_can_read_the_registry_and_nothing_more(control: Control, table: str) -> None:
+    await control.provisioner().reconcile(control.manifest(), MemoryVault())
+    connection = await asyncpg.connect(control.database.service_dsn)
+    try:
+        assert await connection.fetchval(f"SELECT count(*) FROM decklog.{table}") > 0
+        for statement in (f"DELETE FROM decklog.{table}", f"TRUNCATE decklog.{table}", f"UPDATE decklog.{table} SET id = id"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(statement)
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(f"INSERT INTO decklog.{table} DEFAULT VALUES")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute("SELECT decklog.count_registry_version()")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.fetch("SELECT * FROM decklog.migration")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.fetch("SELECT * FROM decklog.search_indices")
+    finally:
+        await connection.close()
+
+
+async def test_the_numbers_of_tenants_are_never_used_again(control: Control) -> None:
+    provisioner = control.provisioner()
+    first = await provisioner.reconcile(control.manifest("one"), MemoryVault())
+    for table in ("api_keys WHERE tenant_id IS NOT NULL", "tenants WHERE name = 'one'"):
+        await control.database.execute(f"DELETE FROM decklog.{table}")
+    second = await provisioner.reconcile(control.manifest("two"), MemoryVault())
+    assert first.tenant_id is not None
+    assert second.tenant_id is not None
+    assert second.tenant_id > first.tenant_id
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE decklog.tenants SET state = 7",
+        "UPDATE decklog.tenants SET isolation = 'None'",
+        "UPDATE decklog.tenants SET conditions = '{}'",
+        "INSERT INTO decklog.registry_version (id, version) VALUES (2, 1)",
+        "INSERT INTO decklog.api_keys (id, role, hash) VALUES ('k', 'admin', decode(repeat('00', 32), 'hex'))",
+        "INSERT INTO decklog.api_keys (id, role, hash) VALUES ('k', 'platform', 'short')",
+        "UPDATE decklog.api_keys SET role = 'platform'",
+        "DELETE FROM decklog.tenants",
+    ],
+)
+async def test_the_tables_refuse_what_must_not_be(control: Control, statement: str) -> None:
+    await control.provisioner().reconcile(control.manifest(), MemoryVault())
+    with pytest.raises(asyncpg.IntegrityConstraintViolationError):
+        await control.database.execute(statement)
+
+
+async def test_a_control_table_is_never_used_on_a_connection_that_nobody_chose() -> None:
+    with pytest.raises(RuntimeError, match=re.escape("piccolo_engine.on")):
+        await find_tenant("acme")
+
+
+async def test_two_databases_at_once_are_not_mixed_up(control: Control) -> None:
+    await control.provisioner().reconcile(control.manifest(), MemoryVault())
+    one, other = await asyncpg.connect(control.database.owner_dsn), await asyncpg.connect(control.database.owner_dsn)
+    try:
+        await other.execute("CREATE TEMPORARY TABLE nothing ()")
+
+        async def seen(connection: asyncpg.Connection) -> list[int]:
+            pids = []
+            for _ in range(20):
+                async with on(connection):
+                    [row] = await TenantRow.raw("SELECT pg_backend_pid() AS pid")
+                    pids.append(row["pid"])
+                    await asyncio.sleep(0)
+            return pids
+
+        pids = await asyncio.gather(seen(one), seen(other))
+        assert [set(each) for each in pids] == [{one.get_server_pid()}, {other.get_server_pid()}]
+    finally:
+        await one.close()
+        await other.close()

@@ -1,0 +1,316 @@
+"""What an auditor may ask, and rule 8: each answer has its access record before it is given, or is not given."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+import pytest
+
+from decklog.domain.access import Principal, RequestContext, Role
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import LogName
+from decklog.domain.record import Outcome
+from decklog.domain.tenant import State
+from decklog.services.access_log import ACTIONS, TENANTS_LIST, AccessLog
+from tests.support.desk import REQUEST, Desk, desk
+
+Parameters = list[tuple[str, str]]
+Call = Callable[[Desk, Principal, Parameters], Awaitable[Any]]
+
+CALLS: dict[str, Call] = {
+    "list": lambda at, principal, parameters: at.reading.list(principal, REQUEST, parameters),
+    "get": lambda at, principal, parameters: at.reading.get(principal, REQUEST, 0, parameters),
+    "stats": lambda at, principal, parameters: at.reading.stats(principal, REQUEST, parameters),
+    "export": lambda at, principal, parameters: at.reading.export(principal, REQUEST, parameters),
+    "stream": lambda at, principal, parameters: at.streams.open(principal, REQUEST, parameters),
+}
+every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+
+
+@contextmanager
+def refused(code: Code, text: str | None = None) -> Iterator[None]:
+    with pytest.raises(DecklogError, match=text) as error:
+        yield
+    assert error.value.code is code
+
+
+# -- who may
+
+
+@every_call
+async def test_a_writer_may_not_read(call: Call) -> None:
+    async with desk() as at:
+        await at.put({})
+        with refused(Code.FORBIDDEN):
+            await call(at, at.principal(role=Role.WRITER), [])
+
+
+@every_call
+async def test_the_platform_may_not_read_a_tenants_log(call: Call) -> None:
+    async with desk() as at:
+        platform = Principal(kind="api_key", subject="key-p", role=Role.PLATFORM, tenant=None)
+        with refused(Code.FORBIDDEN):
+            await call(at, platform, [])
+
+
+@every_call
+async def test_nothing_of_a_suspended_tenant_is_given(call: Call) -> None:
+    async with desk() as at:
+        await at.put({})
+        suspended = msgspec.structs.replace(at.acme, state=State.SUSPENDED)
+        with refused(Code.TENANT_SUSPENDED):
+            await call(at, at.principal(suspended), [])
+
+
+@every_call
+async def test_a_parameter_that_nobody_knows_is_refused(call: Call) -> None:
+    async with desk() as at:
+        await at.put({})
+        for name in ("tenant", "offset", "Limit"):
+            with refused(Code.UNKNOWN_PARAMETER, name):
+                await call(at, at.principal(), [(name, "rival")])
+
+
+@pytest.mark.parametrize(
+    ("call", "parameters"),
+    [
+        ("list", [("limit", "0")]),
+        ("list", [("limit", "1001")]),
+        ("list", [("limit", "-1")]),
+        ("list", [("limit", "1e2")]),
+        ("list", [("limit", "٣")]),
+        ("list", [("limit", "")]),
+        ("list", [("limit", "5"), ("limit", "6")]),
+        ("list", [("severity", "bad")]),
+        ("get", [("log", "x")]),
+        ("stats", [("by", "message")]),
+        ("stats", [("by", "")]),
+        ("stats", [("by", "action,action")]),
+        ("stats", [("by", "action,actor,outcome")]),
+        ("stats", [("by", "action"), ("by", "actor"), ("by", "outcome")]),
+        ("stats", [("interval", "year")]),
+        ("stats", [("interval", "day"), ("interval", "day")]),
+        ("export", [("format", "xml")]),
+        ("export", [("format", "csv"), ("format", "json")]),
+    ],
+)
+async def test_a_value_that_means_nothing_is_refused(call: str, parameters: Parameters) -> None:
+    async with desk() as at:
+        await at.put({})
+        with refused(Code.INVALID_PARAMETER, parameters[0][0]):
+            await CALLS[call](at, at.principal(), parameters)
+
+
+@pytest.mark.parametrize(("call", "parameter"), [("get", "actor"), ("export", "limit"), ("stats", "cursor"), ("list", "format")])
+async def test_a_parameter_of_another_call_is_refused(call: str, parameter: str) -> None:
+    async with desk() as at:
+        await at.put({})
+        with refused(Code.UNKNOWN_PARAMETER):
+            await CALLS[call](at, at.principal(), [(parameter, "1")])
+
+
+# -- rule 8
+
+
+async def test_every_reading_leaves_one_access_record_that_says_what_was_asked_and_given() -> None:
+    async with desk() as at:
+        await at.put({"actor": {"id": "alice"}}, {"actor": {"id": "bob"}}, {"actor": {"id": "alice"}})
+        auditor = at.principal()
+        filters: Parameters = [("actor", "alice")]
+        await at.reading.list(auditor, REQUEST, [*filters, ("limit", "10")])
+        await at.reading.get(auditor, REQUEST, 1, [])
+        await at.reading.stats(auditor, REQUEST, [*filters, ("by", "action"), ("interval", "day")])
+        found = await at.accesses()
+        assert [item["action"] for item in found] == ["log.search", "log.read", "log.stats"]
+        for item in found:
+            assert item["actor"] == {"id": "key-1", "type": "api_key"}
+            assert item["resource"] == {"type": "log", "id": "events"}
+            assert item["source"] == {"ip": "192.0.2.7", "user_agent": "tests/1"}
+            assert item["correlation_id"] == "request-1"
+            assert item["outcome"] == "success"
+            assert item["metadata"]["role"] == "auditor"
+        listed, read, counted = (item["metadata"] for item in found)
+        assert (listed["filter"], listed["records"], listed["limit"]) == ({"actor": "alice"}, 2, 10)
+        assert (read["seq"], read["records"]) == ("1", 1)
+        assert (counted["filter"], counted["by"], counted["interval"]) == ({"actor": "alice"}, ["action"], "day")
+
+
+@every_call
+async def test_what_cannot_be_recorded_is_not_given(call: Call) -> None:
+    async with desk() as at:
+        await at.put({})
+        for code in (Code.STORAGE_UNAVAILABLE, Code.OUTCOME_UNKNOWN):
+            at.store.failing_append = DecklogError(code, "No.")
+            with refused(Code.ACCESS_LOG_UNAVAILABLE):
+                await call(at, at.principal(), [])
+            at.store.failing_append = None
+        assert at.streams.count == 0
+
+
+async def test_reading_is_exempt_from_the_quota() -> None:
+    async with desk() as at:
+        at.store.register(at.acme, events_per_second=1, burst=1)
+        for _ in range(5):
+            await at.reading.list(at.principal(), REQUEST, [])
+        assert len(await at.accesses()) == 5
+
+
+async def test_reading_the_access_log_is_recorded_there_too() -> None:
+    async with desk() as at:
+        await at.reading.list(at.principal(), REQUEST, [])
+        _, log, page = await at.reading.list(at.principal(), REQUEST, [("log", "access")])
+        assert log is LogName.ACCESS
+        assert len(page.items) == 1
+        found = await at.accesses()
+        assert [item["resource"]["id"] for item in found] == ["events", "access"]
+
+
+async def test_who_asked_for_a_record_that_is_not_there_is_recorded() -> None:
+    async with desk() as at:
+        for seq in (7, -1, 2**63, 10**30):
+            with refused(Code.NOT_FOUND):
+                await at.reading.get(at.principal(), REQUEST, seq, [])
+        assert [(item["outcome"], item["metadata"]["records"]) for item in await at.accesses()] == [("failure", 0)] * 4
+
+
+async def test_what_was_looked_for_under_the_name_of_a_secret_is_masked_in_the_access_record() -> None:
+    async with desk() as at:
+        await at.put({})
+        parameters = [("metadata.user.password", "hunter2"), ("metadata.api_key.value", "hunter3"), ("metadata.a", "b")]
+        await at.reading.list(at.principal(), REQUEST, parameters)
+        (found,) = await at.accesses()
+        assert "hunter" not in json.dumps(found)
+        assert found["metadata"]["filter"]["fields"] == [
+            {"path": "a", "value": "b"},
+            {"path": "api_key.value", "value": "[masked]"},
+            {"path": "user.password", "value": "[masked]"},
+        ]
+
+
+@pytest.mark.parametrize("text", ["x" * 100_000, "a\0b", "a\ud800b", ""])
+async def test_no_header_can_prevent_the_access_record(text: str) -> None:
+    async with desk() as at:
+        request = RequestContext(request_id=text, ip=text, user_agent=text)
+        await at.reading.list(at.principal(subject=text), request, [])
+        assert len(await at.accesses()) == 1
+
+
+async def test_the_longest_filters_fit_into_the_access_record() -> None:
+    async with desk() as at:
+        long = "\U0001f984" * 2_000
+        parameters = [(name, long) for name in ("actor", "resource_id", "resource_type", "session_id", "correlation_id", "id")]
+        parameters += [(f"metadata.{number}{long[:600]}", long) for number in range(16)]
+        await at.reading.list(at.principal(), REQUEST, parameters)
+        assert len(await at.accesses()) == 1
+
+
+async def test_what_belongs_to_no_tenant_is_recorded_in_the_platforms_own_log() -> None:
+    async with desk() as at:
+        platform = Principal(kind="jwt", subject="ops@example.org", role=Role.PLATFORM, tenant=None, issuer="https://issuer")
+        await at.access_log.write(platform, REQUEST, TENANTS_LIST, resource=("tenants", None), details={"records": 2})
+        (found,) = await at.accesses(at.platform)
+        assert found["action"] in ACTIONS
+        assert found["resource"] == {"type": "tenants"}
+        assert found["metadata"] == {"records": 2, "role": "platform", "issuer": "https://issuer"}
+        assert await at.accesses() == []
+
+
+async def test_the_end_of_something_given_is_recorded_although_its_caller_was_cancelled() -> None:
+    async with desk() as at:
+        late = at.access_log.write_late(
+            at.principal(),
+            REQUEST,
+            "log.stream.close",
+            resource=("log", "events"),
+            details={"records": 3},
+            outcome=Outcome.SUCCESS,
+        )
+        running = late.__await__()
+        next(running)
+        running.close()  # the caller is gone
+        await at.access_log.stop()
+        assert [item["metadata"]["records"] for item in await at.accesses()] == [3]
+
+
+async def test_the_end_of_something_given_that_cannot_be_recorded_fails_nobody() -> None:
+    class Broken:
+        async def append_access(self, *_: object) -> Any:
+            raise DecklogError(Code.OVERLOADED, "Full.")
+
+    at = Desk()
+    log = AccessLog(Broken(), lambda: at.platform)
+    await log.write_late(
+        at.principal(), REQUEST, "log.export.close", resource=("log", "events"), details={"records": 3}, outcome=Outcome.FAILURE
+    )
+
+
+# -- what is given
+
+
+async def test_pages_follow_each_other_by_cursor() -> None:
+    async with desk() as at:
+        await at.put(*[{} for _ in range(25)])
+        seen: list[int] = []
+        parameters: Parameters = [("limit", "10")]
+        while True:
+            tenant, log, page = await at.reading.list(at.principal(), REQUEST, parameters)
+            assert (tenant, log) == (at.acme, LogName.EVENTS)
+            seen += [record.seq for record in page.items]
+            if page.next is None:
+                break
+            parameters = [("limit", "10"), ("cursor", page.next)]
+            await at.put({})
+        assert seen == list(range(24, -1, -1))
+
+
+async def test_a_page_has_a_hundred_records_unless_asked_otherwise() -> None:
+    async with desk() as at:
+        await at.put(*[{} for _ in range(120)])
+        assert len((await at.reading.list(at.principal(), REQUEST, []))[2].items) == 100
+        assert len((await at.reading.list(at.principal(), REQUEST, [("limit", "1000")]))[2].items) == 120
+
+
+async def test_a_cursor_is_refused_with_other_filters_and_by_other_tenants() -> None:
+    async with desk() as at:
+        await at.put({}, {})
+        await at.put({}, {}, tenant=at.rival)
+        _, _, page = await at.reading.list(at.principal(), REQUEST, [("limit", "1")])
+        assert page.next is not None
+        for principal, extra in (
+            (at.principal(), [("actor", "a")]),
+            (at.principal(), [("log", "access")]),
+            (at.principal(at.rival), []),
+        ):
+            with refused(Code.INVALID_CURSOR):
+                await at.reading.list(principal, REQUEST, [("cursor", page.next), *extra])
+
+
+async def test_every_call_gives_only_the_tenants_own() -> None:
+    async with desk() as at:
+        await at.put({"message": "mine"})
+        await at.put({"message": "theirs"}, {"message": "theirs"}, tenant=at.rival)
+        _, _, page = await at.reading.list(at.principal(), REQUEST, [])
+        assert [json.loads(record.content)["message"] for record in page.items] == ["mine"]
+        with refused(Code.NOT_FOUND):
+            await at.reading.get(at.principal(), REQUEST, 1, [])
+        assert (await at.reading.stats(at.principal(), REQUEST, [])).total == 1
+        export = await at.reading.export(at.principal(), REQUEST, [])
+        assert b"theirs" not in b"".join([chunk async for chunk in export])
+
+
+@pytest.mark.parametrize("by", [[("by", "action"), ("by", "severity")], [("by", "action,severity")]])
+async def test_statistics_count_by_two_names(by: Parameters) -> None:
+    async with desk() as at:
+        await at.put({"action": "a"}, {"action": "a", "severity": "ERROR"}, {"action": "a"}, {"action": "b"})
+        stats = await at.reading.stats(at.principal(), REQUEST, by)
+        assert stats.by == ("action", "severity")
+        assert [(bucket.key, bucket.count) for bucket in stats.buckets] == [
+            (("a", "INFO"), 2),
+            (("a", "ERROR"), 1),
+            (("b", "INFO"), 1),
+        ]
+        assert stats.total == 4

@@ -1,0 +1,410 @@
+"""Searching: the index finds, the records answer, and with a missing, late or broken index the answer is the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from decklog.domain.append import AppendRequest
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import LogName, Position
+from decklog.domain.query import Query, matches, parse
+from decklog.domain.record import Prepared, StoredRecord
+from decklog.services.matching import Matcher
+from decklog.services.search import GROUPS, INTERVALS, Found, Search, read_cursor, start_of, write_cursor
+from tests.support.desk import Desk, desk
+from tests.support.memory_index import interval_start
+from tests.support.strategies import TIMES, cases, records, terms_of
+
+EVENTS = LogName.EVENTS
+AWAY = DecklogError(Code.SEARCH_UNAVAILABLE, "The index is away.")
+properties = settings(
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+def asked(*parameters: tuple[str, str]) -> Query:
+    return parse(parameters)[1]
+
+
+def seqs(found: Found | list[StoredRecord]) -> list[int]:
+    return [record.seq for record in (found.items if isinstance(found, Found) else found)]
+
+
+@contextmanager
+def refused(code: Code, text: str | None = None) -> Iterator[None]:
+    with pytest.raises(DecklogError, match=text) as error:
+        yield
+    assert error.value.code is code
+
+
+async def everything(at: Desk, search: Search, query: Query, *, limit: int) -> list[int]:
+    """All pages of a search."""
+    numbers: list[int] = []
+    before: Position | None = None
+    while True:
+        found = await search.page(at.acme, EVENTS, query, limit=limit, before=before)
+        assert len(found.items) <= limit
+        numbers += seqs(found)
+        before = found.next
+        if before is None:
+            return numbers
+
+
+async def walked(at: Desk, query: Query, *, end: int = 10**9) -> list[int]:
+    head = await at.store.head(at.acme, EVENTS)
+    return [record.seq async for batch in at.search.walk(at.acme, EVENTS, query, end=min(end, head.next_seq)) for record in batch]
+
+
+async def store(at: Desk, made: list[Prepared]) -> None:
+    await at.store.append([AppendRequest(at.acme, EVENTS, made)])
+
+
+# -- who answers
+
+
+async def test_what_has_a_receipt_is_in_the_very_next_list() -> None:
+    async with desk() as at:
+        await at.put({"message": "indexed needle"}, {"message": "hay"})
+        await at.index_all()
+        await at.put({"message": "fresh needle"})
+        found = await at.search.page(at.acme, EVENTS, asked(("q", "needle")), limit=10)
+        assert seqs(found) == [2, 0]
+        assert (found.indexed, found.head.next_seq, found.engine) == (2, 3, "opensearch")
+
+
+async def test_without_a_filter_postgres_answers_even_where_there_is_an_index() -> None:
+    async with desk() as at:
+        await at.put({}, {})
+        await at.index_all()
+        at.index.failing = AWAY
+        found = await at.search.page(at.acme, EVENTS, Query(), limit=10)
+        assert (seqs(found), found.engine) == ([1, 0], "postgres")
+
+
+async def test_without_an_index_everything_is_found_by_postgres() -> None:
+    async with desk(indexed=False) as at:
+        await at.put({"message": "needle"}, {"metadata": {"k": "v"}})
+        for query, numbers in [(asked(("q", "needle")), [0]), (asked(("metadata.k", "v")), [1]), (Query(), [1, 0])]:
+            found = await at.search.page(at.acme, EVENTS, query, limit=10)
+            assert (seqs(found), found.engine, found.indexed) == (numbers, "postgres", 2)
+
+
+async def test_an_index_that_is_away_changes_the_engine_and_not_the_answer() -> None:
+    async with desk() as at:
+        await at.put({"actor": {"id": "a"}}, {"actor": {"id": "b"}}, {"actor": {"id": "a"}})
+        await at.index_all()
+        query = asked(("actor", "a"))
+        before = await at.search.page(at.acme, EVENTS, query, limit=10)
+        at.index.failing = AWAY
+        after = await at.search.page(at.acme, EVENTS, query, limit=10)
+        assert (seqs(before), before.engine) == ([2, 0], "opensearch")
+        assert (seqs(after), after.engine) == ([2, 0], "postgres")
+        assert (await at.search.count(at.acme, EVENTS, query)).engine == "postgres"
+
+
+async def test_full_text_without_the_index_needs_a_time_range() -> None:
+    async with desk() as at:
+        await at.put({"message": "needle", "occurred_at": "2026-02-01T00:00:00Z"})
+        await at.index_all()
+        at.index.failing = AWAY
+        for filter_ in (("q", "needle"), ("metadata.a", "b")):
+            with refused(Code.SEARCH_UNAVAILABLE, "from"):
+                await at.search.page(at.acme, EVENTS, asked(filter_), limit=10)
+            with refused(Code.SEARCH_UNAVAILABLE, "from"):
+                await at.search.count(at.acme, EVENTS, asked(filter_))
+        bounded = asked(("q", "needle"), ("from", "2026-01-01T00:00:00Z"))
+        found = await at.search.page(at.acme, EVENTS, bounded, limit=10)
+        assert (seqs(found), found.engine) == ([0], "postgres")
+
+
+async def test_an_index_that_failed_is_left_alone_for_a_moment() -> None:
+    async with desk() as at:
+        await at.put({})
+        await at.index_all()
+        at.index.failing = AWAY
+        asked_before = at.index.asked
+        for _ in range(5):
+            await at.search.page(at.acme, EVENTS, asked(("actor", "tester")), limit=10)
+        assert at.index.asked == asked_before + 1
+
+
+async def test_an_index_that_never_answers_is_not_waited_for_for_ever() -> None:
+    async with desk(timeout=0.2) as at:
+        await at.put({})
+        await at.index_all()
+
+        async def never(*_: Any, **__: Any) -> list[int]:
+            await asyncio.Event().wait()
+            return []
+
+        at.index.find = never  # type: ignore[method-assign]
+        # What is left of the time is not enough for Postgres, and half an answer is none.
+        with refused(Code.SEARCH_UNAVAILABLE):
+            await at.search.page(at.acme, EVENTS, asked(("actor", "tester")), limit=10)
+        assert seqs(await at.search.page(at.acme, EVENTS, asked(("actor", "tester")), limit=10)) == [0]
+
+
+async def test_a_bug_of_the_index_is_not_mistaken_for_its_absence() -> None:
+    async with desk() as at:
+        await at.put({})
+        await at.index_all()
+        at.index.failing = DecklogError(Code.INTERNAL, "A bug.")
+        with refused(Code.INTERNAL):
+            await at.search.page(at.acme, EVENTS, asked(("actor", "tester")), limit=10)
+
+
+@pytest.mark.parametrize("parameters", [[("q", "needle")], [("actor", "tester")]])
+async def test_a_search_that_takes_too_long_is_refused_and_says_what_helps(parameters: list[tuple[str, str]]) -> None:
+    async with desk(indexed=False, timeout=0.05) as at:
+        await at.put({"message": "needle"})
+        at.store.seconds_per_read = 1.0
+        for ask in (
+            at.search.page(at.acme, EVENTS, asked(*parameters), limit=10),
+            at.search.count(at.acme, EVENTS, asked(*parameters)),
+        ):
+            with refused(Code.SEARCH_UNAVAILABLE):
+                await ask
+
+
+async def test_many_short_readings_share_one_deadline() -> None:
+    async with desk(indexed=False, timeout=0.1) as at:
+        await at.put(*[{"message": "hay"} for _ in range(50)])
+        at.store.scan_max, at.store.seconds_per_read = 1, 0.02
+        with refused(Code.SEARCH_UNAVAILABLE):
+            await at.search.page(at.acme, EVENTS, asked(("q", "needle")), limit=10)
+        assert at.store.reads < 50
+
+
+async def test_a_storage_that_is_away_is_said_so() -> None:
+    async with desk() as at:
+        at.store.failing = DecklogError(Code.STORAGE_UNAVAILABLE, "Away.")
+        with refused(Code.STORAGE_UNAVAILABLE):
+            await at.search.page(at.acme, EVENTS, Query(), limit=10)
+
+
+async def test_what_the_index_still_knows_beyond_retention_is_not_found_and_not_counted() -> None:
+    async with desk() as at:
+        await at.put(*[{"actor": {"id": "a"}} for _ in range(3)])
+        at.now.forward(days=20)
+        await at.put({"actor": {"id": "a"}}, {"actor": {"id": "b"}})
+        await at.index_all()
+        at.now.forward(days=15)
+        query = asked(("actor", "a"))
+        assert await everything(at, at.search, query, limit=1) == [3]
+        assert (await at.search.count(at.acme, EVENTS, query)).total == 1
+        assert await walked(at, asked(("metadata.a", "b"))) == []
+
+
+async def test_what_a_restored_log_has_lost_is_not_found_by_an_index_that_still_knows_it() -> None:
+    async with desk() as at:
+        await at.put({"actor": {"id": "a"}}, {"actor": {"id": "lost"}}, {"actor": {"id": "lost"}})
+        await at.index_all()
+        at.store.restore(at.acme, EVENTS, 1)
+        await at.put({"actor": {"id": "new"}}, {"actor": {"id": "a"}})
+        assert seqs(await at.search.page(at.acme, EVENTS, asked(("actor", "lost")), limit=10)) == []
+        assert seqs(await at.search.page(at.acme, EVENTS, asked(("actor", "a")), limit=10)) == [0]
+
+
+async def test_one_tenant_never_finds_anothers_records() -> None:
+    async with desk() as at:
+        await at.put({"message": "needle"}, tenant=at.rival)
+        await at.index_all(at.rival)
+        await at.put({"message": "hay"})
+        await at.index_all()
+        for query in (Query(), asked(("q", "needle")), asked(("actor", "tester"))):
+            found = await at.search.page(at.acme, EVENTS, query, limit=10)
+            assert all("hay" in record.content for record in found.items)
+
+
+# -- the law: every engine, the same answer
+
+
+@given(
+    case=cases(12),
+    indexed=st.integers(0, 12),
+    limit=st.integers(1, 5),
+    scan_max=st.none() | st.integers(1, 4),
+    grouping=st.tuples(st.lists(st.sampled_from(GROUPS), max_size=2, unique=True), st.none() | st.sampled_from(INTERVALS)),
+)
+@properties
+async def test_pages_counts_and_walks_are_what_the_matcher_says_however_far_the_index_is(
+    case: tuple[list[Prepared], Query], indexed: int, limit: int, scan_max: int | None, grouping: tuple[list[str], str | None]
+) -> None:
+    (made, query), (by, interval) = case, grouping
+    wanted = [number for number, record in enumerate(made) if matches(query, terms_of(record))]
+    async with desk() as at:
+        at.store.scan_max = scan_max
+        if made[:indexed]:
+            await store(at, made[:indexed])
+        await at.index_all()
+        if made[indexed:]:
+            await store(at, made[indexed:])
+        alone = Search(at.store)
+        for search in (at.search, alone):
+            assert await everything(at, search, query, limit=limit) == wanted[::-1]
+        assert await walked(at, query) == wanted
+        counts = [await search.count(at.acme, EVENTS, query, by=by, interval=interval) for search in (at.search, alone)]
+        assert counts[0].buckets == counts[1].buckets
+        assert counts[0].total == counts[1].total == len(wanted)
+        assert len({(bucket.key, bucket.start) for bucket in counts[0].buckets}) == len(counts[0].buckets)
+
+
+@given(made=st.lists(records(), min_size=1, max_size=4), case=cases())
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+def test_the_quick_look_at_a_record_never_loses_a_match(made: list[Prepared], case: tuple[list[Prepared], Query]) -> None:
+    matcher = Matcher(case[1])
+    for number, record in enumerate([*made, *case[0]]):
+        stored = StoredRecord(1, number, datetime.now(UTC), record.digest, record.content.decode())
+        assert matcher(stored) is matches(case[1], terms_of(record))
+
+
+@given(
+    st.sampled_from([datetime.fromisoformat(text) for text in TIMES]) | st.datetimes(timezones=st.just(UTC)),
+    st.sampled_from(INTERVALS),
+)
+@settings(deadline=None)
+def test_an_interval_begins_where_it_should(moment: datetime, interval: str) -> None:
+    assert start_of(interval, moment) == interval_start(moment, interval)
+
+
+# -- pages and cursors
+
+
+async def test_pages_are_stable_while_records_arrive() -> None:
+    async with desk() as at:
+        await at.put(*[{"actor": {"id": "a" if number % 2 else "b"}} for number in range(20)])
+        await at.index_all()
+        query = asked(("actor", "a"))
+        first = await at.search.page(at.acme, EVENTS, query, limit=4)
+        await at.put(*[{"actor": {"id": "a"}} for _ in range(5)])
+        second = await at.search.page(at.acme, EVENTS, query, limit=4, before=first.next)
+        await at.index_all()
+        third = await at.search.page(at.acme, EVENTS, query, limit=4, before=second.next)
+        assert seqs(first) + seqs(second) + seqs(third) == [19, 17, 15, 13, 11, 9, 7, 5, 3, 1]
+        assert third.next is None
+
+
+async def test_the_last_page_has_no_next_even_where_it_is_full() -> None:
+    async with desk() as at:
+        await at.put({}, {})
+        assert (await at.search.page(at.acme, EVENTS, Query(), limit=2)).next is None
+        assert (await at.search.page(at.acme, EVENTS, Query(), limit=1)).next is not None
+
+
+async def test_a_page_before_a_restored_position_is_refused() -> None:
+    async with desk() as at:
+        await at.put({}, {}, {})
+        before = (await at.search.page(at.acme, EVENTS, Query(), limit=1)).next
+        at.store.restore(at.acme, EVENTS, 1)
+        with refused(Code.INVALID_CURSOR):
+            await at.search.page(at.acme, EVENTS, Query(), limit=1, before=before)
+
+
+async def test_a_cursor_reads_back_for_its_own_search_only() -> None:
+    async with desk() as at:
+        query = asked(("actor", "a"), ("q", "x y"))
+        position = Position(3, datetime(2026, 1, 1, 0, 0, 0, 1, tzinfo=UTC), 2**40)
+        token = write_cursor(position, at.acme, EVENTS, query)
+        assert token.isascii()
+        assert read_cursor(token, at.acme, EVENTS, query) == position
+        others = [
+            (at.rival, EVENTS, query),
+            (at.acme, LogName.ACCESS, query),
+            (at.acme, EVENTS, Query()),
+            (at.acme, EVENTS, msgspec.structs.replace(query, actor="b")),
+        ]
+        for tenant, log, other in others:
+            with refused(Code.INVALID_CURSOR, "other filters"):
+                read_cursor(token, tenant, log, other)
+
+
+@given(
+    st.one_of(
+        st.text(max_size=60),
+        st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_", min_size=39, max_size=39),
+    )
+)
+@settings(deadline=None)
+def test_what_is_no_cursor_is_refused(token: str) -> None:
+    at = Desk()
+    with refused(Code.INVALID_CURSOR):
+        read_cursor(token, at.acme, EVENTS, Query())
+
+
+# -- counting
+
+
+async def test_buckets_are_ordered_by_time_then_by_count() -> None:
+    async with desk(indexed=False) as at:
+        await at.put(
+            *[
+                {"action": action, "occurred_at": f"2026-01-0{day}T00:00:00Z"}
+                for action, day in [("b", 2), ("a", 1), ("b", 1), ("b", 1)]
+            ]
+        )
+        counted = await at.search.count(at.acme, EVENTS, Query(), by=("action",), interval="day")
+        assert [(bucket.key, bucket.start and bucket.start.day, bucket.count) for bucket in counted.buckets] == [
+            (("b",), 1, 2),
+            (("a",), 1, 1),
+            (("b",), 2, 1),
+        ]
+        assert counted.total == 4
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+@pytest.mark.parametrize("parameters", [[], [("q", "happened")]])
+async def test_too_many_buckets_are_refused(
+    monkeypatch: pytest.MonkeyPatch, indexed: bool, parameters: list[tuple[str, str]]
+) -> None:
+    monkeypatch.setattr("decklog.services.search.BUCKETS_MAX", 3)
+    async with desk(indexed=indexed) as at:
+        await at.put(*[{"action": f"happened.{number}"} for number in range(3)])
+        await at.index_all()
+        assert (await at.search.count(at.acme, EVENTS, asked(*parameters), by=("action",))).total == 3
+        await at.put({"action": "happened.more"})  # the index has three, and the rest is one more
+        with refused(Code.TOO_MANY_BUCKETS):
+            await at.search.count(at.acme, EVENTS, asked(*parameters), by=("action",))
+
+
+# -- walking
+
+
+async def test_a_walk_ends_where_it_was_told_although_records_arrive() -> None:
+    async with desk() as at:
+        await at.put(*[{} for _ in range(5)])
+        found: list[int] = []
+        async for batch in at.search.walk(at.acme, EVENTS, Query(), end=5):
+            found += seqs(batch)
+            await at.put({})
+        assert found == [0, 1, 2, 3, 4]
+
+
+async def test_a_walk_goes_on_in_postgres_when_the_index_goes_away_midway() -> None:
+    async with desk() as at:
+        await at.put(*[{"message": "needle" if number % 2 else "hay"} for number in range(2_100)])
+        await at.index_all()
+        found: list[int] = []
+        async for batch in at.search.walk(at.acme, EVENTS, asked(("q", "needle")), end=2_100):
+            found += seqs(batch)
+            at.index.failing = AWAY
+        assert found == list(range(1, 2_100, 2))
+
+
+async def test_batches_of_a_walk_are_small_where_records_are_big() -> None:
+    async with desk(indexed=False) as at:
+        for _ in range(10):
+            await at.put(*[{"metadata": "x" * 60_000} for _ in range(100)])
+        sizes = [len(batch) async for batch in at.search.walk(at.acme, EVENTS, Query(), end=1_000)]
+        assert sum(sizes) == 1_000
+        assert all(size <= 40 for size in sizes[1:])

@@ -1,0 +1,515 @@
+"""Streams: no record missed or doubled, whatever the pace, the announcements or the place to begin; and they end when they must."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import LogName, Position
+from decklog.domain.query import matches, parse
+from decklog.domain.record import StoredRecord
+from decklog.domain.tenant import State
+from decklog.services import streaming
+from decklog.services.matching import terms_of
+from decklog.services.streaming import Event, Limits, Subscription
+from tests.support.desk import REQUEST, Desk, desk
+
+BEATING = Limits(heartbeat=0.05, poll=0.02)
+QUIET = Limits(heartbeat=600, poll=600)
+"""No heartbeat and no look at the head: what arrives arrives by announcement."""
+PATIENCE = 20.0
+
+
+@contextmanager
+def refused(code: Code, text: str | None = None) -> Iterator[None]:
+    with pytest.raises(DecklogError, match=text) as error:
+        yield
+    assert error.value.code is code
+
+
+@asynccontextmanager
+async def following(at: Desk, *parameters: tuple[str, str], after: str | None = None) -> AsyncIterator[Subscription]:
+    subscription = await at.streams.open(at.principal(), REQUEST, list(parameters), after)
+    try:
+        yield subscription
+    finally:
+        await subscription.aclose()
+
+
+async def soon(subscription: Subscription) -> Event:
+    async with asyncio.timeout(PATIENCE):
+        return await anext(subscription)
+
+
+async def take(subscription: Subscription, count: int) -> list[int]:
+    """The numbers of the next records, past heartbeats."""
+    found: list[int] = []
+    while len(found) < count:
+        event = await soon(subscription)
+        if event.record is not None:
+            found.append(event.record.seq)
+    return found
+
+
+async def nothing_more(subscription: Subscription) -> bool:
+    """Whether no record is waiting: the next event is a heartbeat, or there is none for a while."""
+    try:
+        async with asyncio.timeout(0.15):
+            return (await anext(subscription)).record is None
+    except TimeoutError:
+        return True
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not await condition():
+            await asyncio.sleep(0.005)
+
+
+# -- from where
+
+
+async def test_without_after_a_stream_begins_now() -> None:
+    async with desk(limits=QUIET) as at:
+        await at.put({}, {})
+        async with following(at) as stream:
+            await at.put({}, {})
+            assert await take(stream, 2) == [2, 3]
+            assert await nothing_more(stream)
+
+
+@pytest.mark.parametrize(("after", "wanted"), [("-1", [0, 1, 2, 3]), ("0", [1, 2, 3]), ("2", [3]), ("3", [])])
+async def test_a_stream_goes_on_after_a_bare_number(after: str, wanted: list[int]) -> None:
+    async with desk(limits=QUIET) as at:
+        await at.put({}, {}, {}, {})
+        async with following(at, after=after) as stream:
+            assert await take(stream, len(wanted)) == wanted
+            await at.put({})
+            assert await take(stream, 1) == [4]
+
+
+async def test_every_position_that_a_stream_gave_is_one_to_go_on_from() -> None:
+    async with desk(limits=BEATING) as at:
+        await at.put(*[{"severity": "ERROR" if n % 3 == 0 else "INFO"} for n in range(9)])
+        async with following(at, ("severity", "ERROR"), after="-1") as stream:
+            events = [await soon(stream) for _ in range(5)]
+        assert {event.record is None for event in events} == {True, False}
+        for number, event in enumerate(events):
+            given = [item.record.seq for item in events[: number + 1] if item.record is not None]
+            assert Position.parse(str(event.position)) == event.position
+            async with following(at, ("severity", "ERROR"), after=str(event.position)) as again:
+                rest = [seq for seq in (0, 3, 6) if seq not in given]
+                assert await take(again, len(rest)) == rest
+                assert await nothing_more(again)
+
+
+async def test_an_empty_log_has_a_position_too() -> None:
+    async with desk(limits=BEATING) as at:
+        async with following(at) as stream:
+            position = (await soon(stream)).position
+        assert position.seq == -1
+        async with following(at, after=str(position)) as stream:
+            await at.put({})
+            assert await take(stream, 1) == [0]
+
+
+@pytest.mark.parametrize("after", ["4", "99", "1.0.4", "x", "", "-2", "1.2", "0x1"])
+async def test_a_place_that_the_log_has_not_reached_or_that_is_none_is_refused(after: str) -> None:
+    async with desk() as at:
+        await at.put({}, {}, {}, {})
+        with refused(Code.INVALID_PARAMETER):
+            await at.streams.open(at.principal(), REQUEST, [], after)
+        assert at.streams.count == 0
+        assert await at.accesses() == []
+
+
+async def test_a_position_of_another_life_of_the_log_is_refused_with_an_explanation() -> None:
+    async with desk() as at:
+        await at.put({}, {}, {})
+        async with following(at, after="1") as stream:
+            old = (await soon(stream)).position
+        at.store.restore(at.acme, LogName.EVENTS, 1)
+        with refused(Code.INVALID_PARAMETER, "restored"):
+            await at.streams.open(at.principal(), REQUEST, [], str(old))
+        at.now.forward(seconds=1)
+        await at.put({}, {}, {})
+        with refused(Code.INVALID_PARAMETER, "restored"):
+            await at.streams.open(at.principal(), REQUEST, [], str(old))
+        with refused(Code.INVALID_PARAMETER, "restored"):
+            await at.streams.open(at.principal(), REQUEST, [], str(msgspec.structs.replace(old, epoch=2)))
+        async with following(at, after=str(old.seq)) as stream:
+            assert await take(stream, 1) == [3]
+
+
+async def test_a_place_beyond_retention_is_refused_and_minus_one_is_all_there_is() -> None:
+    async with desk(limits=BEATING) as at:
+        await at.put({}, {}, {})
+        at.store.drop_before(at.acme, LogName.EVENTS, 2)
+        with refused(Code.INVALID_PARAMETER, "after 1"):
+            await at.streams.open(at.principal(), REQUEST, [], "0")
+        for after in ("1", "-1"):
+            async with following(at, after=after) as stream:
+                assert await take(stream, 1) == [2]
+        async with following(at, ("severity", "ERROR"), after="-1") as stream:
+            position = (await soon(stream)).position
+        async with following(at, after=str(position)) as stream:
+            await at.put({})
+            assert await take(stream, 1) == [3]
+
+
+async def test_a_log_whose_records_are_all_beyond_retention_goes_on_at_its_head() -> None:
+    async with desk(limits=QUIET) as at:
+        await at.put({}, {})
+        at.store.drop_before(at.acme, LogName.EVENTS, 2)
+        for after in ("-1", "1"):
+            async with following(at, after=after) as stream:
+                await at.put({"message": after})
+                record = (await soon(stream)).record
+                assert record is not None
+                assert f'"message":"{after}"' in record.content
+            at.store.drop_before(at.acme, LogName.EVENTS, 3)
+            if after == "-1":
+                with refused(Code.INVALID_PARAMETER):
+                    await at.streams.open(at.principal(), REQUEST, [], "1")
+                break
+
+
+# -- the law
+
+
+@given(
+    parameters=st.sampled_from([[], [("severity", "ERROR")], [("q", "needle")], [("metadata.k", "1")], [("action", "a.*")]]),
+    start=st.integers(-1, 5),
+    plan=st.lists(st.tuples(st.integers(1, 6), st.booleans(), st.integers(0, 9)), min_size=1, max_size=8),
+    bounds=st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 4)),
+    seed=st.integers(0, 2**32),
+)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+async def test_whatever_the_pace_and_the_news_each_match_is_given_once_and_in_order(
+    parameters: list[tuple[str, str]],
+    start: int,
+    plan: list[tuple[int, bool, int]],
+    bounds: tuple[int, int, int],
+    seed: int,
+) -> None:
+    chance = random.Random(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in zip(("RING_RECORDS_MAX", "_READ_ROWS", "_BACKLOG_ROWS"), bounds, strict=True):
+            patch.setattr(streaming, name, value)
+        patch.setattr(streaming, "_TURN", 2)
+        async with desk(limits=Limits(heartbeat=0.01, poll=0.005)) as at:
+            at.store.scan_max = chance.choice([None, 1, 3])
+
+            def one() -> dict[str, Any]:
+                return {
+                    "action": chance.choice(["a.b", "b.c"]),
+                    "severity": chance.choice(["ERROR", "INFO"]),
+                    "message": chance.choice(["needle", "hay"]),
+                    "metadata": {"k": chance.choice(["1", 2])},
+                }
+
+            await at.put(*[one() for _ in range(6)])
+            given: list[int] = []
+            position = str(start)
+            stream = await at.streams.open(at.principal(), REQUEST, parameters, position)
+            for count, lost, reads in plan:
+                at.announcements.lost = lost
+                await at.put(*[one() for _ in range(count)])
+                for _ in range(reads):
+                    event = await soon(stream)
+                    position = str(event.position)
+                    if event.record is not None:
+                        given.append(event.record.seq)
+                if chance.random() < 0.3:  # the connection breaks, and the client comes back
+                    await stream.aclose()
+                    stream = await at.streams.open(at.principal(), REQUEST, parameters, position)
+            query = parse(parameters)[1]
+            found, _ = await _everything(at)
+            wanted = [record.seq for record in found if record.seq > start and matches(query, terms_of(record))]
+            given += await take(stream, len(wanted) - len(given))
+            assert given == wanted
+            assert await nothing_more(stream)
+            await stream.aclose()
+
+
+async def _everything(at: Desk) -> tuple[list[StoredRecord], int | None]:
+    at.store.scan_max = None
+    return await at.store.read(
+        at.acme, LogName.EVENTS, query=parse([])[1], first=0, end=10**9, limit=10**6, newest_first=False, timeout=5
+    )
+
+
+async def test_news_that_is_lost_is_found_by_looking_at_the_head() -> None:
+    async with desk(limits=Limits(heartbeat=600, poll=0.02)) as at:
+        at.announcements.lost = True
+        async with following(at) as stream:
+            await at.put({}, {})
+            assert await take(stream, 2) == [0, 1]
+
+
+async def test_news_of_records_that_are_not_there_yet_misleads_nobody() -> None:
+    async with desk(limits=QUIET) as at, following(at) as stream:
+        at.announcements.announce(at.acme.id, LogName.EVENTS, 1_000)
+        assert await nothing_more(stream)
+        await at.put({})
+        at.announcements.announce(at.acme.id, LogName.EVENTS, 1)
+        at.announcements.announce(at.acme.id, LogName.EVENTS, 1_001)
+        assert await take(stream, 1) == [0]
+
+
+async def test_waiting_may_be_cancelled_and_taken_up_again() -> None:
+    async with desk(limits=QUIET) as at, following(at) as stream:
+        for count in range(20):
+            waiting = asyncio.create_task(anext(stream))
+            for _ in range(count):
+                await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+        await at.put({}, {})
+        assert await take(stream, 2) == [0, 1]
+
+
+# -- many at once
+
+
+async def test_a_log_is_read_once_for_all_who_follow_it() -> None:
+    async with desk(limits=QUIET) as at:
+        streams = [await at.streams.open(at.principal(), REQUEST, []) for _ in range(20)]
+        assert await nothing_more(streams[0])  # the shared reader has had its first look
+        before = at.store.reads
+        await at.put(*[{} for _ in range(10)])
+        for stream in streams:
+            assert await take(stream, 10) == list(range(10))
+        assert at.store.reads - before <= 2
+        for stream in streams:
+            await stream.aclose()
+
+
+async def test_a_slow_reader_is_served_from_the_store_and_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "RING_RECORDS_MAX", 20)
+    async with desk(limits=QUIET) as at, following(at) as slow, following(at) as fast:
+        for _ in range(10):
+            await at.put(*[{} for _ in range(50)])
+            await take(fast, 50)
+        assert len(slow.feed.ring) <= 20
+        assert await take(slow, 500) == list(range(500))
+
+
+async def test_rings_are_bounded_by_their_size_and_shared_by_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "RINGS_CHARS_MAX", 200_000)
+    async with desk(limits=QUIET) as at, following(at) as stream:
+        await at.put(*[{"message": "x" * 8_000} for _ in range(100)])
+        assert await take(stream, 100) == list(range(100))
+        assert stream.feed.size <= 200_000
+        async with following(at, ("log", "access")):
+            assert stream.feed.size <= 100_000
+
+
+async def test_a_filtering_stream_gets_what_a_list_would_give() -> None:
+    async with desk(limits=QUIET) as at:
+        parameters = [("q", "needle"), ("severity", "ERROR"), ("metadata.k", "1")]
+        async with following(at, *parameters) as stream:
+            values = [
+                {"message": text, "severity": level, "metadata": {"k": k}}
+                for text in ("needle", "hay")
+                for level in ("ERROR", "INFO")
+                for k in ("1", "2")
+            ]
+            await at.put(*values, *values)
+            listed = (await at.reading.list(at.principal(), REQUEST, parameters))[2].items
+            assert await take(stream, 2) == [record.seq for record in reversed(listed)] == [0, 8]
+            assert await nothing_more(stream)
+
+
+async def test_one_tenants_stream_never_gets_anothers_records() -> None:
+    async with desk(limits=BEATING) as at, following(at) as stream:
+        await at.put({}, {}, {}, tenant=at.rival)
+        await at.put({"message": "mine"})
+        record = (await soon(stream)).record
+        while record is None:
+            record = (await soon(stream)).record
+        assert '"message":"mine"' in record.content
+        assert await nothing_more(stream)
+
+
+# -- heartbeats
+
+
+async def test_a_passive_listener_gets_heartbeats_with_the_position_reached_though_nothing_matched() -> None:
+    async with desk(limits=BEATING) as at, following(at, ("severity", "CRITICAL")) as stream:
+        await at.put({}, {}, {})
+
+        async def reached() -> bool:
+            event = await soon(stream)
+            assert event.record is None
+            return event.position.seq == 2
+
+        await until(reached)
+
+
+async def test_a_stream_that_looks_through_much_that_does_not_match_still_beats() -> None:
+    async with desk(limits=Limits(heartbeat=0.01, poll=0.01)) as at:
+        await at.put(*[{"message": "hay"} for _ in range(3_000)])
+        at.store.seconds_per_read = 0.01
+        async with following(at, ("q", "needle"), after="-1") as stream:
+            events = [await soon(stream) for _ in range(3)]
+            assert all(event.record is None for event in events)
+            assert events[0].position.seq < 2_999
+            at.store.seconds_per_read = 0.0
+            await at.put({"message": "needle"})
+            assert await take(stream, 1) == [3_000]
+
+
+# -- endings
+
+
+async def test_a_withdrawn_credential_ends_an_open_stream_that_waits() -> None:
+    async with desk(limits=BEATING) as at, following(at) as stream:
+        at.withdrawn.add("key-1")
+        with refused(Code.UNAUTHENTICATED):
+            while True:
+                await soon(stream)
+        assert stream.ended.is_set()
+        with refused(Code.UNAUTHENTICATED):
+            await soon(stream)
+
+
+async def test_a_reader_that_is_stuck_is_told_too() -> None:
+    async with desk(limits=BEATING) as at, following(at) as stream:
+        at.withdrawn.add("key-1")
+        async with asyncio.timeout(PATIENCE):
+            await stream.ended.wait()
+
+
+async def test_a_suspended_tenants_streams_end_and_say_why() -> None:
+    async with desk(limits=BEATING) as at, following(at) as stream:
+        at.tenants[at.acme.id] = msgspec.structs.replace(at.acme, state=State.SUSPENDED)
+        at.withdrawn.add("key-1")
+        with refused(Code.TENANT_SUSPENDED):
+            while True:
+                await soon(stream)
+
+
+async def test_where_the_registry_is_stale_streams_end() -> None:
+    async with desk(limits=BEATING) as at:
+
+        def unknown(_: object) -> bool:
+            raise DecklogError(Code.REGISTRY_STALE, "Stale.")
+
+        async with following(at) as stream:
+            at.streams._still_valid = unknown
+            with refused(Code.REGISTRY_STALE):
+                while True:
+                    await soon(stream)
+
+
+async def test_a_stream_ends_where_its_log_is_restored_under_it() -> None:
+    async with desk(limits=BEATING) as at, following(at) as stream:
+        await at.put({}, {})
+        await take(stream, 2)
+        at.store.restore(at.acme, LogName.EVENTS, 1)
+        await at.put({}, {})
+        with refused(Code.STORAGE_UNAVAILABLE, "restored"):
+            while True:
+                assert (await soon(stream)).record is None
+
+
+async def test_a_process_that_stops_ends_its_streams() -> None:
+    async with desk(limits=QUIET) as at:
+        stream = await at.streams.open(at.principal(), REQUEST, [])
+        await at.streams.stop()
+        with refused(Code.OVERLOADED):
+            await soon(stream)
+        await stream.aclose()
+        with refused(Code.OVERLOADED):
+            await at.streams.open(at.principal(), REQUEST, [])
+        assert at.streams.count == 0
+
+
+async def test_streams_wait_for_a_store_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(streaming, "RING_RECORDS_MAX", 5)
+    async with desk(limits=BEATING) as at:
+        await at.put(*[{} for _ in range(30)])
+        async with following(at) as new, following(at, after="-1") as old:
+            at.store.failing = DecklogError(Code.STORAGE_UNAVAILABLE, "Away.")
+            assert (await soon(new)).record is None
+            assert (await soon(old)).record is None
+            at.store.failing = None
+            await at.put({})
+            assert await take(new, 1) == [30]
+            assert await take(old, 31) == list(range(31))
+
+
+# -- limits and access records
+
+
+async def test_streams_of_a_tenant_and_of_all_are_bounded_and_closing_one_makes_room() -> None:
+    async with desk(limits=Limits(streams_max=3, per_tenant_max=2, heartbeat=600, poll=600)) as at:
+        held = [await at.streams.open(at.principal(), REQUEST, []) for _ in range(2)]
+        with pytest.raises(DecklogError, match="tenant 'acme'") as error:
+            await at.streams.open(at.principal(), REQUEST, [])
+        assert error.value.code is Code.TOO_MANY_STREAMS
+        assert error.value.retry_after
+        held.append(await at.streams.open(at.principal(at.rival), REQUEST, []))
+        with refused(Code.TOO_MANY_STREAMS, "process"):
+            await at.streams.open(at.principal(at.rival), REQUEST, [])
+        await held.pop(0).aclose()
+        await held.pop(0).aclose()
+        held.append(await at.streams.open(at.principal(at.rival), REQUEST, []))
+        for stream in held:
+            await stream.aclose()
+            await stream.aclose()  # again is harmless
+        assert at.streams.count == 0
+        assert not at.streams._feeds
+        assert not at.streams._reserved
+
+
+async def test_many_who_open_at_once_do_not_pass_the_limit() -> None:
+    async with desk(limits=Limits(streams_max=10, per_tenant_max=3, heartbeat=600, poll=600)) as at:
+        opened = await asyncio.gather(*[at.streams.open(at.principal(), REQUEST, []) for _ in range(20)], return_exceptions=True)
+        streams = [item for item in opened if isinstance(item, Subscription)]
+        assert len(streams) == 3
+        for stream in streams:
+            await stream.aclose()
+
+
+async def test_open_and_close_are_recorded_with_the_number_of_records_given() -> None:
+    async with desk(limits=BEATING) as at:
+        await at.put(*[{"severity": "ERROR" if n % 2 else "INFO"} for n in range(6)])
+        async with following(at, ("severity", "ERROR"), after="-1") as stream:
+            assert [item["action"] for item in await at.accesses()] == ["log.stream.open"]
+            await take(stream, 2)
+        opened, closed = await at.accesses()
+        assert closed["action"] == "log.stream.close"
+        assert (closed["metadata"]["records"], closed["outcome"]) == (2, "success")
+        for item in (opened, closed):
+            assert item["metadata"]["filter"] == {"severities": ["ERROR"]}
+            assert item["resource"] == {"type": "log", "id": "events"}
+
+
+async def test_a_stream_that_was_ended_is_recorded_so() -> None:
+    async with desk(limits=BEATING) as at:
+        async with following(at) as stream:
+            at.withdrawn.add("key-1")
+            async with asyncio.timeout(PATIENCE):
+                await stream.ended.wait()
+        assert [item["outcome"] for item in await at.accesses()] == ["success", "denied"]
+
+
+async def test_following_the_access_log_shows_its_own_opening_and_does_not_feed_itself() -> None:
+    async with desk(limits=BEATING) as at, following(at, ("log", "access")) as stream:
+        assert await take(stream, 1) == [0]
+        await at.reading.list(at.principal(), REQUEST, [])
+        assert await take(stream, 1) == [1]
+        assert await nothing_more(stream)
+        assert len(await at.accesses()) == 2

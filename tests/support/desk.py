@@ -1,0 +1,102 @@
+"""An auditor's desk in memory: the real services of reading over the storage of `memory_store`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from decklog.domain.access import Principal, RequestContext, Role
+from decklog.domain.log import LogName
+from decklog.domain.query import Query
+from decklog.domain.store import INDEXER
+from decklog.domain.tenant import Tenant
+from decklog.services.access_log import AccessLog
+from decklog.services.ingest import Ingest
+from decklog.services.reading import Reading
+from decklog.services.search import Search
+from decklog.services.streaming import Limits, Streams
+from tests.support.memory import make_tenant
+from tests.support.memory_index import MemoryIndex
+from tests.support.memory_store import FINGERPRINT_KEY, MemoryAnnouncements, MemoryCursors, MemoryStore, fill, index_all
+
+REQUEST = RequestContext(request_id="request-1", ip="192.0.2.7", user_agent="tests/1")
+
+
+class Clock:
+    """A time that only a test moves."""
+
+    def __init__(self) -> None:
+        self.time = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.time
+
+    def forward(self, **by: float) -> None:
+        self.time += timedelta(**by)
+
+
+class Desk:
+    """Two tenants, `acme` and `rival`, the platform's own, and everything that reads them. `withdrawn` holds the
+    subjects whose credentials are no longer good."""
+
+    def __init__(self, *, indexed: bool = True, limits: Limits | None = None, timeout: float = 5.0) -> None:
+        self.now = Clock()
+        self.acme, self.rival, self.platform = (make_tenant(name) for name in ("acme", "rival", "decklog"))
+        self.store = MemoryStore(self.acme, self.rival, self.platform, now=self.now)
+        self.cursors = MemoryCursors(self.store, now=self.now)
+        self.announcements = MemoryAnnouncements()
+        self.index = MemoryIndex()
+        self.ingest = Ingest(self.store, self.announcements, fingerprint_key=FINGERPRINT_KEY, now=self.now)
+        self.access_log = AccessLog(self.ingest, lambda: self.platform)
+        cursors = self.cursors if indexed else None
+        self.search = Search(self.store, index=self.index if indexed else None, cursors=cursors, timeout=timeout)
+        self.withdrawn: set[str] = set()
+        self.tenants = {tenant.id: tenant for tenant in (self.acme, self.rival, self.platform)}
+        self.reading = Reading(self.search, self.store, self.access_log, still_valid=self.still_valid)
+        self.streams = Streams(
+            self.store,
+            self.announcements,
+            self.access_log,
+            still_valid=self.still_valid,
+            tenant_now=self.tenants.get,
+            limits=limits or Limits(heartbeat=60, poll=0.05),
+        )
+
+    def still_valid(self, principal: Principal) -> bool:
+        return principal.subject not in self.withdrawn
+
+    def principal(self, tenant: Tenant | None = None, role: Role = Role.AUDITOR, *, subject: str = "key-1") -> Principal:
+        return Principal(kind="api_key", subject=subject, role=role, tenant=tenant or self.acme)
+
+    async def put(self, *values: dict[str, Any], tenant: Tenant | None = None, log: LogName = LogName.EVENTS) -> None:
+        """Store and announce records, in one transaction."""
+        owner = tenant or self.acme
+        receipts = await fill(self.store, owner, *values, log=log, now=self.now())
+        self.announcements.announce(owner.id, log, receipts[-1].seq + 1)
+
+    async def index_all(self, tenant: Tenant | None = None) -> None:
+        await index_all(self.store, tenant or self.acme, self.index, self.cursors, INDEXER)
+
+    async def accesses(self, tenant: Tenant | None = None) -> list[dict[str, Any]]:
+        """The access records of a tenant, oldest first."""
+        found, _ = await self.store.read(
+            tenant or self.acme, LogName.ACCESS, query=Query(), first=0, end=10**9, limit=10**6, newest_first=False, timeout=5
+        )
+        return [json.loads(record.content) for record in found]
+
+
+@asynccontextmanager
+async def desk(**options: Any) -> AsyncIterator[Desk]:
+    """A desk with its services running."""
+    made = Desk(**options)
+    await made.ingest.start()
+    await made.streams.start()
+    try:
+        yield made
+    finally:
+        await made.streams.stop()
+        await made.access_log.stop()
+        await made.ingest.stop()

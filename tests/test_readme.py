@@ -1,0 +1,119 @@
+"""The README says what is true: its tables are those of the code, its commands and paths exist, its tour runs as typed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from decklog.api.errors import STATUSES
+from decklog.domain.errors import Code
+from decklog.settings import variables
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def section(name: str) -> str:
+    return README.partition(f"<!-- {name} -->\n")[2].partition(f"<!-- /{name} -->")[0]
+
+
+def script(name: str) -> str:
+    """The shell block behind the mark of a tour."""
+    return README.partition(f"<!-- tour: {name} -->\n```sh\n")[2].partition("```")[0]
+
+
+def test_every_error_code_has_a_status_and_stands_in_the_table() -> None:
+    rows = dict(re.findall(r"^\| `([a-z-]+)` \| (\d+) \|", section("errors"), re.MULTILINE))
+    assert rows == {code.value: str(STATUSES[code][0]) for code in Code}
+
+
+def test_every_setting_stands_in_the_table_with_its_default() -> None:
+    rows = re.findall(r"^\| `(DECKLOG_[A-Z_]+)` \| (.*) \| `?(.*?)`? \|$", section("settings"), re.MULTILINE)
+    assert [(name, text, value) for name, text, value in rows] == [
+        (name, text, str(default)) for name, (_, text, default) in variables().items()
+    ]
+
+
+def test_every_path_that_is_named_exists() -> None:
+    named = set(re.findall(r"\]\(([\w./-]+)\)", README)) | set(re.findall(r"-f (manifests/[\w./-]+)", README))
+    assert named
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"`?make ([a-z]+)", README))
+    known = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert targets <= known
+    assert {"run", "test", "lint", "bench"} <= targets
+
+
+def test_every_verb_of_the_programs_is_documented() -> None:
+    for program, verbs in (
+        ("decklog", ["dev", "api", "worker", "migrate", "import"]),
+        ("decklog-operator", ["run", "crd", "manifests"]),
+    ):
+        told = subprocess.run([ROOT / ".venv/bin" / program, "--help"], capture_output=True, text=True, check=True).stdout
+        for verb in verbs:
+            assert verb in told
+            assert re.search(rf"`{program}[^`]*\b{verb}\b", README), f"{program} {verb} is not in the README"
+
+
+@pytest.fixture
+def dev(tmp_path: Path) -> Iterator[Path]:
+    """A folder as a new clone has it, with `decklog dev` running in it on a free port."""
+    for name in (".venv", "manifests"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DECKLOG_")}
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [tmp_path / ".venv/bin/decklog", "dev", "--port", "0", "--ready-file", "ready"],
+            cwd=tmp_path, env=environment, stdout=log, stderr=log,
+        )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "ready").exists():
+        assert process.poll() is None, (tmp_path / "log").read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    yield tmp_path
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 0, (tmp_path / "log").read_text()
+
+
+def test_the_curl_tour_runs_as_typed(dev: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-eu", "-o", "pipefail"], input=script("curl"), cwd=dev, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    told = done.stdout
+    assert '"status":"stored"' in told
+    assert '"status":"duplicate"' in told
+    assert '"rejected":1' in told
+    assert "never stored" not in told
+    assert '"masked":["/metadata/password"]' in told
+    assert '"action":"log.search"' in told
+    assert "event: record" in told
+    assert "problems/" not in told, told
+
+
+def test_the_greeting_has_a_curl_line_that_works_when_pasted(dev: Path) -> None:
+    [line] = [line for line in (dev / "log").read_text().splitlines() if line.startswith("curl ")]
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["status"] == "stored"
+
+
+def test_dev_json_has_the_keys_and_is_for_its_owner_only(dev: Path) -> None:
+    path = dev / ".decklog" / "dev.json"
+    assert oct(path.stat().st_mode & 0o777) == "0o600"
+    content = json.loads(path.read_text())
+    assert content["url"] == (dev / "ready").read_text().strip()
+    assert content["platform"]["key"].startswith("dlk_")
+    assert set(content["tenants"]) == {"acme", "globex", "minimal"}
+    assert all(set(keys) == {"writer", "auditor", "admin"} for keys in content["tenants"].values())

@@ -1,0 +1,218 @@
+"""The worker over the real things: what is stored in Postgres is found in OpenSearch, whatever becomes of the messages."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import msgspec
+import pytest
+from opensearchpy import AsyncOpenSearch
+
+from decklog.domain.append import AppendRequest
+from decklog.domain.errors import DecklogError
+from decklog.domain.log import LogName
+from decklog.domain.query import Query
+from decklog.domain.store import INDEXER, Cursors, RecordStore, SearchIndex, WakeQueue, WakeUp
+from decklog.domain.tenant import Isolation, Tenant
+from decklog.opensearch import mapping
+from decklog.opensearch.client import connect
+from decklog.opensearch.search import OpenSearchIndex
+from decklog.services.follow import FAILURES
+from decklog.services.registry import RegistryCache
+from decklog.services.wake import Waker
+from decklog.settings import Search, Settings, Worker
+from decklog.sqs.queue import SqsWakeQueue
+from decklog.sqs.queue import connect as connect_queue
+from decklog.timescale.keeper import PostgresKeeper
+from decklog.workers import runner
+from tests.backends import OpenSearchServer, SqsServer
+from tests.conformance.test_wake_queue import settings as queue_settings
+from tests.support.memory import MemoryRegistry
+from tests.support.records import prepared
+from tests.support.stores import Database
+
+EVENTS = LogName.EVENTS
+
+
+class LosingQueue(SqsWakeQueue):
+    """Throws away a part of all messages before they are sent, and sends a part twice."""
+
+    lost = 0.0
+    chance = random.Random(1)
+
+    async def send(self, queue: str, wake_ups: Sequence[WakeUp]) -> None:
+        kept = [wake_up for wake_up in wake_ups if self.chance.random() >= self.lost]
+        kept += [wake_up for wake_up in kept if self.chance.random() < 0.2]
+        await super().send(queue, kept)
+
+
+@dataclass
+class Real:
+    """Fulfils `WorkerService` over real backends, the registry aside."""
+
+    registry: RegistryCache
+    store: RecordStore
+    cursors: Cursors
+    search_index: SearchIndex | None
+    queue: WakeQueue | None
+    keeper: PostgresKeeper
+
+
+class Chain:
+    def __init__(
+        self, tenants: list[Tenant], service: Real, queue: LosingQueue, client: AsyncOpenSearch, database: Database
+    ) -> None:
+        self.tenants, self.service, self.queue, self.client, self.database = tenants, service, queue, client, database
+        self.waker = Waker(queue)
+
+    async def append(self, tenant: Tenant, count: int, *, log: LogName = EVENTS, tell: bool = True) -> int:
+        """The log's next number afterwards."""
+        records = [prepared(actor={"id": f"user-{number % 3}"}) for number in range(count)]
+        (appended,) = await self.service.store.append([AppendRequest(tenant, log, records)])
+        assert not isinstance(appended, DecklogError)
+        number = appended.receipts[-1].seq + 1
+        if tell:
+            self.waker.wake(tenant, log, number)
+        return number
+
+    async def until_indexed(self, tenant: Tenant, number: int, log: LogName = EVENTS) -> None:
+        async with asyncio.timeout(120):
+            while await self.service.cursors.next_seq(INDEXER, tenant.id, log) < number:
+                await asyncio.sleep(0.02)
+
+    async def found(self, tenant: Tenant, query: Query | None = None, log: LogName = EVENTS) -> list[int]:
+        assert self.service.search_index is not None
+        return await self.service.search_index.find(
+            tenant, log, query=query or Query(), first=0, end=10**9, limit=10**6, newest_first=False
+        )
+
+    @asynccontextmanager
+    async def worker(self, *, sweep_seconds: float) -> AsyncIterator[None]:
+        stop = asyncio.Event()
+        given = Settings(worker=Worker(sweep_seconds=sweep_seconds, pollers=2))
+        running = asyncio.create_task(runner.run(self.service, given, stop))
+        try:
+            yield
+        finally:
+            stop.set()
+            await running
+
+
+@pytest.fixture
+async def chain(database: Database, opensearch_server: OpenSearchServer, sqs_server: SqsServer) -> AsyncIterator[Chain]:
+    """Two Dedicated tenants and two Shared ones, with indices and queues of names that nobody else has."""
+    suffix = uuid.uuid4().hex[:8]
+    kinds = (Isolation.DEDICATED, Isolation.DEDICATED, Isolation.SHARED, Isolation.SHARED)
+    plain = [await database.tenant(f"{suffix}-{number}", isolation=kind) for number, kind in enumerate(kinds)]
+    tenants = [
+        tenant if tenant.isolation is Isolation.DEDICATED else renamed(tenant, f"decklog-shared-{suffix}") for tenant in plain
+    ]
+    async with AsyncExitStack() as stack:
+        client = connect(Search(url=opensearch_server.url))
+        stack.push_async_callback(client.close)
+        sqs = connect_queue(queue_settings(sqs_server))
+        for name in sorted({tenant.index for tenant in tenants}):
+            await make_index(client, name)
+            stack.push_async_callback(client.indices.delete, index=name)
+            url = (await asyncio.to_thread(sqs.create_queue, QueueName=name))["QueueUrl"]
+            stack.push_async_callback(asyncio.to_thread, sqs.delete_queue, QueueUrl=url)
+        backing = MemoryRegistry()
+        for tenant in tenants:
+            backing.add_tenant(tenant)
+        registry = RegistryCache(backing)
+        await registry.start()
+        stack.push_async_callback(registry.stop)
+        queue = LosingQueue(queue_settings(sqs_server), polls=2)
+        stack.push_async_callback(queue.close)
+        service = Real(
+            registry,
+            await database.records(),
+            await database.cursors(),
+            OpenSearchIndex(client),
+            queue,
+            PostgresKeeper(await database.pool()),
+        )
+        made = Chain(tenants, service, queue, client, database)
+        stack.push_async_callback(made.waker.stop)
+        yield made
+
+
+async def make_index(client: AsyncOpenSearch, name: str) -> None:
+    await client.indices.create(index=name, body={"mappings": mapping.mapping({}), "settings": mapping.settings(0)})
+
+
+def renamed(tenant: Tenant, name: str) -> Tenant:
+    return msgspec.structs.replace(tenant, index=name, queue=name)
+
+
+async def test_what_is_stored_is_found_and_nothing_of_another_tenant(chain: Chain) -> None:
+    counts = {tenant.id: 10 * (number + 1) for number, tenant in enumerate(chain.tenants)}
+    # Nothing is swept here: messages alone must do.
+    async with chain.worker(sweep_seconds=3_600):
+        heads = {tenant.id: await chain.append(tenant, counts[tenant.id]) for tenant in chain.tenants}
+        for tenant in chain.tenants:
+            await chain.until_indexed(tenant, heads[tenant.id])
+            assert await chain.found(tenant) == list(range(counts[tenant.id]))
+            assert await chain.found(tenant, Query(actor="user-1")) == list(range(1, counts[tenant.id], 3))
+
+
+@pytest.mark.chaos
+async def test_with_half_of_all_messages_lost_everything_is_found_by_two_workers(chain: Chain) -> None:
+    chain.queue.lost = 0.5
+    chance = random.Random(7)
+    heads: dict[tuple[int, LogName], int] = {}
+    async with chain.worker(sweep_seconds=0.5), chain.worker(sweep_seconds=0.5):
+        for _ in range(60):
+            tenant, log = chance.choice(chain.tenants), chance.choice(list(LogName))
+            heads[tenant.id, log] = await chain.append(tenant, chance.randint(1, 50), log=log)
+        for tenant in chain.tenants:
+            for log in LogName:
+                await chain.until_indexed(tenant, heads.get((tenant.id, log), 0), log)
+    for tenant in chain.tenants:
+        for log in LogName:
+            assert await chain.found(tenant, log=log) == list(range(heads.get((tenant.id, log), 0)))
+
+
+@pytest.mark.chaos
+async def test_workers_that_are_killed_at_any_moment_leave_nothing_out(chain: Chain) -> None:
+    chance = random.Random(11)
+    tenant = chain.tenants[0]
+    head = 0
+    for _ in range(6):
+        stop = asyncio.Event()
+        given = Settings(worker=Worker(sweep_seconds=0.1, pollers=1))
+        worker = asyncio.create_task(runner.run(chain.service, given, stop))
+        for _ in range(4):
+            head = await chain.append(tenant, chance.randint(1, 800))
+        await asyncio.sleep(chance.random() / 2)
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+        done = await chain.service.cursors.next_seq(INDEXER, tenant.id, EVENTS)
+        assert (await chain.found(tenant))[:done] == list(range(done))
+    async with chain.worker(sweep_seconds=0.1):
+        await chain.until_indexed(tenant, head)
+    assert await chain.found(tenant) == list(range(head))
+
+
+async def test_an_index_that_was_lost_is_not_made_by_writing_and_is_filled_again_once_it_is_made(chain: Chain) -> None:
+    tenant = chain.tenants[0]
+    async with chain.worker(sweep_seconds=0.1):
+        head = await chain.append(tenant, 300)
+        await chain.until_indexed(tenant, head)
+        await chain.client.indices.delete(index=tenant.index)
+        failures = FAILURES.labels(INDEXER)._value.get()
+        head = await chain.append(tenant, 5)
+        async with asyncio.timeout(60):
+            while FAILURES.labels(INDEXER)._value.get() == failures:
+                await asyncio.sleep(0.02)
+        assert not await chain.client.indices.exists(index=tenant.index)
+        await make_index(chain.client, tenant.index)
+        # As provisioning does where it has made an index anew.
+        await chain.database.execute("UPDATE decklog.cursors SET next_seq = 0, owner = NULL, leased_until = 'epoch'")
+        await chain.until_indexed(tenant, head)
+    assert await chain.found(tenant) == list(range(head))

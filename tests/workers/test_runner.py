@@ -1,0 +1,358 @@
+"""The worker as a whole, over surroundings in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import LogName
+from decklog.domain.store import SearchDocument, WakeUp
+from decklog.domain.tenant import State, Tenant
+from decklog.workers import dispatch, keeper, poll, runner
+from decklog.workers.health import SILENCE_MAX, HealthServer
+from decklog.workers.poll import Rotation
+from tests.support.memory_index import MemoryIndex
+from tests.support.memory_queue import MemoryQueue
+from tests.workers.worlds import MemoryService, running, settings, until
+
+EVENTS, ACCESS = LogName.EVENTS, LogName.ACCESS
+AWAY = DecklogError(Code.SEARCH_UNAVAILABLE, "away")
+
+
+class GatedIndex(MemoryIndex):
+    """Takes documents only while `gate` is set, and knows how many calls wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.inside = self.inside_max = 0
+
+    async def add(self, tenant: Tenant, documents: Sequence[SearchDocument]) -> None:
+        self.inside += 1
+        self.inside_max = max(self.inside, self.inside_max)
+        try:
+            await self.gate.wait()
+            await super().add(tenant, documents)
+        finally:
+            self.inside -= 1
+
+
+async def wake(service: MemoryService, tenant: Tenant, number: int, log: LogName = EVENTS) -> None:
+    assert service.queue is not None
+    await service.queue.send(tenant.queue, [WakeUp(tenant.id, log, number)])
+
+
+async def test_a_message_makes_records_findable_and_is_deleted_then() -> None:
+    queue = MemoryQueue()
+    service = MemoryService("acme", queue=queue, index=MemoryIndex())
+    (tenant,) = service.tenants
+    async with running(service, settings()):
+        for _ in range(3):
+            number = await service.append(tenant, 5)
+            await wake(service, tenant, number)
+            await service.until_done(tenant, number)
+            await until(lambda: queue.left(tenant.queue) == 0)
+
+
+async def test_a_failed_batch_is_not_acknowledged() -> None:
+    index, queue = MemoryIndex(), MemoryQueue(visibility=0.05)
+    service = MemoryService("acme", queue=queue, index=index)
+    (tenant,) = service.tenants
+    index.failing = AWAY
+    async with running(service, settings()):
+        await wake(service, tenant, await service.append(tenant))
+        await until(lambda: index.asked > 0)
+        assert queue.left(tenant.queue) == 1
+        index.failing = None
+        # Nobody sweeps here: the same message comes again.
+        await service.until_done(tenant, 1)
+        await until(lambda: queue.left(tenant.queue) == 0)
+
+
+async def test_without_any_message_the_sweeper_finds_everything() -> None:
+    service = MemoryService("one", "two", index=MemoryIndex())
+    async with running(service, settings(sweep_seconds=0.02)):
+        for tenant in service.tenants:
+            for log in LogName:
+                await service.append(tenant, 3, log=log)
+        for tenant in service.tenants:
+            for log in LogName:
+                await service.until_done(tenant, 3, log)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_lost_doubled_and_reordered_messages_lose_nothing(seed: int) -> None:
+    chance = random.Random(seed)
+    queue = MemoryQueue(lose=0.5, double=0.3, shuffle=True, visibility=0.05, chance=chance)
+    index = MemoryIndex()
+    service = MemoryService("one", "two", "three", queue=queue, index=index)
+    heads: dict[tuple[int, LogName], int] = {}
+    async with running(service, settings(sweep_seconds=0.1)):
+        for _ in range(120):
+            tenant, log = chance.choice(service.tenants), chance.choice(list(LogName))
+            heads[tenant.id, log] = await service.append(tenant, chance.randint(1, 5), log=log)
+            await wake(service, tenant, chance.randint(0, 1_000), log)
+            await asyncio.sleep(chance.choice([0, 0, 0.002]))
+        for tenant in service.tenants:
+            for log in LogName:
+                await service.until_done(tenant, heads.get((tenant.id, log), 0), log)
+    for tenant in service.tenants:
+        for log in LogName:
+            assert index.findable(tenant, log) == list(range(heads.get((tenant.id, log), 0)))
+
+
+async def test_two_workers_share_the_logs_and_leave_nothing_out() -> None:
+    queue = MemoryQueue(visibility=0.1)
+    index = MemoryIndex()
+    service = MemoryService("one", "two", queue=queue, index=index)
+    other = MemoryService(queue=queue, index=index)
+    other.backing, other.registry, other.store, other.cursors = service.backing, service.registry, service.store, service.cursors
+    stop = asyncio.Event()
+    async with running(service, settings(sweep_seconds=0.2)):
+        second = asyncio.create_task(runner.run(other, settings(sweep_seconds=0.2), stop))
+        for _ in range(50):
+            for tenant in service.tenants:
+                await wake(service, tenant, await service.append(tenant))
+            await asyncio.sleep(0.001)
+        for tenant in service.tenants:
+            await service.until_done(tenant, 50)
+        stop.set()
+        await second
+    assert [index.findable(tenant, EVENTS) for tenant in service.tenants] == [list(range(50))] * 2
+
+
+async def test_a_tenant_that_is_made_while_the_worker_runs_is_followed() -> None:
+    queue = MemoryQueue()
+    service = MemoryService("first", queue=queue, index=MemoryIndex())
+    async with running(service, settings()):
+        tenant = service.backing.add_tenant(
+            msgspec.structs.replace(service.tenants[0], id=999, name="new", queue="q-new", index="i-new")
+        )
+        service.store.register(tenant)
+        await until(lambda: tenant.id in service.registry.snapshot.tenants)
+        await wake(service, tenant, await service.append(tenant))
+        await service.until_done(tenant, 1)
+
+
+async def test_a_message_for_a_tenant_that_is_gone_is_deleted_and_harms_nothing() -> None:
+    queue = MemoryQueue()
+    service = MemoryService("acme", queue=queue, index=MemoryIndex())
+    (tenant,) = service.tenants
+    async with running(service, settings()):
+        await queue.send(tenant.queue, [WakeUp(4_711, EVENTS, 5)])
+        await wake(service, tenant, await service.append(tenant))
+        await service.until_done(tenant, 1)
+        await until(lambda: queue.left(tenant.queue) == 0)
+
+
+async def test_a_suspended_tenants_records_are_still_indexed() -> None:
+    service = MemoryService("acme", index=MemoryIndex())
+    (tenant,) = service.tenants
+    await service.append(tenant)
+    service.backing.add_tenant(msgspec.structs.replace(tenant, state=State.SUSPENDED))
+    async with running(service, settings(sweep_seconds=0.02)):
+        await service.until_done(tenant, 1)
+
+
+async def test_no_more_logs_are_worked_on_at_once_than_asked_for_and_none_twice() -> None:
+    index = GatedIndex()
+    service = MemoryService(*(f"tenant-{number}" for number in range(10)), queue=MemoryQueue(), index=index)
+    for tenant in service.tenants:
+        await service.append(tenant)
+    async with running(service, settings(sweep_seconds=0.02)):
+        await until(lambda: index.inside == 4)
+        for tenant in service.tenants:
+            for _ in range(3):
+                await wake(service, tenant, 1)
+        await asyncio.sleep(0.2)
+        assert index.inside == 4
+        index.gate.set()
+        for tenant in service.tenants:
+            await service.until_done(tenant, 1)
+    assert index.inside_max == 4
+    assert index.added == 10
+
+
+async def test_an_index_that_comes_back_is_filled() -> None:
+    index = MemoryIndex()
+    index.failing = AWAY
+    service = MemoryService("acme", index=index)
+    (tenant,) = service.tenants
+    async with running(service, settings(sweep_seconds=0.02)):
+        number = await service.append(tenant, 3)
+        await until(lambda: index.asked > 0)
+        index.failing = None
+        await service.until_done(tenant, number)
+
+
+async def test_a_store_or_queue_or_registry_that_is_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poll, "FAILED_SECONDS", 0.02)
+    monkeypatch.setattr(poll, "NOTHING_SECONDS", 0.02)
+    queue = MemoryQueue(visibility=0.1)
+    service = MemoryService("acme", queue=queue, index=MemoryIndex())
+    (tenant,) = service.tenants
+    async with running(service, settings(sweep_seconds=0.05)):
+        number = await service.append(tenant)
+        service.store.failing = DecklogError(Code.STORAGE_UNAVAILABLE, "away")
+        await wake(service, tenant, number)
+        queue.failing = DecklogError(Code.STORAGE_UNAVAILABLE, "away")
+        service.backing.broken = True
+        await asyncio.sleep(0.2)
+        service.store.failing = None
+        queue.failing = None
+        service.backing.broken = False
+        await service.until_done(tenant, number)
+        await until(lambda: queue.left(tenant.queue) == 0)
+
+
+async def test_stopping_ends_the_work_in_hand_with_its_cursor_moved_and_its_lease_released() -> None:
+    index = GatedIndex()
+    service = MemoryService("acme", index=index)
+    (tenant,) = service.tenants
+    await service.append(tenant, 3)
+    async with running(service, settings(sweep_seconds=0.02)) as stop:
+        await until(lambda: index.inside == 1)
+        stop.set()
+        await asyncio.sleep(0)
+        index.gate.set()
+    assert await service.done(tenant) == 3
+    assert all(lease.owner == "" for lease in service.cursors._leases.values())
+
+
+async def test_stopping_does_not_wait_for_ever_for_work_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "STOP_TIME_MAX", dispatch.STOP_TIME_MAX / 100)
+    index = GatedIndex()
+    service = MemoryService("acme", index=index)
+    (tenant,) = service.tenants
+    await service.append(tenant)
+    async with running(service, settings(sweep_seconds=0.02)):
+        await until(lambda: index.inside == 1)
+    assert await service.done(tenant) == 0
+    assert all(lease.owner == "" for lease in service.cursors._leases.values())
+
+
+async def test_without_search_nothing_is_followed_and_partitions_are_kept_all_the_same() -> None:
+    queue = MemoryQueue()
+    service = MemoryService("acme", queue=queue)
+    (tenant,) = service.tenants
+    async with running(service, settings(sweep_seconds=0.02)):
+        await wake(service, tenant, await service.append(tenant))
+        await until(lambda: service.keeper.calls == 1)
+        await asyncio.sleep(0.1)
+        assert queue.left(tenant.queue) == 1
+    assert await service.done(tenant) == 0
+
+
+async def test_partitions_are_made_ahead_again_soon_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper, "AGAIN_AFTER", keeper.AGAIN_AFTER / 10_000)
+    service = MemoryService()
+    service.keeper.failing = DecklogError(Code.STORAGE_UNAVAILABLE, "away")
+    async with running(service, settings()):
+        await until(lambda: service.keeper.calls >= 3)
+        service.keeper.failing = None
+        calls = service.keeper.calls
+        await until(lambda: service.keeper.calls == calls + 1)
+        await asyncio.sleep(0.1)
+        assert service.keeper.calls == calls + 1
+
+
+async def test_a_defect_in_a_part_takes_the_worker_down_instead_of_going_on_without_it() -> None:
+    class Broken(MemoryService):
+        async def broken(self) -> None:
+            raise RuntimeError("a defect")
+
+    service = Broken("acme")
+    service.keeper.make_partitions_ahead = service.broken  # type: ignore[method-assign]
+    await service.registry.start()
+    async with asyncio.timeout(20):
+        with pytest.raises(RuntimeError, match="a defect"):
+            await runner.run(service, settings(), asyncio.Event())
+    await service.registry.stop()
+
+
+def test_queues_are_asked_in_turn_and_none_by_two_pollers() -> None:
+    rotation = Rotation(2)
+    assert rotation.take(0.0) is None
+    rotation.update(["a", "b", "c"])
+    taken = [rotation.take(0.0) for _ in range(4)]
+    assert taken == ["a", "b", "c", None]
+    rotation.give_back("b", 0.0)
+    rotation.give_back("a", 5.0)
+    assert [rotation.take(1.0), rotation.take(1.0), rotation.take(5.0)] == ["b", None, "a"]
+
+
+def test_a_queue_that_is_gone_is_not_asked_again_and_a_new_one_is() -> None:
+    rotation = Rotation(2)
+    rotation.update(["a", "b"])
+    assert rotation.take(0.0) == "a"
+    rotation.update(["b", "c"])
+    rotation.give_back("a", 0.0)
+    assert {rotation.take(0.0), rotation.take(0.0)} == {"b", "c"}
+    assert rotation.take(0.0) is None
+
+
+async def test_more_queues_than_pollers_are_all_heard() -> None:
+    queue = MemoryQueue()
+    service = MemoryService(*(f"tenant-{number}" for number in range(9)), queue=queue, index=MemoryIndex())
+    async with running(service, settings(pollers=2)):
+        for tenant in service.tenants:
+            await wake(service, tenant, await service.append(tenant))
+        for tenant in service.tenants:
+            await service.until_done(tenant, 1)
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+async def test_health_and_metrics_are_served_while_the_worker_runs() -> None:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    service = MemoryService("acme", index=MemoryIndex())
+    (tenant,) = service.tenants
+    async with running(service, settings(sweep_seconds=0.02, metrics_port=port)):
+        await service.append(tenant, 3)
+        await service.until_done(tenant, 3)
+        assert (await asyncio.to_thread(get, port, "/healthz"))[0] == 200
+        status, text = await asyncio.to_thread(get, port, "/metrics")
+        assert status == 200
+        for name in (
+            "decklog_consumer_lag_seconds_bucket",
+            "decklog_consumer_batches_total",
+            "decklog_consumer_failures_total",
+            "decklog_consumer_progress_timestamp_seconds",
+            "decklog_consumer_behind_records",
+        ):
+            assert f'{name}{{consumer="indexer"' in text or name == "decklog_consumer_failures_total"
+        assert "acme" not in text
+        assert (await asyncio.to_thread(get, port, "/other"))[0] == 404
+    with pytest.raises(OSError, match="refused"):
+        await asyncio.to_thread(get, port, "/healthz")
+
+
+async def test_a_worker_whose_event_loop_hangs_looks_ill() -> None:
+    now = 0.0
+    server = HealthServer("127.0.0.1", 0, clock=lambda: now)
+    try:
+        assert (await asyncio.to_thread(get, server.port, "/healthz"))[0] == 200
+        now = SILENCE_MAX.total_seconds() + 1
+        assert (await asyncio.to_thread(get, server.port, "/healthz"))[0] == 503
+        beating = asyncio.create_task(server.beat())
+        await asyncio.sleep(0)
+        assert (await asyncio.to_thread(get, server.port, "/healthz"))[0] == 200
+        beating.cancel()
+    finally:
+        await asyncio.to_thread(server.stop)
