@@ -48,8 +48,9 @@ class Done:
 class Recording:
     """An effect of one worker. It fails as often as `failing` says, at any point; `gate` holds it up."""
 
-    def __init__(self, done: Done, *, failing: float = 0.0, chance: random.Random | None = None) -> None:
+    def __init__(self, done: Done, *, failing: float = 0.0, chance: random.Random | None = None, parallel: int = 1) -> None:
         self._done = done
+        self.parallel = parallel
         self.failing = failing
         self._chance = chance or random.Random(1)
         self.gate = asyncio.Event()
@@ -64,10 +65,11 @@ class Recording:
             if self._chance.random() < self.failing / len(records):
                 raise self._failure()
             self._done.applied.append(record.seq)
-            self._mine.add(record.seq)
-        await asyncio.sleep(0)
+        for _ in range(self._chance.randrange(6)):
+            await asyncio.sleep(0)
         if self._chance.random() < self.failing:
             raise self._failure()
+        self._mine.update(record.seq for record in records)
 
     async def settle(self, tenant: Tenant, log: LogName) -> None:
         seen = set(self._mine)
@@ -151,13 +153,19 @@ async def advance_until_done(world: World, worker: Follower) -> None:
 
 
 @LAWS
-@given(count=st.integers(1, 60), workers=st.integers(1, 3), failing=st.floats(0, 0.6), seed=st.integers(0, 2**32))
+@given(
+    count=st.integers(1, 60),
+    workers=st.integers(1, 3),
+    parallel=st.integers(1, 3),
+    failing=st.floats(0, 0.6),
+    seed=st.integers(0, 2**32),
+)
 async def test_nothing_is_left_out_or_undone_by_failing_effects_and_workers_at_once(
-    count: int, workers: int, failing: float, seed: int
+    *, count: int, workers: int, parallel: int, failing: float, seed: int
 ) -> None:
     world = World()
     chance = random.Random(seed)
-    effects = [Recording(world.done, failing=failing, chance=chance) for _ in range(workers)]
+    effects = [Recording(world.done, failing=failing, chance=chance, parallel=parallel) for _ in range(workers)]
     followers = [world.worker(effect, batch=chance.randint(1, 9)) for effect in effects]
 
     async def writing() -> None:

@@ -11,6 +11,7 @@ import asyncio
 import random
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -28,11 +29,13 @@ from decklog.domain.record import StoredRecord
 from decklog.domain.store import Cursor, Cursors, RecordStore
 from decklog.domain.tenant import Tenant
 
-BATCH_RECORDS_MAX = 2_000
+BATCH_RECORDS_MAX = 1_000
 BATCH_RECORDS_FIRST = 200
 """Of the first batch, while nothing is known of how large a log's records are."""
-BATCH_BYTES = 4 * 1024 * 1024
+BATCH_BYTES = 2 * 1024 * 1024
 """What a batch should weigh, by the average of the batch before."""
+LOOK_AGAIN_SECONDS = 0.1
+"""While the last batch settles; what came meanwhile is one batch."""
 LEASE_SECONDS = 30.0
 """A worker that dies holds its logs no longer than this."""
 READ_SECONDS_MAX = 20.0
@@ -60,6 +63,11 @@ _log = structlog.get_logger("decklog.follow")
 
 class Effect(Protocol):
     """What a consumer does with records. Both methods may be repeated with the same records."""
+
+    @property
+    def parallel(self) -> int:
+        """Batches of one log that may be applied at once; 1 where their order matters."""
+        ...
 
     async def apply(self, tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> None:
         """Do it, in the order of `seq`. Whatever is raised is a failure, and the records come again."""
@@ -93,12 +101,147 @@ class _Batch(msgspec.Struct, frozen=True):
     end: int
     """Records below this number have been read."""
 
+    @property
+    def oldest(self) -> datetime | None:
+        return self.records[0].received_at if self.records else None
+
+
+class _Advance:
+    """The way through one log under a lease. Batches are read in order and applied, several at once where the effect
+    allows it; what all batches up to one have done is settled beside the next ones, and the cursor follows."""
+
+    def __init__(
+        self,
+        tenant: Tenant,
+        cursor: Cursor,
+        store: RecordStore,
+        cursors: Cursors,
+        effect: Effect,
+        *,
+        slots: asyncio.Semaphore,
+        lease_seconds: float,
+        batch_records_max: int,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._tenant = tenant
+        self._log = cursor.log
+        self._cursor = cursor
+        self._store = store
+        self._cursors = cursors
+        self._effect = effect
+        self._slots = slots
+        self._lease_seconds = lease_seconds
+        self._records_max = batch_records_max
+        self._limit = min(BATCH_RECORDS_FIRST, batch_records_max)
+        self._stopping = stopping
+        self._end = self._read_to = self._applied = cursor.next_seq
+        self._applying: deque[tuple[asyncio.Task[None], _Batch]] = deque()
+        self._settling: asyncio.Task[Cursor] | None = None
+        self._oldest: datetime | None = None
+
+    async def run(self) -> None:
+        """Until the log has no more. Raises `_LostError` and what the work raises."""
+        try:
+            while True:
+                if self._stopping():
+                    self._end = self._read_to
+                if self._read_to < self._end and len(self._applying) < self._effect.parallel:
+                    await self._begin_batch()
+                elif self._applying:
+                    await self._end_batch()
+                elif self._settling is not None:
+                    # What arrives meanwhile is not to wait for it: the next settling then has more to do at once.
+                    await asyncio.wait((self._settling,), timeout=LOOK_AGAIN_SECONDS)
+                    await self._look()
+                else:
+                    await self._look()
+                    if self._end <= self._read_to:
+                        return
+                self._settle()
+        finally:
+            left = [task for task, _ in self._applying] + ([self._settling] if self._settling else [])
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+    async def _look(self) -> None:
+        """How far the log is now."""
+        if not self._stopping():
+            self._end = max(self._end, (await self._store.head(self._tenant, self._log)).next_seq)
+
+    async def _begin_batch(self) -> None:
+        await self._slots.acquire()
+        try:
+            batch = await self._read()
+            task = asyncio.create_task(self._apply(batch))
+        except BaseException:  # a slot is given back whatever happens
+            self._slots.release()
+            raise
+        task.add_done_callback(lambda _: self._slots.release())
+        self._applying.append((task, batch))
+        self._read_to = batch.end
+        if batch.records:
+            average = sum(len(record.content) for record in batch.records) // len(batch.records) + 1
+            self._limit = max(1, min(self._records_max, BATCH_BYTES // average))
+
+    async def _read(self) -> _Batch:
+        records, onward = await self._store.read(
+            self._tenant,
+            self._log,
+            query=_EVERYTHING,
+            first=self._read_to,
+            end=self._end,
+            limit=self._limit,
+            newest_first=False,
+            timeout=READ_SECONDS_MAX,
+        )
+        if onward is not None and not self._read_to < onward <= self._end:
+            raise DecklogError(Code.INTERNAL, f"A reading that began at {self._read_to} would go on at {onward}.")
+        # Where the store is at its end, what is missing below `end` is beyond the tenant's retention: it is done too.
+        return _Batch(records, self._end if onward is None else onward)
+
+    async def _apply(self, batch: _Batch) -> None:
+        if batch.records:
+            await self._effect.apply(self._tenant, self._log, batch.records)
+            BATCHES.labels(self._cursor.consumer).inc()
+
+    async def _end_batch(self) -> None:
+        """Wait for the first of the batches."""
+        task, batch = self._applying[0]
+        await asyncio.wait((task,))
+        self._applying.popleft()
+        task.result()
+        self._applied = batch.end
+        self._oldest = self._oldest or batch.oldest
+
+    def _settle(self) -> None:
+        """Take over what was settled, and begin to settle what was applied since. Raises `_LostError`."""
+        if self._settling is not None and self._settling.done():
+            settled, self._settling = self._settling, None
+            self._cursor = settled.result()
+        if self._settling is None and self._applied > self._cursor.next_seq:
+            self._settling = asyncio.create_task(self._settle_to(self._applied, self._oldest))
+            self._oldest = None
+
+    async def _settle_to(self, to: int, oldest: datetime | None) -> Cursor:
+        """Everything below `to` was applied; make it count."""
+        cursor = self._cursor
+        await self._effect.settle(self._tenant, self._log)
+        moved = await self._cursors.move(cursor, to, seconds=self._lease_seconds)
+        if moved is None:
+            raise _LostError
+        RECORDS.labels(cursor.consumer).inc(to - cursor.next_seq)
+        PROGRESS.labels(cursor.consumer).set_to_current_time()
+        if oldest is not None:
+            LAG.labels(cursor.consumer).observe(max(0.0, (datetime.now(UTC) - oldest).total_seconds()))
+        return moved
+
 
 class Follower:
     """One consumer of one process. `advance` may be called for many logs at once; a call for a log that is being
     advanced waits for that to end.
 
-    `slots` bounds how many logs are read and worked on at once; waiting for an effect to settle takes no slot.
+    `slots` bounds how many batches are read and applied at once; waiting for an effect to settle takes no slot.
     """
 
     def __init__(
@@ -191,7 +334,18 @@ class Follower:
 
     async def _while_leased(self, tenant: Tenant, cursor: Cursor) -> None:
         """Follow the log, and stop as soon as the lease is not ours any more. Raises `_LostError` and what the work raises."""
-        work = asyncio.create_task(self._follow(tenant, cursor), name=f"{self.consumer} {tenant.name} {cursor.log.text}")
+        advance = _Advance(
+            tenant,
+            cursor,
+            self._store,
+            self._cursors,
+            self._effect,
+            slots=self._slots,
+            lease_seconds=self._lease_seconds,
+            batch_records_max=self._batch_records_max,
+            stopping=lambda: self._stopping,
+        )
+        work = asyncio.create_task(advance.run(), name=f"{self.consumer} {tenant.name} {cursor.log.text}")
         renewal = asyncio.create_task(self._renew(cursor), name=f"lease {tenant.name} {cursor.log.text}")
         try:
             await asyncio.wait((work, renewal), return_when=asyncio.FIRST_COMPLETED)
@@ -221,78 +375,3 @@ class Follower:
             if held is None:
                 return
             good_until = asked + self._lease_seconds
-
-    async def _follow(self, tenant: Tenant, cursor: Cursor) -> None:
-        """Read, apply and settle until nothing is left; one batch is read ahead, and settling runs beside the next batch."""
-        log, done = cursor.log, cursor.next_seq
-        oldest: datetime | None = None
-        settling: asyncio.Task[Cursor] | None = None
-        ahead: asyncio.Task[_Batch] | None = None
-        limit = BATCH_RECORDS_FIRST
-        try:
-            end = (await self._store.head(tenant, log)).next_seq
-            while True:
-                end = done if self._stopping else end
-                if done < end:
-                    async with self._slots:
-                        batch = await (ahead or self._read(tenant, log, done, end, limit))
-                        ahead = None
-                        limit = self._next_limit(batch, limit)
-                        if batch.end < end:
-                            ahead = asyncio.create_task(self._read(tenant, log, batch.end, end, limit))
-                        if batch.records:
-                            await self._effect.apply(tenant, log, batch.records)
-                            BATCHES.labels(self.consumer).inc()
-                            oldest = oldest or batch.records[0].received_at
-                    done = batch.end
-                if settling is not None and (settling.done() or done >= end):
-                    cursor, settling = await settling, None
-                if settling is None and done > cursor.next_seq:
-                    settling = asyncio.create_task(self._settle(tenant, cursor, done, oldest))
-                    oldest = None
-                if done >= end:
-                    if settling is not None:
-                        cursor, settling = await settling, None
-                    end = done if self._stopping else (await self._store.head(tenant, log)).next_seq
-                    if end <= done:
-                        return
-        finally:
-            left = [task for task in (settling, ahead) if task is not None]
-            for task in left:
-                task.cancel()
-            await asyncio.gather(*left, return_exceptions=True)
-
-    def _next_limit(self, batch: _Batch, limit: int) -> int:
-        """Records to read next, so that a batch weighs about `BATCH_BYTES`."""
-        if not batch.records:
-            return limit
-        average = sum(len(record.content) for record in batch.records) // len(batch.records) + 1
-        return max(1, min(self._batch_records_max, BATCH_BYTES // average))
-
-    async def _read(self, tenant: Tenant, log: LogName, first: int, end: int, limit: int) -> _Batch:
-        records, onward = await self._store.read(
-            tenant,
-            log,
-            query=_EVERYTHING,
-            first=first,
-            end=end,
-            limit=min(limit, self._batch_records_max),
-            newest_first=False,
-            timeout=READ_SECONDS_MAX,
-        )
-        if onward is not None and not first < onward <= end:
-            raise DecklogError(Code.INTERNAL, f"A reading that began at {first} would go on at {onward}.")
-        # Where the store is at its end, what is missing below `end` is beyond the tenant's retention: it is done too.
-        return _Batch(records, end if onward is None else onward)
-
-    async def _settle(self, tenant: Tenant, cursor: Cursor, to: int, oldest: datetime | None) -> Cursor:
-        """Everything below `to` was applied; make it count. Raises `_LostError`."""
-        await self._effect.settle(tenant, cursor.log)
-        moved = await self._cursors.move(cursor, to, seconds=self._lease_seconds)
-        if moved is None:
-            raise _LostError
-        RECORDS.labels(self.consumer).inc(to - cursor.next_seq)
-        PROGRESS.labels(self.consumer).set_to_current_time()
-        if oldest is not None:
-            LAG.labels(self.consumer).observe(max(0.0, (datetime.now(UTC) - oldest).total_seconds()))
-        return moved

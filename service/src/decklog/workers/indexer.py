@@ -21,8 +21,8 @@ from decklog.domain.terms import terms
 
 REFRESH_GAP = timedelta(milliseconds=300)
 """From the beginning of one refresh of an index to that of the next."""
-CHUNK_RECORDS_MAX = 500
-"""Records whose terms are made in one go, while the chunk before is being written."""
+PARALLEL = 3
+"""Batches of one log at once: while terms are made of one, two are being written. Their ids make the order irrelevant."""
 YIELD_EVERY = 50
 """Records between two chances for other tasks: terms are pure computing."""
 
@@ -43,6 +43,8 @@ class _Refreshing:
 class Indexer:
     """The effect of the consumer `indexer`."""
 
+    parallel = PARALLEL
+
     def __init__(self, index: SearchIndex, *, refresh_gap: timedelta = REFRESH_GAP) -> None:
         self._index = index
         self._gap = refresh_gap.total_seconds()
@@ -50,20 +52,7 @@ class Indexer:
 
     async def apply(self, tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> None:
         """Write records into the tenant's index. Raises `search-unavailable`."""
-        writing: asyncio.Task[None] | None = None
-        try:
-            for start in range(0, len(records), CHUNK_RECORDS_MAX):
-                documents = await _documents(tenant, log, records[start : start + CHUNK_RECORDS_MAX])
-                if writing is not None:
-                    await writing
-                writing = asyncio.create_task(self._index.add(tenant, documents))
-                await asyncio.sleep(0)
-            if writing is not None:
-                await writing
-        finally:
-            if writing is not None and not writing.done():
-                writing.cancel()
-                await asyncio.gather(writing, return_exceptions=True)
+        await self._index.add(tenant, await _documents(tenant, log, records))
 
     async def settle(self, tenant: Tenant, log: LogName) -> None:
         """Return after a refresh that began after this call. Raises `search-unavailable`."""

@@ -1,0 +1,229 @@
+"""`decklog dev` as a developer uses it, and the faults that audit logs like this one have had, each by name."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from websockets.sync.client import connect
+
+from tests.support.dev import Dev
+
+RECORD: dict[str, Any] = {"action": "document.create", "actor": {"id": "alice"}}
+
+
+@pytest.fixture(scope="module")
+def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
+    made = Dev(tmp_path_factory.mktemp("dev"))
+    made.start()
+    yield made
+    made.close()
+
+
+def fill(client: httpx.Client, count: int, **fields: Any) -> None:
+    answer = client.post("/api/v1/logs/bulk", json=[{**RECORD, **fields} for _ in range(count)])
+    assert answer.json()["stored"] == count, answer.text
+
+
+def test_a_restart_keeps_the_rows_the_keys_and_goes_on_counting(tmp_path: Path) -> None:
+    dev = Dev(tmp_path)
+    dev.start()
+    with dev.client() as client:
+        assert client.post("/api/v1/logs", json=RECORD).json()["seq"] == 0
+    before = dev.content["tenants"]
+    assert dev.signal(signal.SIGINT) == 0
+    assert dev.processes() == [], "something is left running"
+    dev.start()
+    assert dev.content["tenants"] == before
+    with dev.client() as client:
+        assert client.get("/api/v1/logs/0").json()["action"] == "document.create"
+        assert client.post("/api/v1/logs", json=RECORD).json()["seq"] == 1
+    dev.signal(signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while dev.processes():
+        assert time.monotonic() < deadline, "PostgreSQL outlives a killed decklog dev"
+        time.sleep(0.05)
+    dev.start()
+    with dev.client() as client:
+        assert client.post("/api/v1/logs", json=RECORD).json()["seq"] == 2
+    assert dev.signal(signal.SIGTERM) == 0
+    dev.start("--fresh")
+    with dev.client() as client:
+        assert client.get("/api/v1/logs").json()["items"] == []
+    dev.close()
+
+
+def test_a_second_dev_in_the_same_folder_is_refused_and_harms_nothing(dev: Dev, tmp_path: Path) -> None:
+    other = Dev(tmp_path)
+    other.data = dev.data
+    with pytest.raises(AssertionError, match="Another decklog dev uses"):
+        other.start("--fresh")
+    with dev.client() as client:
+        assert client.post("/api/v1/logs", json=RECORD).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("manifest", "told"),
+    [
+        ("apiVersion: decklog.dev/v1\nkind: Tenant\nmetadata: {name: x}\nspec: {}\n", "retention"),
+        ("apiVersion: decklog.dev/v1\nkind: Tenant\nmetadata: {name: Xx}\nspec: {retention: {days: 1}}\n", "metadata.name"),
+        ("a: [", "is not YAML"),
+    ],
+)
+def test_a_manifest_that_is_wrong_is_named_with_what_is_wrong(tmp_path: Path, manifest: str, told: str) -> None:
+    folder = tmp_path / "manifests"
+    folder.mkdir()
+    (folder / "bad.yaml").write_text(manifest)
+    with pytest.raises(AssertionError) as caught:
+        Dev(tmp_path, manifests=folder).start()
+    assert "bad.yaml" in str(caught.value)
+    assert told in str(caught.value)
+
+
+def test_a_client_cannot_choose_tenant_or_role_by_header_body_or_query(dev: Dev) -> None:
+    with dev.client("globex", "writer") as client:
+        spoofed = {"X-Tenant": "acme", "X-Tenant-Id": "acme", "X-Role": "admin", "X-Forwarded-User": "admin"}
+        answer = client.post("/api/v1/logs", json=RECORD, headers=spoofed)
+        assert (answer.status_code, answer.json()["tenant"]) == (201, "globex")
+        assert client.get("/api/v1/logs", headers=spoofed).status_code == 403
+        for extra in (
+            {"tenant": "acme"},
+            {"log": "access"},
+            {"seq": 7},
+            {"received_at": "2020-01-01T00:00:00Z"},
+            {"digest": "x"},
+        ):
+            answer = client.post("/api/v1/logs", json={**RECORD, **extra})
+            assert (answer.status_code, answer.json()["code"]) == (422, "invalid-record")
+            assert next(iter(extra)) in answer.json()["detail"]
+        assert client.post("/api/v1/logs", params={"tenant": "acme"}, json=RECORD).json()["code"] == "unknown-parameter"
+
+
+def test_one_record_and_the_collection_do_not_shadow_each_other(dev: Dev) -> None:
+    with dev.client() as client:
+        seq = client.post("/api/v1/logs", json=RECORD).json()["seq"]
+        assert client.get(f"/api/v1/logs/{seq}").json()["seq"] == seq
+        assert "items" in client.get("/api/v1/logs").json()
+        assert "buckets" in client.get("/api/v1/logs/stats", params={"by": "action"}).json()
+        assert client.get("/api/v1/logs/export").headers["content-type"].startswith("application/x-ndjson")
+        assert client.get("/api/v1/logs/999999999").json()["code"] == "not-found"
+        assert client.get("/api/v1/logs/nonsense").status_code in (404, 422)
+
+
+def test_an_auditor_cannot_write_bulk_write_or_delete(dev: Dev) -> None:
+    with dev.client("acme", "auditor") as client:
+        assert client.post("/api/v1/logs", json=RECORD).json()["code"] == "forbidden"
+        assert client.post("/api/v1/logs/bulk", json=[RECORD]).json()["code"] == "forbidden"
+        for method in ("DELETE", "PUT", "PATCH"):
+            for path in ("/api/v1/logs", "/api/v1/logs/0", "/api/v1/logs/export"):
+                answer = client.request(method, path)
+                assert (answer.status_code, answer.json()["code"]) == (405, "method-not-allowed")
+
+
+def test_a_passive_listener_lives(dev: Dev) -> None:
+    token = dev.content["tenants"]["minimal"]["auditor"]
+    url = dev.content["url"].replace("http", "ws") + "/api/v1/logs/stream"
+    protocols: Any = ["decklog", f"bearer.{token}"]
+    with connect(url, subprotocols=protocols) as socket, dev.client("minimal") as client:
+        assert json.loads(socket.recv(timeout=10))["type"] == "open"
+        for number in range(3):
+            client.post("/api/v1/logs", json={**RECORD, "message": f"{number}"})
+            event = json.loads(socket.recv(timeout=10))
+            assert (event["type"], event["record"]["message"]) == ("record", f"{number}")
+            time.sleep(1)
+
+
+def test_exports_are_not_cut_at_a_page(dev: Dev) -> None:
+    with dev.client("acme") as client:
+        for _ in range(3):
+            fill(client, 1_900, action="many.records")
+        lines = client.get("/api/v1/logs/export", params={"action": "many.records"}).text.splitlines()
+        assert len(lines) == 5_700
+        assert len(client.get("/api/v1/logs/export", params={"action": "many.records", "format": "json"}).json()) == 5_700
+
+
+def test_a_formula_in_a_csv_is_inert(dev: Dev) -> None:
+    nasty = ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", 'quoted "=1"', "two\nlines", "comma,here"]
+    with dev.client() as client:
+        for text in nasty:
+            client.post("/api/v1/logs", json={**RECORD, "action": "csv.test", "message": text})
+        table = client.get("/api/v1/logs/export", params={"action": "csv.test", "format": "csv"}).text
+    messages = [row["message"] for row in csv.DictReader(io.StringIO(table, newline=""))]
+    assert [message.removeprefix("'") for message in messages] == nasty
+    assert not [message for message in messages if message[0] in "=+-@\t\r"]
+
+
+@pytest.mark.parametrize("path", ["", "/export", "/stats", "/stream", "/0"])
+def test_a_filter_is_never_silently_ignored(dev: Dev, path: str) -> None:
+    with dev.client() as client:
+        for parameters in ({"actr": "x"}, {"metadata": "x"}, {"outcome": "maybe"}, {"from": "yesterday"}, {"ip": "nowhere"}):
+            answer = client.get(f"/api/v1/logs{path}", params={**parameters, **({"by": "actor"} if path == "/stats" else {})})
+            assert answer.status_code == 422, (path, parameters, answer.text[:200])
+            assert answer.json()["code"] in ("unknown-parameter", "invalid-parameter")
+
+
+def test_an_error_is_never_a_200(dev: Dev) -> None:
+    with dev.client() as client:
+        bad: list[tuple[str, str, dict[str, Any]]] = [
+            ("POST", "/api/v1/logs", {"content": b"{", "headers": {"content-type": "application/json"}}),
+            ("POST", "/api/v1/logs", {"json": {"action": ""}}),
+            ("POST", "/api/v1/logs/bulk", {"content": b'{"a"', "headers": {"content-type": "application/json"}}),
+            ("POST", "/api/v1/logs/bulk", {"json": [{"action": 1}], "params": {"atomic": "true"}}),
+            ("GET", "/api/v1/logs", {"params": {"limit": "1001"}}),
+            ("GET", "/api/v1/logs", {"params": {"cursor": "x"}}),
+            ("GET", "/api/v1/logs", {"headers": {"authorization": "Bearer nonsense"}}),
+            ("GET", "/api/v1/nothing", {}),
+        ]
+        for method, path, arguments in bad:
+            answer = client.request(method, path, **arguments)
+            assert 400 <= answer.status_code < 500, (method, path, answer.status_code)
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.json()["status"] == answer.status_code
+            assert answer.json()["detail"]
+
+
+def test_a_password_in_metadata_is_not_shown_to_anyone(dev: Dev) -> None:
+    secret = "hunter2-never-to-be-seen"
+    body = {
+        **RECORD,
+        "action": "secret.test",
+        "metadata": {"password": secret, "deep": [{"Api-Key": secret}]},
+        "after": {"secret": secret},
+    }
+    with dev.client() as client:
+        assert client.post("/api/v1/logs", json=body).status_code == 201
+        assert secret not in client.post("/api/v1/logs", json={**body, "nonsense": 1}).text
+        texts = [
+            client.get("/api/v1/logs", params={"action": "secret.test"}).text,
+            client.get("/api/v1/logs", params={"log": "access", "limit": "1000"}).text,
+            *[
+                client.get("/api/v1/logs/export", params={"format": form, "action": "secret.test"}).text
+                for form in ("csv", "ndjson")
+            ],
+        ]
+        assert client.get("/api/v1/logs", params={"q": secret}).json()["items"] == []
+        masked = client.get("/api/v1/logs", params={"action": "secret.test"}).json()["items"][0]["masked"]
+    assert masked == ["/after/secret", "/metadata/deep/0/Api-Key", "/metadata/password"]
+    assert not [text for text in texts if secret in text]
+    stored = b"".join(path.read_bytes() for path in dev.data.rglob("*") if path.is_file())
+    assert secret.encode() not in stored, "the secret rests on disk"
+
+
+def test_the_platform_lists_tenants_with_conditions_and_reads_no_log(dev: Dev) -> None:
+    with dev.client("platform") as client:
+        listed = client.get("/api/v1/tenants").json()
+        names = {tenant["name"]: tenant for tenant in listed["items"]}
+        assert {"acme", "globex", "minimal"} <= set(names)
+        assert {condition["type"] for condition in names["acme"]["conditions"]} >= {"Ready", "DatabaseReady", "SearchReady"}
+        assert client.get("/api/v1/logs").json()["code"] == "forbidden"
+    with dev.client() as client:
+        assert client.get("/api/v1/tenants").json()["code"] == "forbidden"
+        assert client.get("/api/v1/whoami").json()["tenant"] == "acme"
