@@ -103,11 +103,13 @@ class World:
 
 
 @asynccontextmanager
-async def running_world(*, heartbeat: float = 15.0, settings: Settings | None = None) -> AsyncIterator[World]:
+async def running_world(
+    *, heartbeat: float = 15.0, settings: Settings | None = None, issuers: Issuers | None = None
+) -> AsyncIterator[World]:
     """Everything started, and stopped in the opposite order."""
     registry, store, announcements = MemoryRegistry(), MemoryStore(), MemoryAnnouncements()
     cache = RegistryCache(registry, interval=0.05)
-    identity = Identity(cache, Issuers([], fetch=_nothing))
+    identity = Identity(cache, issuers or Issuers([], fetch=_nothing))
     ingest = Ingest(store, announcements, fingerprint_key=FINGERPRINT_KEY)
     platform = make_tenant(PLATFORM_TENANT)
     store.register(platform)

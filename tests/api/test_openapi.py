@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
@@ -114,27 +114,32 @@ def test_every_example_is_an_example_of_its_schema() -> None:
 def served() -> Iterator[World]:
     """The API in a thread of its own, since schemathesis asks in a blocking way."""
     ready = threading.Event()
-    found: list[World] = []
+    running: list[tuple[World, asyncio.AbstractEventLoop, asyncio.Event]] = []
 
     async def run() -> None:
         async with running_world(heartbeat=0.05) as world:
             await fill(world.store, world.tenant("acme"), *({"id": f"e-{n}", "metadata": {"n": n}} for n in range(20)))
             stop = asyncio.Event()
-            world.stop = lambda: loop.call_soon_threadsafe(stop.set)  # type: ignore[attr-defined]
-            loop = asyncio.get_running_loop()
-            found.append(world)
+            running.append((world, asyncio.get_running_loop(), stop))
             ready.set()
             await stop.wait()
 
     thread = threading.Thread(target=asyncio.run, args=(run(),))
     thread.start()
     assert ready.wait(30)
-    yield found[0]
-    found[0].stop()  # type: ignore[attr-defined]
+    world, loop, stop = running[0]
+    yield world
+    loop.call_soon_threadsafe(stop.set)
     thread.join(30)
 
 
-schema = schemathesis.openapi.from_dict(DOCUMENT)  # type: ignore[no-untyped-call,unused-ignore]
+@schemathesis.serializer("application/x-ndjson")
+def as_lines(context: Any, value: Any) -> bytes:
+    """Lines are a text already."""
+    return str(value).encode("utf-8", "replace")
+
+
+schema = schemathesis.openapi.from_dict(DOCUMENT)
 
 
 @schema.exclude(path_regex="stream").parametrize()
@@ -168,10 +173,10 @@ async def test_the_page_needs_no_other_host_and_runs_nothing_but_its_own_files(w
         assert "unsafe" not in policy
         assert not re.search(r"<script(?![^>]*\bsrc=)", page.text)
         assert not re.search(r"\sstyle=|\son\w+=|javascript:", page.text)
-        files = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+        files = re.findall(r'(?:src|href)="([^"]+)"', page.text.replace('href="data:,"', ""))
         assert {"/schema/page.js", "/schema/page.css", "/schema/openapi.json"} <= set(files)
         for file in files:
-            assert file.startswith("/") and not file.startswith("//")
+            assert re.match("/[^/]", file)
             response = await client.get(file)
             assert response.status_code == 200
             assert not re.search(r"https?://(?!decklog\.dev)", response.text)

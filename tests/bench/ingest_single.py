@@ -24,9 +24,7 @@ _P99_MAX = 50.0
 
 def _templates(customers: list[Customer]) -> list[Template]:
     count = max(len(customers), 100)
-    return [
-        load.request("POST", "/api/v1/logs", customers[i % len(customers)].writer, payloads.single(i)) for i in range(count)
-    ]
+    return [load.request("POST", "/api/v1/logs", customers[i % len(customers)].writer, payloads.single(i)) for i in range(count)]
 
 
 async def _measured(context: Context, server: Server, templates: list[Template], *, seconds: float = _SECONDS) -> Outcome:
@@ -59,7 +57,11 @@ async def run(context: Context) -> AsyncIterator[Figure]:
 
 
 async def _variant(context: Context, variant: Variant, place: Stand) -> AsyncIterator[Figure]:
-    cases = (("", 1, Isolation.DEDICATED), ("_100_shared", _MANY, Isolation.SHARED), ("_100_dedicated", _MANY, Isolation.DEDICATED))
+    cases = (
+        ("", 1, Isolation.DEDICATED),
+        ("_100_shared", _MANY, Isolation.SHARED),
+        ("_100_dedicated", _MANY, Isolation.DEDICATED),
+    )
     for suffix, count, isolation in cases:
         context.say(f"ingest_single: {variant}, making {count} {isolation.value} tenants")
         customers = await place.customers(count, isolation)

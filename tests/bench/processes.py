@@ -83,7 +83,13 @@ async def serving(
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("DECKLOG_")}
     with tempfile.TemporaryFile() as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", *argv, env={**inherited, **(environment or {})}, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
+            sys.executable,
+            "-m",
+            *argv,
+            env={**inherited, **(environment or {})},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
         )
 
         def said() -> str:

@@ -239,6 +239,9 @@ def test_from_any_world_the_plan_leads_to_one_with_nothing_left_to_do(case: tupl
         assert end.database.row is not None
         assert (end.database.row.uid, end.database.row.spec) == (asked.uid, asked.spec)
         assert end.database.heads == head_settings(asked.spec)
+        if isinstance(end.vault, VaultSeen):
+            live = sorted((key.role, key.hash) for key in end.database.keys)
+            assert live == sorted((role, end.vault.hashes[role]) for role in TENANT_ROLES)
         assert not isinstance(end.search, IndexSeen) or end.search.drift == () or owner(asked, end) is None
         assert not isinstance(end.queue, QueueSeen) or end.queue.drift == () or owner(asked, end) is None
 
@@ -394,6 +397,12 @@ def test_an_index_that_was_lost_is_made_again_only_when_no_cursor_says_that_anyt
     assert steps == [RewindIndexer, CreateIndex, RewindIndexer]
 
 
+def test_a_lost_index_is_not_called_ready_while_it_could_not_be_made_again() -> None:
+    seen = replace(converged(manifest(), NOTHING), search=IndexSeen())
+    said = verdicts(manifest(), seen, {Part.DATABASE: UNREACHABLE}, left=plan(manifest(), seen))
+    assert (said[Part.SEARCH].status, said[READY].status) == ("Unknown", "False")
+
+
 def test_no_index_is_made_while_the_database_cannot_be_told() -> None:
     seen = replace(NOTHING, database=UNREACHABLE)
     assert kinds(plan(manifest(), seen)) == [CreateQueue]
@@ -535,7 +544,7 @@ def test_what_could_not_be_done_is_told_where_it_failed() -> None:
 
 def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
     good = verdicts(manifest(), converged(manifest(), NOTHING), {})
-    bad = verdicts(manifest(), NOTHING, {Part.QUEUE: UNREACHABLE})
+    bad = verdicts(manifest(), converged(manifest(), NOTHING), {Part.QUEUE: UNREACHABLE})
     first = conditions(good, 1, (), NOW)
     second = conditions(bad, 2, first, NOW + timedelta(minutes=1))
     third = conditions(bad, 3, second, NOW + timedelta(minutes=2))

@@ -221,3 +221,36 @@ async def test_the_table_of_tenants_puts_ready_first_and_a_deleted_one_is_refuse
     async with stack.client(api.url, after["auditor"]) as client, asyncio.timeout(10):
         while (await client.get("/api/v1/logs/0")).status_code != 200:
             await asyncio.sleep(0.1)
+
+
+async def test_the_kubectl_tour_of_the_readme_runs_as_typed(cluster: tuple[Kubernetes, Stack], tmp_path: Path) -> None:
+    kubernetes, stack = cluster
+    readme = (ROOT / "README.md").read_text()
+    tour = readme.partition("<!-- tour: kubectl -->\n```sh\n")[2].partition("```")[0]
+    assert "kubectl delete tenant acme" in tour
+    # This operator serves labelled Tenants only; the tour applies acme anew.
+    tour = tour.replace("dedicated.yaml", f"dedicated.yaml && kubectl label tenant acme {LABEL}={kubernetes.run}")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "kubectl").symlink_to(kubernetes.server.kubectl_program)
+    environment = {
+        "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "KUBECONFIG": str(kubernetes.server.kubeconfig),
+        "DECKLOG_DATABASE_OWNER_DSN": stack.variables["DECKLOG_DATABASE_OWNER_DSN"],
+    }
+    done = await asyncio.to_thread(
+        subprocess.run,
+        ["bash", "-eu", "-o", "pipefail", "-c", tour],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    kubernetes("delete", "secret", "decklog-backends", "-n", "decklog-system")
+    kubernetes("delete", "deployment", "--all", "-n", "decklog-system")
+    assert done.returncode == 0, done.stderr[-2000:] + done.stdout[-2000:]
+    assert "dlk_" in done.stdout
+    assert "refused" in done.stdout
+    assert "class of 90 days" in done.stderr or "class" in done.stderr, done.stderr
+    assert done.stdout.count("condition met") >= 5

@@ -12,6 +12,8 @@ from decklog.domain.tenant import RETENTION_CLASSES, TenantSpec, parse_manifest
 from decklog_operator.crd import custom_resource_definition
 from tests.support.operators import ROOT, Json, Kubernetes
 
+pytestmark = pytest.mark.xdist_group("kubernetes")  # some of its Tenants are real, and an operator may serve all there are
+
 LONGEST = "a" * 40
 
 

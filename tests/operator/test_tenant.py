@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
 from decklog.domain.tenant import State
-from tests.support.operators import LABEL, ROOT, Json, Kubernetes, Operator, until
-from tests.support.provisioning import FolderProvisioner
+from tests.support.operators import LABEL, ROOT, Json, Kubernetes, Operator, operator_environment, until
+from tests.support.provisioning import FOLDER_VARIABLE, FolderProvisioner
+from tests.support.relay import Relay
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
 
@@ -316,3 +320,41 @@ def test_the_operator_leaves_at_once_when_asked(kubernetes: Kubernetes, operator
     kubernetes.wait_ready(*names)
     assert operator.stop() == 0
     assert "Traceback" not in operator.log.read_text()
+
+
+@pytest.fixture
+def away(least_rights: Path, tmp_path: Path) -> Iterator[tuple[Relay, Path]]:
+    """A relay to the API server, and a kubeconfig that leads through it."""
+    config = yaml.safe_load(least_rights.read_text())
+    url = urlsplit(config["clusters"][0]["cluster"]["server"])
+    relay = Relay(str(url.hostname), url.port or 443)
+    config["clusters"][0]["cluster"] |= {"server": f"https://127.0.0.1:{relay.port}", "tls-server-name": url.hostname}
+    path = tmp_path / "through-the-relay"
+    path.touch(mode=0o600)
+    path.write_text(yaml.safe_dump(config))
+    yield relay, path
+    relay.close()
+
+
+def test_an_operator_outlives_an_api_server_that_is_away(
+    kubernetes: Kubernetes, away: tuple[Relay, Path], backends: FolderProvisioner, tmp_path: Path
+) -> None:
+    relay, config = away
+    environment = operator_environment(kubernetes, config, **{FOLDER_VARIABLE: str(backends.folder)})
+    operator = Operator(["tests.support.operator_on_folder"], environment, tmp_path)
+    operator.start()
+    try:
+        first, second = kubernetes.name(), kubernetes.name()
+        kubernetes.apply(kubernetes.tenant(first))
+        kubernetes.wait_ready(first)
+        seen = passes(backends, first)
+        relay.cut()
+        kubernetes.patch(first, {"spec": {"displayName": "Edited while it was away"}})
+        kubernetes.apply(kubernetes.tenant(second))
+        until("it notices", lambda: passes(backends, first) > seen or "does not answer" in operator.log.read_text())
+        relay.mend()
+        kubernetes.wait_ready(second)
+        kubernetes("wait", "--for=jsonpath={.status.observedGeneration}=2", f"tenant/{first}", "--timeout=60s")
+        assert operator.running()
+    finally:
+        operator.end()

@@ -29,6 +29,8 @@ from decklog.services.issuers import KEYS_SECONDS_MAX, IssuerConfig, Issuers, lo
 from decklog.services.registry import RegistryCache
 from tests.support.memory import MemoryRegistry, make_tenant
 
+pytestmark = pytest.mark.filterwarnings("ignore::joserfc.errors.SecurityWarning")
+
 ISSUER = "https://issuer.example"
 AUDIENCE = "decklog"
 RSA = RSAKey.generate_key(2048, {"kid": "rsa"})
@@ -66,7 +68,7 @@ class World:
         self.other = self.registry.add_tenant(make_tenant("other"))
         self.cache = RegistryCache(self.registry, interval=0.02)
         self.server = KeyServer(key_set(RSA, EC, ED))
-        self.time = time.time()
+        self.time = float(int(time.time()))
         self.uptime = 0.0
         fields: dict[str, Any] = {
             "issuer": ISSUER,

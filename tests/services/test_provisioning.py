@@ -19,7 +19,6 @@ from decklog.domain.status import READY, SYNCED, Part, TenantStatus
 from decklog.domain.store import INDEXER
 from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Retention, State, TenantSpec
 from decklog.services.identity import key_hash
-from decklog.services.provisioning import Provisioner
 from tests.backends import OpenSearchServer, SqsServer
 from tests.support.control import Control, control, on_each_variant
 from tests.support.records import prepared
@@ -478,16 +477,36 @@ async def test_a_spec_from_a_file_keeps_its_uid_and_gets_a_generation_when_it_ch
     assert (changed.uid, changed.generation) == (first.uid, 2)
 
 
-async def _cancelled_in_the_middle(provisioner: Provisioner, control: Control, vault: MemoryVault) -> None:
-    visiting = asyncio.create_task(provisioner.reconcile(control.manifest(), vault))
-    await asyncio.sleep(0)
-    visiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await visiting
+async def test_what_the_database_refuses_is_told_and_no_key_is_given_to_anybody(
+    control: Control, opensearch_server: OpenSearchServer
+) -> None:
+    provisioner = control.provisioner(control.search(opensearch_server))
+    await provisioner.ensure_platform_tenant()
+    await control.database.execute(
+        "CREATE FUNCTION public.no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no more heads'; END $$"
+    )
+    await control.database.execute("CREATE TRIGGER no BEFORE INSERT ON decklog.heads EXECUTE FUNCTION public.no()")
+    vault = MemoryVault()
+    status = await provisioner.reconcile(control.manifest(), vault)
+    assert told(status)[Part.DATABASE] == ("False", "Failed")
+    assert "no more heads" in status.condition(Part.DATABASE).message
+    assert told(status)[Part.CREDENTIALS] == ("Unknown", "Pending")
+    assert told(status)[Part.SEARCH][0] == "True"
+    assert vault.keys == {}
+    # All or nothing: there is no tenant without heads.
+    assert {tenant.name for tenant in (await control.snapshot()).tenants.values()} == {PLATFORM_TENANT}
+
+    await control.database.execute("DROP TRIGGER no ON decklog.heads")
+    assert (await provisioner.reconcile(control.manifest(), vault)).synced
 
 
-async def test_a_visit_that_was_cancelled_leaves_the_tenant_free_for_the_next(control: Control) -> None:
+async def test_a_visit_that_is_cancelled_at_any_moment_leaves_the_tenant_to_the_next(control: Control) -> None:
     provisioner, vault = control.provisioner(), MemoryVault()
-    for _ in range(10):
-        await _cancelled_in_the_middle(provisioner, control, vault)
-    assert (await provisioner.reconcile(control.manifest(), vault)).ready
+    for moment in range(12):
+        visiting = asyncio.create_task(provisioner.reconcile(control.manifest(generation=moment + 1), vault))
+        await asyncio.wait([visiting], timeout=moment * 0.03)
+        visiting.cancel()
+        await asyncio.wait([visiting])
+    status = await provisioner.reconcile(control.manifest(generation=20), vault)
+    assert status.synced, messages(status)
+    assert await live_keys(control) == hashes(vault)

@@ -11,8 +11,8 @@ import pytest
 
 from decklog.domain.access import Role
 from decklog.domain.errors import Code, DecklogError
-from decklog.services.registry import RegistryCache
 from decklog.domain.store import Snapshot
+from decklog.services.registry import RegistryCache
 from tests.support.memory import MemoryRegistry, make_tenant
 
 

@@ -13,15 +13,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from decklog.domain.access import Principal, Role
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName, Position
 from decklog.domain.query import matches, parse
 from decklog.domain.record import StoredRecord
-from decklog.domain.tenant import State
+from decklog.domain.tenant import Isolation, State
 from decklog.services import streaming
+from decklog.services.access_log import AccessLog
+from decklog.services.ingest import Ingest
 from decklog.services.matching import terms_of
-from decklog.services.streaming import Event, Limits, Subscription
+from decklog.services.streaming import Event, Limits, Streams, Subscription
 from tests.support.desk import REQUEST, Desk, desk
+from tests.support.memory_store import FINGERPRINT_KEY
+from tests.support.records import body
+from tests.support.stores import Database
 
 BEATING = Limits(heartbeat=0.05, poll=0.02)
 QUIET = Limits(heartbeat=600, poll=600)
@@ -506,6 +512,22 @@ async def test_a_stream_that_was_ended_is_recorded_so() -> None:
         assert [item["outcome"] for item in await at.accesses()] == ["success", "denied"]
 
 
+async def test_the_end_of_a_suspended_tenants_stream_is_recorded_in_the_platforms_log() -> None:
+    async with desk(limits=BEATING) as at:
+        async with following(at) as stream:
+            await at.put({})
+            await take(stream, 1)
+            at.store.set_state(at.acme, State.SUSPENDED)
+            at.withdrawn.add("key-1")
+            async with asyncio.timeout(PATIENCE):
+                await stream.ended.wait()
+        at.store.set_state(at.acme, State.ACTIVE)
+        assert [item["action"] for item in await at.accesses()] == ["log.stream.open"]
+        (closed,) = await at.accesses(at.platform)
+        assert (closed["action"], closed["outcome"]) == ("log.stream.close", "denied")
+        assert (closed["metadata"]["tenant"], closed["metadata"]["records"]) == ("acme", 1)
+
+
 async def test_following_the_access_log_shows_its_own_opening_and_does_not_feed_itself() -> None:
     async with desk(limits=BEATING) as at, following(at, ("log", "access")) as stream:
         assert await take(stream, 1) == [0]
@@ -513,3 +535,58 @@ async def test_following_the_access_log_shows_its_own_opening_and_does_not_feed_
         assert await take(stream, 1) == [1]
         assert await nothing_more(stream)
         assert len(await at.accesses()) == 2
+
+
+# -- on real servers
+
+
+async def test_followers_in_another_process_miss_and_double_nothing_on_real_servers(database: Database) -> None:
+    tenant = await database.tenant(isolation=Isolation.SHARED)
+    here, there = [(await database.records(), await database.announcements()) for _ in range(2)]
+    ingest = Ingest(*here, fingerprint_key=FINGERPRINT_KEY)
+    await ingest.start()
+    streams = Streams(
+        *there, AccessLog(ingest, lambda: tenant), still_valid=lambda _: True, limits=Limits(heartbeat=0.2, poll=0.2)
+    )
+    await streams.start()
+    auditor = Principal(kind="api_key", subject="key-1", role=Role.AUDITOR, tenant=tenant)
+    bodies = [body(severity="ERROR" if number % 3 == 0 else "INFO", message=f"number {number}") for number in range(300)]
+
+    async def write() -> None:
+        for start in range(0, len(bodies), 20):
+            await asyncio.gather(*[ingest.append(tenant, raw) for raw in bodies[start : start + 20]])
+
+    async def follow(parameters: list[tuple[str, str]], count: int, *, breaks: int) -> list[int]:
+        """The numbers given over several connections, each going on where the one before broke."""
+        given: list[int] = []
+        after = "-1"
+        while len(given) < count:
+            stream = await streams.open(auditor, REQUEST, parameters, after)
+            for _ in range(breaks):
+                event = await soon(stream)
+                after = str(event.position)
+                if event.record is not None:
+                    given.append(event.record.seq)
+                if len(given) == count:
+                    break
+            await stream.aclose()
+        return given
+
+    everything, errors, _ = await asyncio.gather(
+        follow([], 300, breaks=37), follow([("severity", "ERROR")], 100, breaks=11), write()
+    )
+    assert everything == list(range(300))
+    store = here[0]
+    found, _ = await store.read(
+        tenant,
+        LogName.EVENTS,
+        query=parse([("severity", "ERROR")])[1],
+        first=0,
+        end=300,
+        limit=300,
+        newest_first=False,
+        timeout=30,
+    )
+    assert errors == [record.seq for record in found]
+    await streams.stop()
+    await ingest.stop()

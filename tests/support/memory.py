@@ -7,9 +7,9 @@ from datetime import datetime
 
 from decklog.domain.access import Role
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.store import ApiKey, Snapshot
 from decklog.domain.tenant import Isolation, State, Tenant
 from decklog.services.identity import new_key
-from decklog.domain.store import ApiKey, Snapshot
 
 _numbers = itertools.count(1)
 

@@ -11,8 +11,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from decklog.domain.tenant import Isolation, State, Tenant, index_name, parse_spec, partition_days, schema_name
 from decklog.domain.store import RecordStore
+from decklog.domain.tenant import Isolation, State, Tenant, index_name, parse_spec, partition_days, schema_name
 from decklog.timescale.announcements import PostgresAnnouncements
 from decklog.timescale.append import Appender
 from decklog.timescale.connection import OWNER_ROLE, SERVICE_ROLE, Pool

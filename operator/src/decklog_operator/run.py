@@ -23,6 +23,10 @@ from decklog_operator.reconcile import Provisioning, Reconciler
 _SERVED_EVERY = 1.0
 """Seconds between two looks for the definition of Tenant: Kopf, told not to scan the cluster, looks only once."""
 
+_RETRIES = (0.5, 1.0, 2.0, 3.0, 5.0, *(10.0,) * 360)
+"""Pauses of Kopf between attempts at an API server that is away, in seconds, for an hour. By default it would end the
+process within a minute, and a process that was restarted often enough is started late by Kubernetes."""
+
 _log = structlog.get_logger(__name__)
 
 OpenProvisioning = Callable[[decklog.settings.Settings], AbstractAsyncContextManager[Provisioning]]
@@ -96,6 +100,7 @@ def kopf_settings(selector: str) -> kopf.OperatorSettings:
     found.persistence.diffbase_storage = _NothingToCompare()
     found.networking.request_timeout = 30.0
     found.networking.connect_timeout = 10.0
+    found.networking.error_backoffs = _RETRIES
     if selector:
         found.watching.label_selectors[GROUP, VERSION, PLURAL] = selector
     return found

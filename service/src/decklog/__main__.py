@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add_parser("worker", help="follow the logs: index, sweep, make partitions")
     migrate = verbs.add_parser("migrate", help="bring the database to this version; may run again")
     migrate.add_argument("--bootstrap", action="store_true", help="make the roles first, with DECKLOG_DATABASE_ADMIN_DSN")
+    verbs.add_parser("platform-key", help="make a new platform key, print it once, and revoke the one before")
     commands.add_parsers(verbs)
     return parser
 
@@ -90,6 +91,14 @@ async def _migrate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+async def _platform_key() -> int:
+    from decklog import factory, settings  # noqa: PLC0415
+
+    async with factory.open_provisioner(settings.load(os.environ)) as provisioner:
+        sys.stdout.write(await provisioner.ensure_platform_key(None) + "\n")
+    return 0
+
+
 def _configure_logging() -> None:
     from decklog.logs import configure  # noqa: PLC0415
 
@@ -108,6 +117,8 @@ def main() -> None:
                 code = _run_fast(_serve(arguments.verb))
             case "migrate":
                 code = asyncio.run(_migrate(arguments))
+            case "platform-key":
+                code = asyncio.run(_platform_key())
             case _:
                 code = asyncio.run(arguments.run(arguments))
     except DecklogError as error:

@@ -13,6 +13,7 @@ from decklog.domain.errors import Code, DecklogError
 
 _EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_encode = msgspec.json.Encoder().encode
 _TOKEN = re.compile(r"([0-9]{1,9})\.([0-9]{1,18})\.(-1|[0-9]{1,18})")
 _SEQ = re.compile(r"-1|[0-9]{1,18}")
 
@@ -48,8 +49,10 @@ def from_microseconds(value: int) -> datetime:
 
 def rfc3339(moment: datetime) -> str:
     """UTC, always with six digits, so that text and time order alike: `2026-01-02T03:04:05.000006Z`."""
-    # Not strftime: it is slow, and leaves out the zeros of early years.
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")[: -len("+00:00")] + "Z"
+    moment = moment.astimezone(UTC)
+    if moment.microsecond:
+        return _encode(moment)[1:-1].decode()  # many times faster than isoformat, but without a fraction of zero
+    return moment.isoformat(timespec="microseconds")[: -len("+00:00")] + "Z"
 
 
 class Position(msgspec.Struct, frozen=True, order=True):

@@ -4,7 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from decklog.domain.plan import Action, DatabaseSeen, IndexSeen, Observation, QueueSeen, Trouble, owner, refusal
+from decklog.domain.plan import (
+    Action,
+    AdoptTenant,
+    CreateIndex,
+    CreateQueue,
+    CreateRelations,
+    DatabaseSeen,
+    IndexSeen,
+    IssueKeys,
+    Observation,
+    QueueSeen,
+    RegisterTenant,
+    SetHeads,
+    Trouble,
+    owner,
+    refusal,
+)
 from decklog.domain.status import READY, SYNCED, Part, Verdict
 from decklog.domain.tenant import Manifest
 
@@ -19,14 +35,21 @@ _NOT_CONFIGURED = {
     Part.QUEUE: Verdict("True", "NotConfigured", "No queue is configured: the workers find new records by their sweep."),
     Part.CREDENTIALS: Verdict("True", "NotConfigured", "No API keys are wanted for this tenant."),
 }
+# Without these a part does not do its work; what else is left to do can wait.
+_ESSENTIAL = (CreateRelations, RegisterTenant, AdoptTenant, SetHeads, CreateIndex, CreateQueue, IssueKeys)
 _WAITING = Verdict("Unknown", "WaitingForDatabase", "Whose this is can only be told when the database can be reached.")
 _NO_INDEX = Verdict("Unknown", "WaitingForDatabase", "The index is made when the database can be told that it is empty.")
 _NO_KEYS = Verdict("Unknown", "WaitingForDatabase", "Keys can only be checked when the database can be reached.")
 
 
-def _part_verdict(manifest: Manifest, seen: Observation, part: Part, troubles: Mapping[Part, Trouble]) -> Verdict:
+def _part_verdict(
+    manifest: Manifest, seen: Observation, part: Part, troubles: Mapping[Part, Trouble], left: Sequence[Action]
+) -> Verdict:
     if part in troubles:
         return Verdict("False", troubles[part].reason, troubles[part].message)
+    missing = [type(action).__name__ for action in left if action.part is part and isinstance(action, _ESSENTIAL)]
+    if missing:
+        return Verdict("Unknown", "Pending", f"Still to do: {', '.join(missing)}.")
     observed = {
         Part.DATABASE: seen.database,
         Part.SEARCH: seen.search,
@@ -37,12 +60,12 @@ def _part_verdict(manifest: Manifest, seen: Observation, part: Part, troubles: M
         return _NOT_CONFIGURED[part]
     if isinstance(observed, Trouble):
         return Verdict("False", observed.reason, observed.message)
+    if isinstance(observed, IndexSeen) and not observed.exists:
+        return _NO_INDEX
     if isinstance(seen.database, DatabaseSeen):
         return _GOOD[part]
     if part is Part.CREDENTIALS:
         return _NO_KEYS
-    if isinstance(observed, IndexSeen) and not observed.exists:
-        return _NO_INDEX
     ours = owner(manifest, seen)
     marks = (
         {observed.owner}
@@ -62,7 +85,7 @@ def verdicts(
     """Every condition after a visit. `troubles` is what could not be done, `left` what is still to do."""
     if refused := refusal(manifest, seen):
         return refused_verdicts(refused)
-    parts = {part: _part_verdict(manifest, seen, part, troubles) for part in Part}
+    parts = {part: _part_verdict(manifest, seen, part, troubles, left) for part in Part}
     bad = [part for part, verdict in parts.items() if verdict.status != "True"]
     if bad:
         names = ", ".join(bad)

@@ -6,8 +6,6 @@ are written in front of it.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
@@ -149,11 +147,15 @@ def csv_cells(record: StoredRecord) -> list[str]:
     ]
 
 
+def _quoted(cell: str) -> str:
+    if '"' in cell:
+        return '"' + cell.replace('"', '""') + '"'
+    return f'"{cell}"' if "," in cell or "\n" in cell or "\r" in cell else cell
+
+
 def csv_rows(rows: Iterable[Sequence[str]]) -> str:
     """Rows as RFC 4180 has them: CRLF after each, quotes where they are needed and doubled inside."""
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\r\n").writerows(rows)
-    return text.getvalue()
+    return "".join([",".join(map(_quoted, row)) + "\r\n" for row in rows])
 
 
 def csv_header() -> str:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import msgspec
 import structlog
 
 from decklog.domain.access import Principal, RequestContext
@@ -118,12 +119,20 @@ class AccessLog:
     ) -> None:
         """For the end of something that was given already: as `write`, but a failure is only logged.
 
-        The record is written even where the caller is cancelled meanwhile, as it is when its client has gone.
+        The record is written even where the caller is cancelled meanwhile, as it is when its client has gone. The log
+        of a tenant that was suspended takes nothing more; the platform's log has the record then.
         """
 
         async def write() -> None:
             try:
-                await self.write(principal, request, action, resource=resource, details=details, outcome=outcome)
+                try:
+                    await self.write(principal, request, action, resource=resource, details=details, outcome=outcome)
+                except DecklogError as error:
+                    if error.code is not Code.TENANT_SUSPENDED or principal.tenant is None:
+                        raise
+                    platform = msgspec.structs.replace(principal, tenant=None)
+                    told = {**details, "tenant": principal.tenant.name}
+                    await self.write(platform, request, action, resource=resource, details=told, outcome=outcome)
             except DecklogError:
                 given = details.get("records")
                 _log.error("the end of a reading is not recorded", action=action, request_id=request.request_id, records=given)

@@ -17,10 +17,10 @@ import structlog
 
 from decklog.domain.access import Principal, Role
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.store import ApiKey
 from decklog.domain.tenant import State, Tenant
 from decklog.services.issuers import Claims, Issuers, Untrusted
 from decklog.services.registry import RegistryCache
-from decklog.domain.store import ApiKey
 
 TOKEN_CHARS_MAX = 8 * 1024
 KEY_PREFIX = "dlk_"

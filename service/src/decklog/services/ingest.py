@@ -21,8 +21,8 @@ from decklog.domain.append import Appended, AppendRequest, Rate, Receipt, Status
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.record import Prepared, RecordInput, decode, prepare
-from decklog.domain.tenant import Tenant
 from decklog.domain.store import Announcements, RecordStore
+from decklog.domain.tenant import Tenant
 
 RECORDS_PER_REQUEST_MAX = 10_000
 GROUP_RECORDS_MAX = 2_000

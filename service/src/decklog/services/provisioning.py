@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
@@ -158,6 +158,7 @@ class Provisioner:
         self._directory = directory
         self._now = now
         self._installation = Installation(None, prefix)
+        self._knowing = asyncio.Lock()
 
     async def reconcile(self, manifest: Manifest, vault: KeyVault | None, previous: Sequence[Condition] = ()) -> TenantStatus:
         """Make the tenant what the manifest says, as far as that can be done now, and tell how it stands.
@@ -240,7 +241,9 @@ class Provisioner:
     # --- one visit ---------------------------------------------------------------------------------------------------
 
     async def _know_installation(self) -> None:
-        if self._installation.uid is None:
+        async with self._knowing:
+            if self._installation.uid is not None:
+                return
             try:
                 self._know(await self._database.installation())
             except DecklogError:
@@ -270,7 +273,8 @@ class Provisioner:
             done: list[Action] = []
             for _ in range(ROUNDS_MAX):
                 seen = await self._observe(manifest, visit, vault)
-                actions = [action for action in plan(manifest, seen) if action.part not in troubles]
+                left = plan(manifest, seen)
+                actions = [action for action in left if action.part not in _blocked(troubles)]
                 if not actions or actions == done:
                     break  # in order, or not to be had now: SQS may show what was set only a minute later
                 done = actions
@@ -278,7 +282,7 @@ class Provisioner:
                 troubles |= await self._apply(manifest, visit, vault, actions)
             if isinstance(refused := refusal(manifest, seen), Refusal):
                 _log.warning("tenant refused", tenant=manifest.name, reason=refused.reason)
-            return await self._told(manifest, seen, verdicts(manifest, seen, troubles, left=actions), previous, visit)
+            return await self._told(manifest, seen, verdicts(manifest, seen, troubles, left=left), previous, visit)
 
     async def _observe(self, manifest: Manifest, visit: DatabaseVisit | Trouble, vault: KeyVault | None) -> Observation:
         search, queue, prefix = self._search, self._queue, self._installation.prefix
@@ -307,9 +311,8 @@ class Provisioner:
             await _hand_out(visit, vault, manifest, by_part[Part.CREDENTIALS])
 
         async def registered() -> dict[Part, Trouble]:
-            # Keys belong to a row of the registry, so they come after it.
             failed = await _attempts({Part.DATABASE: database} if by_part[Part.DATABASE] else {})
-            if failed or not by_part[Part.CREDENTIALS]:
+            if Part.CREDENTIALS in _blocked(failed) or not by_part[Part.CREDENTIALS]:
                 return failed
             return await _attempts({Part.CREDENTIALS: credentials})
 
@@ -362,6 +365,11 @@ def _unacceptable(manifest: Manifest) -> Refusal | None:
     except DecklogError as error:
         return Refusal("InvalidSpec", error.detail)
     return None
+
+
+def _blocked(troubles: Collection[Part]) -> set[Part]:
+    """What is not tried again in this visit. Keys belong to a row of the registry, so they wait for it."""
+    return {*troubles, *((Part.CREDENTIALS,) if Part.DATABASE in troubles else ())}
 
 
 async def _hashes(vault: KeyVault, manifest: Manifest) -> VaultSeen:

@@ -13,8 +13,8 @@ import time
 import structlog
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.tenant import Tenant
 from decklog.domain.store import Registry, Snapshot
+from decklog.domain.tenant import Tenant
 
 REFRESH_SECONDS_MIN = 0.2
 """Between two reads that strangers can cause by unknown keys, so that guessing keys does not become database load."""

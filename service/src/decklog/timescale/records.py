@@ -12,8 +12,8 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import Head, LogName
 from decklog.domain.query import Query
 from decklog.domain.record import OUTCOMES, SEVERITIES, StoredRecord
-from decklog.domain.tenant import Tenant
 from decklog.domain.store import Bucket
+from decklog.domain.tenant import Tenant
 from decklog.timescale.append import Appender
 from decklog.timescale.connection import Pool
 from decklog.timescale.filters import Parameters, conditions

@@ -1,0 +1,70 @@
+"""Laws of bodies: what is split or unpacked is what was joined or packed, whatever it was."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+
+import msgspec
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from decklog.api.limits import decoded, split_array, split_lines
+from decklog.domain.errors import Code, DecklogError
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=4)
+    ),
+    max_leaves=20,
+)
+
+
+@given(st.lists(VALUES, max_size=30), st.sampled_from([None, 1]), st.booleans())
+def test_the_items_of_an_array_are_the_items_that_were_put_in(items: list[object], indent: int | None, ascii_only: bool) -> None:
+    body = json.dumps(items, indent=indent, ensure_ascii=ascii_only).encode()
+    assert [msgspec.json.decode(raw) for raw in split_array(body)] == items
+
+
+@given(st.lists(VALUES, max_size=30), st.sampled_from(["\n", "\r\n", "\n\n", "\n \t\r\n"]), st.booleans())
+def test_the_lines_of_ndjson_are_the_values_that_were_put_in(items: list[object], separator: str, ended: bool) -> None:
+    body = separator.join(json.dumps(item) for item in items) + (separator if ended else "")
+    assert [msgspec.json.decode(line) for line in split_lines(body.encode())] == items
+
+
+def _zstd(part: bytes) -> bytes:
+    packer = zstandard.ZstdCompressor().compressobj()
+    return packer.compress(part) + packer.flush()
+
+
+@given(st.lists(st.binary(max_size=3_000), min_size=1, max_size=5), st.sampled_from(["gzip", "zstd"]))
+def test_unpacking_undoes_packing_in_any_number_of_members(parts: list[bytes], encoding: str) -> None:
+    pack = gzip.compress if encoding == "gzip" else _zstd
+    packed, whole = b"".join(map(pack, parts)), b"".join(parts)
+    assert asyncio.run(decoded(packed, encoding)) == whole
+    assert asyncio.run(decoded(packed, encoding, limit=len(whole))) == whole
+    if whole:
+        with pytest.raises(DecklogError) as caught:
+            asyncio.run(decoded(packed, encoding, limit=len(whole) - 1))
+        assert caught.value.code is Code.BODY_TOO_LARGE
+
+
+@given(st.binary(min_size=1, max_size=2_000), st.sampled_from(["gzip", "zstd"]), st.data())
+def test_a_packed_body_that_was_cut_off_is_refused(body: bytes, encoding: str, data: st.DataObject) -> None:
+    packed = gzip.compress(body) if encoding == "gzip" else _zstd(body)
+    cut = packed[: data.draw(st.integers(0, len(packed) - 1))]
+    with pytest.raises(DecklogError) as caught:
+        asyncio.run(decoded(cut, encoding))
+    assert caught.value.code is Code.UNSUPPORTED_ENCODING
+
+
+@given(st.binary(max_size=500), st.sampled_from(["gzip", "zstd"]))
+def test_random_bytes_are_refused_or_unpacked_and_never_crash(body: bytes, encoding: str) -> None:
+    try:
+        asyncio.run(decoded(body, encoding))
+    except DecklogError as error:
+        assert error.code in (Code.UNSUPPORTED_ENCODING, Code.BODY_TOO_LARGE)  # noqa: PT017 - either outcome is right

@@ -1,0 +1,70 @@
+"""Reading an issuer's keys from an address: over a safe way only, and never too much of anything."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from decklog.client.jwks import BYTES_MAX, fetch
+
+
+@asynccontextmanager
+async def answering(answer: bytes) -> AsyncIterator[str]:
+    """The address of a server that says this to everyone, whatever they ask."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/keys"
+
+
+def ok(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+async def test_a_key_set_is_read_as_it_is() -> None:
+    async with answering(ok(b'{"keys": []}')) as url:
+        assert await fetch(url) == b'{"keys": []}'
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}",
+        b"nonsense\r\n\r\n",
+        b"",
+        ok(b" " * (BYTES_MAX + 1)),
+    ],
+    ids=lambda answer: answer[:20].decode(),
+)
+async def test_whatever_is_not_a_whole_answer_of_bounded_size_is_an_os_error(answer: bytes) -> None:
+    async with answering(answer) as url:
+        with pytest.raises(OSError, match="the issuer"):
+            await fetch(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://issuer.example/keys",
+        "http://10.0.0.1/keys",
+        "http://127.0.0.1.issuer.example/keys",
+        "file:///etc/passwd",
+        "ftp://127.0.0.1/keys",
+        "keys",
+        "",
+    ],
+)
+async def test_keys_are_read_over_https_or_from_this_very_machine_only(url: str) -> None:
+    with pytest.raises(OSError, match="https only"):
+        await fetch(url)

@@ -1,0 +1,154 @@
+"""What is known of closed partitions only leaves out what cannot match: reading finds all the same, in every order."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from decklog.domain.append import Appended, AppendRequest
+from decklog.domain.log import LogName, rfc3339
+from decklog.domain.query import Query
+from decklog.domain.tenant import Isolation, Tenant
+from decklog.timescale.records import PostgresRecords
+from tests.support.records import prepared
+from tests.support.stores import Database
+from tests.timescale.test_append import shift_clock
+
+ISOLATIONS = list(Isolation)
+_SEED = 7
+_ACTORS = ("alice", "bob", "carol")
+_OUTCOMES = ("success", "failure", "denied", "unknown")
+_SEVERITIES = ("INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+class History:
+    """A log that was written over many days, and what is in it, by number."""
+
+    def __init__(self, database: Database, tenant: Tenant, store: PostgresRecords) -> None:
+        self.database = database
+        self.tenant = tenant
+        self.store = store
+        self.chance = random.Random(_SEED)
+        self.facts: list[dict[str, str]] = []
+
+    async def day(self, ago: int, records: int) -> None:
+        """Records that came in `ago` days ago; most are of that day, some tell of times long before."""
+        await shift_clock(self.database, f"-{ago} days")
+        received = datetime.now(UTC) - timedelta(days=ago)
+        facts = []
+        for _ in range(records):
+            late = timedelta(days=self.chance.choice((0, 0, 0, 3, 40)), seconds=self.chance.randrange(3_000))
+            facts.append(
+                {
+                    "actor": self.chance.choice(_ACTORS),
+                    "outcome": self.chance.choice(_OUTCOMES),
+                    "severity": self.chance.choice(_SEVERITIES),
+                    "occurred_at": rfc3339(received - late),
+                }
+            )
+        made = [prepared(**{**fact, "actor": {"id": fact["actor"]}}) for fact in facts]
+        [result] = await self.store.append([AppendRequest(self.tenant, LogName.EVENTS, made)])
+        assert isinstance(result, Appended)
+        self.facts += facts
+
+    def query(self) -> Query:
+        chance = self.chance
+        since = until = None
+        if chance.random() < 0.6:
+            since = datetime.now(UTC) - timedelta(days=chance.randrange(60))
+            until = since + timedelta(days=chance.randrange(1, 9))
+        return Query(
+            since=since if chance.random() < 0.7 else None,
+            until=until if chance.random() < 0.7 else None,
+            actor=chance.choice((None, None, *_ACTORS)),
+            outcome=chance.choice((None, None, *_OUTCOMES)),
+            severities=chance.choice(((), (), ("ERROR",), ("ERROR", "CRITICAL"), ("INFO", "ERROR"))),
+        )
+
+    def expected(self, query: Query, first: int, end: int) -> list[int]:
+        return [
+            seq
+            for seq, fact in enumerate(self.facts)
+            if first <= seq < end
+            and (query.actor is None or fact["actor"] == query.actor)
+            and (query.outcome is None or fact["outcome"] == query.outcome)
+            and (not query.severities or fact["severity"] in query.severities)
+            and (query.since is None or fact["occurred_at"] >= rfc3339(query.since))
+            and (query.until is None or fact["occurred_at"] < rfc3339(query.until))
+        ]
+
+    async def found(self, query: Query, first: int, end: int, *, limit: int, newest_first: bool) -> list[int]:
+        """All that matches, page by page."""
+        seqs: list[int] = []
+        low, high = first, end
+        while True:
+            records, onwards = await self.store.read(
+                self.tenant, LogName.EVENTS, query=query, first=low, end=high, limit=limit, newest_first=newest_first, timeout=30
+            )
+            assert len(records) <= limit
+            seqs += [record.seq for record in records]
+            if onwards is None:
+                return seqs
+            low, high = (low, onwards) if newest_first else (onwards, high)
+
+    async def check(self, questions: int) -> None:
+        for _ in range(questions):
+            query, newest_first = self.query(), self.chance.random() < 0.5
+            if self.chance.random() < 0.7:
+                await self.store.head(self.tenant, LogName.EVENTS)
+            first = self.chance.choice((0, 0, self.chance.randrange(len(self.facts))))
+            end = self.chance.choice((len(self.facts), 10**9, self.chance.randrange(len(self.facts) + 1)))
+            expected = self.expected(query, first, end)
+            limit = self.chance.choice((3, 10, 1_000))
+            found = await self.found(query, first, end, limit=limit, newest_first=newest_first)
+            assert found == (expected[::-1] if newest_first else expected), (query, first, end, limit, newest_first)
+            buckets = await self.store.count(
+                self.tenant, LogName.EVENTS, query=query, first=first, end=end, by=(), interval=None, limit=10, timeout=30
+            )
+            assert sum(bucket.count for bucket in buckets) == len(expected), (query, first, end)
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+async def test_reading_over_many_partitions_finds_what_there_is_while_more_comes(
+    database: Database, isolation: Isolation
+) -> None:
+    tenant, other = await database.tenant(isolation=isolation), await database.tenant(isolation=isolation)
+    store = await database.records()
+    history, noise = History(database, tenant, store), History(database, other, store)
+    for ago in (30, 29, 28, 20, 19):
+        await history.day(ago, 12)
+        await noise.day(ago, 3)
+    await history.check(12)
+    for ago in range(18, 2, -1):
+        await history.day(ago, 4)
+    await history.check(12)
+    for ago in (2, 1, 0):
+        await history.day(ago, 4)
+        await history.check(10)
+
+
+async def test_a_log_that_is_new_or_empty_is_read_as_it_is(database: Database) -> None:
+    tenant, store = await database.tenant(), await database.records()
+    history = History(database, tenant, store)
+    await store.head(tenant, LogName.EVENTS)
+    assert await history.found(Query(), 0, 10, limit=5, newest_first=True) == []
+    await history.day(0, 3)
+    await history.check(12)
+
+
+async def test_a_log_of_another_epoch_is_looked_at_anew(database: Database) -> None:
+    tenant, store = await database.tenant(), await database.records()
+    history = History(database, tenant, store)
+    for ago in (9, 7, 5, 3):
+        await history.day(ago, 5)
+    await history.check(5)
+    # What came last was lost with a failed server; its numbers are used again.
+    await database.execute(f'DELETE FROM "{tenant.schema}".records WHERE seq >= 12')
+    await database.execute("UPDATE decklog.heads SET epoch = 2, next_seq = 12 WHERE tenant_id = $1 AND log = 0", tenant.id)
+    del history.facts[12:]
+    await history.day(1, 8)
+    await store.head(tenant, LogName.EVENTS)
+    assert await history.found(Query(), 0, 20, limit=100, newest_first=True) == list(range(19, -1, -1))
+    await history.check(10)
