@@ -6,18 +6,21 @@ The exit code is 0 when everything could be measured, whether or not every targe
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
+import logging
 import sys
 from pathlib import Path
 from types import ModuleType
 
-from tests.backends import UnavailableError, running
-from tests.bench import ingest_single
-from tests.bench.context import Context
+import structlog
+import uvloop
+
+from tests.backends import Servers, UnavailableError, running
+from tests.bench import export, ingest_bulk, ingest_single, listing, read_audit, searchable, stream
+from tests.bench.context import Context, Scale
 from tests.bench.figures import Figure, table, write_results
 
-BENCHMARKS: tuple[ModuleType, ...] = (ingest_single,)
+BENCHMARKS: tuple[ModuleType, ...] = (ingest_single, ingest_bulk, stream, searchable, listing, read_audit, export)
 RESULTS = Path(".bench") / "results.json"
 
 
@@ -29,6 +32,11 @@ def _chosen(only: str | None) -> list[ModuleType]:
         known = ", ".join(name for benchmark in BENCHMARKS for name in benchmark.NAMES)
         raise SystemExit(f"There is no benchmark {only!r}. There are: {known}")
     return found
+
+
+async def _all(benchmarks: list[ModuleType], servers: Servers, scale: Scale) -> tuple[list[Figure], int]:
+    async with contextlib.AsyncExitStack() as kept:
+        return await _measure(benchmarks, Context(servers, scale, kept))
 
 
 async def _measure(benchmarks: list[ModuleType], context: Context) -> tuple[list[Figure], int]:
@@ -57,8 +65,9 @@ def main() -> int:
     parser.add_argument("--only", metavar="NAME", help="one benchmark")
     arguments = parser.parse_args()
     benchmarks = _chosen(arguments.only)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     with running(durable=True) as servers:
-        figures, failures = asyncio.run(_measure(benchmarks, Context(servers, arguments.scale)))
+        figures, failures = uvloop.run(_all(benchmarks, servers, arguments.scale))
     sys.stdout.write(table(figures) + "\n")
     return 1 if failures else 0
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Literal
 
+from decklog.domain.tenant import Isolation
 from tests.backends import PostgresServer, Servers, Variant
+from tests.bench import dataset
+from tests.bench.dataset import Log
+from tests.bench.stand import Stand, stand
 
 Scale = Literal["full", "small"]
 VARIANTS: tuple[Variant, ...] = ("postgres", "timescale")
@@ -16,11 +21,13 @@ VARIANTS: tuple[Variant, ...] = ("postgres", "timescale")
 
 @dataclass
 class Context:
-    """`servers` are durable ones."""
+    """`servers` are durable ones. What is `kept` lives until the last benchmark is over."""
 
     servers: Servers
     scale: Scale
+    kept: AsyncExitStack
     _began: float = field(default_factory=time.monotonic)
+    _logs: dict[Variant, tuple[Stand, Log]] = field(default_factory=dict)
 
     @property
     def small(self) -> bool:
@@ -32,6 +39,16 @@ class Context:
 
     def postgres(self, variant: Variant) -> PostgresServer:
         return self.servers.timescale if variant == "timescale" else self.servers.postgres
+
+    async def three_months(self, variant: Variant) -> tuple[Stand, Log]:
+        """A Dedicated tenant with many records over daily partitions; made when first asked for. Not to be appended to."""
+        if variant not in self._logs:
+            place = await self.kept.enter_async_context(stand(self.postgres(variant)))
+            [customer] = await place.customers(1, Isolation.DEDICATED, days=dataset.RETENTION_DAYS)
+            records = 100_000 if self.small else 1_000_000
+            log = await dataset.fill(place, customer, records, lambda done: self.say(f"{variant}: {done}"))
+            self._logs[variant] = place, log
+        return self._logs[variant]
 
     def say(self, what: str) -> None:
         """Progress, on standard error."""

@@ -94,7 +94,10 @@ def table(figures: Sequence[Figure]) -> str:
     numeric = {1, 3, 4}
 
     def line(row: Sequence[str]) -> str:
-        cells = [text.rjust(width) if i in numeric else text.ljust(width) for i, (text, width) in enumerate(zip(row, widths))]
+        cells = [
+            text.rjust(width) if i in numeric else text.ljust(width)
+            for i, (text, width) in enumerate(zip(row, widths, strict=False))
+        ]
         return "  ".join([*cells, row[-1]]).rstrip()
 
     return "\n".join([line(rows[0]), "-" * (sum(widths) + 2 * len(widths)), *map(line, rows[1:])])

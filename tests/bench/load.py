@@ -22,6 +22,7 @@ from tests.bench.figures import percentile
 PLACE = b"#" * 12
 """Where the number of a request goes, any number of times."""
 _ANSWER_BYTES_KEPT = 300
+_MEDIANS_MAX = 64
 _CONNECT_SECONDS_MAX = 10.0
 _DRAIN_SECONDS_MAX = 20.0
 
@@ -57,6 +58,8 @@ class Outcome(msgspec.Struct, frozen=True):
     processor: float
     next_number: int
     odd_answer: str = ""
+    medians: list[float] = []
+    """Of each template, where there are few."""
 
     @property
     def rate(self) -> float:
@@ -70,6 +73,7 @@ class _Run:
         self.measuring = False
         self.stopping = False
         self.latencies = array("d")
+        self.taken = array("I")
         self.statuses: Counter[bytes] = Counter()
         self.odd_answer = b""
         self.open = 0
@@ -128,6 +132,7 @@ class _Connection(asyncio.Protocol):
         run = self.run
         if run.measuring:
             run.latencies.append(time.perf_counter() - self.started)
+            run.taken.append(self.turn % len(run.parts))
             status = self.buffer[9:12]
             run.statuses[status] += 1
             if status >= b"300" and not run.odd_answer:
@@ -173,7 +178,15 @@ async def generate(job: Job) -> Outcome:
         processor=processor / seconds,
         next_number=run.number + 1,
         odd_answer=run.odd_answer.decode(errors="replace"),
+        medians=_medians(run, milliseconds) if len(run.parts) <= _MEDIANS_MAX else [],
     )
+
+
+def _medians(run: _Run, milliseconds: list[float]) -> list[float]:
+    by_template: list[list[float]] = [[] for _ in run.parts]
+    for template, latency in zip(run.taken, milliseconds, strict=False):
+        by_template[template].append(latency)
+    return [percentile(latencies or [0.0], 0.5) for latencies in by_template]
 
 
 async def apply(job: Job) -> Outcome:

@@ -13,9 +13,9 @@ import asyncpg
 from decklog import factory
 from decklog.domain.access import Role
 from decklog.domain.tenant import Isolation, Manifest, State, Tenant, parse_spec
-from decklog.settings import Database, Identity, Search, Settings
+from decklog.settings import Database, Identity, Queue, Search, Settings
 from decklog.timescale.connection import OWNER_ROLE, SERVICE_ROLE
-from tests.backends import OpenSearchServer, PostgresServer
+from tests.backends import OpenSearchServer, PostgresServer, SqsServer
 from tests.bench.processes import HOST, Server, free_port, serving
 
 _RATE_MAX = 1_000_000
@@ -106,10 +106,14 @@ class Stand:
             "DECKLOG_API_PORT": str(port),
         }
         if self.settings.search.url:
+            found["DECKLOG_SEARCH_URL"] = self.settings.search.url
+        if (queue := self.settings.queue).enabled:
             found |= {
-                "DECKLOG_SEARCH_URL": self.settings.search.url,
-                "DECKLOG_SEARCH_USER": self.settings.search.user,
-                "DECKLOG_SEARCH_PASSWORD": self.settings.search.password,
+                "DECKLOG_QUEUE_ENABLED": "true",
+                "DECKLOG_QUEUE_ENDPOINT_URL": queue.endpoint_url,
+                "DECKLOG_QUEUE_REGION": queue.region,
+                "DECKLOG_QUEUE_ACCESS_KEY_ID": queue.access_key_id,
+                "DECKLOG_QUEUE_SECRET_ACCESS_KEY": queue.secret_access_key,
             }
         return found
 
@@ -133,8 +137,10 @@ class Stand:
 
 
 @asynccontextmanager
-async def stand(server: PostgresServer, search: OpenSearchServer | None = None) -> AsyncIterator[Stand]:
-    """A new database with roles, cell and control tables; dropped in the end."""
+async def stand(
+    server: PostgresServer, search: OpenSearchServer | None = None, sqs: SqsServer | None = None
+) -> AsyncIterator[Stand]:
+    """A new database with roles, cell and control tables; dropped in the end. Index and queue are left to their servers."""
     name = f"bench_{secrets.token_hex(5)}"
     admin = await asyncpg.connect(server.dsn)
     try:
@@ -150,6 +156,7 @@ async def stand(server: PostgresServer, search: OpenSearchServer | None = None) 
             ),
             identity=Identity(fingerprint_key=secrets.token_hex(32)),
             search=Search(url=search.url, replicas=0) if search is not None else Search(),
+            queue=Queue() if sqs is None else Queue(True, sqs.url, sqs.region, sqs.access_key, sqs.secret_key),
         )
         await factory.migrate(settings, with_roles=True)
         async with factory.open_provisioner(settings) as provisioner:

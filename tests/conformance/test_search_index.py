@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,7 +18,7 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.query import Query, matches
 from decklog.domain.record import Prepared
-from decklog.domain.store import Bucket, SearchDocument, SearchIndex
+from decklog.domain.store import Bucket, SearchIndex
 from decklog.domain.tenant import Isolation, State, Tenant
 from decklog.domain.terms import Terms, parse_network
 from decklog.opensearch import mapping
@@ -26,8 +26,9 @@ from decklog.opensearch.client import connect
 from decklog.opensearch.search import OpenSearchIndex
 from decklog.settings import Search
 from tests.backends import OpenSearchServer
+from tests.support.documents import documents, made
 from tests.support.memory_index import MemoryIndex, interval_start
-from tests.support.strategies import NETWORKS, cases, prepared, terms_of
+from tests.support.strategies import NETWORKS, cases, terms_of
 
 EVERYTHING = Query()
 EVENTS = LogName.EVENTS
@@ -61,16 +62,6 @@ class Indices:
     async def count(self, tenant: Tenant, query: Query = EVERYTHING, **changes: Any) -> list[Bucket]:
         asked = {"first": 0, "end": 1_000_000, "by": (), "interval": None, "limit": 1_000, **changes}
         return await self.index.count(tenant, EVENTS, query=query, **asked)
-
-
-def documents(tenant: Tenant, records: Sequence[Terms], *, log: LogName = EVENTS, first: int = 0) -> list[SearchDocument]:
-    now = datetime.now(UTC)
-    return [SearchDocument(tenant.id, log, 1, seq, now, item) for seq, item in enumerate(records, start=first)]
-
-
-def made(**fields: Any) -> Terms:
-    """Terms of a record with these fields and whatever it must have."""
-    return terms_of(prepared({"action": "user.login", "actor": {"id": "alice"}, **fields}))
 
 
 @pytest.fixture(params=["memory", "opensearch"])

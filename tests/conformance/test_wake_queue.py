@@ -17,18 +17,9 @@ from decklog.settings import Queue
 from decklog.sqs.queue import SqsWakeQueue
 from tests.backends import SqsServer
 from tests.support.memory_queue import MemoryQueue
+from tests.support.queues import queue_settings
 
 UNUSED_PORT_URL = "http://127.0.0.1:9"
-
-
-def settings(server: SqsServer) -> Queue:
-    return Queue(
-        enabled=True,
-        endpoint_url=server.url,
-        region=server.region,
-        access_key_id=server.access_key,
-        secret_access_key=server.secret_key,
-    )
 
 
 class RealQueue:
@@ -62,7 +53,7 @@ async def real_queue(sqs_server: SqsServer) -> AsyncIterator[RealQueue]:
 
 @pytest.fixture
 async def sqs(sqs_server: SqsServer) -> AsyncIterator[SqsWakeQueue]:
-    queue = SqsWakeQueue(settings(sqs_server), polls=2)
+    queue = SqsWakeQueue(queue_settings(sqs_server), polls=2)
     yield queue
     await queue.close()
 

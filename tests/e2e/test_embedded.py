@@ -217,6 +217,15 @@ def test_a_password_in_metadata_is_not_shown_to_anyone(dev: Dev) -> None:
     assert secret.encode() not in stored, "the secret rests on disk"
 
 
+def test_what_provisioning_did_stands_in_the_tenants_access_log(dev: Dev) -> None:
+    with dev.client() as client:
+        [first] = client.get("/api/v1/logs", params={"log": "access", "action": "tenant.provision"}).json()["items"]
+    assert first["seq"] == 0
+    assert first["actor"] == {"id": "provisioning", "type": "decklog"}
+    assert "RegisterTenant" in first["metadata"]["actions"]
+    assert "dlk_" not in json.dumps(first)
+
+
 def test_the_platform_lists_tenants_with_conditions_and_reads_no_log(dev: Dev) -> None:
     with dev.client("platform") as client:
         listed = client.get("/api/v1/tenants").json()

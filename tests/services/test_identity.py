@@ -36,7 +36,7 @@ AUDIENCE = "decklog"
 RSA = RSAKey.generate_key(2048, {"kid": "rsa"})
 EC = ECKey.generate_key("P-256", {"kid": "ec"})
 ED = OKPKey.generate_key("Ed25519", {"kid": "ed"})
-KEYS: dict[str, Key] = {"RS256": RSA, "ES256": EC, "EdDSA": ED}
+KEYS: dict[str, RSAKey | ECKey | OKPKey] = {"RS256": RSA, "ES256": EC, "EdDSA": ED}
 
 
 def key_set(*keys: Key, **members: Any) -> bytes:

@@ -339,7 +339,7 @@ async def test_many_tenants_at_once_are_looked_after_without_a_failure(control: 
     provisioner, vault = control.provisioner(), MemoryVault()
     manifests = [control.manifest(f"t{n}", uid=f"uid-{n}", isolation=("Shared", "Dedicated")[n % 4 == 0]) for n in range(24)]
     statuses = await asyncio.gather(*(provisioner.reconcile(each, vault) for each in manifests))
-    assert [status.condition(READY).message for status in statuses if not status.ready] == []
+    assert [messages(status) for status in statuses if not status.ready] == []
 
 
 @pytest.mark.parametrize("fault", ["lost", "altered", "all lost"])

@@ -123,8 +123,10 @@ class MemoryStore:
         return results
 
     def _append(self, request: AppendRequest) -> Appended:
-        account = self._account(request.tenant)
-        if account.state is not State.ACTIVE:
+        account = self._accounts.get(request.tenant.id) if not request.metered else self._account(request.tenant)
+        if account is None:
+            raise DecklogError(Code.NOT_FOUND, f"There is no tenant {request.tenant.name!r}.")
+        if account.state is not State.ACTIVE and request.metered:
             raise DecklogError(Code.TENANT_SUSPENDED, f"The tenant {request.tenant.name!r} is suspended.")
         log = self._logs[request.tenant.id, request.log]
         now = self._now()

@@ -143,6 +143,15 @@ async def test_a_suspended_or_unknown_tenant_is_refused_and_the_others_of_the_gr
     assert c.code is Code.TENANT_SUSPENDED
 
 
+async def test_the_access_log_of_a_suspended_or_retained_tenant_can_still_be_written(database: Database) -> None:
+    tenant, store = await database.tenant(), await database.records()
+    access = AppendRequest(tenant, LogName.ACCESS, [prepared()], metered=False)
+    for state, code in ((1, Code.TENANT_SUSPENDED), (2, Code.NOT_FOUND)):
+        await database.execute("UPDATE decklog.heads SET state = $2 WHERE tenant_id = $1", tenant.id, state)
+        assert (await refusal(store, events(tenant, None))).code is code
+        assert (await one(store, access)).receipts[0].status is Status.STORED
+
+
 async def test_receipt_time_never_goes_back_when_the_clock_does(database: Database) -> None:
     tenant, store = await database.tenant(), await database.records()
     before = (await one(store, events(tenant, "a"))).receipts[0].received_at

@@ -31,8 +31,8 @@ from decklog.sqs.queue import connect as connect_queue
 from decklog.timescale.keeper import PostgresKeeper
 from decklog.workers import runner
 from tests.backends import OpenSearchServer, SqsServer
-from tests.conformance.test_wake_queue import settings as queue_settings
 from tests.support.memory import MemoryRegistry
+from tests.support.queues import queue_settings
 from tests.support.records import prepared
 from tests.support.stores import Database
 

@@ -25,7 +25,7 @@ from decklog.opensearch.client import SearchReadiness, connect
 from decklog.opensearch.search import OpenSearchIndex
 from decklog.settings import Search
 from tests.backends import OpenSearchServer
-from tests.conformance.test_search_index import documents, made
+from tests.support.documents import documents, made
 from tests.support.memory import make_tenant
 
 Answer = Callable[[str, str, bytes], Awaitable[tuple[int, Any]] | tuple[int, Any]]

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import msgspec
 import structlog
 
 from decklog.domain.access import Principal, RequestContext
@@ -80,8 +79,7 @@ class AccessLog:
         details: dict[str, Any],
         outcome: Outcome = Outcome.SUCCESS,
     ) -> None:
-        """Returns once the record is durable. Raises `access-log-unavailable`, also where its fate is not known,
-        and `tenant-suspended`.
+        """Returns once the record is durable. Raises `access-log-unavailable`; also where its fate is not known.
 
         `resource` is (type, id); `details` become `metadata`, masked like any other.
         """
@@ -98,8 +96,6 @@ class AccessLog:
         try:
             await self._ingest.append_access(principal.tenant or self._platform_tenant(), record)
         except DecklogError as error:
-            if error.code is Code.TENANT_SUSPENDED:
-                raise
             _log.warning("access record not written", action=action, request_id=request.request_id, code=error.code.value)
             raise DecklogError(
                 Code.ACCESS_LOG_UNAVAILABLE,
@@ -119,20 +115,12 @@ class AccessLog:
     ) -> None:
         """For the end of something that was given already: as `write`, but a failure is only logged.
 
-        The record is written even where the caller is cancelled meanwhile, as it is when its client has gone. The log
-        of a tenant that was suspended takes nothing more; the platform's log has the record then.
+        The record is written even where the caller is cancelled meanwhile, as it is when its client has gone.
         """
 
         async def write() -> None:
             try:
-                try:
-                    await self.write(principal, request, action, resource=resource, details=details, outcome=outcome)
-                except DecklogError as error:
-                    if error.code is not Code.TENANT_SUSPENDED or principal.tenant is None:
-                        raise
-                    platform = msgspec.structs.replace(principal, tenant=None)
-                    told = {**details, "tenant": principal.tenant.name}
-                    await self.write(platform, request, action, resource=resource, details=told, outcome=outcome)
+                await self.write(principal, request, action, resource=resource, details=details, outcome=outcome)
             except DecklogError:
                 given = details.get("records")
                 _log.error("the end of a reading is not recorded", action=action, request_id=request.request_id, records=given)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
@@ -44,6 +44,7 @@ from decklog.domain.plan import (
     plan_removal,
     refusal,
 )
+from decklog.domain.record import Actor, Outcome, RecordInput, Resource
 from decklog.domain.status import Condition, Part, TenantListing, TenantStatus, Verdict, conditions
 from decklog.domain.tenant import (
     PLATFORM_TENANT,
@@ -101,6 +102,8 @@ class DatabaseVisit(Protocol):
     async def revoke(self, ids: Sequence[str]) -> None: ...
 
     async def save_conditions(self, conditions: Sequence[Condition]) -> None: ...
+
+    async def record(self, entry: RecordInput) -> None: ...
 
     async def platform_keys(self) -> tuple[LiveKey, ...]: ...
 
@@ -185,6 +188,7 @@ class Provisioner:
                 revoked = [key for action in actions if isinstance(action, RevokeKeys) for key in action.ids]
                 rest = [action for action in actions if not isinstance(action, RevokeKeys)]
                 troubles = await _attempts({Part.DATABASE: lambda: _remove(visit, rest, revoked)})
+                troubles |= await _recorded(visit, "tenant.remove", manifest, actions, troubles)
             return await self._told(manifest, seen, removal_verdicts(manifest, seen, troubles), previous, visit)
 
     def refused(self, generation: int, refused: Trouble, previous: Sequence[Condition] = ()) -> TenantStatus:
@@ -279,7 +283,8 @@ class Provisioner:
                     break  # in order, or not to be had now: SQS may show what was set only a minute later
                 done = actions
                 _log.info("provisioning", tenant=manifest.name, actions=[type(action).__name__ for action in actions])
-                troubles |= await self._apply(manifest, visit, vault, actions)
+                failed = await self._apply(manifest, visit, vault, actions)
+                troubles |= failed | await _recorded(visit, "tenant.provision", manifest, actions, failed)
             if isinstance(refused := refusal(manifest, seen), Refusal):
                 _log.warning("tenant refused", tenant=manifest.name, reason=refused.reason)
             return await self._told(manifest, seen, verdicts(manifest, seen, troubles, left=left), previous, visit)
@@ -395,6 +400,27 @@ async def _remove(visit: DatabaseVisit, actions: Sequence[Action], revoked: Sequ
     await visit.apply(actions)
     if revoked:
         await visit.revoke(revoked)
+
+
+async def _recorded(
+    visit: DatabaseVisit | Trouble, action: str, manifest: Manifest, actions: Sequence[Action], failed: Mapping[Part, Trouble]
+) -> dict[Part, Trouble]:
+    """Rule 8: what was done to a tenant stands in its own access log. Before it is registered there is no such log."""
+    if isinstance(visit, Trouble) or Part.DATABASE in failed:
+        return {}
+    entry = RecordInput(
+        action=action,
+        actor=Actor(id="provisioning", type="decklog"),
+        resource=Resource(type="tenant", id=manifest.name),
+        outcome=Outcome.FAILURE if failed else Outcome.SUCCESS,
+        metadata={
+            "actions": [type(each).__name__ for each in actions],
+            "generation": manifest.generation,
+            "uid": manifest.uid,
+            "failed": {part.value: trouble.reason for part, trouble in failed.items()},
+        },
+    )
+    return await _attempts({Part.DATABASE: lambda: visit.record(entry)})
 
 
 async def _given(value: _Result) -> _Result:

@@ -114,6 +114,12 @@ def _results(requests: Sequence[AppendRequest], row: asyncpg.Record) -> list[App
     return results
 
 
+async def append_on(connection: asyncpg.Connection, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError]:
+    """Append requests of one schema, in order of tenant and log, in the transaction that the connection is in."""
+    sql = _APPEND.replace("{schema}", quoted(requests[0].tenant.schema))
+    return _results(requests, await connection.fetchrow(sql, *_columns(requests)))
+
+
 class Appender:
     """The one writing connection of a process to a cell. Not for use by two tasks at once."""
 
@@ -214,10 +220,7 @@ class Appender:
         group: Sequence[int],
         results: list[Appended | DecklogError | None],
     ) -> None:
-        chosen = [requests[i] for i in group]
-        sql = _APPEND.replace("{schema}", quoted(chosen[0].tenant.schema))
-        row = await connection.fetchrow(sql, *_columns(chosen))
-        for i, result in zip(group, _results(chosen, row), strict=True):
+        for i, result in zip(group, await append_on(connection, [requests[i] for i in group]), strict=True):
             results[i] = result
 
     async def _make_partitions(self, schemas: set[str]) -> None:

@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import asyncpg
 
 from decklog.domain.access import Role
+from decklog.domain.append import AppendRequest
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import LogName
 from decklog.domain.plan import (
     Action,
     CreateRelations,
     DatabaseSeen,
-    HeadSettings,
     LiveKey,
     MakePartitions,
     RegisterTenant,
@@ -27,10 +29,12 @@ from decklog.domain.plan import (
     SetHeads,
     UpdateTenant,
 )
+from decklog.domain.record import RecordInput, prepare
 from decklog.domain.status import Condition
 from decklog.domain.store import INDEXER
-from decklog.domain.tenant import PLATFORM_TENANT, Manifest, schema_name
+from decklog.domain.tenant import PLATFORM_TENANT, Manifest, Tenant, schema_name
 from decklog.timescale import control, schema
+from decklog.timescale.append import append_on
 from decklog.timescale.connection import LOST, Pool, unavailable
 from decklog.timescale.piccolo_engine import on
 
@@ -38,6 +42,8 @@ VISITS_MAX = 7
 """Tenants that one process looks after at once, as far as the database is concerned."""
 CONNECTIONS_MAX = VISITS_MAX + 1
 """One per visit, which holds it to its end, and one for what is looked up between visits."""
+_NO_RETRIES = b""
+"""Key of fingerprints, which only records with an id have; ours have none."""
 _LOCK_WAIT = "20s"
 """How long a visit waits for another one to the same tenant."""
 _PARTITIONS_AHEAD = "3 days"
@@ -132,7 +138,7 @@ class PostgresVisit:
                 row=row,
                 missing=tuple(await schema.relations_missing(connection, name)),
                 partitions=bool(await connection.fetchval(_PARTITIONS, name, _PARTITIONS_AHEAD)),
-                heads=HeadSettings(heads.state, heads.events_per_second, heads.burst, heads.dedup_seconds) if heads else None,
+                heads=heads,
                 keys=await control.live_keys(row.id) if row else (),
                 dedicated=await control.count_dedicated(),
                 index_uuid=await control.index_uuid(index),
@@ -157,8 +163,7 @@ class PostgresVisit:
                 await control.insert_tenant(self._name, action.row)
             case UpdateTenant():
                 await control.update_tenant(action.row, action.changes)
-            case SetHeads(settings=wanted):
-                settings = schema.HeadSettings(wanted.state, wanted.events_per_second, wanted.burst, wanted.dedup_seconds)
+            case SetHeads(settings=settings):
                 await schema.ensure_heads(connection, await self._id(), settings)
             case RewindIndexer():
                 await control.set_index_uuid(action.index, action.index_uuid)
@@ -178,6 +183,18 @@ class PostgresVisit:
     async def save_conditions(self, conditions: Sequence[Condition]) -> None:
         async with _translated(), on(self._connection):
             await control.set_conditions(await self._id(), conditions)
+
+    async def record(self, entry: RecordInput) -> None:
+        """Put a record into the tenant's own access log, also where it is suspended or retained."""
+        async with _translated(), on(self._connection):
+            row = await control.find_tenant(self._name)
+            if row is None:
+                raise DecklogError(Code.INTERNAL, f"The tenant {self._name!r} is not registered.")
+            tenant = Tenant(row.id, self._name, row.isolation, row.schema, row.index, row.queue, row.retention_days, row.state)
+            prepared = prepare(entry, now=datetime.now(UTC), fingerprint_key=_NO_RETRIES)
+            [result] = await append_on(self._connection, [AppendRequest(tenant, LogName.ACCESS, [prepared], metered=False)])
+            if isinstance(result, DecklogError):
+                raise result
 
     async def platform_keys(self) -> tuple[LiveKey, ...]:
         """The platform's live keys."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -15,7 +16,8 @@ from decklog.domain.record import OUTCOMES, SEVERITIES, StoredRecord
 from decklog.domain.store import Bucket
 from decklog.domain.tenant import Tenant
 from decklog.timescale.append import Appender
-from decklog.timescale.connection import Pool
+from decklog.timescale.connection import PlanMode, Pool
+from decklog.timescale.extents import Extents, Window
 from decklog.timescale.filters import Parameters, conditions
 from decklog.timescale.statements import quoted
 
@@ -29,6 +31,15 @@ _GROUPS = {
 }
 _INTERVALS = ("minute", "hour", "day", "week", "month")
 _NAMES = {"severity": tuple(map(str, SEVERITIES)), "outcome": tuple(map(str, OUTCOMES))}
+
+
+def _received(window: Window, parameters: Parameters) -> str:
+    condition = ""
+    if window.since is not None:
+        condition += f" AND received_at >= {parameters.add(window.since)}"
+    if window.until is not None:
+        condition += f" AND received_at < {parameters.add(window.until)}"
+    return condition
 
 
 def _too_slow() -> DecklogError:
@@ -45,6 +56,7 @@ class PostgresRecords:
     def __init__(self, appender: Appender, pool: Pool) -> None:
         self._appender = appender
         self._pool = pool
+        self._extents = Extents(pool)
 
     async def append(self, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError]:
         return await self._appender.append(requests)
@@ -56,7 +68,9 @@ class PostgresRecords:
             )
         if row is None:
             raise DecklogError(Code.NOT_FOUND, f"The tenant {tenant.name!r} has no log {log.text!r}.")
-        return Head(row["epoch"], row["next_seq"], row["received_at"])
+        head = Head(row["epoch"], row["next_seq"], row["received_at"])
+        self._extents.seen(tenant, log, head)
+        return head
 
     def _scope(self, tenant: Tenant, log: LogName, query: Query, first: int, end: int) -> tuple[Parameters, str]:
         """FROM and WHERE of everything that reads: the tenant, its retention, the range, the filters."""
@@ -81,12 +95,19 @@ class PostgresRecords:
     ) -> tuple[list[StoredRecord], int | None]:
         if first >= end:
             return [], None
-        parameters, scope = self._scope(tenant, log, query, first, end)
-        order = "DESC" if newest_first else "ASC"
-        sql = f"SELECT {_RECORD} {scope} ORDER BY seq {order} LIMIT {parameters.add(limit)}"
+        rows: list[asyncpg.Record] = []
+        windows = await self._extents.windows(tenant, log, query, first=first, end=end, newest_first=newest_first)
+        ends_at = time.monotonic() + timeout
         try:
-            async with self._pool.reading(tenant.id, timeout=timeout) as connection:
-                rows = await connection.fetch(sql, *parameters.values)
+            for window in windows:
+                left = ends_at - time.monotonic()
+                if left <= 0:
+                    raise _too_slow()
+                rows += await self._read_window(
+                    tenant, log, query, window, limit=limit - len(rows), newest_first=newest_first, timeout=left
+                )
+                if len(rows) >= limit:
+                    break
         except DecklogError as error:
             if isinstance(error.__cause__, asyncpg.exceptions.QueryCanceledError):
                 raise _too_slow() from error
@@ -97,8 +118,21 @@ class PostgresRecords:
         last = records[-1].seq
         return records, last if newest_first else last + 1
 
+    async def _read_window(
+        self, tenant: Tenant, log: LogName, query: Query, window: Window, *, limit: int, newest_first: bool, timeout: float
+    ) -> list[asyncpg.Record]:
+        parameters, scope = self._scope(tenant, log, query, window.first, window.end)
+        # A plan for any values leaves out no partitions; the numbers bound what it reads.
+        plan: PlanMode = "force_generic_plan" if window.wide else "force_custom_plan"
+        if not window.wide:
+            scope += _received(window, parameters)
+        sql = f"SELECT {_RECORD} {scope} ORDER BY seq {'DESC' if newest_first else 'ASC'} LIMIT {parameters.add(limit)}"
+        async with self._pool.reading(tenant.id, timeout=timeout, plan=plan) as connection:
+            rows: list[asyncpg.Record] = await connection.fetch(sql, *parameters.values)
+            return rows
+
     async def fetch(self, tenant: Tenant, log: LogName, seqs: Sequence[int]) -> list[StoredRecord]:
-        async with self._pool.reading(tenant.id) as connection:
+        async with self._pool.reading(tenant.id, plan="force_generic_plan") as connection:
             rows = await connection.fetch(
                 f"SELECT {_RECORD} FROM {quoted(tenant.schema)}.records WHERE tenant_id = $1 AND log = $2 AND seq = ANY ($3::bigint[])"
                 " AND received_at > now() - $4::interval",
@@ -122,7 +156,11 @@ class PostgresRecords:
         limit: int,
         timeout: float,
     ) -> list[Bucket]:
-        parameters, scope = self._scope(tenant, log, query, first, end)
+        window = await self._extents.span(tenant, log, query, first=first, end=end)
+        if window is None:
+            return []
+        parameters, scope = self._scope(tenant, log, query, window.first, window.end)
+        scope += _received(window, parameters)
         columns = [_GROUPS[name] for name in by]
         if interval is not None:
             if interval not in _INTERVALS:
@@ -131,7 +169,7 @@ class PostgresRecords:
         groups = ", ".join(str(number) for number in range(1, len(columns) + 1))
         sql = f"SELECT {', '.join([*columns, 'count(*)'])} {scope}" + (f" GROUP BY {groups} LIMIT {limit + 1}" if columns else "")
         try:
-            async with self._pool.reading(tenant.id, timeout=timeout) as connection:
+            async with self._pool.reading(tenant.id, timeout=timeout, plan="force_custom_plan") as connection:
                 rows = await connection.fetch(sql, *parameters.values)
         except DecklogError as error:
             if isinstance(error.__cause__, asyncpg.exceptions.QueryCanceledError):

@@ -7,25 +7,20 @@ where there is TimescaleDB; Shared ones are always native partitions.
 
 from __future__ import annotations
 
+import hashlib
+
 import asyncpg
-import msgspec
 
 from decklog.domain.log import LogName
+from decklog.domain.plan import HeadSettings
 from decklog.domain.tenant import State
 from decklog.timescale.connection import CONNECT_SECONDS_MAX, OWNER_ROLE, SERVICE_ROLE
 from decklog.timescale.statements import quoted, statement
 
 _LOCK = 0x6465636B6C6F67
 """Advisory lock of everything that changes definitions, so that two processes may start at once."""
-
-
-class HeadSettings(msgspec.Struct, frozen=True):
-    """What provisioning decides of a head; the rest belongs to the writers."""
-
-    state: State
-    events_per_second: int
-    burst: int
-    dedup_seconds: int
+_TEMPLATE_LOCK_WAIT = "10s"
+"""How long a change of a relation that is in use may wait, and make writers wait behind it."""
 
 
 async def bootstrap(connection: asyncpg.Connection, *, service_password: str, owner_password: str) -> None:
@@ -53,12 +48,25 @@ async def bootstrap(connection: asyncpg.Connection, *, service_password: str, ow
                 await connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
 
 
+def _template_version() -> str:
+    """What tells one version of the template from another."""
+    return hashlib.sha256((statement("relations") + statement("shared")).encode()).hexdigest()[:16]
+
+
 async def migrate_cell(connection: asyncpg.Connection) -> None:
-    """The relations that a cell has once, and the newest template in every schema of records. As the owner; may run again."""
+    """The relations that a cell has once, and the newest template in every schema that has an older one.
+
+    As the owner; may run again, beside running processes: each schema is locked by itself, and only where it changes.
+    Raises what asyncpg raises; running it again goes on where it stopped.
+    """
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
         await connection.execute(statement("cell"))
-        for row in await connection.fetch("SELECT schema_name, shared, partition_days FROM decklog.relations ORDER BY 1"):
+    behind = "SELECT schema_name, shared FROM decklog.relations WHERE template <> $1 ORDER BY 1"
+    for row in await connection.fetch(behind, _template_version()):
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+            await connection.execute(f"SET LOCAL lock_timeout = '{_TEMPLATE_LOCK_WAIT}'")
             await _apply_template(connection, row["schema_name"], shared=row["shared"])
 
 
@@ -92,13 +100,16 @@ async def ensure_relations(connection: asyncpg.Connection, schema: str, *, share
         # what tenants share is partitioned natively everywhere, where partitions carry no grants at all.
         hypertable = not shared and await has_timescale(connection)
         await connection.execute(
-            "INSERT INTO decklog.relations VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+            "INSERT INTO decklog.relations (schema_name, shared, partition_days, hypertable) VALUES ($1, $2, $3, $4)"
+            " ON CONFLICT DO NOTHING",
             schema,
             shared,
             partition_days,
             hypertable,
         )
-        await _apply_template(connection, schema, shared=shared)
+        # The template takes locks that writers wait for, so it is left alone where nothing of it is missing.
+        if await relations_missing(connection, schema):
+            await _apply_template(connection, schema, shared=shared)
         await connection.execute("SELECT decklog.make_partitions()")
 
 
@@ -121,12 +132,13 @@ async def _apply_template(connection: asyncpg.Connection, schema: str, *, shared
     await connection.execute("CREATE INDEX" + rest)
     if shared:
         await connection.execute(statement("shared").replace("{schema}", name))
+    await connection.execute("UPDATE decklog.relations SET template = $2 WHERE schema_name = $1", schema, _template_version())
 
 
 async def relations_missing(connection: asyncpg.Connection, schema: str) -> list[str]:
     """What of a schema is not as the template wants it, in words for a status; empty when all is there."""
     row = await connection.fetchrow(
-        """SELECT relation.shared,
+        """SELECT relation.shared, relation.template,
                   to_regclass(format('%I.records', $1::text)) IS NOT NULL AS records,
                   to_regproc(format('%I.append', $1::text)) IS NOT NULL AS append,
                   (SELECT count(*) FROM pg_indexes WHERE schemaname = $1 AND tablename = 'records') AS indexes,
@@ -140,6 +152,8 @@ async def relations_missing(connection: asyncpg.Connection, schema: str) -> list
     )
     if row["shared"] is None or not row["records"]:
         return ["relation records"]
+    if row["template"] != _template_version():
+        return ["this version's template"]
     found: list[str] = []
     if not row["append"]:
         found.append("function append")

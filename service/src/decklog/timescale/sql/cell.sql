@@ -44,7 +44,8 @@ CREATE TABLE IF NOT EXISTS decklog.relations (
     schema_name    text    PRIMARY KEY,
     shared         boolean NOT NULL,
     partition_days integer NOT NULL CHECK (partition_days BETWEEN 1 AND 366),
-    hypertable     boolean NOT NULL
+    hypertable     boolean NOT NULL,
+    template       text    NOT NULL DEFAULT ''  -- the version of relations.sql that was applied last
 );
 GRANT SELECT ON decklog.relations TO decklog_service;
 

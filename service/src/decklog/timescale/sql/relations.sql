@@ -34,6 +34,9 @@ CREATE INDEX IF NOT EXISTS records_id       ON {schema}.records (id, tenant_id, 
 CREATE INDEX IF NOT EXISTS records_actor    ON {schema}.records (tenant_id, log, actor_id, seq);
 CREATE INDEX IF NOT EXISTS records_action   ON {schema}.records (tenant_id, log, action, seq);
 CREATE INDEX IF NOT EXISTS records_resource ON {schema}.records (tenant_id, log, resource_id, seq) WHERE resource_id IS NOT NULL;
+-- What went wrong is rare and looked for: small indexes, which most records are not in.
+CREATE INDEX IF NOT EXISTS records_outcome  ON {schema}.records (tenant_id, log, outcome, seq) WHERE outcome IN (1, 2);
+CREATE INDEX IF NOT EXISTS records_severity ON {schema}.records (tenant_id, log, severity, seq) WHERE severity >= 2;
 CREATE INDEX IF NOT EXISTS records_occurred ON {schema}.records (tenant_id, log, occurred_at);
 
 GRANT SELECT, INSERT ON {schema}.records TO decklog_service;
@@ -143,8 +146,8 @@ BEGIN
             END IF;
         END IF;
         refused := CASE
-            WHEN NOT present OR h.state = 2 THEN 4
-            WHEN h.state <> 0 THEN 3
+            WHEN NOT present OR (h.state = 2 AND r_metered[r]) THEN 4
+            WHEN h.state <> 0 AND r_metered[r] THEN 3
             WHEN h.received_at > at + skew THEN 6
             WHEN r_metered[r] AND r_count[r] > h.burst THEN 2
             WHEN r_metered[r] AND r_count[r] > h.tokens THEN 1

@@ -1,0 +1,86 @@
+"""A log as a file, against COPY TO: what paging, rendering and HTTP cost, and that memory does not grow with the size."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from urllib.parse import quote
+
+from decklog.domain.log import rfc3339
+from tests.backends import Variant
+from tests.bench import load
+from tests.bench.context import VARIANTS, Context, named
+from tests.bench.dataset import DAYS, Log
+from tests.bench.figures import Figure, ratio_at_least, value_at_most
+from tests.bench.processes import HOST, Server
+from tests.bench.stand import Stand
+from tests.bench.transfer import Received, Transfer, receive
+
+NAMES = ("export", "export_memory")
+_RATIO_MIN = 0.4
+_GROWTH_MAX = 20.0
+"""MiB of resident memory."""
+_FEW = 10_000
+_SAMPLE_SECONDS = 0.02
+
+
+class _Peak:
+    mib: float = 0.0
+
+
+@asynccontextmanager
+async def _watched(server: Server) -> AsyncIterator[_Peak]:
+    """The most memory that a process has while the block runs."""
+    peak = _Peak()
+
+    async def watch() -> None:
+        while True:
+            peak.mib = max(peak.mib, server.resident_mib())
+            await asyncio.sleep(_SAMPLE_SECONDS)
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield peak
+    finally:
+        watching.cancel()
+        await asyncio.wait({watching})
+
+
+async def _export(server: Server, log: Log, parameters: str = "") -> Received:
+    template = load.request("GET", f"/api/v1/logs/export?format=ndjson{parameters}", log.customer.auditor)
+    return await receive(Transfer(HOST, server.port, template.request))
+
+
+async def run(context: Context) -> AsyncIterator[Figure]:
+    """Yields MiB per second of each variant and format, and the growth of memory."""
+    for variant in VARIANTS:
+        place, log = await context.three_months(variant)
+        async for figure in _variant(context, variant, place, log):
+            yield figure
+
+
+async def _variant(context: Context, variant: Variant, place: Stand, log: Log) -> AsyncIterator[Figure]:
+    query = (
+        f'SELECT epoch, seq, received_at, digest, content FROM "{log.customer.tenant.schema}".records'
+        f" WHERE tenant_id = {log.customer.tenant.id} AND log = 0 ORDER BY seq"
+    )
+    context.say(f"export: {variant}, {log.records:,} records")
+    copied = await receive(Transfer(dsn=place.owner_dsn, query=query))
+    # About the newest ten thousand, by their time.
+    since = log.last_received - timedelta(days=DAYS) * (_FEW / log.records)
+    async with place.api() as server:
+        async with _watched(server) as few:
+            for _ in range(3):
+                await _export(server, log, f"&from={quote(rfc3339(since))}")
+        async with _watched(server) as many:
+            exported = await _export(server, log)
+    again = await receive(Transfer(dsn=place.owner_dsn, query=query))
+    best = max(copied, again, key=lambda received: received.mib_per_second)
+    note = f"{exported.size / 1024 / 1024:,.0f} MiB in {exported.seconds:.1f} s; COPY {best.size / 1024 / 1024:,.0f} MiB in {best.seconds:.1f} s"
+    yield Figure(
+        named("export", variant), exported.mib_per_second, "MiB/s", best.mib_per_second, ratio_at_least(_RATIO_MIN), note
+    )
+    note = f"peak {few.mib:.0f} MiB with {_FEW:,} records, {many.mib:.0f} MiB with {log.records:,}"
+    yield Figure(named("export_memory", variant), many.mib - few.mib, "MiB", None, value_at_most(_GROWTH_MAX), note)

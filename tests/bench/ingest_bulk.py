@@ -1,0 +1,117 @@
+"""Bulks of 500 records, against COPY of as many rows into the same relation: what validation, order and receipts cost."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+
+from decklog.domain.record import decode, prepare
+from decklog.domain.tenant import Isolation
+from tests.backends import Variant
+from tests.bench import load, payloads
+from tests.bench.context import VARIANTS, Context, named
+from tests.bench.figures import Figure, ratio_at_least
+from tests.bench.load import Job, Outcome, Template
+from tests.bench.processes import HOST, usage
+from tests.bench.stand import Customer, Stand, stand
+
+NAMES = ("ingest_bulk",)
+RECORDS = 500
+_CONNECTIONS = (1, 4)
+"""Both sides are measured with each, and the better of each side counts."""
+_SECONDS, _WARMUP = 5.0, 1.0
+_TEMPLATES = 20
+_RATIO_MIN = 0.5
+_NOBODY = -1
+"""Tenant of the rows that COPY puts in: no head knows them."""
+_COLUMNS = (
+    "tenant_id", "seq", "received_at", "occurred_at", "epoch", "log", "severity", "outcome", "id", "action", "actor_type", "actor_id",
+    "resource_type", "resource_id", "session_id", "correlation_id", "ip", "fingerprint", "digest", "content",
+)  # fmt: skip
+
+
+def _rows(first: int) -> list[tuple[Any, ...]]:
+    """Rows as the service would store the records of one bulk."""
+    now = datetime.now(UTC)
+    rows = []
+    for number in range(first, first + RECORDS):
+        r = prepare(decode(payloads.record(number % 5_000, f"bench-{number:012d}")), now=now, fingerprint_key=b"")
+        rows.append(
+            (_NOBODY, number, now, r.occurred_at, 1, 0, r.severity, r.outcome, r.id, r.action, r.actor_type, r.actor_id, r.resource_type,
+             r.resource_id, r.session_id, r.correlation_id, r.ip, r.fingerprint, r.digest, r.content.decode())
+        )  # fmt: skip
+    return rows
+
+
+async def _copy(place: Stand, customer: Customer, batches: Iterator[list[tuple[Any, ...]]], seconds: float) -> int:
+    """Rows that one connection copies, 500 in a transaction."""
+    connection = await asyncpg.connect(place.owner_dsn)
+    copied = 0
+    try:
+        ends_at = time.perf_counter() + seconds
+        while time.perf_counter() < ends_at and (batch := next(batches, None)) is not None:
+            await connection.copy_records_to_table("records", schema_name=customer.tenant.schema, columns=_COLUMNS, records=batch)
+            copied += len(batch)
+    finally:
+        await connection.close()
+    return copied
+
+
+async def _copy_rate(context: Context, place: Stand, customer: Customer, connections: int) -> float:
+    """Rows per second that go in by COPY; what is sent was made before."""
+    numbers = itertools.count(0, RECORDS)
+    batches = iter([_rows(next(numbers)) for _ in range(40 if context.small else 200)])
+    began = time.perf_counter()
+    copied = await asyncio.gather(*[_copy(place, customer, batches, context.seconds(_SECONDS)) for _ in range(connections)])
+    return sum(copied) / (time.perf_counter() - began)
+
+
+def _templates(customer: Customer, *, lines: bool) -> list[Template]:
+    kind = "application/x-ndjson" if lines else "application/json"
+    return [
+        load.request("POST", "/api/v1/logs/bulk", customer.writer, payloads.bulk(i, RECORDS, lines=lines), content_type=kind)
+        for i in range(_TEMPLATES)
+    ]
+
+
+async def run(context: Context) -> AsyncIterator[Figure]:
+    """Yields records per second of each variant, as NDJSON and as a JSON array."""
+    for variant in VARIANTS:
+        async with stand(context.postgres(variant)) as place:
+            async for figure in _variant(context, variant, place):
+                yield figure
+
+
+async def _variant(context: Context, variant: Variant, place: Stand) -> AsyncIterator[Figure]:
+    [customer] = await place.customers(1, Isolation.DEDICATED)
+    outcomes: dict[tuple[bool, int], Outcome] = {}
+    copies: dict[int, float] = {}
+    share = 0.0
+    async with place.api() as server:
+        for connections in _CONNECTIONS:
+            context.say(f"ingest_bulk: {variant}, {connections} connections")
+            copies[connections] = await _copy_rate(context, place, customer, connections)
+            for lines in (True, False):
+                job = Job(
+                    HOST, server.port, _templates(customer, lines=lines), connections, _WARMUP, context.seconds(_SECONDS),
+                    first_number=1 + 1_000_000 * len(outcomes),
+                )  # fmt: skip
+                with usage(server) as used:
+                    outcomes[lines, connections] = outcome = await load.apply(job)
+                share = max(share, used.share)
+                if set(outcome.statuses) != {200}:
+                    raise RuntimeError(f"not every answer was a 200: {outcome.statuses}, {outcome.odd_answer}")
+    baseline = max(copies.values())
+    for lines, suffix in ((True, ""), (False, "_array")):
+        rates = {n: outcomes[lines, n].rate * RECORDS for n in _CONNECTIONS}
+        note = "; ".join(f"{n} connections {rates[n]:,.0f}/s, COPY {copies[n]:,.0f}/s" for n in _CONNECTIONS)
+        note += f"; API up to {share:.2f} of a core"
+        yield Figure(
+            named("ingest_bulk" + suffix, variant), max(rates.values()), "records/s", baseline, ratio_at_least(_RATIO_MIN), note
+        )

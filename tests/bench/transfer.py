@@ -1,0 +1,95 @@
+"""Receives a lot and throws it away: the client of an export, and of the COPY that it is compared with.
+
+`python -m tests.bench.transfer`, a process of its own like any client; a `Transfer` comes as JSON on standard input, how
+it went goes to standard output.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+import time
+
+import asyncpg
+import msgspec
+
+_CHUNK = 1024 * 1024
+_END = b"\r\n0\r\n\r\n"
+_TIMEOUT = 120.0
+
+
+class Transfer(msgspec.Struct, frozen=True):
+    """An HTTP request to send to `host` and `port`, or a query to copy out of the database at `dsn`."""
+
+    host: str = ""
+    port: int = 0
+    request: bytes = b""
+    dsn: str = ""
+    query: str = ""
+
+
+class Received(msgspec.Struct, frozen=True):
+    size: int
+    seconds: float
+
+    @property
+    def mib_per_second(self) -> float:
+        return self.size / self.seconds / 1024 / 1024
+
+
+def _http(transfer: Transfer) -> int:
+    """Bytes of a chunked answer that came whole. Raises RuntimeError for any other."""
+    with socket.create_connection((transfer.host, transfer.port), timeout=_TIMEOUT) as connection:
+        connection.sendall(transfer.request)
+        buffer = memoryview(bytearray(_CHUNK))
+        size, tail = 0, b""
+        while not tail.endswith(_END):
+            count = connection.recv_into(buffer)
+            if not count or (not size and bytes(buffer[9:12]) != b"200"):
+                raise RuntimeError(f"the answer was not whole: {bytes(buffer[:300])!r}")
+            size += count
+            tail = (tail + bytes(buffer[max(0, count - len(_END)) : count]))[-len(_END) :]
+    return size
+
+
+async def _copy(transfer: Transfer) -> int:
+    size = 0
+
+    async def taken(data: bytes) -> None:
+        nonlocal size
+        size += len(data)
+
+    connection = await asyncpg.connect(transfer.dsn)
+    try:
+        await connection.copy_from_query(transfer.query, output=taken)
+    finally:
+        await connection.close()
+    return size
+
+
+async def receive(transfer: Transfer) -> Received:
+    """Do it in a process of its own. Raises RuntimeError with what that process said, if it failed."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.bench.transfer",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    told, errors = await process.communicate(msgspec.json.encode(transfer))
+    if process.returncode:
+        raise RuntimeError(f"the transfer failed: {errors.decode(errors='replace')[-1_000:]}")
+    return msgspec.json.decode(told, type=Received)
+
+
+def _main() -> None:
+    transfer = msgspec.json.decode(sys.stdin.buffer.read(), type=Transfer)
+    began = time.perf_counter()
+    size = _http(transfer) if transfer.request else asyncio.run(_copy(transfer))
+    sys.stdout.buffer.write(msgspec.json.encode(Received(size, time.perf_counter() - began)))
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,35 @@
+"""The API without access records, to see what they cost. Only a benchmark runs it: the product has no such switch."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import Any
+
+import uvloop
+
+from decklog import factory, settings
+from decklog.api.app import create_app
+from decklog.api.server import serve
+
+
+class _Silent:
+    """Writes nothing."""
+
+    async def write(self, *_: Any, **__: Any) -> None:
+        return
+
+
+async def _serve() -> None:
+    configured = settings.load(os.environ)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    async with factory.open_service(configured) as service:
+        service.reading._access_log = _Silent()  # type: ignore[assignment]
+        async with serve(create_app(service, configured), configured.api.host, configured.api.port):
+            await stop.wait()
+
+
+if __name__ == "__main__":
+    uvloop.run(_serve())
