@@ -46,9 +46,11 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What came back while it was measured. Latencies in milliseconds; `processor` is this process's share of a core."""
+    """What came back while it was measured; `total` counts the warm-up too. Latencies in milliseconds; `processor` is this
+    process's share of a core."""
 
     requests: int
+    total: int
     seconds: float
     statuses: dict[int, int]
     p50: float
@@ -70,6 +72,7 @@ class _Run:
     def __init__(self, job: Job) -> None:
         self.parts = [template.request.split(PLACE) for template in job.templates]
         self.number = job.first_number
+        self.total = 0
         self.measuring = False
         self.stopping = False
         self.latencies = array("d")
@@ -130,6 +133,7 @@ class _Connection(asyncio.Protocol):
 
     def answered(self) -> None:
         run = self.run
+        run.total += 1
         if run.measuring:
             run.latencies.append(time.perf_counter() - self.started)
             run.taken.append(self.turn % len(run.parts))
@@ -169,6 +173,7 @@ async def generate(job: Job) -> Outcome:
     milliseconds = [latency * 1_000 for latency in run.latencies] or [0.0]
     return Outcome(
         requests=len(run.latencies),
+        total=run.total,
         seconds=seconds,
         statuses={int(status): count for status, count in run.statuses.items()},
         p50=percentile(milliseconds, 0.50),

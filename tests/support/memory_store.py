@@ -1,4 +1,4 @@
-"""Storage in memory: the second thing that fulfils the protocols of `services/store.py`, held to them by `tests/conformance`.
+"""Storage in memory: the second thing that fulfils the protocols of `domain/store.py`, held to them by `tests/conformance`.
 
 It answers as the real adapters do, and lets a test choose what they leave to chance: the clock, how many rows one
 reading looks at, a backend that is slow or away, messages that get lost.
