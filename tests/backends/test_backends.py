@@ -297,6 +297,7 @@ def test_what_cannot_be_had_is_skipped_with_its_reason_or_an_error_where_require
     test.write_text("def test_it(s3_server):\n    pass\n")
     environ = {**os.environ, "DECKLOG_TEST_DOCKER": "0", "PATH": os.fspath(Path(sys.executable).parent)}
     environ |= {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    environ.pop("DECKLOG_TEST_REQUIRE", None)
     code = "import sys, pytest; from tests.backends import s3, packages\n"
     code += "def none(name): raise packages.UnavailableError(f'`{name}` is not installed')\n"
     code += "s3.command = none\nsys.exit(pytest.main(sys.argv[1:]))"

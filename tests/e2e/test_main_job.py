@@ -70,8 +70,11 @@ async def cluster(
         stack.callback(kubernetes.clean)  # after the operator has ended, which would take finalizers off at the same time
         stack.callback(operator.end)
         await asyncio.to_thread(operator.start)
+        # Secrets of an earlier test whose Tenants are gone may still wait for the garbage collector.
+        names = [f"{name}-decklog" for name in ("acme", "globex", "minimal")]
+        kubernetes("delete", "secret", *names, "--ignore-not-found", "--wait")
         kubernetes("apply", "-f", str(ROOT / "manifests" / "examples"))
-        kubernetes("label", "tenant", "acme", "globex", "minimal", f"{LABEL}={kubernetes.run}")
+        kubernetes("label", "tenant", "acme", "globex", "minimal", f"{LABEL}={kubernetes.run}", "--overwrite")
         kubernetes("wait", "--for=condition=Ready", "tenant", "--all", "--timeout=60s")
         yield kubernetes, made
 
@@ -214,7 +217,7 @@ async def test_the_table_of_tenants_puts_ready_first_and_a_deleted_one_is_refuse
                 await asyncio.sleep(0.1)
         assert set(seen[seen.index(404) if 404 in seen else -1 :]) <= {404, 401}, seen
     kubernetes("apply", "-f", str(ROOT / "manifests" / "examples" / "minimal.yaml"))
-    kubernetes("label", "tenant", "minimal", f"{LABEL}={kubernetes.run}")
+    kubernetes("label", "tenant", "minimal", f"{LABEL}={kubernetes.run}", "--overwrite")
     kubernetes("wait", "--for=condition=Ready", "tenant/minimal", "--timeout=60s")
     after = keys_of(kubernetes, "minimal")
     assert after["writer"] != before["writer"]
@@ -229,7 +232,7 @@ async def test_the_kubectl_tour_of_the_readme_runs_as_typed(cluster: tuple[Kuber
     tour = readme.partition("<!-- tour: kubectl -->\n```sh\n")[2].partition("```")[0]
     assert "kubectl delete tenant acme" in tour
     # This operator serves labelled Tenants only; the tour applies acme anew.
-    tour = tour.replace("dedicated.yaml", f"dedicated.yaml && kubectl label tenant acme {LABEL}={kubernetes.run}")
+    tour = tour.replace("dedicated.yaml", f"dedicated.yaml && kubectl label --overwrite tenant acme {LABEL}={kubernetes.run}")
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "kubectl").symlink_to(kubernetes.server.kubectl_program)
     environment = {

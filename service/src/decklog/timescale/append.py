@@ -23,35 +23,40 @@ _log = structlog.get_logger("decklog.timescale")
 
 _STATUS = tuple(Status)
 
-_APPEND = """SELECT * FROM {schema}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
-    $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)"""
+_APPEND = "SELECT * FROM {schema}.append($1, $2, $3, $4, $5, $6, $7)"
 
 
-def _columns(requests: Sequence[AppendRequest]) -> list[list[Any]]:
-    """The parameters of the append function: of requests, then of their records, as columns."""
-    records = [record for request in requests for record in request.records]
+def _arguments(requests: Sequence[AppendRequest]) -> list[list[Any]]:
+    """The arguments of the append function: columns of requests, then ids, then records as `decklog.new_record`."""
     return [
         [request.tenant.id for request in requests],
         [request.log.value for request in requests],
         [len(request.records) for request in requests],
         [request.atomic for request in requests],
         [request.metered for request in requests],
-        [number for number, request in enumerate(requests, start=1) for _ in request.records],
-        [r.id for r in records],
-        [r.fingerprint for r in records],
-        [r.occurred_at for r in records],
-        [r.severity for r in records],
-        [r.outcome for r in records],
-        [r.action for r in records],
-        [r.actor_type for r in records],
-        [r.actor_id for r in records],
-        [r.resource_type for r in records],
-        [r.resource_id for r in records],
-        [r.ip for r in records],
-        [r.session_id for r in records],
-        [r.correlation_id for r in records],
-        [r.digest for r in records],
-        [r.content.decode() for r in records],
+        [r.id for request in requests for r in request.records if r.id is not None],
+        [
+            (
+                number,
+                r.id,
+                r.fingerprint,
+                r.occurred_at,
+                r.severity,
+                r.outcome,
+                r.action,
+                r.actor_type,
+                r.actor_id,
+                r.resource_type,
+                r.resource_id,
+                r.ip,
+                r.session_id,
+                r.correlation_id,
+                r.digest,
+                r.content.decode(),
+            )
+            for number, request in enumerate(requests, start=1)
+            for r in request.records
+        ],
     ]
 
 
@@ -94,8 +99,8 @@ def _receipts(request: AppendRequest, number: int, first: int, row: asyncpg.Reco
         return [Receipt(Status.STORED, epoch, seq + i, received_at, record.digest) for i, record in enumerate(request.records)]
     epochs, seqs, received, digests = row["item_epoch"], row["item_seq"], row["item_received_at"], row["item_digest"]
     return [
-        Receipt(_STATUS[statuses[i]], epochs[i], seqs[i], received[i], digests[i])
-        for i in range(first, first + len(request.records))
+        Receipt(_STATUS[statuses[i]], epochs[i], seqs[i], received[i], digests[i] or record.digest)
+        for i, record in enumerate(request.records, start=first)
     ]
 
 
@@ -117,7 +122,7 @@ def _results(requests: Sequence[AppendRequest], row: asyncpg.Record) -> list[App
 async def append_on(connection: asyncpg.Connection, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError]:
     """Append requests of one schema, in order of tenant and log, in the transaction that the connection is in."""
     sql = _APPEND.replace("{schema}", quoted(requests[0].tenant.schema))
-    return _results(requests, await connection.fetchrow(sql, *_columns(requests)))
+    return _results(requests, await connection.fetchrow(sql, *_arguments(requests)))
 
 
 class Appender:

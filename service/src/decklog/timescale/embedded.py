@@ -60,6 +60,8 @@ def _prefix() -> list[str]:
             "Run decklog as an ordinary user.",
         )
     capability = ["--inh-caps=-all,+dac_override", "--ambient-caps=+dac_override", "--bounding-set=-all,+dac_override"]
+    # Without this bit access(2) leaves the right out, by which initdb sees whether its own programs may be run.
+    capability += ["--securebits=+no_setuid_fixup"]
     return [
         setpriv,
         "--reuid=nobody",

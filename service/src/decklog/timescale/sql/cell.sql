@@ -39,6 +39,18 @@ CREATE TABLE IF NOT EXISTS decklog.cursors (
 ) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 GRANT SELECT, INSERT, UPDATE ON decklog.cursors TO decklog_service;
 
+-- A record on its way into the append functions: one array of these is half the work, for both sides, of an array for
+-- each column. A change of it needs another name, as processes of the version before go on using this one.
+DO $type$ BEGIN
+    IF to_regtype('decklog.new_record') IS NULL THEN
+        CREATE TYPE decklog.new_record AS (
+            request integer, id text, fingerprint bytea, occurred_at timestamptz, severity smallint, outcome smallint,
+            action text, actor_type text, actor_id text, resource_type text, resource_id text, ip text, session_id text,
+            correlation_id text, digest bytea, content text
+        );
+    END IF;
+END $type$;
+
 -- The schemas that hold records, and how each is partitioned.
 CREATE TABLE IF NOT EXISTS decklog.relations (
     schema_name    text    PRIMARY KEY,

@@ -43,28 +43,34 @@ GRANT SELECT, INSERT ON {schema}.records TO decklog_service;
 
 -- Appends the records of several requests, in one statement, so in one transaction of one round trip.
 --
--- Requests (r_*) come ordered by tenant and log, the records (i_*) request by request (i_request: the number of the
--- record's request, from 1); no two records of one log may have the same id. Heads are locked in that order by every
--- caller, so writers wait and never deadlock. Only behind the locks are keys looked up: each statement of a volatile
--- function sees what was committed before it began.
+-- Requests (r_*) come ordered by tenant and log, the records request by request (`request` is the number of a record's
+-- request, from 1); no two records of one log may have the same id, and `ids` are all that are not null. Heads are
+-- locked in that order by every caller, so writers wait and never deadlock. Only behind the locks are keys looked up:
+-- each statement of a volatile function sees what was committed before it began.
 --
 -- request_status: 0 taken in, 1 rate limited, 2 more than the burst, 3 suspended, 4 no such log, 5 atomic and in
 -- conflict, 6 the clock is behind the log. Where no record of the group was there before, item_* are null and the
 -- records of request r have the numbers from first_seq[r] on, all with epoch[r] and received_at[r]. Else item_* tell of
 -- each record; item_status: 0 stored, 1 duplicate, 2 conflict.
+DO $before$ DECLARE
+    old regprocedure;
+BEGIN
+    -- Of times before the first release.
+    FOR old IN SELECT oid FROM pg_proc WHERE proname = 'append' AND pronamespace = '{schema}'::regnamespace AND pronargs <> 7 LOOP
+        EXECUTE 'DROP FUNCTION ' || old;
+    END LOOP;
+END $before$;
 CREATE OR REPLACE FUNCTION {schema}.append(
-    r_tenant bigint[], r_log smallint[], r_count integer[], r_atomic boolean[], r_metered boolean[], i_request integer[],
-    i_id text[], i_fingerprint bytea[], i_occurred_at timestamptz[], i_severity smallint[], i_outcome smallint[],
-    i_action text[], i_actor_type text[], i_actor_id text[], i_resource_type text[], i_resource_id text[],
-    i_ip text[], i_session_id text[], i_correlation_id text[], i_digest bytea[], i_content text[],
+    r_tenant bigint[], r_log smallint[], r_count integer[], r_atomic boolean[], r_metered boolean[],
+    ids text[], items decklog.new_record[],
     OUT request_status smallint[], OUT per_second float8[], OUT burst integer[], OUT remaining float8[],
     OUT epoch integer[], OUT first_seq bigint[], OUT received_at timestamptz[],
     OUT item_status smallint[], OUT item_epoch integer[], OUT item_seq bigint[], OUT item_received_at timestamptz[],
-    OUT item_digest bytea[]
+    OUT item_digest bytea[] -- of what was there before
 ) LANGUAGE plpgsql VOLATILE AS $function$
 DECLARE
     requests constant integer := cardinality(r_tenant);
-    items    constant integer := cardinality(i_content);
+    counted  constant integer := cardinality(items);
     skew     constant interval := '5 minutes';
     heads_   decklog.heads[];
     k        integer := 0;
@@ -83,16 +89,22 @@ DECLARE
     -- of requests: the number before that of the request's first record, less the records before it
     n_before bigint[] := array_fill(NULL::bigint, ARRAY[requests]);
     -- of items that were there before
-    f_seq    bigint[]; f_epoch integer[]; f_received timestamptz[]; f_print bytea[]; f_digest bytea[];
+    f_seq    bigint[]; f_epoch integer[]; f_received timestamptz[]; f_same boolean[]; f_digest bytea[];
     -- of items, where some were there before: the number of one that is stored
     n_seq    bigint[];
     -- of heads that changed
     u_tenant bigint[]; u_log smallint[]; u_next bigint[]; u_received timestamptz[]; u_tokens float8[];
 BEGIN
     PERFORM set_config('decklog.tenants', array_to_string(r_tenant, ','), true);
-    SELECT array_agg(locked), max(locked.dedup_window) INTO heads_, widest
-      FROM (SELECT heads.* FROM decklog.heads WHERE (heads.tenant_id, heads.log) IN (SELECT * FROM unnest(r_tenant, r_log))
-             ORDER BY heads.tenant_id, heads.log FOR UPDATE) AS locked;
+    IF r_tenant[1] = r_tenant[requests] AND r_log[1] = r_log[requests] THEN
+        SELECT heads.* INTO h FROM decklog.heads WHERE heads.tenant_id = r_tenant[1] AND heads.log = r_log[1] FOR UPDATE;
+        heads_ := CASE WHEN FOUND THEN ARRAY[h] END;
+        widest := h.dedup_window;
+    ELSE
+        SELECT array_agg(locked), max(locked.dedup_window) INTO heads_, widest
+          FROM (SELECT heads.* FROM decklog.heads WHERE (heads.tenant_id, heads.log) IN (SELECT * FROM unnest(r_tenant, r_log))
+                 ORDER BY heads.tenant_id, heads.log FOR UPDATE) AS locked;
+    END IF;
     at := decklog.clock();
     request_status := array_fill(0::smallint, ARRAY[requests]);
     per_second := array_fill(NULL::float8, ARRAY[requests]);
@@ -103,23 +115,25 @@ BEGIN
     received_at := array_fill(at, ARRAY[requests]);
 
     -- All keys at once first: hardly ever was one there before. Receipt times beyond the skew are refused below.
-    IF array_remove(i_id, NULL) <> '{}' AND EXISTS (
+    IF ids <> '{}' AND EXISTS (
         SELECT FROM {schema}.records
-         WHERE records.id = ANY (i_id) AND records.tenant_id = ANY (r_tenant)
+         WHERE records.id = ANY (ids) AND records.tenant_id = ANY (r_tenant)
            AND records.received_at > at - widest AND records.received_at <= at + skew
     ) THEN
         known := true;
-        n_seq := array_fill(NULL::bigint, ARRAY[items]);
-        item_status := array_fill(0::smallint, ARRAY[items]);
-        item_epoch := array_fill(0, ARRAY[items]);
-        item_seq := array_fill(0::bigint, ARRAY[items]);
-        item_received_at := array_fill(at, ARRAY[items]);
-        item_digest := i_digest;
+        n_seq := array_fill(NULL::bigint, ARRAY[counted]);
+        item_status := array_fill(0::smallint, ARRAY[counted]);
+        item_epoch := array_fill(0, ARRAY[counted]);
+        item_seq := array_fill(0::bigint, ARRAY[counted]);
+        item_received_at := array_fill(at, ARRAY[counted]);
+        item_digest := array_fill(NULL::bytea, ARRAY[counted]);
         SELECT array_agg(found.seq ORDER BY given.n), array_agg(found.epoch ORDER BY given.n),
-               array_agg(found.received_at ORDER BY given.n), array_agg(found.fingerprint ORDER BY given.n),
-               array_agg(found.digest ORDER BY given.n)
-          INTO f_seq, f_epoch, f_received, f_print, f_digest
-          FROM unnest(i_request, i_id) WITH ORDINALITY AS given (request, id, n)
+               array_agg(found.received_at ORDER BY given.n),
+               array_agg(found.fingerprint = given.fingerprint ORDER BY given.n), array_agg(found.digest ORDER BY given.n)
+          INTO f_seq, f_epoch, f_received, f_same, f_digest
+          FROM unnest(items) WITH ORDINALITY AS given (
+                   request, id, fingerprint, occurred_at, severity, outcome, action, actor_type, actor_id, resource_type,
+                   resource_id, ip, session_id, correlation_id, digest, content, n)
           LEFT JOIN LATERAL (
               SELECT records.seq, records.epoch, records.received_at, records.fingerprint, records.digest
                 FROM {schema}.records
@@ -157,7 +171,7 @@ BEGIN
                 IF f_received[i] <= at - h.dedup_window THEN
                     f_seq[i] := NULL;
                 END IF;
-                IF refused = 0 AND r_atomic[r] AND f_seq[i] IS NOT NULL AND f_print[i] <> i_fingerprint[i] THEN
+                IF refused = 0 AND r_atomic[r] AND f_seq[i] IS NOT NULL AND NOT f_same[i] THEN
                     refused := 5;
                 END IF;
             END LOOP;
@@ -178,7 +192,7 @@ BEGIN
         IF known THEN
             FOR i IN item + 1 .. item + r_count[r] LOOP
                 IF f_seq[i] IS NOT NULL THEN
-                    item_status[i] := CASE WHEN f_print[i] = i_fingerprint[i] THEN 1 ELSE 2 END;
+                    item_status[i] := CASE WHEN f_same[i] THEN 1 ELSE 2 END;
                     item_epoch[i] := f_epoch[i]; item_seq[i] := f_seq[i]; item_received_at[i] := f_received[i];
                     item_digest[i] := f_digest[i];
                 ELSIF refused = 0 THEN
@@ -212,15 +226,13 @@ BEGIN
         INSERT INTO {schema}.records (
             tenant_id, seq, received_at, occurred_at, epoch, log, severity, outcome, id, action, actor_type, actor_id,
             resource_type, resource_id, session_id, correlation_id, ip, fingerprint, digest, content)
-        SELECT r_tenant[i.request], coalesce(i.seq, n_before[i.request] + i.n), received_at[i.request], i.occurred_at,
-               epoch[i.request], r_log[i.request], i.severity, i.outcome, i.id, i.action, i.actor_type, i.actor_id,
+        SELECT r_tenant[i.request], CASE WHEN known THEN n_seq[i.n] ELSE n_before[i.request] + i.n END, received_at[i.request],
+               i.occurred_at, epoch[i.request], r_log[i.request], i.severity, i.outcome, i.id, i.action, i.actor_type, i.actor_id,
                i.resource_type, i.resource_id, i.session_id, i.correlation_id, i.ip::inet, i.fingerprint, i.digest, i.content
-          FROM unnest(n_seq, i_request, i_occurred_at, i_severity, i_outcome, i_id, i_action, i_actor_type, i_actor_id,
-                      i_resource_type, i_resource_id, i_session_id, i_correlation_id, i_ip, i_fingerprint, i_digest, i_content)
-               WITH ORDINALITY
-               AS i (seq, request, occurred_at, severity, outcome, id, action, actor_type, actor_id,
-                     resource_type, resource_id, session_id, correlation_id, ip, fingerprint, digest, content, n)
-         WHERE i.seq IS NOT NULL OR n_before[i.request] IS NOT NULL;
+          FROM unnest(items) WITH ORDINALITY AS i (
+                   request, id, fingerprint, occurred_at, severity, outcome, action, actor_type, actor_id, resource_type,
+                   resource_id, ip, session_id, correlation_id, digest, content, n)
+         WHERE CASE WHEN known THEN n_seq[i.n] ELSE n_before[i.request] END IS NOT NULL;
     END IF;
 END $function$;
 REVOKE ALL ON FUNCTION {schema}.append FROM PUBLIC;
