@@ -5,6 +5,7 @@ What is heavy and not configured is never imported: without OpenSearch and SQS n
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -97,8 +98,6 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         readiness: dict[str, Readiness] = {"database": PostgresReadiness(pool)}
         postgres_registry = PostgresRegistry(pool)
         registry = RegistryCache(postgres_registry)
-        await registry.start()
-        stack.push_async_callback(registry.stop)
         index = await _open_search(settings, stack, readiness)
         queue = await _open_queue(settings, stack)
         appender = Appender(settings.database.dsn)
@@ -132,6 +131,9 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             tenant_now=lambda tenant_id: registry.snapshot.tenants.get(tenant_id),  # noqa: PLW0108 - the snapshot changes
             limits=Limits(streams_max=settings.api.streams_max, per_tenant_max=settings.api.streams_per_tenant_max),
         )
+        # Last, as it is only good for two seconds and the opening of the others may take longer.
+        await registry.start()
+        stack.push_async_callback(registry.stop)
         await streams.start()
         stack.push_async_callback(streams.stop)
         yield Service(
@@ -169,7 +171,8 @@ async def _open_queue(settings: Settings, stack: AsyncExitStack) -> WakeQueue | 
         return None
     from decklog.sqs.queue import SqsWakeQueue  # noqa: PLC0415
 
-    queue = SqsWakeQueue(settings.queue, polls=settings.worker.pollers)
+    # The SDK reads its descriptions of all services, which takes long enough to be noticed.
+    queue = await asyncio.to_thread(SqsWakeQueue, settings.queue, polls=settings.worker.pollers)
     stack.push_async_callback(queue.close)
     return queue
 
