@@ -37,6 +37,11 @@ class Context:
         """How long to measure: `full`, or a quarter of it at small scale."""
         return full / 4 if self.small else full
 
+    @property
+    def rounds(self) -> int:
+        """How often what is compared is measured in turn, so that a machine that others use too disturbs both alike."""
+        return 2 if self.small else 4
+
     def postgres(self, variant: Variant) -> PostgresServer:
         return self.servers.timescale if variant == "timescale" else self.servers.postgres
 

@@ -71,6 +71,10 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, max(0, round(share * len(ordered) + 0.5) - 1))]
 
 
+def median(values: Sequence[float]) -> float:
+    return percentile(values, 0.5)
+
+
 def _number(value: float | None) -> str:
     if value is None:
         return ""

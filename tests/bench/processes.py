@@ -21,7 +21,6 @@ _START_SECONDS_MAX = 30.0
 _STOP_SECONDS_MAX = 15.0
 _POLL_SECONDS = 0.02
 _TICKS = os.sysconf("SC_CLK_TCK")
-_MIB = 1024 * 1024
 
 
 @dataclass(frozen=True)

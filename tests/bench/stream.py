@@ -35,7 +35,7 @@ class _Times:
         self.delivered: list[dict[int, float]] = []
 
 
-async def _write(server: Server, customer: Customer, seconds: float, times: _Times) -> None:
+async def _write(server: Server, customer: Customer, seconds: float, times: _Times, first_number: int) -> None:
     """Single appends at a steady pace, over as many connections as it takes."""
     loop = asyncio.get_running_loop()
     idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
@@ -44,10 +44,12 @@ async def _write(server: Server, customer: Customer, seconds: float, times: _Tim
 
     async def send(number: int) -> None:
         reader, writer = idle.pop() if idle else await asyncio.open_connection(HOST, server.port)
-        writer.write((b"%012d" % number).join(parts))
+        writer.write((b"%012d" % (first_number + number)).join(parts))
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(head.partition(b"content-length: ")[2].partition(b"\r")[0])
         receipt = json.loads(await reader.readexactly(length))
+        if receipt.get("status") != "stored":
+            raise RuntimeError(f"a record was not stored: {receipt}")
         times.acknowledged[receipt["seq"]] = time.perf_counter()
         idle.append((reader, writer))
 
@@ -69,7 +71,7 @@ async def _follow(socket: ClientConnection, had: dict[int, float]) -> None:
             had[record["seq"]] = now
 
 
-async def _times(server: Server, customer: Customer, seconds: float) -> _Times:
+async def _times(server: Server, customer: Customer, seconds: float, first_number: int) -> _Times:
     times = _Times()
     url = f"ws://{HOST}:{server.port}/api/v1/logs/stream"
     headers = {"Authorization": f"Bearer {customer.auditor}"}
@@ -80,7 +82,7 @@ async def _times(server: Server, customer: Customer, seconds: float) -> _Times:
             raise RuntimeError(f"a stream did not open: {opened}")
     times.delivered = [{} for _ in sockets]
     following = [asyncio.create_task(_follow(socket, had)) for socket, had in zip(sockets, times.delivered, strict=True)]
-    await _write(server, customer, seconds, times)
+    await _write(server, customer, seconds, times, first_number)
     async with asyncio.timeout(_LAST_SECONDS_MAX):
         while any(len(had) < len(times.acknowledged) for had in times.delivered):
             await asyncio.sleep(0.05)
@@ -97,8 +99,8 @@ async def run(context: Context) -> AsyncIterator[Figure]:
             [customer] = await place.customers(1, Isolation.DEDICATED)
             context.say(f"stream_p99: {variant}, {RATE:g} records/s to {SUBSCRIBERS} subscribers")
             async with place.api() as server:
-                await _times(server, customer, 1.0)
-                times = await _times(server, customer, context.seconds(_SECONDS))
+                await _times(server, customer, 1.0, 1)
+                times = await _times(server, customer, context.seconds(_SECONDS), 1_000_000)
             lags = [
                 (had[seq] - acknowledged) * 1_000 for had in times.delivered for seq, acknowledged in times.acknowledged.items()
             ]

@@ -30,12 +30,10 @@ class Transfer(msgspec.Struct, frozen=True):
 
 
 class Received(msgspec.Struct, frozen=True):
+    """Bytes, and the seconds that they took from the request on."""
+
     size: int
     seconds: float
-
-    @property
-    def mib_per_second(self) -> float:
-        return self.size / self.seconds / 1024 / 1024
 
 
 def _http(transfer: Transfer) -> int:

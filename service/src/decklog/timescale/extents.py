@@ -27,6 +27,8 @@ _LOGS_MAX = 1_000
 _GROWTH = 8
 """Partitions of a window over those of the one before: few are read where matches are frequent, and where they are rare
 there are few statements."""
+_MANY = 20_000
+"""Numbers to read in the order of `seq` from which knowing the partitions is worth the look."""
 _EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -98,8 +100,10 @@ class Extents:
         Raises `storage-unavailable`.
         """
         known = self._logs.get((tenant.id, log))
-        if known is not None and (newest_first or query.since is not None or query.until is not None):
-            await self._learn(tenant, log, known)
+        if known is not None:
+            many = min(end, known.head.next_seq) - first > _MANY
+            if newest_first or many or query.since is not None or query.until is not None:
+                await self._learn(tenant, log, known)
         if known is None or known.open_from is None:
             return [Window(first, end, None, None, wide=True)]
         # Clocks differ: what is just beyond retention is looked into, and left out by the database.
