@@ -55,7 +55,7 @@ def test_unpacking_undoes_packing_in_any_number_of_members(parts: list[bytes], e
 
 @given(st.binary(min_size=1, max_size=2_000), st.sampled_from(["gzip", "zstd"]), st.data())
 def test_a_packed_body_that_was_cut_off_is_refused(body: bytes, encoding: str, data: st.DataObject) -> None:
-    packed = gzip.compress(body) if encoding == "gzip" else _zstd(body)
+    packed = gzip.compress(body, mtime=0) if encoding == "gzip" else _zstd(body)
     cut = packed[: data.draw(st.integers(0, len(packed) - 1))]
     with pytest.raises(DecklogError) as caught:
         asyncio.run(decoded(cut, encoding))

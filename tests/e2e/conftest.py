@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
-import pytest
-
+from tests.backends import PostgresServer
 from tests.backends.opensearch import OpenSearchServer
 from tests.backends.sqs import SqsServer
 from tests.support.stack import Stack, installed
-from tests.support.stores import Database, drop_database, new_database
-
-Install = Callable[..., Any]
+from tests.support.stores import drop_database, new_database
 
 
 def search_variables(server: OpenSearchServer) -> dict[str, str]:
@@ -37,21 +33,17 @@ def own_prefix() -> dict[str, str]:
     return {"DECKLOG_PREFIX": f"t{secrets.token_hex(4)}"}
 
 
-@pytest.fixture
-async def full_stack(
-    timescale_server: Any, opensearch_server: OpenSearchServer, sqs_server: SqsServer, tmp_path: Path
+@asynccontextmanager
+async def whole(
+    folder: Path, server: PostgresServer, search: OpenSearchServer, sqs: SqsServer, **variables: str
 ) -> AsyncIterator[Stack]:
-    """TimescaleDB, OpenSearch and SQS, and no process of ours yet."""
-    async with AsyncExitStack() as stack:
-        database: Database = await new_database(timescale_server)
-        stack.push_async_callback(drop_database, database)
-        yield await stack.enter_async_context(
-            installed(
-                tmp_path,
-                service_dsn=database.service_dsn,
-                owner_dsn=database.owner_dsn,
-                **search_variables(opensearch_server),
-                **queue_variables(sqs_server),
-                **own_prefix(),
-            )
-        )
+    """An installation over a new database of this server, OpenSearch and SQS, with names of its own; no process of ours yet."""
+    database = await new_database(server)
+    try:
+        dsns = {"service_dsn": database.service_dsn, "owner_dsn": database.owner_dsn}
+        async with installed(
+            folder, **dsns, **search_variables(search), **queue_variables(sqs), **own_prefix(), **variables
+        ) as stack:
+            yield stack
+    finally:
+        await drop_database(database)

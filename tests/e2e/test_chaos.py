@@ -19,9 +19,8 @@ import websockets
 from tests.backends.fixtures import PrivatePostgres
 from tests.backends.opensearch import OpenSearchServer
 from tests.backends.sqs import SqsServer
-from tests.e2e.conftest import own_prefix, queue_variables, search_variables
-from tests.support.stack import Program, Stack, installed
-from tests.support.stores import new_database
+from tests.e2e.conftest import whole
+from tests.support.stack import Program, Stack
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
@@ -166,17 +165,7 @@ async def chaos_stack(
 ) -> AsyncIterator[tuple[Stack, Any]]:
     async with AsyncExitStack() as stack:
         postgres = stack.enter_context(private_postgres("timescale", durable=True))
-        database = await new_database(postgres.address)
-        made = await stack.enter_async_context(
-            installed(
-                tmp_path,
-                service_dsn=database.service_dsn,
-                owner_dsn=database.owner_dsn,
-                **search_variables(opensearch_server),
-                **queue_variables(sqs_server),
-                **own_prefix(),
-            )
-        )
+        made = await stack.enter_async_context(whole(tmp_path, postgres.address, opensearch_server, sqs_server))
         await made.provision(**TENANTS)
         yield made, postgres
 

@@ -18,9 +18,8 @@ from joserfc import jwk, jwt
 
 from tests.backends import OpenSearchServer
 from tests.backends.sqs import SqsServer
-from tests.e2e.conftest import own_prefix, queue_variables, search_variables
-from tests.support.stack import Program, Stack, installed
-from tests.support.stores import drop_database, new_database
+from tests.e2e.conftest import whole
+from tests.support.stack import Program, Stack
 
 pytestmark = pytest.mark.slow
 
@@ -80,19 +79,8 @@ async def world(
     }
     (tmp_path / "issuers.json").write_text(json.dumps([issuer]))
     async with AsyncExitStack() as stack:
-        database = await new_database(timescale_server)
-        stack.push_async_callback(drop_database, database)
-        made = await stack.enter_async_context(
-            installed(
-                tmp_path,
-                service_dsn=database.service_dsn,
-                owner_dsn=database.owner_dsn,
-                DECKLOG_IDENTITY_ISSUERS_FILE=str(tmp_path / "issuers.json"),
-                **search_variables(opensearch_server),
-                **queue_variables(sqs_server),
-                **own_prefix(),
-            )
-        )
+        issuers = {"DECKLOG_IDENTITY_ISSUERS_FILE": str(tmp_path / "issuers.json")}
+        made = await stack.enter_async_context(whole(tmp_path, timescale_server, opensearch_server, sqs_server, **issuers))
         await made.provision(**SPECS)
         world = World(made, await made.api())
         await made.worker()

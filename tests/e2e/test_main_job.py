@@ -23,10 +23,9 @@ import websockets
 
 from tests.backends import KubernetesServer, OpenSearchServer, PostgresServer
 from tests.backends.sqs import SqsServer
-from tests.e2e.conftest import own_prefix, queue_variables, search_variables
+from tests.e2e.conftest import whole
 from tests.support.operators import LABEL, ROOT, Kubernetes, Operator, least_rights_kubeconfig, operator_environment
-from tests.support.stack import Program, Stack, installed
-from tests.support.stores import drop_database, new_database
+from tests.support.stack import Program, Stack
 
 pytestmark = [pytest.mark.xdist_group("kubernetes"), pytest.mark.slow]
 
@@ -52,18 +51,7 @@ async def cluster(
 ) -> AsyncIterator[tuple[Kubernetes, Stack]]:
     """The examples applied and ready, by an operator with the installation's rights."""
     async with AsyncExitStack() as stack:
-        database = await new_database(timescale_server)
-        stack.push_async_callback(drop_database, database)
-        made = await stack.enter_async_context(
-            installed(
-                tmp_path,
-                service_dsn=database.service_dsn,
-                owner_dsn=database.owner_dsn,
-                **search_variables(opensearch_server),
-                **queue_variables(sqs_server),
-                **own_prefix(),
-            )
-        )
+        made = await stack.enter_async_context(whole(tmp_path, timescale_server, opensearch_server, sqs_server))
         kubernetes = Kubernetes(kubernetes_server)
         rights = await asyncio.to_thread(least_rights_kubeconfig, kubernetes_server, tmp_path)
         operator = Operator(["decklog_operator", "run"], operator_environment(kubernetes, rights, **made.variables), tmp_path)

@@ -103,13 +103,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         appender = Appender(settings.database.dsn)
         stack.push_async_callback(appender.close)
         store, cursors = PostgresRecords(appender, pool), PostgresCursors(pool)
-        news = PostgresAnnouncements(settings.database.dsn, pool)
-        await news.start()
-        stack.push_async_callback(news.stop)
-        waker = Waker(queue) if queue is not None else None
-        if waker is not None:
-            stack.push_async_callback(waker.stop)
-        announcements = _Announcing(news, registry, waker)
+        announcements = await _open_announcements(settings, stack, pool, registry, queue)
         identity = Identity(registry, load_issuers(settings.identity.issuers_file, fetch=fetch))
         ingest = Ingest(
             store,
@@ -152,6 +146,18 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             readiness=readiness,
             tenants=postgres_registry.tenants,
         )
+
+
+async def _open_announcements(
+    settings: Settings, stack: AsyncExitStack, pool: Pool, registry: RegistryCache, queue: WakeQueue | None
+) -> _Announcing:
+    news = PostgresAnnouncements(settings.database.dsn, pool)
+    await news.start()
+    stack.push_async_callback(news.stop)
+    waker = Waker(queue) if queue is not None else None
+    if waker is not None:
+        stack.push_async_callback(waker.stop)
+    return _Announcing(news, registry, waker)
 
 
 async def _open_search(settings: Settings, stack: AsyncExitStack, readiness: dict[str, Readiness]) -> SearchIndex | None:
