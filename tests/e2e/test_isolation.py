@@ -16,6 +16,7 @@ import pytest
 import websockets
 from joserfc import jwk, jwt
 
+from decklog.domain.tenant import index_name, parse_spec
 from tests.backends import OpenSearchServer
 from tests.backends.sqs import SqsServer
 from tests.e2e.conftest import whole
@@ -215,3 +216,19 @@ async def test_a_stream_gives_the_own_tenants_records_only(world: World) -> None
                     pass
             assert {item["tenant"] for item in seen} <= {tenant}
             assert len(seen) == (RECORDS - 1 if other == tenant else 0)
+
+
+async def test_the_index_that_is_written_is_the_index_that_is_read(world: World) -> None:
+    prefix, url = world.stack.settings.prefix, world.stack.settings.search.url
+    async with httpx.AsyncClient(base_url=url) as opensearch:
+        await opensearch.post(f"/{prefix}-*/_refresh")
+        found = (await opensearch.get(f"/_cat/indices/{prefix}-*", params={"format": "json"})).json()
+    written = {each["index"] for each in found if int(each["docs.count"])}
+    named = {index_name(name, parse_spec(SPECS[name.replace("-", "_")]), prefix) for name in TENANTS}
+    assert written >= named
+    assert {each["index"] for each in found} <= {*named, f"{prefix}-shared-365"}
+    for tenant in TENANTS:
+        async with world.stack.client(world.api.url, world.credentials[tenant, "auditor", "api_key"]) as client:
+            page = (await client.get("/api/v1/logs", params={"q": marker(tenant), "limit": "1000"})).json()
+        assert page["engine"] == "opensearch"
+        assert sorted(item["seq"] for item in page["items"] if "message" in item) == list(range(RECORDS))
