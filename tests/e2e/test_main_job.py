@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import csv
+import fcntl
 import gzip
 import io
 import json
@@ -51,6 +52,9 @@ async def cluster(
 ) -> AsyncIterator[tuple[Kubernetes, Stack]]:
     """The examples applied and ready, by an operator with the installation's rights."""
     async with AsyncExitStack() as stack:
+        # The examples have fixed names, so one test at a time may have them in the cluster that all workers share.
+        lock = stack.enter_context((kubernetes_server.kubeconfig.parent / "examples.lock").open("w"))
+        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
         made = await stack.enter_async_context(whole(tmp_path, timescale_server, opensearch_server, sqs_server))
         kubernetes = Kubernetes(kubernetes_server)
         rights = await asyncio.to_thread(least_rights_kubeconfig, kubernetes_server, tmp_path)
@@ -63,7 +67,7 @@ async def cluster(
         kubernetes("delete", "secret", *names, "--ignore-not-found", "--wait")
         kubernetes("apply", "-f", str(ROOT / "manifests" / "examples"))
         kubernetes("label", "tenant", "acme", "globex", "minimal", f"{LABEL}={kubernetes.run}", "--overwrite")
-        kubernetes("wait", "--for=condition=Ready", "tenant", "--all", "--timeout=60s")
+        kubernetes("wait", "--for=condition=Ready", "tenant", "-l", kubernetes.selector, "--timeout=60s")
         yield kubernetes, made
 
 
@@ -222,6 +226,7 @@ async def test_the_kubectl_tour_of_the_readme_runs_as_typed(cluster: tuple[Kuber
     assert "kubectl delete tenant acme" in tour
     # This operator serves labelled Tenants only; the tour applies acme anew.
     tour = tour.replace("dedicated.yaml", f"dedicated.yaml && kubectl label --overwrite tenant acme {LABEL}={kubernetes.run}")
+    tour = tour.replace("tenant --all", f"tenant -l {kubernetes.selector}")  # nor does it wait for Tenants of other tests
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "kubectl").symlink_to(kubernetes.server.kubectl_program)
     environment = {
