@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,7 +13,8 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decklog.api.limits import decoded, split_array, split_lines
+from decklog.api import limits
+from decklog.api.limits import ClientGoneError, decoded, read_body, split_array, split_lines
 from decklog.domain.errors import Code, DecklogError
 
 VALUES = st.recursive(
@@ -68,3 +70,65 @@ def test_random_bytes_are_refused_or_unpacked_and_never_crash(body: bytes, encod
         asyncio.run(decoded(body, encoding))
     except DecklogError as error:
         assert error.code in (Code.UNSUPPORTED_ENCODING, Code.BODY_TOO_LARGE)  # noqa: PT017 - either outcome is right
+
+
+class Slow:
+    """A client whose messages come one by one, each after the loop had a turn where `waits` says so."""
+
+    def __init__(self, messages: list[dict[str, Any]], *, waits: bool = False) -> None:
+        self._messages = iter(messages)
+        self._waits = waits
+
+    async def receive(self) -> Any:
+        if self._waits:
+            await asyncio.sleep(0.001)
+        message = next(self._messages, None)
+        return message if message is not None else await asyncio.Event().wait()
+
+
+def part(body: bytes, *, more: bool = False) -> dict[str, Any]:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+@given(st.lists(st.binary(max_size=20), min_size=1, max_size=5), st.booleans(), st.integers(0, 60))
+def test_a_body_is_its_parts_however_they_arrive_or_too_large(parts: list[bytes], waits: bool, limit: int) -> None:
+    messages = [part(each, more=number < len(parts)) for number, each in enumerate(parts, start=1)]
+    reading = read_body(Slow(messages, waits=waits).receive, limit)
+    if len(b"".join(parts)) > limit:
+        with pytest.raises(DecklogError) as refused:
+            asyncio.run(reading)
+        assert refused.value.code is Code.BODY_TOO_LARGE
+    else:
+        assert asyncio.run(reading) == b"".join(parts)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_a_body_that_does_not_arrive_is_given_up(begun: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "BODY_SECONDS_MAX", 0.05)
+    with pytest.raises(DecklogError) as refused:
+        await read_body(Slow([part(b"begun", more=True)] if begun else []).receive)
+    assert refused.value.code is Code.REQUEST_TIMEOUT
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_a_client_that_leaves_has_sent_no_body(begun: bool) -> None:
+    gone = {"type": "http.disconnect"}
+    with pytest.raises(ClientGoneError):
+        await read_body(Slow([part(b"begun", more=True), gone] if begun else [gone]).receive)
+
+
+async def test_waiting_for_a_body_can_be_cancelled() -> None:
+    left = asyncio.Event()
+
+    async def receive() -> Any:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left.set()
+
+    reading = asyncio.create_task(read_body(receive))
+    await asyncio.sleep(0.01)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert left.is_set()

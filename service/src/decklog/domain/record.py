@@ -257,7 +257,10 @@ def _json(value: Any) -> Any:
 
 
 def _canonical_forms(record: RecordInput, complete: RecordInput) -> tuple[bytes, bytes]:
-    """Canonical bytes of what was sent and of what is stored: the same with defaults, and with secrets masked."""
+    """Canonical bytes of what was sent and of what is stored: the same with defaults, and with secrets masked.
+
+    Most senders leave no default to fill and no secret to mask, and then one form serves as both.
+    """
     sent: dict[str, Any] = {}
     stored: dict[str, Any] = {}
     masked: list[str] = []
@@ -273,6 +276,9 @@ def _canonical_forms(record: RecordInput, complete: RecordInput) -> tuple[bytes,
         clean = mask(value, f"/{name}", masked) if found & _SECRET else value
         sent[name] = msgspec.Raw(canonical(value))
         stored[name] = sent[name] if clean is value else msgspec.Raw(canonical(clean))
+    if complete is record and not masked:
+        both = canonical_plain(replace(record, **sent) if sent else record)
+        return both, both
     if sent:
         record = replace(record, **sent)
         complete = replace(complete, **stored)
@@ -310,7 +316,9 @@ def prepare(record: RecordInput, *, now: datetime, fingerprint_key: bytes, id: s
     occurred_at = record.occurred_at or now
     severity, outcome = record.severity or Severity.INFO, record.outcome or Outcome.UNKNOWN
     _check_time(occurred_at, now)
-    complete = replace(record, occurred_at=occurred_at, severity=severity, outcome=outcome)
+    complete = record
+    if record.occurred_at is None or record.severity is None or record.outcome is None:
+        complete = replace(record, occurred_at=occurred_at, severity=severity, outcome=outcome)
     try:
         sent, content = _canonical_forms(record, complete)
     except UnicodeEncodeError:

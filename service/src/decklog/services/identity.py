@@ -17,7 +17,7 @@ import structlog
 
 from decklog.domain.access import Principal, Role
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.store import ApiKey
+from decklog.domain.store import ApiKey, Snapshot
 from decklog.domain.tenant import State, Tenant
 from decklog.services.issuers import Claims, Issuers, Untrusted
 from decklog.services.registry import RegistryCache
@@ -26,6 +26,8 @@ TOKEN_CHARS_MAX = 8 * 1024
 KEY_PREFIX = "dlk_"
 VERIFIED_MAX = 4_096
 """Verified tokens that are remembered, by their SHA-256; a signature costs about as much as storing a record."""
+RECOGNISED_MAX = 16_384
+"""API keys that are remembered, by their SHA-256, until the registry changes."""
 
 _KEY = re.compile(r"dlk_([0-9a-z]{8,32})_([0-9A-Za-z]{32,128})")
 _NO_HASH = bytes(32)
@@ -60,6 +62,8 @@ class Identity:
         self._issuers = issuers
         self._now = now
         self._verified: dict[bytes, Claims] = {}
+        self._recognised: dict[bytes, Principal] = {}
+        self._recognised_in: Snapshot | None = None
 
     async def authenticate(self, token: str) -> Principal:
         """Who this token proves. Raises `unauthenticated`, and `registry-stale` where that cannot be known now."""
@@ -68,7 +72,7 @@ class Identity:
             return principal
         if token.startswith(KEY_PREFIX):
             await self._registry.refresh()
-            principal = self._by_key(token)
+            principal = self._by_key(token, _name(token))
             if principal is None:
                 raise _refused("unknown key")
             return principal
@@ -78,9 +82,10 @@ class Identity:
         """As `authenticate`, at once and without I/O; None where only `authenticate` can tell."""
         if len(token) > TOKEN_CHARS_MAX:
             raise _refused("too long")
+        name = _name(token)
         if token.startswith(KEY_PREFIX):
-            return self._by_key(token)
-        claims = self._verified.get(_name(token))
+            return self._remembered(name) or self._by_key(token, name)
+        claims = self._verified.get(name)
         if claims is None or not self._issuers.current(claims):
             return None
         return self._principal(claims)
@@ -100,7 +105,18 @@ class Identity:
         known = snapshot.tenants.get(tenant.id)
         return known is not None and known.state is State.ACTIVE
 
-    def _by_key(self, token: str) -> Principal | None:
+    def _remembered(self, name: bytes) -> Principal | None:
+        """Whom a key of this SHA-256 proved in the registry as it is now. What is compared is a hash of what was sent, so
+        the time that it takes tells nothing of a key."""
+        snapshot = self._registry.snapshot
+        if self._recognised_in is not snapshot or len(self._recognised) >= RECOGNISED_MAX:
+            self._recognised, self._recognised_in = {}, snapshot
+        principal = self._recognised.get(name)
+        if principal is None or (principal.expires_at is not None and principal.expires_at <= self._now()):
+            return None
+        return principal
+
+    def _by_key(self, token: str, hashed: bytes) -> Principal | None:
         """None where the key's id is not known here (yet)."""
         match = _KEY.fullmatch(token)
         if match is None:
@@ -108,7 +124,7 @@ class Identity:
         snapshot = self._registry.snapshot
         key = snapshot.keys.get(match[1])
         # An unknown id costs the same hash and comparison as a known one.
-        good = hmac.compare_digest(key_hash(token), _NO_HASH if key is None else key.hash)
+        good = hmac.compare_digest(hashed, _NO_HASH if key is None else key.hash)
         if key is None:
             return None
         if not good:
@@ -122,13 +138,16 @@ class Identity:
                 raise _refused("deleted tenant", key=key.id)
         if (tenant is None) is not (key.role is Role.PLATFORM):
             raise _refused("key of no tenant that is not the platform's, or the reverse", key=key.id)
-        return Principal(
+        principal = Principal(
             kind="api_key",
             subject=key.id,
             role=key.role,
             tenant=tenant,
             expires_at=None if key.expires_at is None else key.expires_at.timestamp(),
         )
+        if self._recognised_in is snapshot:
+            self._recognised[hashed] = principal
+        return principal
 
     def _expired(self, key: ApiKey) -> bool:
         return key.expires_at is not None and key.expires_at.timestamp() <= self._now()
