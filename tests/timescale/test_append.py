@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 
 import asyncpg
+import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from decklog.domain.append import Appended, AppendRequest, Status
 from decklog.domain.errors import Code, DecklogError
@@ -15,6 +19,7 @@ from decklog.domain.query import Query
 from decklog.domain.tenant import Isolation, Tenant
 from decklog.timescale.connection import Pool
 from decklog.timescale.records import PostgresRecords
+from tests.support.memory_store import MemoryStore
 from tests.support.records import prepared
 from tests.support.stores import Database
 
@@ -67,6 +72,94 @@ async def test_many_writers_of_one_log_leave_no_gap_and_no_double(database: Data
         assert seqs == list(range(len(seqs)))
         assert await stored(stores[0], tenant) == seqs
         assert (await stores[0].head(tenant, LogName.EVENTS)).next_seq == len(seqs)
+
+
+async def test_writers_of_groups_over_many_schemas_with_retries_among_them_leave_no_gap_and_wait_for_each_other(
+    database: Database,
+) -> None:
+    """Groups of what is new and groups with something known take different ways, which lock the same heads."""
+    tenants = [await database.tenant(isolation=isolation) for _ in range(3) for isolation in ISOLATIONS]
+    stores = [await database.records() for _ in range(4)]
+
+    async def writer(number: int, store: PostgresRecords) -> list[tuple[int, str, int]]:
+        places: list[tuple[int, str, int]] = []
+        for turn in range(20):
+            ids = {tenant.id: [f"{number}-{turn}", f"common-{(turn + tenant.id) // 3}"] for tenant in tenants}
+            for tenant, result in zip(tenants, await store.append([events(t, *ids[t.id]) for t in tenants]), strict=True):
+                assert isinstance(result, Appended), result
+                places += [(tenant.id, id, r.seq) for id, r in zip(ids[tenant.id], result.receipts, strict=True)]  # noqa: A001
+        return places
+
+    places = {place for some in await asyncio.gather(*[writer(n, store) for n, store in enumerate(stores)]) for place in some}
+    for tenant in tenants:
+        seqs = sorted(seq for tenant_id, _, seq in places if tenant_id == tenant.id)
+        assert seqs == list(range(len(seqs)))  # each id has one place, and each place one id
+        assert await stored(stores[0], tenant) == seqs
+
+
+KEYS = st.none() | st.sampled_from(["a", "b", "c"])
+GROUPS = st.lists(
+    st.lists(
+        st.tuples(
+            st.integers(0, 5),
+            st.lists(
+                st.tuples(KEYS, st.sampled_from(["as before", "other"])),
+                min_size=1,
+                max_size=4,
+                unique_by=lambda item: item[0] or id(item),
+            ),
+            st.booleans(),
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+async def test_a_group_over_many_schemas_comes_out_as_in_memory(database: Database) -> None:
+    """Six tenants of both isolations, one with a burst of two and one that nobody made; ids come back in later groups."""
+    store = await database.records()
+
+    async def same(groups: list[list[tuple[int, list[tuple[str | None, str]], bool]]]) -> None:
+        memory, tenants = (
+            MemoryStore(),
+            [await database.tenant(isolation=isolation) for _ in range(2) for isolation in ISOLATIONS],
+        )
+        tenants.append(await database.tenant(burst=2))
+        for tenant in tenants:
+            memory.register(tenant, events_per_second=1_000_000, burst=2 if tenant is tenants[-1] else 1_000_000)
+        tenants.append(msgspec.structs.replace(tenants[0], id=10**9, name="nobody"))
+        for group in groups:
+            requests: list[AppendRequest] = []
+            taken: set[tuple[int, str]] = set()
+            for number, items, atomic in group:
+                fresh = [(key, message) for key, message in items if key is None or (number, key) not in taken]
+                taken |= {(number, key) for key, _ in fresh if key is not None}
+                if fresh:
+                    records = [prepared(id=key, message=message) for key, message in fresh]
+                    requests.append(AppendRequest(tenants[number], LogName.EVENTS, records, atomic=atomic))
+            if requests:
+                assert told(await store.append(requests)) == told(await memory.append(requests))
+
+    @settings(deadline=None, max_examples=25)
+    @given(GROUPS)
+    def law(groups: list[list[tuple[int, list[tuple[str | None, str]], bool]]]) -> None:
+        asyncio.run_coroutine_threadsafe(same(groups), loop).result(timeout=120)
+
+    loop = asyncio.get_running_loop()
+    await asyncio.to_thread(law)
+
+
+def told(results: Sequence[Appended | DecklogError]) -> list[object]:
+    """What was answered, without times."""
+    return [
+        result.code
+        if isinstance(result, DecklogError)
+        else (result.stored, [(r.status, r.seq if result.stored else None) for r in result.receipts])
+        for result in results
+    ]
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)

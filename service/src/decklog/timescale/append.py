@@ -1,7 +1,8 @@
 """Appending: groups of requests become one transaction, and what it answers becomes receipts.
 
-One schema is one autocommit statement, a single round trip; a group over several schemas is one transaction with one
-statement each, in the order of names, so that all writers lock heads in the same order.
+A group is one autocommit statement, a single round trip: the append function of its schema, or that of the cell where it
+is for several. The cell's gives up where a key was there before, which is rare among strangers; then a transaction asks
+each schema for itself. All lock heads in the order of tenants and logs.
 """
 
 from __future__ import annotations
@@ -24,40 +25,53 @@ _log = structlog.get_logger("decklog.timescale")
 _STATUS = tuple(Status)
 
 _APPEND = "SELECT * FROM {schema}.append($1, $2, $3, $4, $5, $6, $7)"
+_APPEND_NEW = "SELECT * FROM decklog.append_new($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+_KNOWN = "DL001"
+"""SQLSTATE of `append_new` where a key was there before."""
+_LOCK = (
+    "SELECT count(*) FROM (SELECT FROM decklog.heads WHERE (tenant_id, log) IN (SELECT * FROM unnest($1::bigint[], $2::smallint[]))"
+    " ORDER BY tenant_id, log FOR UPDATE) AS locked"
+)
 
 
-def _arguments(requests: Sequence[AppendRequest]) -> list[list[Any]]:
-    """The arguments of the append function: columns of requests, then ids, then records as `decklog.new_record`."""
+def _ids(requests: Sequence[AppendRequest]) -> list[str]:
+    return [r.id for request in requests for r in request.records if r.id is not None]
+
+
+def _items(requests: Sequence[AppendRequest]) -> list[tuple[Any, ...]]:
+    """The records as `decklog.new_record`, each with the number of its request."""
     return [
+        (
+            number,
+            r.id,
+            r.fingerprint,
+            r.occurred_at,
+            r.severity,
+            r.outcome,
+            r.action,
+            r.actor_type,
+            r.actor_id,
+            r.resource_type,
+            r.resource_id,
+            r.ip,
+            r.session_id,
+            r.correlation_id,
+            r.digest,
+            r.content.decode(),
+        )
+        for number, request in enumerate(requests, start=1)
+        for r in request.records
+    ]
+
+
+def _columns(requests: Sequence[AppendRequest]) -> tuple[list[int], list[int], list[int], list[bool]]:
+    """Of each request: tenant, log, how many records, and whether it is metered."""
+    return (
         [request.tenant.id for request in requests],
         [request.log.value for request in requests],
         [len(request.records) for request in requests],
-        [request.atomic for request in requests],
         [request.metered for request in requests],
-        [r.id for request in requests for r in request.records if r.id is not None],
-        [
-            (
-                number,
-                r.id,
-                r.fingerprint,
-                r.occurred_at,
-                r.severity,
-                r.outcome,
-                r.action,
-                r.actor_type,
-                r.actor_id,
-                r.resource_type,
-                r.resource_id,
-                r.ip,
-                r.session_id,
-                r.correlation_id,
-                r.digest,
-                r.content.decode(),
-            )
-            for number, request in enumerate(requests, start=1)
-            for r in request.records
-        ],
-    ]
+    )
 
 
 def _refusal(code: int, request: AppendRequest, *, per_second: float, burst: int, remaining: float) -> DecklogError | None:
@@ -93,7 +107,7 @@ def _refusal(code: int, request: AppendRequest, *, per_second: float, burst: int
 
 def _receipts(request: AppendRequest, number: int, first: int, row: asyncpg.Record) -> list[Receipt]:
     """Of the request with this number, whose records come from `first` on among those of the group."""
-    statuses = row["item_status"]
+    statuses = row.get("item_status")
     if statuses is None:
         epoch, seq, received_at = row["epoch"][number], row["first_seq"][number], row["received_at"][number]
         return [Receipt(Status.STORED, epoch, seq + i, received_at, record.digest) for i, record in enumerate(request.records)]
@@ -122,7 +136,43 @@ def _results(requests: Sequence[AppendRequest], row: asyncpg.Record) -> list[App
 async def append_on(connection: asyncpg.Connection, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError]:
     """Append requests of one schema, in order of tenant and log, in the transaction that the connection is in."""
     sql = _APPEND.replace("{schema}", quoted(requests[0].tenant.schema))
-    return _results(requests, await connection.fetchrow(sql, *_arguments(requests)))
+    tenants, logs, counts, metered = _columns(requests)
+    atomic = [request.atomic for request in requests]
+    return _results(
+        requests, await connection.fetchrow(sql, tenants, logs, counts, atomic, metered, _ids(requests), _items(requests))
+    )
+
+
+async def _append_new(connection: asyncpg.Connection, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError] | None:
+    """Append requests of several schemas, in order of tenant and log; None, and nothing stored, where a key was there."""
+    runs = [list(run) for _, run in groupby(requests, key=lambda request: request.tenant.schema)]
+    ids, items = [_ids(run) for run in runs], [_items(run) for run in runs]
+    try:
+        row = await connection.fetchrow(
+            _APPEND_NEW,
+            [run[0].tenant.schema for run in runs],
+            *([len(each) for each in lists] for lists in (runs, items, ids)),
+            *_columns(requests),
+            [each for of_run in ids for each in of_run],
+            [each for of_run in items for each in of_run],
+        )
+    except asyncpg.exceptions.PostgresError as error:
+        if error.sqlstate == _KNOWN:
+            return None
+        raise
+    return _results(requests, row)
+
+
+async def _append_each(connection: asyncpg.Connection, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError]:
+    """Append requests of several schemas, in order of tenant and log, each schema by itself in one transaction."""
+    results: dict[int, Appended | DecklogError] = {}
+    by_schema: dict[str, list[int]] = {}
+    for i, request in enumerate(requests):
+        by_schema.setdefault(request.tenant.schema, []).append(i)
+    await connection.execute(_LOCK, *_columns(requests)[:2])
+    for chosen in by_schema.values():
+        results.update(zip(chosen, await append_on(connection, [requests[i] for i in chosen]), strict=True))
+    return [results[i] for i in range(len(requests))]
 
 
 class Appender:
@@ -184,22 +234,21 @@ class Appender:
         return [results[i] for i in range(len(requests))]
 
     async def _attempt(self, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError]:
-        order = sorted(
-            range(len(requests)), key=lambda i: (requests[i].tenant.schema, requests[i].tenant.id, requests[i].log.value, i)
-        )
-        groups = [list(group) for _, group in groupby(order, key=lambda i: requests[i].tenant.schema)]
+        order = sorted(range(len(requests)), key=lambda i: (requests[i].tenant.id, requests[i].log.value, i))
+        ordered = [requests[i] for i in order]
         connection = await self._connected()
-        results: list[Appended | DecklogError | None] = [None] * len(requests)
-        committing = False
+        committing = True
+        found: list[Appended | DecklogError] | None
         try:
-            if len(groups) == 1:
-                committing = True
-                await self._one_schema(connection, requests, groups[0], results)
+            if len({request.tenant.schema for request in ordered}) == 1:
+                found = await append_on(connection, ordered)
             else:
-                async with connection.transaction():
-                    for group in groups:
-                        await self._one_schema(connection, requests, group, results)
-                    committing = True
+                found = await _append_new(connection, ordered)
+                if found is None:
+                    committing = False
+                    async with connection.transaction():
+                        found = await _append_each(connection, ordered)
+                        committing = True
         except LOST as error:
             # A client that gave its records ids may safely send them again; we never do.
             await self.close()
@@ -216,17 +265,8 @@ class Appender:
             # The statement may still be running on the server; the connection cannot be used for anything else.
             await self.close()
             raise
-        return [result for result in results if result is not None]
-
-    @staticmethod
-    async def _one_schema(
-        connection: asyncpg.Connection,
-        requests: Sequence[AppendRequest],
-        group: Sequence[int],
-        results: list[Appended | DecklogError | None],
-    ) -> None:
-        for i, result in zip(group, await append_on(connection, [requests[i] for i in group]), strict=True):
-            results[i] = result
+        results = dict(zip(order, found, strict=True))
+        return [results[i] for i in range(len(requests))]
 
     async def _make_partitions(self, schemas: set[str]) -> None:
         connection = await self._connected()

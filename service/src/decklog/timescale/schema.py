@@ -140,7 +140,7 @@ async def relations_missing(connection: asyncpg.Connection, schema: str) -> list
     row = await connection.fetchrow(
         """SELECT relation.shared, relation.template,
                   to_regclass(format('%I.records', $1::text)) IS NOT NULL AS records,
-                  to_regproc(format('%I.append', $1::text)) IS NOT NULL AS append,
+                  to_regproc(format('%I.append', $1::text)) IS NOT NULL AND to_regproc(format('%I.store', $1::text)) IS NOT NULL AS functions,
                   (SELECT count(*) FROM pg_indexes WHERE schemaname = $1 AND tablename = 'records') AS indexes,
                   coalesce((SELECT relrowsecurity AND relforcerowsecurity FROM pg_class
                             WHERE oid = to_regclass(format('%I.records', $1::text))), false) AS secured,
@@ -155,8 +155,8 @@ async def relations_missing(connection: asyncpg.Connection, schema: str) -> list
     if row["template"] != _template_version():
         return ["this version's template"]
     found: list[str] = []
-    if not row["append"]:
-        found.append("function append")
+    if not row["functions"]:
+        found.append("functions append and store")
     if row["indexes"] < statement("relations").count("CREATE INDEX"):
         found.append("indexes")
     if row["shared"] and not row["secured"]:

@@ -51,6 +51,127 @@ DO $type$ BEGIN
     END IF;
 END $type$;
 
+-- How far ahead of the clock a receipt time may be.
+CREATE OR REPLACE FUNCTION decklog.skew() RETURNS interval
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT interval '5 minutes' $$;
+
+-- Whether a request of so many records is taken in by a locked head with these values, or why not: 0 taken in, 1 rate
+-- limited, 2 more than the burst, 3 suspended, 4 no such log, 6 the clock is behind the log. Scalars, so that it is inlined.
+CREATE OR REPLACE FUNCTION decklog.refusal(
+    present boolean, state smallint, received_at timestamptz, burst integer, tokens float8,
+    metered boolean, counted integer, at timestamptz
+) RETURNS smallint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE
+        WHEN NOT present OR (state = 2 AND metered) THEN 4
+        WHEN state <> 0 AND metered THEN 3
+        WHEN received_at > at + decklog.skew() THEN 6
+        WHEN metered AND counted > burst THEN 2
+        WHEN metered AND counted > tokens THEN 1
+        ELSE 0 END::smallint $$;
+
+-- As the `append` of a schema, for requests of several schemas at once, as long as none of their keys was there before:
+-- else nothing is stored (SQLSTATE DL001), and each schema is to be asked for itself.
+--
+-- Requests come ordered by tenant and log, as heads are locked. They are in runs (s_*) of one schema each, with so many
+-- requests, records and ids; the `request` of a record counts within its run.
+CREATE OR REPLACE FUNCTION decklog.append_new(
+    s_schema text[], s_requests integer[], s_items integer[], s_ids integer[],
+    r_tenant bigint[], r_log smallint[], r_count integer[], r_metered boolean[], ids text[], items decklog.new_record[],
+    OUT request_status smallint[], OUT per_second float8[], OUT burst integer[], OUT remaining float8[],
+    OUT epoch integer[], OUT first_seq bigint[], OUT received_at timestamptz[]
+) LANGUAGE plpgsql VOLATILE AS $function$
+DECLARE
+    requests constant integer := cardinality(r_tenant);
+    heads_   decklog.heads[];
+    k        integer := 0;
+    h        decklog.heads;
+    tenant   bigint := -1;
+    log_     smallint := -1;
+    present  boolean;
+    changed  boolean := false;
+    widest   interval;
+    at       timestamptz;
+    r        integer := 0;
+    item     integer;
+    id_      integer := 0;
+    all_     integer := 0;
+    refused  smallint;
+    storing  boolean[] := array_fill(false, ARRAY[cardinality(s_schema)]);
+    n_before bigint[] := array_fill(NULL::bigint, ARRAY[requests]);
+    u_tenant bigint[]; u_log smallint[]; u_next bigint[]; u_received timestamptz[]; u_tokens float8[];
+BEGIN
+    PERFORM set_config('decklog.tenants', array_to_string(r_tenant, ','), true);
+    SELECT array_agg(locked), max(locked.dedup_window) INTO heads_, widest
+      FROM (SELECT heads.* FROM decklog.heads WHERE (heads.tenant_id, heads.log) IN (SELECT * FROM unnest(r_tenant, r_log))
+             ORDER BY heads.tenant_id, heads.log FOR UPDATE) AS locked;
+    at := decklog.clock();
+    request_status := array_fill(0::smallint, ARRAY[requests]);
+    per_second := array_fill(NULL::float8, ARRAY[requests]);
+    burst := array_fill(NULL::integer, ARRAY[requests]);
+    remaining := array_fill(NULL::float8, ARRAY[requests]);
+    epoch := array_fill(NULL::integer, ARRAY[requests]);
+    first_seq := array_fill(NULL::bigint, ARRAY[requests]);
+    received_at := array_fill(at, ARRAY[requests]);
+
+    FOR s IN 1 .. cardinality(s_schema) LOOP
+        item := 0;
+        FOR _ IN 1 .. s_requests[s] LOOP
+            r := r + 1;
+            IF r_tenant[r] <> tenant OR r_log[r] <> log_ THEN
+                IF changed THEN
+                    u_tenant := u_tenant || tenant; u_log := u_log || log_; u_next := u_next || h.next_seq;
+                    u_received := u_received || h.received_at; u_tokens := u_tokens || h.tokens;
+                    changed := false;
+                END IF;
+                tenant := r_tenant[r]; log_ := r_log[r];
+                present := COALESCE(heads_[k + 1].tenant_id = tenant AND heads_[k + 1].log = log_, false);
+                IF present THEN
+                    k := k + 1;
+                    h := heads_[k];
+                    h.tokens := least(h.burst, h.tokens + h.per_second * greatest(0, extract(epoch FROM at - h.refilled_at)));
+                END IF;
+            END IF;
+            refused := decklog.refusal(present, h.state, h.received_at, h.burst, h.tokens, r_metered[r], r_count[r], at);
+            request_status[r] := refused;
+            IF refused = 0 THEN
+                h.received_at := greatest(h.received_at, at);
+                epoch[r] := h.epoch; first_seq[r] := h.next_seq; received_at[r] := h.received_at;
+                n_before[r] := h.next_seq - item - 1;
+                h.next_seq := h.next_seq + r_count[r];
+                IF r_metered[r] THEN
+                    h.tokens := h.tokens - r_count[r];
+                END IF;
+                changed := true;
+                storing[s] := true;
+            END IF;
+            IF present AND r_metered[r] THEN
+                per_second[r] := h.per_second; burst[r] := h.burst; remaining[r] := h.tokens;
+            END IF;
+            item := item + r_count[r];
+        END LOOP;
+    END LOOP;
+    IF changed THEN
+        u_tenant := u_tenant || tenant; u_log := u_log || log_; u_next := u_next || h.next_seq;
+        u_received := u_received || h.received_at; u_tokens := u_tokens || h.tokens;
+    END IF;
+    UPDATE decklog.heads SET next_seq = u.next_seq, received_at = u.received_at, tokens = u.tokens, refilled_at = at
+      FROM unnest(u_tenant, u_log, u_next, u_received, u_tokens) AS u (tenant_id, log, next_seq, received_at, tokens)
+     WHERE heads.tenant_id = u.tenant_id AND heads.log = u.log;
+
+    r := 0;
+    FOR s IN 1 .. cardinality(s_schema) LOOP
+        IF storing[s] THEN
+            EXECUTE format('SELECT %I.store($1, $2, $3, $4, $5, NULL, $6, $7, $8, $9)', s_schema[s])
+              USING r_tenant[r + 1 : r + s_requests[s]], r_log[r + 1 : r + s_requests[s]], epoch[r + 1 : r + s_requests[s]],
+                    received_at[r + 1 : r + s_requests[s]], n_before[r + 1 : r + s_requests[s]],
+                    items[all_ + 1 : all_ + s_items[s]], ids[id_ + 1 : id_ + s_ids[s]], at - widest, at + decklog.skew();
+        END IF;
+        r := r + s_requests[s]; all_ := all_ + s_items[s]; id_ := id_ + s_ids[s];
+    END LOOP;
+END $function$;
+REVOKE ALL ON FUNCTION decklog.append_new FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION decklog.append_new TO decklog_service;
+
 -- The schemas that hold records, and how each is partitioned.
 CREATE TABLE IF NOT EXISTS decklog.relations (
     schema_name    text    PRIMARY KEY,

@@ -41,6 +41,34 @@ CREATE INDEX IF NOT EXISTS records_occurred ON {schema}.records (tenant_id, log,
 
 GRANT SELECT, INSERT ON {schema}.records TO decklog_service;
 
+-- Puts records in that have their numbers: n_seq where it is given, else those that follow r_before, which is null for a
+-- request that was refused. Where `ids` are given, none of them may be there already (SQLSTATE DL001: nothing is stored).
+CREATE OR REPLACE FUNCTION {schema}.store(
+    r_tenant bigint[], r_log smallint[], r_epoch integer[], r_received timestamptz[], r_before bigint[], n_seq bigint[],
+    items decklog.new_record[], ids text[], since timestamptz, until timestamptz
+) RETURNS void LANGUAGE plpgsql VOLATILE AS $function$
+BEGIN
+    IF ids <> '{}' AND EXISTS (
+        SELECT FROM {schema}.records
+         WHERE records.id = ANY (ids) AND records.tenant_id = ANY (r_tenant)
+           AND records.received_at > since AND records.received_at <= until
+    ) THEN
+        RAISE EXCEPTION 'a record with one of these ids is there' USING ERRCODE = 'DL001';
+    END IF;
+    INSERT INTO {schema}.records (
+        tenant_id, seq, received_at, occurred_at, epoch, log, severity, outcome, id, action, actor_type, actor_id,
+        resource_type, resource_id, session_id, correlation_id, ip, fingerprint, digest, content)
+    SELECT r_tenant[i.request], CASE WHEN n_seq IS NULL THEN r_before[i.request] + i.n ELSE n_seq[i.n] END, r_received[i.request],
+           i.occurred_at, r_epoch[i.request], r_log[i.request], i.severity, i.outcome, i.id, i.action, i.actor_type, i.actor_id,
+           i.resource_type, i.resource_id, i.session_id, i.correlation_id, i.ip::inet, i.fingerprint, i.digest, i.content
+      FROM unnest(items) WITH ORDINALITY AS i (
+               request, id, fingerprint, occurred_at, severity, outcome, action, actor_type, actor_id, resource_type,
+               resource_id, ip, session_id, correlation_id, digest, content, n)
+     WHERE CASE WHEN n_seq IS NULL THEN r_before[i.request] ELSE n_seq[i.n] END IS NOT NULL;
+END $function$;
+REVOKE ALL ON FUNCTION {schema}.store FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION {schema}.store TO decklog_service;
+
 -- Appends the records of several requests, in one statement, so in one transaction of one round trip.
 --
 -- Requests (r_*) come ordered by tenant and log, the records request by request (`request` is the number of a record's
@@ -71,7 +99,6 @@ CREATE OR REPLACE FUNCTION {schema}.append(
 DECLARE
     requests constant integer := cardinality(r_tenant);
     counted  constant integer := cardinality(items);
-    skew     constant interval := '5 minutes';
     heads_   decklog.heads[];
     k        integer := 0;
     h        decklog.heads;
@@ -118,7 +145,7 @@ BEGIN
     IF ids <> '{}' AND EXISTS (
         SELECT FROM {schema}.records
          WHERE records.id = ANY (ids) AND records.tenant_id = ANY (r_tenant)
-           AND records.received_at > at - widest AND records.received_at <= at + skew
+           AND records.received_at > at - widest AND records.received_at <= at + decklog.skew()
     ) THEN
         known := true;
         n_seq := array_fill(NULL::bigint, ARRAY[counted]);
@@ -138,7 +165,7 @@ BEGIN
               SELECT records.seq, records.epoch, records.received_at, records.fingerprint, records.digest
                 FROM {schema}.records
                WHERE records.id = given.id AND records.tenant_id = r_tenant[given.request] AND records.log = r_log[given.request]
-                 AND records.received_at > at - widest AND records.received_at <= at + skew
+                 AND records.received_at > at - widest AND records.received_at <= at + decklog.skew()
                ORDER BY records.received_at DESC LIMIT 1
           ) AS found ON given.id IS NOT NULL;
     END IF;
@@ -159,13 +186,7 @@ BEGIN
                 h.tokens := least(h.burst, h.tokens + h.per_second * greatest(0, extract(epoch FROM at - h.refilled_at)));
             END IF;
         END IF;
-        refused := CASE
-            WHEN NOT present OR (h.state = 2 AND r_metered[r]) THEN 4
-            WHEN h.state <> 0 AND r_metered[r] THEN 3
-            WHEN h.received_at > at + skew THEN 6
-            WHEN r_metered[r] AND r_count[r] > h.burst THEN 2
-            WHEN r_metered[r] AND r_count[r] > h.tokens THEN 1
-            ELSE 0 END;
+        refused := decklog.refusal(present, h.state, h.received_at, h.burst, h.tokens, r_metered[r], r_count[r], at);
         IF known AND present THEN
             FOR i IN item + 1 .. item + r_count[r] LOOP
                 IF f_received[i] <= at - h.dedup_window THEN
@@ -223,16 +244,7 @@ BEGIN
     END IF;
 
     IF storing THEN
-        INSERT INTO {schema}.records (
-            tenant_id, seq, received_at, occurred_at, epoch, log, severity, outcome, id, action, actor_type, actor_id,
-            resource_type, resource_id, session_id, correlation_id, ip, fingerprint, digest, content)
-        SELECT r_tenant[i.request], CASE WHEN known THEN n_seq[i.n] ELSE n_before[i.request] + i.n END, received_at[i.request],
-               i.occurred_at, epoch[i.request], r_log[i.request], i.severity, i.outcome, i.id, i.action, i.actor_type, i.actor_id,
-               i.resource_type, i.resource_id, i.session_id, i.correlation_id, i.ip::inet, i.fingerprint, i.digest, i.content
-          FROM unnest(items) WITH ORDINALITY AS i (
-                   request, id, fingerprint, occurred_at, severity, outcome, action, actor_type, actor_id, resource_type,
-                   resource_id, ip, session_id, correlation_id, digest, content, n)
-         WHERE CASE WHEN known THEN n_seq[i.n] ELSE n_before[i.request] END IS NOT NULL;
+        PERFORM {schema}.store(r_tenant, r_log, epoch, received_at, n_before, n_seq, items, NULL, NULL, NULL);
     END IF;
 END $function$;
 REVOKE ALL ON FUNCTION {schema}.append FROM PUBLIC;
