@@ -16,7 +16,7 @@ from decklog.api.server import serve
 from decklog.domain.access import Role
 from decklog.domain.status import Condition, TenantListing
 from decklog.domain.store import Readiness
-from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Tenant
+from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Tenant, parse_spec
 from decklog.services.access_log import AccessLog
 from decklog.services.identity import Identity
 from decklog.services.ingest import Ingest
@@ -69,6 +69,7 @@ class World:
         return [
             TenantListing(
                 name=tenant.name,
+                uid=tenant.uid,
                 isolation=tenant.isolation,
                 retention_days=tenant.retention_days,
                 state=tenant.state,
@@ -76,6 +77,10 @@ class World:
                 generation=1,
                 created_at=datetime(2026, 1, 1, tzinfo=UTC),
                 deleted_at=None,
+                schema=tenant.schema,
+                index=tenant.index,
+                queue=tenant.queue,
+                spec=parse_spec({"isolation": tenant.isolation.value, "retention": {"days": tenant.retention_days}}),
                 conditions=(ready,),
             )
             for tenant in self.registry.tenants.values()

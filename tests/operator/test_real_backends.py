@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
+import re
 import secrets
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -142,6 +146,32 @@ async def test_the_examples_get_a_schema_an_index_a_queue_and_keys_that_are_let_
         for value in ((kubernetes.secret(document["metadata"]["name"]) or {})["data"]).values():
             plain = base64.b64decode(value).decode()
             assert plain.startswith("https://") or plain not in told
+
+
+async def test_kubectl_and_decklog_tenants_print_the_same_table(
+    kubernetes: Kubernetes, install: Installing, sqs_server: SqsServer
+) -> None:
+    installation, _ = await install(sqs_server)
+    wide, shared, suspended = (kubernetes.name(prefix) for prefix in ("dedicated-with-a-long", "s", "off"))
+    kubernetes.apply(
+        kubernetes.tenant(wide),
+        kubernetes.tenant(shared, {"isolation": "Shared", "retention": {"days": 60}}),
+        kubernetes.tenant(suspended, {"retention": {"days": 3650}, "suspend": True}),
+    )
+    kubernetes.wait_ready(wide, shared, suspended)
+    variables = {"PATH": os.environ["PATH"], "DECKLOG_DATABASE_DSN": installation.database.service_dsn}
+
+    def lines(text: str) -> list[str]:
+        # One exists since its object does, the other since it is registered; and time goes on between the two.
+        return [re.sub(r"( AGE| [0-9]+s) *", " AGE ", line).rstrip() for line in text.splitlines()]
+
+    for flags, words in ((["-o", "wide"], ["--wide"]), ([], [])):
+        kubectl = kubernetes("get", "tenants", "-l", kubernetes.selector, *flags)
+        ours = subprocess.run(
+            [sys.executable, "-m", "decklog", "tenants", *words], env=variables, capture_output=True, text=True, check=True
+        )
+        assert lines(ours.stdout) == lines(kubectl)
+        assert len(lines(kubectl)) == 4
 
 
 async def test_a_retained_tenant_keeps_its_number_and_its_records_and_loses_its_keys(

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import msgspec
 
+from decklog.domain.columns import COLUMNS
 from decklog.domain.tenant import (
     KIND,
     NAME_CHARS_MAX,
@@ -126,26 +127,15 @@ def _class_of(root: str) -> str:
 
 
 def _columns() -> list[dict[str, Any]]:
-    def ready(field: str) -> str:
-        return f'.status.conditions[?(@.type=="Ready")].{field}'
-
-    narrow = [
-        ("Ready", "string", ready("status"), "Whether everything the tenant asked for is there."),
-        ("Reason", "string", ready("reason"), "Why it is ready or not."),
-        ("Isolation", "string", ".spec.isolation", "Dedicated or Shared."),
-        ("Retention", "integer", ".spec.retention.days", "Days that records are kept."),
-        ("Age", "date", ".metadata.creationTimestamp", "Since when the Tenant exists."),
-    ]
-    wide = [
-        ("Schema", "string", ".status.database.schema", "The Postgres schema with its records."),
-        ("Index", "string", ".status.search.index", "The OpenSearch index that finds them."),
-        ("Queue", "string", ".status.queue.name", "The SQS queue of its wake-ups."),
-        ("Message", "string", ready("message"), "What is missing, and what to do."),
-    ]
     return [
-        {"name": name, "type": kind, "jsonPath": path, "description": text, **({"priority": 1} if priority else {})}
-        for priority, columns in enumerate((narrow, wide))
-        for name, kind, path, text in columns
+        {
+            "name": column.name,
+            "type": column.kind,
+            "jsonPath": column.path,
+            "description": column.description,
+            **({"priority": 1} if column.wide else {}),
+        }
+        for column in COLUMNS
     ]
 
 

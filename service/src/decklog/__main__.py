@@ -19,7 +19,8 @@ from decklog.domain.errors import DecklogError
 
 
 def _parser() -> argparse.ArgumentParser:
-    from decklog.client import commands  # noqa: PLC0415 - each verb loads what it needs, and no more
+    from decklog import commands  # noqa: PLC0415 - each verb loads what it needs, and no more
+    from decklog.client import commands as client  # noqa: PLC0415
 
     parser = argparse.ArgumentParser(prog="decklog", description="A multi-tenant audit log.")
     parser.add_argument("--version", action="version", version=__version__)
@@ -38,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     migrate = verbs.add_parser("migrate", help="bring the database to this version; may run again")
     migrate.add_argument("--bootstrap", action="store_true", help="make the roles first, with DECKLOG_DATABASE_ADMIN_DSN")
     verbs.add_parser("platform-key", help="make a new platform key, print it once, and revoke the one before")
+    client.add_parsers(verbs)
     commands.add_parsers(verbs)
     return parser
 

@@ -21,7 +21,7 @@ from decklog.services.access_log import AccessLog
 from decklog.services.identity import Identity
 from decklog.services.ingest import Ingest
 from decklog.services.issuers import load_issuers
-from decklog.services.provisioning import Provisioner
+from decklog.services.provisioning import Provisioner, TenantDirectory
 from decklog.services.reading import Reading
 from decklog.services.registry import RegistryCache
 from decklog.services.search import Search
@@ -244,6 +244,19 @@ async def open_provisioner(settings: Settings) -> AsyncIterator[Provisioner]:
 
             queue = SqsProvisioning(connect_queue(settings.queue))
         yield Provisioner(PostgresProvisioning(pool), search, queue, directory=PostgresRegistry(pool), prefix=settings.prefix)
+
+
+@asynccontextmanager
+async def open_directory(settings: Settings) -> AsyncIterator[TenantDirectory]:
+    """Who exists, read with the least role that is given. Raises `misconfigured`."""
+    dsn = settings.database.dsn or settings.database.owner_dsn
+    if not dsn:
+        raise DecklogError(Code.MISCONFIGURED, "Neither DECKLOG_DATABASE_DSN nor DECKLOG_DATABASE_OWNER_DSN is set.")
+    pool = Pool(dsn, size_max=1, role_check=False)
+    try:
+        yield PostgresRegistry(pool)
+    finally:
+        await pool.close()
 
 
 @asynccontextmanager

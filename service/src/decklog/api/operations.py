@@ -366,39 +366,31 @@ STREAM = _operation(
     ],
 )
 
+_TENANT_EXAMPLE: Json = {
+    "name": "acme",
+    "isolation": "Dedicated",
+    "retention_days": 365,
+    "state": "active",
+    "display_name": "Acme Ltd",
+    "generation": 1,
+    "created_at": "2026-01-01T00:00:00Z",
+    "deleted_at": None,
+    "spec": {"retention": {"days": 365}, "displayName": "Acme Ltd"},
+    "conditions": [
+        {
+            "type": "Ready",
+            "status": "True",
+            "reason": "Ready",
+            "message": "The tenant can be used.",
+            "observedGeneration": 1,
+            "lastTransitionTime": "2026-01-01T00:00:05Z",
+        }
+    ],
+}
 TENANTS = _operation(
     "list_tenants",
     "platform",
-    {
-        "200": _json_answer(
-            "All tenants.",
-            "TenantsAnswer",
-            {
-                "items": [
-                    {
-                        "name": "acme",
-                        "isolation": "Dedicated",
-                        "retention_days": 365,
-                        "state": "active",
-                        "display_name": "Acme Ltd",
-                        "generation": 1,
-                        "created_at": "2026-01-01T00:00:00Z",
-                        "deleted_at": None,
-                        "conditions": [
-                            {
-                                "type": "Ready",
-                                "status": "True",
-                                "reason": "Ready",
-                                "message": "",
-                                "observedGeneration": 1,
-                                "lastTransitionTime": "2026-01-01T00:00:05Z",
-                            }
-                        ],
-                    }
-                ]
-            },
-        )
-    },
+    {"200": _json_answer("All tenants.", "TenantsAnswer", {"items": [_TENANT_EXAMPLE]})},
     (*_ANY, Code.FORBIDDEN, Code.STORAGE_UNAVAILABLE, Code.ACCESS_LOG_UNAVAILABLE),
 )
 

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from decklog.domain.record import Outcome, RecordInput, Severity
 from decklog.domain.status import Condition
-from decklog.domain.tenant import Isolation
+from decklog.domain.tenant import Isolation, TenantSpec
 
 Seq = Annotated[int, Meta(ge=0, description="Position in the log: 0, 1, 2, … without a gap.")]
 Epoch = Annotated[int, Meta(ge=0, description="Number of the log's life; it grows when the log is restored.")]
@@ -116,6 +116,7 @@ class TenantItem(msgspec.Struct, forbid_unknown_fields=True):
     generation: int
     created_at: datetime
     deleted_at: datetime | None
+    spec: Annotated[TenantSpec | None, Meta(description="As in its manifest; what is left out has its default.")]
     conditions: list[Condition]
 
 

@@ -11,17 +11,9 @@ from decklog.api.operations import TENANTS, WHOAMI
 from decklog.api.request import ask, refuse_parameters
 from decklog.domain.access import Permission, require
 from decklog.domain.log import from_microseconds, rfc3339
-from decklog.domain.status import TenantListing
 from decklog.services.access_log import TENANTS_LIST
 
 JSON = "application/json"
-
-
-def tenant_json(listing: TenantListing) -> dict[str, Any]:
-    """A tenant for the wire: its state by name, its conditions as Kubernetes shows them."""
-    plain: dict[str, Any] = msgspec.to_builtins(listing)
-    plain["state"] = listing.state.name.lower()
-    return plain
 
 
 @get("/tenants", opt=TENANTS)
@@ -34,7 +26,7 @@ async def list_tenants(request: Request[Any, Any, Any]) -> Response[bytes]:
     await asked.service.access_log.write(
         asked.principal, asked.context, TENANTS_LIST, resource=("tenant", None), details={"count": len(listings)}
     )
-    return Response(msgspec.json.encode({"items": [tenant_json(listing) for listing in listings]}), media_type=JSON)
+    return Response(msgspec.json.encode({"items": [listing.shown() for listing in listings]}), media_type=JSON)
 
 
 @get("/whoami", opt=WHOAMI)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from decklog.domain.tenant import Isolation, State
+from decklog.domain.tenant import Isolation, State, TenantSpec
 
 MESSAGE_CHARS_MAX = 1_024
 
@@ -69,9 +69,10 @@ class TenantStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
 
 
 class TenantListing(msgspec.Struct, frozen=True):
-    """A tenant as `GET /api/v1/tenants` shows it."""
+    """A tenant as the registry lists it. `spec` is None where it cannot be read any more."""
 
     name: str
+    uid: str
     isolation: Isolation
     retention_days: int
     state: State
@@ -79,7 +80,21 @@ class TenantListing(msgspec.Struct, frozen=True):
     generation: int
     created_at: datetime
     deleted_at: datetime | None
+    schema: str
+    index: str
+    queue: str
+    spec: TenantSpec | None
     conditions: tuple[Condition, ...]
+
+    def shown(self) -> dict[str, Any]:
+        """As the API and `decklog tenants --json` show it: the state by name, spec and conditions as Kubernetes has them.
+        What is known of its storage is not told."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        plain["state"] = self.state.name.lower()
+        return {name: value for name, value in plain.items() if name not in _UNTOLD}
+
+
+_UNTOLD = ("uid", "schema", "index", "queue")
 
 
 class Verdict(msgspec.Struct, frozen=True):

@@ -184,6 +184,14 @@ def parse_spec(value: Any) -> TenantSpec:
     return spec
 
 
+def read_spec(text: str) -> TenantSpec | None:
+    """A spec as the registry holds it in JSON; None where another version wrote it, which will be written again."""
+    try:
+        return msgspec.json.decode(text, type=TenantSpec)
+    except msgspec.DecodeError:
+        return None
+
+
 def parse_manifest(value: Any) -> tuple[str, TenantSpec]:
     """Name and spec of a manifest (a decoded YAML document). Raises `invalid-tenant`."""
     if not isinstance(value, dict) or value.get("apiVersion") != API_VERSION or value.get("kind") != KIND:

@@ -133,9 +133,11 @@ class QueueProvisioning(Protocol):
 
 
 class TenantDirectory(Protocol):
-    """What `GET /api/v1/tenants` shows."""
+    """Who exists, deleted tenants that are retained included."""
 
     async def tenants(self, *, after: str = "", limit: int | None = None) -> list[TenantListing]: ...
+
+    async def tenant(self, name: str) -> TenantListing | None: ...
 
 
 def _now() -> datetime:

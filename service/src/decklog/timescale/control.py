@@ -19,7 +19,7 @@ from piccolo.table import Table
 from decklog.domain.access import Role
 from decklog.domain.plan import LiveKey, Row
 from decklog.domain.status import Condition, read_conditions
-from decklog.domain.tenant import Isolation, State, TenantSpec
+from decklog.domain.tenant import Isolation, State, read_spec
 from decklog.timescale import migrations
 from decklog.timescale.connection import CONNECT_SECONDS_MAX, SERVICE_ROLE
 from decklog.timescale.piccolo_engine import ENGINE, on
@@ -121,13 +121,6 @@ def _encoded(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _spec(text: str) -> TenantSpec | None:
-    try:
-        return msgspec.json.decode(text, type=TenantSpec)
-    except msgspec.DecodeError:
-        return None  # written by another version; it will be written again
-
-
 async def find_tenant(name: str) -> Row | None:
     """The tenant of this name, deleted or not."""
     found = await TenantRow.select().where(TenantRow.name == name).first()
@@ -143,7 +136,7 @@ async def find_tenant(name: str) -> Row | None:
         retention_days=found["retention_days"],
         state=State(found["state"]),
         display_name=found["display_name"],
-        spec=_spec(found["spec"]),
+        spec=read_spec(found["spec"]),
         generation=found["generation"],
         former_uids=tuple(found["former_uids"]),
         conditions=read_conditions(found["conditions"]),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncpg
+
 from decklog.domain.access import Role
 from decklog.domain.status import TenantListing, read_conditions
 from decklog.domain.store import ApiKey, Snapshot
-from decklog.domain.tenant import Isolation, State, Tenant
+from decklog.domain.tenant import Isolation, State, Tenant, read_spec
 from decklog.timescale.connection import Pool
 
 _VERSION = "SELECT version FROM decklog.registry_version"
@@ -21,8 +23,11 @@ SELECT k.id, k.tenant_id, k.role, k.hash, k.expires_at
  WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()) AND (k.tenant_id IS NULL OR t.state <> $1)"""
 
 _LISTING = """
-SELECT name, isolation, retention_days, state, display_name, generation, created_at, deleted_at, conditions
-  FROM decklog.tenants WHERE name > $1 ORDER BY name LIMIT $2"""
+SELECT name, uid, isolation, retention_days, state, display_name, generation, created_at, deleted_at, schema, index, queue,
+       spec, conditions
+  FROM decklog.tenants WHERE """
+_LIST = _LISTING + "name > $1 ORDER BY name LIMIT $2"
+_FIND = _LISTING + "name = $1"
 
 
 class PostgresRegistry:
@@ -63,18 +68,29 @@ class PostgresRegistry:
         """Tenants by name, all or at most `limit`, those with a name greater than `after`; deleted ones that are retained
         included, and with their conditions as they are now. Raises `storage-unavailable`."""
         async with self._pool.connection() as connection:
-            rows = await connection.fetch(_LISTING, after, limit)
-        return [
-            TenantListing(
-                name=row["name"],
-                isolation=Isolation(row["isolation"]),
-                retention_days=row["retention_days"],
-                state=State(row["state"]),
-                display_name=row["display_name"],
-                generation=row["generation"],
-                created_at=row["created_at"],
-                deleted_at=row["deleted_at"],
-                conditions=read_conditions(row["conditions"]),
-            )
-            for row in rows
-        ]
+            return [_listing(row) for row in await connection.fetch(_LIST, after, limit)]
+
+    async def tenant(self, name: str) -> TenantListing | None:
+        """The tenant of this name, also a deleted one that is retained. Raises `storage-unavailable`."""
+        async with self._pool.connection() as connection:
+            row = await connection.fetchrow(_FIND, name)
+        return None if row is None else _listing(row)
+
+
+def _listing(row: asyncpg.Record) -> TenantListing:
+    return TenantListing(
+        name=row["name"],
+        uid=row["uid"],
+        isolation=Isolation(row["isolation"]),
+        retention_days=row["retention_days"],
+        state=State(row["state"]),
+        display_name=row["display_name"],
+        generation=row["generation"],
+        created_at=row["created_at"],
+        deleted_at=row["deleted_at"],
+        schema=row["schema"],
+        index=row["index"],
+        queue=row["queue"],
+        spec=read_spec(row["spec"]),
+        conditions=read_conditions(row["conditions"]),
+    )

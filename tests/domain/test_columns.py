@@ -1,0 +1,93 @@
+"""The table of tenants reads as kubectl's does: its ages, its padding, one line for each tenant."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from decklog.domain.columns import COLUMNS, age, table
+from decklog.domain.status import Condition, TenantListing
+from decklog.domain.tenant import Isolation, State, parse_spec
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+ACME = TenantListing(
+    name="acme",
+    uid="uid-1",
+    isolation=Isolation.DEDICATED,
+    retention_days=365,
+    state=State.ACTIVE,
+    display_name="Acme",
+    generation=1,
+    created_at=NOW - timedelta(days=4, hours=2),
+    deleted_at=None,
+    schema="t_acme",
+    index="decklog-t-acme",
+    queue="decklog-t-acme-wake",
+    spec=parse_spec({"retention": {"days": 365}}),
+    conditions=(
+        Condition("Ready", "True", "Ready", "The tenant can be used.", 1, "2026-02-01T00:00:00Z"),
+        Condition("SearchReady", "True", "Provisioned", "", 1, "2026-02-01T00:00:00Z"),
+        Condition("QueueReady", "True", "NotConfigured", "", 1, "2026-02-01T00:00:00Z"),
+    ),
+)
+
+
+def changed(**values: Any) -> TenantListing:
+    return msgspec.structs.replace(ACME, **values)
+
+
+@pytest.mark.parametrize(
+    ("span", "told"),
+    [
+        (timedelta(seconds=-5), "0s"),
+        (timedelta(), "0s"),
+        (timedelta(seconds=119.9), "119s"),
+        (timedelta(minutes=2), "2m"),
+        (timedelta(minutes=9, seconds=59), "9m59s"),
+        (timedelta(minutes=179, seconds=59), "179m"),
+        (timedelta(hours=3), "3h"),
+        (timedelta(hours=7, minutes=30), "7h30m"),
+        (timedelta(hours=47, minutes=59), "47h"),
+        (timedelta(hours=48), "2d"),
+        (timedelta(days=7, hours=23), "7d23h"),
+        (timedelta(days=8, hours=23), "8d"),
+        (timedelta(days=729), "729d"),
+        (timedelta(days=730), "2y"),
+        (timedelta(days=731), "2y1d"),
+        (timedelta(days=365 * 8 + 100), "8y"),
+    ],
+)
+def test_an_age_is_told_as_kubectl_tells_it(span: timedelta, told: str) -> None:
+    assert age(span) == told
+
+
+def test_the_table_has_a_line_for_each_tenant_and_columns_three_blanks_apart() -> None:
+    assert table([ACME, changed(name="a-much-longer-name", conditions=())], NOW) == (
+        "NAME                 READY   REASON   ISOLATION   RETENTION   AGE\n"
+        "acme                 True    Ready    Dedicated   365         4d2h\n"
+        "a-much-longer-name                    Dedicated   365         4d2h\n"
+    )
+
+
+def test_the_wide_table_leaves_out_the_name_of_what_is_not_configured() -> None:
+    header, row = table([ACME], NOW, wide=True).splitlines()
+    assert header.split() == ["NAME", *(column.name.upper() for column in COLUMNS)]
+    assert row.split()[6:8] == ["t_acme", "decklog-t-acme"]
+    assert "decklog-t-acme-wake" not in row
+
+
+def test_a_message_stays_on_its_line_and_commands_no_terminal() -> None:
+    nasty = Condition("Ready", "False", "NotReady", "\x1b[2Jgone\nsecond line", 1, "2026-02-01T00:00:00Z")
+    lines = table([changed(conditions=(nasty,))], NOW, wide=True).splitlines()
+    assert len(lines) == 2
+    assert lines[1].endswith("?[2Jgone...")
+
+
+def test_what_is_shown_of_a_tenant_has_its_spec_as_in_the_manifest_and_nothing_of_its_storage() -> None:
+    shown = ACME.shown()
+    assert (shown["state"], shown["spec"]) == ("active", {"retention": {"days": 365}})
+    assert shown["conditions"][0]["observedGeneration"] == 1
+    assert not {"uid", "schema", "index", "queue"} & shown.keys()
