@@ -17,22 +17,10 @@ from decklog.settings import Database, Identity, Queue, Search, Settings
 from decklog.timescale.connection import OWNER_ROLE, SERVICE_ROLE
 from tests.backends import OpenSearchServer, PostgresServer, SqsServer
 from tests.bench.processes import HOST, Server, free_port, serving
+from tests.support.vaults import MemoryVault
 
 _RATE_MAX = 1_000_000
 """Records per second that the tenants' quotas allow: what is measured is not the limit."""
-
-
-class _Keys:
-    """A key vault in memory."""
-
-    def __init__(self) -> None:
-        self.keys: dict[str, dict[Role, str]] = {}
-
-    async def read(self, manifest: Manifest) -> dict[Role, str] | None:
-        return self.keys.get(manifest.name)
-
-    async def write(self, manifest: Manifest, keys: dict[Role, str]) -> None:
-        self.keys[manifest.name] = keys
 
 
 @dataclass(frozen=True)
@@ -58,7 +46,7 @@ class Stand:
     server: PostgresServer
     settings: Settings
     name: str
-    _vault: _Keys = field(default_factory=_Keys)
+    _vault: MemoryVault = field(default_factory=MemoryVault)
 
     @property
     def admin_dsn(self) -> str:

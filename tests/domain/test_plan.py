@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from decklog.domain.access import Role
+from decklog.domain.credentials import TENANT_ROLES, IssuedKey, Reason, Succession, current_keys
 from decklog.domain.plan import (
     DEDICATED_MAX,
-    TENANT_ROLES,
     Action,
     AdoptTenant,
     CreateIndex,
@@ -26,11 +26,11 @@ from decklog.domain.plan import (
     IndexSeen,
     Installation,
     IssueKeys,
-    LiveKey,
     MakePartitions,
     Observation,
     QueueSeen,
     RegisterTenant,
+    RestateKeys,
     RevokeKeys,
     RewindIndexer,
     Row,
@@ -41,11 +41,12 @@ from decklog.domain.plan import (
     UpdateTenant,
     VaultSeen,
     head_settings,
+    keys_told,
     owner,
-    plan,
     plan_removal,
     refusal,
 )
+from decklog.domain.plan import plan as plan_at
 from decklog.domain.status import READY, SYNCED, Part, conditions
 from decklog.domain.tenant import (
     PLATFORM_TENANT,
@@ -89,6 +90,10 @@ def registered(of: Manifest, **changes: object) -> Row:
     return replace(row, **changes)
 
 
+def plan(asked: Manifest, seen: Observation) -> list[Action]:
+    return plan_at(asked, seen, NOW)
+
+
 NOTHING = Observation(DatabaseSeen(), Installation(INSTALLATION), IndexSeen(), QueueSeen(), VaultSeen())
 
 
@@ -111,6 +116,26 @@ def _database_done(seen: DatabaseSeen, action: Action) -> DatabaseSeen:
     raise AssertionError(action)
 
 
+def _issued(seen: Observation, action: IssueKeys) -> Observation:
+    assert isinstance(seen.database, DatabaseSeen)
+    assert isinstance(seen.vault, VaultSeen)
+    assert seen.database.row is not None, "keys belong to a registered tenant"
+    after = action.succession
+    kept = tuple(
+        replace(key, expires_at=after.retired_until) if key.id in after.retired else key
+        for key in seen.database.keys
+        if key.id not in after.revoked
+    )
+    made = tuple(IssuedKey(f"key-{(n := next(_numbers))}", role, b"%32d" % n, action.at) for role in action.roles)
+    row = replace(seen.database.row, keys_revision=action.revision, keys_request=action.request)
+    hashes = {**seen.vault.hashes, **{key.role: key.hash for key in made}}
+    return replace(
+        seen,
+        database=replace(seen.database, row=row, keys=(*kept, *made)),
+        vault=VaultSeen(hashes, action.revision, action.valid_until),
+    )
+
+
 def done(seen: Observation, actions: Sequence[Action]) -> Observation:
     """A world in which these actions were carried out."""
     for action in actions:
@@ -123,14 +148,10 @@ def done(seen: Observation, actions: Sequence[Action]) -> Observation:
             case CreateQueue() | SetQueueAttributes():
                 seen = replace(seen, queue=QueueSeen(exists=True, owners=(action.mark.uid,) * 2))
             case IssueKeys():
-                assert isinstance(seen.database, DatabaseSeen)
+                seen = _issued(seen, action)
+            case RestateKeys():
                 assert isinstance(seen.vault, VaultSeen)
-                keys = [LiveKey(f"key-{(n := next(_numbers))}", role, b"%32d" % n) for role in action.roles]
-                seen = replace(
-                    seen,
-                    database=replace(seen.database, keys=(*seen.database.keys, *keys)),
-                    vault=VaultSeen({**seen.vault.hashes, **{key.role: key.hash for key in keys}}),
-                )
+                seen = replace(seen, vault=VaultSeen(seen.vault.hashes, action.revision, action.valid_until))
             case RevokeKeys():
                 assert isinstance(seen.database, DatabaseSeen)
                 kept = tuple(key for key in seen.database.keys if key.id not in action.ids)
@@ -157,8 +178,9 @@ def kinds(actions: Sequence[Action]) -> list[type[Action]]:
 # --- any world -------------------------------------------------------------------------------------------------------
 
 uids = st.sampled_from(["uid-1", "uid-2", "uid-3"])
+rotations = st.sampled_from([{}, {"overlapHours": 0}, {"intervalDays": 2}, {"intervalDays": 1, "overlapHours": 23}])
 specs = st.builds(
-    lambda shared, days, rate, suspend, window, title: parse_spec(
+    lambda shared, days, rate, suspend, window, title, rotation: parse_spec(
         {
             "isolation": "Shared" if shared else "Dedicated",
             "retention": {"days": days},
@@ -166,6 +188,7 @@ specs = st.builds(
             "suspend": suspend,
             "ingest": {"dedupWindow": window},
             "displayName": title,
+            "credentials": {"rotation": rotation},
         }
     ),
     st.booleans(),
@@ -174,14 +197,25 @@ specs = st.builds(
     st.booleans(),
     st.sampled_from(["30m", "24h"]),
     st.sampled_from(["", "Acme"]),
+    rotations,
 )
-manifests = st.builds(Manifest, st.sampled_from(["acme", "beta-2"]), uids, st.integers(1, 3), specs)
+requests = st.sampled_from(["", "one", "two"])
+manifests = st.builds(Manifest, st.sampled_from(["acme", "beta-2"]), uids, st.integers(1, 3), specs, requests)
 drifts = st.lists(st.sampled_from(["one", "two"]), max_size=2, unique=True).map(tuple)
-hashes = st.sampled_from([bytes([n]) * 32 for n in range(4)])
+hashes = st.sampled_from([bytes([n]) * 32 for n in range(6)])
+hours = st.integers(0, 72).map(lambda number: NOW + timedelta(hours=number - 48))
 keys = st.lists(
-    st.builds(LiveKey, st.sampled_from("abcdef"), st.sampled_from(TENANT_ROLES), hashes), max_size=5, unique_by=lambda key: key.id
+    st.builds(IssuedKey, st.sampled_from("abcdef"), st.sampled_from(Role), hashes, hours, st.none() | hours),
+    max_size=6,
+    unique_by=(lambda key: key.id, lambda key: key.hash),
 ).map(tuple)
-vaults = st.builds(VaultSeen, st.dictionaries(st.sampled_from(TENANT_ROLES), hashes))
+vaults = st.builds(
+    VaultSeen,
+    st.dictionaries(st.sampled_from(TENANT_ROLES), hashes),
+    st.sampled_from([None, 0, 3]),
+    st.sampled_from([None, "", "2026-01-02T03:04:05Z"]),
+    drifts,
+)
 troubles = st.just(UNREACHABLE)
 
 
@@ -194,6 +228,8 @@ def rows(draw: st.DrawFn, asked: Manifest) -> Row:
         state=draw(st.sampled_from(State)),
         former_uids=draw(st.lists(uids, max_size=2, unique=True).map(tuple)),
         spec=draw(st.sampled_from([before.spec, None])),
+        keys_revision=draw(st.sampled_from([0, 3])),
+        keys_request=draw(requests),
     )
 
 
@@ -240,8 +276,10 @@ def test_from_any_world_the_plan_leads_to_one_with_nothing_left_to_do(case: tupl
         assert (end.database.row.uid, end.database.row.spec) == (asked.uid, asked.spec)
         assert end.database.heads == head_settings(asked.spec)
         if isinstance(end.vault, VaultSeen):
-            live = sorted((key.role, key.hash) for key in end.database.keys)
-            assert live == sorted((role, end.vault.hashes[role]) for role in TENANT_ROLES)
+            assert set(current_keys(end.database.keys, end.vault.hashes)) == set(TENANT_ROLES)
+            assert end.vault.drift == ()
+            assert end.vault.revision in (None, end.database.row.keys_revision)
+            assert asked.rotate in ("", end.database.row.keys_request)
         assert not isinstance(end.search, IndexSeen) or end.search.drift == () or owner(asked, end) is None
         assert not isinstance(end.queue, QueueSeen) or end.queue.drift == () or owner(asked, end) is None
 
@@ -262,7 +300,7 @@ def test_no_action_of_a_plan_takes_anything_away(case: tuple[Manifest, Observati
     asked, seen = case
     keeping = {
         CreateRelations, MakePartitions, RegisterTenant, UpdateTenant, AdoptTenant, SetHeads, RewindIndexer, CreateIndex,
-        UpdateIndex, CreateQueue, SetQueueAttributes, IssueKeys, RevokeKeys,
+        UpdateIndex, CreateQueue, SetQueueAttributes, IssueKeys, RestateKeys, RevokeKeys,
     }  # fmt: skip
     actions = plan(asked, seen)
     assert set(kinds(actions)) <= keeping
@@ -275,18 +313,47 @@ def test_no_action_of_a_plan_takes_anything_away(case: tuple[Manifest, Observati
 
 
 @given(cases())
-def test_no_key_is_revoked_that_somebody_was_given_and_that_is_good(case: tuple[Manifest, Observation]) -> None:
+def test_a_role_has_at_most_two_keys_one_that_was_given_and_one_that_ends_and_no_end_is_moved_back(
+    case: tuple[Manifest, Observation],
+) -> None:
+    asked, seen = case
+    assume(refusal(asked, seen) is None and isinstance(seen.database, DatabaseSeen) and isinstance(seen.vault, VaultSeen))
+    assert isinstance(seen.database, DatabaseSeen)
+    end = converged(asked, seen)
+    assert isinstance(end.database, DatabaseSeen)
+    assert isinstance(end.vault, VaultSeen)
+    before = {key.id: key for key in seen.database.keys}
+    longest = NOW + timedelta(hours=asked.spec.credentials.rotation.overlap_hours)
+    for role in TENANT_ROLES:
+        [good] = [key for key in end.database.keys if key.role is role and key.expires_at is None]
+        assert good.hash == end.vault.hashes[role]
+        ending = [key for key in end.database.keys if key.role is role and key.expires_at is not None]
+        assert len(ending) <= 1
+        for key in ending:
+            assert not key.expired(NOW)
+            old = before[key.id].expires_at
+            assert key.expires_at == old if old is not None else key.expires_at == longest
+    assert {key.role for key in end.database.keys} == set(TENANT_ROLES)
+
+
+@given(cases())
+def test_whoever_holds_the_key_that_was_current_is_let_in_for_the_overlap_whatever_the_reason_for_a_new_one(
+    case: tuple[Manifest, Observation],
+) -> None:
     asked, seen = case
     assume(isinstance(seen.database, DatabaseSeen) and isinstance(seen.vault, VaultSeen))
     assert isinstance(seen.database, DatabaseSeen)
     assert isinstance(seen.vault, VaultSeen)
-    revoked = {key for action in plan(asked, seen) if isinstance(action, RevokeKeys) for key in action.ids}
-    end = converged(asked, seen)
-    assert isinstance(end.database, DatabaseSeen)
-    for role, given_hash in seen.vault.hashes.items():
-        good = [key for key in seen.database.keys if (key.role, key.hash) == (role, given_hash)]
-        if good:
-            assert len([key for key in good if key.id not in revoked]) >= 1
+    current = current_keys(seen.database.keys, seen.vault.hashes)
+    overlap = timedelta(hours=asked.spec.credentials.rotation.overlap_hours)
+    for action in plan(asked, seen):
+        if isinstance(action, IssueKeys):
+            held = [key.id for role, key in current.items() if role in action.roles]
+            assert set(held) <= set(action.succession.retired if overlap else action.succession.revoked)
+            assert action.succession.retired_until in (None, NOW + overlap)
+        revoked = action.succession.revoked if isinstance(action, IssueKeys) else getattr(action, "ids", ())
+        renewed = action.roles if isinstance(action, IssueKeys) else ()
+        assert {key.id for role, key in current.items() if role not in renewed}.isdisjoint(revoked)
 
 
 @given(cases())
@@ -378,14 +445,125 @@ def test_a_retained_tenant_is_adopted_with_its_number_and_its_marks_are_renewed(
     assert {key.role for key in end.database.keys} == set(TENANT_ROLES)
 
 
-def test_a_lost_key_is_replaced_for_its_role_alone() -> None:
+def lost(seen: Observation, *roles: Role) -> Observation:
+    """The world when the vault does not have these keys any more."""
+    assert isinstance(seen.vault, VaultSeen)
+    left = {role: value for role, value in seen.vault.hashes.items() if role not in roles}
+    return replace(seen, vault=replace(seen.vault, hashes=left))
+
+
+def test_a_lost_key_is_replaced_for_its_role_alone_and_goes_on_for_the_overlap() -> None:
+    seen = converged(manifest(), NOTHING)
+    assert isinstance(seen.database, DatabaseSeen)
+    [old] = [key.id for key in seen.database.keys if key.role is Role.AUDITOR]
+    assert plan(manifest(), lost(seen, Role.AUDITOR)) == [
+        IssueKeys((Role.AUDITOR,), Reason.LOST, 2, NOW, "", "", Succession((old,), NOW + timedelta(hours=24)))
+    ]
+
+
+def test_without_an_overlap_the_key_before_ends_at_once() -> None:
+    asked = manifest(credentials={"rotation": {"overlapHours": 0}})
+    seen = converged(asked, NOTHING)
+    assert isinstance(seen.database, DatabaseSeen)
+    old = {key.id for key in seen.database.keys}
+    [action] = plan(replace(asked, rotate="now"), seen)
+    assert isinstance(action, IssueKeys)
+    assert (action.succession.retired, set(action.succession.revoked)) == ((), old)
+
+
+def test_a_request_rotates_every_role_once_and_again_only_when_it_changes() -> None:
+    asked = replace(manifest(), rotate="monday")
+    seen = converged(manifest(), NOTHING)
+    [action] = plan(asked, seen)
+    assert isinstance(action, IssueKeys)
+    assert (action.roles, action.reason, action.request) == (TENANT_ROLES, Reason.REQUESTED, "monday")
+    end = done(seen, [action])
+    assert plan(asked, end) == []
+    assert plan(manifest(), end) == []
+    assert kinds(plan(replace(asked, rotate="tuesday"), end)) == [IssueKeys]
+
+
+def test_a_tenant_that_is_new_does_not_rotate_for_the_request_that_it_came_with() -> None:
+    asked = replace(manifest(), rotate="monday")
+    [action] = [action for action in plan(asked, NOTHING) if isinstance(action, IssueKeys)]
+    assert (action.reason, action.request, action.revision) == (Reason.FIRST, "monday", 1)
+    assert plan(asked, converged(asked, NOTHING)) == []
+
+
+def test_a_second_rotation_within_an_overlap_leaves_the_last_two_keys() -> None:
+    one = converged(manifest(), NOTHING)
+    two = done(one, plan(replace(manifest(), rotate="1"), one))
+    three = done(two, plan(replace(manifest(), rotate="2"), two))
+    assert isinstance(one.database, DatabaseSeen)
+    assert isinstance(two.database, DatabaseSeen)
+    assert isinstance(three.database, DatabaseSeen)
+    first = {key.hash for key in one.database.keys}
+    assert len(three.database.keys) == 6
+    assert first.isdisjoint(key.hash for key in three.database.keys)
+    assert {key.hash for key in two.database.keys if key.expires_at is None} <= {key.hash for key in three.database.keys}
+
+
+SCHEDULED = {"rotation": {"intervalDays": 7, "overlapHours": 12}}
+
+
+def test_keys_are_changed_when_their_interval_is_over_and_those_before_are_cleared_away_when_their_overlap_is() -> None:
+    asked = manifest(credentials=SCHEDULED)
+    seen = converged(asked, NOTHING)
+    due = NOW + timedelta(days=7)
+    assert isinstance(seen.vault, VaultSeen)
+    assert seen.vault.valid_until == "2026-01-09T15:04:05Z"
+    assert plan_at(asked, seen, due - timedelta(seconds=1)) == []
+    [action] = plan_at(asked, seen, due)
+    assert isinstance(action, IssueKeys)
+    assert (action.roles, action.reason) == (TENANT_ROLES, Reason.SCHEDULED)
+    end = done(seen, [action])
+    assert plan_at(asked, end, due + timedelta(hours=12, seconds=-1)) == []
+    [clearing] = plan_at(asked, end, due + timedelta(hours=12))
+    assert isinstance(clearing, RevokeKeys)
+    assert set(clearing.ids) == set(action.succession.retired)
+
+
+def test_a_key_that_was_replaced_out_of_turn_waits_for_the_others_but_nobody_is_cut_off_for_them() -> None:
+    asked = manifest(credentials=SCHEDULED)
+    due = NOW + timedelta(days=7)
+    seen = lost(converged(asked, NOTHING), Role.WRITER)
+    late = done(seen, plan_at(asked, seen, due - timedelta(hours=1)))
+    [action] = plan_at(asked, late, due)
+    assert isinstance(action, IssueKeys)
+    assert action.roles == (Role.AUDITOR, Role.ADMIN)
+    early = done(seen, plan_at(asked, seen, due - timedelta(days=3)))
+    early = done(early, plan_at(asked, early, due - timedelta(days=2)))
+    [action] = plan_at(asked, early, due)
+    assert isinstance(action, IssueKeys)
+    assert action.roles == TENANT_ROLES
+
+
+def test_what_is_said_of_the_keys_is_put_right_without_changing_them() -> None:
     seen = converged(manifest(), NOTHING)
     assert isinstance(seen.vault, VaultSeen)
-    assert isinstance(seen.database, DatabaseSeen)
-    left: dict[Role, bytes] = {role: value for role, value in seen.vault.hashes.items() if role is not Role.AUDITOR}
-    actions = plan(manifest(), replace(seen, vault=VaultSeen(left)))
-    [lost] = [key.id for key in seen.database.keys if key.role is Role.AUDITOR]
-    assert actions == [IssueKeys((Role.AUDITOR,)), RevokeKeys((lost,))]
+    edited = replace(seen, vault=replace(seen.vault, revision=0, drift=("revision", "url")))
+    assert plan(manifest(), edited) == [RestateKeys(1, "", ("revision", "url"))]
+    scheduled = manifest(generation=2, credentials=SCHEDULED)
+    assert plan(scheduled, seen)[-1] == RestateKeys(1, "2026-01-09T15:04:05Z", ("validUntil",))
+    keeps_nothing = replace(seen, vault=VaultSeen(seen.vault.hashes))
+    assert plan(manifest(), keeps_nothing) == []
+
+
+def test_what_is_told_of_the_keys_says_when_to_look_again() -> None:
+    asked = manifest(credentials=SCHEDULED)
+    due = NOW + timedelta(days=7)
+    seen = converged(asked, NOTHING)
+    first = keys_told(asked, seen, NOW)
+    assert first is not None
+    assert (first.revision, first.valid_until, first.overlap_until) == (1, "2026-01-09T15:04:05Z", "")
+    assert first.rotate_at == first.wake_at == due
+    seen = done(seen, plan_at(replace(asked, rotate="x"), seen, NOW + timedelta(days=1)))
+    told = keys_told(asked, seen, NOW + timedelta(days=1))
+    assert told is not None
+    assert (told.revision, told.rotated, told.overlap_until) == (2, "x", "2026-01-03T15:04:05Z")
+    assert told.wake_at == NOW + timedelta(days=1, hours=12)
+    assert told.rotate_at == NOW + timedelta(days=8)
+    assert keys_told(asked, replace(seen, vault=UNREACHABLE), NOW) is None
 
 
 def test_an_index_that_was_lost_is_made_again_only_when_no_cursor_says_that_anything_is_in_it() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kmock import RawHandler
@@ -12,15 +13,18 @@ from kmock import RawHandler
 from decklog.domain.access import Role
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.tenant import Manifest, Retention, TenantSpec
+from decklog.services.provisioning import Handout
 from decklog_operator.cluster import Cluster, NotFoundError, connect
 from decklog_operator.secrets import SecretVault
 
 pytestmark = pytest.mark.kmock(cls=RawHandler)  # answers as told; the emulator of Kubernetes would answer by itself
 
+Json = dict[str, Any]
 SECRET = "/api/v1/namespaces/default/secrets/acme-decklog"
 STATUS = "/apis/decklog.dev/v1/tenants/acme/status"
 ACME = Manifest("acme", "uid-1", 1, TenantSpec(Retention(30)))
 KEYS = dict.fromkeys((Role.WRITER, Role.AUDITOR, Role.ADMIN), f"dlk_{'0' * 16}_{'a' * 64}")
+HANDOUT = Handout(KEYS, 3, "2026-01-02T03:04:05Z")
 
 
 @pytest.fixture
@@ -103,11 +107,69 @@ async def test_a_secret_of_an_earlier_life_of_the_tenant_is_replaced(cluster: Cl
     kmock[f"patch {SECRET}"] << {}
     vault = SecretVault(cluster, "https://decklog.example.test")
     assert await vault.read(ACME) is None
-    await vault.write(ACME, KEYS)
+    await vault.write(ACME, HANDOUT)
     assert json.loads(kmock["delete"][0].body)["preconditions"] == {"uid": "secret-1"}
     written = json.loads(kmock["patch"][0].body)
-    assert set(written["data"]) == {"url", "writer", "auditor", "admin"}
+    assert set(written["data"]) == {"url", "writer", "auditor", "admin", "revision", "validUntil"}
     assert written["metadata"]["ownerReferences"][0]["uid"] == "uid-1"
+
+
+def rendered(cluster: Cluster, handout: Handout = HANDOUT) -> Json:
+    """The Secret as it is written."""
+    return SecretVault(cluster, "https://decklog.example.test")._rendered(ACME, handout)
+
+
+async def test_what_was_written_reads_as_it_was(cluster: Cluster, kmock: RawHandler) -> None:
+    secret = rendered(cluster)
+    secret["metadata"] |= {"resourceVersion": "1", "annotations": {**secret["metadata"]["annotations"], "team": "a"}}
+    secret["data"]["theirs"] = "eA=="
+    kmock[f"get {SECRET}"] << secret
+    assert await SecretVault(cluster, "https://decklog.example.test").read(ACME) == HANDOUT
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "drift"),
+    [
+        (("data", "url"), "aHR0cDovL2V2aWw=", {"url"}),
+        (("data", "url"), None, {"url"}),
+        (("data", "revision"), "eA==", {"revision", "annotations"}),
+        (("data", "revision"), "MDM=", {"revision"}),
+        (("data", "revision"), None, {"revision", "annotations"}),
+        (("data", "validUntil"), None, {"validUntil", "annotations"}),
+        (("data", "validUntil"), "/w==", {"validUntil", "annotations"}),
+        (("annotations", "decklog.dev/checksum"), None, {"annotations"}),
+        (("annotations", "decklog.dev/checksum"), "0" * 64, {"annotations"}),
+        (("labels", "app.kubernetes.io/managed-by"), None, {"labels"}),
+    ],
+)
+async def test_whatever_was_edited_in_a_secret_is_named(
+    cluster: Cluster, kmock: RawHandler, field: tuple[str, str], value: str | None, drift: set[str]
+) -> None:
+    secret, (section, name) = rendered(cluster), field
+    edited = secret["data"] if section == "data" else secret["metadata"][section]
+    del edited[name]
+    if value is not None:
+        edited[name] = value
+    kmock[f"get {SECRET}"] << secret
+    found = await SecretVault(cluster, "https://decklog.example.test").read(ACME)
+    assert found is not None
+    assert set(found.drift) == drift
+    assert found.keys == KEYS
+
+
+async def test_a_checksum_changes_with_anything_in_the_secret_and_tells_no_key(cluster: Cluster) -> None:
+    other = {**KEYS, Role.ADMIN: f"dlk_{'1' * 16}_{'a' * 64}"}
+    handouts = [HANDOUT, Handout(other, 3, HANDOUT.valid_until), Handout(KEYS, 4, HANDOUT.valid_until), Handout(KEYS, 3, "")]
+    secrets = [rendered(cluster, handout) for handout in (*handouts, HANDOUT)]
+    checksums = [secret["metadata"]["annotations"]["decklog.dev/checksum"] for secret in secrets]
+    assert len(set(checksums)) == len(handouts)
+    assert checksums[0] == checksums[-1]
+    assert "a" * 64 not in json.dumps([secret["metadata"] for secret in secrets])
+
+
+def test_what_is_handed_out_does_not_show_its_keys_where_it_is_printed() -> None:
+    assert repr(HANDOUT) == "Handout(revision=3)"
+    assert "a" * 64 not in f"{HANDOUT}{[HANDOUT]}"
 
 
 @pytest.mark.parametrize("labels", [None, {}, {"decklog.dev/tenant": "other"}, {"app": "decklog"}])
@@ -119,7 +181,7 @@ async def test_a_secret_of_somebody_else_is_neither_read_nor_written_nor_deleted
         "data": {"writer": "eA=="},
     }
     vault = SecretVault(cluster, "https://decklog.example.test")
-    for use in (vault.read(ACME), vault.write(ACME, KEYS)):
+    for use in (vault.read(ACME), vault.write(ACME, HANDOUT)):
         with pytest.raises(DecklogError) as caught:
             await use
         assert caught.value.code is Code.CONFLICT
@@ -130,7 +192,7 @@ async def test_a_secret_of_somebody_else_is_neither_read_nor_written_nor_deleted
 async def test_a_namespace_that_is_not_there_is_named(cluster: Cluster, kmock: RawHandler) -> None:
     kmock[SECRET] << 404
     with pytest.raises(DecklogError, match=r"spec.credentials.secretNamespace 'default' does not exist") as caught:
-        await SecretVault(cluster, "https://decklog.example.test").write(ACME, KEYS)
+        await SecretVault(cluster, "https://decklog.example.test").write(ACME, HANDOUT)
     assert caught.value.code is Code.INVALID_TENANT
     assert not isinstance(caught.value, NotFoundError)
 

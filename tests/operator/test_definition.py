@@ -37,6 +37,11 @@ GOOD_SPECS = [
     spec(quotas={"eventsPerSecond": 10_000}),
     spec(ingest={"dedupWindow": "999d"}),
     spec(displayName="d" * 128),
+    spec(credentials={"rotation": {}}),
+    spec(credentials={"rotation": {"intervalDays": 0, "overlapHours": 720}}),
+    spec(credentials={"rotation": {"intervalDays": 1, "overlapHours": 23}}),
+    spec(credentials={"rotation": {"intervalDays": 365, "overlapHours": 0}}),
+    spec(credentials={"rotation": {"intervalDays": 2}}),
 ]
 BAD_SPECS = [
     ({}, "spec.retention: Required value"),
@@ -55,6 +60,15 @@ BAD_SPECS = [
     (spec(displayName="d" * 129), "may not be more than 128"),
     (spec(credentials={"secretNamespace": "Default"}), "should match"),
     (spec(credentials={"secretNamespace": "n" * 64}), "may not be more than 63"),
+    (spec(credentials={"rotation": {"intervalDays": 366}}), "less than or equal to 365"),
+    (spec(credentials={"rotation": {"intervalDays": -1}}), "greater than or equal to 0"),
+    (spec(credentials={"rotation": {"overlapHours": 721}}), "less than or equal to 720"),
+    (spec(credentials={"rotation": {"overlapHours": -1}}), "greater than or equal to 0"),
+    (
+        spec(credentials={"rotation": {"intervalDays": 2, "overlapHours": 48}}),
+        "overlapHours (24 where it is not given) must be less",
+    ),
+    (spec(credentials={"rotation": {"intervalDays": 1}}), "overlapHours (24 where it is not given) must be less"),
     (spec(suspend="yes"), "must be of type boolean"),
     (spec(deletionPolicy="Delete"), 'supported values: "Retain"'),
     (spec(retentionDays=3), 'unknown field "spec.retentionDays"'),
@@ -113,7 +127,7 @@ def test_the_smallest_tenant_gets_the_defaults_of_the_domain(kubernetes: Kuberne
     stored = (kubernetes.get("tenant", name) or {})["spec"]
     assert msgspec.convert(stored, TenantSpec) == msgspec.convert({"retention": {"days": 30}}, TenantSpec)
     assert stored["quotas"] == {"eventsPerSecond": 1000, "burst": 10000}
-    assert stored["credentials"] == {"secretNamespace": "default"}
+    assert stored["credentials"] == {"secretNamespace": "default", "rotation": {"intervalDays": 0, "overlapHours": 24}}
 
 
 def test_a_status_cannot_be_written_with_the_spec(kubernetes: Kubernetes) -> None:
@@ -138,6 +152,12 @@ def _schemas(schema: Json, path: str = "") -> list[tuple[str, Json]]:
     return found
 
 
+def _paths(value: Json, prefix: str = "") -> set[str]:
+    """Every field that is given, at any depth."""
+    found = {f"{prefix}{name}" for name in value}
+    return found.union(*(_paths(inner, f"{prefix}{name}.") for name, inner in value.items() if isinstance(inner, dict)))
+
+
 def test_every_field_is_described_and_every_string_and_list_is_bounded() -> None:
     root = custom_resource_definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     for top in ("spec", "status"):
@@ -156,9 +176,7 @@ def test_the_examples_are_valid_and_together_use_every_field_and_both_isolations
         for document in yaml.safe_load_all(path.read_text()):
             _, parsed = parse_manifest(document)
             isolations.add(parsed.isolation.value)
-            used |= set(document["spec"]) | {
-                f"{a}.{b}" for a, inner in document["spec"].items() if isinstance(inner, dict) for b in inner
-            }
+            used |= _paths(document["spec"])
     assert isolations == {"Dedicated", "Shared"}
     spec_schema = custom_resource_definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     known = {path.removeprefix(".") for path, _ in _schemas(spec_schema) if path}

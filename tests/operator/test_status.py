@@ -6,8 +6,10 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from msgspec.structs import replace
+
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.status import READY, SYNCED, Part, TenantStatus, Verdict, conditions
+from decklog.domain.status import READY, SYNCED, KeyStatus, Part, TenantStatus, Verdict, conditions
 from decklog.domain.tenant import Manifest, parse_spec
 from decklog_operator import status as statuses
 
@@ -16,12 +18,15 @@ LATER = datetime(2026, 6, 1, 13, tzinfo=UTC)
 ACME = Manifest("acme", "uid-1", 3, parse_spec({"retention": {"days": 30}, "credentials": {"secretNamespace": "keys"}}))
 GOOD = Verdict("True", "Provisioned", "There.")
 BAD = Verdict("False", "Unreachable", "Not there.")
+KEYS = KeyStatus(3, "2026-07-01T12:00:00Z", "", "", LATER, LATER)
 
 
-def found(*, registered: bool = True, **verdicts: Verdict) -> TenantStatus:
+def found(*, registered: bool = True, keys: KeyStatus = KEYS, **verdicts: Verdict) -> TenantStatus:
     said = {READY: GOOD, **dict.fromkeys(Part, GOOD), SYNCED: GOOD, **verdicts}
-    names = (7, "t_acme", "decklog-t-acme", "decklog-t-acme") if registered else ()
-    return TenantStatus(conditions(said, 3, (), NOON), 3, *names)
+    status = TenantStatus(conditions(said, 3, (), NOON), 3)
+    if not registered:
+        return status
+    return replace(status, tenant_id=7, schema="t_acme", index="decklog-t-acme", queue="decklog-t-acme", keys=keys)
 
 
 def test_a_ready_tenant_shows_where_everything_is() -> None:
@@ -32,7 +37,23 @@ def test_a_ready_tenant_shows_where_everything_is() -> None:
     assert shown["database"] == {"schema": "t_acme", "tenantId": 7}
     assert shown["search"] == {"index": "decklog-t-acme"}
     assert shown["queue"] == {"name": "decklog-t-acme"}
-    assert shown["credentials"] == {"secret": {"namespace": "keys", "name": "acme-decklog"}}
+    secret = {"namespace": "keys", "name": "acme-decklog"}
+    assert shown["credentials"] == {"secret": secret, "revision": 3, "validUntil": "2026-07-01T12:00:00Z"}
+
+
+def test_an_overlap_and_a_request_that_was_done_are_shown_and_what_is_not_is_absent() -> None:
+    shown = statuses.of(ACME, found(keys=KeyStatus(4, "", "2026-06-02T12:00:00Z", "monday", None, LATER)), {})
+    assert {**shown["credentials"], "secret": {}} == {
+        "secret": {},
+        "revision": 4,
+        "overlapUntil": "2026-06-02T12:00:00Z",
+        "rotated": "monday",
+    }
+
+
+def test_a_status_of_the_version_before_still_says_where_the_keys_are() -> None:
+    before = {"credentials": {"secret": {"namespace": "old", "name": "acme-decklog"}}}
+    assert statuses.secret_namespace(before) == "old"
 
 
 def test_a_status_that_comes_back_from_kubernetes_counts_as_unchanged() -> None:

@@ -22,7 +22,9 @@ KEY = re.compile(r"dlk_[0-9a-z]+_[0-9A-Za-z]+")
 
 
 def keys_of(secret: Json) -> dict[str, str]:
-    return {name: base64.b64decode(value).decode() for name, value in secret["data"].items()}
+    """`url` and the key of each role; what else the Secret says is for other tests."""
+    values = {name: base64.b64decode(value).decode() for name, value in secret["data"].items()}
+    return {name: value for name, value in values.items() if name not in ("revision", "validUntil")}
 
 
 def uid_of(kubernetes: Kubernetes, name: str) -> str:
@@ -78,7 +80,10 @@ def test_the_secret_holds_the_address_and_a_key_per_role_and_belongs_to_the_tena
     assert secret["metadata"]["labels"]["decklog.dev/tenant"] == name
     assert secret["metadata"]["ownerReferences"][0]["uid"] == uid_of(kubernetes, name)
     status = (kubernetes.get("tenant", name) or {})["status"]
-    assert status["credentials"] == {"secret": {"namespace": "default", "name": f"{name}-decklog"}}
+    assert status["credentials"] == {"secret": {"namespace": "default", "name": f"{name}-decklog"}, "revision": 1}
+    assert base64.b64decode(secret["data"]["revision"]) == b"1"
+    assert secret["data"]["validUntil"] == ""
+    assert re.fullmatch("[0-9a-f]{64}", secret["metadata"]["annotations"]["decklog.dev/checksum"])
 
 
 def test_an_edited_spec_is_acted_on_and_the_status_says_for_which_generation(kubernetes: Kubernetes, operator: Operator) -> None:

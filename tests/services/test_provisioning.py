@@ -12,9 +12,10 @@ import structlog
 
 from decklog.domain.access import Role
 from decklog.domain.append import Appended, AppendRequest
+from decklog.domain.credentials import TENANT_ROLES
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
-from decklog.domain.plan import TENANT_ROLES, plan
+from decklog.domain.plan import plan
 from decklog.domain.status import READY, SYNCED, Part, TenantStatus
 from decklog.domain.store import INDEXER
 from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Retention, State, TenantSpec
@@ -46,12 +47,18 @@ async def append(control: Control, name: str = "acme") -> Appended | DecklogErro
 
 
 async def live_keys(control: Control, name: str = "acme") -> dict[Role, bytes]:
-    """The keys that the service would let in, by role; no role may have two."""
+    """The keys that the service would let in, by role, but for those that will end; no role may have two."""
     snapshot = await control.snapshot()
     tenant_id = next(tenant.id for tenant in snapshot.tenants.values() if tenant.name == name)
-    keys = [key for key in snapshot.keys.values() if key.tenant_id == tenant_id]
+    keys = [key for key in snapshot.keys.values() if key.tenant_id == tenant_id and key.expires_at is None]
     assert len({key.role for key in keys}) == len(keys)
     return {key.role: key.hash for key in keys}
+
+
+async def ending_keys(control: Control) -> dict[bytes, datetime]:
+    """When the keys end that the service lets in for a while yet, by their hashes."""
+    snapshot = await control.snapshot()
+    return {key.hash: key.expires_at for key in snapshot.keys.values() if key.expires_at is not None}
 
 
 def hashes(vault: MemoryVault, name: str = "acme") -> dict[Role, bytes]:
@@ -97,7 +104,7 @@ async def test_with_search_and_queues_a_tenant_gets_its_index_and_its_queues(
     attributes = queue.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
     assert attributes["VisibilityTimeout"] == "30"
     assert f"{tenant.queue}-dlq" in attributes["RedrivePolicy"]
-    assert plan(manifest, await provisioner.observe(manifest, vault)) == []
+    assert plan(manifest, await provisioner.observe(manifest, vault), datetime.now(UTC)) == []
 
 
 @on_each_variant
@@ -258,7 +265,7 @@ async def test_a_deleted_tenant_is_kept_and_adopted_with_its_number_and_goes_on_
     assert stored.receipts[0].seq == 1
     assert await live_keys(control) == hashes(fresh)
     assert hashes(fresh) != hashes(vault)
-    assert plan(again, await provisioner.observe(again, fresh)) == []
+    assert plan(again, await provisioner.observe(again, fresh), datetime.now(UTC)) == []
     # The object it was before is somebody else now.
     assert told(await provisioner.reconcile(manifest, vault))[READY] == ("False", "Conflict")
 
@@ -343,8 +350,11 @@ async def test_many_tenants_at_once_are_looked_after_without_a_failure(control: 
 
 
 @pytest.mark.parametrize("fault", ["lost", "altered", "all lost"])
-async def test_a_key_that_the_vault_lost_or_altered_is_issued_anew_and_the_old_one_revoked(control: Control, fault: str) -> None:
-    provisioner, vault = control.provisioner(), MemoryVault()
+async def test_a_key_that_the_vault_lost_or_altered_is_issued_anew_and_the_one_before_ends_after_the_overlap(
+    control: Control, fault: str
+) -> None:
+    now = datetime.now(UTC)
+    provisioner, vault = control.provisioner(now=lambda: now), MemoryVault()
     await provisioner.reconcile(control.manifest(), vault)
     before = hashes(vault)
     if fault == "all lost":
@@ -359,6 +369,7 @@ async def test_a_key_that_the_vault_lost_or_altered_is_issued_anew_and_the_old_o
     assert await live_keys(control) == after
     replaced = {role for role in TENANT_ROLES if before[role] != after[role]}
     assert replaced == (set(TENANT_ROLES) if fault == "all lost" else {Role.AUDITOR})
+    assert await ending_keys(control) == {before[role]: now + timedelta(hours=24) for role in replaced}
 
 
 async def test_a_key_revoked_behind_our_back_is_replaced(control: Control) -> None:
@@ -419,7 +430,7 @@ async def test_what_somebody_took_away_is_put_back(
     queue.delete_queue(QueueUrl=queue.get_queue_url(QueueName=f"{tenant.queue}-dlq")["QueueUrl"])
     status = await provisioner.reconcile(manifest, vault)
     assert status.synced, messages(status)
-    assert plan(manifest, await provisioner.observe(manifest, vault)) == []
+    assert plan(manifest, await provisioner.observe(manifest, vault), datetime.now(UTC)) == []
     [row] = await control.database.execute("SELECT relforcerowsecurity FROM pg_class WHERE oid = 'shared_30.records'::regclass")
     assert row["relforcerowsecurity"]
     assert queue.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]["VisibilityTimeout"] == "30"

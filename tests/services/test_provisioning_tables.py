@@ -23,7 +23,7 @@ from decklog.timescale.control import (
     migrate_control,
     migration_names,
 )
-from decklog.timescale.migrations import m0001_tables, m0002_rules
+from decklog.timescale.migrations import m0001_tables, m0002_rules, m0003_rotation
 from decklog.timescale.piccolo_app import APP_CONFIG
 from decklog.timescale.piccolo_engine import on
 from tests.support.control import Control, control
@@ -54,7 +54,8 @@ async def test_migrating_again_and_in_several_processes_at_once_changes_nothing(
 
 
 async def test_the_migrations_lead_to_the_tables_as_the_classes_have_them() -> None:
-    managers = [await module.forwards() for module in (m0001_tables, m0002_rules)]
+    modules = (m0001_tables, m0002_rules, m0003_rotation)
+    managers = [await module.forwards() for module in modules]
     snapshot = SchemaSnapshot(managers=managers)
     classes = [
         DiffableTable(table.__name__, table._meta.tablename, table._meta.schema, columns=table._meta.non_default_columns)
@@ -63,7 +64,7 @@ async def test_the_migrations_lead_to_the_tables_as_the_classes_have_them() -> N
     differ = SchemaDiffer(schema=classes, schema_snapshot=snapshot.get_snapshot(), auto_input="y")
     assert [statement for changes in differ.get_alter_statements() for statement in changes.statements] == []
     assert {TenantRow, ApiKeyRow, RegistryVersion, IndexRow} == set(APP_CONFIG.table_classes)
-    assert [module.ID for module in (m0001_tables, m0002_rules)] == migration_names()
+    assert [module.ID for module in modules] == migration_names()
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -20,9 +20,9 @@ import msgspec
 
 from decklog.domain.access import Role
 from decklog.domain.errors import DecklogError
-from decklog.domain.status import READY, SYNCED, Condition, Part, TenantStatus, Verdict, conditions
+from decklog.domain.status import READY, SYNCED, Condition, KeyStatus, Part, TenantStatus, Verdict, conditions
 from decklog.domain.tenant import Manifest, State, index_name, queue_name, schema_name
-from decklog.services.provisioning import KeyVault
+from decklog.services.provisioning import Handout, KeyVault
 from decklog.settings import Settings
 
 FOLDER_VARIABLE = "TEST_PROVISIONING_FOLDER"
@@ -36,6 +36,8 @@ class Row(msgspec.Struct):
     generation: int = 0
     passes: int = 0
     hashes: dict[str, str] = {}
+    revision: int = 0
+    rotated: str = ""
     conditions: tuple[Condition, ...] = ()
 
 
@@ -86,15 +88,20 @@ class FolderProvisioner:
 
     async def _keys(self, manifest: Manifest, vault: KeyVault, row: Row) -> Verdict:
         try:
-            keys = await vault.read(manifest) or {}
-            good = {role: key for role, key in keys.items() if row.hashes.get(role.value) == _hash(key)}
+            found = await vault.read(manifest) or Handout({})
+            good = {role: key for role, key in found.keys.items() if row.hashes.get(role.value) == _hash(key)}
+            if manifest.rotate not in ("", row.rotated):
+                good = {}
             if missing := [role for role in ROLES if role not in good]:
+                row.revision += 1
                 keys = {**good, **{role: f"dlk_{secrets.token_hex(8)}_{secrets.token_hex(32)}" for role in missing}}
-                await vault.write(manifest, keys)
+                await vault.write(manifest, Handout(keys, row.revision, ""))
                 while (self.folder / f"{manifest.name}.hold").exists():
                     (self.folder / f"{manifest.name}.held").touch()
                     await asyncio.sleep(0.02)
-                row.hashes = {role.value: _hash(key) for role, key in keys.items()}
+                row.hashes, row.rotated = {role.value: _hash(key) for role, key in keys.items()}, manifest.rotate or row.rotated
+            elif (found.revision, found.valid_until, found.drift) != (row.revision, "", ()):
+                await vault.write(manifest, Handout(good, row.revision, ""))
         except DecklogError as error:
             return Verdict("False", "Refused", error.detail)
         return Verdict("True", "Ready", "Three keys are given out.")
@@ -115,7 +122,8 @@ class FolderProvisioner:
         row.conditions = conditions(verdicts, manifest.generation, row.conditions, datetime.now(UTC))
         spec = manifest.spec
         names = (schema_name(manifest.name, spec), index_name(manifest.name, spec), queue_name(manifest.name, spec))
-        return TenantStatus(row.conditions, manifest.generation, row.id, *names)
+        keys = KeyStatus(row.revision, "", "", row.rotated, None, None)
+        return TenantStatus(row.conditions, manifest.generation, row.id, *names, keys)
 
 
 def _hash(key: str) -> str:

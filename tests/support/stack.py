@@ -17,8 +17,9 @@ import httpx
 
 from decklog import factory, settings
 from decklog.domain.access import Role
-from decklog.domain.tenant import Manifest, parse_spec
+from decklog.domain.tenant import parse_spec
 from tests.support.records import FINGERPRINT_KEY
+from tests.support.vaults import MemoryVault
 
 READY_SECONDS_MAX = 60.0
 
@@ -28,19 +29,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-class Vault:
-    """Keys in memory."""
-
-    def __init__(self) -> None:
-        self.keys: dict[str, dict[Role, str]] = {}
-
-    async def read(self, manifest: Manifest) -> dict[Role, str] | None:
-        return self.keys.get(manifest.name)
-
-    async def write(self, manifest: Manifest, keys: dict[Role, str]) -> None:
-        self.keys[manifest.name] = dict(keys)
 
 
 @dataclass
@@ -100,7 +88,7 @@ class Stack:
 
     variables: dict[str, str]
     folder: Path
-    vault: Vault = field(default_factory=Vault)
+    vault: MemoryVault = field(default_factory=MemoryVault)
     platform_key: str = ""
     programs: list[Program] = field(default_factory=list)
 

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from decklog.domain.access import Role
 from decklog.domain.tenant import Manifest
+from decklog.services.provisioning import Handout
 
 
 class MemoryVault:
-    """`KeyVault` over a dictionary. `broken` makes it raise that; `writes` counts what was written."""
+    """`KeyVault` over dictionaries. `broken` makes it raise that; `writes` counts what was written."""
 
     def __init__(self) -> None:
         self.keys: dict[str, dict[Role, str]] = {}
+        self.said: dict[str, tuple[int | None, str | None]] = {}
+        """Revision and end of the keys of each tenant."""
         self.broken: Exception | None = None
         self.writes = 0
 
-    async def read(self, manifest: Manifest) -> dict[Role, str] | None:
+    async def read(self, manifest: Manifest) -> Handout | None:
         if self.broken is not None:
             raise self.broken
         kept = self.keys.get(manifest.name)
-        return None if kept is None else dict(kept)
+        return None if kept is None else Handout(dict(kept), *self.said[manifest.name])
 
-    async def write(self, manifest: Manifest, keys: dict[Role, str]) -> None:
+    async def write(self, manifest: Manifest, handout: Handout) -> None:
         if self.broken is not None:
             raise self.broken
         self.writes += 1
-        self.keys[manifest.name] = dict(keys)
+        self.keys[manifest.name] = dict(handout.keys)
+        self.said[manifest.name] = handout.revision, handout.valid_until

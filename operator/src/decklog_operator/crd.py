@@ -20,6 +20,7 @@ from decklog.domain.tenant import (
     RETENTION_CLASSES,
     Isolation,
     Quotas,
+    Rotation,
     TenantSpec,
 )
 from decklog_operator.names import DEFINITION, GROUP, PLURAL, VERSION
@@ -57,6 +58,7 @@ def _tenant() -> Schema:
     spec["description"] = "What the tenant is to have. Only retention.days must be given."
     status["description"] = "What was observed; written by the operator."
     quotas = spec["properties"]["quotas"]
+    rotation = spec["properties"]["credentials"]["properties"]["rotation"]
     spec["properties"]["isolation"]["x-kubernetes-validations"] = [
         {"rule": "self == oldSelf", "message": "spec.isolation is immutable: make a new Tenant with the other isolation."}
     ]
@@ -65,6 +67,14 @@ def _tenant() -> Schema:
             "rule": "self.burst >= self.eventsPerSecond",
             "message": f"spec.quotas.burst ({Quotas().burst} where it is not given) must be at least spec.quotas.eventsPerSecond.",
             "fieldPath": ".burst",
+        }
+    ]
+    rotation["x-kubernetes-validations"] = [
+        {
+            "rule": "self.intervalDays == 0 || self.overlapHours < self.intervalDays * 24",
+            "message": f"spec.credentials.rotation.overlapHours ({Rotation().overlap_hours} where it is not given) must be less than "
+            "the hours of spec.credentials.rotation.intervalDays: at most two keys of a role are valid at once.",
+            "fieldPath": ".overlapHours",
         }
     ]
     spec["x-kubernetes-validations"] = _spec_rules()

@@ -16,11 +16,12 @@ from typing import Any, Protocol
 import structlog
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.status import Condition, TenantStatus
+from decklog.domain.status import Condition, KeyStatus, TenantStatus
 from decklog.domain.tenant import Manifest, check_name, parse_spec
 from decklog.services.provisioning import KeyVault
 from decklog_operator import status as statuses
 from decklog_operator.cluster import Cluster, NotFoundError
+from decklog_operator.names import ROTATE
 from decklog_operator.secrets import SecretVault
 from decklog_operator.settings import OperatorSettings
 
@@ -49,6 +50,8 @@ class _Tenant:
         self.lock = asyncio.Lock()
         self.wake = asyncio.Event()
         self.generation = 0
+        self.rotate = ""
+        self.keys: KeyStatus | None = None
         self.failures = 0
         self.written: tuple[str, dict[str, Any]] | None = None
         """Resource version and status of our last write, until the watch has shown it to us."""
@@ -81,7 +84,7 @@ class Reconciler:
         tenant = self._tenant(metadata["uid"])
         if tenant.written is not None and (listed or _reached(metadata["resourceVersion"], tenant.written[0])):
             tenant.written = None
-        if metadata["generation"] != tenant.generation:
+        if metadata["generation"] != tenant.generation or _asked(metadata) != tenant.rotate:
             tenant.wake.set()
 
     async def visit(self, body: Body) -> float:
@@ -95,14 +98,23 @@ class Reconciler:
             tenant.wake.clear()
             if metadata.get("deletionTimestamp"):
                 return self._settings.resync_seconds
-            if tenant.generation != metadata["generation"]:
-                tenant.generation, tenant.failures = metadata["generation"], 0
+            if (tenant.generation, tenant.rotate) != (metadata["generation"], _asked(metadata)):
+                tenant.generation, tenant.rotate, tenant.failures = metadata["generation"], _asked(metadata), 0
             with structlog.contextvars.bound_contextvars(tenant=metadata["name"], generation=metadata["generation"]):
                 done = await self._pass(tenant, body)
         if done:
             tenant.failures = 0
-            return _jittered(self._settings.resync_seconds)
+            return self._resync_pause(tenant)
         return self._retry_pause(tenant)
+
+    def rotations_due(self) -> int:
+        """How many Tenants have keys that should have been changed by now, as far as is known: for a metric."""
+        now = self._clock()
+        return sum(
+            (keys.rotate_at is not None and keys.rotate_at <= now) or tenant.rotate not in ("", keys.rotated)
+            for tenant in self._tenants.values()
+            if (keys := tenant.keys) is not None
+        )
 
     async def pause(self, uid: str, seconds: float) -> None:
         """Wait until the next visit is due, or less where the Tenant was edited meanwhile."""
@@ -128,6 +140,7 @@ class Reconciler:
             async with asyncio.timeout(self._settings.pass_max_seconds):
                 found = await self._provisioning.reconcile(manifest, self._vault, statuses.conditions(previous))
                 shown, done = statuses.of(manifest, found, previous), found.ready and found.synced
+                tenant.keys = found.keys or tenant.keys
                 if statuses.secret_namespace(shown) == manifest.spec.credentials.secret_namespace:
                     await self._leave_namespace(manifest, previous)
         except (TimeoutError, DecklogError) as error:
@@ -193,6 +206,14 @@ class Reconciler:
     def _tenant(self, uid: str) -> _Tenant:
         return self._tenants.setdefault(uid, _Tenant())
 
+    def _resync_pause(self, tenant: _Tenant) -> float:
+        """Until the next look is due, or new keys or the end of old ones, then not all at once for all tenants."""
+        pause, at = _jittered(self._settings.resync_seconds), tenant.keys.wake_at if tenant.keys else None
+        if at is None:
+            return pause
+        spread = random.uniform(0, _JITTER) * self._settings.resync_seconds  # noqa: S311  # as below
+        return min(pause, max((at - self._clock()).total_seconds(), 0) + spread)
+
     def _retry_pause(self, tenant: _Tenant) -> float:
         tenant.failures += 1
         return _jittered(min(_RETRY_FIRST * 2 ** min(tenant.failures, 16), self._settings.retry_max_seconds))
@@ -201,7 +222,13 @@ class Reconciler:
 def _manifest(body: Body) -> Manifest:
     """Raises `invalid-tenant`: an object may be older than a rule of the definition."""
     metadata = body["metadata"]
-    return Manifest(check_name(metadata["name"]), metadata["uid"], metadata["generation"], parse_spec(body.get("spec")))
+    spec = parse_spec(body.get("spec"))
+    return Manifest(check_name(metadata["name"]), metadata["uid"], metadata["generation"], spec, _asked(metadata))
+
+
+def _asked(metadata: Mapping[str, Any]) -> str:
+    """The request to rotate the keys, empty without one."""
+    return str((metadata.get("annotations") or {}).get(ROTATE, ""))
 
 
 def _reached(seen: str, written: str) -> bool:

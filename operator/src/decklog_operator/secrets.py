@@ -1,6 +1,6 @@
 """Where a tenant's API keys are kept: one Secret in the namespace that the tenant named.
 
-Nothing here is logged, and no value of a Secret leaves but through `read`. A Secret of that name that is not ours is
+Nothing here is logged, and no key leaves but through `read`. A Secret of that name that is not ours is
 never written: somebody else's is a conflict; one of an earlier life of the same tenant is replaced.
 """
 
@@ -8,43 +8,56 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import re
 from typing import Any
 
-from decklog.domain.access import Role
+from msgspec.structs import replace
+
+from decklog.domain.credentials import TENANT_ROLES
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.tenant import API_VERSION, KIND, Manifest
+from decklog.services.provisioning import Handout
 from decklog_operator.cluster import Cluster, NotFoundError
-from decklog_operator.names import OPERATOR, TENANT_LABEL, secret_name
+from decklog_operator.names import CHECKSUM, OPERATOR, TENANT_LABEL, secret_name
 
-ROLES = (Role.WRITER, Role.AUDITOR, Role.ADMIN)
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _KEY = re.compile(r"dlk_[0-9a-z]{8,32}_[0-9A-Za-z]{32,128}")
 
 
 class SecretVault:
-    """Keeps the keys of every tenant beside `url`, the address of the API, so that a Secret is all a client needs."""
+    """Keeps the keys of every tenant beside `url`, the address of the API, so that a Secret is all a client needs.
+
+    `revision` grows with each change of a key, `validUntil` is when the keys may stop working (empty: not by themselves)."""
 
     def __init__(self, cluster: Cluster, api_url: str) -> None:
         self._cluster = cluster
         self._api_url = api_url
 
-    async def read(self, manifest: Manifest) -> dict[Role, str] | None:
-        """The keys that are there and look like keys; None where nothing usable is.
+    async def read(self, manifest: Manifest) -> Handout | None:
+        """The keys that are there and look like keys, and where the rest is not as we wrote it; None where no Secret is.
 
         Raises `conflict` when the Secret is somebody else's.
         """
         found = await self._own(manifest)
         if found is None:
             return None
-        data = found.get("data") or {}
-        keys = {role: key for role in ROLES if (key := _decoded(data.get(role.value))) is not None and _KEY.fullmatch(key)}
-        return keys or None
+        data, metadata = found.get("data") or {}, found["metadata"]
+        given = {name: text for name, value in data.items() if (text := _decoded(value)) is not None}
+        keys = {role: key for role in TENANT_ROLES if _KEY.fullmatch(key := given.get(role.value, ""))}
+        revision = given.get("revision", "")
+        handout = Handout(keys, int(revision) if _NUMBER.fullmatch(revision) else 0, given.get("validUntil", ""))
+        wanted = self._rendered(manifest, handout)
+        drift = [name for name, value in wanted["data"].items() if data.get(name) != value]
+        ours = wanted["metadata"]
+        drift += [name for name in ("labels", "annotations") if not ours[name].items() <= (metadata.get(name) or {}).items()]
+        return replace(handout, drift=tuple(drift))
 
-    async def write(self, manifest: Manifest, keys: dict[Role, str]) -> None:
-        """Make the Secret hold exactly these keys. Raises `conflict`, and `invalid-tenant` where the namespace is not there."""
+    async def write(self, manifest: Manifest, handout: Handout) -> None:
+        """Make the Secret hold exactly these keys and what is said of them. Raises `conflict`, and `invalid-tenant` where the namespace is not there."""
         await self._own(manifest)
         try:
-            await self._cluster.apply_secret(self._rendered(manifest, keys))
+            await self._cluster.apply_secret(self._rendered(manifest, handout))
         except NotFoundError:
             raise DecklogError(
                 Code.INVALID_TENANT,
@@ -74,8 +87,13 @@ class SecretVault:
         await self._cluster.delete_secret(namespace, name, found["metadata"]["uid"])
         return None
 
-    def _rendered(self, manifest: Manifest, keys: dict[Role, str]) -> dict[str, Any]:
-        values = {"url": self._api_url, **{role.value: key for role, key in keys.items()}}
+    def _rendered(self, manifest: Manifest, handout: Handout) -> dict[str, Any]:
+        values = {
+            "url": self._api_url,
+            **{role.value: key for role, key in handout.keys.items()},
+            "revision": str(handout.revision or 0),
+            "validUntil": handout.valid_until or "",
+        }
         return {
             "apiVersion": "v1",
             "kind": "Secret",
@@ -83,12 +101,19 @@ class SecretVault:
                 "name": secret_name(manifest.name),
                 "namespace": manifest.spec.credentials.secret_namespace,
                 "labels": {"app.kubernetes.io/managed-by": OPERATOR, TENANT_LABEL: manifest.name},
+                "annotations": {CHECKSUM: _checksum(values)},
                 # Kubernetes removes the Secret with the Tenant, even where the operator is not there to do it.
                 "ownerReferences": [{"apiVersion": API_VERSION, "kind": KIND, "name": manifest.name, "uid": manifest.uid}],
             },
             "type": "Opaque",
             "data": {name: base64.b64encode(value.encode()).decode() for name, value in values.items()},
         }
+
+
+def _checksum(values: dict[str, str]) -> str:
+    """SHA-256, in hex. Each key in it has 256 random bits, so nobody can guess his way back, nor from one key to another."""
+    text = "".join(f"{name}={value}\n" for name, value in sorted(values.items()))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _label(secret: dict[str, Any]) -> str | None:

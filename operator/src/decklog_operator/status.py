@@ -20,6 +20,8 @@ from decklog.domain.tenant import Manifest
 from decklog_operator.names import secret_name
 
 _Name = Annotated[str, Meta(max_length=253)]
+_Time = Annotated[str, Meta(max_length=32)] | msgspec.UnsetType
+_Request = Annotated[str, Meta(max_length=64)] | msgspec.UnsetType
 
 Status = Mapping[str, Any]
 
@@ -51,9 +53,20 @@ class SecretView(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class CredentialsView(msgspec.Struct, frozen=True, rename="camel"):
-    """Where the API keys are."""
+    """Where the API keys are, and how long they are good."""
 
-    secret: Annotated[SecretView, Meta(description="The Secret with the keys url, writer, auditor and admin.")]
+    secret: Annotated[SecretView, Meta(description="The Secret with url, writer, auditor, admin, revision and validUntil.")]
+    revision: Annotated[
+        Annotated[int, Meta(ge=0)] | msgspec.UnsetType,
+        Meta(description="Grows with each change of a key; also in the Secret."),
+    ] = msgspec.UNSET
+    valid_until: Annotated[
+        _Time, Meta(description="Until when the keys in the Secret work at least; absent without a schedule. Also in the Secret.")
+    ] = msgspec.UNSET
+    overlap_until: Annotated[
+        _Time, Meta(description="Until when the keys before those in the Secret still work; absent when none do.")
+    ] = msgspec.UNSET
+    rotated: Annotated[_Request, Meta(description="The annotation decklog.dev/rotate that was acted on last.")] = msgspec.UNSET
 
 
 class TenantStatusView(msgspec.Struct, frozen=True, rename="camel"):
@@ -71,7 +84,9 @@ class TenantStatusView(msgspec.Struct, frozen=True, rename="camel"):
     database: Annotated[DatabaseView | msgspec.UnsetType, Meta(description="Where records are kept.")] = msgspec.UNSET
     search: Annotated[SearchView | msgspec.UnsetType, Meta(description="Where records are found.")] = msgspec.UNSET
     queue: Annotated[QueueView | msgspec.UnsetType, Meta(description="Where workers are woken.")] = msgspec.UNSET
-    credentials: Annotated[CredentialsView | msgspec.UnsetType, Meta(description="Where the API keys are.")] = msgspec.UNSET
+    credentials: Annotated[
+        CredentialsView | msgspec.UnsetType, Meta(description="Where the API keys are, and how long they are good.")
+    ] = msgspec.UNSET
 
 
 def of(manifest: Manifest, found: TenantStatus, previous: Status) -> dict[str, Any]:
@@ -84,9 +99,11 @@ def of(manifest: Manifest, found: TenantStatus, previous: Status) -> dict[str, A
         sections["search"] = SearchView(found.index)
     if found.queue:
         sections["queue"] = QueueView(found.queue)
-    if Part.CREDENTIALS in given and given[Part.CREDENTIALS].status == "True":
+    if found.keys is not None and Part.CREDENTIALS in given and given[Part.CREDENTIALS].status == "True":
         secret = SecretView(manifest.spec.credentials.secret_namespace, secret_name(manifest.name))
-        sections["credentials"] = CredentialsView(secret)
+        keys = found.keys
+        said = (each or msgspec.UNSET for each in (keys.valid_until, keys.overlap_until, keys.rotated))
+        sections["credentials"] = CredentialsView(secret, keys.revision, *said)
     parts = (("database", Part.DATABASE), ("search", Part.SEARCH), ("queue", Part.QUEUE), ("credentials", Part.CREDENTIALS))
     wanted = {section for section, part in parts if part in given}
     kept = {section: previous[section] for section in wanted - sections.keys() if section in previous}

@@ -30,6 +30,7 @@ from decklog.api.server import serve
 from decklog.domain.access import Role
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.tenant import Manifest, TenantSpec, parse_manifest
+from decklog.services.provisioning import Handout
 from decklog.settings import Api, Database, Identity, Settings
 from decklog.workers import runner
 
@@ -57,12 +58,12 @@ class DevKeys:
         with suppress(FileNotFoundError, ValueError):
             self._content |= json.loads(path.read_text())
 
-    async def read(self, manifest: Manifest) -> dict[Role, str] | None:
+    async def read(self, manifest: Manifest) -> Handout | None:
         keys = self._content["tenants"].get(manifest.name)
-        return None if keys is None else {Role(role): key for role, key in keys.items()}
+        return None if keys is None else Handout({Role(role): key for role, key in keys.items()})
 
-    async def write(self, manifest: Manifest, keys: dict[Role, str]) -> None:
-        self._content["tenants"][manifest.name] = {role.value: key for role, key in keys.items()}
+    async def write(self, manifest: Manifest, handout: Handout) -> None:
+        self._content["tenants"][manifest.name] = {role.value: key for role, key in handout.keys.items()}
         self._save()
 
     @property

@@ -7,12 +7,23 @@ may be made as often as one likes; no action of it removes data. What must not b
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import ClassVar
 
 import msgspec
 
 from decklog.domain.access import Role
-from decklog.domain.status import Condition, Part
+from decklog.domain.credentials import (
+    IssuedKey,
+    Reason,
+    Succession,
+    current_keys,
+    due_roles,
+    key_status,
+    succession,
+    valid_until,
+)
+from decklog.domain.status import Condition, KeyStatus, Part
 from decklog.domain.tenant import (
     PLATFORM_TENANT,
     PREFIX,
@@ -28,8 +39,6 @@ from decklog.domain.tenant import (
     seconds,
 )
 
-TENANT_ROLES = (Role.WRITER, Role.AUDITOR, Role.ADMIN)
-"""Each tenant gets one API key per role."""
 DEDICATED_MAX = 200
 """Dedicated tenants of one cell: thousands of hypertables or indices do not scale. Shared ones are not counted."""
 FORMER_UIDS_MAX = 16
@@ -58,6 +67,7 @@ class Row(msgspec.Struct, frozen=True):
     """A tenant as the registry has it.
 
     `former_uids` owned the tenant before it was retained and adopted. `spec` is None where it cannot be read any more.
+    `keys_revision` counts how often keys were issued, `keys_request` is the request to rotate that was done last.
     """
 
     id: int
@@ -73,26 +83,20 @@ class Row(msgspec.Struct, frozen=True):
     generation: int
     former_uids: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()
-
-
-class LiveKey(msgspec.Struct, frozen=True):
-    """A key that the registry would accept: neither revoked nor expired."""
-
-    id: str
-    role: Role
-    hash: bytes
+    keys_revision: int = 0
+    keys_request: str = ""
 
 
 class DatabaseSeen(msgspec.Struct, frozen=True):
     """`missing` lists what of the relations is not as it should be. `partitions` is whether those of the coming days
-    are there. `dedicated` counts the Dedicated tenants of the cell. `index_uuid` is the life of the index that the
+    are there. `keys` are those that were not revoked. `dedicated` counts the Dedicated tenants of the cell. `index_uuid` is the life of the index that the
     indexer's cursors count for; None where they are at the beginning."""
 
     row: Row | None = None
     missing: tuple[str, ...] = ("relations",)
     partitions: bool = False
     heads: HeadSettings | None = None
-    keys: tuple[LiveKey, ...] = ()
+    keys: tuple[IssuedKey, ...] = ()
     dedicated: int = 0
     index_uuid: str | None = None
 
@@ -115,9 +119,13 @@ class QueueSeen(msgspec.Struct, frozen=True):
 
 
 class VaultSeen(msgspec.Struct, frozen=True):
-    """The hashes of the keys that the tenant's people were given, by role."""
+    """What the tenant's people were given: the hashes of their keys, by role, and what is said of them. `revision` and
+    `valid_until` are None where this kind of vault does not keep them; `drift` names what else differs from what was put."""
 
     hashes: Mapping[Role, bytes] = {}
+    revision: int | None = None
+    valid_until: str | None = None
+    drift: tuple[str, ...] = ()
 
 
 class Installation(msgspec.Struct, frozen=True):
@@ -229,7 +237,25 @@ class SetQueueAttributes(Action, frozen=True):
 
 
 class IssueKeys(Action, frozen=True):
+    """A new key for each of these roles, made `at`; with them the keys before go as `succession` says. `valid_until` is
+    put beside them, and `request` is done thereby."""
+
     roles: tuple[Role, ...]
+    reason: Reason
+    revision: int
+    at: datetime
+    valid_until: str
+    request: str
+    succession: Succession
+    part: ClassVar[Part] = Part.CREDENTIALS
+
+
+class RestateKeys(Action, frozen=True):
+    """The same keys, with everything that is put beside them as it should be."""
+
+    revision: int
+    valid_until: str
+    drift: tuple[str, ...]
     part: ClassVar[Part] = Part.CREDENTIALS
 
 
@@ -332,14 +358,14 @@ def refusal(manifest: Manifest, seen: Observation) -> Refusal | None:
     return registered or _foreign_marks(manifest, seen)
 
 
-def plan(manifest: Manifest, seen: Observation) -> list[Action]:
-    """What is to be done so that what is there becomes what is asked for; nothing where that is refused.
+def plan(manifest: Manifest, seen: Observation, now: datetime) -> list[Action]:
+    """What is to be done so that what is there becomes what is asked for at this time; nothing where that is refused.
 
     Backends that could not be seen are left alone, the others are not held up by them.
     """
     if refusal(manifest, seen):
         return []
-    return [*_database(manifest, seen), *_search(manifest, seen), *_queue(manifest, seen), *_credentials(seen)]
+    return [*_database(manifest, seen), *_search(manifest, seen), *_queue(manifest, seen), *_credentials(manifest, seen, now)]
 
 
 def head_settings(spec: TenantSpec) -> HeadSettings:
@@ -371,6 +397,8 @@ def _wanted_row(manifest: Manifest, row: Row | None, prefix: str) -> Row:
         generation=manifest.generation,
         former_uids=former,
         conditions=row.conditions if row else (),
+        keys_revision=row.keys_revision if row else 0,
+        keys_request=row.keys_request if row else "",
     )
 
 
@@ -427,18 +455,39 @@ def _queue(manifest: Manifest, seen: Observation) -> Iterable[Action]:
         yield CreateQueue(name, mark)
 
 
-def _credentials(seen: Observation) -> Iterable[Action]:
-    if not isinstance(seen.database, DatabaseSeen) or not isinstance(seen.vault, VaultSeen):
+def _credentials(manifest: Manifest, seen: Observation, now: datetime) -> Iterable[Action]:
+    database, vault = seen.database, seen.vault
+    if not isinstance(database, DatabaseSeen) or not isinstance(vault, VaultSeen):
         return
-    given = seen.vault.hashes
-    good = {key.role: key for key in seen.database.keys if key.role in TENANT_ROLES and given.get(key.role) == key.hash}
-    missing = tuple(role for role in TENANT_ROLES if role not in good)
-    if missing:
-        yield IssueKeys(missing)
-    # After the new ones are given, so that nobody is left without. Keys nobody was given are of no use to anybody.
-    lost = tuple(sorted(key.id for key in seen.database.keys if good.get(key.role) != key))
-    if lost:
-        yield RevokeKeys(lost)
+    rotation = manifest.spec.credentials.rotation
+    revision, done = (database.row.keys_revision, database.row.keys_request) if database.row else (0, "")
+    current = current_keys(database.keys, vault.hashes)
+    roles, reason = due_roles(manifest, done, database.keys, current, now)
+    after = succession(rotation, database.keys, current, roles, now)
+    if roles:
+        made = [now, *(key.created_at for role, key in current.items() if role not in roles)]
+        # A request is for all roles, so it is done whenever any are issued.
+        request = manifest.rotate or done
+        yield IssueKeys(roles, reason, revision + 1, now, valid_until(rotation, made), request, after)
+        return
+    until = valid_until(rotation, [key.created_at for key in current.values()])
+    said = {"revision": (vault.revision, revision), "validUntil": (vault.valid_until, until)}
+    drift = [name for name, (found, wanted) in said.items() if found is not None and found != wanted]
+    if drift := [*drift, *(name for name in vault.drift if name not in drift)]:
+        yield RestateKeys(revision, until, tuple(drift))
+    # Keys that are over, and keys that nobody was given and that nothing ends: they are of no use to anybody.
+    if after.revoked:
+        yield RevokeKeys(after.revoked)
+
+
+def keys_told(manifest: Manifest, seen: Observation, now: datetime) -> KeyStatus | None:
+    """What may be told of the tenant's keys, as far as they could be seen."""
+    database, vault = seen.database, seen.vault
+    if not isinstance(database, DatabaseSeen) or not isinstance(vault, VaultSeen) or database.row is None:
+        return None
+    current = current_keys(database.keys, vault.hashes).values()
+    row, rotation = database.row, manifest.spec.credentials.rotation
+    return key_status(rotation, database.keys, current, revision=row.keys_revision, rotated=row.keys_request, now=now)
 
 
 def plan_removal(manifest: Manifest, seen: Observation) -> list[Action]:

@@ -41,8 +41,22 @@ class Condition(msgspec.Struct, frozen=True, rename="camel"):
     last_transition_time: Annotated[str, Meta(max_length=32, description="When the status last changed, RFC 3339.")]
 
 
+class KeyStatus(msgspec.Struct, frozen=True):
+    """What may be told of a tenant's keys. `valid_until` and `overlap_until` are RFC 3339, or empty: until when the keys
+    in the vault are good at least, and until when those before them are. `rotated` is the request that was done last.
+    `rotate_at` is when the schedule asks for new keys, `wake_at` when something is to be done about them next."""
+
+    revision: int
+    valid_until: str
+    overlap_until: str
+    rotated: str
+    rotate_at: datetime | None
+    wake_at: datetime | None
+
+
 class TenantStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """`status` of a Tenant. `tenant_id`, `schema`, `index` and `queue` are what the registry says, once it says so."""
+    """`status` of a Tenant. `tenant_id`, `schema`, `index` and `queue` are what the registry says, once it says so;
+    `keys` is None where no keys are wanted or nothing can be told of them now."""
 
     conditions: Annotated[tuple[Condition, ...], Meta(max_length=16, description="How each part is; Ready comes first.")]
     observed_generation: Annotated[int, Meta(ge=0, description="The generation of the spec that was last worked on.")]
@@ -50,6 +64,7 @@ class TenantStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     schema: Annotated[str, Meta(max_length=63, description="The Postgres schema of the records.")] = ""
     index: Annotated[str, Meta(max_length=255, description="The OpenSearch index.")] = ""
     queue: Annotated[str, Meta(max_length=80, description="The SQS queue.")] = ""
+    keys: Annotated[KeyStatus | None, Meta(description="How the API keys are.")] = None
 
     def condition(self, kind: str) -> Condition:
         """The condition of that type. Raises KeyError."""
@@ -105,6 +120,11 @@ class Verdict(msgspec.Struct, frozen=True):
     message: str
 
 
+def timestamp(at: datetime) -> str:
+    """RFC 3339 to the second, as Kubernetes has it."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def read_conditions(text: str) -> tuple[Condition, ...]:
     """Conditions as the registry holds them in JSON; none where another version wrote something else."""
     try:
@@ -121,11 +141,7 @@ def conditions(
     made: list[Condition] = []
     for kind, verdict in verdicts.items():
         old = before.get(kind)
-        since = (
-            old.last_transition_time
-            if old and old.status == verdict.status
-            else now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        )
+        since = old.last_transition_time if old and old.status == verdict.status else timestamp(now)
         message = verdict.message[:MESSAGE_CHARS_MAX]
         made.append(Condition(str(kind), verdict.status, verdict.reason, message, generation, since))
     return tuple(made)

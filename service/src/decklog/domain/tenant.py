@@ -23,6 +23,8 @@ PREFIX = "decklog"
 """How the names of indices and queues begin; another one where several installations share a cluster or an account."""
 NAME_CHARS_MAX = 40
 NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+REQUEST_PATTERN = r"[ -~]{0,64}"
+"""What a request such as `Manifest.rotate` may be: it is stored, and shown in the status."""
 RETENTION_CLASSES = (30, 90, 365, 2555)
 """Days that Shared relations, indices and queues exist for; a Shared tenant lives in the smallest that holds its days."""
 
@@ -69,6 +71,20 @@ class Ingest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
     ] = "24h"
 
 
+class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+    interval_days: Annotated[
+        int, Meta(ge=0, le=365, description="Days after which the API keys are changed for new ones; 0: only on request.")
+    ] = 0
+    overlap_hours: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=720,
+            description="Hours that the keys before stay valid after a change; less than the interval. 0 ends them at once.",
+        ),
+    ] = 24
+
+
 class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
     secret_namespace: Annotated[
         str,
@@ -79,6 +95,7 @@ class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
             description="Namespace of the Secret <tenant>-decklog with the API keys.",
         ),
     ] = "default"  # noqa: S105
+    rotation: Annotated[Rotation, Meta(description="When the API keys are changed for new ones.")] = Rotation()
 
 
 class TenantSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
@@ -94,7 +111,7 @@ class TenantSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
     ] = Isolation.DEDICATED
     quotas: Annotated[Quotas, Meta(description="Limits, refused with 429 and Retry-After.")] = Quotas()
     ingest: Annotated[Ingest, Meta(description="How records are taken in.")] = Ingest()
-    credentials: Annotated[Credentials, Meta(description="Where the API keys are put.")] = Credentials()
+    credentials: Annotated[Credentials, Meta(description="Where the API keys are put, and when they change.")] = Credentials()
     suspend: Annotated[bool, Meta(description="Refuse ingest and reads; data is kept.")] = False
     deletion_policy: Annotated[
         DeletionPolicy,
@@ -105,12 +122,16 @@ class TenantSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """A Tenant as it was asked for. `uid` tells two objects of one name apart (Kubernetes' UID, or one made by us)."""
+    """A Tenant as it was asked for. `uid` tells two objects of one name apart (Kubernetes' UID, or one made by us).
+
+    `rotate` asks for new API keys, once for each value that is not the one before; empty asks for nothing.
+    """
 
     name: str
     uid: str
     generation: int
     spec: TenantSpec
+    rotate: str = ""
 
 
 class Tenant(msgspec.Struct, frozen=True):
@@ -150,6 +171,16 @@ def check_name(name: str) -> str:
     return name
 
 
+def check_request(rotate: str) -> str:
+    """Raises `invalid-tenant`."""
+    if not re.fullmatch(REQUEST_PATTERN, rotate):
+        raise DecklogError(
+            Code.INVALID_TENANT,
+            "The request to rotate must have at most 64 characters, all of them printable ASCII. The time of day will do.",
+        )
+    return rotate
+
+
 def retention_class(days: int) -> int:
     """The smallest class of days that holds `days`. Raises `invalid-tenant` where there is none."""
     for upper in RETENTION_CLASSES:
@@ -177,6 +208,9 @@ def parse_spec(value: Any) -> TenantSpec:
         problems.append("spec.credentials.secretNamespace must be the name of a namespace.")
     if spec.quotas.burst < spec.quotas.events_per_second:
         problems.append("spec.quotas.burst must be at least spec.quotas.eventsPerSecond.")
+    rotation = spec.credentials.rotation
+    if rotation.interval_days and rotation.overlap_hours >= rotation.interval_days * 24:
+        problems.append("spec.credentials.rotation.overlapHours must be less than the hours of intervalDays.")
     if spec.isolation is Isolation.SHARED and spec.retention.days > RETENTION_CLASSES[-1]:
         problems.append(f"spec.retention.days of a Shared tenant may be at most {RETENTION_CLASSES[-1]}.")
     if problems:

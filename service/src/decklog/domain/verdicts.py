@@ -28,7 +28,9 @@ _GOOD = {
     Part.DATABASE: Verdict("True", "Provisioned", "Relations, partitions, heads and the registry are as asked for."),
     Part.SEARCH: Verdict("True", "Provisioned", "The index is as asked for."),
     Part.QUEUE: Verdict("True", "Provisioned", "The queue and its dead-letter queue are as asked for."),
-    Part.CREDENTIALS: Verdict("True", "Issued", "One API key for each of the roles writer, auditor and admin is valid."),
+    Part.CREDENTIALS: Verdict(
+        "True", "Issued", "An API key for each of the roles writer, auditor and admin is given out and let in."
+    ),
 }
 _NOT_CONFIGURED = {
     Part.SEARCH: Verdict("True", "NotConfigured", "No OpenSearch is configured: Postgres searches."),

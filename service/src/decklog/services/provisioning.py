@@ -20,9 +20,9 @@ import structlog
 from msgspec.structs import replace
 
 from decklog.domain.access import Role
+from decklog.domain.credentials import TENANT_ROLES, IssuedKey
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.plan import (
-    TENANT_ROLES,
     Action,
     CreateIndex,
     CreateQueue,
@@ -30,16 +30,17 @@ from decklog.domain.plan import (
     IndexSeen,
     Installation,
     IssueKeys,
-    LiveKey,
     Observation,
     QueueSeen,
     Refusal,
+    RestateKeys,
     RevokeKeys,
     Row,
     SetQueueAttributes,
     Trouble,
     UpdateIndex,
     VaultSeen,
+    keys_told,
     plan,
     plan_removal,
     refusal,
@@ -54,6 +55,7 @@ from decklog.domain.tenant import (
     Retention,
     TenantSpec,
     check_name,
+    check_request,
     index_name,
     parse_spec,
     queue_name,
@@ -76,15 +78,27 @@ _log = structlog.get_logger("decklog.provisioning")
 _Result = TypeVar("_Result")
 
 
+class Handout(msgspec.Struct, frozen=True):
+    """A tenant's plain keys, and what is said of them; see `VaultSeen` for what may be None, and for `drift`."""
+
+    keys: Mapping[Role, str]
+    revision: int | None = None
+    valid_until: str | None = None
+    drift: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Handout(revision={self.revision})"  # the keys must not get into a log or a traceback by way of this
+
+
 class KeyVault(Protocol):
     """Where a tenant's plain keys are kept for its people: a Kubernetes Secret, or a file."""
 
-    async def read(self, manifest: Manifest) -> dict[Role, str] | None:
-        """The keys that are there, None without any."""
+    async def read(self, manifest: Manifest) -> Handout | None:
+        """What is there, None without any keys."""
         ...
 
-    async def write(self, manifest: Manifest, keys: dict[Role, str]) -> None:
-        """Put exactly these keys there."""
+    async def write(self, manifest: Manifest, handout: Handout) -> None:
+        """Put exactly these keys there, and what is said of them as far as this kind of vault keeps it."""
         ...
 
 
@@ -97,7 +111,9 @@ class DatabaseVisit(Protocol):
 
     async def apply(self, actions: Sequence[Action]) -> None: ...
 
-    async def issue(self, keys: Sequence[LiveKey]) -> None: ...
+    async def begin_issue(self, revision: int) -> None: ...
+
+    async def issue(self, keys: Sequence[IssuedKey], action: IssueKeys) -> None: ...
 
     async def revoke(self, ids: Sequence[str]) -> None: ...
 
@@ -105,7 +121,7 @@ class DatabaseVisit(Protocol):
 
     async def record(self, entry: RecordInput) -> None: ...
 
-    async def platform_keys(self) -> tuple[LiveKey, ...]: ...
+    async def platform_keys(self) -> tuple[IssuedKey, ...]: ...
 
     async def replace_platform_keys(self, key_id: str, key_hash: bytes, revoked: Sequence[str]) -> None: ...
 
@@ -221,7 +237,7 @@ class Provisioner:
         """
         async with self._database.visit(PLATFORM_TENANT) as visit:
             live = await visit.platform_keys()
-            if kept is not None and any(key.hash == key_hash(kept) for key in live):
+            if kept is not None and any(key.hash == key_hash(kept) and not key.expired(self._now()) for key in live):
                 return kept
             key_id, token, hashed = new_key()
             await visit.replace_platform_keys(key_id, hashed, [key.id for key in live])
@@ -279,7 +295,7 @@ class Provisioner:
             done: list[Action] = []
             for _ in range(ROUNDS_MAX):
                 seen = await self._observe(manifest, visit, vault)
-                left = plan(manifest, seen)
+                left = plan(manifest, seen, self._now())
                 actions = [action for action in left if action.part not in _blocked(troubles)]
                 if not actions or actions == done:
                     break  # in order, or not to be had now: SQS may show what was set only a minute later
@@ -355,7 +371,8 @@ class Provisioner:
                     saved = await _seen(visit.save_conditions(told))
                     if isinstance(saved, Trouble):
                         _log.warning("conditions not saved", tenant=manifest.name, reason=saved.reason)
-                return TenantStatus(told, manifest.generation, row.id, row.schema, row.index, row.queue)
+                keys = keys_told(manifest, seen, now)
+                return TenantStatus(told, manifest.generation, row.id, row.schema, row.index, row.queue, keys)
         return TenantStatus(conditions(said, manifest.generation, previous, now), manifest.generation)
 
 
@@ -368,6 +385,7 @@ def _unacceptable(manifest: Manifest) -> Refusal | None:
         return _RESERVED
     try:
         check_name(manifest.name)
+        check_request(manifest.rotate)
         parse_spec(msgspec.to_builtins(manifest.spec))
     except DecklogError as error:
         return Refusal("InvalidSpec", error.detail)
@@ -380,22 +398,38 @@ def _blocked(troubles: Collection[Part]) -> set[Part]:
 
 
 async def _hashes(vault: KeyVault, manifest: Manifest) -> VaultSeen:
-    keys = await vault.read(manifest) or {}
-    return VaultSeen({role: key_hash(token) for role, token in keys.items()})
+    kept = await vault.read(manifest)
+    if kept is None:
+        return VaultSeen()
+    hashes = {role: key_hash(token) for role, token in kept.keys.items()}
+    return VaultSeen(hashes, kept.revision, kept.valid_until, kept.drift)
 
 
 async def _hand_out(visit: DatabaseVisit, vault: KeyVault, manifest: Manifest, actions: Sequence[Action]) -> None:
-    """New keys go to the vault first: a key that nobody was given must not be let in, and one that was given and is
-    not let in yet is replaced by the next visit."""
-    roles = [role for action in actions if isinstance(action, IssueKeys) for role in action.roles]
-    revoked = [key for action in actions if isinstance(action, RevokeKeys) for key in action.ids]
-    if roles:
-        made = {role: new_key() for role in roles}
-        kept = {role: token for role, token in (await vault.read(manifest) or {}).items() if role in TENANT_ROLES}
-        await vault.write(manifest, kept | {role: token for role, (_, token, _) in made.items()})
-        await visit.issue([LiveKey(key_id, role, hashed) for role, (key_id, _, hashed) in made.items()])
-    if revoked:
-        await visit.revoke(revoked)
+    for action in actions:
+        match action:
+            case IssueKeys():
+                await _issue(visit, vault, manifest, action)
+            case RestateKeys():
+                if (kept := await vault.read(manifest)) is not None:
+                    await vault.write(manifest, Handout(kept.keys, action.revision, action.valid_until))
+            case RevokeKeys():
+                await visit.revoke(action.ids)
+
+
+async def _issue(visit: DatabaseVisit, vault: KeyVault, manifest: Manifest, action: IssueKeys) -> None:
+    """New keys go to the vault first: a key that nobody was given must not be let in, and one that was given and is not
+    let in yet is replaced by the next visit. Until then the keys before are as good as ever.
+
+    The revision is taken before all that, so that no two contents of the vault ever have the same.
+    """
+    made = {role: new_key() for role in action.roles}
+    kept = await vault.read(manifest)
+    tokens = {role: token for role, token in (kept.keys if kept else {}).items() if role in TENANT_ROLES}
+    tokens |= {role: token for role, (_, token, _) in made.items()}
+    await visit.begin_issue(action.revision)
+    await vault.write(manifest, Handout(tokens, action.revision, action.valid_until))
+    await visit.issue([IssuedKey(key_id, role, hashed, action.at) for role, (key_id, _, hashed) in made.items()], action)
 
 
 async def _remove(visit: DatabaseVisit, actions: Sequence[Action], revoked: Sequence[str]) -> None:

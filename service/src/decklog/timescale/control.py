@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -17,7 +18,8 @@ from piccolo.query.functions import Count
 from piccolo.table import Table
 
 from decklog.domain.access import Role
-from decklog.domain.plan import LiveKey, Row
+from decklog.domain.credentials import IssuedKey
+from decklog.domain.plan import Row
 from decklog.domain.status import Condition, read_conditions
 from decklog.domain.tenant import Isolation, State, read_spec
 from decklog.timescale import migrations
@@ -29,6 +31,9 @@ APP = "decklog"
 _LOCK = 0x6465636B6374726C
 """Advisory lock of the migrations, so that two processes may start at once."""
 _MIGRATE_SECONDS_MAX = 120.0
+_TABLE_LOCK_WAIT = "1s"
+"""How long a change of a table may wait for those who read it: others wait behind it, and a process that cannot read the
+registry for two seconds stops serving."""
 
 
 class TenantRow(Table, tablename="tenants", schema=SCHEMA, db=ENGINE):  # type: ignore[call-arg]
@@ -50,6 +55,8 @@ class TenantRow(Table, tablename="tenants", schema=SCHEMA, db=ENGINE):  # type: 
     conditions = JSONB(default="[]")
     created_at = Timestamptz(default=TimestamptzNow())
     deleted_at = Timestamptz(null=True, default=None)
+    keys_revision = BigInt(default=0)
+    keys_request = Text(default="")
 
 
 class ApiKeyRow(Table, tablename="api_keys", schema=SCHEMA, db=ENGINE):  # type: ignore[call-arg]
@@ -101,6 +108,7 @@ async def migrate_control(owner_dsn: str) -> None:
             # Piccolo's own table of migrations has no schema.
             await connection.execute(f"SET LOCAL search_path = {SCHEMA}")
             if set(migration_names()) - await _migrated(connection):
+                await connection.execute(f"SET LOCAL lock_timeout = '{_TABLE_LOCK_WAIT}'")
                 from decklog.timescale import control_migrations  # noqa: PLC0415 - see there
 
                 await control_migrations.run(APP, migrations.__name__, migration_names())
@@ -140,6 +148,8 @@ async def find_tenant(name: str) -> Row | None:
         generation=found["generation"],
         former_uids=tuple(found["former_uids"]),
         conditions=read_conditions(found["conditions"]),
+        keys_revision=found["keys_revision"],
+        keys_request=found["keys_request"],
     )
 
 
@@ -199,22 +209,40 @@ def _of(tenant_id: int | None) -> Any:
     return ApiKeyRow.tenant_id.is_null() if tenant_id is None else ApiKeyRow.tenant_id == tenant_id
 
 
-async def live_keys(tenant_id: int | None) -> tuple[LiveKey, ...]:
-    """The keys of a tenant, or of the platform, that are neither revoked nor expired."""
-    now = TimestamptzNow().python()
+async def issued_keys(tenant_id: int | None) -> tuple[IssuedKey, ...]:
+    """The keys of a tenant, or of the platform, that were not revoked; some may have ended by themselves."""
     found = (
-        await ApiKeyRow.select(ApiKeyRow.id, ApiKeyRow.role, ApiKeyRow.hash)
+        await ApiKeyRow.select(ApiKeyRow.id, ApiKeyRow.role, ApiKeyRow.hash, ApiKeyRow.created_at, ApiKeyRow.expires_at)
         .where(_of(tenant_id))
         .where(ApiKeyRow.revoked_at.is_null())
-        .where(ApiKeyRow.expires_at.is_null() | (ApiKeyRow.expires_at > now))
         .order_by(ApiKeyRow.id)
     )
-    return tuple(LiveKey(row["id"], Role(row["role"]), row["hash"]) for row in found)
+    return tuple(IssuedKey(row["id"], Role(row["role"]), row["hash"], row["created_at"], row["expires_at"]) for row in found)
 
 
-async def insert_keys(tenant_id: int | None, keys: Sequence[LiveKey]) -> None:
-    rows = [ApiKeyRow(id=key.id, tenant_id=tenant_id, role=key.role.value, hash=key.hash) for key in keys]
+async def insert_keys(tenant_id: int | None, keys: Sequence[IssuedKey]) -> None:
+    rows = [
+        ApiKeyRow(id=key.id, tenant_id=tenant_id, role=key.role.value, hash=key.hash, created_at=key.created_at) for key in keys
+    ]
     await ApiKeyRow.insert(*rows)
+
+
+async def retire_keys(tenant_id: int, ids: Sequence[str], until: datetime) -> None:
+    """Let these keys of the tenant in until then and no longer; an earlier end of theirs stays."""
+    await (
+        ApiKeyRow.update({ApiKeyRow.expires_at: until})
+        .where(_of(tenant_id))
+        .where(ApiKeyRow.id.is_in(list(ids)))
+        .where(ApiKeyRow.expires_at.is_null() | (ApiKeyRow.expires_at > until))
+    )
+
+
+async def set_keys_revision(tenant_id: int, revision: int) -> None:
+    await TenantRow.update({TenantRow.keys_revision: revision}).where(TenantRow.id == tenant_id)
+
+
+async def set_keys_request(tenant_id: int, request: str) -> None:
+    await TenantRow.update({TenantRow.keys_request: request}).where(TenantRow.id == tenant_id)
 
 
 async def revoke_keys(tenant_id: int | None, ids: Sequence[str]) -> None:

@@ -15,13 +15,14 @@ import asyncpg
 
 from decklog.domain.access import Role
 from decklog.domain.append import AppendRequest
+from decklog.domain.credentials import IssuedKey
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.plan import (
     Action,
     CreateRelations,
     DatabaseSeen,
-    LiveKey,
+    IssueKeys,
     MakePartitions,
     RegisterTenant,
     RewindIndexer,
@@ -139,7 +140,7 @@ class PostgresVisit:
                 missing=tuple(await schema.relations_missing(connection, name)),
                 partitions=bool(await connection.fetchval(_PARTITIONS, name, _PARTITIONS_AHEAD)),
                 heads=heads,
-                keys=await control.live_keys(row.id) if row else (),
+                keys=await control.issued_keys(row.id) if row else (),
                 dedicated=await control.count_dedicated(),
                 index_uuid=await control.index_uuid(index),
             )
@@ -171,10 +172,22 @@ class PostgresVisit:
             case _:
                 raise TypeError(f"{type(action).__name__} is not for the database")
 
-    async def issue(self, keys: Sequence[LiveKey]) -> None:
-        """Let these keys in from now on (within the two seconds that a registry cache may be old)."""
+    async def begin_issue(self, revision: int) -> None:
+        """Take this revision for what is put into the vault next."""
         async with _translated(), on(self._connection):
-            await control.insert_keys(await self._id(), keys)
+            await control.set_keys_revision(await self._id(), revision)
+
+    async def issue(self, keys: Sequence[IssuedKey], action: IssueKeys) -> None:
+        """Let these keys in from now on (within the two seconds that a registry cache may be old), and end those before
+        them as the action says; all of it at once."""
+        after = action.succession
+        async with _translated(), on(self._connection):
+            number = await self._id()
+            await control.revoke_keys(number, after.revoked)
+            if after.retired_until is not None:
+                await control.retire_keys(number, after.retired, after.retired_until)
+            await control.insert_keys(number, keys)
+            await control.set_keys_request(number, action.request)
 
     async def revoke(self, ids: Sequence[str]) -> None:
         async with _translated(), on(self._connection):
@@ -196,15 +209,15 @@ class PostgresVisit:
             if isinstance(result, DecklogError):
                 raise result
 
-    async def platform_keys(self) -> tuple[LiveKey, ...]:
-        """The platform's live keys."""
+    async def platform_keys(self) -> tuple[IssuedKey, ...]:
+        """The platform's keys; nothing ends one but its revocation."""
         async with _translated(), on(self._connection):
-            return await control.live_keys(None)
+            return await control.issued_keys(None)
 
     async def replace_platform_keys(self, key_id: str, key_hash: bytes, revoked: Sequence[str]) -> None:
         """Let a new key of the platform in, and revoke these."""
         async with _translated(), on(self._connection):
-            await control.insert_keys(None, [LiveKey(key_id, Role.PLATFORM, key_hash)])
+            await control.insert_keys(None, [IssuedKey(key_id, Role.PLATFORM, key_hash, datetime.now(UTC))])
             await control.revoke_keys(None, revoked)
 
     async def _id(self) -> int:

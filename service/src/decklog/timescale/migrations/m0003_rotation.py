@@ -1,0 +1,30 @@
+"""What the rotation of API keys remembers of a tenant: how often keys were issued, and the request that was done last."""
+
+from piccolo.apps.migrations.auto.migration_manager import MigrationManager
+from piccolo.columns.column_types import BigInt, Column, Text
+
+ID = "m0003_rotation"
+VERSION = "1.38.0"
+DESCRIPTION = "rotation of keys"
+
+COLUMNS: dict[str, tuple[type[Column], dict[str, object]]] = {
+    "keys_revision": (BigInt, {"default": 0}),
+    "keys_request": (Text, {"default": ""}),
+}
+
+
+async def forwards() -> MigrationManager:
+    """Adds the columns; their defaults let processes of the version before go on writing."""
+    manager = MigrationManager(migration_id=ID, app_name="decklog", description=DESCRIPTION)
+    for name, (kind, parameters) in COLUMNS.items():
+        manager.add_column(
+            table_class_name="TenantRow",
+            tablename="tenants",
+            column_name=name,
+            db_column_name=name,
+            column_class_name=kind.__name__,
+            column_class=kind,
+            params=parameters,
+            schema="decklog",
+        )
+    return manager

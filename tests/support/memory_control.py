@@ -1,0 +1,135 @@
+"""`DatabaseProvisioning` in memory: rows and keys as the control tables have them, everything else always in order.
+
+Made for going through many histories at once; `tests/services/test_rotation.py` holds it and the real one to the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import msgspec
+from msgspec.structs import replace
+
+from decklog.domain.access import Role
+from decklog.domain.credentials import IssuedKey
+from decklog.domain.plan import (
+    Action,
+    DatabaseSeen,
+    HeadSettings,
+    IssueKeys,
+    MakePartitions,
+    RegisterTenant,
+    RewindIndexer,
+    Row,
+    SetHeads,
+    UpdateTenant,
+)
+from decklog.domain.record import RecordInput
+from decklog.domain.status import Condition, TenantListing
+from decklog.domain.tenant import PLATFORM_TENANT, Manifest
+
+
+class StoredKey(msgspec.Struct):
+    """A row of `api_keys`, for ever."""
+
+    tenant: str | None
+    key: IssuedKey
+    revoked: bool = False
+
+
+class MemoryControl:
+    """The control tables of one database."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Row] = {}
+        self.heads: dict[str, HeadSettings] = {}
+        self.keys: list[StoredKey] = []
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    @asynccontextmanager
+    async def visit(self, name: str) -> AsyncIterator[MemoryVisit]:
+        async with self._locks[name]:
+            yield MemoryVisit(self, name)
+
+    async def installation(self) -> str | None:
+        row = self.rows.get(PLATFORM_TENANT)
+        return row.uid if row else None
+
+    async def find(self, name: str) -> Row | None:
+        return self.rows.get(name)
+
+    async def tenants(self, *, after: str = "", limit: int | None = None) -> list[TenantListing]:
+        raise NotImplementedError
+
+
+class MemoryVisit:
+    def __init__(self, control: MemoryControl, name: str) -> None:
+        self._control = control
+        self._name = name
+
+    async def row(self) -> Row | None:
+        return self._control.rows.get(self._name)
+
+    async def observe(self, manifest: Manifest, index: str) -> DatabaseSeen:
+        row, heads = self._control.rows.get(self._name), self._control.heads.get(self._name)
+        return DatabaseSeen(row, (), partitions=True, heads=heads, keys=self._keys(self._name))
+
+    async def apply(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            match action:
+                case RegisterTenant(row=row):
+                    self._control.rows[self._name] = replace(row, id=len(self._control.rows) + 1)
+                case UpdateTenant():
+                    changed = {name: getattr(action.row, name) for name in action.changes}
+                    self._change(**changed)
+                case SetHeads(settings=settings):
+                    self._control.heads[self._name] = settings
+                case MakePartitions() | RewindIndexer():
+                    pass
+                case _:
+                    raise TypeError(f"{type(action).__name__} is never needed here")
+
+    async def begin_issue(self, revision: int) -> None:
+        self._change(keys_revision=revision)
+
+    async def issue(self, keys: Sequence[IssuedKey], action: IssueKeys) -> None:
+        after = action.succession
+        for stored in self._control.keys:
+            if stored.tenant == self._name and stored.key.id in after.revoked:
+                stored.revoked = True
+            if stored.tenant == self._name and stored.key.id in after.retired:
+                assert after.retired_until is not None
+                until = min(stored.key.expires_at or after.retired_until, after.retired_until)
+                stored.key = replace(stored.key, expires_at=until)
+        self._control.keys += [StoredKey(self._name, key) for key in keys]
+        self._change(keys_request=action.request)
+
+    async def revoke(self, ids: Sequence[str]) -> None:
+        for stored in self._control.keys:
+            if stored.tenant == self._name and stored.key.id in ids:
+                stored.revoked = True
+
+    async def save_conditions(self, conditions: Sequence[Condition]) -> None:
+        self._change(conditions=tuple(conditions))
+
+    async def record(self, entry: RecordInput) -> None:
+        assert self._name in self._control.rows
+
+    async def platform_keys(self) -> tuple[IssuedKey, ...]:
+        return self._keys(None)
+
+    async def replace_platform_keys(self, key_id: str, key_hash: bytes, revoked: Sequence[str]) -> None:
+        self._control.keys.append(StoredKey(None, IssuedKey(key_id, Role.PLATFORM, key_hash, datetime.now(UTC))))
+        for stored in self._control.keys:
+            if stored.tenant is None and stored.key.id in revoked:
+                stored.revoked = True
+
+    def _keys(self, tenant: str | None) -> tuple[IssuedKey, ...]:
+        return tuple(stored.key for stored in self._control.keys if stored.tenant == tenant and not stored.revoked)
+
+    def _change(self, **values: object) -> None:
+        self._control.rows[self._name] = replace(self._control.rows[self._name], **values)
