@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -14,9 +13,8 @@ import pytest
 from decklog.api.app import create_app
 from decklog.api.server import serve
 from decklog.domain.access import Role
-from decklog.domain.status import Condition, TenantListing
 from decklog.domain.store import Readiness
-from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Tenant, parse_spec
+from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Tenant
 from decklog.services.access_log import AccessLog
 from decklog.services.identity import Identity
 from decklog.services.ingest import Ingest
@@ -25,8 +23,9 @@ from decklog.services.reading import Reading
 from decklog.services.registry import RegistryCache
 from decklog.services.search import Search
 from decklog.services.streaming import Limits, Streams
+from decklog.services.tenants import Tenants
 from decklog.settings import Settings
-from tests.support.memory import MemoryRegistry, make_tenant
+from tests.support.memory import MemoryDirectory, MemoryRegistry, make_tenant
 from tests.support.memory_store import FINGERPRINT_KEY, MemoryAnnouncements, MemoryStore
 
 TENANT_ROLES = (Role.WRITER, Role.AUDITOR, Role.ADMIN)
@@ -56,6 +55,7 @@ class World:
     access_log: AccessLog
     reading: Reading
     streams: Streams
+    tenants: Tenants
     backends: dict[str, Backend] = field(default_factory=lambda: {"database": Backend(), "search": Backend()})
     keys: dict[tuple[str | None, Role], str] = field(default_factory=dict)
     url: str = ""
@@ -63,28 +63,6 @@ class World:
     @property
     def readiness(self) -> Mapping[str, Readiness]:
         return self.backends
-
-    async def tenants(self) -> Sequence[TenantListing]:
-        ready = Condition("Ready", "True", "Ready", "", 1, "2026-01-01T00:00:00Z")
-        return [
-            TenantListing(
-                name=tenant.name,
-                uid=tenant.uid,
-                isolation=tenant.isolation,
-                retention_days=tenant.retention_days,
-                state=tenant.state,
-                display_name=tenant.display_name,
-                generation=1,
-                created_at=datetime(2026, 1, 1, tzinfo=UTC),
-                deleted_at=None,
-                schema=tenant.schema,
-                index=tenant.index,
-                queue=tenant.queue,
-                spec=parse_spec({"isolation": tenant.isolation.value, "retention": {"days": tenant.retention_days}}),
-                conditions=(ready,),
-            )
-            for tenant in self.registry.tenants.values()
-        ]
 
     def add(self, tenant: Tenant, **quotas: Any) -> Tenant:
         """A tenant with its heads, and with a key for each role."""
@@ -128,7 +106,8 @@ async def running_world(
         limits=Limits(heartbeat=heartbeat, poll=0.05),
     )
     reading = Reading(Search(store), store, access_log, still_valid=identity.still_valid)
-    world = World(registry, store, announcements, cache, identity, ingest, access_log, reading, streams)
+    tenants = Tenants(MemoryDirectory(registry), access_log)
+    world = World(registry, store, announcements, cache, identity, ingest, access_log, reading, streams, tenants)
     world.add(make_tenant("acme"))
     world.add(make_tenant("other", isolation=Isolation.SHARED))
     registry.add_tenant(platform)

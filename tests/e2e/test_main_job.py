@@ -188,6 +188,20 @@ async def test_real_events_go_in_through_the_api_and_come_out_everywhere_the_sam
         assert (await client.get("/api/v1/logs", params={"q": "benjamin"})).json()["items"] == []
 
 
+async def test_the_api_shows_the_conditions_that_kubectl_shows(cluster: tuple[Kubernetes, Stack]) -> None:
+    kubernetes, stack = cluster
+    await stack.provision()
+    api = await stack.api()
+    for name in ("acme", "globex", "minimal"):
+        shown = (kubernetes.get("tenant", name) or {})["status"]["conditions"]
+        assert len(shown) > 3
+        for key in (stack.platform_key, keys_of(kubernetes, name)["auditor"]):
+            async with stack.client(api.url, key) as client:
+                assert (await client.get(f"/api/v1/tenants/{name}")).json()["conditions"] == shown
+                told = (await client.get("/api/v1/tenants/decklog")).status_code
+                assert told == (200 if key == stack.platform_key else 404)
+
+
 async def test_the_table_of_tenants_puts_ready_first_and_a_deleted_one_is_refused_and_then_adopted(
     cluster: tuple[Kubernetes, Stack],
 ) -> None:

@@ -6,7 +6,7 @@ What is heavy and not configured is never imported: without OpenSearch and SQS n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,6 @@ from pathlib import Path
 from decklog.client.jwks import fetch
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
-from decklog.domain.status import TenantListing
 from decklog.domain.store import Announcements, Readiness, RecordStore, SearchIndex, WakeQueue
 from decklog.domain.tenant import PLATFORM_TENANT, Tenant
 from decklog.services.access_log import AccessLog
@@ -26,6 +25,7 @@ from decklog.services.reading import Reading
 from decklog.services.registry import RegistryCache
 from decklog.services.search import Search
 from decklog.services.streaming import Limits, Streams
+from decklog.services.tenants import Tenants
 from decklog.services.wake import Waker
 from decklog.settings import Settings
 from decklog.timescale.announcements import PostgresAnnouncements
@@ -58,7 +58,7 @@ class Service:
     search_index: SearchIndex | None
     queue: WakeQueue | None
     readiness: dict[str, Readiness]
-    tenants: Callable[[], Awaitable[Sequence[TenantListing]]]
+    tenants: Tenants
 
 
 class _Announcing:
@@ -144,7 +144,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             search_index=index,
             queue=queue,
             readiness=readiness,
-            tenants=postgres_registry.tenants,
+            tenants=Tenants(postgres_registry, access_log),
         )
 
 

@@ -394,6 +394,17 @@ TENANTS = _operation(
     (*_ANY, Code.FORBIDDEN, Code.STORAGE_UNAVAILABLE, Code.ACCESS_LOG_UNAVAILABLE),
 )
 
+_NAME_PATH = _parameter(
+    "name", "The tenant's name.", {"type": "string", "minLength": 1}, place="path", example="acme", required=True
+)
+GET_TENANT = _operation(
+    "get_tenant",
+    "platform",
+    {"200": _json_answer("The tenant.", "TenantItem", _TENANT_EXAMPLE)},
+    (*_READING, Code.NOT_FOUND),
+    parameters=[_NAME_PATH],
+)
+
 WHOAMI = _operation(
     "whoami",
     "platform",

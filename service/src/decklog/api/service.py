@@ -6,8 +6,8 @@ Protocols stand here so that the edge can be run over anything that answers, and
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -144,20 +144,14 @@ class Streams(Protocol):
     ) -> Subscription: ...
 
 
-class AccessLog(Protocol):
-    async def write(
-        self,
-        principal: Principal,
-        request: RequestContext,
-        action: str,
-        *,
-        resource: tuple[str, str | None],
-        details: dict[str, Any],
-    ) -> None: ...
+class Tenants(Protocol):
+    async def list(self, principal: Principal, request: RequestContext) -> Sequence[TenantListing]: ...
+
+    async def get(self, principal: Principal, request: RequestContext, name: str) -> TenantListing: ...
 
 
 class ApiService(Protocol):
-    """All that the edge calls. `tenants` lists what the platform has; `readiness` names the backends."""
+    """All that the edge calls. `readiness` names the backends."""
 
     @property
     def identity(self) -> Identity: ...
@@ -172,10 +166,7 @@ class ApiService(Protocol):
     def streams(self) -> Streams: ...
 
     @property
-    def access_log(self) -> AccessLog: ...
-
-    @property
-    def tenants(self) -> Callable[[], Awaitable[Sequence[TenantListing]]]: ...
+    def tenants(self) -> Tenants: ...
 
     @property
     def readiness(self) -> Mapping[str, Readiness]: ...
