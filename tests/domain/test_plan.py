@@ -45,6 +45,7 @@ from decklog.domain.plan import (
     owner,
     plan_removal,
     refusal,
+    repairs,
 )
 from decklog.domain.plan import plan as plan_at
 from decklog.domain.status import READY, SYNCED, Part, conditions
@@ -573,6 +574,26 @@ def test_an_index_that_was_lost_is_made_again_only_when_no_cursor_says_that_anyt
         steps += kinds(actions)
         seen = done(seen, actions)
     assert steps == [RewindIndexer, CreateIndex, RewindIndexer]
+
+
+def test_a_repair_is_what_was_told_to_be_in_order_and_is_not_asked_for_by_time_or_by_a_new_spec() -> None:
+    asked = manifest(credentials={"rotation": {"intervalDays": 7}})
+    told = conditions(verdicts(asked, converged(asked, NOTHING), {}), 1, (), NOW)
+
+    def repaired(asked: Manifest, seen: Observation, at: datetime = NOW) -> list[type[Action]]:
+        return kinds(repairs(asked, seen, plan_at(asked, seen, at)))
+
+    settled = converged(asked, NOTHING)
+    assert isinstance(settled.database, DatabaseSeen)
+    assert settled.database.row is not None
+    settled = replace(settled, database=replace(settled.database, row=replace(settled.database.row, conditions=told)))
+    assert repaired(asked, lost(settled, Role.AUDITOR)) == [IssueKeys]
+    assert repaired(asked, replace(settled, queue=QueueSeen())) == [CreateQueue]
+    assert repaired(asked, replace(settled, search=replace(settled.search, drift=("field action",)))) == [UpdateIndex]
+    assert repaired(asked, replace(settled, database=replace(settled.database, heads=None, partitions=False))) == [SetHeads]
+    assert repaired(asked, settled, NOW + timedelta(days=7)) == []
+    assert repaired(manifest(generation=2, suspend=True), replace(settled, queue=QueueSeen())) == []
+    assert repaired(asked, replace(NOTHING, search=UNREACHABLE)) == []
 
 
 def test_a_lost_index_is_not_called_ready_while_it_could_not_be_made_again() -> None:

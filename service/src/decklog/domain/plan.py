@@ -368,6 +368,22 @@ def plan(manifest: Manifest, seen: Observation, now: datetime) -> list[Action]:
     return [*_database(manifest, seen), *_search(manifest, seen), *_queue(manifest, seen), *_credentials(manifest, seen, now)]
 
 
+def repairs(manifest: Manifest, seen: Observation, actions: Iterable[Action]) -> list[Action]:
+    """Those that put right what somebody changed behind our back: it was told to be in order for this very spec. What
+    time alone asks for (partitions ahead, keys on schedule, the end of old ones) or another repair is not among them."""
+    row = seen.database.row if isinstance(seen.database, DatabaseSeen) else None
+    if row is None or (row.uid, row.generation) != (manifest.uid, manifest.generation):
+        return []
+    good = {told.type for told in row.conditions if told.status == "True" and told.observed_generation == manifest.generation}
+    return [
+        action
+        for action in actions
+        if action.part in good
+        and not isinstance(action, MakePartitions | RewindIndexer | RevokeKeys)
+        and not (isinstance(action, IssueKeys) and action.reason is not Reason.LOST)
+    ]
+
+
 def head_settings(spec: TenantSpec) -> HeadSettings:
     return HeadSettings(
         State.SUSPENDED if spec.suspend else State.ACTIVE,

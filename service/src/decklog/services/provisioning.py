@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
@@ -44,6 +44,7 @@ from decklog.domain.plan import (
     plan,
     plan_removal,
     refusal,
+    repairs,
 )
 from decklog.domain.record import Actor, Outcome, RecordInput, Resource
 from decklog.domain.status import Condition, Part, TenantListing, TenantStatus, Verdict, conditions
@@ -62,6 +63,7 @@ from decklog.domain.tenant import (
 )
 from decklog.domain.verdicts import refused_verdicts, removal_verdicts, verdicts
 from decklog.services.identity import key_hash, new_key
+from decklog.services.provisioning_metrics import REPAIRS, WAITING, backend, calling
 
 OBSERVE_SECONDS_MAX = 30.0
 """For one backend to say what is there; the others are not applied to before it has, or before this."""
@@ -200,7 +202,9 @@ class Provisioner:
             return self.refused(manifest.generation, _RESERVED, previous)
         async with self._entered(manifest.name) as visit:
             index = index_name(manifest.name, manifest.spec, self._installation.prefix)
-            seen = Observation(visit if isinstance(visit, Trouble) else await _seen(visit.observe(manifest, index)))
+            seen = Observation(
+                visit if isinstance(visit, Trouble) else await _seen(visit.observe(manifest, index), Part.DATABASE)
+            )
             troubles: dict[Part, Trouble] = {}
             if not isinstance(visit, Trouble) and (actions := plan_removal(manifest, seen)):
                 revoked = [key for action in actions if isinstance(action, RevokeKeys) for key in action.ids]
@@ -281,13 +285,14 @@ class Provisioner:
         """A visit to the tenant in the database, or why there is none: search and queue are looked after all the same."""
         entering = self._database.visit(name)
         # Waiting for other visits takes as long as it takes; what is waited for is bounded itself.
-        visit = await _seen(entering.__aenter__(), seconds=None)
+        with WAITING.track_inprogress():
+            visit = await _seen(entering.__aenter__(), Part.DATABASE, "enter", seconds=None)
         try:
             yield visit
         finally:
             if not isinstance(visit, Trouble):
                 # What the visit's end has to say was said by its statements already.
-                await _seen(entering.__aexit__(None, None, None))
+                await _seen(entering.__aexit__(None, None, None), Part.DATABASE, "leave")
 
     async def _visit(self, manifest: Manifest, vault: KeyVault | None, previous: Sequence[Condition]) -> TenantStatus:
         async with self._entered(manifest.name) as visit:
@@ -302,6 +307,8 @@ class Provisioner:
                 done = actions
                 _log.info("provisioning", tenant=manifest.name, actions=[type(action).__name__ for action in actions])
                 failed = await self._apply(manifest, visit, vault, actions)
+                for repair in repairs(manifest, seen, actions):
+                    REPAIRS.labels(backend(repair.part)).inc(repair.part not in failed)
                 troubles |= failed | await _recorded(visit, "tenant.provision", manifest, actions, failed)
             if isinstance(refused := refusal(manifest, seen), Refusal):
                 _log.warning("tenant refused", tenant=manifest.name, reason=refused.reason)
@@ -311,10 +318,10 @@ class Provisioner:
         search, queue, prefix = self._search, self._queue, self._installation.prefix
         index = index_name(manifest.name, manifest.spec, prefix)
         database, indices, queues, keys = await asyncio.gather(
-            _given(visit) if isinstance(visit, Trouble) else _seen(visit.observe(manifest, index)),
-            _given(None) if search is None else _seen(search.observe(index)),
-            _given(None) if queue is None else _seen(queue.observe(queue_name(manifest.name, manifest.spec, prefix))),
-            _given(None) if vault is None else _seen(_hashes(vault, manifest)),
+            _given(visit) if isinstance(visit, Trouble) else _seen(visit.observe(manifest, index), Part.DATABASE),
+            _given(None) if search is None else _seen(search.observe(index), Part.SEARCH),
+            _given(None) if queue is None else _seen(queue.observe(queue_name(manifest.name, manifest.spec, prefix)), Part.QUEUE),
+            _given(None) if vault is None else _seen(_hashes(vault, manifest), Part.CREDENTIALS),
         )
         return Observation(database, self._installation, indices, queues, keys)
 
@@ -363,12 +370,12 @@ class Provisioner:
         """The status, also written to the tenant's own row; never to somebody else's."""
         now = self._now()
         if not isinstance(visit, Trouble) and isinstance(seen.database, DatabaseSeen):
-            row = await _seen(visit.row())
+            row = await _seen(visit.row(), Part.DATABASE, "look")
             if isinstance(row, Row) and row.uid == manifest.uid:
                 told = conditions(said, manifest.generation, previous or row.conditions, now)
                 # What is said of an older generation is not news any more.
                 if told != row.conditions and row.generation <= manifest.generation:
-                    saved = await _seen(visit.save_conditions(told))
+                    saved = await _seen(visit.save_conditions(told), Part.DATABASE, "tell")
                     if isinstance(saved, Trouble):
                         _log.warning("conditions not saved", tenant=manifest.name, reason=saved.reason)
                 keys = keys_told(manifest, seen, now)
@@ -456,35 +463,33 @@ async def _recorded(
             "failed": {part.value: trouble.reason for part, trouble in failed.items()},
         },
     )
-    return await _attempts({Part.DATABASE: lambda: visit.record(entry)})
+    return await _attempts({Part.DATABASE: lambda: visit.record(entry)}, "record")
 
 
 async def _given(value: _Result) -> _Result:
     return value
 
 
-async def _seen(looking: Coroutine[Any, Any, _Result], *, seconds: float | None = OBSERVE_SECONDS_MAX) -> _Result | Trouble:
-    """What is seen, or why it is not."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await looking
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with one backend must not hold up the others
-        return _trouble(error)
-
-
-async def _attempts(attempts: dict[Part, Callable[[], Awaitable[None]]]) -> dict[Part, Trouble]:
-    """Try all at once; what failed, by part."""
-
-    async def attempt(action: Callable[[], Awaitable[None]]) -> Trouble | None:
+async def _seen(
+    looking: Coroutine[Any, Any, _Result], part: Part, operation: str = "observe", *, seconds: float | None = OBSERVE_SECONDS_MAX
+) -> _Result | Trouble:
+    """What is seen, or why it is not. Every call to a backend goes this way, and is counted here."""
+    with calling(part, operation) as call:
         try:
-            async with asyncio.timeout(APPLY_SECONDS_MAX):
-                await action()
-        except Exception as error:  # noqa: BLE001 - as above
-            return _trouble(error)
-        return None
+            async with asyncio.timeout(seconds):
+                return await looking
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one backend must not hold up the others
+            call.trouble = _trouble(error)
+            return call.trouble
 
-    failed = await asyncio.gather(*map(attempt, attempts.values()))
-    return {part: trouble for part, trouble in zip(attempts, failed, strict=True) if trouble is not None}
+
+async def _attempts(
+    attempts: dict[Part, Callable[[], Coroutine[Any, Any, None]]], operation: str = "apply"
+) -> dict[Part, Trouble]:
+    """Try all at once; what failed, by part."""
+    tried = (_seen(action(), part, operation, seconds=APPLY_SECONDS_MAX) for part, action in attempts.items())
+    failed = zip(attempts, await asyncio.gather(*tried), strict=True)
+    return {part: trouble for part, trouble in failed if trouble is not None}
 
 
 _REASONS = {
