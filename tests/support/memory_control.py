@@ -30,7 +30,7 @@ from decklog.domain.plan import (
 )
 from decklog.domain.record import RecordInput
 from decklog.domain.status import Condition, TenantListing
-from decklog.domain.tenant import PLATFORM_TENANT, Manifest
+from decklog.domain.tenant import PLATFORM_TENANT, Manifest, State
 
 
 class StoredKey(msgspec.Struct):
@@ -63,7 +63,18 @@ class MemoryControl:
         return self.rows.get(name)
 
     async def tenants(self, *, after: str = "", limit: int | None = None) -> list[TenantListing]:
-        raise NotImplementedError
+        names = sorted(name for name in self.rows if name > after)
+        return [_listing(name, self.rows[name]) for name in names[:limit]]
+
+    async def tenant(self, name: str) -> TenantListing | None:
+        row = self.rows.get(name)
+        return None if row is None else _listing(name, row)
+
+
+def _listing(name: str, row: Row) -> TenantListing:
+    values = {field: getattr(row, field) for field in TenantListing.__struct_fields__ if field in Row.__struct_fields__}
+    gone = datetime(2026, 2, 1, tzinfo=UTC) if row.state is State.DELETED else None
+    return TenantListing(name=name, created_at=datetime(2026, 1, 1, tzinfo=UTC), deleted_at=gone, **values)
 
 
 class MemoryVisit:
