@@ -587,6 +587,8 @@ def test_a_repair_is_what_was_told_to_be_in_order_and_is_not_asked_for_by_time_o
     assert isinstance(settled.database, DatabaseSeen)
     assert settled.database.row is not None
     settled = replace(settled, database=replace(settled.database, row=replace(settled.database.row, conditions=told)))
+    assert isinstance(settled.database, DatabaseSeen)
+    assert isinstance(settled.search, IndexSeen)
     assert repaired(asked, lost(settled, Role.AUDITOR)) == [IssueKeys]
     assert repaired(asked, replace(settled, queue=QueueSeen())) == [CreateQueue]
     assert repaired(asked, replace(settled, search=replace(settled.search, drift=("field action",)))) == [UpdateIndex]
