@@ -591,6 +591,7 @@ def test_a_repair_is_what_was_told_to_be_in_order_and_is_not_asked_for_by_time_o
     assert isinstance(settled.search, IndexSeen)
     assert repaired(asked, lost(settled, Role.AUDITOR)) == [IssueKeys]
     assert repaired(asked, replace(settled, queue=QueueSeen())) == [CreateQueue]
+    assert isinstance(settled.search, IndexSeen)
     assert repaired(asked, replace(settled, search=replace(settled.search, drift=("field action",)))) == [UpdateIndex]
     assert repaired(asked, replace(settled, database=replace(settled.database, heads=None, partitions=False))) == [SetHeads]
     assert repaired(asked, settled, NOW + timedelta(days=7)) == []
