@@ -197,7 +197,7 @@ class World:
         """A visit that nothing disturbs, after which all is in order."""
         told = await self.visit()
         assert told is not None
-        assert told.synced, told
+        assert told.synced, told.conditions
         keys, row = await self.keys(), await self.row()
         assert set(current_keys(keys, self.hashes())) == set(TENANT_ROLES), "a key in the vault is not good"
         assert self.vault.said["acme"][0] == row.keys_revision
@@ -227,7 +227,9 @@ def disturb(world: World, rng: random.Random) -> None:
         case 6 if kept:
             kept[rng.choice(TENANT_ROLES)] = new_key()[1]
         case 7 if world.vault.history:
-            world.vault.keys["acme"] = dict(rng.choice(world.vault.history).keys)
+            restored = rng.choice(world.vault.history)
+            world.vault.keys["acme"] = dict(restored.keys)
+            world.vault.said["acme"] = restored.revision, restored.valid_until
         case 8 if kept:
             world.vault.said["acme"] = rng.randrange(100), rng.choice(["", "2026-01-02T03:04:05Z"])
 
