@@ -152,7 +152,11 @@ def done(seen: Observation, actions: Sequence[Action]) -> Observation:
                 seen = _issued(seen, action)
             case RestateKeys():
                 assert isinstance(seen.vault, VaultSeen)
-                seen = replace(seen, vault=VaultSeen(seen.vault.hashes, action.revision, action.valid_until))
+                assert isinstance(seen.database, DatabaseSeen)
+                assert seen.database.row is not None
+                row = replace(seen.database.row, keys_revision=action.revision)
+                vault = VaultSeen(seen.vault.hashes, action.revision, action.valid_until)
+                seen = replace(seen, database=replace(seen.database, row=row), vault=vault)
             case RevokeKeys():
                 assert isinstance(seen.database, DatabaseSeen)
                 kept = tuple(key for key in seen.database.keys if key.id not in action.ids)
@@ -543,9 +547,9 @@ def test_what_is_said_of_the_keys_is_put_right_without_changing_them() -> None:
     seen = converged(manifest(), NOTHING)
     assert isinstance(seen.vault, VaultSeen)
     edited = replace(seen, vault=replace(seen.vault, revision=0, drift=("revision", "url")))
-    assert plan(manifest(), edited) == [RestateKeys(1, "", ("revision", "url"))]
+    assert plan(manifest(), edited) == [RestateKeys(2, "", ("revision", "url"))]
     scheduled = manifest(generation=2, credentials=SCHEDULED)
-    assert plan(scheduled, seen)[-1] == RestateKeys(1, "2026-01-09T15:04:05Z", ("validUntil",))
+    assert plan(scheduled, seen)[-1] == RestateKeys(2, "2026-01-09T15:04:05Z", ("validUntil",))
     keeps_nothing = replace(seen, vault=VaultSeen(seen.vault.hashes))
     assert plan(manifest(), keeps_nothing) == []
 

@@ -91,8 +91,8 @@ class FusedVisit:
     async def apply(self, actions: Sequence[Action]) -> None:
         await self._fuse.run(self._inner.apply(actions))
 
-    async def begin_issue(self, revision: int) -> None:
-        await self._fuse.run(self._inner.begin_issue(revision))
+    async def take_revision(self, revision: int) -> None:
+        await self._fuse.run(self._inner.take_revision(revision))
 
     async def issue(self, keys: Sequence[IssuedKey], action: IssueKeys) -> None:
         await self._fuse.run(self._inner.issue(keys, action))
@@ -139,7 +139,7 @@ class World:
         self.vault = FusedVault(self.fuse)
         self.database = database
         self.manifest = Manifest("acme", "uid-1", 1, parse_spec({"retention": {"days": 30}}))
-        self.revisions: dict[int, dict[Role, str]] = {}
+        self.revisions: dict[int, Handout] = {}
         self.ends: dict[str, datetime] = {}
         self.gone: set[str] = set()
 
@@ -190,8 +190,7 @@ class World:
                 assert after.expires_at == self.now + overlap
         for handout in self.vault.history:
             assert handout.revision is not None
-            known = self.revisions.setdefault(handout.revision, dict(handout.keys))
-            assert known == handout.keys, "two contents of the vault with one revision"
+            assert self.revisions.setdefault(handout.revision, handout) == handout, "two contents of the vault with one revision"
 
     async def settle(self) -> None:
         """A visit that nothing disturbs, after which all is in order."""

@@ -104,7 +104,7 @@ class MemoryVisit:
                 case _:
                     raise TypeError(f"{type(action).__name__} is never needed here")
 
-    async def begin_issue(self, revision: int) -> None:
+    async def take_revision(self, revision: int) -> None:
         self._change(keys_revision=revision)
 
     async def issue(self, keys: Sequence[IssuedKey], action: IssueKeys) -> None:

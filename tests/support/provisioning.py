@@ -101,6 +101,7 @@ class FolderProvisioner:
                     await asyncio.sleep(0.02)
                 row.hashes, row.rotated = {role.value: _hash(key) for role, key in keys.items()}, manifest.rotate or row.rotated
             elif (found.revision, found.valid_until, found.drift) != (row.revision, "", ()):
+                row.revision += 1
                 await vault.write(manifest, Handout(good, row.revision, ""))
         except DecklogError as error:
             return Verdict("False", "Refused", error.detail)

@@ -28,7 +28,7 @@ _KEY = re.compile(r"dlk_[0-9a-z]{8,32}_[0-9A-Za-z]{32,128}")
 class SecretVault:
     """Keeps the keys of every tenant beside `url`, the address of the API, so that a Secret is all a client needs.
 
-    `revision` grows with each change of a key, `validUntil` is when the keys may stop working (empty: not by themselves)."""
+    `revision` grows with each change of it, `validUntil` is when the keys may stop working (empty: not by themselves)."""
 
     def __init__(self, cluster: Cluster, api_url: str) -> None:
         self._cluster = cluster

@@ -58,7 +58,7 @@ class CredentialsView(msgspec.Struct, frozen=True, rename="camel"):
     secret: Annotated[SecretView, Meta(description="The Secret with url, writer, auditor, admin, revision and validUntil.")]
     revision: Annotated[
         Annotated[int, Meta(ge=0)] | msgspec.UnsetType,
-        Meta(description="Grows with each change of a key; also in the Secret."),
+        Meta(description="Grows with each change of the Secret; also in it."),
     ] = msgspec.UNSET
     valid_until: Annotated[
         _Time, Meta(description="Until when the keys in the Secret work at least; absent without a schedule. Also in the Secret.")

@@ -67,7 +67,7 @@ class Row(msgspec.Struct, frozen=True):
     """A tenant as the registry has it.
 
     `former_uids` owned the tenant before it was retained and adopted. `spec` is None where it cannot be read any more.
-    `keys_revision` counts how often keys were issued, `keys_request` is the request to rotate that was done last.
+    `keys_revision` counts how often the vault was written to, `keys_request` is the request to rotate that was done last.
     """
 
     id: int
@@ -490,7 +490,7 @@ def _credentials(manifest: Manifest, seen: Observation, now: datetime) -> Iterab
     said = {"revision": (vault.revision, revision), "validUntil": (vault.valid_until, until)}
     drift = [name for name, (found, wanted) in said.items() if found is not None and found != wanted]
     if drift := [*drift, *(name for name in vault.drift if name not in drift)]:
-        yield RestateKeys(revision, until, tuple(drift))
+        yield RestateKeys(revision + 1, until, tuple(drift))
     # Keys that are over, and keys that nobody was given and that nothing ends: they are of no use to anybody.
     if after.revoked:
         yield RevokeKeys(after.revoked)

@@ -113,7 +113,7 @@ class DatabaseVisit(Protocol):
 
     async def apply(self, actions: Sequence[Action]) -> None: ...
 
-    async def begin_issue(self, revision: int) -> None: ...
+    async def take_revision(self, revision: int) -> None: ...
 
     async def issue(self, keys: Sequence[IssuedKey], action: IssueKeys) -> None: ...
 
@@ -419,6 +419,7 @@ async def _hand_out(visit: DatabaseVisit, vault: KeyVault, manifest: Manifest, a
                 await _issue(visit, vault, manifest, action)
             case RestateKeys():
                 if (kept := await vault.read(manifest)) is not None:
+                    await visit.take_revision(action.revision)
                     await vault.write(manifest, Handout(kept.keys, action.revision, action.valid_until))
             case RevokeKeys():
                 await visit.revoke(action.ids)
@@ -434,7 +435,7 @@ async def _issue(visit: DatabaseVisit, vault: KeyVault, manifest: Manifest, acti
     kept = await vault.read(manifest)
     tokens = {role: token for role, token in (kept.keys if kept else {}).items() if role in TENANT_ROLES}
     tokens |= {role: token for role, (_, token, _) in made.items()}
-    await visit.begin_issue(action.revision)
+    await visit.take_revision(action.revision)
     await vault.write(manifest, Handout(tokens, action.revision, action.valid_until))
     await visit.issue([IssuedKey(key_id, role, hashed, action.at) for role, (key_id, _, hashed) in made.items()], action)
 

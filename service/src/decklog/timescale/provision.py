@@ -172,7 +172,7 @@ class PostgresVisit:
             case _:
                 raise TypeError(f"{type(action).__name__} is not for the database")
 
-    async def begin_issue(self, revision: int) -> None:
+    async def take_revision(self, revision: int) -> None:
         """Take this revision for what is put into the vault next."""
         async with _translated(), on(self._connection):
             await control.set_keys_revision(await self._id(), revision)
