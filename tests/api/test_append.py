@@ -18,6 +18,7 @@ from decklog.api import shapes
 from decklog.domain.access import Role
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
+from decklog.domain.tenant import Limits
 from tests.api.conftest import World
 from tests.support.memory import make_tenant
 
@@ -238,6 +239,23 @@ async def test_an_idempotency_key_of_a_bulk_gives_each_item_its_id(world: World)
         again = await client.post("/api/v1/logs/bulk", json=[RECORD, RECORD], headers=headers)
         assert (first.json()["stored"], again.json()["duplicates"]) == (2, 2)
         assert (await client.post("/api/v1/logs", json={**RECORD, "id": "load-1/1"})).json()["seq"] == 1
+
+
+async def test_a_record_larger_than_its_tenant_may_send_is_refused_alone_and_in_a_bulk(world: World) -> None:
+    world.add(make_tenant("brief", limits=Limits(record_bytes_max=1_024)))
+    fits, too_large = ({**RECORD, "message": "x" * length} for length in (900, 1_024))
+    async with world.client(Role.WRITER, "brief") as client, world.client(Role.WRITER) as other:
+        assert (await client.post("/api/v1/logs", json=fits)).status_code == 201
+        refused = await client.post("/api/v1/logs", json=too_large)
+        assert (refused.status_code, code_of(refused)) == (413, "body-too-large")
+        assert "'brief' may have at most 1024 bytes" in refused.json()["detail"]
+        items = (await client.post("/api/v1/logs/bulk", json=[too_large, fits])).json()["items"]
+        assert (items[0]["error"]["code"], items[1]["status"]) == ("body-too-large", "stored")
+        lines = b"\n".join(json.dumps(record).encode() for record in (fits, too_large))
+        kind = {"Content-Type": "application/x-ndjson"}
+        items = (await client.post("/api/v1/logs/bulk", content=lines, headers=kind)).json()["items"]
+        assert (items[0]["status"], items[1]["error"]["code"]) == ("stored", "body-too-large")
+        assert (await other.post("/api/v1/logs", json=too_large)).status_code == 201
 
 
 async def test_an_empty_bulk_is_a_bulk(world: World) -> None:

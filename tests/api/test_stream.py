@@ -20,11 +20,12 @@ from websockets.typing import Subprotocol
 from decklog.api.app import create_app
 from decklog.api.server import serve
 from decklog.domain.access import Role
-from decklog.domain.tenant import State
+from decklog.domain.tenant import Limits, State
 from decklog.settings import Settings
 from tests.api.conftest import World, running_world
 from tests.api.test_append import RECORD, code_of
 from tests.api.test_read import polled
+from tests.support.memory import make_tenant
 from tests.support.memory_store import fill
 
 
@@ -204,14 +205,14 @@ async def test_opening_and_closing_a_stream_are_recorded(world: World) -> None:
 
 
 async def test_more_streams_than_a_tenant_may_have_are_refused(world: World) -> None:
-    world.streams._limits = msgspec.structs.replace(world.streams._limits, per_tenant_max=1)
-    async with followed(world):
-        async with connect(
-            world.socket_url(), additional_headers={"Authorization": f"Bearer {world.keys['acme', Role.ADMIN]}"}
-        ) as second:
+    world.add(make_tenant("few", limits=Limits(streams=1)))
+    headers = {"Authorization": f"Bearer {world.keys['few', Role.ADMIN]}"}
+    async with connect(world.socket_url(), additional_headers=headers) as first, followed(world):
+        assert (await received(first))["type"] == "open"
+        async with connect(world.socket_url(), additional_headers=headers) as second:
             number, last = await ended(second)
             assert (number, last["problem"]["code"]) == (4429, "too-many-streams")
-        async with world.client(Role.ADMIN) as client:
+        async with world.client(Role.ADMIN, "few") as client:
             response = await client.get("/api/v1/logs/stream", headers={"Accept": "text/event-stream"})
             assert (response.status_code, code_of(response)) == (429, "too-many-streams")
             assert response.headers["retry-after"]

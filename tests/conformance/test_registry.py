@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+import msgspec
 import pytest
 
 from decklog.domain.access import Role
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.store import Registry, Snapshot
-from decklog.domain.tenant import Isolation, State, Tenant
+from decklog.domain.tenant import Isolation, Limits, State, Tenant
 from decklog.services.identity import key_hash
 from decklog.timescale.connection import Pool
 from decklog.timescale.registry import PostgresRegistry
@@ -33,6 +34,8 @@ class Registered(Protocol):
         ...
 
     async def suspend(self, name: str) -> None: ...
+
+    async def limit(self, name: str, limits: Limits) -> None: ...
 
     async def delete(self, name: str) -> None: ...
 
@@ -56,6 +59,9 @@ class InMemory:
         old = self._tenant(name)
         values = {field: getattr(old, field) for field in Tenant.__struct_fields__}
         self._memory.add_tenant(Tenant(**{**values, "state": State.SUSPENDED}))
+
+    async def limit(self, name: str, limits: Limits) -> None:
+        self._memory.add_tenant(msgspec.structs.replace(self._tenant(name), limits=limits))
 
     async def delete(self, name: str) -> None:
         tenant = self._tenant(name)
@@ -89,6 +95,11 @@ class InPostgres:
     async def suspend(self, name: str) -> None:
         isolation = self._isolation[name].value
         manifest = self.control.manifest(name, uid=f"uid-{name}", generation=2, suspend=True, isolation=isolation)
+        assert (await self._provisioner.reconcile(manifest, self._vault)).ready
+
+    async def limit(self, name: str, limits: Limits) -> None:
+        spec = {"quotas": {"streams": limits.streams}, "ingest": {"recordBytesMax": limits.record_bytes_max}}
+        manifest = self.control.manifest(name, uid=f"uid-{name}", generation=2, isolation=self._isolation[name].value, **spec)
         assert (await self._provisioner.reconcile(manifest, self._vault)).ready
 
     async def delete(self, name: str) -> None:
@@ -183,6 +194,18 @@ async def test_a_key_of_the_platform_belongs_to_no_tenant(registered: Registered
     snapshot = await load(registered.registry)
     [key] = [key for key in snapshot.keys.values() if key.role is Role.PLATFORM]
     assert (key.tenant_id, key.hash) == (None, key_hash(token))
+
+
+async def test_the_limits_of_a_spec_are_given_once_it_is_applied(registered: Registered) -> None:
+    await registered.add("acme", Isolation.DEDICATED)
+    before = await load(registered.registry)
+    tenant = named(before, "acme")
+    assert tenant is not None
+    assert tenant.limits == Limits(streams=50, record_bytes_max=256 * 1024)
+    await registered.limit("acme", Limits(streams=3, record_bytes_max=2_048))
+    tenant = named(await load(registered.registry, before.version), "acme")
+    assert tenant is not None
+    assert tenant.limits == Limits(streams=3, record_bytes_max=2_048)
 
 
 # --- what only the real one has --------------------------------------------------------------------------------------

@@ -35,6 +35,9 @@ GOOD_SPECS = [
     spec(isolation="Shared", retention={"days": RETENTION_CLASSES[-1]}),
     spec(quotas={"eventsPerSecond": 5, "burst": 5}),
     spec(quotas={"eventsPerSecond": 10_000}),
+    spec(quotas={"streams": 1_000}),
+    spec(ingest={"recordBytesMax": 1_024}),
+    spec(ingest={"recordBytesMax": 262_144}),
     spec(ingest={"dedupWindow": "999d"}),
     spec(displayName="d" * 128),
     spec(credentials={"rotation": {}}),
@@ -55,6 +58,10 @@ BAD_SPECS = [
     (spec(quotas={"eventsPerSecond": 10_001}), "spec.quotas.burst (10000 where it is not given)"),
     (spec(quotas={"eventsPerSecond": 0}), "greater than or equal to 1"),
     (spec(quotas={"burst": 10_000_001}), "less than or equal to 10000000"),
+    (spec(quotas={"streams": 0}), "greater than or equal to 1"),
+    (spec(quotas={"streams": 1_001}), "less than or equal to 1000"),
+    (spec(ingest={"recordBytesMax": 1_023}), "greater than or equal to 1024"),
+    (spec(ingest={"recordBytesMax": 262_145}), "less than or equal to 262144"),
     (spec(ingest={"dedupWindow": "24"}), "should match"),
     (spec(ingest={"dedupWindow": "1000d"}), "may not be more than 4"),
     (spec(displayName="d" * 129), "may not be more than 128"),
@@ -126,7 +133,7 @@ def test_the_smallest_tenant_gets_the_defaults_of_the_domain(kubernetes: Kuberne
     kubernetes.apply(kubernetes.tenant(name))
     stored = (kubernetes.get("tenant", name) or {})["spec"]
     assert msgspec.convert(stored, TenantSpec) == msgspec.convert({"retention": {"days": 30}}, TenantSpec)
-    assert stored["quotas"] == {"eventsPerSecond": 1000, "burst": 10000}
+    assert stored["quotas"] == {"eventsPerSecond": 1000, "burst": 10000, "streams": 50}
     assert stored["credentials"] == {"secretNamespace": "default", "rotation": {"intervalDays": 0, "overlapHours": 24}}
 
 

@@ -19,6 +19,7 @@ from decklog.domain.log import LogName, Position
 from decklog.domain.query import matches, parse
 from decklog.domain.record import StoredRecord
 from decklog.domain.tenant import Isolation, State
+from decklog.domain.tenant import Limits as TenantLimits
 from decklog.services import streaming
 from decklog.services.access_log import AccessLog
 from decklog.services.ingest import Ingest
@@ -460,9 +461,9 @@ async def test_streams_wait_for_a_store_that_is_away(monkeypatch: pytest.MonkeyP
 
 
 async def test_streams_of_a_tenant_and_of_all_are_bounded_and_closing_one_makes_room() -> None:
-    async with desk(limits=Limits(streams_max=3, per_tenant_max=2, heartbeat=600, poll=600)) as at:
+    async with desk(limits=Limits(streams_max=3, heartbeat=600, poll=600), tenant=TenantLimits(streams=2)) as at:
         held = [await at.streams.open(at.principal(), REQUEST, []) for _ in range(2)]
-        with pytest.raises(DecklogError, match="tenant 'acme'") as error:
+        with pytest.raises(DecklogError, match="tenant 'acme' may have 2 streams") as error:
             await at.streams.open(at.principal(), REQUEST, [])
         assert error.value.code is Code.TOO_MANY_STREAMS
         assert error.value.retry_after
@@ -481,7 +482,7 @@ async def test_streams_of_a_tenant_and_of_all_are_bounded_and_closing_one_makes_
 
 
 async def test_many_who_open_at_once_do_not_pass_the_limit() -> None:
-    async with desk(limits=Limits(streams_max=10, per_tenant_max=3, heartbeat=600, poll=600)) as at:
+    async with desk(limits=Limits(streams_max=10, heartbeat=600, poll=600), tenant=TenantLimits(streams=3)) as at:
         opened = await asyncio.gather(*[at.streams.open(at.principal(), REQUEST, []) for _ in range(20)], return_exceptions=True)
         streams = [item for item in opened if isinstance(item, Subscription)]
         assert len(streams) == 3

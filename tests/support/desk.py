@@ -12,6 +12,7 @@ from decklog.domain.access import Principal, RequestContext, Role
 from decklog.domain.log import LogName
 from decklog.domain.query import Query
 from decklog.domain.store import INDEXER
+from decklog.domain.tenant import Limits as TenantLimits
 from decklog.domain.tenant import Tenant
 from decklog.services.access_log import AccessLog
 from decklog.services.ingest import Ingest
@@ -40,11 +41,18 @@ class Clock:
 
 class Desk:
     """Two tenants, `acme` and `rival`, the platform's own, and everything that reads them. `withdrawn` holds the
-    subjects whose credentials are no longer good."""
+    subjects whose credentials are no longer good; `limits` are those of streams, `tenant` those of each tenant."""
 
-    def __init__(self, *, indexed: bool = True, limits: Limits | None = None, timeout: float = 5.0) -> None:
+    def __init__(
+        self,
+        *,
+        indexed: bool = True,
+        limits: Limits | None = None,
+        tenant: TenantLimits | None = None,
+        timeout: float = 5.0,
+    ) -> None:
         self.now = Clock()
-        self.acme, self.rival, self.platform = (make_tenant(name) for name in ("acme", "rival", "decklog"))
+        self.acme, self.rival, self.platform = (make_tenant(name, limits=tenant) for name in ("acme", "rival", "decklog"))
         self.store = MemoryStore(self.acme, self.rival, self.platform, now=self.now)
         self.cursors = MemoryCursors(self.store, now=self.now)
         self.announcements = MemoryAnnouncements()

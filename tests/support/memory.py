@@ -9,13 +9,15 @@ from decklog.domain.access import Role
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.status import Condition, TenantListing
 from decklog.domain.store import ApiKey, Snapshot
-from decklog.domain.tenant import Isolation, State, Tenant, parse_spec
+from decklog.domain.tenant import Isolation, Limits, State, Tenant, parse_spec
 from decklog.services.identity import new_key
 
 _numbers = itertools.count(1)
 
 
-def make_tenant(name: str, *, isolation: Isolation = Isolation.DEDICATED, state: State = State.ACTIVE) -> Tenant:
+def make_tenant(
+    name: str, *, isolation: Isolation = Isolation.DEDICATED, state: State = State.ACTIVE, limits: Limits | None = None
+) -> Tenant:
     """A tenant with a number of its own."""
     return Tenant(
         id=next(_numbers),
@@ -26,6 +28,7 @@ def make_tenant(name: str, *, isolation: Isolation = Isolation.DEDICATED, state:
         queue=f"decklog-t-{name}",
         retention_days=30,
         state=state,
+        limits=limits or Limits(),
     )
 
 

@@ -123,7 +123,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             access_log,
             still_valid=identity.still_valid,
             tenant_now=lambda tenant_id: registry.snapshot.tenants.get(tenant_id),  # noqa: PLW0108 - the snapshot changes
-            limits=Limits(streams_max=settings.api.streams_max, per_tenant_max=settings.api.streams_per_tenant_max),
+            limits=Limits(streams_max=settings.api.streams_max),
         )
         # Last, as it is only good for two seconds and the opening of the others may take longer.
         await registry.start()

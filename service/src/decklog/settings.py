@@ -60,9 +60,6 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         128 * 1024 * 1024
     )
     streams_max: Annotated[int, Meta(ge=1, description="Open streams of one process; more get 429.")] = 1_000
-    streams_per_tenant_max: Annotated[int, Meta(ge=1, description="Open streams of one tenant in one process; more get 429.")] = (
-        50
-    )
     search_timeout: Annotated[float, Meta(gt=0, description="Seconds that one list or count may take in Postgres.")] = 5.0
 
 

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.record import RECORD_BYTES_MAX
 
 API_VERSION = "decklog.dev/v1"
 KIND = "Tenant"
@@ -58,6 +59,7 @@ class Quotas(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
     burst: Annotated[
         int, Meta(ge=1, le=10_000_000, description="Records that may be appended at once; at least eventsPerSecond.")
     ] = 10_000
+    streams: Annotated[int, Meta(ge=1, le=1_000, description="Streams that may be open at once in each process of the API.")] = 50
 
 
 class Ingest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
@@ -69,6 +71,9 @@ class Ingest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
             description="How long a retry with the same id is recognised, as in 30m, 24h, 7d.",
         ),
     ] = "24h"
+    record_bytes_max: Annotated[
+        int, Meta(ge=1_024, le=RECORD_BYTES_MAX, description="Bytes that one record may have, as it is sent.")
+    ] = RECORD_BYTES_MAX
 
 
 class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
@@ -134,6 +139,14 @@ class Manifest(msgspec.Struct, frozen=True):
     rotate: str = ""
 
 
+class Limits(msgspec.Struct, frozen=True):
+    """What of the spec's limits each process of the service decides by itself; the others are on the tenant's heads, where
+    they are exact across processes."""
+
+    streams: int = Quotas().streams
+    record_bytes_max: int = Ingest().record_bytes_max
+
+
 class Tenant(msgspec.Struct, frozen=True):
     """What the service needs of a tenant to serve it: a row of the registry.
 
@@ -151,6 +164,7 @@ class Tenant(msgspec.Struct, frozen=True):
     state: State
     display_name: str = ""
     uid: str = ""
+    limits: Limits = Limits()
 
 
 _UNITS = {"m": 60, "h": 3_600, "d": 86_400}

@@ -101,8 +101,10 @@ class Ingest:
     async def append(self, tenant: Tenant, raw: bytes, *, key: str | None = None) -> tuple[Receipt, Rate | None]:
         """One record of the events log, as JSON. `key` is its id where it has none itself.
 
-        Raises `id-conflict` and all that `decode`, `prepare` and the store refuse.
+        Raises `id-conflict`, `body-too-large` and all that `decode`, `prepare` and the store refuse.
         """
+        if len(raw) > tenant.limits.record_bytes_max:
+            raise _too_large(tenant)
         prepared = prepare(decode(raw), now=self._now(), fingerprint_key=self._key, id=_checked(key))
         appended = await self._submit(AppendRequest(tenant, LogName.EVENTS, (prepared,)))
         receipt = appended.receipts[0]
@@ -136,6 +138,8 @@ class Ingest:
             if index % _YIELD_EVERY == _YIELD_EVERY - 1:
                 await asyncio.sleep(0)
             try:
+                if len(memoryview(raw)) > tenant.limits.record_bytes_max:
+                    raise _too_large(tenant)
                 prepared = prepare(
                     decode(raw), now=self._now(), fingerprint_key=self._key, id=None if key is None else f"{key}/{index}"
                 )
@@ -286,6 +290,12 @@ def _checked(key: str | None) -> str | None:
     if key is not None and not (0 < len(key) <= KEY_CHARS_MAX and key.isprintable()):
         raise DecklogError(Code.INVALID_PARAMETER, f"Idempotency-Key must have 1 to {KEY_CHARS_MAX} printable characters.")
     return key
+
+
+def _too_large(tenant: Tenant) -> DecklogError:
+    return DecklogError(
+        Code.BODY_TOO_LARGE, f"A record of the tenant {tenant.name!r} may have at most {tenant.limits.record_bytes_max} bytes."
+    )
 
 
 def _overloaded(why: str) -> DecklogError:

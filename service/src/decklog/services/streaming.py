@@ -49,11 +49,9 @@ _log = structlog.get_logger("decklog.streaming")
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Open streams of one process, and of one tenant in it; seconds between heartbeats and between looks at what may
-    have been lost or withdrawn."""
+    """Open streams of one process; seconds between heartbeats and between looks at what may have been lost or withdrawn."""
 
     streams_max: int = 1_000
-    per_tenant_max: int = 50
     heartbeat: float = 15.0
     poll: float = 1.0
 
@@ -218,11 +216,11 @@ class Streams:
         return subscription
 
     def _reserve(self, tenant: Tenant) -> None:
-        limits = self._limits
-        if self._reserved[tenant.id] >= limits.per_tenant_max:
-            why = f"The tenant {tenant.name!r} has {limits.per_tenant_max} streams open here already."
-        elif self._reserved.total() >= limits.streams_max:
-            why = f"This process has {limits.streams_max} streams open already."
+        mine, all_ = tenant.limits.streams, self._limits.streams_max
+        if self._reserved[tenant.id] >= mine:
+            why = f"The tenant {tenant.name!r} may have {mine} streams open in each process, and has {self._reserved[tenant.id]} here."
+        elif self._reserved.total() >= all_:
+            why = f"This process has {all_} streams open already."
         else:
             self._reserved[tenant.id] += 1
             return

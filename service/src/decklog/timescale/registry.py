@@ -7,13 +7,15 @@ import asyncpg
 from decklog.domain.access import Role
 from decklog.domain.status import TenantListing, read_conditions
 from decklog.domain.store import ApiKey, Snapshot
-from decklog.domain.tenant import Isolation, State, Tenant, read_spec
+from decklog.domain.tenant import Isolation, Limits, State, Tenant, read_spec
 from decklog.timescale.connection import Pool
 
 _VERSION = "SELECT version FROM decklog.registry_version"
 
 _TENANTS = """
-SELECT id, name, uid, isolation, schema, index, queue, retention_days, state, display_name
+SELECT id, name, uid, isolation, schema, index, queue, retention_days, state, display_name,
+       (spec #>> '{quotas,streams}')::integer AS streams,
+       (spec #>> '{ingest,recordBytesMax}')::integer AS record_bytes_max
   FROM decklog.tenants WHERE state <> $1"""
 
 # A key of a deleted tenant is revoked too; the join says so even where that was not done yet.
@@ -58,6 +60,7 @@ class PostgresRegistry:
                     state=State(row["state"]),
                     display_name=row["display_name"],
                     uid=row["uid"],
+                    limits=_limits(row),
                 )
                 for row in tenants
             },
@@ -75,6 +78,11 @@ class PostgresRegistry:
         async with self._pool.connection() as connection:
             row = await connection.fetchrow(_FIND, name)
         return None if row is None else _listing(row)
+
+
+def _limits(row: asyncpg.Record) -> Limits:
+    """What the spec does not say is as this version has it. Read field by field: a spec of a newer version counts too."""
+    return Limits(**{name: row[name] for name in Limits.__struct_fields__ if row[name] is not None})
 
 
 def _listing(row: asyncpg.Record) -> TenantListing:
