@@ -26,6 +26,7 @@ from decklog.domain.tenant import (
     retention_class,
     schema_name,
     seconds,
+    spec_changes,
 )
 
 DLQ = "-dlq"
@@ -70,6 +71,7 @@ def test_the_smallest_manifest_is_a_name_and_days() -> None:
         {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": 5}},
         {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "acme"}},
         {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "Acme"}, "spec": {"retention": {"days": 1}}},
+        {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "decklog"}, "spec": {"retention": {"days": 1}}},
     ],
 )
 def test_what_is_no_manifest_of_a_tenant_is_refused(value: Any) -> None:
@@ -104,6 +106,13 @@ def test_what_is_no_manifest_of_a_tenant_is_refused(value: Any) -> None:
 )
 def test_a_wrong_spec_is_refused_by_the_name_of_the_field(value: Any, field: str) -> None:
     assert field in refusal(value)
+
+
+def test_what_changes_between_two_specs_is_named_as_in_a_manifest() -> None:
+    assert spec_changes(spec_of(), spec_of()) == ()
+    assert spec_changes(spec_of(), spec_of(ingest={"dedupWindow": "24h"})) == ()
+    after = spec_of(retention={"days": 31}, displayName="A", quotas={"burst": 20_000})
+    assert set(spec_changes(spec_of(), after)) == {"retention.days", "displayName", "quotas.burst"}
 
 
 @pytest.mark.parametrize("name", ["a", "acme", "a-b", "a1", "a" * NAME_CHARS_MAX])

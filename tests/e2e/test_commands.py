@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.backends import PostgresServer
+from tests.support.dev import ROOT
 from tests.support.stack import Stack, installed
 from tests.support.stores import drop_database, new_database
 
@@ -66,3 +67,96 @@ def test_without_a_database_the_table_says_which_variable_is_missing() -> None:
     told = decklog("tenants", variables={})
     assert (told.returncode, told.stdout) == (2, "")
     assert "DECKLOG_DATABASE_DSN" in told.stderr
+
+
+# decklog plan
+
+
+def manifest(folder: Path, name: str, text: str = "retention: {days: 30}") -> Path:
+    path = folder / f"{name}.yaml"
+    path.write_text(f"apiVersion: decklog.dev/v1\nkind: Tenant\nmetadata: {{name: {name}}}\nspec: {{{text}}}\n")
+    return path
+
+
+def test_without_any_backend_a_plan_shows_everything_that_would_be_made() -> None:
+    told = decklog("plan", "-f", str(ROOT / "manifests" / "examples"), variables={})
+    assert (told.returncode, told.stderr) == (0, "")
+    first, second, *rest = told.stdout.splitlines()
+    assert first.startswith("Offline")
+    assert second.startswith("decklog:")
+    assert [line for line in rest if not line.startswith(" ")] == [f"{name}: 7 to do" for name in ("acme", "globex", "minimal")]
+    assert "  search       CreateIndex         index=decklog-shared-90" in rest
+    detailed = decklog("plan", "-f", str(ROOT / "manifests/examples/minimal.yaml"), "--detailed-exitcode", variables={})
+    assert detailed.returncode == 3
+
+
+def test_an_offline_plan_is_of_what_the_settings_name() -> None:
+    example = str(ROOT / "manifests/examples/dedicated.yaml")
+    # Nobody listens there: nothing is asked.
+    variables = {
+        "DECKLOG_DATABASE_OWNER_DSN": "postgresql://127.0.0.1:9/x",
+        "DECKLOG_SEARCH_URL": "http://127.0.0.1:9",
+        "DECKLOG_PREFIX": "audit",
+    }
+    told = decklog("plan", "--offline", "--json", "-f", example, variables=variables)
+    assert told.returncode == 0, told.stderr
+    shown = json.loads(told.stdout)
+    assert (shown["offline"], shown["platform_first"]) == (True, True)
+    [tenant] = shown["tenants"]
+    assert {action["part"] for action in tenant["actions"]} == {"DatabaseReady", "SearchReady", "CredentialsReady"}
+    assert [action["index"] for action in tenant["actions"] if action["action"] == "CreateIndex"] == ["audit-t-acme"]
+
+
+async def test_a_plan_against_the_backends_tells_what_is_left_to_do_and_does_nothing(stack: Stack, tmp_path: Path) -> None:
+    acme = manifest(tmp_path, "acme", "displayName: Acme, retention: {days: 30}")
+    words = ["plan", "-f", str(acme), "--detailed-exitcode"]
+    owner = {"DECKLOG_DATABASE_OWNER_DSN": stack.variables["DECKLOG_DATABASE_OWNER_DSN"]}
+    before = decklog(*words, variables=owner)
+    assert before.returncode == 3
+    assert before.stdout.splitlines()[:2] == ["decklog: the platform's own tenant is made first", "acme: 5 to do"]
+    assert decklog(*words, variables=owner).stdout == before.stdout
+    assert decklog("tenants", "--all", variables=owner).stderr == "There are no tenants.\n"
+
+    await stack.provision(acme={"displayName": "Acme", "retention": {"days": 30}})
+    settled = decklog(*words, variables=owner)
+    assert (settled.returncode, settled.stdout) == (0, "acme: nothing to do\n")
+    manifest(tmp_path, "acme", "displayName: Other, retention: {days: 30}")
+    edited = decklog("plan", "-f", str(acme), variables=owner)
+    assert edited.returncode == 0
+    assert edited.stdout.startswith("acme: 1 to do (changes spec.displayName)\n  database     UpdateTenant")
+
+    other = manifest(tmp_path, "other")
+    manifest(tmp_path, "acme", "isolation: Shared, retention: {days: 30}")
+    refused = decklog("plan", "-f", str(acme), "-f", str(other), variables=owner)
+    assert refused.returncode == 1
+    assert refused.stdout.startswith("acme: refused (Immutable). spec.isolation is Dedicated")
+    assert "\nother: 5 to do\n" in refused.stdout
+
+    unseen = decklog("plan", "-f", str(other), variables={**owner, "DECKLOG_SEARCH_URL": "http://127.0.0.1:9"})
+    assert unseen.returncode == 1
+    assert "  search       not seen (Unreachable)" in unseen.stdout
+
+
+async def test_a_plan_says_what_is_wrong_with_its_files_and_settings(stack: Stack, tmp_path: Path) -> None:
+    good = manifest(tmp_path, "good")
+    twice = tmp_path / "twice.yaml"
+    twice.write_text(f"{good.read_text()}---\n{good.read_text()}")
+    binary = tmp_path / "binary.yaml"
+    binary.write_bytes(b"\xff\xfe")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for file, words in (
+        (manifest(tmp_path, "bad", "retention: {days: 0}"), ["bad.yaml", "retention.days"]),
+        (manifest(tmp_path, "decklog"), ["decklog.yaml", "reserved"]),
+        (twice, ["twice.yaml", "good"]),
+        (binary, ["binary.yaml", "is not YAML"]),
+        (empty, ["no Tenant"]),
+        (tmp_path / "missing.yaml", ["missing.yaml", "cannot be read"]),
+    ):
+        told = decklog("plan", "-f", str(file), variables={})
+        assert (told.returncode, told.stdout) == (2, ""), file
+        assert all(word in told.stderr for word in words), told.stderr
+    least = {"DECKLOG_DATABASE_DSN": stack.variables["DECKLOG_DATABASE_DSN"]}
+    told = decklog("plan", "-f", str(good), variables=least)
+    assert (told.returncode, told.stdout) == (2, "")
+    assert "DECKLOG_DATABASE_OWNER_DSN" in told.stderr

@@ -16,6 +16,7 @@ from decklog.domain.credentials import TENANT_ROLES
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.plan import plan
+from decklog.domain.planned import planned
 from decklog.domain.status import READY, SYNCED, Part, TenantStatus
 from decklog.domain.store import INDEXER
 from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Retention, State, TenantSpec
@@ -127,6 +128,35 @@ async def test_applying_again_changes_nothing_anywhere(
     assert await everything() == before
     assert vault.writes == 1
     assert not [line for line in logged if line["event"] == "provisioning"]
+
+
+@on_each_variant
+@pytest.mark.parametrize("isolation", Isolation)
+async def test_looking_for_a_plan_changes_nothing_anywhere_and_makes_no_reserved_tenant(
+    control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer, isolation: Isolation
+) -> None:
+    search, queue = control.search(opensearch_server), control.queue(sqs_server)
+    manifest = control.manifest(isolation=isolation.value)
+
+    async def everything() -> list[Any]:
+        rows = "SELECT xmin::text AS x, ctid::text AS c FROM decklog."
+        tables = ("tenants", "api_keys", "registry_version", "heads", "relations", "cursors", "search_indices")
+        found: list[Any] = [await control.database.execute(f"{rows}{table} ORDER BY 2") for table in tables]
+        found += [await control.database.execute("SELECT oid::int, xmin::text FROM pg_class ORDER BY 1")]
+        indices = await search.indices.get_settings(index=f"{control.prefix}-*")
+        return [*found, indices, queue.list_queues(QueueNamePrefix=control.prefix).get("QueueUrls")]
+
+    empty = await everything()
+    first = planned(manifest, await control.provisioner(search, queue).observe(manifest, None), datetime.now(UTC))
+    assert await everything() == empty
+    assert first.platform_first
+    assert {action.part for action in first.actions} == set(Part)
+
+    await control.provisioner(search, queue).reconcile(manifest, MemoryVault())
+    settled = await everything()
+    later = planned(manifest, await control.provisioner(search, queue).observe(manifest, None), datetime.now(UTC))
+    assert (later.actions, later.refused, later.unseen, later.platform_first) == ((), None, {}, False)
+    assert await everything() == settled
 
 
 @pytest.mark.parametrize("broken", ["database", "search", "queue", "vault"])

@@ -5,13 +5,25 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from decklog.domain.columns import table
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.planned import NEW, Planned, empty_world, lines, plain, planned
 from decklog.domain.status import TenantListing
-from decklog.domain.tenant import PLATFORM_TENANT, State
+from decklog.domain.tenant import PLATFORM_TENANT, Manifest, State, TenantSpec
+from decklog.manifests import read_manifests
+
+if TYPE_CHECKING:
+    from decklog.settings import Settings
+
+SOMETHING_TO_DO = 3
+"""Exit code of `decklog plan --detailed-exitcode`; 1 and 2 mean what they mean for every other verb."""
 
 
 def add_parsers(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,6 +39,32 @@ def add_parsers(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     tenants.add_argument("--all", action="store_true", help="also the platform's own tenant, and deleted ones that are retained")
     tenants.add_argument("--json", action="store_true", help="as GET /api/v1/tenants answers")
     tenants.set_defaults(run=run_tenants)
+    plan = verbs.add_parser(
+        "plan",
+        help="print what provisioning would do for Tenant manifests, and do nothing",
+        description="""Print what would be done for these Tenants: against the backends of the settings, where nothing is
+        changed, or offline, as if nothing were there yet. Without any backend in the settings it is offline, and
+        everything is taken to be configured. Each Tenant is planned by itself; API keys are taken to be where they
+        were put.""",
+        epilog=f"""Needs DECKLOG_DATABASE_OWNER_DSN, and DECKLOG_SEARCH_ and DECKLOG_QUEUE_ as the operator has them, unless offline.
+        Exits with 0, 1 (a Tenant is refused, or a backend does not answer) or 2 (wrong use, settings or manifest, or
+        no database); with --detailed-exitcode, {SOMETHING_TO_DO} says that there is something to do.""",
+    )
+    plan.add_argument(
+        "-f",
+        "--file",
+        dest="files",
+        action="append",
+        type=Path,
+        required=True,
+        help="YAML file, or folder of them; may be repeated",
+    )
+    plan.add_argument("--offline", action="store_true", help="ask no backend")
+    plan.add_argument(
+        "--detailed-exitcode", action="store_true", help=f"exit with {SOMETHING_TO_DO} where there is something to do"
+    )
+    plan.add_argument("--json", action="store_true", help="write the plan as JSON")
+    plan.set_defaults(run=run_plan)
 
 
 def _listed(listing: TenantListing) -> bool:
@@ -48,3 +86,45 @@ async def run_tenants(arguments: argparse.Namespace) -> int:
     else:
         sys.stderr.write("There are no tenants.\n")
     return 0
+
+
+async def run_plan(arguments: argparse.Namespace) -> int:
+    """`decklog plan`. Raises `misconfigured`, `invalid-tenant` and `storage-unavailable`."""
+    from decklog import settings  # noqa: PLC0415 - as above
+
+    configured = settings.load(os.environ)
+    specs = read_manifests(arguments.files)
+    if not specs:
+        raise DecklogError(Code.MISCONFIGURED, "There is no Tenant in these files.")
+    database, search, queue = configured.database, bool(configured.search.url), configured.queue.enabled
+    known = bool(database.dsn or database.owner_dsn or search or queue)
+    offline = arguments.offline or not known
+    if offline:
+        world = empty_world(configured.prefix, search=search or not known, queue=queue or not known)
+        found = [planned(Manifest(name, NEW, 1, spec), world, datetime.now(UTC)) for name, spec in specs.items()]
+    else:
+        found = await _against_backends(configured, specs)
+    first = any(each.platform_first for each in found)
+    if arguments.json:
+        shown = {"offline": offline, "platform_first": first, "tenants": [plain(each) for each in found]}
+        sys.stdout.write(msgspec.json.encode(shown).decode() + "\n")
+    else:
+        if offline:
+            sys.stdout.write("Offline: as if nothing were there yet.\n")
+        if first:
+            sys.stdout.write(f"{PLATFORM_TENANT}: the platform's own tenant is made first\n")
+        sys.stdout.writelines(f"{line}\n" for each in found for line in lines(each))
+    if any(each.refused or each.unseen for each in found):
+        return 1
+    return SOMETHING_TO_DO if arguments.detailed_exitcode and any(each.actions for each in found) else 0
+
+
+async def _against_backends(configured: Settings, specs: Mapping[str, TenantSpec]) -> list[Planned]:
+    from decklog import factory  # noqa: PLC0415 - as above
+
+    found: list[Planned] = []
+    async with factory.open_provisioner(configured) as provisioner:
+        for name, spec in specs.items():
+            manifest = await provisioner.manifest(name, spec)
+            found.append(planned(manifest, await provisioner.observe(manifest, None), datetime.now(UTC)))
+    return found

@@ -22,14 +22,14 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-import yaml
 
 from decklog import factory
 from decklog.api.app import create_app
 from decklog.api.server import serve
 from decklog.domain.access import Role
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.tenant import Manifest, TenantSpec, parse_manifest
+from decklog.domain.tenant import Manifest, TenantSpec
+from decklog.manifests import read_manifests
 from decklog.services.provisioning import Handout
 from decklog.settings import Api, Database, Identity, Settings
 from decklog.workers import runner
@@ -122,23 +122,6 @@ def _load_secrets(path: Path) -> dict[str, str]:
     return made
 
 
-def read_manifests(folder: Path) -> dict[str, TenantSpec]:
-    """Tenants from the YAML files of a folder, by name; other kinds are left out. Raises `invalid-tenant`, naming the file."""
-    found: dict[str, TenantSpec] = {}
-    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
-        try:
-            documents = [document for document in yaml.safe_load_all(path.read_text()) if document]
-            for document in documents:
-                if not (isinstance(document, dict) and document.get("kind") not in ("Tenant", None)):
-                    name, spec = parse_manifest(document)
-                    found[name] = spec
-        except DecklogError as error:
-            raise DecklogError(error.code, f"{path.name}: {error.detail}") from None
-        except yaml.YAMLError as error:
-            raise DecklogError(Code.INVALID_TENANT, f"{path.name} is not YAML: {error}") from None
-    return dict(sorted(found.items()))
-
-
 def _settings(options: Options, address: str, own: dict[str, str]) -> Settings:
     def dsn(user: str, secret: str) -> str:
         return f"postgresql://{user}:{quote(own[secret], safe='')}@{address}/decklog"
@@ -200,7 +183,7 @@ async def run(options: Options) -> int:
         settings = _settings(options, address, own)
         await factory.migrate(settings, with_roles=True)
         vault = DevKeys(data / "dev.json")
-        specs = read_manifests(options.manifests) if options.manifests is not None else {}
+        specs = read_manifests([options.manifests]) if options.manifests is not None else {}
         troubles = await _provision(settings, specs, vault)
         service = await stack.enter_async_context(factory.open_service(settings))
         worker = asyncio.create_task(runner.run(service, settings, stop), name="worker")

@@ -7,6 +7,7 @@ of schemas, indices and queues are pure functions of the tenant's name, so creat
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from enum import IntEnum, StrEnum
 from typing import Annotated, Any
 
@@ -232,6 +233,20 @@ def parse_spec(value: Any) -> TenantSpec:
     return spec
 
 
+def spec_changes(before: TenantSpec, after: TenantSpec) -> tuple[str, ...]:
+    """The fields that differ, as in `retention.days`; one that is left out is as its default."""
+    return tuple(_changes(before, after))
+
+
+def _changes(before: msgspec.Struct, after: msgspec.Struct) -> Iterator[str]:
+    for field in msgspec.structs.fields(after):
+        one, other = getattr(before, field.name), getattr(after, field.name)
+        if isinstance(one, msgspec.Struct) and isinstance(other, msgspec.Struct):
+            yield from (f"{field.encode_name}.{path}" for path in _changes(one, other))
+        elif one != other:
+            yield field.encode_name
+
+
 def read_spec(text: str) -> TenantSpec | None:
     """A spec as the registry holds it in JSON; None where another version wrote it, which will be written again."""
     try:
@@ -248,6 +263,11 @@ def parse_manifest(value: Any) -> tuple[str, TenantSpec]:
     name = metadata.get("name") if isinstance(metadata, dict) else None
     if not isinstance(name, str):
         raise DecklogError(Code.INVALID_TENANT, "The manifest has no metadata.name.")
+    if name == PLATFORM_TENANT:
+        raise DecklogError(
+            Code.INVALID_TENANT,
+            f"metadata.name {PLATFORM_TENANT} is reserved for the platform's own audit log. Use another name.",
+        )
     return check_name(name), parse_spec(value.get("spec"))
 
 

@@ -11,7 +11,7 @@ import asyncio
 import traceback
 import uuid
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
@@ -256,7 +256,10 @@ class Provisioner:
         return Manifest(name, row.uid, row.generation + (row.spec != spec), spec)
 
     async def observe(self, manifest: Manifest, vault: KeyVault | None) -> Observation:
-        """What is there, for printing a plan: nothing is changed."""
+        """What is there, for printing a plan: nothing is changed, and the reserved tenant is not made either."""
+        if self._installation.uid is None:
+            with suppress(DecklogError):
+                self._know(await self._database.installation())
         async with self._entered(manifest.name) as visit:
             return await self._observe(manifest, visit, vault)
 
