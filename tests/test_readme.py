@@ -99,6 +99,7 @@ def test_the_curl_tour_runs_as_typed(dev: Path) -> None:
     assert "never stored" not in told
     assert '"masked":["/metadata/password"]' in told
     assert '"action":"log.search"' in told
+    assert re.search(r'"name":"initech".*"keys":\{"writer":"dlk_', told)
     assert "event: record" in told
     assert "problems/" not in told, told
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -13,22 +14,24 @@ import pytest
 from decklog.api.app import create_app
 from decklog.api.server import serve
 from decklog.domain.access import Role
+from decklog.domain.credentials import TENANT_ROLES, IssuedKey
 from decklog.domain.store import Readiness
 from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Tenant
 from decklog.services.access_log import AccessLog
 from decklog.services.identity import Identity
 from decklog.services.ingest import Ingest
 from decklog.services.issuers import Issuers
+from decklog.services.provisioning import Provisioner
 from decklog.services.reading import Reading
 from decklog.services.registry import RegistryCache
 from decklog.services.search import Search
 from decklog.services.streaming import Limits, Streams
 from decklog.services.tenants import Tenants
 from decklog.settings import Settings
-from tests.support.memory import MemoryDirectory, MemoryRegistry, make_tenant
+from tests.support.memory import MemoryRegistry, make_tenant
+from tests.support.memory_control import ServedControl
 from tests.support.memory_store import FINGERPRINT_KEY, MemoryAnnouncements, MemoryStore
-
-TENANT_ROLES = (Role.WRITER, Role.AUDITOR, Role.ADMIN)
+from tests.support.vaults import MemoryVault
 
 
 class Backend:
@@ -56,6 +59,8 @@ class World:
     reading: Reading
     streams: Streams
     tenants: Tenants
+    control: ServedControl
+    vault: MemoryVault
     backends: dict[str, Backend] = field(default_factory=lambda: {"database": Backend(), "search": Backend()})
     keys: dict[tuple[str | None, Role], str] = field(default_factory=dict)
     url: str = ""
@@ -70,6 +75,8 @@ class World:
         self.registry.add_tenant(tenant)
         for role in TENANT_ROLES:
             self.keys[tenant.name, role] = self.registry.add_key(tenant, role)
+        keys = (key for key in self.registry.keys.values() if key.tenant_id == tenant.id)
+        self.control.put(tenant, [IssuedKey(key.id, key.role, key.hash, datetime(2026, 1, 1, tzinfo=UTC)) for key in keys])
         return tenant
 
     def tenant(self, name: str) -> Tenant:
@@ -87,9 +94,15 @@ class World:
 
 @asynccontextmanager
 async def running_world(
-    *, heartbeat: float = 15.0, settings: Settings | None = None, issuers: Issuers | None = None
+    *,
+    heartbeat: float = 15.0,
+    settings: Settings | None = None,
+    issuers: Issuers | None = None,
+    owned: bool = True,
+    kept: bool = False,
 ) -> AsyncIterator[World]:
-    """Everything started, and stopped in the opposite order."""
+    """Everything started, and stopped in the opposite order. `owned`: Decklog makes the tenants; `kept`: and keeps their
+    keys in a vault."""
     registry, store, announcements = MemoryRegistry(), MemoryStore(), MemoryAnnouncements()
     cache = RegistryCache(registry, interval=0.05)
     identity = Identity(cache, issuers or Issuers([], fetch=_nothing))
@@ -106,11 +119,15 @@ async def running_world(
         limits=Limits(heartbeat=heartbeat, poll=0.05),
     )
     reading = Reading(Search(store), store, access_log, still_valid=identity.still_valid)
-    tenants = Tenants(MemoryDirectory(registry), access_log)
-    world = World(registry, store, announcements, cache, identity, ingest, access_log, reading, streams, tenants)
+    control, vault = ServedControl(registry, store), MemoryVault()
+    provisioner = Provisioner(control, None, None, directory=control) if owned else None
+    tenants = Tenants(control, access_log, provisioner=provisioner, vault=vault if kept else None)
+    parts = (registry, store, announcements, cache, identity, ingest, access_log, reading, streams, tenants)
+    world = World(*parts, control, vault)
     world.add(make_tenant("acme"))
     world.add(make_tenant("other", isolation=Isolation.SHARED))
     registry.add_tenant(platform)
+    control.put(platform, ())
     world.keys[None, Role.PLATFORM] = registry.add_key(None, Role.PLATFORM)
     async with AsyncExitStack() as stack:
         for part in (cache, ingest, streams):

@@ -27,6 +27,12 @@ class Route(NamedTuple):
     body: Any = None
 
 
+MANIFEST = {
+    "apiVersion": "decklog.dev/v1",
+    "kind": "Tenant",
+    "metadata": {"name": "initech"},
+    "spec": {"retention": {"days": 30}},
+}
 _APPEND = frozenset({Role.WRITER, Role.ADMIN})
 _READ = frozenset({Role.AUDITOR, Role.ADMIN})
 ROUTES = [
@@ -40,6 +46,7 @@ ROUTES = [
     Route("GET", "/api/v1/logs/stream", _READ),
     Route("GET", "/api/v1/tenants", frozenset({Role.PLATFORM})),
     Route("GET", "/api/v1/tenants/acme", _READ | {Role.PLATFORM}),
+    Route("POST", "/api/v1/tenants", frozenset({Role.PLATFORM}), MANIFEST),
     Route("GET", "/api/v1/whoami", frozenset(Role)),
 ]
 OPEN = ["/healthz", "/readyz", "/metrics", "/schema", "/schema/openapi.json", "/schema/page.js", "/schema/page.css"]
@@ -234,7 +241,7 @@ async def test_who_am_i_says_what_a_credential_proves(world: World) -> None:
         assert world.keys["acme", Role.AUDITOR].split("_")[2] not in response.text
     async with world.client(Role.PLATFORM) as client:
         me = msgspec.json.decode((await client.get("/api/v1/whoami")).content, type=shapes.WhoAmI)
-        assert (me.tenant, me.role, me.permissions) == (None, "platform", ["list-tenants"])
+        assert (me.tenant, me.role, me.permissions) == (None, "platform", ["create-tenants", "list-tenants"])
 
 
 async def test_many_bad_keys_do_not_become_as_many_reads_of_the_registry(world: World) -> None:

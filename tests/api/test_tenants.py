@@ -1,9 +1,13 @@
-"""Tenants over the API: who may see which, and that looking is recorded."""
+"""Tenants over the API: who may see which, who may make one, that all of it is recorded, and that keys are told once."""
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+import json
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 
@@ -13,8 +17,11 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.query import Query
 from decklog.domain.tenant import State
-from tests.api.conftest import World
+from decklog.services.provisioning import Provisioner
+from decklog.services.tenants import CREATIONS_MAX
+from tests.api.conftest import World, running_world
 from tests.api.test_append import code_of
+from tests.support.memory_control import MemoryVisit
 
 NAMES_OF_NOBODY = ["nobody", "Acme", "acme-", "a" * 41, "a" * 2_000, "a%00b", "%F0%9F%9A%A2", "a'--", "acme%0A", "ACME"]
 
@@ -90,6 +97,7 @@ async def test_a_name_that_no_tenant_can_have_is_not_found_and_asked_of_no_datab
 async def test_a_suspended_tenant_is_shown_to_the_platform_and_not_to_its_own_people(world: World) -> None:
     changed = world.cache.changed()
     world.registry.add_tenant(msgspec.structs.replace(world.tenant("acme"), state=State.SUSPENDED))
+    world.control.rows["acme"] = msgspec.structs.replace(world.control.rows["acme"], state=State.SUSPENDED)
     await changed.wait()
     async with world.client(Role.ADMIN) as client:
         assert code_of(await client.get("/api/v1/tenants/acme")) == "tenant-suspended"
@@ -112,3 +120,230 @@ async def test_there_are_no_parameters(world: World) -> None:
         for path in ("", "/acme"):
             response = await client.get(f"/api/v1/tenants{path}", params={"tenant": "other"})
             assert (response.status_code, code_of(response)) == (422, "unknown-parameter")
+
+
+# Making one
+
+RECORD = {"action": "login", "actor": {"id": "alice"}}
+ROLES = {"writer", "auditor", "admin"}
+
+
+def sent(name: str = "initech", *, rotate: str | None = None, **spec: Any) -> dict[str, Any]:
+    metadata = {"name": name, **({} if rotate is None else {"annotations": {"decklog.dev/rotate": rotate}})}
+    return {
+        "apiVersion": "decklog.dev/v1",
+        "kind": "Tenant",
+        "metadata": metadata,
+        "spec": {"retention": {"days": 30}, **spec},
+    }
+
+
+async def post(world: World, body: Any, **options: Any) -> httpx.Response:
+    async with world.client(Role.PLATFORM) as client:
+        return await client.post("/api/v1/tenants", **({"json": body} if options == {} else {"content": body, **options}))
+
+
+async def statuses(world: World, keys: dict[str, str], name: str = "initech") -> dict[str, int]:
+    """What each key gets for something that its role may do."""
+    found = {}
+    async with world.client() as client:
+        for role, key in keys.items():
+            headers = {"Authorization": f"Bearer {key}"}
+            if role == "writer":
+                answer = await client.post("/api/v1/logs", json=RECORD, headers=headers)
+            else:
+                answer = await client.get(f"/api/v1/tenants/{name}", headers=headers)
+            found[role] = answer.status_code
+    return found
+
+
+async def test_a_new_tenant_is_answered_with_keys_that_work_at_once(world: World) -> None:
+    made = await post(world, sent(displayName="Initech"))
+    assert (made.status_code, made.headers["location"]) == (201, "/api/v1/tenants/initech")
+    answer = msgspec.json.decode(made.content, type=shapes.TenantAnswer)
+    assert answer.tenant.spec is not None
+    assert answer.tenant.spec.display_name == "Initech"
+    assert {each.type: each.status for each in answer.tenant.conditions}["Ready"] == "True"
+    assert set(answer.keys or {}) == ROLES
+    assert await statuses(world, made.json()["keys"]) == {"writer": 201, "auditor": 200, "admin": 200}
+    async with world.client(Role.PLATFORM) as client:
+        assert (await client.get("/api/v1/tenants/initech")).json() == made.json()["tenant"]
+
+
+async def test_sending_the_same_again_is_safe_and_tells_no_key(world: World) -> None:
+    first = (await post(world, sent())).json()
+    again = await post(world, sent(quotas={"burst": 10_000}))  # the default, in so many words
+    assert (again.status_code, again.json()) == (200, {"tenant": first["tenant"], "keys": None})
+    assert await statuses(world, first["keys"]) == {"writer": 201, "auditor": 200, "admin": 200}
+
+
+async def test_a_tenant_is_not_changed_by_another_spec(world: World) -> None:
+    before = (await post(world, sent())).json()["tenant"]
+    other = await post(world, sent(retention={"days": 31}, quotas={"burst": 20_000}))
+    assert (other.status_code, code_of(other)) == (409, "conflict")
+    assert "spec.retention.days, spec.quotas.burst" in other.json()["detail"]
+    assert (await post(world, sent())).json()["tenant"] == before
+
+
+async def test_many_who_ask_for_the_same_at_once_get_one_tenant_and_its_keys_once(world: World) -> None:
+    answers = await asyncio.gather(*(post(world, sent()) for _ in range(8)))
+    assert sorted(answer.status_code for answer in answers) == [200] * 7 + [201]
+    [keys] = [answer.json()["keys"] for answer in answers if answer.json()["keys"]]
+    assert await statuses(world, keys) == {"writer": 201, "auditor": 200, "admin": 200}
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        ([], "object"),
+        ({}, "apiVersion"),
+        ({**sent(), "apiVersion": "v1"}, "apiVersion"),
+        ({**sent(), "kind": "Pod"}, "kind"),
+        ({**sent(), "status": {}}, "status"),
+        ({**sent(), "metadata": {}}, "name"),
+        ({**sent(), "metadata": {"name": "initech", "labels": {}}}, "labels"),
+        ({**sent(), "metadata": {"name": "initech", "annotations": {"a": "b"}}}, "annotations"),
+        (sent(rotate="x" * 65), "decklog.dev/rotate"),
+        (sent("Initech"), "name"),
+        (sent("initech\n"), "metadata.name"),
+        (sent("decklog"), "reserved"),
+        (sent(retention={}), "retention"),
+        (sent(retention={"days": 0}), "retention.days"),
+        (sent(retention={"days": 2556}, isolation="Shared"), "retention.days"),
+        (sent(quotas={"burst": 1}), "quotas.burst"),
+        (sent(tier="gold"), "tier"),
+        (sent(displayName="\0"), "displayName"),
+        (sent(credentials={"rotation": {"intervalDays": 30}}), "intervalDays"),
+    ],
+)
+async def test_a_manifest_that_is_not_valid_is_refused_by_the_name_of_the_field(world: World, body: Any, word: str) -> None:
+    answer = await post(world, body)
+    assert (answer.status_code, code_of(answer)) == (422, "invalid-tenant")
+    assert word in answer.json()["detail"]
+    assert set(world.control.rows) == {"acme", "decklog", "other"}
+
+
+async def test_a_body_is_json_of_a_bounded_size(world: World) -> None:
+    text = json.dumps(sent())
+    for body, headers, status, code in (
+        ("{", {}, 422, "invalid-json"),
+        (b"\xff", {}, 422, "invalid-json"),
+        (text, {"content-type": "application/yaml"}, 415, "unsupported-media-type"),
+        (text, {"content-encoding": "gzip"}, 415, "unsupported-encoding"),
+        (text + " " * 70_000, {}, 413, "body-too-large"),
+    ):
+        answer = await post(world, body, headers={"content-type": "application/json", **headers})
+        assert (answer.status_code, code_of(answer)) == (status, code)
+
+
+async def test_where_kubernetes_owns_the_tenants_the_manifest_comes_back_ready_to_be_applied() -> None:
+    async with running_world(owned=False) as world:
+        body = sent(rotate="now", quotas={"burst": 20_000})
+        answer = await post(world, body)
+        assert (answer.status_code, code_of(answer)) == (409, "managed-by-kubernetes")
+        assert answer.json()["manifest"] == body
+        assert "kubectl apply" in answer.json()["detail"]
+        assert "initech" not in world.control.rows
+        assert code_of(await post(world, sent(retention={"days": 0}))) == "invalid-tenant"
+        assert await access_records(world, "decklog") == []
+
+
+async def test_a_new_request_to_rotate_gives_new_keys_and_those_before_go_on_for_the_overlap(world: World) -> None:
+    first = (await post(world, sent())).json()["keys"]
+    rotated = await post(world, sent(rotate="answer lost"))
+    assert rotated.status_code == 200
+    second = rotated.json()["keys"]
+    assert set(second) == ROLES
+    assert not set(first.values()) & set(second.values())
+    for keys in (first, second):
+        assert await statuses(world, keys) == {"writer": 201, "auditor": 200, "admin": 200}
+    assert (await post(world, sent(rotate="answer lost"))).json()["keys"] is None
+    ends = {stored.key.expires_at is None for stored in world.control.keys if stored.tenant == "initech"}
+    assert ends == {True, False}
+
+
+async def test_where_keys_are_kept_the_vault_has_those_that_were_answered_and_a_schedule_may_be_asked_for() -> None:
+    async with running_world(kept=True) as world:
+        scheduled = sent(credentials={"rotation": {"intervalDays": 30}})
+        made = await post(world, scheduled)
+        assert made.status_code == 201
+        assert made.json()["keys"] == {role.value: key for role, key in world.vault.keys["initech"].items()}
+        del world.vault.keys["initech"][Role.WRITER]
+        lost = await post(world, scheduled)
+        assert (lost.status_code, set(lost.json()["keys"])) == (200, {"writer"})
+        assert await statuses(world, lost.json()["keys"]) == {"writer": 201}
+
+
+async def test_a_tenant_that_was_deleted_and_retained_is_new_again_with_new_keys(world: World) -> None:
+    await post(world, sent())
+    world.control.rows["initech"] = msgspec.structs.replace(world.control.rows["initech"], state=State.DELETED)
+    for stored in world.control.keys:
+        stored.revoked = stored.revoked or stored.tenant == "initech"
+    before = world.control.rows["initech"]
+    other = await post(world, sent(isolation="Shared"))
+    assert (other.status_code, code_of(other)) == (409, "conflict")
+    assert "isolation" in other.json()["detail"]
+    again = await post(world, sent(displayName="Initech again"))
+    assert (again.status_code, set(again.json()["keys"])) == (201, ROLES)
+    after = world.control.rows["initech"]
+    assert (after.id, after.former_uids) == (before.id, (before.uid,))
+
+
+async def test_making_is_recorded_before_it_is_done_and_so_is_what_came_of_it(world: World) -> None:
+    made = await post(world, sent())
+    await post(world, sent(retention={"days": 31}))
+    records = await access_records(world, "decklog")
+    assert [(record["action"], record["outcome"]) for record in records] == [
+        ("tenants.create.open", "success"),
+        ("tenants.create.close", "success"),
+        ("tenants.create.open", "success"),
+        ("tenants.create.close", "failure"),
+    ]
+    assert {record["resource"]["id"] for record in records} == {"initech"}
+    assert records[0]["metadata"]["spec"] == {"retention": {"days": 30}}
+    assert records[1]["metadata"]["roles"] == sorted(ROLES)
+    assert records[3]["metadata"]["code"] == "conflict"
+    told = json.dumps([records, await access_records(world, "initech")])
+    assert not [key for key in made.json()["keys"].values() if key in told or key.split("_")[2] in told]
+
+
+async def test_what_cannot_be_recorded_is_not_made(world: World) -> None:
+    world.store.failing_append = DecklogError(Code.STORAGE_UNAVAILABLE, "Away on purpose.")
+    answer = await post(world, sent())
+    assert (answer.status_code, code_of(answer)) == (503, "access-log-unavailable")
+    assert "initech" not in world.control.rows
+
+
+@pytest.mark.parametrize("step", ["apply", "issue"])
+async def test_a_database_that_fails_midway_is_said_and_the_same_request_goes_on(
+    world: World, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*arguments: Any) -> None:
+        raise DecklogError(Code.STORAGE_UNAVAILABLE, "The database cannot be reached.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryVisit, step, broken)
+        answer = await post(world, sent())
+        assert (answer.status_code, code_of(answer)) == (503, "storage-unavailable")
+        assert "dlk_" not in answer.text
+        assert int(answer.headers["retry-after"]) > 0
+    made = await post(world, sent())
+    assert set(made.json()["keys"]) == ROLES
+    assert await statuses(world, made.json()["keys"]) == {"writer": 201, "auditor": 200, "admin": 200}
+
+
+async def test_no_more_are_made_at_once_than_can_be(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = asyncio.Event()
+    reconcile = Provisioner.reconcile
+
+    async def slow(self: Provisioner, *arguments: Any) -> Any:
+        await go_on.wait()
+        return await reconcile(self, *arguments)
+
+    monkeypatch.setattr(Provisioner, "reconcile", slow)
+    asking = [asyncio.create_task(post(world, sent(f"t{number}"))) for number in range(CREATIONS_MAX + 4)]
+    refused = [await task for task in itertools.islice(asyncio.as_completed(asking), 4)]
+    assert {(answer.status_code, code_of(answer)) for answer in refused} == {(503, "overloaded")}
+    go_on.set()
+    assert sorted(answer.status_code for answer in await asyncio.gather(*asking)) == [201] * CREATIONS_MAX + [503] * 4
+    assert (await post(world, sent())).status_code == 201

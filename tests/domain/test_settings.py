@@ -11,7 +11,15 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.settings import PREFIX, Settings, load, variables
 
 SAMPLE: dict[type, str] = {str: "text", int: "4", float: "1.5", bool: "true"}
+OTHER = {"DECKLOG_TENANTS_OWNER": "decklog"}
+"""Samples of what takes certain words only."""
 VALUE: dict[type, Any] = {str: "text", int: 4, float: 1.5, bool: True}
+
+
+def sample(name: str) -> tuple[str, Any]:
+    """A value for a variable, as text and as it is read."""
+    kind = variables()[name][0]
+    return (OTHER[name], OTHER[name]) if name in OTHER else (SAMPLE[kind], VALUE[kind])
 
 
 def refusal(environment: dict[str, str]) -> str:
@@ -49,9 +57,10 @@ def test_every_variable_is_described(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(variables()))
 def test_every_variable_arrives_where_its_name_says(name: str) -> None:
-    kind, _, default = variables()[name]
-    settings = load({name: SAMPLE[kind]})
-    assert read(settings, name) == VALUE[kind]
+    text, value = sample(name)
+    default = variables()[name][2]
+    settings = load({name: text})
+    assert read(settings, name) == value
     assert read(Settings(), name) == default
     others = [other for other in variables() if other != name]
     assert all(read(settings, other) == variables()[other][2] for other in others)
@@ -59,10 +68,10 @@ def test_every_variable_arrives_where_its_name_says(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(variables()))
 def test_every_variable_can_be_read_from_a_file(name: str, tmp_path: Path) -> None:
-    kind, _, _ = variables()[name]
+    text, value = sample(name)
     file = tmp_path / "value"
-    file.write_text(SAMPLE[kind] + "\n")
-    assert read(load({name + "_FILE": str(file)}), name) == VALUE[kind]
+    file.write_text(text + "\n")
+    assert read(load({name + "_FILE": str(file)}), name) == value
 
 
 def test_no_name_of_a_variable_reads_as_the_file_of_another() -> None:
@@ -98,6 +107,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ("DECKLOG_QUEUE_ENABLED", "perhaps"),
         ("DECKLOG_WORKER_SWEEP_SECONDS", "-7"),
         ("DECKLOG_LOG_FORMAT", "hunter2"),
+        ("DECKLOG_TENANTS_OWNER", "hunter2"),
     ],
 )
 def test_a_wrong_value_is_refused_by_the_name_of_its_variable_and_not_shown(name: str, value: str) -> None:

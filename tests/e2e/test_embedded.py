@@ -61,6 +61,43 @@ def test_a_restart_keeps_the_rows_the_keys_and_goes_on_counting(tmp_path: Path) 
     dev.close()
 
 
+def test_a_tenant_made_over_the_api_is_there_with_its_keys_after_a_restart(tmp_path: Path) -> None:
+    dev = Dev(tmp_path)
+    dev.start()
+    manifest = {
+        "apiVersion": "decklog.dev/v1",
+        "kind": "Tenant",
+        "metadata": {"name": "initech"},
+        "spec": {"retention": {"days": 30}, "isolation": "Shared"},
+    }
+    with dev.client("platform") as platform:
+        made = platform.post("/api/v1/tenants", json=manifest)
+        assert made.status_code == 201, made.text
+        assert platform.post("/api/v1/tenants", json=manifest).json() == {"tenant": made.json()["tenant"], "keys": None}
+        file = {**manifest, "metadata": {"name": "acme"}}
+        assert platform.post("/api/v1/tenants", json=file).json()["code"] == "conflict"
+    keys = made.json()["keys"]
+    assert dev.content["tenants"]["initech"] == keys
+    with dev.client("initech", "writer") as client:
+        assert client.post("/api/v1/logs", json=RECORD).json()["seq"] == 0
+    assert dev.signal(signal.SIGKILL) == -signal.SIGKILL
+    # What was lost of it meanwhile is made up for, like that of the tenants in files.
+    dev.forget("initech", "auditor")
+    dev.start()
+    assert "and of 4 tenants" in dev.log.read_text()
+    kept = dev.content["tenants"]["initech"]
+    assert {role for role in keys if keys[role] != kept[role]} == {"auditor"}
+    with dev.client("initech", "writer") as client:
+        assert client.post("/api/v1/logs", json=RECORD).json()["seq"] == 1
+    with dev.client("initech", "auditor") as client:
+        shown = client.get("/api/v1/tenants/initech").json()
+        assert (shown["spec"], shown["conditions"][0]["status"]) == (manifest["spec"], "True")
+        assert len(client.get("/api/v1/logs").json()["items"]) == 2
+    told = dev.log.read_text()
+    assert not [key for key in (*keys.values(), *kept.values()) if key in told]
+    dev.close()
+
+
 def test_a_second_dev_in_the_same_folder_is_refused_and_harms_nothing(dev: Dev, tmp_path: Path) -> None:
     other = Dev(tmp_path)
     other.data = dev.data

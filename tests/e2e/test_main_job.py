@@ -202,6 +202,24 @@ async def test_the_api_shows_the_conditions_that_kubectl_shows(cluster: tuple[Ku
                 assert told == (200 if key == stack.platform_key else 404)
 
 
+async def test_the_api_gives_back_a_manifest_that_kubectl_applies(cluster: tuple[Kubernetes, Stack]) -> None:
+    kubernetes, stack = cluster
+    await stack.provision()
+    api = await stack.api()
+    name = kubernetes.name()
+    body = kubernetes.tenant(name, {"retention": {"days": 60}, "isolation": "Shared", "quotas": {"burst": 20_000}})
+    del body["metadata"]["labels"]
+    async with stack.client(api.url, stack.platform_key) as client:
+        refused = (await client.post("/api/v1/tenants", json=body)).json()
+        assert refused["code"] == "managed-by-kubernetes"
+        assert (await client.get(f"/api/v1/tenants/{name}")).status_code == 404
+        kubernetes("apply", "-f", "-", stdin=json.dumps(refused["manifest"]))
+        kubernetes("label", "tenant", name, f"{LABEL}={kubernetes.run}")  # as this operator serves labelled Tenants only
+        kubernetes.wait_ready(name)
+        shown = (await client.get(f"/api/v1/tenants/{name}")).json()
+        assert shown["spec"]["retention"] == {"days": 60}
+
+
 async def test_the_table_of_tenants_puts_ready_first_and_a_deleted_one_is_refused_and_then_adopted(
     cluster: tuple[Kubernetes, Stack],
 ) -> None:

@@ -56,6 +56,12 @@ class Dev:
         key = self.content["platform"]["key"] if tenant == "platform" else self.content["tenants"][tenant][role]
         return httpx.Client(base_url=self.content["url"], headers={"Authorization": f"Bearer {key}"}, timeout=60)
 
+    def forget(self, tenant: str, role: str) -> None:
+        """Lose a key, while nothing runs."""
+        content = self.content
+        del content["tenants"][tenant][role]
+        (self.data / "dev.json").write_text(json.dumps(content))
+
     def signal(self, number: signal.Signals) -> int:
         assert self._process is not None
         self._process.send_signal(number)

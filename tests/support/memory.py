@@ -1,15 +1,14 @@
-"""The registry in memory, the directory of it, and short ways to make tenants and keys for it."""
+"""The registry in memory, and short ways to make tenants and keys for it."""
 
 from __future__ import annotations
 
 import itertools
-from datetime import UTC, datetime
+from datetime import datetime
 
 from decklog.domain.access import Role
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.status import Condition, TenantListing
 from decklog.domain.store import ApiKey, Snapshot
-from decklog.domain.tenant import Isolation, Limits, State, Tenant, parse_spec
+from decklog.domain.tenant import Isolation, Limits, State, Tenant
 from decklog.services.identity import new_key
 
 _numbers = itertools.count(1)
@@ -72,40 +71,3 @@ class MemoryRegistry:
     def revoke(self, token: str) -> None:
         del self.keys[token.split("_")[1]]
         self.version += 1
-
-
-class MemoryDirectory:
-    """The `TenantDirectory` of a `MemoryRegistry`: every tenant is ready, and as old as the others."""
-
-    def __init__(self, registry: MemoryRegistry) -> None:
-        self._registry = registry
-
-    async def tenants(self, *, after: str = "", limit: int | None = None) -> list[TenantListing]:
-        names = sorted(tenant.name for tenant in self._registry.tenants.values() if tenant.name > after)
-        found = [await self.tenant(name) for name in names[:limit]]
-        return [listing for listing in found if listing is not None]
-
-    async def tenant(self, name: str) -> TenantListing | None:
-        for tenant in self._registry.tenants.values():
-            if tenant.name == name:
-                return _listing(tenant)
-        return None
-
-
-def _listing(tenant: Tenant) -> TenantListing:
-    return TenantListing(
-        name=tenant.name,
-        uid=tenant.uid,
-        isolation=tenant.isolation,
-        retention_days=tenant.retention_days,
-        state=tenant.state,
-        display_name=tenant.display_name,
-        generation=1,
-        created_at=datetime(2026, 1, 1, tzinfo=UTC),
-        deleted_at=None,
-        schema=tenant.schema,
-        index=tenant.index,
-        queue=tenant.queue,
-        spec=parse_spec({"isolation": tenant.isolation.value, "retention": {"days": tenant.retention_days}}),
-        conditions=(Condition("Ready", "True", "Ready", "", 1, "2026-01-01T00:00:00Z"),),
-    )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -27,10 +27,14 @@ from decklog.domain.plan import (
     Row,
     SetHeads,
     UpdateTenant,
+    head_settings,
 )
 from decklog.domain.record import RecordInput
 from decklog.domain.status import Condition, TenantListing
-from decklog.domain.tenant import PLATFORM_TENANT, Manifest, State
+from decklog.domain.store import ApiKey
+from decklog.domain.tenant import PLATFORM_TENANT, Manifest, State, Tenant, index_name, parse_spec, queue_name, schema_name
+from tests.support.memory import MemoryRegistry, make_tenant
+from tests.support.memory_store import MemoryStore
 
 
 class StoredKey(msgspec.Struct):
@@ -75,6 +79,49 @@ def _listing(name: str, row: Row) -> TenantListing:
     values = {field: getattr(row, field) for field in TenantListing.__struct_fields__ if field in Row.__struct_fields__}
     gone = datetime(2026, 2, 1, tzinfo=UTC) if row.state is State.DELETED else None
     return TenantListing(name=name, created_at=datetime(2026, 1, 1, tzinfo=UTC), deleted_at=gone, **values)
+
+
+class ServedControl(MemoryControl):
+    """Control tables whose tenants and keys are served: what a visit leaves in them is in the registry and the store."""
+
+    def __init__(self, registry: MemoryRegistry, store: MemoryStore) -> None:
+        super().__init__()
+        self._registry = registry
+        self._store = store
+
+    @asynccontextmanager
+    async def visit(self, name: str) -> AsyncIterator[MemoryVisit]:
+        async with super().visit(name) as visit:
+            yield visit
+        self._serve(name)
+
+    def put(self, tenant: Tenant, keys: Iterable[IssuedKey]) -> None:
+        """A tenant that is served already, as if it had been made a while ago, and is ready."""
+        spec = parse_spec({"isolation": tenant.isolation.value, "retention": {"days": tenant.retention_days}})
+        ready = (Condition("Ready", "True", "Ready", "", 1, "2026-01-01T00:00:00Z"),)
+        names = schema_name(tenant.name, spec), index_name(tenant.name, spec), queue_name(tenant.name, spec)
+        days, text = tenant.retention_days, tenant.display_name
+        self.rows[tenant.name] = Row(
+            tenant.id, "uid-0", tenant.isolation, *names, days, tenant.state, text, spec, generation=1, conditions=ready
+        )
+        self.heads[tenant.name] = head_settings(spec)
+        self.keys += [StoredKey(tenant.name, key) for key in keys]
+
+    def _serve(self, name: str) -> None:
+        row = self.rows.get(name)
+        if row is None:
+            return
+        known = next((tenant for tenant in self._registry.tenants.values() if tenant.name == name), None)
+        if known is None:
+            known = make_tenant(name, isolation=row.isolation, state=row.state)
+            self._store.register(known)
+            self._registry.add_tenant(known)
+        for key in (stored.key for stored in self.keys if stored.tenant == name and not stored.revoked):
+            self._registry.keys[key.id] = ApiKey(key.id, known.id, key.role, key.hash, key.expires_at)
+        for stored in self.keys:
+            if stored.tenant == name and stored.revoked:
+                self._registry.keys.pop(stored.key.id, None)
+        self._registry.version += 1
 
 
 class MemoryVisit:

@@ -17,11 +17,10 @@ import structlog
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.status import Condition, KeyStatus, TenantStatus
-from decklog.domain.tenant import Manifest, check_name, parse_spec
+from decklog.domain.tenant import ROTATE, Manifest, check_name, parse_spec
 from decklog.services.provisioning import KeyVault
 from decklog_operator import status as statuses
 from decklog_operator.cluster import Cluster, NotFoundError
-from decklog_operator.names import ROTATE
 from decklog_operator.secrets import SecretVault
 from decklog_operator.settings import OperatorSettings
 

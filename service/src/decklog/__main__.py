@@ -65,15 +65,16 @@ async def _serve(verb: str) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with factory.open_service(configured) as service:
-        if verb == "worker":
-            from decklog.workers import runner  # noqa: PLC0415
+    if verb == "worker":
+        from decklog.workers import runner  # noqa: PLC0415
 
+        async with factory.open_service(configured) as service:
             await runner.run(service, configured, stop)
-            return 0
-        from decklog.api.app import create_app, create_metrics_app  # noqa: PLC0415
-        from decklog.api.server import serve  # noqa: PLC0415
+        return 0
+    from decklog.api.app import create_app, create_metrics_app  # noqa: PLC0415
+    from decklog.api.server import serve  # noqa: PLC0415
 
+    async with factory.open_owner(configured) as owner, factory.open_service(configured, provisioner=owner) as service:
         api = configured.api
         async with AsyncExitStack() as stack:
             if api.metrics_port:

@@ -28,10 +28,10 @@ from decklog.api.app import create_app
 from decklog.api.server import serve
 from decklog.domain.access import Role
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.tenant import Manifest, TenantSpec
+from decklog.domain.tenant import PLATFORM_TENANT, Manifest, State, TenantSpec
 from decklog.manifests import read_manifests
-from decklog.services.provisioning import Handout
-from decklog.settings import Api, Database, Identity, Settings
+from decklog.services.provisioning import Handout, Provisioner
+from decklog.settings import Api, Database, Identity, Settings, Tenants
 from decklog.workers import runner
 
 _SECRETS = ("admin", "owner", "service", "fingerprint_key")
@@ -136,20 +136,26 @@ def _settings(options: Options, address: str, own: dict[str, str]) -> Settings:
         ),
         api=Api(host=options.host, port=options.port),
         identity=Identity(fingerprint_key=own["fingerprint_key"]),
+        tenants=Tenants(owner="decklog"),
         log_format="text",
     )
 
 
-async def _provision(settings: Settings, specs: dict[str, TenantSpec], vault: DevKeys) -> list[str]:
-    """Bring the platform and the tenants about; gives the names of those that are not ready, with the reason."""
+async def _provision(provisioner: Provisioner, specs: dict[str, TenantSpec], vault: DevKeys) -> list[str]:
+    """Bring the platform and the tenants about; gives the names of those that are not ready, with the reason.
+
+    What was made over the API is looked after as what stands in files, which has the last word where both name a tenant.
+    """
+    await provisioner.ensure_platform_tenant()
+    vault.set_platform(await provisioner.ensure_platform_key(vault.platform))
+    for listing in await provisioner.tenants():
+        if listing.spec is not None and listing.state is not State.DELETED and listing.name != PLATFORM_TENANT:
+            specs.setdefault(listing.name, listing.spec)
     troubles: list[str] = []
-    async with factory.open_provisioner(settings) as provisioner:
-        await provisioner.ensure_platform_tenant()
-        vault.set_platform(await provisioner.ensure_platform_key(vault.platform))
-        for name, spec in specs.items():
-            status = await provisioner.reconcile(await provisioner.manifest(name, spec), vault)
-            if not status.ready:
-                troubles.append(f"{name}: {status.condition('Ready').message}")
+    for name, spec in specs.items():
+        status = await provisioner.reconcile(await provisioner.manifest(name, spec), vault)
+        if not status.ready:
+            troubles.append(f"{name}: {status.condition('Ready').message}")
     return troubles
 
 
@@ -184,8 +190,9 @@ async def run(options: Options) -> int:
         await factory.migrate(settings, with_roles=True)
         vault = DevKeys(data / "dev.json")
         specs = read_manifests([options.manifests]) if options.manifests is not None else {}
-        troubles = await _provision(settings, specs, vault)
-        service = await stack.enter_async_context(factory.open_service(settings))
+        provisioner = await stack.enter_async_context(factory.open_provisioner(settings))
+        troubles = await _provision(provisioner, specs, vault)
+        service = await stack.enter_async_context(factory.open_service(settings, provisioner=provisioner, vault=vault))
         worker = asyncio.create_task(runner.run(service, settings, stop), name="worker")
         server = await stack.enter_async_context(serve(create_app(service, settings), options.host, options.port))
         url = f"http://{options.host}:{server.port}"

@@ -20,7 +20,7 @@ from decklog.services.access_log import AccessLog
 from decklog.services.identity import Identity
 from decklog.services.ingest import Ingest
 from decklog.services.issuers import load_issuers
-from decklog.services.provisioning import Provisioner, TenantDirectory
+from decklog.services.provisioning import KeyVault, Provisioner, TenantDirectory
 from decklog.services.reading import Reading
 from decklog.services.registry import RegistryCache
 from decklog.services.search import Search
@@ -85,9 +85,12 @@ class _Announcing:
 
 
 @asynccontextmanager
-async def open_service(settings: Settings) -> AsyncIterator[Service]:
+async def open_service(
+    settings: Settings, *, provisioner: Provisioner | None = None, vault: KeyVault | None = None
+) -> AsyncIterator[Service]:
     """Everything opened and running; closed in the opposite order, with what waits committed.
 
+    `provisioner` and `vault` are for the API where Decklog owns its tenants; nothing else uses them.
     Raises `misconfigured`, and `storage-unavailable` where the database cannot be reached.
     """
     _require(settings.database.dsn, "DECKLOG_DATABASE_DSN")
@@ -144,7 +147,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             search_index=index,
             queue=queue,
             readiness=readiness,
-            tenants=Tenants(postgres_registry, access_log),
+            tenants=Tenants(postgres_registry, access_log, provisioner=provisioner, vault=vault),
         )
 
 
@@ -244,6 +247,25 @@ async def open_provisioner(settings: Settings) -> AsyncIterator[Provisioner]:
 
             queue = SqsProvisioning(connect_queue(settings.queue))
         yield Provisioner(PostgresProvisioning(pool), search, queue, directory=PostgresRegistry(pool), prefix=settings.prefix)
+
+
+@asynccontextmanager
+async def open_owner(settings: Settings) -> AsyncIterator[Provisioner | None]:
+    """What makes tenants for the API, with the reserved one there already, or None where Kubernetes owns the tenants: then
+    the process has no more rights than the service's role.
+
+    Raises `misconfigured`.
+    """
+    if settings.tenants.owner != "decklog":
+        yield None
+        return
+    if not settings.database.owner_dsn:
+        raise DecklogError(
+            Code.MISCONFIGURED, "DECKLOG_TENANTS_OWNER is decklog, so the API makes tenants: set DECKLOG_DATABASE_OWNER_DSN."
+        )
+    async with open_provisioner(settings) as provisioner:
+        await provisioner.ensure_platform_tenant()
+        yield provisioner
 
 
 @asynccontextmanager

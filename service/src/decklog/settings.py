@@ -85,6 +85,16 @@ class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0
 
 
+class Tenants(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    owner: Annotated[
+        str,
+        Meta(
+            pattern="^(kubernetes|decklog)$",
+            description="Who makes tenants: kubernetes (its operator alone), or decklog (the API too, which then needs `DECKLOG_DATABASE_OWNER_DSN`).",
+        ),
+    ] = "kubernetes"
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     database: Database = Database()
     search: Search = Search()
@@ -92,6 +102,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api: Api = Api()
     identity: Identity = Identity()
     worker: Worker = Worker()
+    tenants: Tenants = Tenants()
     prefix: Annotated[
         str,
         Meta(

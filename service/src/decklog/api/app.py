@@ -98,6 +98,7 @@ def _routes(*, with_metrics: bool) -> list[Any]:
             stream.stream_events,
             stream.stream_socket,
             tenants.list_tenants,
+            tenants.create_tenant,
             tenants.get_tenant,
             tenants.whoami,
         ],

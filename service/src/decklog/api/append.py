@@ -27,7 +27,7 @@ from decklog.api.limits import (
 from decklog.api.metrics import observe
 from decklog.api.operations import APPEND, APPEND_BULK
 from decklog.api.rate import rate_headers
-from decklog.api.request import ask, make_request_id, refuse_parameters
+from decklog.api.request import ask, make_request_id, media_type, refuse_parameters
 from decklog.api.service import ApiService
 from decklog.domain.access import Permission, Principal, acting_tenant
 from decklog.domain.append import Rate, Receipt, Status
@@ -103,12 +103,8 @@ async def _principal(service: ApiService, scope: HTTPScope, headers: dict[bytes,
     return await authenticate(service.identity, scope["headers"])
 
 
-def _media_type(headers: dict[bytes, bytes]) -> str:
-    return headers.get(b"content-type", b"application/json").partition(b";")[0].strip().lower().decode("latin-1")
-
-
 def _check_single(headers: dict[bytes, bytes]) -> None:
-    if headers.get(b"content-type") != b"application/json" and _media_type(headers) != "application/json":
+    if headers.get(b"content-type") != b"application/json" and media_type(headers) != "application/json":
         raise DecklogError(Code.UNSUPPORTED_MEDIA_TYPE, "A record is sent as application/json.")
     if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise DecklogError(
@@ -151,13 +147,13 @@ async def append_bulk(request: Request[Any, Any, Any]) -> Response[bytes]:
     asked = await ask(request)
     tenant = acting_tenant(asked.principal, Permission.APPEND)
     headers = dict(request.scope["headers"])
-    media_type = _media_type(headers)
-    if media_type not in ("application/json", "application/x-ndjson"):
+    sent_as = media_type(headers)
+    if sent_as not in ("application/json", "application/x-ndjson"):
         raise DecklogError(Code.UNSUPPORTED_MEDIA_TYPE, "A bulk is application/json (an array) or application/x-ndjson.")
     check_length(headers.get(b"content-length"), BULK_BYTES_MAX)
     body = await read_body(request.receive, BULK_BYTES_MAX)
     body = await decoded(body, headers.get(b"content-encoding", b"").strip().lower().decode("latin-1"))
-    raws = split_array(body) if media_type == "application/json" else split_lines(body)
+    raws = split_array(body) if sent_as == "application/json" else split_lines(body)
     key = headers.get(b"idempotency-key")
     result = await asked.service.ingest.append_bulk(
         tenant, raws, key=None if key is None else key.decode("latin-1"), atomic=atomic

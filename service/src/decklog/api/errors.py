@@ -57,6 +57,7 @@ STATUSES: dict[Code, tuple[int, str]] = {
     Code.CLOCK_BEHIND: (503, "The clock is behind the log"),
     Code.INVALID_TENANT: (422, "The tenant is not valid"),
     Code.CONFLICT: (409, "There is a conflict"),
+    Code.MANAGED_BY_KUBERNETES: (409, "Kubernetes manages the tenants"),
     Code.MISCONFIGURED: (500, "The service is misconfigured"),
     Code.INTERNAL: (500, "Something went wrong inside"),
 }
@@ -79,6 +80,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     seq: int | None = None
     retry_after: int | None = None
     errors: list[dict[str, Any]] | None = None
+    manifest: dict[str, Any] | None = None
 
 
 def request_id(scope: Scope) -> str:

@@ -17,6 +17,7 @@ from decklog import __version__
 from decklog.api import shapes
 from decklog.api.errors import Problem
 from decklog.domain.record import RecordInput
+from decklog.domain.tenant import TenantManifest
 
 _SHAPES = (
     RecordInput,
@@ -26,6 +27,8 @@ _SHAPES = (
     shapes.PageAnswer,
     shapes.StatsAnswer,
     shapes.TenantsAnswer,
+    shapes.TenantAnswer,
+    TenantManifest,
     shapes.WhoAmI,
     shapes.Health,
     shapes.ReadinessAnswer,

@@ -394,6 +394,48 @@ TENANTS = _operation(
     (*_ANY, Code.FORBIDDEN, Code.STORAGE_UNAVAILABLE, Code.ACCESS_LOG_UNAVAILABLE),
 )
 
+_MANIFEST_EXAMPLE: Json = {
+    "apiVersion": "decklog.dev/v1",
+    "kind": "Tenant",
+    "metadata": {"name": "acme"},
+    "spec": {"displayName": "Acme Ltd", "retention": {"days": 365}},
+}
+_KEYS_EXAMPLE: Json = {role: f"dlk_{number:016d}_{'0' * 64}" for number, role in enumerate(("writer", "auditor", "admin"))}
+_LOCATION: Json = {"Location": {"description": "Where the tenant is.", "schema": {"type": "string"}}}
+CREATE_TENANT = _operation(
+    "create_tenant",
+    "platform",
+    {
+        "201": _json_answer(
+            "The tenant is new.", "TenantAnswer", {"tenant": _TENANT_EXAMPLE, "keys": _KEYS_EXAMPLE}, **_LOCATION
+        ),
+        "200": _json_answer(
+            "It was there, with this spec.", "TenantAnswer", {"tenant": _TENANT_EXAMPLE, "keys": None}, **_LOCATION
+        ),
+    },
+    (
+        *_READING,
+        Code.INVALID_JSON,
+        Code.REQUEST_TIMEOUT,
+        Code.BODY_TOO_LARGE,
+        Code.UNSUPPORTED_ENCODING,
+        Code.UNSUPPORTED_MEDIA_TYPE,
+        Code.INVALID_TENANT,
+        Code.CONFLICT,
+        Code.MANAGED_BY_KUBERNETES,
+        Code.OVERLOADED,
+        Code.MISCONFIGURED,
+    ),
+    body={
+        "application/json": {
+            "schema": ref("TenantManifest"),
+            "examples": {
+                "smallest": {"value": {**_MANIFEST_EXAMPLE, "spec": {"retention": {"days": 30}}}},
+                "usual": {"value": _MANIFEST_EXAMPLE},
+            },
+        }
+    },
+)
 _NAME_PATH = _parameter(
     "name", "The tenant's name.", {"type": "string", "minLength": 1}, place="path", example="acme", required=True
 )

@@ -51,6 +51,11 @@ def make_request_id(sent: bytes | None) -> str:
     return f"{_process}-{next(_numbers):x}"
 
 
+def media_type(headers: dict[bytes, bytes]) -> str:
+    """What the body is said to be, without parameters; JSON where nothing is said."""
+    return headers.get(b"content-type", b"application/json").partition(b";")[0].strip().lower().decode("latin-1")
+
+
 def _no_credential() -> DecklogError:
     return DecklogError(
         Code.UNKNOWN_PARAMETER,

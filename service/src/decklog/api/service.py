@@ -11,14 +11,14 @@ from typing import Protocol
 
 import msgspec
 
-from decklog.domain.access import Principal, RequestContext
+from decklog.domain.access import Principal, RequestContext, Role
 from decklog.domain.append import Rate, Receipt
 from decklog.domain.errors import DecklogError
 from decklog.domain.log import Head, LogName, Position
 from decklog.domain.record import StoredRecord
 from decklog.domain.status import TenantListing
 from decklog.domain.store import Bucket, Readiness
-from decklog.domain.tenant import Tenant
+from decklog.domain.tenant import Tenant, TenantManifest
 from decklog.services.identity import Identity
 
 Parameters = Sequence[tuple[str, str]]
@@ -144,10 +144,25 @@ class Streams(Protocol):
     ) -> Subscription: ...
 
 
+class Created(Protocol):
+    """A tenant that is there, with the keys that were made for it now."""
+
+    @property
+    def listing(self) -> TenantListing: ...
+
+    @property
+    def new(self) -> bool: ...
+
+    @property
+    def keys(self) -> Mapping[Role, str]: ...
+
+
 class Tenants(Protocol):
     async def list(self, principal: Principal, request: RequestContext) -> Sequence[TenantListing]: ...
 
     async def get(self, principal: Principal, request: RequestContext, name: str) -> TenantListing: ...
+
+    async def create(self, principal: Principal, request: RequestContext, sent: TenantManifest) -> Created: ...
 
 
 class ApiService(Protocol):

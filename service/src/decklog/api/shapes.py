@@ -126,6 +126,16 @@ class TenantsAnswer(msgspec.Struct, forbid_unknown_fields=True):
     items: list[TenantItem]
 
 
+class TenantAnswer(msgspec.Struct, forbid_unknown_fields=True):
+    """A tenant that is there, and the keys that this request made."""
+
+    tenant: TenantItem
+    keys: Annotated[
+        dict[Literal["writer", "auditor", "admin"], Annotated[str, Meta(pattern="^dlk_[0-9a-z]+_[0-9A-Za-z]+$")]] | None,
+        Meta(description="API keys by role, told this once; null where no key was made."),
+    ]
+
+
 class WhoAmI(msgspec.Struct, forbid_unknown_fields=True):
     """What a credential proves."""
 
@@ -135,7 +145,7 @@ class WhoAmI(msgspec.Struct, forbid_unknown_fields=True):
     tenant: str | None
     state: Literal["active", "suspended"] | None
     role: Literal["writer", "auditor", "admin", "platform"]
-    permissions: list[Literal["append", "read", "manage", "list-tenants"]]
+    permissions: list[Literal["append", "read", "manage", "list-tenants", "create-tenants"]]
     expires_at: datetime | None
 
 

@@ -25,13 +25,14 @@ class Permission(StrEnum):
     READ = "read"
     MANAGE = "manage"
     LIST_TENANTS = "list-tenants"
+    CREATE_TENANTS = "create-tenants"
 
 
 GRANTS: dict[Role, frozenset[Permission]] = {
     Role.WRITER: frozenset({Permission.APPEND}),
     Role.AUDITOR: frozenset({Permission.READ}),
     Role.ADMIN: frozenset({Permission.APPEND, Permission.READ, Permission.MANAGE}),
-    Role.PLATFORM: frozenset({Permission.LIST_TENANTS}),
+    Role.PLATFORM: frozenset({Permission.LIST_TENANTS, Permission.CREATE_TENANTS}),
 }
 
 

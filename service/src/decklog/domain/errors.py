@@ -44,6 +44,7 @@ class Code(StrEnum):
     CLOCK_BEHIND = "clock-behind"
     INVALID_TENANT = "invalid-tenant"
     CONFLICT = "conflict"
+    MANAGED_BY_KUBERNETES = "managed-by-kubernetes"
     MISCONFIGURED = "misconfigured"
     INTERNAL = "internal"
 

@@ -128,6 +128,11 @@ class VaultSeen(msgspec.Struct, frozen=True):
     drift: tuple[str, ...] = ()
 
 
+def held(database: DatabaseSeen) -> VaultSeen:
+    """A vault with the keys that the registry has and nothing ends: what is taken for granted where none can be asked."""
+    return VaultSeen({key.role: key.hash for key in database.keys if key.expires_at is None})
+
+
 class Installation(msgspec.Struct, frozen=True):
     """Whose all this is. `uid` is that of the reserved tenant, which owns what tenants share; None where it is not
     known. Names of indices and queues begin with `prefix`."""

@@ -22,6 +22,7 @@ from decklog.domain.plan import (
     Row,
     Trouble,
     VaultSeen,
+    held,
     plan,
     refusal,
 )
@@ -56,7 +57,7 @@ def planned(manifest: Manifest, seen: Observation, now: datetime) -> Planned:
     database = seen.database
     if isinstance(database, DatabaseSeen):
         if seen.vault is None:
-            seen = replace(seen, vault=VaultSeen({key.role: key.hash for key in database.keys if key.expires_at is None}))
+            seen = replace(seen, vault=held(database))
         if seen.installation.uid is None:
             seen = replace(seen, installation=replace(seen.installation, uid=NEW))
     row = database.row if isinstance(database, DatabaseSeen) else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from enum import IntEnum, StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -19,6 +19,8 @@ from decklog.domain.record import RECORD_BYTES_MAX
 
 API_VERSION = "decklog.dev/v1"
 KIND = "Tenant"
+ROTATE = "decklog.dev/rotate"
+"""Annotation of a Tenant: a value that was not there before asks for new API keys."""
 PLATFORM_TENANT = "decklog"
 """The reserved tenant; its access log holds the actions that belong to no tenant."""
 PREFIX = "decklog"
@@ -146,6 +148,40 @@ class Limits(msgspec.Struct, frozen=True):
 
     streams: int = Quotas().streams
     record_bytes_max: int = Ingest().record_bytes_max
+
+
+class Annotations(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """`metadata.annotations` of a Tenant that is sent to the API."""
+
+    rotate: Annotated[
+        str,
+        Meta(
+            max_length=64, pattern=f"^{REQUEST_PATTERN}$", description="A value that was not there before asks for new API keys."
+        ),
+    ] = msgspec.field(default="", name=ROTATE)
+
+
+class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """`metadata` of a Tenant that is sent to the API: nothing is taken that Decklog would not keep."""
+
+    name: Annotated[
+        str,
+        Meta(
+            max_length=NAME_CHARS_MAX,
+            pattern=NAME_PATTERN,
+            description="The tenant's name; what belongs to it is named after it.",
+        ),
+    ]
+    annotations: Annotated[Annotations, Meta(description="What is asked for once.")] = Annotations()
+
+
+class TenantManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+    """A Tenant as `kubectl apply` takes it."""
+
+    api_version: Literal["decklog.dev/v1"]
+    kind: Literal["Tenant"]
+    metadata: Metadata
+    spec: TenantSpec
 
 
 class Tenant(msgspec.Struct, frozen=True):

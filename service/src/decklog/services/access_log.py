@@ -29,8 +29,22 @@ STREAM_OPEN = "log.stream.open"
 STREAM_CLOSE = "log.stream.close"
 TENANTS_LIST = "tenants.list"
 TENANTS_READ = "tenants.read"
+TENANTS_CREATE_OPEN = "tenants.create.open"
+TENANTS_CREATE_CLOSE = "tenants.create.close"
 
-ACTIONS = (SEARCH, READ, STATS, EXPORT_OPEN, EXPORT_CLOSE, STREAM_OPEN, STREAM_CLOSE, TENANTS_LIST, TENANTS_READ)
+ACTIONS = (
+    SEARCH,
+    READ,
+    STATS,
+    EXPORT_OPEN,
+    EXPORT_CLOSE,
+    STREAM_OPEN,
+    STREAM_CLOSE,
+    TENANTS_LIST,
+    TENANTS_READ,
+    TENANTS_CREATE_OPEN,
+    TENANTS_CREATE_CLOSE,
+)
 """Every action that Decklog itself records."""
 
 _LATE_SECONDS = 10.0

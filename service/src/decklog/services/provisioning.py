@@ -40,6 +40,7 @@ from decklog.domain.plan import (
     Trouble,
     UpdateIndex,
     VaultSeen,
+    held,
     keys_told,
     plan,
     plan_removal,
@@ -102,6 +103,28 @@ class KeyVault(Protocol):
     async def write(self, manifest: Manifest, handout: Handout) -> None:
         """Put exactly these keys there, and what is said of them as far as this kind of vault keeps it."""
         ...
+
+
+class Handover:
+    """A `KeyVault` for whoever asks for a tenant and gets its keys with the answer: `made` are those of this one visit.
+
+    `kept` is where they are kept besides. Where that is None nobody keeps them, so those that the registry has are taken
+    to be in good hands, and only what is missing or asked for is made.
+    """
+
+    def __init__(self, kept: KeyVault | None) -> None:
+        self.kept = kept
+        self.made: dict[Role, str] = {}
+
+    async def read(self, manifest: Manifest) -> Handout | None:
+        return None if self.kept is None else await self.kept.read(manifest)
+
+    async def write(self, manifest: Manifest, handout: Handout) -> None:
+        before = await self.read(manifest)
+        if self.kept is not None:
+            await self.kept.write(manifest, handout)
+        known = before.keys if before is not None else {}
+        self.made |= {role: token for role, token in handout.keys.items() if known.get(role) != token}
 
 
 class DatabaseVisit(Protocol):
@@ -326,6 +349,8 @@ class Provisioner:
             _given(None) if queue is None else _seen(queue.observe(queue_name(manifest.name, manifest.spec, prefix)), Part.QUEUE),
             _given(None) if vault is None else _seen(_hashes(vault, manifest), Part.CREDENTIALS),
         )
+        if isinstance(vault, Handover) and vault.kept is None and isinstance(database, DatabaseSeen):
+            keys = held(database)
         return Observation(database, self._installation, indices, queues, keys)
 
     async def _apply(

@@ -1,0 +1,153 @@
+"""Making tenants by asking for them, on a real database: once, whoever asks at once and whatever breaks."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from decklog.domain.access import Principal, RequestContext, Role
+from decklog.domain.append import Receipt, Status
+from decklog.domain.credentials import TENANT_ROLES
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.record import RecordInput
+from decklog.domain.status import READY, Part
+from decklog.domain.tenant import PLATFORM_TENANT, Annotations, Metadata, Tenant, TenantManifest, parse_spec
+from decklog.services.access_log import AccessLog
+from decklog.services.identity import key_hash
+from decklog.services.tenants import Created, Tenants
+from tests.backends import OpenSearchServer, SqsServer
+from tests.support.control import Control, control, on_each_variant
+from tests.support.memory import make_tenant
+
+__all__ = ["control"]
+
+PLATFORM = Principal("api_key", "0123456789abcdef", Role.PLATFORM, None)
+REQUEST = RequestContext("request-1")
+
+
+class Recorded:
+    """Ingest that keeps what is recorded."""
+
+    def __init__(self) -> None:
+        self.records: list[RecordInput] = []
+
+    async def append_access(self, tenant: Tenant, record: RecordInput) -> Receipt:
+        self.records.append(record)
+        return Receipt(Status.STORED, 1, len(self.records) - 1, datetime.now(UTC), bytes(32))
+
+
+async def tenants_of(control: Control, *clients: Any) -> Tenants:
+    """One process's service over the real backends, as a process starts with it."""
+    provisioner = control.provisioner(*clients)
+    await provisioner.ensure_platform_tenant()
+    platform = make_tenant(PLATFORM_TENANT)
+    return Tenants(await control.registry(), AccessLog(Recorded(), lambda: platform), provisioner=provisioner)
+
+
+def asked(name: str = "acme", *, rotate: str = "", **spec: Any) -> TenantManifest:
+    whole = parse_spec({"retention": {"days": 30}, **spec})
+    return TenantManifest("decklog.dev/v1", "Tenant", Metadata(name, Annotations(rotate)), whole)
+
+
+async def live(control: Control, name: str = "acme") -> dict[Role, set[bytes]]:
+    """The hashes that the service would let in, by role."""
+    snapshot = await control.snapshot()
+    number = next(tenant.id for tenant in snapshot.tenants.values() if tenant.name == name)
+    keys = [key for key in snapshot.keys.values() if key.tenant_id == number]
+    return {role: {key.hash for key in keys if key.role is role} for role in TENANT_ROLES}
+
+
+def hashes(created: Created) -> dict[Role, set[bytes]]:
+    return {role: {key_hash(token)} for role, token in created.keys.items()}
+
+
+@on_each_variant
+async def test_a_tenant_has_all_that_an_operator_would_give_it_and_exactly_the_keys_that_were_told(
+    control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer
+) -> None:
+    tenants = await tenants_of(control, control.search(opensearch_server), control.queue(sqs_server))
+    created = await tenants.create(PLATFORM, REQUEST, asked())
+    assert created.new
+    conditions = {condition.type: (condition.status, condition.reason) for condition in created.listing.conditions}
+    assert {conditions[part] for part in Part} == {("True", "Provisioned"), ("True", "Issued")}
+    assert conditions[READY] == ("True", "Ready")
+    assert hashes(created) == await live(control)
+    assert not any(token in repr(created) for token in created.keys.values())
+    again = await tenants.create(PLATFORM, REQUEST, asked())
+    assert (again.new, again.keys, again.listing) == (False, {}, created.listing)
+    assert hashes(created) == await live(control)
+
+
+async def test_two_processes_that_are_asked_at_once_make_one_tenant_and_tell_its_keys_once(control: Control) -> None:
+    processes = [await tenants_of(control) for _ in range(3)]
+    made = await asyncio.gather(*(tenants.create(PLATFORM, REQUEST, asked()) for tenants in processes * 3))
+    told = [created for created in made if created.keys]
+    assert len(told) == 1
+    assert hashes(told[0]) == await live(control)
+    assert {created.listing.uid for created in made} == {told[0].listing.uid}
+
+
+async def test_two_who_ask_for_different_specs_at_once_do_not_overwrite_each_other(control: Control) -> None:
+    tenants = await tenants_of(control)
+    specs = [asked(displayName=f"Acme {number}") for number in range(6)]
+    made = await asyncio.gather(*(tenants.create(PLATFORM, REQUEST, spec) for spec in specs), return_exceptions=True)
+    [created] = [each for each in made if isinstance(each, Created)]
+    refused = [each for each in made if isinstance(each, DecklogError)]
+    assert {error.code for error in refused} == {Code.CONFLICT}
+    assert len(refused) == 5
+    assert await (await control.registry()).tenant("acme") == created.listing
+
+
+async def test_a_request_that_is_cut_off_at_any_moment_is_made_up_for_by_the_same_one(control: Control) -> None:
+    tenants = await tenants_of(control)
+    for moment in range(10):
+        making = asyncio.create_task(tenants.create(PLATFORM, REQUEST, asked()))
+        await asyncio.wait([making], timeout=moment * 0.03)
+        making.cancel()
+        await asyncio.wait([making])
+    await tenants.create(PLATFORM, REQUEST, asked())
+    # The answer with the first keys may be among those that were cut off; then new ones are asked for.
+    created = await tenants.create(PLATFORM, REQUEST, asked(rotate="lost"))
+    assert set(created.keys) == set(TENANT_ROLES)
+    found = await live(control)
+    assert all(key_hash(token) in found[role] for role, token in created.keys.items())
+
+
+async def test_a_backend_that_is_down_is_told_in_the_conditions_and_made_up_for_by_the_same_request(
+    control: Control, opensearch_server: OpenSearchServer
+) -> None:
+    created = await (await tenants_of(control, control.broken_search())).create(PLATFORM, REQUEST, asked())
+    conditions = {condition.type: condition.status for condition in created.listing.conditions}
+    assert (conditions[READY], conditions[Part.SEARCH], conditions[Part.DATABASE]) == ("False", "False", "True")
+    assert hashes(created) == await live(control)
+    later = await (await tenants_of(control, control.search(opensearch_server))).create(PLATFORM, REQUEST, asked())
+    assert {condition.status for condition in later.listing.conditions} == {"True"}
+    assert (later.new, later.keys) == (False, {})
+
+
+async def test_without_the_database_of_the_owner_nothing_is_told_to_be_made(control: Control) -> None:
+    await tenants_of(control)
+    platform = make_tenant(PLATFORM_TENANT)
+    provisioner = control.provisioner(owner_dsn=control.broken_owner_dsn())
+    recorded = Recorded()
+    tenants = Tenants(await control.registry(), AccessLog(recorded, lambda: platform), provisioner=provisioner)
+    with pytest.raises(DecklogError) as refused:
+        await tenants.create(PLATFORM, REQUEST, asked())
+    assert refused.value.code is Code.STORAGE_UNAVAILABLE
+    assert "DatabaseReady" in refused.value.detail
+    assert [record.outcome.value if record.outcome else None for record in recorded.records] == ["success", "failure"]
+
+
+async def test_a_tenant_that_belongs_to_an_index_of_somebody_else_is_a_conflict(
+    control: Control, opensearch_server: OpenSearchServer
+) -> None:
+    search = control.search(opensearch_server)
+    await search.indices.create(index=f"{control.prefix}-t-acme")
+    with pytest.raises(DecklogError) as refused:
+        await (await tenants_of(control, search)).create(PLATFORM, REQUEST, asked())
+    assert refused.value.code is Code.CONFLICT
+    assert f"{control.prefix}-t-acme" in refused.value.detail
+    assert await (await control.registry()).tenant("acme") is None
