@@ -14,13 +14,24 @@ from decklog.domain.credentials import TENANT_ROLES
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.record import RecordInput
 from decklog.domain.status import READY, Part
-from decklog.domain.tenant import PLATFORM_TENANT, Annotations, Metadata, Tenant, TenantManifest, parse_spec
+from decklog.domain.tenant import (
+    PLATFORM_TENANT,
+    Manifest,
+    State,
+    Tenant,
+    TenantAnnotations,
+    TenantManifest,
+    TenantMetadata,
+    parse_spec,
+)
 from decklog.services.access_log import AccessLog
 from decklog.services.identity import key_hash
+from decklog.services.provisioning import Provisioner, TenantDirectory
 from decklog.services.tenants import Created, Tenants
 from tests.backends import OpenSearchServer, SqsServer
 from tests.support.control import Control, control, on_each_variant
 from tests.support.memory import make_tenant
+from tests.support.memory_control import MemoryControl
 
 __all__ = ["control"]
 
@@ -49,7 +60,7 @@ async def tenants_of(control: Control, *clients: Any) -> Tenants:
 
 def asked(name: str = "acme", *, rotate: str = "", **spec: Any) -> TenantManifest:
     whole = parse_spec({"retention": {"days": 30}, **spec})
-    return TenantManifest("decklog.dev/v1", "Tenant", Metadata(name, Annotations(rotate)), whole)
+    return TenantManifest("decklog.dev/v1", "Tenant", TenantMetadata(name, TenantAnnotations(rotate)), whole)
 
 
 async def live(control: Control, name: str = "acme") -> dict[Role, set[bytes]]:
@@ -151,3 +162,24 @@ async def test_a_tenant_that_belongs_to_an_index_of_somebody_else_is_a_conflict(
     assert refused.value.code is Code.CONFLICT
     assert f"{control.prefix}-t-acme" in refused.value.detail
     assert await (await control.registry()).tenant("acme") is None
+
+
+@pytest.mark.parametrize("real", [True, False])
+async def test_the_directory_lists_who_exists_and_who_is_retained_by_name(control: Control, real: bool) -> None:
+    memory = MemoryControl()
+    provisioner = control.provisioner() if real else Provisioner(memory, None, None, directory=memory)
+    directory: TenantDirectory = await control.registry() if real else memory
+    manifests = [Manifest(name, f"uid-{name}", 3, parse_spec({"retention": {"days": 30}})) for name in ("beta", "acme")]
+    statuses = [await provisioner.reconcile(manifest, None) for manifest in manifests]
+    await provisioner.remove(manifests[0])
+    assert [listing.name for listing in await directory.tenants()] == ["acme", "beta", "decklog"]
+    assert [listing.name for listing in await directory.tenants(after="acme", limit=1)] == ["beta"]
+    acme, beta = await directory.tenant("acme"), await directory.tenant("beta")
+    assert acme is not None
+    assert beta is not None
+    assert (acme.uid, acme.generation, acme.spec, acme.deleted_at) == ("uid-acme", 3, manifests[1].spec, None)
+    assert acme.conditions == statuses[1].conditions
+    assert (acme.schema, acme.index, acme.queue) == (statuses[1].schema, statuses[1].index, statuses[1].queue)
+    assert beta.state is State.DELETED
+    assert beta.deleted_at is not None
+    assert await directory.tenant("gamma") is None

@@ -150,7 +150,7 @@ class Limits(msgspec.Struct, frozen=True):
     record_bytes_max: int = Ingest().record_bytes_max
 
 
-class Annotations(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class TenantAnnotations(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """`metadata.annotations` of a Tenant that is sent to the API."""
 
     rotate: Annotated[
@@ -161,7 +161,7 @@ class Annotations(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     ] = msgspec.field(default="", name=ROTATE)
 
 
-class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class TenantMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """`metadata` of a Tenant that is sent to the API: nothing is taken that Decklog would not keep."""
 
     name: Annotated[
@@ -172,7 +172,7 @@ class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
             description="The tenant's name; what belongs to it is named after it.",
         ),
     ]
-    annotations: Annotated[Annotations, Meta(description="What is asked for once.")] = Annotations()
+    annotations: Annotated[TenantAnnotations, Meta(description="What is asked for once.")] = TenantAnnotations()
 
 
 class TenantManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
@@ -180,7 +180,7 @@ class TenantManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, re
 
     api_version: Literal["decklog.dev/v1"]
     kind: Literal["Tenant"]
-    metadata: Metadata
+    metadata: TenantMetadata
     spec: TenantSpec
 
 

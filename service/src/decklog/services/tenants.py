@@ -167,8 +167,6 @@ def _check(name: str, status: TenantStatus) -> None:
     if not bad:
         return
     ready = status.condition(READY)
-    if ready.reason == "InvalidSpec":
-        raise DecklogError(Code.INVALID_TENANT, ready.message)
     if ready.reason != "NotReady":
         raise DecklogError(Code.CONFLICT, f"{ready.message} ({ready.reason})")
     reasons = " ".join(f"{condition.type}: {condition.message}" for condition in bad)
