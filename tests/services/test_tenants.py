@@ -152,6 +152,15 @@ async def test_without_the_database_of_the_owner_nothing_is_told_to_be_made(cont
     assert [record.outcome.value if record.outcome else None for record in recorded.records] == ["success", "failure"]
 
 
+async def test_a_database_of_another_version_is_told_to_be_migrated(control: Control) -> None:
+    tenants = await tenants_of(control)
+    await control.database.execute("DROP FUNCTION decklog.make_partitions")
+    with pytest.raises(DecklogError) as refused:
+        await tenants.create(PLATFORM, REQUEST, asked())
+    assert refused.value.code is Code.MISCONFIGURED
+    assert "decklog migrate" in refused.value.detail
+
+
 async def test_a_tenant_that_belongs_to_an_index_of_somebody_else_is_a_conflict(
     control: Control, opensearch_server: OpenSearchServer
 ) -> None:

@@ -17,7 +17,6 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.planned import NEW, Planned, empty_world, lines, plain, planned
 from decklog.domain.status import TenantListing
 from decklog.domain.tenant import PLATFORM_TENANT, Manifest, State, TenantSpec
-from decklog.manifests import read_manifests
 
 if TYPE_CHECKING:
     from decklog.settings import Settings
@@ -91,6 +90,7 @@ async def run_tenants(arguments: argparse.Namespace) -> int:
 async def run_plan(arguments: argparse.Namespace) -> int:
     """`decklog plan`. Raises `misconfigured`, `invalid-tenant` and `storage-unavailable`."""
     from decklog import settings  # noqa: PLC0415 - as above
+    from decklog.manifests import read_manifests  # noqa: PLC0415
 
     configured = settings.load(os.environ)
     specs = read_manifests(arguments.files)

@@ -88,7 +88,8 @@ class Tenants:
         """Make a tenant, or make up for what is missing of one that is there with the same spec. May be repeated.
 
         Raises `invalid-tenant`, `managed-by-kubernetes`, `conflict` for a name that exists with another spec,
-        `overloaded`, and `storage-unavailable` where the tenant has no database or no keys yet; the same request goes on.
+        `overloaded`, and `storage-unavailable` or `misconfigured` where the tenant has no database or no keys yet; the
+        same request goes on.
         """
         require(principal, Permission.CREATE_TENANTS)
         name, spec = parse_manifest(msgspec.to_builtins(sent))
@@ -169,9 +170,7 @@ def _check(name: str, status: TenantStatus) -> None:
     ready = status.condition(READY)
     if ready.reason != "NotReady":
         raise DecklogError(Code.CONFLICT, f"{ready.message} ({ready.reason})")
-    reasons = " ".join(f"{condition.type}: {condition.message}" for condition in bad)
-    raise DecklogError(
-        Code.STORAGE_UNAVAILABLE,
-        f"The tenant {name!r} is not ready yet. {reasons} Send the same request again.",
-        retry_after=_RETRY_SECONDS,
-    )
+    reasons = f"The tenant {name!r} is not ready yet. " + " ".join(f"{condition.type}: {condition.message}" for condition in bad)
+    if any(condition.reason == "Misconfigured" for condition in bad):
+        raise DecklogError(Code.MISCONFIGURED, reasons)
+    raise DecklogError(Code.STORAGE_UNAVAILABLE, f"{reasons} Send the same request again.", retry_after=_RETRY_SECONDS)
