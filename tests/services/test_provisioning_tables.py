@@ -67,6 +67,45 @@ async def test_the_migrations_lead_to_the_tables_as_the_classes_have_them() -> N
     assert [module.ID for module in modules] == migration_names()
 
 
+async def before_rotation(control: Control) -> None:
+    """The tables as the version before the rotation of keys left them."""
+    await control.database.execute("ALTER TABLE decklog.tenants DROP COLUMN keys_revision, DROP COLUMN keys_request")
+    await control.database.execute("DELETE FROM decklog.migration WHERE name = 'm0003_rotation'")
+
+
+async def test_a_database_of_the_version_before_keeps_its_keys_and_processes_of_that_version_go_on(control: Control) -> None:
+    provisioner, vault = control.provisioner(), MemoryVault()
+    await provisioner.reconcile(control.manifest(), vault)
+    before = dict(vault.keys["acme"])
+    await before_rotation(control)
+    await migrate_control(control.database.owner_dsn)
+    assert (await provisioner.reconcile(control.manifest(), vault)).synced
+    assert vault.keys["acme"] == before
+    # A row as that version writes it, without the columns it does not know.
+    await control.database.execute(
+        "INSERT INTO decklog.tenants (name, uid, isolation, schema, index, queue, retention_days, state, display_name, spec, generation)"
+        " VALUES ('beta', 'uid-b', 'Dedicated', 't_beta', 'i', 'q', 30, 0, '', '{}', 1)"
+    )
+    assert await control.database.execute("SELECT keys_revision, keys_request FROM decklog.tenants WHERE name = 'beta'") == [
+        (0, "")
+    ]
+
+
+async def test_a_migration_does_not_make_readers_wait_behind_it_until_they_stop_serving(control: Control) -> None:
+    await before_rotation(control)
+    slow = await asyncpg.connect(control.database.service_dsn)
+    try:
+        async with slow.transaction():
+            await slow.fetch("SELECT 1 FROM decklog.tenants")
+            with pytest.raises(asyncpg.LockNotAvailableError):
+                await migrate_control(control.database.owner_dsn)
+    finally:
+        await slow.close()
+    await migrate_control(control.database.owner_dsn)
+    rows = await control.database.execute("SELECT name FROM decklog.migration WHERE app_name = 'decklog' ORDER BY name")
+    assert [row["name"] for row in rows] == migration_names()
+
+
 @pytest.mark.parametrize("table", TABLES)
 async def test_the_services_role_can_read_the_registry_and_nothing_more(control: Control, table: str) -> None:
     await control.provisioner().reconcile(control.manifest(), MemoryVault())
