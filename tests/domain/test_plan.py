@@ -476,6 +476,16 @@ def test_without_an_overlap_the_key_before_ends_at_once() -> None:
     assert (action.succession.retired, set(action.succession.revoked)) == ((), old)
 
 
+def test_after_a_leak_a_rotation_without_an_overlap_also_ends_those_that_an_overlap_still_lets_in() -> None:
+    one = converged(manifest(), NOTHING)
+    two = done(one, plan(replace(manifest(), rotate="1"), one))
+    assert isinstance(two.database, DatabaseSeen)
+    assert len(two.database.keys) == 6
+    leaked = replace(manifest(generation=2, credentials={"rotation": {"overlapHours": 0}}), rotate="2")
+    [action] = [action for action in plan(leaked, two) if isinstance(action, IssueKeys)]
+    assert set(action.succession.revoked) == {key.id for key in two.database.keys}
+
+
 def test_a_request_rotates_every_role_once_and_again_only_when_it_changes() -> None:
     asked = replace(manifest(), rotate="monday")
     seen = converged(manifest(), NOTHING)

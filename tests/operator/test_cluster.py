@@ -140,6 +140,8 @@ async def test_what_was_written_reads_as_it_was(cluster: Cluster, kmock: RawHand
         (("annotations", "decklog.dev/checksum"), None, {"annotations"}),
         (("annotations", "decklog.dev/checksum"), "0" * 64, {"annotations"}),
         (("labels", "app.kubernetes.io/managed-by"), None, {"labels"}),
+        (("labels", "decklog.dev/tenant"), None, {"labels"}),
+        (("labels", "decklog.dev/tenant"), "another", {"labels"}),
     ],
 )
 async def test_whatever_was_edited_in_a_secret_is_named(

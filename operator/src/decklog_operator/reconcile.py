@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import structlog
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.status import Condition, KeyStatus, TenantStatus
+from decklog.domain.status import Condition, KeyStatus, TenantStatus, timestamp
 from decklog.domain.tenant import ROTATE, Manifest, check_name, parse_spec
 from decklog.services.provisioning import KeyVault
 from decklog_operator import status as statuses
@@ -194,7 +194,7 @@ class Reconciler:
         _log.info("status changed", ready=statuses.is_ready(shown), bad=bad)
         if ready is None or (before is not None and before.status == ready.status):
             return True
-        kind, now = ("Normal" if ready.status == "True" else "Warning"), statuses.timestamp(self._clock())
+        kind, now = ("Normal" if ready.status == "True" else "Warning"), timestamp(self._clock())
         try:
             await self._cluster.post_event(name=name, uid=uid, kind=kind, reason=ready.reason, message=ready.message, now=now)
         except DecklogError as error:

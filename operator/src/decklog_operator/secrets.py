@@ -67,22 +67,19 @@ class SecretVault:
     async def forget(self, manifest: Manifest, namespace: str) -> None:
         """Remove the tenant's Secret from a namespace, if it is there and ours."""
         found = await self._cluster.read_secret(namespace, secret_name(manifest.name))
-        if found is not None and _label(found) == manifest.name:
+        if found is not None and (_belongs(found, manifest) or _label(found) == manifest.name):
             await self._cluster.delete_secret(namespace, secret_name(manifest.name), found["metadata"]["uid"])
 
     async def _own(self, manifest: Manifest) -> dict[str, Any] | None:
         namespace, name = manifest.spec.credentials.secret_namespace, secret_name(manifest.name)
         found = await self._cluster.read_secret(namespace, name)
-        if found is None:
-            return None
+        if found is None or _belongs(found, manifest):
+            return found
         if _label(found) != manifest.name:
             raise DecklogError(
                 Code.CONFLICT,
                 f"The Secret {namespace}/{name} exists and is not Decklog's (no label {TENANT_LABEL}={manifest.name}). Rename or delete it.",
             )
-        owners = found["metadata"].get("ownerReferences") or []
-        if any(owner.get("uid") == manifest.uid for owner in owners):
-            return found
         # The names of tenants are unique, so the Tenant that owned this one is gone: its keys were revoked with it.
         await self._cluster.delete_secret(namespace, name, found["metadata"]["uid"])
         return None
@@ -114,6 +111,11 @@ def _checksum(values: dict[str, str]) -> str:
     """SHA-256, in hex. Each key in it has 256 random bits, so nobody can guess his way back, nor from one key to another."""
     text = "".join(f"{name}={value}\n" for name, value in sorted(values.items()))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _belongs(secret: dict[str, Any], manifest: Manifest) -> bool:
+    """Whether this very Tenant owns it, also where somebody took our labels off."""
+    return any(owner.get("uid") == manifest.uid for owner in secret["metadata"].get("ownerReferences") or [])
 
 
 def _label(secret: dict[str, Any]) -> str | None:

@@ -7,7 +7,7 @@ an unchanged tenant costs no write.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -137,11 +137,6 @@ def secret_namespace(status: Status) -> str | None:
         return msgspec.convert(status["credentials"], CredentialsView).secret.namespace
     except (KeyError, msgspec.ValidationError):
         return None
-
-
-def timestamp(now: datetime) -> str:
-    """RFC 3339 to the second, as Kubernetes has it."""
-    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def conditions(status: Status) -> tuple[Condition, ...]:
