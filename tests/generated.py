@@ -10,12 +10,18 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+from prometheus_client import REGISTRY
 
 from decklog.api.app import openapi_document
 from decklog.api.errors import STATUSES
 from decklog.domain.errors import Code
+from decklog.services import provisioning_metrics  # noqa: F401  # registers its own
 from decklog.settings import variables
 from decklog_operator import manifests
+from decklog_operator import settings as operator_settings
+from decklog_operator.metrics import Census
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,19 +32,36 @@ def openapi() -> str:
 
 
 def readme() -> str:
-    """The README with its tables of settings and of errors made anew."""
-    settings = "| variable | what | default |\n| --- | --- | --- |\n"
-    settings += "".join(
-        f"| `{name}` | {text} | {f'`{default}`' if default != '' else ''} |\n" for name, (_, text, default) in variables().items()
-    )
+    """The README with its tables of settings, of errors and of the operator's metrics made anew."""
     errors = "| code | status | title |\n| --- | --- | --- |\n"
     errors += "".join(f"| `{code.value}` | {STATUSES[code][0]} | {STATUSES[code][1]} |\n" for code in Code)
+    tables = {
+        "settings": _settings(variables()),
+        "operator settings": _settings(operator_settings.variables()),
+        "operator metrics": _metrics(),
+        "errors": errors,
+    }
     text = (ROOT / "README.md").read_text()
-    for name, table in (("settings", settings), ("errors", errors)):
+    for name, table in tables.items():
         before, begin, rest = text.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition(f"<!-- /{name} -->")
         text = before + begin + table + end + after
     return text
+
+
+def _settings(rows: dict[str, tuple[type, str, Any]]) -> str:
+    return "| variable | what | default |\n| --- | --- | --- |\n" + "".join(
+        f"| `{name}` | {text} | {f'`{default}`' if default != '' else ''} |\n" for name, (_, text, default) in rows.items()
+    )
+
+
+def _metrics() -> str:
+    families = {family.name: family for family in (*REGISTRY.collect(), *Census().collect())}
+    return "| metric | type | what |\n| --- | --- | --- |\n" + "".join(
+        f"| `{name}{'_total' if family.type == 'counter' else ''}` | {family.type} | {family.documentation} |\n"
+        for name, family in sorted(families.items())
+        if name.startswith(("decklog_operator_", "decklog_provisioning_"))
+    )
 
 
 FILES: dict[str, Callable[[], str]] = {

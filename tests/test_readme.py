@@ -16,6 +16,7 @@ import pytest
 from decklog.api.errors import STATUSES
 from decklog.domain.errors import Code
 from decklog.settings import variables
+from decklog_operator import settings as operator_settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -35,11 +36,30 @@ def test_every_error_code_has_a_status_and_stands_in_the_table() -> None:
     assert rows == {code.value: str(STATUSES[code][0]) for code in Code}
 
 
-def test_every_setting_stands_in_the_table_with_its_default() -> None:
-    rows = re.findall(r"^\| `(DECKLOG_[A-Z_]+)` \| (.*) \| `?(.*?)`? \|$", section("settings"), re.MULTILINE)
+@pytest.mark.parametrize(("table", "settings"), [("settings", variables()), ("operator settings", operator_settings.variables())])
+def test_every_setting_stands_in_the_table_with_its_default(table: str, settings: dict[str, tuple[type, str, object]]) -> None:
+    rows = re.findall(r"^\| `(DECKLOG_[A-Z_]+)` \| (.*) \| `?(.*?)`? \|$", section(table), re.MULTILINE)
     assert [(name, text, value) for name, text, value in rows] == [
-        (name, text, str(default)) for name, (_, text, default) in variables().items()
+        (name, text, str(default)) for name, (_, text, default) in settings.items()
     ]
+
+
+def test_every_metric_that_dashboards_are_built_on_stands_in_the_table() -> None:
+    told = set(re.findall(r"^\| `(decklog_[a-z_]+)` \|", section("operator metrics"), re.MULTILINE))
+    assert told >= {
+        "decklog_operator_reconciles_total",
+        "decklog_operator_reconcile_seconds",
+        "decklog_operator_time_to_ready_seconds",
+        "decklog_operator_rotations_due",
+        "decklog_operator_leader",
+        "decklog_operator_tenants",
+        "decklog_operator_tenants_paused",
+        "decklog_operator_kubernetes_requests_total",
+        "decklog_provisioning_visits_waiting",
+        "decklog_provisioning_drift_repairs_total",
+        "decklog_provisioning_call_seconds",
+        "decklog_provisioning_call_errors_total",
+    }
 
 
 def test_every_path_that_is_named_exists() -> None:

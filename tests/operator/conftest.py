@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
 from tests.backends import KubernetesServer
 from tests.support.operators import Kubernetes, Operator, least_rights_kubeconfig, operator_environment
 from tests.support.provisioning import FOLDER_VARIABLE, FolderProvisioner
+from tests.support.relay import Relay
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +45,17 @@ def operator(kubernetes: Kubernetes, least_rights: Path, backends: FolderProvisi
     process.start()
     yield process
     process.end()
+
+
+@pytest.fixture
+def away(least_rights: Path, tmp_path: Path) -> Iterator[tuple[Relay, Path]]:
+    """A relay to the API server, and a kubeconfig that leads through it."""
+    config = yaml.safe_load(least_rights.read_text())
+    url = urlsplit(config["clusters"][0]["cluster"]["server"])
+    relay = Relay(str(url.hostname), url.port or 443)
+    config["clusters"][0]["cluster"] |= {"server": f"https://127.0.0.1:{relay.port}", "tls-server-name": url.hostname}
+    path = tmp_path / "through-the-relay"
+    path.touch(mode=0o600)
+    path.write_text(yaml.safe_dump(config))
+    yield relay, path
+    relay.close()

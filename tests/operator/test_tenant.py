@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -325,20 +323,6 @@ def test_the_operator_leaves_at_once_when_asked(kubernetes: Kubernetes, operator
     kubernetes.wait_ready(*names)
     assert operator.stop() == 0
     assert "Traceback" not in operator.log.read_text()
-
-
-@pytest.fixture
-def away(least_rights: Path, tmp_path: Path) -> Iterator[tuple[Relay, Path]]:
-    """A relay to the API server, and a kubeconfig that leads through it."""
-    config = yaml.safe_load(least_rights.read_text())
-    url = urlsplit(config["clusters"][0]["cluster"]["server"])
-    relay = Relay(str(url.hostname), url.port or 443)
-    config["clusters"][0]["cluster"] |= {"server": f"https://127.0.0.1:{relay.port}", "tls-server-name": url.hostname}
-    path = tmp_path / "through-the-relay"
-    path.touch(mode=0o600)
-    path.write_text(yaml.safe_dump(config))
-    yield relay, path
-    relay.close()
 
 
 def test_an_operator_outlives_an_api_server_that_is_away(

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from decklog_operator import manifests
 from tests.backends import KubernetesServer
@@ -96,12 +97,13 @@ class Kubernetes:
 
 
 class Operator:
-    """One operator process; `restart` after `kill` is the same operator again."""
+    """One operator process; `start` after `kill` is the same operator again. `name` tells several in one folder apart."""
 
-    def __init__(self, module: list[str], environment: dict[str, str], folder: Path) -> None:
+    def __init__(self, module: list[str], environment: dict[str, str], folder: Path, name: str = "operator") -> None:
         self._argv, self._environment, self._folder = [sys.executable, "-m", *module], environment, folder
         self._process: subprocess.Popen[bytes] | None = None
-        self.log = folder / "operator.log"
+        self._port = 0
+        self.log = folder / f"{name}.log"
 
     def start(self) -> None:
         seen = len(self.log.read_bytes()) if self.log.exists() else 0
@@ -112,13 +114,40 @@ class Operator:
     def _answers(self, seen: int) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, self.log.read_text()
-        lines = [json.loads(line) for line in self.log.read_bytes()[seen:].splitlines() if line.startswith(b"{")]
-        ports = [line["port"] for line in lines if line["event"] == "probes answered"]
+        ports = [line["port"] for line in self.lines(seen) if line["event"] == "probes answered"]
+        self._port = ports[0] if ports else 0
+        return bool(ports) and self.ask("/readyz")[0] == 200
+
+    def lines(self, seen: int = 0) -> list[Json]:
+        """What it logged, from this byte of its log on."""
+        return [json.loads(line) for line in self.log.read_bytes()[seen:].splitlines() if line.startswith(b"{")]
+
+    def ask(self, path: str) -> tuple[int, str]:
+        """Status and body of a probe; 0 where nobody answers."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{ports[0]}/readyz", timeout=2) as answer:
-                return bool(answer.status == 200)
-        except (IndexError, urllib.error.URLError, OSError):
-            return False
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as refused:
+            return refused.code, refused.read().decode()
+        except OSError:
+            return 0, ""
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        """The value of one sample of `/metrics`, None where there is none."""
+        for family in text_string_to_metric_families(self.ask("/metrics")[1]):
+            for sample in family.samples:
+                if sample.name == name and sample.labels == labels:
+                    return float(sample.value)
+        return None
+
+    @property
+    def leads(self) -> bool:
+        return self.ask("/readyz") == (200, "leading\n")
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def kill(self) -> None:
         assert self._process is not None
@@ -129,6 +158,19 @@ class Operator:
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(timeout=WAIT_MAX)
+
+    @property
+    def exit_code(self) -> int | None:
+        return None if self._process is None else self._process.poll()
+
+    def freeze(self) -> None:
+        """Stopped as if its machine were: it neither works nor ends, until `thaw`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None

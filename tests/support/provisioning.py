@@ -3,6 +3,7 @@
 It does what the real one promises and the operator relies on (adoption, conflicts, keys by hash, conditions per part),
 on no backend at all. Faults are files that a test makes: `<tenant>.fault` with the name of a part breaks that part,
 `<tenant>.hold` keeps a pass waiting halfway, after the keys were given out and before they are known.
+Who worked when, on which tenant, stands in `journal`, for all processes that share the folder.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import asyncio
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -41,6 +43,15 @@ class Row(msgspec.Struct):
     conditions: tuple[Condition, ...] = ()
 
 
+class Entry(msgspec.Struct, frozen=True):
+    """A line of the journal: a process began or ended a pass; `at` in seconds of the machine's monotonic clock."""
+
+    pid: int
+    tenant: str
+    event: str
+    at: float
+
+
 class FolderProvisioner:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -54,6 +65,24 @@ class FolderProvisioner:
         """What a row holds of these keys."""
         return {role: _hash(key) for role, key in keys.items()}
 
+    def journal(self) -> list[Entry]:
+        """Everything that was done, in the order in which it was."""
+        path = self.folder / "journal"
+        return [msgspec.json.decode(line, type=Entry) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+    @contextmanager
+    def _journaled(self, tenant: str) -> Iterator[None]:
+        def note(event: str) -> None:
+            line = msgspec.json.encode(Entry(os.getpid(), tenant, event, time.monotonic())) + b"\n"
+            with (self.folder / "journal").open("ab", buffering=0) as journal:
+                journal.write(line)  # one write to the end of the file: processes do not mix their lines
+
+        note("begin")
+        try:
+            yield
+        finally:
+            note("end")
+
     def _save(self, name: str, row: Row) -> None:
         fresh = self.folder / f"{name}.json.new"
         fresh.write_bytes(msgspec.json.encode(row))
@@ -65,6 +94,10 @@ class FolderProvisioner:
 
     async def reconcile(self, manifest: Manifest, vault: KeyVault | None, previous: Sequence[Condition] = ()) -> TenantStatus:
         assert vault is not None
+        with self._journaled(manifest.name):
+            return await self._reconcile(manifest, vault)
+
+    async def _reconcile(self, manifest: Manifest, vault: KeyVault) -> TenantStatus:
         row = self.row(manifest.name) or Row(id=secrets.randbits(31), uid=manifest.uid)
         if row.uid != manifest.uid and row.state != State.DELETED:
             refused = Verdict("False", "Conflict", f"The tenant {manifest.name!r} belongs to another object.")
@@ -108,6 +141,10 @@ class FolderProvisioner:
         return Verdict("True", "Ready", "Three keys are given out.")
 
     async def remove(self, manifest: Manifest, previous: Sequence[Condition] = ()) -> TenantStatus:
+        with self._journaled(manifest.name):
+            return self._remove(manifest)
+
+    def _remove(self, manifest: Manifest) -> TenantStatus:
         row = self.row(manifest.name)
         done = Verdict("True", "Removed", "Keys are revoked; data is kept.")
         if row is None or row.uid != manifest.uid:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -19,12 +20,14 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
 from decklog.domain.errors import Code, DecklogError
+from decklog_operator.metrics import REQUESTS
 from decklog_operator.names import DEFINITION, EVENTS_NAMESPACE, GROUP, OPERATOR, PLURAL, VERSION
 
 _REQUEST_MAX = 15.0
 """Seconds. The API server answers in milliseconds or is in trouble; the next visit comes anyway."""
 _MESSAGE_CHARS_MAX = 1_024
-_VERBS = {"GET": "read", "PATCH": "write", "DELETE": "delete", "POST": "create"}
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_VERBS = {"GET": "read", "PATCH": "write", "PUT": "write", "DELETE": "delete", "POST": "create"}
 
 Json = dict[str, Any]
 
@@ -99,6 +102,22 @@ class Cluster:
         }
         await self._request("POST", f"/api/v1/namespaces/{EVENTS_NAMESPACE}/events", f"namespace {EVENTS_NAMESPACE}", body)
 
+    async def read_lease(self, namespace: str, name: str) -> Json | None:
+        """The Lease; None where there is none."""
+        try:
+            return await self._request("GET", _lease_path(namespace, name), f"Lease {namespace}/{name}")
+        except NotFoundError:
+            return None
+
+    async def write_lease(self, lease: Json) -> Json:
+        """Create the Lease where it has no version, else replace that very version; returns what is there now.
+
+        PUT does both, and unlike POST it can be allowed for one name only. Raises `conflict` where somebody was faster.
+        """
+        namespace, name = lease["metadata"]["namespace"], lease["metadata"]["name"]
+        path = f"{_lease_path(namespace, name)}?fieldManager={OPERATOR}"
+        return await self._request("PUT", path, f"Lease {namespace}/{name}", lease)
+
     async def _request(
         self, method: str, path: str, what: str, body: Json | None = None, *, kind: str = "application/json"
     ) -> Json:
@@ -110,7 +129,9 @@ class Cluster:
         try:
             response = await self._client.call_api(verb, url, header_params=headers, body=body, _request_timeout=_REQUEST_MAX)
             content = await response.read()
+            REQUESTS.labels(method, str(response.status)).inc()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            REQUESTS.labels(method, "unreachable").inc()
             raise DecklogError(
                 Code.STORAGE_UNAVAILABLE, f"The Kubernetes API does not answer ({type(error).__name__}).", retry_after=1
             ) from None
@@ -126,7 +147,8 @@ def _refusal(status: int, method: str, what: str) -> DecklogError:
     verb = _VERBS[method]
     if status in (401, 403):
         return DecklogError(
-            Code.MISCONFIGURED, f"The operator may not {verb} the {what} ({status}). Check its service account and ClusterRole."
+            Code.MISCONFIGURED,
+            f"The operator may not {verb} the {what} ({status}). Check its service account, ClusterRole and Roles.",
         )
     if status in (409, 422):
         return DecklogError(Code.CONFLICT, f"Kubernetes refused to {verb} the {what} ({status}): it is not as expected.")
@@ -137,6 +159,20 @@ def _secret_path(namespace: str, name: str) -> str:
     return f"/api/v1/namespaces/{quote(namespace)}/secrets/{quote(name)}"
 
 
+def _lease_path(namespace: str, name: str) -> str:
+    return f"/apis/coordination.k8s.io/v1/namespaces/{quote(namespace)}/leases/{quote(name)}"
+
+
+def in_pod() -> bool:
+    """Whether the cluster to talk to is the one that this process runs in."""
+    return bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and not os.environ.get("KUBECONFIG")
+
+
+def own_namespace() -> str:
+    """The namespace of this pod; empty outside of a cluster."""
+    return _NAMESPACE_FILE.read_text().strip() if in_pod() and _NAMESPACE_FILE.exists() else ""
+
+
 @asynccontextmanager
 async def connect() -> AsyncIterator[Cluster]:
     """The cluster that KUBECONFIG names, else the one that this pod runs in, else the one of ~/.kube/config.
@@ -145,11 +181,11 @@ async def connect() -> AsyncIterator[Cluster]:
     """
     configuration = Configuration()
     try:
-        if os.environ.get("KUBECONFIG") or not os.environ.get("KUBERNETES_SERVICE_HOST"):
+        if in_pod():
+            config.load_incluster_config(client_configuration=configuration)
+        else:
             named = os.environ.get("KUBECONFIG") or None
             await config.load_kube_config(named, client_configuration=configuration, persist_config=False)
-        else:
-            config.load_incluster_config(client_configuration=configuration)
     except (config.ConfigException, OSError) as error:
         raise DecklogError(Code.MISCONFIGURED, f"There is no way to a Kubernetes API: {error}. Set KUBECONFIG.") from None
     async with ApiClient(configuration) as client:

@@ -38,7 +38,8 @@ def install_yaml() -> str:
 
 
 def rights() -> list[Json]:
-    """The service account and all that it may do. Secrets cannot be narrowed by name: each Tenant names its namespace."""
+    """The service account and all that it may do. Secrets cannot be narrowed by name: each Tenant names its namespace.
+    The Lease can, also its creation, since it is made by the PUT that renews it."""
     return [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _metadata(ACCOUNT, NAMESPACE)},
         _role(
@@ -57,6 +58,19 @@ def rights() -> list[Json]:
             [{"apiGroups": [""], "resources": ["events"], "verbs": ["create"]}],
         ),
         _binding("Role", _metadata(ACCOUNT, EVENTS_NAMESPACE)),
+        _role(
+            "Role",
+            _metadata(ACCOUNT, NAMESPACE),
+            [
+                {
+                    "apiGroups": ["coordination.k8s.io"],
+                    "resources": ["leases"],
+                    "resourceNames": [OPERATOR],
+                    "verbs": ["get", "create", "update"],
+                }
+            ],
+        ),
+        _binding("Role", _metadata(ACCOUNT, NAMESPACE)),
     ]
 
 
@@ -106,14 +120,22 @@ def _deployment() -> Json:
         "enableServiceLinks": False,  # a Service decklog-api would set DECKLOG_API_PORT, which is a setting
         "securityContext": {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [container],
+        "topologySpreadConstraints": [  # a node that is lost should not take both replicas with it
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": _LABELS},
+            }
+        ],
     }
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": _metadata(ACCOUNT, NAMESPACE),
         "spec": {
-            "replicas": 1,
-            "strategy": {"type": "Recreate"},  # two at once would do the same work twice
+            "replicas": 2,  # one works, by a Lease; the other stands by
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
             "selector": {"matchLabels": _LABELS},
             "template": {"metadata": {"labels": _LABELS}, "spec": pod},
         },

@@ -19,6 +19,7 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.status import Condition, KeyStatus, TenantStatus, timestamp
 from decklog.domain.tenant import ROTATE, Manifest, check_name, parse_spec
 from decklog.services.provisioning import KeyVault
+from decklog_operator import metrics
 from decklog_operator import status as statuses
 from decklog_operator.cluster import Cluster, NotFoundError
 from decklog_operator.secrets import SecretVault
@@ -78,13 +79,19 @@ class Reconciler:
         """Hear of a change: an edited spec ends the pause between two visits. `listed`: seen in a list, not as news."""
         metadata = body["metadata"]
         if gone:
-            self._tenants.pop(metadata["uid"], None)
+            if (left := self._tenants.pop(metadata["uid"], None)) is not None:
+                left.wake.set()
             return
         tenant = self._tenant(metadata["uid"])
         if tenant.written is not None and (listed or _reached(metadata["resourceVersion"], tenant.written[0])):
             tenant.written = None
         if metadata["generation"] != tenant.generation or _asked(metadata) != tenant.rotate:
             tenant.wake.set()
+
+    def ours(self, uid: str) -> Callable[[], bool]:
+        """Tells whether the Tenant is still there for us: a new label may have given it to another operator."""
+        tenant = self._tenant(uid)
+        return lambda: self._tenants.get(uid) is tenant
 
     async def visit(self, body: Body) -> float:
         """Make the tenant what its spec says and tell how it went; returns the seconds until the next visit is due.
@@ -99,8 +106,11 @@ class Reconciler:
                 return self._settings.resync_seconds
             if (tenant.generation, tenant.rotate) != (metadata["generation"], _asked(metadata)):
                 tenant.generation, tenant.rotate, tenant.failures = metadata["generation"], _asked(metadata), 0
-            with structlog.contextvars.bound_contextvars(tenant=metadata["name"], generation=metadata["generation"]):
-                done = await self._pass(tenant, body)
+            with (
+                structlog.contextvars.bound_contextvars(tenant=metadata["name"], generation=metadata["generation"]),
+                metrics.visiting("visit") as measured,
+            ):
+                measured.done = done = await self._pass(tenant, body)
         if done:
             tenant.failures = 0
             return self._resync_pause(tenant)
@@ -116,18 +126,23 @@ class Reconciler:
         )
 
     async def pause(self, uid: str, seconds: float) -> None:
-        """Wait until the next visit is due, or less where the Tenant was edited meanwhile."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._tenant(uid).wake.wait()
+        """Wait until the next visit is due, or less where the Tenant was edited meanwhile or is not there any more."""
+        if (tenant := self._tenants.get(uid)) is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await tenant.wake.wait()
 
     async def release(self, body: Body) -> float | None:
         """Carry out the deletion; None when nothing holds the Tenant any more, else the seconds until the next attempt."""
         metadata = body["metadata"]
         tenant = self._tenant(metadata["uid"])
         async with tenant.lock:
-            with structlog.contextvars.bound_contextvars(tenant=metadata["name"], generation=metadata["generation"]):
-                if await self._removal(tenant, body):
+            with (
+                structlog.contextvars.bound_contextvars(tenant=metadata["name"], generation=metadata["generation"]),
+                metrics.visiting("removal") as measured,
+            ):
+                measured.done = await self._removal(tenant, body)
+                if measured.done:
                     return None
         return self._retry_pause(tenant)
 

@@ -1,24 +1,29 @@
-"""The operator process: probes first, then the cluster, the backends and, once Tenants are served, Kopf."""
+"""The operator process: probes first, then the cluster and the backends; once Tenants are served and this replica is
+the one that leads, Kopf."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+import math
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext, suppress
 from typing import Any
 
 import kopf
 import structlog
+from prometheus_client import REGISTRY
 
 import decklog.settings
 from decklog import logs
-from decklog.domain.errors import DecklogError
-from decklog_operator import cluster, health, settings
+from decklog.domain.errors import Code, DecklogError
+from decklog_operator import cluster, health, metrics, settings
 from decklog_operator.handlers import tenant
-from decklog_operator.names import DEFINITION, GROUP, PLURAL, VERSION
+from decklog_operator.lease import Lease
+from decklog_operator.names import DEFINITION, GROUP, OPERATOR, PLURAL, VERSION
 from decklog_operator.reconcile import Provisioning, Reconciler
+from decklog_operator.watch import WatchLife
 
 _SERVED_EVERY = 1.0
 """Seconds between two looks for the definition of Tenant: Kopf, told not to scan the cluster, looks only once."""
@@ -33,34 +38,92 @@ OpenProvisioning = Callable[[decklog.settings.Settings], AbstractAsyncContextMan
 
 
 async def run(environment: Mapping[str, str], open_provisioning: OpenProvisioning) -> None:
-    """Serve until SIGTERM or SIGINT. Raises `misconfigured`."""
+    """Serve until SIGTERM or SIGINT. Raises `misconfigured`, and `conflict` where another replica may lead now."""
+    serving = asyncio.create_task(_serve(environment, open_provisioning))
+    # Until Kopf is there to do it: a Lease that was just taken is to be given back.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
+    with suppress(asyncio.CancelledError):
+        await serving
+
+
+async def _serve(environment: Mapping[str, str], open_provisioning: OpenProvisioning) -> None:
     own, others = settings.load(environment), decklog.settings.load(settings.split(environment)[1])
-    log_to_stderr(others.log_format)
-    async with health.serving(own.health_host, own.health_port) as probes, cluster.connect() as kubernetes:
+    census, watch = metrics.Census(), WatchLife(own.watch_silence_max_seconds)
+    log_to_stderr(others.log_format, census)
+    async with AsyncExitStack() as stack:
+        probes = await stack.enter_async_context(health.serving(own.health_host, own.health_port))
+        kubernetes = await stack.enter_async_context(cluster.connect())
         _log.info("probes answered", port=probes.port)
+        lease = await _lease(own, stack)
         await _until_served(kubernetes)
-        async with open_provisioning(others) as provisioning:
+        provisioning = await stack.enter_async_context(open_provisioning(others))
+        probes.ready_as, probes.complaint = "standing by", watch.complaint
+        async with lease.held() if lease else nullcontext(asyncio.Event()) as lost:
+            probes.ready_as = "leading"
             registry = kopf.OperatorRegistry()
-            registry_login(registry)
-            tenant.register(registry, Reconciler(provisioning, kubernetes, own))
-            await _operate(registry, own, probes)
+            registry_login(registry, watch)
+            reconciler = Reconciler(provisioning, kubernetes, own)
+            tenant.register(registry, reconciler, census)
+            with _measured(reconciler, census, watch):
+                await _operate(registry, own, watch, lost)
+            if lost.is_set():
+                raise DecklogError(
+                    Code.CONFLICT, "The Lease could not be renewed in time, so another replica may lead. This one ends."
+                )
 
 
-async def _operate(registry: kopf.OperatorRegistry, own: settings.OperatorSettings, probes: health.Health) -> None:
+async def _lease(own: settings.OperatorSettings, stack: AsyncExitStack) -> Lease | None:
+    """What makes this replica the only one that works; None where it is the only one that there is."""
+    namespace = own.lease_namespace or cluster.own_namespace()
+    if not namespace:
+        return None
+    if own.selector and not own.lease_name:
+        raise DecklogError(
+            Code.MISCONFIGURED,
+            "DECKLOG_OPERATOR_SELECTOR is set: name the Lease of this selector's replicas by DECKLOG_OPERATOR_LEASE_NAME. "
+            "With one for all, the Tenants of another selector would wait for ever.",
+        )
+    # A connection of its own: a thousand visits that wait for a connection must not hold up a renewal.
+    connection = await stack.enter_async_context(cluster.connect())
+    return Lease(connection, namespace, own.lease_name or OPERATOR, seconds=own.lease_seconds)
+
+
+@contextmanager
+def _measured(reconciler: Reconciler, census: metrics.Census, watch: WatchLife) -> Iterator[None]:
+    """Lets the metrics tell of this operator while it works."""
+    metrics.LEADER.set(1)
+    metrics.ROTATIONS_DUE.set_function(reconciler.rotations_due)
+    metrics.WATCH_SILENCE.set_function(watch.silence)
+    REGISTRY.register(census)
+    try:
+        yield
+    finally:
+        metrics.LEADER.set(0)
+        REGISTRY.unregister(census)
+
+
+async def _operate(
+    registry: kopf.OperatorRegistry, own: settings.OperatorSettings, watch: WatchLife, stop: asyncio.Event
+) -> None:
+    """Until asked to stop, by a signal or by the event."""
     ready = asyncio.Event()
 
     async def report() -> None:
         await ready.wait()
-        probes.ready = True
+        watch.begin()
         _log.info("operator started", selector=own.selector)
 
     reporting = asyncio.create_task(report())
     try:
         await kopf.operator(
-            registry=registry, settings=kopf_settings(own.selector), standalone=True, clusterwide=True, ready_flag=ready
+            registry=registry,
+            settings=kopf_settings(own.selector, watch.stream_seconds),
+            standalone=True,
+            clusterwide=True,
+            ready_flag=ready,
+            stop_flag=stop,
         )
     finally:
-        probes.ready = False
         reporting.cancel()
 
 
@@ -90,7 +153,7 @@ class _NothingToCompare(kopf.DiffBaseStorage):
         return
 
 
-def kopf_settings(selector: str) -> kopf.OperatorSettings:
+def kopf_settings(selector: str, stream_seconds: float) -> kopf.OperatorSettings:
     """How Kopf is to behave; each line against a default that hurts."""
     found = kopf.OperatorSettings()
     found.scanning.disabled = True  # no right to list definitions and namespaces is needed
@@ -101,29 +164,29 @@ def kopf_settings(selector: str) -> kopf.OperatorSettings:
     found.networking.request_timeout = 30.0
     found.networking.connect_timeout = 10.0
     found.networking.error_backoffs = _RETRIES
+    found.watching.server_timeout = math.ceil(stream_seconds)  # see `watch`; by default it is the server's mood
     if selector:
         found.watching.label_selectors[GROUP, VERSION, PLURAL] = selector
     return found
 
 
-def registry_login(registry: kopf.OperatorRegistry) -> None:
+def registry_login(registry: kopf.OperatorRegistry, watch: WatchLife) -> None:
     """Give Kopf the same credentials as `cluster.connect` takes."""
 
     @kopf.on.login(registry=registry, id="login")
-    async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        if os.environ.get("KUBECONFIG") or not os.environ.get("KUBERNETES_SERVICE_HOST"):
-            return kopf.login_with_kubeconfig(**kwargs)
-        return kopf.login_with_service_account(**kwargs)
+    async def login(**kwargs: Any) -> kopf.AiohttpSession | None:
+        info = kopf.login_with_service_account(**kwargs) if cluster.in_pod() else kopf.login_with_kubeconfig(**kwargs)
+        return watch.session(info) if info else None
 
 
-def log_to_stderr(form: str) -> None:
+def log_to_stderr(form: str, census: metrics.Census) -> None:
     """Log as every Decklog process does; Kopf's lines about an object also say which one."""
     logs.configure(form)
-    logging.getLogger("kopf.objects").addFilter(_name_the_tenant)
 
+    def name_the_tenant(record: logging.LogRecord) -> bool:
+        told = getattr(record, "k8s_ref", None)
+        if told is not None:
+            record.tenant, record.generation = told["name"], census.generation(told["uid"])
+        return True
 
-def _name_the_tenant(record: logging.LogRecord) -> bool:
-    name = getattr(record, "k8s_ref", {}).get("name")
-    if name and record.levelno >= logging.WARNING:
-        record.msg = f"Tenant {name}: {record.msg}"
-    return True
+    logging.getLogger("kopf.objects").addFilter(name_the_tenant)

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from decklog.domain.errors import Code, DecklogError
+from decklog_operator.names import OPERATOR
 
 PREFIX = "DECKLOG_OPERATOR_"
 
@@ -33,7 +34,39 @@ class OperatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     selector: Annotated[
         str, Meta(max_length=1_000, description="Label selector of the Tenants that this operator serves; empty for all.")
     ] = ""
-    health_host: Annotated[str, Meta(description="Address that /healthz and /readyz listen on.")] = "127.0.0.1"
+    lease_namespace: Annotated[
+        str,
+        Meta(
+            max_length=63,
+            pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$",
+            description="Namespace of the Lease whose holder works while other replicas stand by; empty for the pod's own, and outside of a cluster for no Lease.",
+        ),
+    ] = ""
+    lease_name: Annotated[
+        str,
+        Meta(
+            max_length=253,
+            pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$",
+            description=f"Its name; empty for {OPERATOR}. With a selector it must be given, and be another one for each selector.",
+        ),
+    ] = ""
+    lease_seconds: Annotated[
+        int,
+        Meta(
+            ge=3,
+            le=3_600,
+            description="Seconds until it is taken from a replica that died. One that could not renew it for two thirds of them ends itself.",
+        ),
+    ] = 15
+    watch_silence_max_seconds: Annotated[
+        float,
+        Meta(
+            ge=9,
+            le=3_600,
+            description="Seconds without a sign of life from the watch of Tenants after which /healthz turns red.",
+        ),
+    ] = 180.0
+    health_host: Annotated[str, Meta(description="Address that /healthz, /readyz and /metrics listen on.")] = "127.0.0.1"
     health_port: Annotated[int, Meta(ge=0, le=65_535, description="Their port; 0 picks a free one and logs it.")] = 8080
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import structlog
 
 _KEY = re.compile(r"dlk_[A-Za-z0-9]+_[A-Za-z0-9_-]+")
+_EXTRA = ("tenant", "generation")
+"""What is taken over from lines of the standard library's logging beside their text."""
 _PASSWORD = re.compile(r"(://[^:/@\s]+:)[^@/\s]+@")
 
 
@@ -51,7 +53,7 @@ def configure(form: str) -> None:
                 _blot,
                 renderer,
             ],
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(allow=_EXTRA)],
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)

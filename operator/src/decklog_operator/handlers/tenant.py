@@ -12,6 +12,7 @@ from typing import Any
 
 import kopf
 
+from decklog_operator.metrics import Census
 from decklog_operator.names import GROUP, PLURAL, VERSION
 from decklog_operator.reconcile import Reconciler
 
@@ -21,17 +22,19 @@ _FAULT_PAUSE = 10.0
 """Seconds after a fault of ours, which is logged with its traceback."""
 
 
-def register(registry: kopf.OperatorRegistry, reconciler: Reconciler) -> None:
+def register(registry: kopf.OperatorRegistry, reconciler: Reconciler, census: Census) -> None:
     """Put the handlers into a registry of Kopf."""
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry, id="notice")
     async def notice(*, type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002  # Kopf's name
+        census.notice(body, gone=type == "DELETED")
         reconciler.notice(body, gone=type == "DELETED", listed=type is None)
 
     @kopf.daemon(GROUP, VERSION, PLURAL, registry=registry, id="visit", cancellation_timeout=_STOP_MAX, backoff=_FAULT_PAUSE)
     async def visit(*, body: kopf.Body, uid: str, stopped: kopf.DaemonStopped, **_: Any) -> None:
+        ours = reconciler.ours(uid)  # Kopf does not stop the daemon of a Tenant that has left the selector
         try:
-            while not stopped:
+            while ours() and not stopped:
                 # A copy: Kopf replaces what is in `body` when news arrive, and a visit must see one generation.
                 await reconciler.pause(uid, await reconciler.visit(dict(body)))
         except asyncio.CancelledError:

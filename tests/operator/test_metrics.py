@@ -1,0 +1,128 @@
+"""The operator's numbers: of the Tenants that it was shown, and of a running one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY, CollectorRegistry
+
+from decklog.domain.status import timestamp
+from decklog_operator.metrics import Census, visiting
+from tests.support.operators import Kubernetes, Operator, until
+from tests.support.provisioning import FolderProvisioner
+
+pytestmark = pytest.mark.xdist_group("kubernetes")
+
+
+@pytest.fixture
+def census() -> Census:
+    return Census()
+
+
+def body(uid: str, ready: str | None = None, *, since: float = 0.0, created: float = 0.0, **metadata: Any) -> dict[str, Any]:
+    """A Tenant that was created, and whose condition changed last, so many seconds ago."""
+    now = datetime.now(UTC)
+    condition = {
+        "type": "Ready",
+        "status": ready,
+        "reason": "x",
+        "message": "x",
+        "observedGeneration": 1,
+        "lastTransitionTime": timestamp(now - timedelta(seconds=since)),
+    }
+    created_at = timestamp(now - timedelta(seconds=created))
+    return {
+        "metadata": {"uid": uid, "generation": 3, "creationTimestamp": created_at, **metadata},
+        "status": {"conditions": [condition] if ready else []},
+    }
+
+
+def value(census: Census, name: str, **labels: str) -> float | None:
+    registry = CollectorRegistry()
+    registry.register(census)
+    return registry.get_sample_value(f"decklog_operator_{name}", labels)
+
+
+def ready_seconds() -> tuple[float, int]:
+    """How many became ready so far, and in how many tens of seconds altogether."""
+    name = "decklog_operator_time_to_ready_seconds"
+    return REGISTRY.get_sample_value(f"{name}_count") or 0, round((REGISTRY.get_sample_value(f"{name}_sum") or 0) / 10)
+
+
+def test_tenants_are_counted_by_readiness_as_they_were_seen_last(census: Census) -> None:
+    for uid, ready in (("a", None), ("b", "True"), ("c", "True"), ("d", "False"), ("c", "False")):
+        census.notice(body(uid, ready), gone=False)
+    assert [value(census, "tenants", ready=ready) for ready in ("True", "False", "Unknown")] == [1, 2, 1]
+    census.notice(body("d", "False"), gone=True)
+    assert value(census, "tenants", ready="False") == 1
+    assert (census.generation("a"), census.generation("d")) == (3, None)
+
+
+def test_paused_tenants_are_counted_by_their_annotation(census: Census) -> None:
+    for uid, paused in (("a", "true"), ("b", "false"), ("c", "true")):
+        census.notice(body(uid, annotations={"decklog.dev/paused": paused}), gone=False)
+    census.notice(body("c"), gone=False)
+    assert value(census, "tenants_paused") == 1
+
+
+def test_time_to_ready_runs_from_the_creation_and_anew_from_a_loss_of_readiness(census: Census) -> None:
+    count, total = ready_seconds()
+    census.notice(body("a", None, created=100), gone=False)
+    census.notice(body("a", "False", since=40, created=100), gone=False)
+    census.notice(body("a", "True", created=100), gone=False)
+    assert ready_seconds() == (count + 1, total + 10)
+    census.notice(body("a", "True", created=100), gone=False)
+    census.notice(body("a", "False", created=100), gone=False)
+    census.notice(body("a", "True", created=100), gone=False)
+    assert ready_seconds() == (count + 2, total + 10)
+
+
+def test_a_restarted_operator_counts_from_where_the_status_says_and_no_tenant_twice(census: Census) -> None:
+    count, total = ready_seconds()
+    census.notice(body("ready", "True", since=500, created=1_000), gone=False)
+    census.notice(body("waiting", "False", since=50, created=1_000), gone=False)
+    census.notice(body("waiting", "True", created=1_000), gone=False)
+    assert ready_seconds() == (count + 1, total + 5)
+
+
+def test_a_visit_is_counted_by_how_it_went() -> None:
+    def counted(result: str) -> float:
+        labels = {"kind": "visit", "result": result}
+        return REGISTRY.get_sample_value("decklog_operator_reconciles_total", labels) or 0
+
+    before = [counted(result) for result in ("done", "again", "fault")]
+    with visiting("visit") as visit:
+        visit.done = True
+    with visiting("visit"):
+        pass
+    with pytest.raises(ZeroDivisionError), visiting("visit"):
+        raise ZeroDivisionError
+    assert [counted(result) for result in ("done", "again", "fault")] == [each + 1 for each in before]
+
+
+def test_a_running_operator_tells_what_it_did_and_names_no_tenant(
+    kubernetes: Kubernetes, operator: Operator, backends: FolderProvisioner
+) -> None:
+    good, bad = kubernetes.name(), kubernetes.name()
+    (backends.folder / f"{bad}.fault").write_text("SearchReady")
+    kubernetes.apply(kubernetes.tenant(good), kubernetes.tenant(bad))
+    kubernetes.wait_ready(good)
+    until("both are counted", lambda: operator.metric("decklog_operator_tenants", ready="False") == 1)
+    assert operator.metric("decklog_operator_tenants", ready="True") == 1
+    assert operator.metric("decklog_operator_leader") == 1
+    assert operator.metric("decklog_operator_time_to_ready_seconds_count") == 1
+    assert operator.metric("decklog_operator_rotations_due") == 0
+    until("visits are counted", lambda: operator.metric("decklog_operator_reconciles_total", kind="visit", result="again"))
+    assert operator.metric("decklog_operator_reconciles_total", kind="visit", result="done")
+    assert operator.metric("decklog_operator_reconcile_seconds_count", kind="visit")
+    assert operator.metric("decklog_operator_kubernetes_requests_total", method="PATCH", status="200")
+    kubernetes.patch(bad, {"metadata": {"annotations": {"decklog.dev/paused": "true"}}})
+    until("it is counted as paused", lambda: operator.metric("decklog_operator_tenants_paused") == 1)
+    kubernetes("delete", "tenant", good, "--timeout=60s")
+    assert operator.metric("decklog_operator_reconciles_total", kind="removal", result="done") == 1
+    until("it is counted no more", lambda: operator.metric("decklog_operator_tenants", ready="True") == 0)
+    told = operator.ask("/metrics")[1]
+    assert good not in told
+    assert bad not in told

@@ -1,0 +1,216 @@
+"""Several operators at once: replicas that take turns by a Lease, and shards that never meet."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from decklog_operator.manifests import ACCOUNT, NAMESPACE
+from decklog_operator.names import OPERATOR
+from tests.support.operators import LABEL, Kubernetes, Operator, operator_environment, until
+from tests.support.provisioning import FOLDER_VARIABLE, FolderProvisioner
+from tests.support.relay import Relay
+
+pytestmark = pytest.mark.xdist_group("kubernetes")
+
+LONG, SHORT = "600", "4"
+"""Seconds of a Lease that no test waits for, and of one that it does."""
+
+Replica = Callable[..., Operator]
+
+
+@pytest.fixture
+def replica(kubernetes: Kubernetes, least_rights: Path, backends: FolderProvisioner, tmp_path: Path) -> Iterator[Replica]:
+    """Call it with a name for an operator that shares Lease and backends with those before; it is not started."""
+    made: list[Operator] = []
+
+    def make(name: str, *, seconds: str = LONG, config: Path = least_rights, **variables: str) -> Operator:
+        environment = operator_environment(
+            kubernetes,
+            config,
+            **{
+                FOLDER_VARIABLE: str(backends.folder),
+                "DECKLOG_OPERATOR_LEASE_NAMESPACE": NAMESPACE,
+                "DECKLOG_OPERATOR_LEASE_NAME": OPERATOR,
+                "DECKLOG_OPERATOR_LEASE_SECONDS": seconds,
+                **variables,
+            },
+        )
+        made.append(Operator(["tests.support.operator_on_folder"], environment, tmp_path, name))
+        return made[-1]
+
+    kubernetes("delete", "lease", "--all", "-n", NAMESPACE)
+    yield make
+    for each in made:
+        each.end()
+    kubernetes("delete", "lease", "--all", "-n", NAMESPACE)
+
+
+def holder(kubernetes: Kubernetes, name: str = OPERATOR) -> str:
+    lease = kubernetes.get("lease", name, NAMESPACE) or {"spec": {}}
+    return str(lease["spec"].get("holderIdentity", ""))
+
+
+def allow_leases(kubernetes: Kubernetes, *names: str) -> None:
+    patch = [{"op": "replace", "path": "/rules/0/resourceNames", "value": names}]
+    kubernetes("patch", "role", ACCOUNT, "-n", NAMESPACE, "--type=json", "-p", json.dumps(patch))
+
+
+def turns(backends: FolderProvisioner) -> list[int]:
+    """The processes that worked, one after the other; fails where two did at once, or one again after another had begun."""
+    journal = backends.journal()
+    order = [pid for pid, _ in itertools.groupby(entry.pid for entry in journal)]
+    assert len(order) == len(set(order)), f"they took turns more often than they should: {order}"
+    return order
+
+
+def last_to_work(backends: FolderProvisioner, tenant: str) -> int:
+    return [entry.pid for entry in backends.journal() if entry.tenant == tenant][-1]
+
+
+def test_one_replica_works_the_other_stands_by_and_both_are_ready(
+    kubernetes: Kubernetes, replica: Replica, backends: FolderProvisioner
+) -> None:
+    first, second = replica("first"), replica("second")
+    first.start()
+    until("the first one leads", lambda: first.leads)
+    second.start()
+    name = kubernetes.name()
+    kubernetes.apply(kubernetes.tenant(name))
+    kubernetes.wait_ready(name)
+    assert second.ask("/readyz") == (200, "standing by\n")
+    assert second.ask("/healthz")[0] == 200
+    assert (first.metric("decklog_operator_leader"), second.metric("decklog_operator_leader")) == (1, 0)
+    assert turns(backends) == [first.pid]
+    assert second.stop() == 0
+    assert "Traceback" not in second.log.read_text()
+    assert first.leads
+
+
+def test_a_leader_that_is_asked_to_stop_hands_over_under_load_without_waiting_for_its_lease_to_run_out(
+    kubernetes: Kubernetes, replica: Replica, backends: FolderProvisioner
+) -> None:
+    first, second = replica("first"), replica("second")
+    first.start()
+    until("the first one leads", lambda: first.leads)
+    second.start()
+    names = [kubernetes.name() for _ in range(30)]
+    kubernetes.apply(*map(kubernetes.tenant, names))
+    until("it is at work", lambda: len(backends.journal()) > 10)
+    assert first.stop() == 0
+    until("the second one leads", lambda: second.leads)
+    kubernetes("wait", "--for=condition=Ready", "tenant", "-l", kubernetes.selector, "--timeout=60s")
+    kubernetes.patch(names[0], {"spec": {"displayName": "Edited"}})
+    kubernetes("wait", "--for=jsonpath={.status.observedGeneration}=2", f"tenant/{names[0]}", "--timeout=60s")
+    assert turns(backends) == [first.pid, second.pid]
+    assert "Traceback" not in first.log.read_text() + second.log.read_text()
+
+
+def test_a_leader_that_dies_under_load_is_followed_when_its_lease_has_run_out(
+    kubernetes: Kubernetes, replica: Replica, backends: FolderProvisioner
+) -> None:
+    first, second = replica("first", seconds=SHORT), replica("second", seconds=SHORT)
+    first.start()
+    until("the first one leads", lambda: first.leads)
+    second.start()
+    names = [kubernetes.name() for _ in range(30)]
+    kubernetes.apply(*map(kubernetes.tenant, names))
+    until("it is at work", lambda: len(backends.journal()) > 10)
+    first.kill()
+    kubernetes("delete", "tenant", names[0], "--wait=false")
+    kubernetes("wait", "--for=delete", f"tenant/{names[0]}", "--timeout=60s")
+    kubernetes("wait", "--for=condition=Ready", "tenant", "-l", kubernetes.selector, "--timeout=60s")
+    assert turns(backends) == [first.pid, second.pid]
+    for name in names[1:]:
+        row = backends.row(name)
+        assert row is not None
+        assert len(row.hashes) == 3
+
+
+def test_a_leader_that_cannot_reach_the_api_ends_before_another_begins(
+    kubernetes: Kubernetes, replica: Replica, away: tuple[Relay, Path], backends: FolderProvisioner
+) -> None:
+    relay, config = away
+    first, second = replica("first", seconds=SHORT, config=config), replica("second", seconds=SHORT)
+    first.start()
+    until("the first one leads", lambda: first.leads)
+    second.start()
+    names = [kubernetes.name() for _ in range(5)]
+    kubernetes.apply(*map(kubernetes.tenant, names))
+    kubernetes.wait_ready(*names)
+    relay.cut()
+    until("the first one ended", lambda: not first.running())
+    assert first.exit_code == 1
+    until("the second one leads", lambda: second.leads)
+    until("it works", lambda: backends.journal()[-1].pid == second.pid)
+    assert turns(backends) == [first.pid, second.pid]
+    assert "leadership lost" in first.log.read_text()
+
+
+def test_a_leader_that_was_frozen_for_longer_than_its_lease_ends_when_it_thaws(
+    kubernetes: Kubernetes, replica: Replica, backends: FolderProvisioner
+) -> None:
+    first, second = replica("first", seconds=SHORT), replica("second", seconds=SHORT)
+    first.start()
+    until("the first one leads", lambda: first.leads)
+    second.start()
+    name = kubernetes.name()
+    kubernetes.apply(kubernetes.tenant(name))
+    kubernetes.wait_ready(name)
+    first.freeze()
+    until("the second one leads", lambda: second.leads)
+    first.thaw()
+    until("the first one ended", lambda: not first.running())
+    assert second.leads
+    kubernetes.patch(name, {"spec": {"displayName": "Edited"}})
+    kubernetes("wait", "--for=jsonpath={.status.observedGeneration}=2", f"tenant/{name}", "--timeout=60s")
+
+
+def test_a_selector_without_a_lease_of_its_own_is_refused(replica: Replica) -> None:
+    operator = replica("first", DECKLOG_OPERATOR_LEASE_NAME="")
+    with pytest.raises(AssertionError, match="DECKLOG_OPERATOR_LEASE_NAME"):
+        operator.start()
+
+
+def test_shards_look_after_their_own_tenants_and_a_tenant_moves_with_its_label(
+    kubernetes: Kubernetes, replica: Replica, backends: FolderProvisioner
+) -> None:
+    leases = [f"{OPERATOR}-{shard}" for shard in "ab"]
+    allow_leases(kubernetes, *leases)
+    try:
+        first, second = (
+            replica(
+                shard,
+                DECKLOG_OPERATOR_SELECTOR=f"{kubernetes.selector},shard={shard}",
+                DECKLOG_OPERATOR_LEASE_NAME=f"{OPERATOR}-{shard}",
+            )
+            for shard in "ab"
+        )
+        for each in (first, second):
+            each.start()
+            until("it leads its shard", lambda each=each: each.leads)  # type: ignore[misc]
+        assert all(holder(kubernetes, lease) for lease in leases)
+        names = {shard: [kubernetes.name(shard) for _ in range(5)] for shard in "ab"}
+        kubernetes.apply(
+            *(kubernetes.tenant(name, labels={LABEL: kubernetes.run, "shard": shard}) for shard in "ab" for name in names[shard])
+        )
+        kubernetes.wait_ready(*names["a"], *names["b"])
+        worked = {(entry.pid, entry.tenant) for entry in backends.journal()}
+        assert worked == {(first.pid, name) for name in names["a"]} | {(second.pid, name) for name in names["b"]}
+        moved = names["a"][0]
+        kubernetes("label", "tenant", moved, "shard=b", "--overwrite")
+        until("it is looked after by the other", lambda: last_to_work(backends, moved) == second.pid)
+        seen = len(backends.journal())
+        until("much was done since", lambda: len(backends.journal()) > seen + 50)
+        assert {entry.pid for entry in backends.journal()[seen:] if entry.tenant == moved} == {second.pid}
+        kubernetes("label", "tenant", moved, "shard=a", "--overwrite")
+        until("it is looked after by the first again", lambda: last_to_work(backends, moved) == first.pid)
+        kubernetes("label", "tenant", moved, "shard=b", "--overwrite")
+        until("and by the other", lambda: last_to_work(backends, moved) == second.pid)
+        kubernetes("delete", "tenant", moved, "--timeout=60s")
+    finally:
+        allow_leases(kubernetes, OPERATOR)

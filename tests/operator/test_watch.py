@@ -1,0 +1,153 @@
+"""A dead watch is noticed, whatever kept it from its work; a quiet one is not taken for dead."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import aiohttp
+import kopf
+import pytest
+from aiohttp import web
+
+from decklog_operator.watch import WatchLife
+from tests.support.operators import Kubernetes, Operator, operator_environment, until
+from tests.support.provisioning import FOLDER_VARIABLE, FolderProvisioner
+from tests.support.watch_relay import Mode, WatchRelay
+
+pytestmark = pytest.mark.xdist_group("kubernetes")
+
+SILENCE_MAX = 9.0
+
+
+class Api:
+    """Answers every request with headers, and goes on as `speak`, `end` and `cut` say."""
+
+    url = ""
+
+    def __init__(self) -> None:
+        self._lines = asyncio.Condition()
+        self._word = "speak"
+
+    async def say(self, word: str) -> None:
+        async with self._lines:
+            self._word = word
+            self._lines.notify_all()
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=403 if "forbidden" in request.query else 200)
+        await response.prepare(request)
+        while True:
+            async with self._lines:
+                await self._lines.wait()
+            match self._word:
+                case "speak":
+                    await response.write(b"{}\n")
+                case "end":
+                    return response
+                case "cut":
+                    assert request.transport is not None
+                    request.transport.abort()
+                    return response
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[Api]:
+    made, app = Api(), web.Application()
+    app.router.add_route("*", "/", made.answer)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield made
+    await runner.cleanup()
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("query", "seconds", "word", "lives"),
+    [
+        ("watch=true", 1, "speak", True),
+        ("watch=true", 3, "end", True),
+        ("watch=true", 1, "end", False),
+        ("watch=true", 3, "cut", False),
+        ("watch=true", 3, "nothing", False),
+        ("limit=1", 3, "speak", False),
+        ("watch=true&forbidden=", 3, "speak", False),
+    ],
+)
+async def test_a_sign_of_life_is_a_word_on_the_watch_or_its_end_in_time(
+    api: Api, query: str, seconds: float, word: str, lives: bool
+) -> None:
+    clock = Clock()
+    life = WatchLife(SILENCE_MAX, clock=clock)
+    life.begin()
+    clock.now += 100
+    info = life.session(kopf.ConnectionInfo(server=api.url, token="t0ken"))
+    async with info.aiohttp_session as session, session.get(f"{api.url}/?{query}") as response:
+        assert response.request_info.headers["Authorization"] == "Bearer t0ken"
+        clock.now += seconds
+        await api.say(word)
+        with suppress(TimeoutError, aiohttp.ClientError):
+            async with asyncio.timeout(0.2 if word == "nothing" else None):
+                await response.content.readline()
+        assert life.silence() == (0 if lives else 100 + seconds)
+        assert (life.complaint() == "") == lives
+
+
+def test_before_there_is_a_watch_nothing_is_expected_of_it() -> None:
+    clock = Clock()
+    life = WatchLife(SILENCE_MAX, clock=clock)
+    clock.now += 1_000
+    assert (life.silence(), life.complaint()) == (0, "")
+    life.begin()
+    clock.now += 100
+    assert life.complaint() == "the watch of Tenants has been silent for 100 s"
+
+
+def red(operator: Operator) -> bool:
+    return operator.ask("/healthz")[0] == 503
+
+
+def test_an_idle_watch_stays_green_one_that_is_cut_or_silent_turns_red_and_one_that_recovers_turns_green(
+    kubernetes: Kubernetes, least_rights: Path, backends: FolderProvisioner, tmp_path: Path
+) -> None:
+    with WatchRelay(least_rights).running() as relay:
+        environment = operator_environment(
+            kubernetes,
+            relay.kubeconfig(tmp_path / "by-the-relay"),
+            **{FOLDER_VARIABLE: str(backends.folder), "DECKLOG_OPERATOR_WATCH_SILENCE_MAX_SECONDS": f"{SILENCE_MAX:g}"},
+        )
+        operator = Operator(["tests.support.operator_on_folder"], environment, tmp_path)
+        operator.start()
+        try:
+            first, second = kubernetes.name(), kubernetes.name()
+            kubernetes.apply(kubernetes.tenant(first))
+            kubernetes.wait_ready(first)
+            end = time.monotonic() + 1.5 * SILENCE_MAX
+            while time.monotonic() < end:
+                assert not red(operator), operator.ask("/healthz")
+                time.sleep(0.2)
+            modes: tuple[Mode, ...] = ("kill", "freeze")
+            for mode in modes:
+                relay.mode = mode
+                until(f"it is red for want of a watch ({mode})", lambda: red(operator))
+                row = backends.row(first)
+                assert row is not None
+                until("it works all the same", lambda row=row: (backends.row(first) or row).passes > row.passes)  # type: ignore[misc]
+                assert "the watch of Tenants has been silent" in operator.ask("/healthz")[1]
+                relay.mode = "pass"
+                until("it is green again", lambda: not red(operator), longest=120)
+            kubernetes.apply(kubernetes.tenant(second))
+            kubernetes.wait_ready(second)
+        finally:
+            operator.end()
