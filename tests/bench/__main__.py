@@ -16,11 +16,31 @@ import structlog
 import uvloop
 
 from tests.backends import Servers, UnavailableError, running
-from tests.bench import export, ingest_bulk, ingest_single, listing, read_audit, searchable, stream
+from tests.bench import (
+    export,
+    ingest_bulk,
+    ingest_single,
+    listing,
+    operator_idle,
+    operator_tenants,
+    read_audit,
+    searchable,
+    stream,
+)
 from tests.bench.context import Context, Scale
 from tests.bench.figures import Figure, table, write_results
 
-BENCHMARKS: tuple[ModuleType, ...] = (ingest_single, ingest_bulk, stream, searchable, listing, read_audit, export)
+BENCHMARKS: tuple[ModuleType, ...] = (
+    ingest_single,
+    ingest_bulk,
+    stream,
+    searchable,
+    listing,
+    read_audit,
+    export,
+    operator_tenants,
+    operator_idle,
+)
 RESULTS = Path(".bench") / "results.json"
 
 

@@ -12,7 +12,7 @@ import asyncpg
 
 from decklog import factory
 from decklog.domain.access import Role
-from decklog.domain.tenant import Isolation, Manifest, State, Tenant, parse_spec
+from decklog.domain.tenant import PREFIX, Isolation, Manifest, State, Tenant, parse_spec
 from decklog.settings import Database, Identity, Queue, Search, Settings
 from decklog.timescale.connection import OWNER_ROLE, SERVICE_ROLE
 from tests.backends import OpenSearchServer, PostgresServer, SqsServer
@@ -92,6 +92,7 @@ class Stand:
             "DECKLOG_IDENTITY_FINGERPRINT_KEY": self.settings.identity.fingerprint_key,
             "DECKLOG_API_HOST": HOST,
             "DECKLOG_API_PORT": str(port),
+            "DECKLOG_PREFIX": self.settings.prefix,
         }
         if self.settings.search.url:
             found["DECKLOG_SEARCH_URL"] = self.settings.search.url
@@ -126,9 +127,10 @@ class Stand:
 
 @asynccontextmanager
 async def stand(
-    server: PostgresServer, search: OpenSearchServer | None = None, sqs: SqsServer | None = None
+    server: PostgresServer, search: OpenSearchServer | None = None, sqs: SqsServer | None = None, *, prefix: str = PREFIX
 ) -> AsyncIterator[Stand]:
-    """A new database with roles, cell and control tables; dropped in the end. Index and queue are left to their servers."""
+    """A new database with roles, cell and control tables; dropped in the end. Index and queue are left to their servers, where
+    `prefix` keeps them apart from those of another stand."""
     name = f"bench_{secrets.token_hex(5)}"
     admin = await asyncpg.connect(server.dsn)
     try:
@@ -145,6 +147,7 @@ async def stand(
             identity=Identity(fingerprint_key=secrets.token_hex(32)),
             search=Search(url=search.url, replicas=0) if search is not None else Search(),
             queue=Queue() if sqs is None else Queue(True, sqs.url, sqs.region, sqs.access_key, sqs.secret_key),
+            prefix=prefix,
         )
         await factory.migrate(settings, with_roles=True)
         async with factory.open_provisioner(settings) as provisioner:

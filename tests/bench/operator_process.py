@@ -1,0 +1,87 @@
+"""The operators that are measured: `python -m tests.bench.operator_process decklog|empty VISITS PORT`.
+
+`decklog` is the operator as it is installed, but that the name of each tenant goes to the file VISITS after its visit:
+an unchanged tenant leaves no other trace of one. `empty` is any Kopf operator with handlers that do nothing: the floor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import kopf
+
+import decklog.settings
+from decklog.domain.status import Condition, TenantStatus
+from decklog.domain.tenant import Manifest
+from decklog.factory import open_provisioner
+from decklog.services.provisioning import KeyVault, Provisioner
+from decklog_operator import settings
+from decklog_operator.names import GROUP, PLURAL, VERSION
+from decklog_operator.run import run
+from tests.bench.processes import HOST
+
+
+class _Visits:
+    """Appends lines to a file, each at once: another process counts them."""
+
+    def __init__(self, path: str) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def add(self, name: str) -> None:
+        os.write(self._file, f"{name}\n".encode())
+
+
+class _Told:
+    """The real Provisioner; every visit is written down when it is over."""
+
+    def __init__(self, provisioner: Provisioner, visits: _Visits) -> None:
+        self._provisioner = provisioner
+        self._visits = visits
+
+    async def reconcile(self, manifest: Manifest, vault: KeyVault | None, previous: Sequence[Condition] = ()) -> TenantStatus:
+        status = await self._provisioner.reconcile(manifest, vault, previous)
+        self._visits.add(manifest.name)
+        return status
+
+    async def remove(self, manifest: Manifest, previous: Sequence[Condition] = ()) -> TenantStatus:
+        return await self._provisioner.remove(manifest, previous)
+
+
+async def _decklog(visits: _Visits, _port: int) -> None:
+    @asynccontextmanager
+    async def opened(configured: decklog.settings.Settings) -> AsyncIterator[_Told]:
+        async with open_provisioner(configured) as provisioner:
+            yield _Told(provisioner, visits)
+
+    await run(os.environ, opened)
+
+
+async def _empty(visits: _Visits, port: int) -> None:
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=registry, id="login")
+    async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_kubeconfig(**kwargs)
+
+    @kopf.on.create(GROUP, VERSION, PLURAL, registry=registry, id="empty")
+    @kopf.on.update(GROUP, VERSION, PLURAL, registry=registry, id="empty")
+    @kopf.on.resume(GROUP, VERSION, PLURAL, registry=registry, id="empty")
+    async def empty(*, name: str, **_: Any) -> None:
+        visits.add(name)
+
+    found = kopf.OperatorSettings()  # Kopf's own, but for what the rights forbid
+    found.scanning.disabled = True
+    found.posting.enabled = False
+    found.watching.label_selectors[GROUP, VERSION, PLURAL] = settings.load(os.environ).selector
+    endpoint = f"http://{HOST}:{port}/healthz"
+    await kopf.operator(registry=registry, settings=found, standalone=True, clusterwide=True, liveness_endpoint=endpoint)
+
+
+if __name__ == "__main__":
+    kind, path, number = sys.argv[1:]
+    asyncio.run({"decklog": _decklog, "empty": _empty}[kind](_Visits(path), int(number)))
