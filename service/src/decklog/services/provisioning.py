@@ -13,7 +13,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 import structlog
@@ -203,6 +203,8 @@ class Provisioner:
         self._queue = queue
         self._directory = directory
         self._now = now
+        self._indices = None if search is None else _Joined(search.observe)
+        self._queues = None if queue is None else _Joined(queue.observe)
         self._installation = Installation(None, prefix)
         self._knowing = asyncio.Lock()
 
@@ -341,12 +343,12 @@ class Provisioner:
             return await self._told(manifest, seen, verdicts(manifest, seen, troubles, left=left), previous, visit)
 
     async def _observe(self, manifest: Manifest, visit: DatabaseVisit | Trouble, vault: KeyVault | None) -> Observation:
-        search, queue, prefix = self._search, self._queue, self._installation.prefix
+        search, queue, prefix = self._indices, self._queues, self._installation.prefix
         index = index_name(manifest.name, manifest.spec, prefix)
         database, indices, queues, keys = await asyncio.gather(
             _given(visit) if isinstance(visit, Trouble) else _seen(visit.observe(manifest, index), Part.DATABASE),
-            _given(None) if search is None else _seen(search.observe(index), Part.SEARCH),
-            _given(None) if queue is None else _seen(queue.observe(queue_name(manifest.name, manifest.spec, prefix)), Part.QUEUE),
+            _given(None) if search is None else _seen(search(index), Part.SEARCH),
+            _given(None) if queue is None else _seen(queue(queue_name(manifest.name, manifest.spec, prefix)), Part.QUEUE),
             _given(None) if vault is None else _seen(_hashes(vault, manifest), Part.CREDENTIALS),
         )
         if isinstance(vault, Handover) and vault.kept is None and isinstance(database, DatabaseSeen):
@@ -409,6 +411,36 @@ class Provisioner:
                 keys = keys_told(manifest, seen, now)
                 return TenantStatus(told, manifest.generation, row.id, row.schema, row.index, row.queue, keys)
         return TenantStatus(conditions(said, manifest.generation, previous, now), manifest.generation)
+
+
+class _Joined(Generic[_Result]):
+    """Observations of what Shared tenants have together, so that a thousand visits do not look a thousand times.
+
+    Who asks while one is under way gets the next one, with all others who ask until that begins: nobody is told how it
+    stood before he asked.
+    """
+
+    def __init__(self, observe: Callable[[str], Coroutine[Any, Any, _Result]]) -> None:
+        self._observe = observe
+        self._running: dict[str, asyncio.Task[_Result]] = {}
+        self._next: dict[str, asyncio.Task[_Result]] = {}
+
+    async def __call__(self, name: str) -> _Result:
+        if name not in self._next:
+            self._next[name] = asyncio.create_task(self._after(name, self._running.get(name)))
+        # One who gives up must not take it from the others.
+        return await asyncio.shield(self._next[name])
+
+    async def _after(self, name: str, before: asyncio.Task[_Result] | None) -> _Result:
+        if before is not None:
+            await asyncio.wait([before])
+        running = self._running[name] = self._next.pop(name)
+        try:
+            async with asyncio.timeout(OBSERVE_SECONDS_MAX):
+                return await self._observe(name)
+        finally:
+            if self._running[name] is running:
+                del self._running[name]
 
 
 _RESERVED = Refusal("InvalidSpec", f"The name {PLATFORM_TENANT!r} is reserved for the platform itself. Use another name.")
