@@ -103,28 +103,34 @@ def _measured(reconciler: Reconciler, census: metrics.Census, watch: WatchLife) 
 
 
 async def _operate(
-    registry: kopf.OperatorRegistry, own: settings.OperatorSettings, watch: WatchLife, stop: asyncio.Event
+    registry: kopf.OperatorRegistry, own: settings.OperatorSettings, watch: WatchLife, lost: asyncio.Event
 ) -> None:
-    """Until asked to stop, by a signal or by the event."""
+    """Until asked to stop by a signal, or `lost`."""
     ready = asyncio.Event()
+    kopf_settings = settings_of_kopf(own.selector, watch.stream_seconds)
+    # Not its `stop_flag`: Kopf would wait five seconds for whoever waits for it, whenever it stops.
+    operating = asyncio.create_task(
+        kopf.operator(registry=registry, settings=kopf_settings, standalone=True, clusterwide=True, ready_flag=ready)
+    )
 
     async def report() -> None:
         await ready.wait()
         watch.begin()
         _log.info("operator started", selector=own.selector)
 
-    reporting = asyncio.create_task(report())
+    async def end() -> None:
+        await lost.wait()
+        operating.cancel()
+
+    beside = [asyncio.create_task(report()), asyncio.create_task(end())]
     try:
-        await kopf.operator(
-            registry=registry,
-            settings=kopf_settings(own.selector, watch.stream_seconds),
-            standalone=True,
-            clusterwide=True,
-            ready_flag=ready,
-            stop_flag=stop,
-        )
+        await operating
+    except asyncio.CancelledError:
+        if not lost.is_set():
+            raise
     finally:
-        reporting.cancel()
+        for task in beside:
+            task.cancel()
 
 
 async def _until_served(kubernetes: cluster.Cluster) -> None:
@@ -153,7 +159,7 @@ class _NothingToCompare(kopf.DiffBaseStorage):
         return
 
 
-def kopf_settings(selector: str, stream_seconds: float) -> kopf.OperatorSettings:
+def settings_of_kopf(selector: str, stream_seconds: float) -> kopf.OperatorSettings:
     """How Kopf is to behave; each line against a default that hurts."""
     found = kopf.OperatorSettings()
     found.scanning.disabled = True  # no right to list definitions and namespaces is needed
