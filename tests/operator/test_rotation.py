@@ -15,6 +15,7 @@ import pytest
 from decklog.domain.status import READY, SYNCED, KeyStatus, TenantStatus, Verdict, conditions
 from decklog.domain.tenant import Manifest
 from decklog.services.identity import key_hash
+from decklog_operator.names import FINALIZER
 from decklog_operator.reconcile import Reconciler
 from decklog_operator.settings import OperatorSettings
 from tests.backends import PostgresServer
@@ -278,7 +279,7 @@ async def test_no_key_that_was_ever_issued_is_anywhere_but_in_its_secret(
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 SOON = NOON + timedelta(minutes=1)
 BODY: Json = {
-    "metadata": {"name": "acme", "uid": "uid-1", "generation": 1, "resourceVersion": "1"},
+    "metadata": {"name": "acme", "uid": "uid-1", "generation": 1, "resourceVersion": "1", "finalizers": [FINALIZER]},
     "spec": {"retention": {"days": 30}},
 }
 

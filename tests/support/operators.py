@@ -102,25 +102,32 @@ class Operator:
     def __init__(self, module: list[str], environment: dict[str, str], folder: Path, name: str = "operator") -> None:
         self._argv, self._environment, self._folder = [sys.executable, "-m", *module], environment, folder
         self._process: subprocess.Popen[bytes] | None = None
-        self._port = 0
+        self._port = self._seen = 0
         self.log = folder / f"{name}.log"
 
     def start(self) -> None:
-        seen = len(self.log.read_bytes()) if self.log.exists() else 0
+        """Until it is ready."""
+        self.launch()
+        until("the operator is ready", lambda: self._answers("/readyz"))
+
+    def launch(self) -> None:
+        """Until it is alive."""
+        self._seen = len(self.log.read_bytes()) if self.log.exists() else 0
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(self._argv, cwd=ROOT, env=self._environment, stdout=out, stderr=out)
-        until("the operator is ready", lambda: self._answers(seen))
+        until("the operator is alive", lambda: self._answers("/healthz"))
 
-    def _answers(self, seen: int) -> bool:
+    def _answers(self, path: str) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, self.log.read_text()
-        ports = [line["port"] for line in self.lines(seen) if line["event"] == "probes answered"]
+        ports = [line["port"] for line in self.lines() if line["event"] == "probes answered"]
         self._port = ports[0] if ports else 0
-        return bool(ports) and self.ask("/readyz")[0] == 200
+        return bool(ports) and self.ask(path)[0] == 200
 
-    def lines(self, seen: int = 0) -> list[Json]:
-        """What it logged, from this byte of its log on."""
-        return [json.loads(line) for line in self.log.read_bytes()[seen:].splitlines() if line.startswith(b"{")]
+    def lines(self) -> list[Json]:
+        """What it logged since it was started."""
+        whole = self.log.read_bytes()[self._seen :].rpartition(b"\n")[0]
+        return [json.loads(line) for line in whole.splitlines() if line.startswith(b"{")]
 
     def ask(self, path: str) -> tuple[int, str]:
         """Status and body of a probe; 0 where nobody answers."""
@@ -185,8 +192,12 @@ def least_rights_kubeconfig(server: KubernetesServer, folder: Path) -> Path:
     objects = [each for each in yaml.safe_load_all(manifests.install_yaml()) if each["kind"] != "Deployment"]
     server.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=yaml.safe_dump_all(objects))
     server.kubectl("wait", "--for=condition=Established", "crd/tenants.decklog.dev", "--timeout=60s")
-    words = ["create", "token", manifests.ACCOUNT, "-n", manifests.NAMESPACE, "--duration=24h"]
-    token = server.kubectl(*words).strip()
+    return speaking_as(server, manifests.ACCOUNT, folder)
+
+
+def speaking_as(server: KubernetesServer, account: str, folder: Path) -> Path:
+    """A kubeconfig that speaks as this service account of the operator's namespace."""
+    token = server.kubectl("create", "token", account, "-n", manifests.NAMESPACE, "--duration=24h").strip()
     config = yaml.safe_load(server.kubeconfig.read_text())
     config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
     path = folder / "kubeconfig"

@@ -75,7 +75,7 @@ class Cluster:
         """Create the Secret or make it as given. Raises NotFoundError when its namespace is not there."""
         namespace, name = secret["metadata"]["namespace"], secret["metadata"]["name"]
         path = f"{_secret_path(namespace, name)}?fieldManager={OPERATOR}&force=true"
-        await self._request("PATCH", path, f"namespace {namespace}", secret, kind="application/apply-patch+yaml")
+        await self._request("PATCH", path, f"Secret {namespace}/{name}", secret, kind="application/apply-patch+yaml")
 
     async def delete_secret(self, namespace: str, name: str, uid: str) -> None:
         """Delete exactly this Secret; nothing to do when it is gone already."""
@@ -100,7 +100,7 @@ class Cluster:
             "lastTimestamp": now,
             "count": 1,
         }
-        await self._request("POST", f"/api/v1/namespaces/{EVENTS_NAMESPACE}/events", f"namespace {EVENTS_NAMESPACE}", body)
+        await self._request("POST", f"/api/v1/namespaces/{EVENTS_NAMESPACE}/events", f"Event in {EVENTS_NAMESPACE}", body)
 
     async def read_lease(self, namespace: str, name: str) -> Json | None:
         """The Lease; None where there is none."""

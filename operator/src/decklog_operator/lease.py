@@ -99,11 +99,11 @@ class Lease:
                         await self._write(self.identity)
                         _log.info("leading", lease=self._name, identity=self.identity)
                         return
-                    detail = f"{_holder(self._last)} leads."
+                    tell, detail = _log.info, f"{_holder(self._last)} leads."
             except (TimeoutError, DecklogError) as error:
-                detail = _detail(error)
+                tell, detail = _log.warning, _detail(error)
             if detail != told:
-                _log.info("standing by", lease=self._name, detail=detail)
+                tell("standing by", lease=self._name, detail=detail)
                 told = detail
             await asyncio.sleep(_LOOK_EVERY)
 

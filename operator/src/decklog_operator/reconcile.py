@@ -22,6 +22,7 @@ from decklog.services.provisioning import KeyVault
 from decklog_operator import metrics
 from decklog_operator import status as statuses
 from decklog_operator.cluster import Cluster, NotFoundError
+from decklog_operator.names import FINALIZER
 from decklog_operator.secrets import SecretVault
 from decklog_operator.settings import OperatorSettings
 
@@ -102,8 +103,8 @@ class Reconciler:
         tenant = self._tenant(metadata["uid"])
         async with tenant.lock:
             tenant.wake.clear()
-            if metadata.get("deletionTimestamp"):
-                return self._settings.resync_seconds
+            if metadata.get("deletionTimestamp") or FINALIZER not in metadata.get("finalizers", ()):
+                return self._settings.resync_seconds  # it goes, or could go and leave behind what is made now
             if (tenant.generation, tenant.rotate) != (metadata["generation"], _asked(metadata)):
                 tenant.generation, tenant.rotate, tenant.failures = metadata["generation"], _asked(metadata), 0
             with (

@@ -21,7 +21,7 @@ from decklog.domain.errors import Code, DecklogError
 from decklog_operator import cluster, health, metrics, settings
 from decklog_operator.handlers import tenant
 from decklog_operator.lease import Lease
-from decklog_operator.names import DEFINITION, GROUP, OPERATOR, PLURAL, VERSION
+from decklog_operator.names import DEFINITION, FINALIZER, GROUP, OPERATOR, PLURAL, VERSION
 from decklog_operator.reconcile import Provisioning, Reconciler
 from decklog_operator.watch import WatchLife
 
@@ -164,7 +164,7 @@ def settings_of_kopf(selector: str, stream_seconds: float) -> kopf.OperatorSetti
     found = kopf.OperatorSettings()
     found.scanning.disabled = True  # no right to list definitions and namespaces is needed
     found.posting.enabled = False  # Kopf puts events of cluster-scoped objects where `kubectl describe` does not look
-    found.persistence.finalizer = f"{GROUP}/release"
+    found.persistence.finalizer = FINALIZER
     found.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP, v1=False)  # status is for people
     found.persistence.diffbase_storage = _NothingToCompare()
     found.networking.request_timeout = 30.0
