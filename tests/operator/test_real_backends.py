@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 import re
 import secrets
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ import pytest
 import yaml
 
 from decklog.domain.tenant import State
+from decklog_operator.manifests import NAMESPACE
+from decklog_operator.names import OPERATOR
 from tests.backends import LocalSqs, OpenSearchServer, PostgresServer
 from tests.backends.sqs import SqsServer
 from tests.support.operators import LABEL, ROOT, Kubernetes, Operator, operator_environment, until
@@ -31,6 +35,7 @@ pytestmark = pytest.mark.xdist_group("kubernetes")
 
 
 ROLES = ("writer", "auditor", "admin")
+VERSIONS = "{range .items[*]}{.metadata.name} {.metadata.resourceVersion}{'\\n'}{end}"
 
 
 class Installation:
@@ -70,6 +75,26 @@ class Installation:
             await self.database.execute("SELECT 1 FROM pg_tables WHERE schemaname = $1 AND tablename = 'records'", schema)
         )
 
+    async def traces(self, names: Sequence[str]) -> dict[str, list[tuple[Any, ...]]]:
+        """What work leaves behind in the database: by tenant what was done to it, as its access log has it, and every key it ever had."""
+        found: dict[str, list[tuple[Any, ...]]] = {}
+        for name in names:
+            row = await self.row(name)
+            done = await self.database.execute(
+                f'SELECT seq, content FROM "{row["schema"]}".records WHERE log = 1 AND tenant_id = $1 ORDER BY seq', row["id"]
+            )
+            keys = await self.database.execute("SELECT * FROM decklog.api_keys WHERE tenant_id = $1 ORDER BY id", row["id"])
+            found[name] = [tuple(each) for each in (*done, *keys)]
+        return found
+
+    async def done_to(self, name: str) -> Counter[str]:
+        """How often each action was done to the tenant with success, as its access log has it."""
+        row = await self.row(name)
+        records = await self.database.execute(
+            f'SELECT content FROM "{row["schema"]}".records WHERE log = 1 AND tenant_id = $1 AND outcome = 0', row["id"]
+        )
+        return Counter(action for each in records for action in json.loads(each["content"])["metadata"].get("actions", ()))
+
     def has_index(self, index: str) -> bool:
         return httpx.head(f"{self.search.url}/{index}").status_code == 200
 
@@ -97,7 +122,7 @@ def hashes(secret: dict[str, Any] | None) -> set[bytes]:
     return {hashlib.sha256(key.encode()).digest() for key in keys_of(secret).values()}
 
 
-Installing = Callable[[SqsServer], Any]
+Installing = Callable[..., Any]
 
 
 @pytest.fixture(params=["postgres", "timescale"])
@@ -112,14 +137,14 @@ async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
 async def install(
     kubernetes: Kubernetes, least_rights: Path, database: Database, opensearch_server: OpenSearchServer, tmp_path: Path
 ) -> AsyncIterator[Installing]:
-    """Call it with an SQS server: migrated backends, and a running operator on them."""
+    """Call it with an SQS server and settings of the operator: migrated backends, and a running operator on them."""
     async with AsyncExitStack() as stack:
 
-        async def start(sqs: SqsServer) -> tuple[Installation, Operator]:
+        async def start(sqs: SqsServer, **variables: str) -> tuple[Installation, Operator]:
             made = Installation(database, opensearch_server, sqs)
             dsns = {"service_dsn": database.service_dsn, "owner_dsn": database.owner_dsn}
             settings = await stack.enter_async_context(installed(tmp_path, **dsns, **made.variables))
-            environment = operator_environment(kubernetes, least_rights, **settings.variables)
+            environment = operator_environment(kubernetes, least_rights, **settings.variables, **variables)
             operator = Operator(["decklog_operator", "run"], environment, tmp_path)
             stack.callback(operator.end)
             operator.start()
@@ -254,6 +279,51 @@ async def test_an_operator_killed_in_any_moment_is_finished_by_the_next_one(
     kubernetes.wait_ready(*names)
     for name in names:
         assert await installation.live_hashes(name) == hashes(kubernetes.secret(name))
+
+
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+async def test_replicas_take_over_from_each_other_and_do_no_work_twice(
+    kubernetes: Kubernetes, install: Installing, sqs_server: SqsServer
+) -> None:
+    kubernetes("delete", "lease", "--all", "-n", NAMESPACE)
+    lease = {"LEASE_NAMESPACE": NAMESPACE, "LEASE_NAME": OPERATOR, "LEASE_SECONDS": "4"}
+    installation, leading = await install(sqs_server, **{f"DECKLOG_OPERATOR_{name}": value for name, value in lease.items()})
+    until("the first one leads", lambda: leading.leads)
+    waiting = leading.another("another")
+    try:
+        waiting.start()
+        names: list[str] = []
+        for leave in (Operator.stop, Operator.kill):
+            new = [kubernetes.name() for _ in range(6)]
+            names += new
+            kubernetes.apply(*map(kubernetes.tenant, new))
+            until("it is in the midst of it", lambda new=new: any(kubernetes.condition(name) for name in new))  # type: ignore[misc]
+            leave(leading)
+            leading, waiting = waiting, leading
+            kubernetes.wait_ready(*names)
+            waiting.start()
+        for name in names:
+            done = await installation.done_to(name)
+            assert max(done[action] for action in ("RegisterTenant", "CreateRelations", "CreateIndex", "CreateQueue")) <= 1, done
+            assert await installation.live_hashes(name) == hashes(kubernetes.secret(name))
+        # From here on there is nothing to do, whoever looks.
+        left = await installation.traces(names)
+        versions = kubernetes("get", "tenant,secret", "-A", "-o", f"jsonpath={VERSIONS}")
+        for leave in (Operator.stop, Operator.kill):
+            leave(leading)
+            leading, waiting = waiting, leading
+            until("all are looked at again", lambda it=leading: (visits(it) or 0) >= 2 * len(names))  # type: ignore[misc]
+            waiting.start()
+        assert await installation.traces(names) == left
+        assert kubernetes("get", "tenant,secret", "-A", "-o", f"jsonpath={VERSIONS}") == versions
+    finally:
+        waiting.end()
+        leading.end()
+        kubernetes("delete", "lease", "--all", "-n", NAMESPACE)
+
+
+def visits(operator: Operator) -> float | None:
+    return operator.metric("decklog_operator_reconciles_total", kind="visit", result="done")
 
 
 async def test_a_deletion_waits_for_the_database(kubernetes: Kubernetes, install: Installing, sqs_server: SqsServer) -> None:

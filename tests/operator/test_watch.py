@@ -104,6 +104,13 @@ async def test_a_sign_of_life_is_a_word_on_the_watch_or_its_end_in_time(
         assert (life.complaint() == "") == lives
 
 
+async def test_credentials_that_are_offered_again_are_known_by_their_session(api: Api) -> None:
+    life = WatchLife(SILENCE_MAX)
+    first, again, other = (life.session(kopf.ConnectionInfo(server=api.url, token=token)) for token in ("a", "a", "b"))
+    async with first.aiohttp_session, other.aiohttp_session:
+        assert (first == again, first == other) == (True, False)
+
+
 def test_before_there_is_a_watch_nothing_is_expected_of_it() -> None:
     clock = Clock()
     life = WatchLife(SILENCE_MAX, clock=clock)

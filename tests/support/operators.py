@@ -105,6 +105,10 @@ class Operator:
         self._port = self._seen = 0
         self.log = folder / f"{name}.log"
 
+    def another(self, name: str) -> Operator:
+        """One more of the same, not started."""
+        return Operator(self._argv[2:], self._environment, self._folder, name)
+
     def start(self) -> None:
         """Until it is ready."""
         self.launch()

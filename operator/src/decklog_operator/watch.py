@@ -33,6 +33,7 @@ class WatchLife:
         self._stream: aiohttp.StreamReader | None = None
         self._bytes = 0
         self._alive_at: float | None = None
+        self._given: tuple[kopf.ConnectionInfo, kopf.AiohttpSession] | None = None
 
     @property
     def stream_seconds(self) -> float:
@@ -44,7 +45,13 @@ class WatchLife:
         self._alive_at = self._clock()
 
     def session(self, info: kopf.ConnectionInfo) -> kopf.AiohttpSession:
-        """The session that Kopf would make of this, and we see its responses."""
+        """The session that Kopf would make of this, and we see its responses.
+
+        The same for the same: Kopf gives up on credentials that were refused and are offered again, and would not know
+        them by a new session.
+        """
+        if self._given is not None and self._given[0] == info:
+            return self._given[1]
         trace = aiohttp.TraceConfig()
         trace.on_request_end.append(self._answered)
         session = aiohttp.ClientSession(
@@ -54,13 +61,15 @@ class WatchLife:
             trust_env=info.trust_env,
             trace_configs=[trace],
         )
-        return kopf.AiohttpSession(
+        made = kopf.AiohttpSession(
             aiohttp_session=session,
             server=info.server,
             default_namespace=info.default_namespace,
             priority=info.priority,
             expiration=info.expiration,
         )
+        self._given = info, made
+        return made
 
     def silence(self) -> float:
         """Seconds since the last sign of life; 0 before `begin`."""
