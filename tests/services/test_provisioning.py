@@ -39,14 +39,6 @@ def messages(status: TenantStatus) -> str:
     return " ".join(condition.message for condition in status.conditions)
 
 
-async def append(control: Control, name: str = "acme") -> Appended | DecklogError:
-    """One record, as the service's role stores it."""
-    store = await control.database.records()
-    snapshot_tenant = await control.tenant(name)
-    [result] = await store.append([AppendRequest(snapshot_tenant, LogName.EVENTS, [prepared()])])
-    return result
-
-
 async def live_keys(control: Control, name: str = "acme") -> dict[Role, bytes]:
     """The keys that the service would let in, by role, but for those that will end; no role may have two."""
     snapshot = await control.snapshot()
@@ -74,7 +66,7 @@ async def test_a_new_tenant_becomes_ready_and_takes_records(control: Control, is
     assert [condition.type for condition in status.conditions] == [*ALL]
     assert {condition.status for condition in status.conditions} == {"True"}
     assert {condition.observed_generation for condition in status.conditions} == {1}
-    stored = await append(control)
+    stored = await control.append()
     assert isinstance(stored, Appended)
     assert stored.receipts[0].seq == 0
     tenant = await control.tenant()
@@ -233,7 +225,7 @@ async def test_a_tenant_registered_for_another_object_is_a_conflict_and_is_not_t
     assert strange.keys == {}
     removed = await provisioner.remove(control.manifest(uid="somebody-else"))
     assert removed.synced
-    assert isinstance(await append(control), Appended)
+    assert isinstance(await control.append(), Appended)
     assert await live_keys(control) == hashes(vault)
 
 
@@ -268,7 +260,7 @@ async def test_a_deleted_tenant_is_kept_and_adopted_with_its_number_and_goes_on_
     manifest, vault = control.manifest(generation=4), MemoryVault()
     await provisioner.reconcile(manifest, vault)
     before = await control.tenant()
-    assert isinstance(await append(control), Appended)
+    assert isinstance(await control.append(), Appended)
     store = await control.database.records()
 
     removed = await provisioner.remove(manifest)
@@ -290,7 +282,7 @@ async def test_a_deleted_tenant_is_kept_and_adopted_with_its_number_and_goes_on_
     assert adopted.ready, messages(adopted)
     after = await control.tenant()
     assert (after.id, after.schema, after.uid) == (before.id, before.schema, "born-again")
-    stored = await append(control)
+    stored = await control.append()
     assert isinstance(stored, Appended)
     assert stored.receipts[0].seq == 1
     assert await live_keys(control) == hashes(fresh)
@@ -305,7 +297,7 @@ async def test_removing_waits_for_a_database_that_is_down(control: Control) -> N
     status = await control.provisioner(owner_dsn=control.broken_owner_dsn()).remove(control.manifest())
     assert not status.synced
     assert told(status)[SYNCED] == ("False", "Unreachable")
-    assert isinstance(await append(control), Appended)
+    assert isinstance(await control.append(), Appended)
 
 
 @on_each_variant
@@ -317,11 +309,11 @@ async def test_suspending_stops_writers_at_the_heads_and_lifting_it_lets_them_on
     status = await provisioner.reconcile(control.manifest(generation=2, suspend=True, **spec), vault)
     assert told(status)[READY] == ("True", "Suspended")
     assert (await control.tenant()).state is State.SUSPENDED
-    refused = await append(control)
+    refused = await control.append()
     assert isinstance(refused, DecklogError)
     assert refused.code is Code.TENANT_SUSPENDED
     await provisioner.reconcile(control.manifest(generation=3, **spec), vault)
-    stored = await append(control)
+    stored = await control.append()
     assert isinstance(stored, Appended)
     assert stored.receipts[0].seq == 0
 
@@ -354,7 +346,7 @@ async def test_what_cannot_be_changed_is_refused_and_the_tenant_goes_on_as_it_wa
     await provisioner.reconcile(control.manifest(isolation="Shared"), vault)
     status = await provisioner.reconcile(control.manifest(generation=2, suspend=True, **changed), vault)
     assert told(status)[READY] == told(status)[SYNCED] == ("False", "Immutable")
-    assert isinstance(await append(control), Appended)
+    assert isinstance(await control.append(), Appended)
 
 
 async def test_two_provisioners_at_once_make_one_tenant_with_one_set_of_keys(

@@ -12,6 +12,9 @@ import boto3
 import pytest
 from opensearchpy import AsyncOpenSearch
 
+from decklog.domain.append import Appended, AppendRequest
+from decklog.domain.errors import DecklogError
+from decklog.domain.log import LogName
 from decklog.domain.store import Snapshot
 from decklog.domain.tenant import Manifest, Tenant, parse_spec
 from decklog.opensearch.client import connect
@@ -24,6 +27,7 @@ from decklog.timescale.control import migrate_control
 from decklog.timescale.provision import CONNECTIONS_MAX, PostgresProvisioning
 from decklog.timescale.registry import PostgresRegistry
 from tests.backends import OpenSearchServer, PostgresServer, SqsServer
+from tests.support.records import prepared
 from tests.support.stores import VARIANTS, Database, drop_database, new_database
 
 NOBODY_LISTENS = "127.0.0.1:9"
@@ -98,6 +102,12 @@ class Control:
         """The tenant as the service sees it."""
         [tenant] = [tenant for tenant in (await self.snapshot()).tenants.values() if tenant.name == name]
         return tenant
+
+    async def append(self, name: str = "acme") -> Appended | DecklogError:
+        """One record, as the service's role stores it."""
+        store, tenant = await self.database.records(), await self.tenant(name)
+        [result] = await store.append([AppendRequest(tenant, LogName.EVENTS, [prepared()])])
+        return result
 
     async def close(self) -> None:
         for client in self._indices:

@@ -43,6 +43,8 @@ DEDICATED_MAX = 200
 """Dedicated tenants of one cell: thousands of hypertables or indices do not scale. Shared ones are not counted."""
 FORMER_UIDS_MAX = 16
 """Former owners remembered of a tenant that was adopted again and again."""
+NEWER_TEMPLATE = "this version's template"
+"""What is missing of relations that an older version of Decklog made."""
 
 # --- what is there ---------------------------------------------------------------------------------------------------
 

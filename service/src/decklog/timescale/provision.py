@@ -50,14 +50,25 @@ _LOCK_WAIT = "20s"
 _PARTITIONS_AHEAD = "3 days"
 """Partitions are made a week ahead or more, and made again when fewer days than this are left."""
 
-# Native partitions only: TimescaleDB makes its chunks inside the insert that needs one.
+# Native partitions only: TimescaleDB makes its chunks inside the insert that needs one. `ahead` tells whether there are
+# enough, `gaps` which of them are missing between others: time only asks for more of them at their end.
 _PARTITIONS = """
-SELECT relation.hypertable OR coalesce(
-         (SELECT max(substring(pg_get_expr(part.relpartbound, part.oid) FROM $q$ TO \\('([^']+)'\\)$q$)::timestamptz)
-            FROM pg_inherits JOIN pg_class AS part ON part.oid = inhrelid
-           WHERE inhparent = to_regclass(format('%I.records', relation.schema_name))) > decklog.clock() + $2::text::interval,
-         false)
-  FROM decklog.relations AS relation WHERE relation.schema_name = $1"""
+WITH bounds AS (
+    SELECT substring(bound FROM $q$FROM \\('([^']+)'\\)$q$)::timestamptz AS starts,
+           substring(bound FROM $q$ TO \\('([^']+)'\\)$q$)::timestamptz AS ends
+      FROM (SELECT pg_get_expr(part.relpartbound, part.oid) AS bound FROM pg_inherits JOIN pg_class AS part ON part.oid = inhrelid
+             WHERE inhparent = to_regclass(format('%I.records', $1::text))) AS parts
+), spans AS (
+    SELECT relation.hypertable, to_timestamp((floor(extract(epoch FROM decklog.clock()) / span) + n) * span) AS starts
+      FROM (SELECT *, partition_days * 86400 AS span FROM decklog.relations WHERE schema_name = $1) AS relation,
+           generate_series(0, 7) AS n
+)
+SELECT bool_or(hypertable) OR coalesce((SELECT max(ends) FROM bounds) > decklog.clock() + $2::text::interval, false) AS ahead,
+       coalesce(array_agg('partition records_' || to_char(starts AT TIME ZONE 'UTC', 'YYYYMMDD') ORDER BY starts)
+                FILTER (WHERE NOT hypertable AND starts < (SELECT max(bounds.starts) FROM bounds)
+                          AND NOT EXISTS (SELECT FROM bounds WHERE bounds.starts <= spans.starts AND spans.starts < bounds.ends)),
+                '{}') AS gaps
+  FROM spans"""
 
 _REWIND = """
 UPDATE decklog.cursors SET next_seq = 0, owner = NULL, leased_until = 'epoch'
@@ -135,10 +146,11 @@ class PostgresVisit:
             row = await control.find_tenant(self._name)
             name = row.schema if row else schema_name(manifest.name, manifest.spec)
             heads = await schema.observe_heads(connection, row.id) if row else None
+            partitions = await connection.fetchrow(_PARTITIONS, name, _PARTITIONS_AHEAD)
             return DatabaseSeen(
                 row=row,
-                missing=tuple(await schema.relations_missing(connection, name)),
-                partitions=bool(await connection.fetchval(_PARTITIONS, name, _PARTITIONS_AHEAD)),
+                missing=(*await schema.relations_missing(connection, name), *partitions["gaps"]),
+                partitions=bool(partitions["ahead"]),
                 heads=heads,
                 keys=await control.issued_keys(row.id) if row else (),
                 dedicated=await control.count_dedicated(),

@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 
 import asyncpg
+import msgspec
 
 from decklog.domain.log import LogName
-from decklog.domain.plan import HeadSettings
+from decklog.domain.plan import NEWER_TEMPLATE, HeadSettings
 from decklog.domain.tenant import State
 from decklog.timescale.connection import CONNECT_SECONDS_MAX, OWNER_ROLE, SERVICE_ROLE
 from decklog.timescale.statements import quoted, statement
@@ -121,6 +122,7 @@ async def _apply_template(connection: asyncpg.Connection, schema: str, *, shared
     partitioning = "" if relation["hypertable"] else "PARTITION BY RANGE (received_at)"
     template = statement("relations").replace("{schema}", name).replace("{partitioning}", partitioning)
     table, rest = template.split("CREATE INDEX", 1)
+    await _drop_what_differs(connection, schema)
     await connection.execute(table)
     if relation["hypertable"]:
         await connection.execute(
@@ -132,38 +134,58 @@ async def _apply_template(connection: asyncpg.Connection, schema: str, *, shared
     await connection.execute("CREATE INDEX" + rest)
     if shared:
         await connection.execute(statement("shared").replace("{schema}", name))
-    await connection.execute("UPDATE decklog.relations SET template = $2 WHERE schema_name = $1", schema, _template_version())
+    await connection.execute(
+        "UPDATE decklog.relations SET template = $2, things = $3 WHERE schema_name = $1",
+        schema,
+        _template_version(),
+        msgspec.json.encode(await _things(connection, schema)).decode(),
+    )
+
+
+async def _things(connection: asyncpg.Connection, schema: str) -> dict[str, str]:
+    """What is in a schema, by name, with its definition."""
+    return {row["thing"]: row["definition"] for row in await connection.fetch(statement("things"), schema, SERVICE_ROLE)}
+
+
+async def _differing(connection: asyncpg.Connection, schema: str, made: str) -> list[str]:
+    """Names of what is not as the template `made` it, or was added to it. An index that somebody added is his own affair."""
+    wanted, there = msgspec.json.decode(made, type=dict[str, str]), await _things(connection, schema)
+    if not wanted:
+        return []  # made by a version that did not write down what it made
+    added = (thing for thing in there.keys() - wanted.keys() if not thing.startswith("index "))
+    return sorted({*added, *(thing for thing in wanted if there.get(thing) != wanted[thing])})
+
+
+async def _drop_what_differs(connection: asyncpg.Connection, schema: str) -> None:
+    """Room for what the template makes only where there is nothing of that name. Rights and policies it puts right itself."""
+    name = quoted(schema)
+    made = await connection.fetchval("SELECT things::text FROM decklog.relations WHERE schema_name = $1", schema)
+    for thing in await _differing(connection, schema, made):
+        kind, _, which = thing.partition(" ")
+        if kind == "index":
+            await connection.execute(f"DROP INDEX IF EXISTS {name}.{quoted(which)}")
+        elif kind == "function":
+            others = "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = to_regnamespace($1) AND proname = $2"
+            for row in await connection.fetch(others, name, which):
+                await connection.execute(f"DROP FUNCTION {row[0]}")
+        elif thing == "row-level security":
+            await connection.execute(
+                f"ALTER TABLE IF EXISTS {name}.records DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY"
+            )
 
 
 async def relations_missing(connection: asyncpg.Connection, schema: str) -> list[str]:
-    """What of a schema is not as the template wants it, in words for a status; empty when all is there."""
+    """What of a schema is not as the template wants it, by name, for a status; empty when all is there."""
     row = await connection.fetchrow(
-        """SELECT relation.shared, relation.template,
-                  to_regclass(format('%I.records', $1::text)) IS NOT NULL AS records,
-                  to_regproc(format('%I.append', $1::text)) IS NOT NULL AND to_regproc(format('%I.store', $1::text)) IS NOT NULL AS functions,
-                  (SELECT count(*) FROM pg_indexes WHERE schemaname = $1 AND tablename = 'records') AS indexes,
-                  coalesce((SELECT relrowsecurity AND relforcerowsecurity FROM pg_class
-                            WHERE oid = to_regclass(format('%I.records', $1::text))), false) AS secured,
-                  coalesce((SELECT has_table_privilege($2, oid, 'SELECT') AND has_table_privilege($2, oid, 'INSERT')
-                            FROM pg_class WHERE oid = to_regclass(format('%I.records', $1::text))), false) AS granted
+        """SELECT relation.template, relation.things::text AS things, to_regclass(format('%I.records', $1::text)) IS NOT NULL AS records
              FROM (SELECT 1) AS one LEFT JOIN decklog.relations AS relation ON relation.schema_name = $1""",
         schema,
-        SERVICE_ROLE,
     )
-    if row["shared"] is None or not row["records"]:
+    if row["template"] is None or not row["records"]:
         return ["relation records"]
     if row["template"] != _template_version():
-        return ["this version's template"]
-    found: list[str] = []
-    if not row["functions"]:
-        found.append("functions append and store")
-    if row["indexes"] < statement("relations").count("CREATE INDEX"):
-        found.append("indexes")
-    if row["shared"] and not row["secured"]:
-        found.append("row-level security")
-    if not row["granted"]:
-        found.append("grants")
-    return found
+        return [NEWER_TEMPLATE]
+    return await _differing(connection, schema, row["things"])
 
 
 async def ensure_heads(connection: asyncpg.Connection, tenant_id: int, settings: HeadSettings) -> None:

@@ -180,6 +180,8 @@ CREATE TABLE IF NOT EXISTS decklog.relations (
     hypertable     boolean NOT NULL,
     template       text    NOT NULL DEFAULT ''  -- the version of relations.sql that was applied last
 );
+-- What the template made, by name, with its definition: what differs from it was changed by somebody else.
+ALTER TABLE decklog.relations ADD COLUMN IF NOT EXISTS things jsonb NOT NULL DEFAULT '{}';
 GRANT SELECT ON decklog.relations TO decklog_service;
 
 -- Native partitions only: TimescaleDB makes its chunks by itself, inside the insert that needs one.
@@ -191,15 +193,19 @@ DECLARE
     starts    constant timestamptz := to_timestamp(floor(extract(epoch FROM moment) / span) * span);
     ends      constant timestamptz := starts + make_interval(secs => span);
     partition constant text := 'records_' || to_char(starts AT TIME ZONE 'UTC', 'YYYYMMDD');
+    found     regclass;
 BEGIN
     IF relation.hypertable THEN
         RETURN false;
     END IF;
     PERFORM pg_advisory_xact_lock(hashtextextended('decklog.partition.' || relation.schema_name, 0));
-    IF to_regclass(format('%I.%I', relation.schema_name, partition)) IS NOT NULL THEN
+    found := to_regclass(format('%I.%I', relation.schema_name, partition));
+    IF EXISTS (SELECT FROM pg_inherits WHERE inhrelid = found) THEN
         RETURN false;
     END IF;
-    EXECUTE format('CREATE TABLE %1$I.%2$I (LIKE %1$I.records INCLUDING ALL)', relation.schema_name, partition);
+    IF found IS NULL THEN -- else somebody detached it
+        EXECUTE format('CREATE TABLE %1$I.%2$I (LIKE %1$I.records INCLUDING ALL)', relation.schema_name, partition);
+    END IF;
     EXECUTE format('ALTER TABLE %1$I.records ATTACH PARTITION %1$I.%2$I FOR VALUES FROM (%3$L) TO (%4$L)',
                    relation.schema_name, partition, starts, ends);
     RETURN true;

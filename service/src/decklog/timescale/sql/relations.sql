@@ -2,6 +2,8 @@
 -- {schema} is a quoted name. Every statement may run again. Version 1.
 
 CREATE SCHEMA IF NOT EXISTS {schema};
+-- Here as below, rights that somebody added go: the service may do what is granted here and nothing else.
+REVOKE ALL ON SCHEMA {schema} FROM PUBLIC, decklog_service;
 GRANT USAGE ON SCHEMA {schema} TO decklog_service;
 
 -- Keywords compare by bytes ("C"), so that a prefix is a range of an index.
@@ -39,7 +41,15 @@ CREATE INDEX IF NOT EXISTS records_outcome  ON {schema}.records (tenant_id, log,
 CREATE INDEX IF NOT EXISTS records_severity ON {schema}.records (tenant_id, log, severity, seq) WHERE severity >= 2;
 CREATE INDEX IF NOT EXISTS records_occurred ON {schema}.records (tenant_id, log, occurred_at);
 
+REVOKE ALL ON {schema}.records FROM PUBLIC, decklog_service;
 GRANT SELECT, INSERT ON {schema}.records TO decklog_service;
+DO $policies$ DECLARE
+    strange name;
+BEGIN
+    FOR strange IN SELECT polname FROM pg_policy WHERE polrelid = '{schema}.records'::regclass LOOP
+        EXECUTE format('DROP POLICY %I ON {schema}.records', strange);
+    END LOOP;
+END $policies$;
 
 -- Puts records in that have their numbers: n_seq where it is given, else those that follow r_before, which is null for a
 -- request that was refused. Where `ids` are given, none of them may be there already (SQLSTATE DL001: nothing is stored).
@@ -66,7 +76,7 @@ BEGIN
                resource_id, ip, session_id, correlation_id, digest, content, n)
      WHERE CASE WHEN n_seq IS NULL THEN r_before[i.request] ELSE n_seq[i.n] END IS NOT NULL;
 END $function$;
-REVOKE ALL ON FUNCTION {schema}.store FROM PUBLIC;
+REVOKE ALL ON FUNCTION {schema}.store FROM PUBLIC, decklog_service;
 GRANT EXECUTE ON FUNCTION {schema}.store TO decklog_service;
 
 -- Appends the records of several requests, in one statement, so in one transaction of one round trip.
@@ -247,5 +257,5 @@ BEGIN
         PERFORM {schema}.store(r_tenant, r_log, epoch, received_at, n_before, n_seq, items, NULL, NULL, NULL);
     END IF;
 END $function$;
-REVOKE ALL ON FUNCTION {schema}.append FROM PUBLIC;
+REVOKE ALL ON FUNCTION {schema}.append FROM PUBLIC, decklog_service;
 GRANT EXECUTE ON FUNCTION {schema}.append TO decklog_service;

@@ -3,6 +3,5 @@
 -- partition without statistics the planner would take any index that begins with the tenant for as good as the right one.
 ALTER TABLE {schema}.records ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {schema}.records FORCE ROW LEVEL SECURITY;
-DROP POLICY IF EXISTS tenant ON {schema}.records;
 CREATE POLICY tenant ON {schema}.records
     USING ((tenant_id = ANY ((SELECT string_to_array(current_setting('decklog.tenants', true), ',')::bigint[])::bigint[])) IS TRUE);

@@ -1,0 +1,102 @@
+"""What is changed behind the operator's back, by hand and on real backends: it is named, and put back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import asyncpg
+import pytest
+
+from decklog.domain.append import Appended
+from decklog.domain.plan import CreateRelations, DatabaseSeen, plan
+from decklog.domain.status import SYNCED
+from decklog.domain.tenant import Isolation
+from tests.support.control import Control, control, on_each_variant
+from tests.support.vaults import MemoryVault
+
+__all__ = ["control"]
+
+DAMAGES = [
+    ("DROP INDEX {schema}.records_actor", ["index records_actor"]),
+    (
+        "DROP INDEX {schema}.records_id; CREATE INDEX records_id ON {schema}.records (severity)",
+        ["index records_id"],
+    ),
+    ("REVOKE INSERT ON {schema}.records FROM decklog_service", ["grant INSERT on records"]),
+    ("GRANT DELETE, TRUNCATE ON {schema}.records TO decklog_service", ["grant DELETE on records", "grant TRUNCATE on records"]),
+    ("GRANT UPDATE (content) ON {schema}.records TO decklog_service", ["grant UPDATE on records.content"]),
+    ("GRANT SELECT ON {schema}.records TO PUBLIC", ["grant SELECT on records to everybody"]),
+    ("REVOKE EXECUTE ON FUNCTION {schema}.append FROM decklog_service", ["grant EXECUTE on append"]),
+    ("REVOKE USAGE ON SCHEMA {schema} FROM decklog_service", ["grant USAGE on schema"]),
+    ("DROP FUNCTION {schema}.append", ["function append", "grant EXECUTE on append"]),
+    (
+        "DROP FUNCTION {schema}.append; CREATE FUNCTION {schema}.append() RETURNS text LANGUAGE sql AS 'SELECT NULL'",
+        ["function append", "grant EXECUTE on append", "grant EXECUTE on append to everybody"],
+    ),
+    ("ALTER FUNCTION {schema}.store SECURITY DEFINER", ["function store"]),
+]
+SHARED_DAMAGES = [
+    ("ALTER TABLE {schema}.records DISABLE ROW LEVEL SECURITY", ["row-level security"]),
+    ("ALTER TABLE {schema}.records NO FORCE ROW LEVEL SECURITY", ["row-level security"]),
+    ("DROP POLICY tenant ON {schema}.records", ["policy tenant"]),
+    ("ALTER POLICY tenant ON {schema}.records USING (true)", ["policy tenant"]),
+    ("CREATE POLICY everything ON {schema}.records USING (true)", ["policy everything"]),
+]
+DEDICATED_DAMAGES = [("ALTER TABLE {schema}.records ENABLE ROW LEVEL SECURITY", ["row-level security"])]
+
+
+async def missing(control: Control, isolation: Isolation) -> list[str]:
+    """What is seen to be missing of the relations, of a tenant that was there before."""
+    manifest = control.manifest(isolation=isolation.value)
+    seen = await control.provisioner().observe(manifest, None)
+    assert isinstance(seen.database, DatabaseSeen)
+    wanted = [action.missing for action in plan(manifest, seen, datetime.now(UTC)) if isinstance(action, CreateRelations)]
+    assert wanted == ([seen.database.missing] if seen.database.missing else [])
+    return list(seen.database.missing)
+
+
+@on_each_variant
+@pytest.mark.parametrize("isolation", Isolation)
+async def test_each_damage_to_the_relations_is_named_and_put_right(control: Control, isolation: Isolation) -> None:
+    provisioner, vault = control.provisioner(), MemoryVault()
+    manifest = control.manifest(isolation=isolation.value)
+    status = await provisioner.reconcile(manifest, vault)
+    assert await missing(control, isolation) == []
+    for damage, named in DAMAGES + (SHARED_DAMAGES if isolation is Isolation.SHARED else DEDICATED_DAMAGES):
+        owner = await asyncpg.connect(control.database.owner_dsn)
+        try:
+            await owner.execute(damage.format(schema=status.schema))
+        finally:
+            await owner.close()
+        assert await missing(control, isolation) == named, damage
+        assert (await provisioner.reconcile(manifest, vault)).condition(SYNCED).status == "True", damage
+        assert await missing(control, isolation) == [], damage
+        assert isinstance(await control.append(), Appended), damage
+
+
+async def test_a_partition_that_is_missing_between_others_is_named_and_put_back_with_what_was_in_it(control: Control) -> None:
+    provisioner, vault = control.provisioner(), MemoryVault()
+    status = await provisioner.reconcile(control.manifest(), vault)
+    first = await control.append()
+    assert isinstance(first, Appended)
+    days = [
+        row["relname"]
+        for row in await control.database.execute(
+            "SELECT relname FROM pg_class WHERE relispartition AND relkind = 'r' AND relnamespace = $1::text::regnamespace ORDER BY 1",
+            status.schema,
+        )
+    ]
+    await control.database.execute(f"ALTER TABLE {status.schema}.records DETACH PARTITION {status.schema}.{days[0]}")
+    await control.database.execute(f"DROP TABLE {status.schema}.{days[2]}")
+    assert await missing(control, Isolation.DEDICATED) == [f"partition {days[0]}", f"partition {days[2]}"]
+    assert (await provisioner.reconcile(control.manifest(), vault)).synced
+    assert await missing(control, Isolation.DEDICATED) == []
+    rows = await control.database.execute(f"SELECT seq FROM {status.schema}.records WHERE log = 0")
+    assert [row["seq"] for row in rows] == [0]
+
+
+async def test_an_index_that_somebody_added_is_left_alone(control: Control) -> None:
+    provisioner, vault = control.provisioner(), MemoryVault()
+    status = await provisioner.reconcile(control.manifest(), vault)
+    await control.database.execute(f"CREATE INDEX his_own ON {status.schema}.records (session_id)")
+    assert await missing(control, Isolation.DEDICATED) == []
