@@ -14,7 +14,7 @@ from decklog.domain.access import Role
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.tenant import Manifest, Retention, TenantSpec
 from decklog.services.provisioning import Handout
-from decklog_operator.cluster import Cluster, NotFoundError, connect
+from decklog_operator.cluster import Cluster, NotFoundError, connect, in_pod, own_namespace
 from decklog_operator.secrets import SecretVault
 
 pytestmark = pytest.mark.kmock(cls=RawHandler)  # answers as told; the emulator of Kubernetes would answer by itself
@@ -197,6 +197,20 @@ async def test_a_namespace_that_is_not_there_is_named(cluster: Cluster, kmock: R
         await SecretVault(cluster, "https://decklog.example.test").write(ACME, HANDOUT)
     assert caught.value.code is Code.INVALID_TENANT
     assert not isinstance(caught.value, NotFoundError)
+
+
+def test_the_namespace_of_the_lease_is_the_pods_own_and_there_is_none_outside_of_a_pod(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "namespace"
+    monkeypatch.setattr("decklog_operator.cluster._NAMESPACE_FILE", file)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    assert (in_pod(), own_namespace()) == (True, "")
+    file.write_text("decklog-system\n")
+    assert own_namespace() == "decklog-system"
+    monkeypatch.setenv("KUBECONFIG", "/elsewhere")
+    assert (in_pod(), own_namespace()) == (False, "")
 
 
 async def test_without_a_way_to_a_cluster_the_message_says_what_to_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

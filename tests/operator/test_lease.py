@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Literal, get_args
 
 import pytest
@@ -188,6 +189,26 @@ def test_a_lease_that_was_deleted_by_hand_stays_with_who_has_it() -> None:
         api.delete("ns", "one")
         await asyncio.sleep(50)
         assert second.work[0][0] >= first.work[0][1]
+
+    virtual_time.run(scenario())
+
+
+def test_work_that_does_not_end_is_ended_whatever_made_the_lease_unreliable() -> None:
+    class Broken(MemoryLeases):
+        async def read_lease(self, namespace: str, name: str) -> Json | None:
+            if asyncio.get_running_loop().time() > 30:
+                raise ZeroDivisionError
+            return await super().read_lease(namespace, name)
+
+    async def scenario() -> None:
+        left: list[float] = []
+        loop = asyncio.get_running_loop()
+        with suppress(ZeroDivisionError):
+            async with Lease(Broken(), "ns", "one", seconds=SECONDS, leave=lambda: left.append(loop.time())).held() as lost:
+                await lost.wait()
+                assert loop.time() < 30 + SECONDS / 3
+                await asyncio.sleep(END)
+        assert 0 < left[0] - 30 < SECONDS
 
     virtual_time.run(scenario())
 

@@ -314,6 +314,9 @@ async def test_replicas_take_over_from_each_other_and_do_no_work_twice(
             leading, waiting = waiting, leading
             until("all are looked at again", lambda it=leading: (visits(it) or 0) >= 2 * len(names))  # type: ignore[misc]
             waiting.start()
+            for line in leading.lines():
+                of = [name for name in names if name in json.dumps(line)]
+                assert not of or ([line["tenant"]], line["generation"]) == (of, 1), line
         assert await installation.traces(names) == left
         assert kubernetes("get", "tenant,secret", "-A", "-o", f"jsonpath={VERSIONS}") == versions
     finally:

@@ -118,8 +118,9 @@ class Lease:
                 if _holder(self._last) not in (self.identity, ""):
                     break
                 pause = self._seconds * _RENEW_SHARE if renewed else _LOOK_EVERY
-        finally:
-            lost.set()
+        except Exception:  # noqa: BLE001 - whatever it was, the work must end in time
+            _log.exception("renewing the Lease failed", lease=self._name)
+        lost.set()
         _log.error("leadership lost", lease=self._name, holder=_holder(self._last))
         await asyncio.sleep(self._renewed + self._seconds * _EXIT_SHARE - loop.time())
         _log.error("work did not end in time", lease=self._name)
@@ -166,11 +167,8 @@ class Lease:
         self._last = found
 
     async def _write(self, holder: str) -> None:
-        begun, now = (
-            asyncio.get_running_loop().time(),
-            datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
-        )
-        before = _spec(self._last)
+        begun, before = asyncio.get_running_loop().time(), _spec(self._last)
+        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         new = holder not in ("", before.get("holderIdentity"))
         self._last = await self._leases.write_lease(
             {
