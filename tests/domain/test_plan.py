@@ -16,6 +16,7 @@ from decklog.domain.access import Role
 from decklog.domain.credentials import TENANT_ROLES, IssuedKey, Reason, Succession, current_keys
 from decklog.domain.plan import (
     DEDICATED_MAX,
+    NEWER_TEMPLATE,
     Action,
     AdoptTenant,
     CreateIndex,
@@ -40,19 +41,23 @@ from decklog.domain.plan import (
     UpdateIndex,
     UpdateTenant,
     VaultSeen,
+    fields,
     head_settings,
     keys_told,
     owner,
     plan_removal,
     refusal,
     repairs,
+    withheld,
 )
 from decklog.domain.plan import plan as plan_at
 from decklog.domain.status import READY, SYNCED, Part, conditions
 from decklog.domain.tenant import (
     PLATFORM_TENANT,
+    DriftPolicy,
     Isolation,
     Manifest,
+    Queue,
     State,
     index_name,
     parse_spec,
@@ -590,19 +595,22 @@ def test_an_index_that_was_lost_is_made_again_only_when_no_cursor_says_that_anyt
     assert steps == [RewindIndexer, CreateIndex, RewindIndexer]
 
 
-def test_a_repair_is_what_was_told_to_be_in_order_and_is_not_asked_for_by_time_or_by_a_new_spec() -> None:
+def in_order(asked: Manifest) -> Observation:
+    """Everything as asked for, and known to have been so."""
+    seen = converged(asked, NOTHING)
+    assert isinstance(seen.database, DatabaseSeen)
+    assert seen.database.row is not None
+    return replace(seen, database=replace(seen.database, row=replace(seen.database.row, settled=tuple(Part))))
+
+
+def test_a_repair_is_of_what_was_in_order_and_is_not_asked_for_by_time_a_new_spec_or_a_newer_decklog() -> None:
     asked = manifest(credentials={"rotation": {"intervalDays": 7}})
-    told = conditions(verdicts(asked, converged(asked, NOTHING), {}), 1, (), NOW)
 
     def repaired(asked: Manifest, seen: Observation, at: datetime = NOW) -> list[type[Action]]:
         return kinds(repairs(asked, seen, plan_at(asked, seen, at)))
 
-    settled = converged(asked, NOTHING)
+    settled = in_order(asked)
     assert isinstance(settled.database, DatabaseSeen)
-    assert settled.database.row is not None
-    settled = replace(settled, database=replace(settled.database, row=replace(settled.database.row, conditions=told)))
-    assert isinstance(settled.database, DatabaseSeen)
-    assert isinstance(settled.search, IndexSeen)
     assert repaired(asked, lost(settled, Role.AUDITOR)) == [IssueKeys]
     assert repaired(asked, replace(settled, queue=QueueSeen())) == [CreateQueue]
     assert isinstance(settled.search, IndexSeen)
@@ -611,6 +619,88 @@ def test_a_repair_is_what_was_told_to_be_in_order_and_is_not_asked_for_by_time_o
     assert repaired(asked, settled, NOW + timedelta(days=7)) == []
     assert repaired(manifest(generation=2, suspend=True), replace(settled, queue=QueueSeen())) == []
     assert repaired(asked, replace(NOTHING, search=UNREACHABLE)) == []
+    assert repaired(asked, replace(settled, search=replace(settled.search, drift=("field new", "version")))) == []
+    assert repaired(asked, replace(settled, database=replace(settled.database, missing=(NEWER_TEMPLATE,)))) == []
+
+
+REPORTING = manifest(driftPolicy="Report")
+
+
+def changed(settled: Observation, part: str, **values: Any) -> Observation:
+    return replace(settled, **{part: replace(getattr(settled, part), **values)})
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "named", "works"),
+    [
+        ("database", {"missing": ("index records_id", "partition records_20260103")}, "index records_id", True),
+        ("database", {"missing": ("row-level security",)}, "row-level security", False),
+        ("database", {"missing": ("grant INSERT on records",)}, "grant INSERT on records", False),
+        ("database", {"heads": replace(head_settings(REPORTING.spec), burst=1)}, "heads burst", True),
+        ("database", {"heads": replace(head_settings(REPORTING.spec), state=State.SUSPENDED)}, "heads state", False),
+        ("database", {"heads": None}, "heads", False),
+        ("search", {"drift": ("field action",)}, "field action", True),
+        ("queue", {"settings": {"VisibilityTimeout": 1}}, "VisibilityTimeout", True),
+        ("queue", {"drift": ("RedrivePolicy",)}, "RedrivePolicy", True),
+        ("queue", {"tenants": ("acme", "zorg")}, "tag of the tenant", True),
+        ("queue", {"exists": False, "owners": ("uid-1",), "missing": ("dead-letter queue",)}, "dead-letter queue", False),
+        ("vault", {"drift": ("url",)}, "url", True),
+        ("vault", {"hashes": {}}, "key of writer", False),
+    ],
+)
+def test_under_report_a_difference_is_named_and_left_alone_and_ready_is_who_does_his_work(
+    part: str, values: dict[str, Any], named: str, works: bool
+) -> None:
+    seen = changed(in_order(REPORTING), part, **values)
+    assert plan(REPORTING, seen) == []
+    alone = withheld(REPORTING, seen, NOW)
+    assert alone
+    said = verdicts(REPORTING, seen, {}, alone=alone)
+    [drifted] = [each for each in Part if said[each].reason == "Drifted"]
+    assert named in said[drifted].message
+    assert (said[drifted].status == "True") is (said[READY].status == "True") is works
+    assert (said[SYNCED].status, said[SYNCED].reason) == ("False", "Drifted")
+    assert named in said[SYNCED].message
+    repairing = replace(REPORTING, spec=replace(REPORTING.spec, drift_policy=DriftPolicy.REPAIR))
+    fresh = changed(in_order(repairing), part, **values)
+    assert {named} <= {name for action in plan(repairing, fresh) for name in fields(action, fresh)}
+    assert withheld(repairing, fresh, NOW) == []
+
+
+def test_under_report_a_lost_index_still_lets_the_indexer_begin_anew_so_that_nothing_is_thought_to_be_found_in_it() -> None:
+    seen = replace(in_order(REPORTING), search=IndexSeen())
+    assert kinds(plan(REPORTING, seen)) == [RewindIndexer]
+    seen = done(seen, plan(REPORTING, seen))
+    assert plan(REPORTING, seen) == []
+    assert kinds(withheld(REPORTING, seen, NOW)) == [CreateIndex]
+    said = verdicts(REPORTING, seen, {}, alone=withheld(REPORTING, seen, NOW))
+    assert (said[Part.SEARCH].status, said[Part.SEARCH].reason) == ("False", "Drifted")
+
+
+@given(cases())
+def test_report_withholds_nothing_of_a_first_making_or_of_an_edited_spec(case: tuple[Manifest, Observation]) -> None:
+    asked, seen = case
+    asked = replace(asked, spec=replace(asked.spec, drift_policy=DriftPolicy.REPORT))
+    row = seen.database.row if isinstance(seen.database, DatabaseSeen) else None
+    assume(row is None or (row.uid, row.generation) != (asked.uid, asked.generation))
+    assert withheld(asked, seen, NOW) == []
+    assert plan(asked, converged(asked, seen)) == []
+
+
+def test_an_edited_spec_is_settled_anew() -> None:
+    edited = manifest(generation=2, suspend=True)
+    [update] = [action for action in plan(edited, in_order(manifest())) if isinstance(action, UpdateTenant)]
+    assert "settled" in update.changes
+    assert update.row.settled == ()
+
+
+def test_a_dedicated_tenant_decides_of_its_queue() -> None:
+    asked = manifest(queue={"maxReceiveCount": 3, "visibilityTimeoutSeconds": 60})
+    wanted = Queue(visibility_timeout_seconds=60, max_receive_count=3)
+    [made] = [action for action in plan(asked, NOTHING) if isinstance(action, CreateQueue)]
+    assert made.settings == wanted
+    seen = changed(converged(asked, NOTHING), "queue", settings={"VisibilityTimeout": 30, "maxReceiveCount": 3})
+    assert plan(asked, seen) == [SetQueueAttributes(made.queue, made.mark, ("VisibilityTimeout",), wanted)]
 
 
 def test_a_lost_index_is_not_called_ready_while_it_could_not_be_made_again() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.status import READY, SYNCED, KeyStatus, Part, TenantStatus, Verdict, conditions
+from decklog.domain.status import READY, SYNCED, Drift, KeyStatus, Part, TenantStatus, Verdict, conditions
 from decklog.domain.tenant import Manifest, parse_spec
 from decklog_operator import status as statuses
 
@@ -95,3 +95,41 @@ def test_a_status_that_somebody_spoiled_counts_as_none() -> None:
     assert statuses.conditions(spoiled) == ()
     assert statuses.ready_condition(spoiled) is None
     assert statuses.secret_namespace(spoiled) is None
+
+
+def test_what_was_changed_is_counted_once_however_often_it_is_seen() -> None:
+    def shown(before: dict[str, Any], names: tuple[str, ...], repaired: int, *, standing: bool, at: str) -> dict[str, Any]:
+        return statuses.of(ACME, replace(found(), drift=Drift(names, repaired, standing, at)), before)
+
+    first = shown({}, ("RedrivePolicy",), 0, standing=True, at="1")
+    assert first["drift"] == {
+        "detected": 1,
+        "repairs": 0,
+        "fields": ["RedrivePolicy"],
+        "standing": True,
+        "observedAt": "1",
+    }
+    assert shown(first, ("RedrivePolicy",), 0, standing=True, at="2") == first
+    more = shown(first, ("RedrivePolicy", "index"), 0, standing=True, at="3")
+    assert (more["drift"]["detected"], more["drift"]["observedAt"]) == (2, "3")
+    put_right = shown(more, ("RedrivePolicy", "index"), 2, standing=False, at="4")
+    assert put_right["drift"] == {
+        "detected": 2,
+        "repairs": 2,
+        "fields": ["RedrivePolicy", "index"],
+        "standing": False,
+        "observedAt": "4",
+        "lastRepairedAt": "4",
+    }
+    assert shown(put_right, (), 0, standing=False, at="5") == put_right
+    assert statuses.of(ACME, replace(found(), drift=None), put_right) == put_right
+    again = shown(put_right, ("index",), 1, standing=False, at="6")
+    assert (again["drift"]["detected"], again["drift"]["repairs"]) == (3, 3)
+
+
+def test_what_somebody_put_back_himself_stands_no_more_and_names_are_bounded() -> None:
+    standing = statuses.of(ACME, replace(found(), drift=Drift(("policy " + "x" * 500,), 0, standing=True, at="1")), {})
+    assert len(standing["drift"]["fields"][0]) == 128
+    gone = statuses.of(ACME, replace(found(), drift=Drift((), 0, standing=False, at="2")), standing)
+    assert gone["drift"] == {**standing["drift"], "standing": False}
+    assert "drift" not in statuses.of(ACME, replace(found(), drift=Drift((), 0, standing=False, at="2")), {})

@@ -9,8 +9,9 @@ import pytest
 
 from decklog.domain.append import Appended
 from decklog.domain.plan import CreateRelations, DatabaseSeen, plan
-from decklog.domain.status import SYNCED
-from decklog.domain.tenant import Isolation
+from decklog.domain.status import SYNCED, Drift, Part
+from decklog.domain.tenant import DriftPolicy, Isolation
+from tests.backends import OpenSearchServer, SqsServer
 from tests.support.control import Control, control, on_each_variant
 from tests.support.vaults import MemoryVault
 
@@ -100,3 +101,65 @@ async def test_an_index_that_somebody_added_is_left_alone(control: Control) -> N
     status = await provisioner.reconcile(control.manifest(), vault)
     await control.database.execute(f"CREATE INDEX his_own ON {status.schema}.records (session_id)")
     assert await missing(control, Isolation.DEDICATED) == []
+
+
+@pytest.mark.parametrize("policy", DriftPolicy)
+async def test_what_is_changed_in_any_backend_is_named_and_repaired_or_only_reported(
+    control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer, policy: DriftPolicy
+) -> None:
+    search, queue = control.search(opensearch_server), control.queue(sqs_server)
+    provisioner, vault = control.provisioner(search, queue), MemoryVault()
+    manifest = control.manifest(driftPolicy=policy.value, queue={"visibilityTimeoutSeconds": 45})
+    first = await provisioner.reconcile(manifest, vault)
+    assert first.drift == Drift((), 0, standing=False, at=first.drift.at if first.drift else "")
+    url = queue.get_queue_url(QueueName=first.queue)["QueueUrl"]
+
+    def visibility() -> str:
+        return str(queue.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]["VisibilityTimeout"])
+
+    assert visibility() == "45"
+    queue.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "5"})
+    await search.indices.put_settings(index=first.index, body={"index.refresh_interval": "1s"})
+    await control.database.execute(f"DROP INDEX {first.schema}.records_actor")
+    await control.database.execute("UPDATE decklog.heads SET burst = 7 WHERE tenant_id = $1", first.tenant_id)
+    status = await provisioner.reconcile(manifest, vault)
+    assert status.drift is not None
+    assert status.drift.fields == ("VisibilityTimeout", "heads burst", "index records_actor", "index.refresh_interval")
+    assert status.ready
+    if policy is DriftPolicy.REPAIR:
+        assert (status.drift.repaired, status.drift.standing, status.synced) == (4, False, True)
+        assert visibility() == "45"
+        return
+    assert (status.drift.repaired, status.drift.standing, status.synced) == (0, True, False)
+    for part, name in ((Part.DATABASE, "records_actor"), (Part.SEARCH, "refresh_interval"), (Part.QUEUE, "VisibilityTimeout")):
+        assert status.condition(part).reason == "Drifted"
+        assert name in status.condition(part).message
+    assert visibility() == "5"
+    again = await provisioner.reconcile(manifest, vault)
+    assert again.conditions == status.conditions
+
+    # Nor is anything done once a backend was away for a while, or where somebody dropped all of it.
+    away = control.provisioner(control.broken_search(), queue)
+    assert (await away.reconcile(manifest, vault)).condition(Part.SEARCH).reason == "Unreachable"
+    queue.delete_queue(QueueUrl=url)
+    await search.indices.delete(index=first.index)
+    lost = await provisioner.reconcile(manifest, vault)
+    assert not lost.ready
+    assert {"index", "queue"} <= set(lost.drift.fields if lost.drift else ())
+    assert not await search.indices.exists(index=first.index)
+    assert {lost.condition(part).status for part in (Part.SEARCH, Part.QUEUE)} == {"False"}
+
+    # An edited spec is not drift: all of it becomes as asked for.
+    edited = control.manifest(generation=2, driftPolicy="Report")
+    healed = await provisioner.reconcile(edited, vault)
+    assert (healed.ready, healed.synced) == (True, True)
+
+
+async def test_while_a_backend_cannot_be_seen_nothing_is_said_of_changes_but_what_was_found(control: Control) -> None:
+    provisioner, vault = control.provisioner(control.broken_search()), MemoryVault()
+    status = await provisioner.reconcile(control.manifest(), vault)
+    assert status.drift is None
+    await control.database.execute(f"DROP INDEX {status.schema}.records_actor")
+    found = await provisioner.reconcile(control.manifest(), vault)
+    assert found.drift is not None
+    assert (found.drift.fields, found.drift.repaired) == (("index records_actor",), 1)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import boto3
 import pytest
 import structlog
 from botocore.stub import Stubber
+from msgspec.structs import replace
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.plan import CreateIndex, CreateQueue, Mark, QueueSeen, SetQueueAttributes, UpdateIndex
+from decklog.domain.tenant import Queue
 from decklog.opensearch import mapping
 from decklog.opensearch.provision import OpenSearchProvisioning
 from decklog.sqs.provision import SqsProvisioning
@@ -91,16 +94,32 @@ async def test_queues_that_were_made_as_asked_have_no_drift_and_what_differs_is_
     client = control.queue(sqs_server)
     queues = [SqsProvisioning(client) for _ in range(4)]
     name = f"{control.prefix}-t-acme-wake"
-    assert await queues[0].observe(name) == QueueSeen()
+    assert await queues[0].observe(name) == QueueSeen(missing=("queue", "dead-letter queue"))
     await asyncio.gather(*(each.apply(CreateQueue(name, OURS)) for each in queues))
-    assert await queues[0].observe(name) == QueueSeen(exists=True, owners=("uid-1", "uid-1"))
+    values = {"VisibilityTimeout": 30, "maxReceiveCount": 10}  # this server does not tell how long messages are kept
+    made = QueueSeen(exists=True, owners=("uid-1",) * 2, settings=values, tenants=("acme",) * 2)
+    assert await queues[0].observe(name) == made
 
     url = client.get_queue_url(QueueName=name)["QueueUrl"]
     client.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "1", "ReceiveMessageWaitTimeSeconds": "0"})
     drift = (await queues[0].observe(name)).drift
-    assert set(drift) == {"VisibilityTimeout", "ReceiveMessageWaitTimeSeconds"}
-    await queues[0].apply(SetQueueAttributes(name, OTHER, drift))
-    assert await queues[0].observe(name) == QueueSeen(exists=True, owners=("uid-2", "uid-2"))
+    assert set(drift) == {"ReceiveMessageWaitTimeSeconds"}
+    assert (await queues[0].observe(name)).settings == {**values, "VisibilityTimeout": 1}
+    await queues[0].apply(SetQueueAttributes(name, OTHER, drift, Queue(max_receive_count=3)))
+    changed = replace(made, owners=("uid-2",) * 2, settings={**values, "maxReceiveCount": 3})
+    assert await queues[0].observe(name) == changed
+
+    strange = client.create_queue(QueueName=f"{name}-strange")["QueueUrl"]
+    told = client.get_queue_attributes(QueueUrl=strange, AttributeNames=["All"])["Attributes"]
+    elsewhere = json.dumps({"deadLetterTargetArn": told["QueueArn"], "maxReceiveCount": 3})
+    client.set_queue_attributes(QueueUrl=url, Attributes={"RedrivePolicy": elsewhere})
+    client.tag_queue(QueueUrl=url, Tags={"decklog.dev/tenant": "zorg"})
+    seen = await queues[0].observe(name)
+    assert (seen.drift, seen.tenants) == (("RedrivePolicy",), ("zorg", "acme"))
+    client.delete_queue(QueueUrl=client.get_queue_url(QueueName=f"{name}-dlq")["QueueUrl"])
+    assert await queues[0].observe(name) == QueueSeen(owners=("uid-2",), tenants=("zorg",), missing=("dead-letter queue",))
+    await queues[0].apply(SetQueueAttributes(name, OTHER, ("dead-letter queue",), Queue(max_receive_count=3)))
+    assert await queues[0].observe(name) == changed
 
 
 async def test_a_queue_that_somebody_made_a_moment_before_is_not_taken(control: Control, sqs_server: SqsServer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from msgspec.structs import replace
 from prometheus_client import REGISTRY
 
 from decklog.domain.errors import Code, DecklogError
@@ -56,6 +57,20 @@ async def test_a_repair_is_counted_once_and_a_first_provisioning_is_none() -> No
     for _ in range(2):
         await provisioner.reconcile(ACME, vault)
     assert value("drift_repairs_total", part="credentials") == before + 1
+
+
+async def test_what_is_only_reported_is_counted_once_by_what_it_is() -> None:
+    control, vault = MemoryControl(), MemoryVault()
+    reported = Manifest("acme", "uid-1", 1, parse_spec({"retention": {"days": 30}, "driftPolicy": "Report"}))
+    provisioner = Provisioner(control, None, None, directory=control)
+    await provisioner.reconcile(reported, vault)
+    found, repaired = (value("drift_found_total", part="database", thing="heads"), value("drift_repairs_total", part="database"))
+    control.heads["acme"] = replace(control.heads["acme"], burst=1)
+    for _ in range(3):
+        await provisioner.reconcile(reported, vault)
+    assert value("drift_found_total", part="database", thing="heads") == found + 1
+    assert value("drift_repairs_total", part="database") == repaired
+    assert control.heads["acme"].burst == 1
 
 
 async def test_who_waits_for_another_visit_is_counted_while_it_waits() -> None:

@@ -100,8 +100,8 @@ class FusedVisit:
     async def revoke(self, ids: Sequence[str]) -> None:
         await self._fuse.run(self._inner.revoke(ids))
 
-    async def save_conditions(self, conditions: Sequence[Condition]) -> None:
-        await self._fuse.run(self._inner.save_conditions(conditions))
+    async def save_conditions(self, conditions: Sequence[Condition], settled: Sequence[str]) -> None:
+        await self._fuse.run(self._inner.save_conditions(conditions, settled))
 
     async def record(self, entry: RecordInput) -> None:
         await self._fuse.run(self._inner.record(entry))

@@ -171,8 +171,8 @@ class MemoryVisit:
             if stored.tenant == self._name and stored.key.id in ids:
                 stored.revoked = True
 
-    async def save_conditions(self, conditions: Sequence[Condition]) -> None:
-        self._change(conditions=tuple(conditions))
+    async def save_conditions(self, conditions: Sequence[Condition], settled: Sequence[str]) -> None:
+        self._change(conditions=tuple(conditions), settled=tuple(settled))
 
     async def record(self, entry: RecordInput) -> None:
         assert self._name in self._control.rows

@@ -111,9 +111,15 @@ def _name_rules() -> list[dict[str, Any]]:
 
 
 def _spec_rules() -> list[dict[str, Any]]:
+    dedicated = f"self.isolation == '{Isolation.DEDICATED.value}'"
     shared = f"self.isolation != '{Isolation.SHARED.value}'"
     classes = ", ".join(map(str, RETENTION_CLASSES))
     return [
+        {
+            "rule": f"{dedicated} || !has(self.queue)",
+            "message": "spec.queue is for Dedicated tenants: the queue of a Shared one belongs to its class.",
+            "fieldPath": ".queue",
+        },
         {
             "rule": f"{shared} || self.retention.days <= {RETENTION_CLASSES[-1]}",
             "message": f"spec.retention.days of a Shared tenant may be at most {RETENTION_CLASSES[-1]}; a Dedicated one may have more.",

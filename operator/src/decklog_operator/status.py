@@ -12,9 +12,10 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from decklog.domain.errors import DecklogError
-from decklog.domain.status import READY, SYNCED, Condition, Part, TenantStatus, Verdict
+from decklog.domain.status import DRIFT_FIELDS_MAX, READY, SYNCED, Condition, Drift, Part, TenantStatus, Verdict
 from decklog.domain.status import conditions as made
 from decklog.domain.tenant import Manifest
 from decklog_operator.names import secret_name
@@ -22,6 +23,8 @@ from decklog_operator.names import secret_name
 _Name = Annotated[str, Meta(max_length=253)]
 _Time = Annotated[str, Meta(max_length=32)] | msgspec.UnsetType
 _Request = Annotated[str, Meta(max_length=64)] | msgspec.UnsetType
+
+_FIELD_CHARS_MAX = 128
 
 Status = Mapping[str, Any]
 
@@ -69,6 +72,20 @@ class CredentialsView(msgspec.Struct, frozen=True, rename="camel"):
     rotated: Annotated[_Request, Meta(description="The annotation decklog.dev/rotate that was acted on last.")] = msgspec.UNSET
 
 
+class DriftView(msgspec.Struct, frozen=True, rename="camel"):
+    """What was changed behind Decklog's back."""
+
+    detected: Annotated[int, Meta(ge=0, description="How many things were found changed so far.")]
+    repairs: Annotated[int, Meta(ge=0, description="How many of them were put right so far.")]
+    fields: Annotated[
+        tuple[Annotated[str, Meta(max_length=_FIELD_CHARS_MAX, description="As the condition of its part names it.")], ...],
+        Meta(max_length=DRIFT_FIELDS_MAX, description="What was found changed last."),
+    ]
+    standing: Annotated[bool, Meta(description="Whether something of it is still as it was found.")]
+    observed_at: Annotated[str, Meta(max_length=32, description="When that was found, RFC 3339.")]
+    last_repaired_at: Annotated[_Time, Meta(description="When something was put right last; absent before.")] = msgspec.UNSET
+
+
 class TenantStatusView(msgspec.Struct, frozen=True, rename="camel"):
     """`status` of a Tenant."""
 
@@ -86,6 +103,9 @@ class TenantStatusView(msgspec.Struct, frozen=True, rename="camel"):
     queue: Annotated[QueueView | msgspec.UnsetType, Meta(description="Where workers are woken.")] = msgspec.UNSET
     credentials: Annotated[
         CredentialsView | msgspec.UnsetType, Meta(description="Where the API keys are, and how long they are good.")
+    ] = msgspec.UNSET
+    drift: Annotated[
+        DriftView | msgspec.UnsetType, Meta(description="What was changed behind Decklog's back; absent before.")
     ] = msgspec.UNSET
 
 
@@ -108,7 +128,28 @@ def of(manifest: Manifest, found: TenantStatus, previous: Status) -> dict[str, A
     wanted = {section for section, part in parts if part in given}
     kept = {section: previous[section] for section in wanted - sections.keys() if section in previous}
     shown = {section: view for section, view in sections.items() if section in wanted}
+    if (drift := _drift(found.drift, previous)) is not None:
+        shown["drift"] = drift
     return {**_plain(TenantStatusView(found.observed_generation, found.conditions, **shown)), **kept}
+
+
+def _drift(found: Drift | None, previous: Status) -> DriftView | None:
+    """What was told before with what was found now. What stands as it was found is told, and counted, once."""
+    try:
+        before = msgspec.convert(previous.get("drift"), DriftView | None)
+    except msgspec.ValidationError:
+        before = None
+    if found is None:
+        return before
+    if not found.fields:
+        return replace(before, standing=False) if before else None
+    names = tuple(name[:_FIELD_CHARS_MAX] for name in found.fields)
+    if before and before.standing and found.standing and not found.repaired and before.fields == names:
+        return before
+    known = set(before.fields) if before and before.standing else set()
+    detected, repairs = (before.detected, before.repairs) if before else (0, 0)
+    repaired_at = found.at if found.repaired else (before.last_repaired_at if before else msgspec.UNSET)
+    return DriftView(detected + len(set(names) - known), repairs + found.repaired, names, found.standing, found.at, repaired_at)
 
 
 def failed(generation: int, error: DecklogError, previous: Status, now: datetime) -> dict[str, Any]:

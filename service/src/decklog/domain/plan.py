@@ -27,8 +27,10 @@ from decklog.domain.status import Condition, KeyStatus, Part
 from decklog.domain.tenant import (
     PLATFORM_TENANT,
     PREFIX,
+    DriftPolicy,
     Isolation,
     Manifest,
+    Queue,
     State,
     TenantSpec,
     index_name,
@@ -70,6 +72,7 @@ class Row(msgspec.Struct, frozen=True):
 
     `former_uids` owned the tenant before it was retained and adopted. `spec` is None where it cannot be read any more.
     `keys_revision` counts how often the vault was written to, `keys_request` is the request to rotate that was done last.
+    `settled` has the parts that were in order for this generation: what differs in them later was changed by somebody else.
     """
 
     id: int
@@ -87,6 +90,7 @@ class Row(msgspec.Struct, frozen=True):
     conditions: tuple[Condition, ...] = ()
     keys_revision: int = 0
     keys_request: str = ""
+    settled: tuple[str, ...] = ()
 
 
 class DatabaseSeen(msgspec.Struct, frozen=True):
@@ -113,11 +117,17 @@ class IndexSeen(msgspec.Struct, frozen=True):
 
 
 class QueueSeen(msgspec.Struct, frozen=True):
-    """A queue and its dead-letter queue; `exists` is true when both are there, `owners` has their marks (None: no mark)."""
+    """A queue and its dead-letter queue; `exists` is true when both are there, else `missing` names which is not. `owners` has
+    their marks (None: no mark), `settings` the values of what a spec can decide, by SQS's names, as far as they are told;
+    `drift` names what else differs, `tenants` are the names of tenants
+    that they are tagged with."""
 
     exists: bool = False
     owners: tuple[str | None, ...] = ()
     drift: tuple[str, ...] = ()
+    settings: Mapping[str, int] = {}
+    missing: tuple[str, ...] = ()
+    tenants: tuple[str | None, ...] = ()
 
 
 class VaultSeen(msgspec.Struct, frozen=True):
@@ -233,6 +243,7 @@ class CreateQueue(Action, frozen=True):
 
     queue: str
     mark: Mark
+    settings: Queue = Queue()
     part: ClassVar[Part] = Part.QUEUE
 
 
@@ -240,6 +251,7 @@ class SetQueueAttributes(Action, frozen=True):
     queue: str
     mark: Mark
     drift: tuple[str, ...]
+    settings: Queue = Queue()
     part: ClassVar[Part] = Part.QUEUE
 
 
@@ -370,25 +382,84 @@ def plan(manifest: Manifest, seen: Observation, now: datetime) -> list[Action]:
 
     Backends that could not be seen are left alone, the others are not held up by them.
     """
+    actions = _asked_for(manifest, seen, now)
+    if manifest.spec.drift_policy is DriftPolicy.REPAIR:
+        return actions
+    left_alone = repairs(manifest, seen, actions)
+    return [action for action in actions if action not in left_alone]
+
+
+def withheld(manifest: Manifest, seen: Observation, now: datetime) -> list[Action]:
+    """What driftPolicy Report keeps the plan from putting right."""
+    if manifest.spec.drift_policy is DriftPolicy.REPAIR:
+        return []
+    return repairs(manifest, seen, _asked_for(manifest, seen, now))
+
+
+def _asked_for(manifest: Manifest, seen: Observation, now: datetime) -> list[Action]:
     if refusal(manifest, seen):
         return []
     return [*_database(manifest, seen), *_search(manifest, seen), *_queue(manifest, seen), *_credentials(manifest, seen, now)]
 
 
 def repairs(manifest: Manifest, seen: Observation, actions: Iterable[Action]) -> list[Action]:
-    """Those that put right what somebody changed behind our back: it was told to be in order for this very spec. What
-    time alone asks for (partitions ahead, keys on schedule, the end of old ones) or another repair is not among them."""
+    """Those that put right what somebody changed behind our back: it was in order for this very spec. What time alone asks
+    for (partitions ahead, keys on schedule, the end of old ones), another repair or a newer Decklog is not among them."""
     row = seen.database.row if isinstance(seen.database, DatabaseSeen) else None
     if row is None or (row.uid, row.generation) != (manifest.uid, manifest.generation):
         return []
-    good = {told.type for told in row.conditions if told.status == "True" and told.observed_generation == manifest.generation}
-    return [
-        action
-        for action in actions
-        if action.part in good
-        and not isinstance(action, MakePartitions | RewindIndexer | RevokeKeys)
-        and not (isinstance(action, IssueKeys) and action.reason is not Reason.LOST)
-    ]
+    return [action for action in actions if action.part in row.settled and not _of_itself(action)]
+
+
+def _of_itself(action: Action) -> bool:
+    """Whether this becomes due without anybody's doing."""
+    match action:
+        case MakePartitions() | RewindIndexer() | RevokeKeys():
+            return True
+        case IssueKeys():
+            return action.reason is not Reason.LOST
+        case CreateRelations():
+            return NEWER_TEMPLATE in action.missing
+        case UpdateIndex():
+            return "version" in action.drift
+    return False
+
+
+def fields(action: Action, seen: Observation) -> tuple[str, ...]:
+    """Names of what an action puts right."""
+    match action:
+        case CreateRelations():
+            return action.missing
+        case UpdateTenant():
+            return tuple(f"registered {name}" for name in action.changes)
+        case SetHeads():
+            heads = seen.database.heads if isinstance(seen.database, DatabaseSeen) else None
+            names = HeadSettings.__struct_fields__
+            differing = (name for name in names if heads and getattr(heads, name) != getattr(action.settings, name))
+            return tuple(f"heads {name}" for name in differing) or ("heads",)
+        case CreateIndex():
+            return ("index",)
+        case CreateQueue():
+            return (isinstance(seen.queue, QueueSeen) and seen.queue.missing) or ("queue",)
+        case UpdateIndex() | SetQueueAttributes() | RestateKeys():
+            return action.drift
+        case IssueKeys():
+            return tuple(f"key of {role.value}" for role in action.roles)
+    return (type(action).__name__,)
+
+
+def disabling(action: Action, seen: Observation) -> bool:
+    """Whether its part does not do its work while this is left undone. Without an index of the database, with another
+    quota or with another attribute it works, if worse."""
+    match action:
+        case CreateRelations():
+            return not all(thing.startswith(("index ", "partition ")) for thing in action.missing)
+        case SetHeads():
+            heads = seen.database.heads if isinstance(seen.database, DatabaseSeen) else None
+            return heads is None or heads.state is not action.settings.state
+        case UpdateTenant():
+            return not {"state", "schema"}.isdisjoint(action.changes)
+    return not isinstance(action, UpdateIndex | SetQueueAttributes | RestateKeys)
 
 
 def head_settings(spec: TenantSpec) -> HeadSettings:
@@ -422,6 +493,7 @@ def _wanted_row(manifest: Manifest, row: Row | None, prefix: str) -> Row:
         conditions=row.conditions if row else (),
         keys_revision=row.keys_revision if row else 0,
         keys_request=row.keys_request if row else "",
+        settled=row.settled if row and (row.uid, row.generation) == (manifest.uid, manifest.generation) else (),
     )
 
 
@@ -471,11 +543,27 @@ def _queue(manifest: Manifest, seen: Observation) -> Iterable[Action]:
     marks = set(queue.owners) - {mark.uid}
     if not marks <= _former(manifest, seen.database):
         return  # perhaps somebody else's: the registry will tell
-    drift = (*queue.drift, "owner") if marks else queue.drift
+    settings = manifest.spec.queue or Queue()
+    wanted = queue_values(settings)
+    drift = [each for each, value in wanted.items() if queue.settings.get(each, value) != value]
+    drift += queue.drift
+    if marks:
+        drift.append("owner")
+    elif set(queue.tenants) - {mark.tenant}:
+        drift.append("tag of the tenant")
     if drift:
-        yield SetQueueAttributes(name, mark, drift)  # makes the one that is missing, too
+        yield SetQueueAttributes(name, mark, tuple(drift), settings)  # makes the one that is missing, too
     elif not queue.exists:
-        yield CreateQueue(name, mark)
+        yield CreateQueue(name, mark, settings)
+
+
+def queue_values(settings: Queue) -> dict[str, int]:
+    """What a spec decides of a queue, by SQS's names."""
+    return {
+        "VisibilityTimeout": settings.visibility_timeout_seconds,
+        "MessageRetentionPeriod": settings.message_retention_seconds,
+        "maxReceiveCount": settings.max_receive_count,
+    }
 
 
 def _credentials(manifest: Manifest, seen: Observation, now: datetime) -> Iterable[Action]:

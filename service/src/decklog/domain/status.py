@@ -54,6 +54,20 @@ class KeyStatus(msgspec.Struct, frozen=True):
     wake_at: datetime | None
 
 
+DRIFT_FIELDS_MAX = 32
+"""Of one visit; what else differs is still there at the next one, or was put right with them."""
+
+
+class Drift(msgspec.Struct, frozen=True):
+    """What a visit found changed behind our back: names of it, how many of those were put right, and whether any were not.
+    `at` is RFC 3339."""
+
+    fields: tuple[str, ...]
+    repaired: int
+    standing: bool
+    at: str
+
+
 class TenantStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """`status` of a Tenant. `tenant_id`, `schema`, `index` and `queue` are what the registry says, once it says so;
     `keys` is None where no keys are wanted or nothing can be told of them now."""
@@ -65,6 +79,7 @@ class TenantStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     index: Annotated[str, Meta(max_length=255, description="The OpenSearch index.")] = ""
     queue: Annotated[str, Meta(max_length=80, description="The SQS queue.")] = ""
     keys: Annotated[KeyStatus | None, Meta(description="How the API keys are.")] = None
+    drift: Annotated[Drift | None, Meta(description="What was found changed; None where not all could be seen.")] = None
 
     def condition(self, kind: str) -> Condition:
         """The condition of that type. Raises KeyError."""

@@ -12,7 +12,7 @@ from enum import IntEnum, StrEnum
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.record import RECORD_BYTES_MAX
@@ -40,6 +40,11 @@ class Isolation(StrEnum):
 
 class DeletionPolicy(StrEnum):
     RETAIN = "Retain"
+
+
+class DriftPolicy(StrEnum):
+    REPAIR = "Repair"
+    REPORT = "Report"
 
 
 class State(IntEnum):
@@ -77,6 +82,19 @@ class Ingest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
     record_bytes_max: Annotated[
         int, Meta(ge=1_024, le=RECORD_BYTES_MAX, description="Bytes that one record may have, as it is sent.")
     ] = RECORD_BYTES_MAX
+
+
+class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+    visibility_timeout_seconds: Annotated[
+        int, Meta(ge=0, le=43_200, description="Seconds that a message is hidden from others after it was received.")
+    ] = 30
+    # A wake-up is worth nothing after a day: the sweep has found what it told of long before.
+    message_retention_seconds: Annotated[
+        int, Meta(ge=60, le=1_209_600, description="Seconds that a message is kept that nobody deals with.")
+    ] = 86_400
+    max_receive_count: Annotated[
+        int, Meta(ge=1, le=1_000, description="Deliveries of a message before it goes to the dead-letter queue.")
+    ] = 10
 
 
 class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
@@ -119,8 +137,22 @@ class TenantSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
     ] = Isolation.DEDICATED
     quotas: Annotated[Quotas, Meta(description="Limits, refused with 429 and Retry-After.")] = Quotas()
     ingest: Annotated[Ingest, Meta(description="How records are taken in.")] = Ingest()
+    queue: (
+        Annotated[
+            Queue,
+            Meta(description="The tenant's own SQS queue, which wakes workers. Dedicated only: a Shared class has a fixed one."),
+        ]
+        | UnsetType
+    ) = UNSET
     credentials: Annotated[Credentials, Meta(description="Where the API keys are put, and when they change.")] = Credentials()
     suspend: Annotated[bool, Meta(description="Refuse ingest and reads; data is kept.")] = False
+    drift_policy: Annotated[
+        DriftPolicy,
+        Meta(
+            description="What is done about things that somebody changed behind Decklog's back. Repair: they are put back. "
+            "Report: the conditions say Drifted and name them, and nothing is done."
+        ),
+    ] = DriftPolicy.REPAIR
     deletion_policy: Annotated[
         DeletionPolicy,
         Meta(
@@ -262,6 +294,8 @@ def parse_spec(value: Any) -> TenantSpec:
     rotation = spec.credentials.rotation
     if rotation.interval_days and rotation.overlap_hours >= rotation.interval_days * 24:
         problems.append("spec.credentials.rotation.overlapHours must be less than the hours of intervalDays.")
+    if spec.isolation is Isolation.SHARED and spec.queue is not UNSET:
+        problems.append("spec.queue is for Dedicated tenants: the queue of a Shared one belongs to its class.")
     if spec.isolation is Isolation.SHARED and spec.retention.days > RETENTION_CLASSES[-1]:
         problems.append(f"spec.retention.days of a Shared tenant may be at most {RETENTION_CLASSES[-1]}.")
     if problems:

@@ -18,12 +18,16 @@ from decklog.domain.plan import (
     RegisterTenant,
     SetHeads,
     Trouble,
+    disabling,
+    fields,
     owner,
     refusal,
 )
 from decklog.domain.status import READY, SYNCED, Part, Verdict
 from decklog.domain.tenant import Manifest
 
+DRIFTED = "Drifted"
+_NAMED_MAX = 10
 _GOOD = {
     Part.DATABASE: Verdict("True", "Provisioned", "Relations, partitions, heads and the registry are as asked for."),
     Part.SEARCH: Verdict("True", "Provisioned", "The index is as asked for."),
@@ -44,11 +48,30 @@ _NO_INDEX = Verdict("Unknown", "WaitingForDatabase", "The index is made when the
 _NO_KEYS = Verdict("Unknown", "WaitingForDatabase", "Keys can only be checked when the database can be reached.")
 
 
+def _drifted(seen: Observation, actions: Sequence[Action]) -> Verdict:
+    names = [name for action in actions for name in fields(action, seen)]
+    some = ", ".join(names[:_NAMED_MAX]) + (f" and {len(names) - _NAMED_MAX} more" if len(names) > _NAMED_MAX else "")
+    works = not any(disabling(action, seen) for action in actions)
+    return Verdict(
+        "True" if works else "False",
+        DRIFTED,
+        f"Changed behind Decklog's back: {some}. Nothing is done, as spec.driftPolicy is Report: put it back, or set it to Repair.",
+    )
+
+
 def _part_verdict(
-    manifest: Manifest, seen: Observation, part: Part, troubles: Mapping[Part, Trouble], left: Sequence[Action]
+    manifest: Manifest,
+    seen: Observation,
+    part: Part,
+    troubles: Mapping[Part, Trouble],
+    left: Sequence[Action],
+    *,
+    alone: Sequence[Action],
 ) -> Verdict:
     if part in troubles:
         return Verdict("False", troubles[part].reason, troubles[part].message)
+    if changed := [action for action in alone if action.part is part]:
+        return _drifted(seen, changed)
     missing = [type(action).__name__ for action in left if action.part is part and isinstance(action, _ESSENTIAL)]
     if missing:
         return Verdict("Unknown", "Pending", f"Still to do: {', '.join(missing)}.")
@@ -82,12 +105,18 @@ def _part_verdict(
 
 
 def verdicts(
-    manifest: Manifest, seen: Observation, troubles: Mapping[Part, Trouble], *, left: Sequence[Action] = ()
+    manifest: Manifest,
+    seen: Observation,
+    troubles: Mapping[Part, Trouble],
+    *,
+    left: Sequence[Action] = (),
+    alone: Sequence[Action] = (),
 ) -> dict[str, Verdict]:
-    """Every condition after a visit. `troubles` is what could not be done, `left` what is still to do."""
+    """Every condition after a visit. `troubles` is what could not be done, `left` what is still to do, and `alone` what
+    driftPolicy Report leaves as it is."""
     if refused := refusal(manifest, seen):
         return refused_verdicts(refused)
-    parts = {part: _part_verdict(manifest, seen, part, troubles, left) for part in Part}
+    parts = {part: _part_verdict(manifest, seen, part, troubles, left, alone=alone) for part in Part}
     bad = [part for part, verdict in parts.items() if verdict.status != "True"]
     if bad:
         names = ", ".join(bad)
@@ -100,6 +129,8 @@ def verdicts(
         ready = Verdict("True", "Ready", "The tenant can be used.")
         if manifest.spec.suspend:
             ready = Verdict("True", "Suspended", "Suspended as asked: nothing is taken in or given out, and all data is kept.")
+    if alone and all(parts[part].reason == DRIFTED for part in bad):
+        synced = Verdict("False", DRIFTED, _drifted(seen, alone).message)
     return {READY: ready, **{part.value: verdict for part, verdict in parts.items()}, SYNCED: synced}
 
 

@@ -40,15 +40,27 @@ from decklog.domain.plan import (
     Trouble,
     UpdateIndex,
     VaultSeen,
+    fields,
     held,
     keys_told,
     plan,
     plan_removal,
     refusal,
     repairs,
+    withheld,
 )
 from decklog.domain.record import Actor, Outcome, RecordInput, Resource
-from decklog.domain.status import Condition, Part, TenantListing, TenantStatus, Verdict, conditions
+from decklog.domain.status import (
+    DRIFT_FIELDS_MAX,
+    Condition,
+    Drift,
+    Part,
+    TenantListing,
+    TenantStatus,
+    Verdict,
+    conditions,
+    timestamp,
+)
 from decklog.domain.tenant import (
     PLATFORM_TENANT,
     PREFIX,
@@ -62,9 +74,9 @@ from decklog.domain.tenant import (
     parse_spec,
     queue_name,
 )
-from decklog.domain.verdicts import refused_verdicts, removal_verdicts, verdicts
+from decklog.domain.verdicts import DRIFTED, refused_verdicts, removal_verdicts, verdicts
 from decklog.services.identity import key_hash, new_key
-from decklog.services.provisioning_metrics import REPAIRS, WAITING, backend, calling
+from decklog.services.provisioning_metrics import DRIFT, REPAIRS, WAITING, backend, calling
 
 OBSERVE_SECONDS_MAX = 30.0
 """For one backend to say what is there; the others are not applied to before it has, or before this."""
@@ -142,7 +154,7 @@ class DatabaseVisit(Protocol):
 
     async def revoke(self, ids: Sequence[str]) -> None: ...
 
-    async def save_conditions(self, conditions: Sequence[Condition]) -> None: ...
+    async def save_conditions(self, conditions: Sequence[Condition], settled: Sequence[str]) -> None: ...
 
     async def record(self, entry: RecordInput) -> None: ...
 
@@ -326,6 +338,7 @@ class Provisioner:
         async with self._entered(manifest.name) as visit:
             troubles: dict[Part, Trouble] = {}
             done: list[Action] = []
+            changed = _Changed()
             for _ in range(ROUNDS_MAX):
                 seen = await self._observe(manifest, visit, vault)
                 left = plan(manifest, seen, self._now())
@@ -336,11 +349,15 @@ class Provisioner:
                 _log.info("provisioning", tenant=manifest.name, actions=[type(action).__name__ for action in actions])
                 failed = await self._apply(manifest, visit, vault, actions)
                 for repair in repairs(manifest, seen, actions):
-                    REPAIRS.labels(backend(repair.part)).inc(repair.part not in failed)
+                    changed.note(repair, seen, repaired=repair.part not in failed)
                 troubles |= failed | await _recorded(visit, "tenant.provision", manifest, actions, failed)
             if isinstance(refused := refusal(manifest, seen), Refusal):
                 _log.warning("tenant refused", tenant=manifest.name, reason=refused.reason)
-            return await self._told(manifest, seen, verdicts(manifest, seen, troubles, left=left), previous, visit)
+            alone = withheld(manifest, seen, self._now())
+            for action in alone:
+                changed.note(action, seen, repaired=False)
+            said = verdicts(manifest, seen, troubles, left=left, alone=alone)
+            return replace(await self._told(manifest, seen, said, previous, visit), drift=changed.told(seen, self._now()))
 
     async def _observe(self, manifest: Manifest, visit: DatabaseVisit | Trouble, vault: KeyVault | None) -> Observation:
         search, queue, prefix = self._indices, self._queues, self._installation.prefix
@@ -403,14 +420,40 @@ class Provisioner:
             row = await _seen(visit.row(), Part.DATABASE, "look")
             if isinstance(row, Row) and row.uid == manifest.uid:
                 told = conditions(said, manifest.generation, previous or row.conditions, now)
+                good = {part for part in Part if said[part].status == "True" and said[part].reason != "NotConfigured"}
+                settled = tuple(part for part in Part if part in {*row.settled, *good})
                 # What is said of an older generation is not news any more.
-                if told != row.conditions and row.generation <= manifest.generation:
-                    saved = await _seen(visit.save_conditions(told), Part.DATABASE, "tell")
+                if (told, settled) != (row.conditions, row.settled) and row.generation <= manifest.generation:
+                    saved = await _seen(visit.save_conditions(told, settled), Part.DATABASE, "tell")
                     if isinstance(saved, Trouble):
                         _log.warning("conditions not saved", tenant=manifest.name, reason=saved.reason)
                 keys = keys_told(manifest, seen, now)
                 return TenantStatus(told, manifest.generation, row.id, row.schema, row.index, row.queue, keys)
         return TenantStatus(conditions(said, manifest.generation, previous, now), manifest.generation)
+
+
+class _Changed:
+    """What a visit finds changed behind our back, collected and counted."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, bool] = {}
+
+    def note(self, repair: Action, seen: Observation, *, repaired: bool) -> None:
+        """This action puts it right, or would."""
+        names = fields(repair, seen)
+        self._found |= dict.fromkeys(names, repaired)
+        REPAIRS.labels(backend(repair.part)).inc(repaired)
+        row = seen.database.row if isinstance(seen.database, DatabaseSeen) else None
+        if row is None or (repair.part, DRIFTED) not in {(told.type, told.reason) for told in row.conditions}:
+            for name in names:
+                DRIFT.labels(backend(repair.part), name.split(" ")[0]).inc()
+
+    def told(self, seen: Observation, now: datetime) -> Drift | None:
+        """None where nothing was found but not everything could be seen."""
+        if not self._found and any(isinstance(each, Trouble) for each in (seen.database, seen.search, seen.queue, seen.vault)):
+            return None
+        repaired = list(self._found.values())
+        return Drift(tuple(sorted(self._found))[:DRIFT_FIELDS_MAX], sum(repaired), not all(repaired), timestamp(now))
 
 
 class _Joined(Generic[_Result]):

@@ -29,6 +29,12 @@ REPAIRS = Counter(
     ["part"],
 )
 
+DRIFT = Counter(
+    "decklog_provisioning_drift_found_total",
+    "Things found changed behind our back, by the first word of the name that the status tells; what driftPolicy Report leaves counts once.",
+    ["part", "thing"],
+)
+
 
 def backend(part: Part) -> str:
     """The label of a part of a tenant: database, search, queue or credentials."""

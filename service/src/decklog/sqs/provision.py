@@ -11,21 +11,18 @@ import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.plan import CreateQueue, Mark, QueueSeen, SetQueueAttributes
+from decklog.domain.plan import CreateQueue, Mark, QueueSeen, SetQueueAttributes, queue_values
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 CALLS_MAX = 8
 """Threads of provisioning at once."""
-RECEIVES_MAX = 10
-"""Deliveries of a message before it goes to the dead-letter queue."""
 UID_TAG = "decklog.dev/uid"
 TENANT_TAG = "decklog.dev/tenant"
 DEAD_LETTER_SUFFIX = "-dlq"
 
-# A wake-up is worth nothing after a day: the sweep has found what it told of long before.
-_ATTRIBUTES = {"VisibilityTimeout": "30", "MessageRetentionPeriod": "86400", "ReceiveMessageWaitTimeSeconds": "20"}
+_ATTRIBUTES = {"ReceiveMessageWaitTimeSeconds": "20"}
 # What nobody could read is kept as long as SQS keeps anything, for people to look at.
 _DEAD_LETTER_ATTRIBUTES = {"MessageRetentionPeriod": "1209600"}
 
@@ -91,24 +88,31 @@ class SqsProvisioning:
         told = self._client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
         return {str(name): value for name, value in told.get("Attributes", {}).items()}
 
-    def _owner(self, url: str) -> str | None:
-        return self._client.list_queue_tags(QueueUrl=url).get("Tags", {}).get(UID_TAG)
+    def _tags(self, url: str) -> Mapping[str, str]:
+        return self._client.list_queue_tags(QueueUrl=url).get("Tags", {})
 
     def _observe(self, queue: str) -> QueueSeen:
         main, dead = self._url(queue), self._url(queue + DEAD_LETTER_SUFFIX)
-        owners = tuple(self._owner(url) for url in (main, dead) if url is not None)
+        tags = [self._tags(url) for url in (main, dead) if url is not None]
+        owners, tenants = (tuple(each.get(name) for each in tags) for name in (UID_TAG, TENANT_TAG))
         if main is None or dead is None:
-            return QueueSeen(owners=owners)
+            return QueueSeen(owners=owners, tenants=tenants, missing=_missing(main, dead))
         there, there_dead = self._attributes(main), self._attributes(dead)
         drift = _differing(_ATTRIBUTES, there)
         drift += [f"dead-letter {name}" for name in _differing(_DEAD_LETTER_ATTRIBUTES, there_dead)]
-        if not _redrives(there.get("RedrivePolicy", ""), there_dead["QueueArn"]):
+        settings = {name: int(there[name]) for name in ("VisibilityTimeout", "MessageRetentionPeriod") if name in there}
+        receives = _receives(there.get("RedrivePolicy", ""), there_dead["QueueArn"])
+        if receives is None:
             drift.append("RedrivePolicy")
-        return QueueSeen(exists=True, owners=owners, drift=tuple(drift))
+        else:
+            settings["maxReceiveCount"] = receives
+        return QueueSeen(exists=True, owners=owners, drift=tuple(drift), settings=settings, tenants=tenants)
 
     def _converge(self, action: CreateQueue | SetQueueAttributes) -> None:
         dead = self._ensure(action.queue + DEAD_LETTER_SUFFIX, _DEAD_LETTER_ATTRIBUTES, action)
-        attributes = {**_ATTRIBUTES, "RedrivePolicy": _redrive(self._attributes(dead)["QueueArn"])}
+        values = queue_values(action.settings)
+        redrive = _redrive(self._attributes(dead)["QueueArn"], values.pop("maxReceiveCount"))
+        attributes = {**_ATTRIBUTES, **{name: str(value) for name, value in values.items()}, "RedrivePolicy": redrive}
         self._ensure(action.queue, attributes, action)
 
     def _ensure(self, queue: str, attributes: dict[str, str], action: CreateQueue | SetQueueAttributes) -> str:
@@ -122,7 +126,7 @@ class SqsProvisioning:
                 if _code(error) not in _EXISTS:
                     raise
                 url = self._client.get_queue_url(QueueName=queue)["QueueUrl"]
-        if isinstance(action, CreateQueue) and self._owner(url) != action.mark.uid:
+        if isinstance(action, CreateQueue) and self._tags(url).get(UID_TAG) != action.mark.uid:
             raise DecklogError(Code.CONFLICT, f"The queue {queue!r} was just made by somebody else.")
         self._client.set_queue_attributes(QueueUrl=url, Attributes=attributes)  # type: ignore[arg-type]
         self._client.tag_queue(QueueUrl=url, Tags=_tags(action.mark))
@@ -139,13 +143,18 @@ def _tags(mark: Mark) -> dict[str, str]:
     return {UID_TAG: mark.uid, TENANT_TAG: mark.tenant}
 
 
-def _redrive(dead_letter_arn: str) -> str:
-    return json.dumps({"deadLetterTargetArn": dead_letter_arn, "maxReceiveCount": RECEIVES_MAX})
+def _missing(main: str | None, dead: str | None) -> tuple[str, ...]:
+    return tuple(name for name, url in (("queue", main), ("dead-letter queue", dead)) if url is None)
 
 
-def _redrives(policy: str, dead_letter_arn: str) -> bool:
+def _redrive(dead_letter_arn: str, receives: int) -> str:
+    return json.dumps({"deadLetterTargetArn": dead_letter_arn, "maxReceiveCount": receives})
+
+
+def _receives(policy: str, dead_letter_arn: str) -> int | None:
+    """Deliveries before a message goes to that dead-letter queue; None where it goes to another one, or to none."""
     try:
         told = json.loads(policy)
-        return told["deadLetterTargetArn"] == dead_letter_arn and int(told["maxReceiveCount"]) == RECEIVES_MAX
+        return int(told["maxReceiveCount"]) if told["deadLetterTargetArn"] == dead_letter_arn else None
     except (ValueError, KeyError, TypeError):
-        return False
+        return None

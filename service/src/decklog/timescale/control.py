@@ -57,6 +57,7 @@ class TenantRow(Table, tablename="tenants", schema=SCHEMA, db=ENGINE):  # type: 
     deleted_at = Timestamptz(null=True, default=None)
     keys_revision = BigInt(default=0)
     keys_request = Text(default="")
+    settled = Array(base_column=Text(), default=list)
 
 
 class ApiKeyRow(Table, tablename="api_keys", schema=SCHEMA, db=ENGINE):  # type: ignore[call-arg]
@@ -150,6 +151,7 @@ async def find_tenant(name: str) -> Row | None:
         conditions=read_conditions(found["conditions"]),
         keys_revision=found["keys_revision"],
         keys_request=found["keys_request"],
+        settled=tuple(found["settled"]),
     )
 
 
@@ -172,6 +174,7 @@ def _values(row: Row) -> dict[Any, Any]:
         TenantRow.display_name: row.display_name,
         TenantRow.spec: _encoded(row.spec),
         TenantRow.generation: row.generation,
+        TenantRow.settled: list(row.settled),
     }
 
 
@@ -201,8 +204,9 @@ async def set_index_uuid(index: str, uuid: str | None) -> None:
     await IndexRow.insert(IndexRow(name=index, uuid=uuid)).on_conflict(IndexRow.name, "DO UPDATE", [IndexRow.uuid])
 
 
-async def set_conditions(tenant_id: int, conditions: Sequence[Condition]) -> None:
-    await TenantRow.update({TenantRow.conditions: _encoded(conditions)}).where(TenantRow.id == tenant_id)
+async def set_conditions(tenant_id: int, conditions: Sequence[Condition], settled: Sequence[str]) -> None:
+    values = {TenantRow.conditions: _encoded(conditions), TenantRow.settled: list(settled)}
+    await TenantRow.update(values).where(TenantRow.id == tenant_id)
 
 
 def _of(tenant_id: int | None) -> Any:

@@ -205,9 +205,9 @@ class PostgresVisit:
         async with _translated(), on(self._connection):
             await control.revoke_keys(await self._id(), ids)
 
-    async def save_conditions(self, conditions: Sequence[Condition]) -> None:
+    async def save_conditions(self, conditions: Sequence[Condition], settled: Sequence[str]) -> None:
         async with _translated(), on(self._connection):
-            await control.set_conditions(await self._id(), conditions)
+            await control.set_conditions(await self._id(), conditions, settled)
 
     async def record(self, entry: RecordInput) -> None:
         """Put a record into the tenant's own access log, also where it is suspended or retained."""
