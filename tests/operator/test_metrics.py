@@ -94,7 +94,7 @@ def test_a_visit_is_counted_by_how_it_went() -> None:
 
     before = [counted(result) for result in ("done", "again", "fault")]
     with visiting("visit") as visit:
-        visit.done = True
+        visit.result = "done"
     with visiting("visit"):
         pass
     with pytest.raises(ZeroDivisionError), visiting("visit"):

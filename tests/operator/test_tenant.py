@@ -212,8 +212,9 @@ def test_a_broken_backend_is_told_with_one_event_and_holds_nothing_else_up(
     until("it is tried again and again", lambda: passes(backends, name) > seen + 2)
     fault.unlink()
     kubernetes.wait_ready(name)
-    until("both changes are told", lambda: len(events_of(kubernetes, name)) >= 2)
-    assert sorted(events_of(kubernetes, name)) == [("Normal", "Ready"), ("Warning", "Unavailable")]
+    until("each change of a condition is told", lambda: len(events_of(kubernetes, name)) >= 4)
+    recovered = [("Normal", reason) for reason in ("Done", "Ready", "Ready")]  # of Synced, Ready and SearchReady
+    assert sorted(events_of(kubernetes, name)) == [*recovered, ("Warning", "Unavailable")]
     assert "Everything is there." in kubernetes("describe", "tenant", name).partition("Events:")[2]
 
 

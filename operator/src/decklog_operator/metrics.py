@@ -24,7 +24,8 @@ from decklog_operator.names import PAUSED
 LEADER = Gauge("decklog_operator_leader", "1 while this replica works, 0 while it stands by.")
 RECONCILES = Counter(
     "decklog_operator_reconciles_total",
-    "Visits to a Tenant, by what they were for and how they went: done, or to be repeated soon, or broken off by a fault of ours.",
+    "Visits to a Tenant, by what they were for and how they went: done, or refused until somebody changes something, or to be "
+    "repeated soon (again), or broken off by a fault of ours.",
     ["kind", "result"],
 )
 RECONCILE_SECONDS = Histogram(
@@ -48,9 +49,9 @@ REQUESTS = Counter(
 
 
 class Visit:
-    """One visit while it lasts; `done` is set where nothing is left to do."""
+    """One visit while it lasts. `result` is done where nothing is left to do, and refused where nothing can be done."""
 
-    done = False
+    result = "again"
 
 
 @contextmanager
@@ -59,7 +60,7 @@ def visiting(kind: str) -> Iterator[Visit]:
     visit, started, result = Visit(), time.perf_counter(), "fault"
     try:
         yield visit
-        result = "done" if visit.done else "again"
+        result = visit.result
     finally:
         RECONCILE_SECONDS.labels(kind).observe(time.perf_counter() - started)
         RECONCILES.labels(kind, result).inc()

@@ -13,6 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+import msgspec
 import structlog
 
 from decklog.domain.errors import Code, DecklogError
@@ -22,7 +23,7 @@ from decklog.services.provisioning import KeyVault
 from decklog_operator import metrics
 from decklog_operator import status as statuses
 from decklog_operator.cluster import Cluster, NotFoundError
-from decklog_operator.names import FINALIZER
+from decklog_operator.names import FINALIZER, PAUSED, RECONCILE
 from decklog_operator.secrets import SecretVault
 from decklog_operator.settings import OperatorSettings
 
@@ -30,6 +31,13 @@ _RETRY_FIRST = 0.5
 """Seconds before the second attempt; each further pause is twice as long, up to the setting."""
 _JITTER = 0.2
 """Share by which pauses differ, so that a thousand tenants are not all due in the same second."""
+
+_PAUSED_LOOK = 15.0
+"""Seconds between two looks whether a deleted Tenant is still paused: Kopf does not call a deletion for a new annotation."""
+_EVENTS_MAX = 25.0
+"""Events of one Tenant at once: all of its conditions may go down and up again twice."""
+_EVENT_EVERY = 60.0
+"""Seconds after which one more may follow."""
 
 _log = structlog.get_logger(__name__)
 
@@ -44,6 +52,14 @@ class Provisioning(Protocol):
     async def remove(self, manifest: Manifest, previous: Sequence[Condition] = ()) -> TenantStatus: ...
 
 
+class _Asked(msgspec.Struct, frozen=True):
+    """What a Tenant's annotations ask for: new keys and a visit now, each empty without a request, and to be left alone."""
+
+    rotate: str = ""
+    reconcile: str = ""
+    paused: bool = False
+
+
 class _Tenant:
     """What is remembered of a Tenant between visits; all of it may be lost."""
 
@@ -51,9 +67,11 @@ class _Tenant:
         self.lock = asyncio.Lock()
         self.wake = asyncio.Event()
         self.generation = 0
-        self.rotate = ""
+        self.asked = _Asked()
         self.keys: KeyStatus | None = None
         self.failures = 0
+        self.events = _EVENTS_MAX
+        self.events_at: datetime | None = None
         self.written: tuple[str, dict[str, Any]] | None = None
         """Resource version and status of our last write, until the watch has shown it to us."""
 
@@ -86,7 +104,7 @@ class Reconciler:
         tenant = self._tenant(metadata["uid"])
         if tenant.written is not None and (listed or _reached(metadata["resourceVersion"], tenant.written[0])):
             tenant.written = None
-        if metadata["generation"] != tenant.generation or _asked(metadata) != tenant.rotate:
+        if metadata["generation"] != tenant.generation or _asked(metadata) != tenant.asked:
             tenant.wake.set()
 
     def ours(self, uid: str) -> Callable[[], bool]:
@@ -105,23 +123,23 @@ class Reconciler:
             tenant.wake.clear()
             if metadata.get("deletionTimestamp") or FINALIZER not in metadata.get("finalizers", ()):
                 return self._settings.resync_seconds  # it goes, or could go and leave behind what is made now
-            if (tenant.generation, tenant.rotate) != (metadata["generation"], _asked(metadata)):
-                tenant.generation, tenant.rotate, tenant.failures = metadata["generation"], _asked(metadata), 0
+            if (tenant.generation, tenant.asked) != (metadata["generation"], _asked(metadata)):
+                tenant.generation, tenant.asked, tenant.failures = metadata["generation"], _asked(metadata), 0
             with (
                 structlog.contextvars.bound_contextvars(tenant=metadata["name"], generation=metadata["generation"]),
                 metrics.visiting("visit") as measured,
             ):
-                measured.done = done = await self._pass(tenant, body)
-        if done:
-            tenant.failures = 0
-            return self._resync_pause(tenant)
-        return self._retry_pause(tenant)
+                measured.result = result = await self._pass(tenant, body)
+        if result == "again":
+            return self._retry_pause(tenant)
+        tenant.failures = 0
+        return self._resync_pause(tenant)
 
     def rotations_due(self) -> int:
         """How many Tenants have keys that should have been changed by now, as far as is known: for a metric."""
         now = self._clock()
         return sum(
-            (keys.rotate_at is not None and keys.rotate_at <= now) or tenant.rotate not in ("", keys.rotated)
+            (keys.rotate_at is not None and keys.rotate_at <= now) or tenant.asked.rotate not in ("", keys.rotated)
             for tenant in self._tenants.values()
             if (keys := tenant.keys) is not None
         )
@@ -142,14 +160,25 @@ class Reconciler:
                 structlog.contextvars.bound_contextvars(tenant=metadata["name"], generation=metadata["generation"]),
                 metrics.visiting("removal") as measured,
             ):
-                measured.done = await self._removal(tenant, body)
-                if measured.done:
+                if _asked(metadata).paused:
+                    measured.result = "refused"
+                    await self._leave_alone(tenant, body, _last_status(tenant, body), deleted=True)
+                    return min(_PAUSED_LOOK, self._settings.retry_max_seconds)
+                if await self._removal(tenant, body):
+                    measured.result = "done"
                     return None
         return self._retry_pause(tenant)
 
-    async def _pass(self, tenant: _Tenant, body: Body) -> bool:
-        """Whether nothing is left to do and everybody was told."""
+    async def _leave_alone(self, tenant: _Tenant, body: Body, previous: dict[str, Any], *, deleted: bool = False) -> bool:
+        """Tell that the Tenant is paused. False when the API would not have it."""
+        shown = statuses.paused(body["metadata"]["generation"], previous, self._clock(), deleted=deleted)
+        return await self._tell(tenant, body, previous, shown)
+
+    async def _pass(self, tenant: _Tenant, body: Body) -> str:
+        """How it went, as `metrics.Visit` has it: done where nothing is left to do and everybody was told."""
         previous, done = _last_status(tenant, body), False
+        if tenant.asked.paused:
+            return "refused" if await self._leave_alone(tenant, body, previous) else "again"
         try:
             manifest = _manifest(body)
             async with asyncio.timeout(self._settings.pass_max_seconds):
@@ -160,7 +189,10 @@ class Reconciler:
                     await self._leave_namespace(manifest, previous)
         except (TimeoutError, DecklogError) as error:
             shown = self._failed(body, error, previous)
-        return await self._tell(tenant, body, previous, shown) and done
+        shown = statuses.handled(shown, tenant.asked.reconcile)
+        if not await self._tell(tenant, body, previous, shown):
+            return "again"
+        return "done" if done else "refused" if statuses.refused(shown) else "again"
 
     async def _removal(self, tenant: _Tenant, body: Body) -> bool:
         """Whether the Tenant may go."""
@@ -194,7 +226,7 @@ class Reconciler:
             await self._vault.forget(manifest, before)
 
     async def _tell(self, tenant: _Tenant, body: Body, previous: dict[str, Any], shown: dict[str, Any]) -> bool:
-        """Write the status where it differs, and an Event where readiness changed. False when the API would not have it."""
+        """Write the status where it differs, and Events of what changed. False when the API would not have it."""
         if shown == previous:
             return True
         name, uid = body["metadata"]["name"], body["metadata"]["uid"]
@@ -205,18 +237,28 @@ class Reconciler:
         except DecklogError as error:
             _log.warning("status not written", reason=error.code.value, detail=error.detail)
             return False
-        ready, before = statuses.ready_condition(shown), statuses.ready_condition(previous)
         bad = {condition.type: condition.message for condition in statuses.conditions(shown) if condition.status != "True"}
         _log.info("status changed", ready=statuses.is_ready(shown), bad=bad)
-        if ready is None or (before is not None and before.status == ready.status):
-            return True
-        kind, now = ("Normal" if ready.status == "True" else "Warning"), timestamp(self._clock())
-        try:
-            await self._cluster.post_event(name=name, uid=uid, kind=kind, reason=ready.reason, message=ready.message, now=now)
-        except DecklogError as error:
-            # It only tells; the status is the truth.
-            _log.warning("event not posted", reason=error.code.value, detail=error.detail)
+        for event in statuses.events(shown, previous):
+            await self._post(tenant, name, uid, event)
         return True
+
+    async def _post(self, tenant: _Tenant, name: str, uid: str, event: statuses.Event) -> None:
+        """An Event only tells, the status is the truth: one that cannot be posted is let go, and so is one too many."""
+        now = self._clock()
+        if tenant.events_at is not None:
+            tenant.events = min(_EVENTS_MAX, tenant.events + (now - tenant.events_at).total_seconds() / _EVENT_EVERY)
+        tenant.events_at = now
+        if tenant.events < 1:
+            _log.info("event not posted", reason=event.reason, detail="There were too many of this Tenant.")
+            return
+        tenant.events -= 1
+        try:
+            await self._cluster.post_event(
+                name=name, uid=uid, kind=event.kind, reason=event.reason, message=event.message, now=timestamp(now)
+            )
+        except DecklogError as error:
+            _log.warning("event not posted", reason=error.code.value, detail=error.detail)
 
     def _tenant(self, uid: str) -> _Tenant:
         return self._tenants.setdefault(uid, _Tenant())
@@ -238,12 +280,12 @@ def _manifest(body: Body) -> Manifest:
     """Raises `invalid-tenant`: an object may be older than a rule of the definition."""
     metadata = body["metadata"]
     spec = parse_spec(body.get("spec"))
-    return Manifest(check_name(metadata["name"]), metadata["uid"], metadata["generation"], spec, _asked(metadata))
+    return Manifest(check_name(metadata["name"]), metadata["uid"], metadata["generation"], spec, _asked(metadata).rotate)
 
 
-def _asked(metadata: Mapping[str, Any]) -> str:
-    """The request to rotate the keys, empty without one."""
-    return str((metadata.get("annotations") or {}).get(ROTATE, ""))
+def _asked(metadata: Mapping[str, Any]) -> _Asked:
+    annotations = metadata.get("annotations") or {}
+    return _Asked(str(annotations.get(ROTATE, "")), str(annotations.get(RECONCILE, "")), annotations.get(PAUSED) == "true")
 
 
 def _reached(seen: str, written: str) -> bool:

@@ -18,13 +18,18 @@ from decklog.domain.errors import DecklogError
 from decklog.domain.status import DRIFT_FIELDS_MAX, READY, SYNCED, Condition, Drift, Part, TenantStatus, Verdict
 from decklog.domain.status import conditions as made
 from decklog.domain.tenant import Manifest
-from decklog_operator.names import secret_name
+from decklog.domain.verdicts import TERMINAL
+from decklog_operator.names import PAUSED, secret_name
 
 _Name = Annotated[str, Meta(max_length=253)]
 _Time = Annotated[str, Meta(max_length=32)] | msgspec.UnsetType
 _Request = Annotated[str, Meta(max_length=64)] | msgspec.UnsetType
 
 _FIELD_CHARS_MAX = 128
+_HANDLED = "lastHandledReconcileAt"
+_TERMINAL = {*TERMINAL, "InvalidTenant", "NotReady"}
+PAUSED_REASON = "Paused"
+REQUEST_CHARS_MAX = 64
 
 Status = Mapping[str, Any]
 
@@ -104,6 +109,9 @@ class TenantStatusView(msgspec.Struct, frozen=True, rename="camel"):
     credentials: Annotated[
         CredentialsView | msgspec.UnsetType, Meta(description="Where the API keys are, and how long they are good.")
     ] = msgspec.UNSET
+    last_handled_reconcile_at: Annotated[
+        _Request, Meta(description="The annotation decklog.dev/reconcile that the last visit saw; absent without one.")
+    ] = msgspec.UNSET
     drift: Annotated[
         DriftView | msgspec.UnsetType, Meta(description="What was changed behind Decklog's back; absent before.")
     ] = msgspec.UNSET
@@ -135,10 +143,7 @@ def of(manifest: Manifest, found: TenantStatus, previous: Status) -> dict[str, A
 
 def _drift(found: Drift | None, previous: Status) -> DriftView | None:
     """What was told before with what was found now. What stands as it was found is told, and counted, once."""
-    try:
-        before = msgspec.convert(previous.get("drift"), DriftView | None)
-    except msgspec.ValidationError:
-        before = None
+    before = _drift_of(previous)
     if found is None:
         return before
     if not found.fields:
@@ -152,13 +157,73 @@ def _drift(found: Drift | None, previous: Status) -> DriftView | None:
     return DriftView(detected + len(set(names) - known), repairs + found.repaired, names, found.standing, found.at, repaired_at)
 
 
+def _drift_of(status: Status) -> DriftView | None:
+    try:
+        return msgspec.convert(status.get("drift"), DriftView | None)
+    except msgspec.ValidationError:
+        return None
+
+
+def paused(generation: int, previous: Status, now: datetime, *, deleted: bool = False) -> dict[str, Any]:
+    """The status of a tenant that nobody looks after meanwhile: the rest is told as it was when the pause began."""
+    end = "and the deletion waits for it" if deleted else "also of what the spec says since"
+    said = Verdict("False", PAUSED_REASON, f"The annotation {PAUSED} keeps the operator's hands off: nothing is done, {end}.")
+    untold = Verdict("Unknown", PAUSED_REASON, "Nothing was looked at before the pause; see Synced.")
+    fresh = made(dict.fromkeys((READY, *Part), untold), generation, (), now)
+    known = {condition.type: condition for condition in (*fresh, *conditions(previous)) if condition.type != SYNCED}
+    synced = made({SYNCED: said}, generation, conditions(previous), now)
+    observed = previous.get("observedGeneration")
+    return _with(previous, TenantStatusView(observed if isinstance(observed, int) else 0, (*known.values(), *synced)))
+
+
+def handled(shown: Status, request: str) -> dict[str, Any]:
+    """The status, with the request for a visit that the visit saw."""
+    rest = {name: value for name, value in shown.items() if name != _HANDLED}
+    return {**rest, _HANDLED: request[:REQUEST_CHARS_MAX]} if request else rest
+
+
 def failed(generation: int, error: DecklogError, previous: Status, now: datetime) -> dict[str, Any]:
     """The status of a tenant that could not be looked at to the end: what was known of its parts, and why it is not ready."""
     verdict = Verdict("False", "".join(map(str.capitalize, error.code.value.split("-"))), error.detail)
     ready, synced = made(dict.fromkeys((READY, SYNCED), verdict), generation, conditions(previous), now)
     kept = (condition for condition in conditions(previous) if condition.type not in (READY, SYNCED))
-    shown = {**previous, **_plain(TenantStatusView(generation, (ready, *kept, synced)))}
+    return _with(previous, TenantStatusView(generation, (ready, *kept, synced)))
+
+
+def _with(previous: Status, view: TenantStatusView) -> dict[str, Any]:
+    """The status before with what this says anew, and without what no version of ours says."""
+    shown = {**previous, **_plain(view)}
     return {name: value for name, value in shown.items() if name in TenantStatusView.__struct_encode_fields__}
+
+
+def refused(status: Status) -> bool:
+    """Whether nothing is wrong but what only somebody's change ends."""
+    bad = {condition.reason for condition in conditions(status) if condition.status != "True"}
+    return bool(bad) and bad <= _TERMINAL
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something to tell whoever watches the Tenant's Events; `kind` is Normal or Warning."""
+
+    kind: str
+    reason: str
+    message: str
+
+
+def events(shown: Status, previous: Status) -> list[Event]:
+    """One for each condition whose status changed, and one for what was put right. The first value of a condition is no
+    change, but for that of Ready, which tells of the Tenant as a whole."""
+    before = {condition.type: condition.status for condition in conditions(previous)}
+    found: list[Event] = []
+    for condition in conditions(shown):
+        if condition.status != before.get(condition.type, "" if condition.type == READY else condition.status):
+            kind = "Normal" if condition.status == "True" or condition.reason == PAUSED_REASON else "Warning"
+            about = "" if condition.type == READY else f"{condition.type} is {condition.status}: "
+            found.append(Event(kind, condition.reason, about + condition.message))
+    drift, old = _drift_of(shown), _drift_of(previous)
+    if drift and drift.repairs > (old.repairs if old else 0):
+        found.append(Event("Normal", "DriftRepaired", f"Put back what was changed: {', '.join(drift.fields)}."))
+    return found
 
 
 def is_ready(status: Status) -> bool:

@@ -27,6 +27,8 @@ from decklog.domain.status import READY, SYNCED, Part, Verdict
 from decklog.domain.tenant import Manifest
 
 DRIFTED = "Drifted"
+TERMINAL = frozenset({"Conflict", "Immutable", "InvalidSpec", "TooManyDedicated", DRIFTED})
+"""Reasons that only somebody's change ends: trying again soon would only cost."""
 _NAMED_MAX = 10
 _GOOD = {
     Part.DATABASE: Verdict("True", "Provisioned", "Relations, partitions, heads and the registry are as asked for."),
@@ -141,7 +143,8 @@ def _every(verdict: Verdict) -> dict[str, Verdict]:
 def refused_verdicts(refused: Trouble) -> dict[str, Verdict]:
     """Every condition where nothing may be done."""
     untouched = Verdict("Unknown", refused.reason, "Not looked after; see Synced.")
-    verdict = Verdict("False", refused.reason, refused.message)
+    waiting = " Nothing is done before the Tenant, or what is in its way, changes." if refused.reason in TERMINAL else ""
+    verdict = Verdict("False", refused.reason, refused.message + waiting)
     return {READY: verdict, **_every(untouched), SYNCED: verdict}
 
 

@@ -1,0 +1,220 @@
+"""When a Tenant is looked at and when it is left alone: the annotations that ask for it, what only a change of somebody's
+ends, and the Events that tell of it."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from decklog.domain.status import READY, SYNCED, Part, TenantStatus, Verdict, conditions
+from decklog.domain.tenant import Manifest
+from decklog_operator import status as statuses
+from decklog_operator.names import FINALIZER
+from decklog_operator.reconcile import Reconciler
+from decklog_operator.settings import OperatorSettings
+from tests.operator.test_tenant import events_of, passes
+from tests.support.operators import Json, Kubernetes, Operator, until
+from tests.support.provisioning import FolderProvisioner
+
+pytestmark = pytest.mark.xdist_group("kubernetes")
+
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+GOOD = Verdict("True", "Good", "Good.")
+PAUSE, RECONCILE = "decklog.dev/paused", "decklog.dev/reconcile"
+
+
+def body(annotations: Json | None = None, **metadata: Any) -> Json:
+    told = {"name": "acme", "uid": "uid-1", "generation": 1, "resourceVersion": "1", "finalizers": [FINALIZER]}
+    return {"metadata": {**told, "annotations": annotations or {}, **metadata}, "spec": {"retention": {"days": 30}}}
+
+
+class World:
+    """Provisioning that says what it is told to say, and a cluster that keeps what it is told, at a time of its own."""
+
+    def __init__(self) -> None:
+        self.said: dict[str, Verdict] = {}
+        self.visits = self.removals = 0
+        self.status: Json = {}
+        self.writes = 0
+        self.events: list[tuple[str, str, str]] = []
+        self.now = NOON
+        settings = OperatorSettings(resync_seconds=300, retry_max_seconds=60)
+        self.reconciler = Reconciler(self, self, settings, clock=lambda: self.now)  # type: ignore[arg-type]
+
+    async def reconcile(self, manifest: Manifest, vault: Any, previous: Any = ()) -> TenantStatus:
+        self.visits += 1
+        said = {READY: GOOD, **dict.fromkeys(Part, GOOD), SYNCED: GOOD, **self.said}
+        return TenantStatus(conditions(said, manifest.generation, previous, self.now), manifest.generation)
+
+    async def remove(self, manifest: Manifest, previous: Any = ()) -> TenantStatus:
+        self.removals += 1
+        return await self.reconcile(manifest, None, previous)
+
+    async def apply_status(self, name: str, uid: str, status: Json) -> str:
+        self.status, self.writes = status, self.writes + 1
+        return "2"
+
+    async def post_event(self, *, kind: str, reason: str, message: str, **_: Any) -> None:
+        self.events.append((kind, reason, message))
+
+    async def read_secret(self, namespace: str, name: str) -> None:
+        return None
+
+    async def visit(self, annotations: Json | None = None, **metadata: Any) -> float:
+        return await self.reconciler.visit({**body(annotations, **metadata), "status": self.status})
+
+    def told(self, kind: str) -> tuple[str, str]:
+        [found] = [each for each in statuses.conditions(self.status) if each.type == kind]
+        return found.status, found.reason
+
+
+async def test_a_paused_tenant_is_not_touched_and_says_so_once() -> None:
+    world = World()
+    await world.visit()
+    before = world.status
+    for _ in range(3):
+        assert await world.visit({PAUSE: "true"}, generation=2) >= 240
+    assert (world.visits, world.writes) == (1, 2)
+    assert world.told(SYNCED) == ("False", "Paused")
+    assert (world.told(READY), world.status["observedGeneration"]) == (("True", "Good"), 1)
+    assert world.events[-1][:2] == ("Normal", "Paused")
+    assert PAUSE in world.events[-1][2]
+    await world.visit(generation=2)
+    assert (world.told(SYNCED), world.status["observedGeneration"]) == (("True", "Good"), 2)
+    assert [each[:2] for each in world.events] == [("Normal", "Good"), ("Normal", "Paused"), ("Normal", "Good")]
+    assert before["conditions"][0]["lastTransitionTime"] == world.status["conditions"][0]["lastTransitionTime"]
+
+
+async def test_a_tenant_that_was_paused_from_the_start_tells_all_its_conditions() -> None:
+    world = World()
+    await world.visit({PAUSE: "true"})
+    assert [each.type for each in statuses.conditions(world.status)] == [READY, *Part, SYNCED]
+    assert {each.reason for each in statuses.conditions(world.status)} == {"Paused"}
+    assert world.status["observedGeneration"] == 0
+
+
+async def test_only_the_word_true_pauses() -> None:
+    world = World()
+    for value in ("false", "", "True", "yes"):
+        await world.visit({PAUSE: value})
+    assert world.visits == 4
+
+
+async def test_the_deletion_of_a_paused_tenant_waits_and_goes_on_afterwards() -> None:
+    world = World()
+    await world.visit()
+    deleted: Json = {"deletionTimestamp": "2026-06-01T12:00:00Z"}
+    for _ in range(2):
+        paused = {**body({PAUSE: "true"}, **deleted), "status": world.status}
+        assert await world.reconciler.release(paused) == 15
+    assert (world.removals, world.writes) == (0, 2)
+    assert world.told(SYNCED) == ("False", "Paused")
+    assert "the deletion waits" in world.status["conditions"][-1]["message"]
+    assert await world.reconciler.release({**body(**deleted), "status": world.status}) is None
+    assert world.removals == 1
+
+
+async def test_a_request_for_a_visit_is_echoed_and_one_that_goes_is_forgotten() -> None:
+    world = World()
+    await world.visit({RECONCILE: "monday"})
+    assert world.status["lastHandledReconcileAt"] == "monday"
+    world.reconciler.notice(body({RECONCILE: "monday"}), gone=False, listed=False)
+    assert not world.reconciler._tenant("uid-1").wake.is_set()
+    world.reconciler.notice(body({RECONCILE: "tuesday"}), gone=False, listed=False)
+    assert world.reconciler._tenant("uid-1").wake.is_set()
+    world.said = {Part.SEARCH: Verdict("False", "Unreachable", "No."), SYNCED: Verdict("False", "Unreachable", "No.")}
+    await world.visit({RECONCILE: "t" * 100})
+    assert world.status["lastHandledReconcileAt"] == "t" * 64
+    await world.visit()
+    assert "lastHandledReconcileAt" not in world.status
+
+
+@pytest.mark.parametrize("reason", ["Conflict", "Immutable", "InvalidSpec", "TooManyDedicated", "Drifted"])
+async def test_what_only_somebodys_change_ends_is_not_tried_again_soon(reason: str) -> None:
+    world = World()
+    refused = Verdict("False", reason, "No.")
+    world.said = dict.fromkeys((READY, SYNCED), refused) | dict.fromkeys(Part, Verdict("Unknown", reason, "See Synced."))
+    for _ in range(3):
+        assert 240 <= await world.visit() <= 360
+
+
+async def test_a_part_that_drifted_does_not_keep_another_from_being_tried_again_ever_less_often() -> None:
+    world = World()
+    world.said = {READY: Verdict("False", "NotReady", "No."), SYNCED: Verdict("False", "Drifted", "No.")}
+    world.said[Part.QUEUE] = Verdict("False", "Drifted", "No.")
+    assert await world.visit() >= 240
+    world.said[Part.SEARCH] = Verdict("False", "Unreachable", "No.")
+    pauses = [await world.visit() for _ in range(12)]
+    assert pauses[0] <= 1.2
+    assert all(later > earlier for earlier, later in itertools.pairwise(pauses[:6]))
+    assert 48 <= pauses[-1] <= 72
+
+
+async def test_a_spec_that_cannot_be_read_waits_for_another_one() -> None:
+    world = World()
+    spoiled = {**body(), "spec": {"retention": {"days": 0}}}
+    assert 240 <= await world.reconciler.visit(spoiled) <= 360
+    assert world.told(READY) == ("False", "InvalidTenant")
+
+
+async def test_each_condition_that_changes_has_one_event_and_a_flapping_tenant_has_few() -> None:
+    world = World()
+    await world.visit()
+    assert [each[:2] for each in world.events] == [("Normal", "Good")]
+    down = Verdict("False", "Unreachable", "No answer.")
+    world.said = {Part.SEARCH: down, SYNCED: down}
+    await world.visit()
+    await world.visit()
+    assert world.events[1:] == [
+        ("Warning", "Unreachable", "SearchReady is False: No answer."),
+        ("Warning", "Unreachable", "Synced is False: No answer."),
+    ]
+    for number in range(100):
+        world.said = {Part.SEARCH: down} if number % 2 else {}
+        await world.visit()
+    assert len(world.events) == 25
+    world.now += timedelta(hours=1)
+    world.said = {Part.QUEUE: down}
+    await world.visit()
+    assert "QueueReady is False: No answer." in {message for *_, message in world.events[25:]}
+
+
+def test_what_was_put_right_has_an_event_that_names_it() -> None:
+    drift = {"detected": 1, "repairs": 1, "fields": ["index records_id"], "standing": False, "observedAt": "1"}
+    [event] = statuses.events({"drift": drift}, {})
+    assert (event.kind, event.reason, event.message) == (
+        "Normal",
+        "DriftRepaired",
+        "Put back what was changed: index records_id.",
+    )
+    assert statuses.events({"drift": drift}, {"drift": drift}) == []
+
+
+def test_with_kubectl_a_tenant_is_paused_and_let_go_again(
+    kubernetes: Kubernetes, operator: Operator, backends: FolderProvisioner
+) -> None:
+    name = kubernetes.name()
+    kubernetes.apply(kubernetes.tenant(name))
+    kubernetes.wait_ready(name)
+    kubernetes("annotate", "tenant", name, f"{PAUSE}=true")
+    until("the pause is told", lambda: kubernetes.condition(name, "Synced").get("reason") == "Paused")
+    until("an Event tells it, too", lambda: ("Normal", "Paused") in events_of(kubernetes, name))
+    seen = passes(backends, name)
+    kubernetes.patch(name, {"spec": {"displayName": "Edited meanwhile"}})
+    kubernetes("delete", "tenant", name, "--wait=false")
+    until("the deletion waits", lambda: "the deletion waits" in kubernetes.condition(name, "Synced").get("message", ""))
+    assert passes(backends, name) == seen
+    assert kubernetes.secret(name) is not None
+    kubernetes("annotate", "tenant", name, f"{PAUSE}-")
+    kubernetes("wait", "--for=delete", f"tenant/{name}", "--timeout=60s")
+
+
+def test_with_kubectl_a_visit_is_asked_for_and_echoed(kubernetes: Kubernetes, operator: Operator) -> None:
+    name = kubernetes.name()
+    kubernetes.apply(kubernetes.tenant(name))
+    kubernetes.wait_ready(name)
+    kubernetes("annotate", "tenant", name, f"{RECONCILE}=now")
+    kubernetes("wait", "--for=jsonpath={.status.lastHandledReconcileAt}=now", f"tenant/{name}", "--timeout=60s")
