@@ -155,6 +155,18 @@ def test_a_status_cannot_be_written_with_the_spec(kubernetes: Kubernetes) -> Non
     assert "status" not in (kubernetes.get("tenant", name) or {})
 
 
+def test_the_table_of_the_longest_name_and_the_longest_reason_fits_120_characters(kubernetes: Kubernetes) -> None:
+    name = kubernetes.name("a" * (40 - len(kubernetes.name(""))))
+    assert len(name) == 40
+    kubernetes.apply(kubernetes.tenant(name, spec(isolation="Dedicated", retention={"days": 3650})))
+    told = {"observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z", "message": "No."}
+    ready = {"type": "Ready", "status": "Unknown", "reason": "WaitingForDatabase", **told}
+    kubernetes.patch(name, {"status": {"observedGeneration": 1, "conditions": [ready]}}, "--subresource=status")
+    lines = kubernetes("get", "tenants", name).splitlines()
+    assert "WaitingForDatabase" in lines[1]
+    assert max(map(len, lines)) <= 120
+
+
 def test_kubectl_explains_every_field_of_the_spec(kubernetes: Kubernetes) -> None:
     told = kubernetes("explain", "tenant.spec", "--recursive") + kubernetes("explain", "tenant.spec.quotas")
     for field in ("retention", "days", "isolation", "eventsPerSecond", "dedupWindow", "secretNamespace", "deletionPolicy"):

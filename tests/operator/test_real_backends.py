@@ -101,16 +101,23 @@ class Installation:
     def drop_index(self, index: str) -> None:
         httpx.delete(f"{self.search.url}/{index}").raise_for_status()
 
-    def queues(self) -> set[str]:
-        """Of this installation only."""
-        client = boto3.client(
+    @property
+    def queue_client(self) -> Any:
+        return boto3.client(
             "sqs",
             endpoint_url=self.sqs.url,
             region_name=self.sqs.region,
             aws_access_key_id=self.sqs.access_key,
             aws_secret_access_key=self.sqs.secret_key,
         )
-        return {url.rpartition("/")[2] for url in client.list_queues(QueueNamePrefix=self.prefix).get("QueueUrls", [])}
+
+    def queues(self) -> set[str]:
+        """Of this installation only."""
+        urls = self.queue_client.list_queues(QueueNamePrefix=self.prefix).get("QueueUrls", [])
+        return {url.rpartition("/")[2] for url in urls}
+
+    def drop_queue(self, queue: str) -> None:
+        self.queue_client.delete_queue(QueueUrl=self.queue_client.get_queue_url(QueueName=queue)["QueueUrl"])
 
 
 def keys_of(secret: dict[str, Any] | None) -> dict[str, str]:
@@ -181,6 +188,47 @@ async def test_the_examples_get_a_schema_an_index_a_queue_and_keys_that_are_let_
     for document in documents:
         for key in keys_of(kubernetes.secret(document["metadata"]["name"])).values():
             assert key not in told
+
+
+async def test_what_is_broken_by_hand_is_named_by_kubectl_and_comes_back_or_is_only_reported(
+    kubernetes: Kubernetes, install: Installing, sqs_server: SqsServer
+) -> None:
+    installation, operator = await install(sqs_server)
+    name, reported = kubernetes.name(), kubernetes.name("r")
+    kubernetes.apply(kubernetes.tenant(name), kubernetes.tenant(reported, {"retention": {"days": 30}, "driftPolicy": "Report"}))
+    kubernetes.wait_ready(name, reported)
+
+    def status(of: str) -> dict[str, Any]:
+        return dict((kubernetes.get("tenant", of) or {})["status"])
+
+    def named(of: str, field: str) -> None:
+        until(f"{field} is named", lambda: field in status(of).get("drift", {}).get("fields", ()))
+
+    for each in (name, reported):
+        schema = status(each)["database"]["schema"]
+        await installation.database.execute(f"DROP INDEX {schema}.records_actor")
+        named(each, "index records_actor")
+        installation.drop_queue(status(each)["queue"]["name"])
+        named(each, "queue")
+    until("the queue is back", lambda: status(name)["queue"]["name"] in installation.queues())
+    kubernetes.wait_ready(name)
+    drift = status(name)["drift"]
+    assert (drift["detected"], drift["repairs"], drift["standing"]) == (2, 2, False)
+    assert "DriftRepaired" in kubernetes("describe", "tenant", name).partition("Events:")[2]
+    assert (operator.metric("decklog_provisioning_drift_repairs_total", part="database") or 0) >= 1
+    assert (operator.metric("decklog_provisioning_drift_found_total", part="queue", thing="queue") or 0) >= 2
+
+    assert (kubernetes.condition(reported)["status"], kubernetes.condition(reported, "Synced")["reason"]) == ("False", "Drifted")
+    assert kubernetes.condition(reported, "DatabaseReady")["status"] == "True"
+    assert (status(reported)["drift"]["repairs"], status(reported)["drift"]["standing"]) == (0, True)
+    assert status(reported)["queue"]["name"] not in installation.queues()
+    kubernetes.patch(reported, {"spec": {"driftPolicy": "Repair"}})
+    kubernetes.wait_ready(reported)
+    assert status(reported)["queue"]["name"] in installation.queues()
+    until("nothing is called broken any more", lambda: not status(reported)["drift"]["standing"])
+    usage = status(name)["usage"]
+    assert usage["storageBytes"] > 0
+    assert usage["records"] >= 1  # what was done for the tenant stands in its log of accesses
 
 
 async def test_kubectl_and_decklog_tenants_print_the_same_table(

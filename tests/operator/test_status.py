@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from msgspec.structs import replace
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.status import READY, SYNCED, Drift, KeyStatus, Part, TenantStatus, Verdict, conditions
+from decklog.domain.status import READY, SYNCED, Drift, KeyStatus, Part, TenantStatus, Usage, Verdict, conditions
 from decklog.domain.tenant import Manifest, parse_spec
 from decklog_operator import status as statuses
 
@@ -125,6 +125,36 @@ def test_what_was_changed_is_counted_once_however_often_it_is_seen() -> None:
     assert statuses.of(ACME, replace(found(), drift=None), put_right) == put_right
     again = shown(put_right, ("index",), 1, standing=False, at="6")
     assert (again["drift"]["detected"], again["drift"]["repairs"]) == (3, 3)
+
+
+def test_usage_is_told_now_and_then_and_only_where_it_is_news() -> None:
+    def at(minutes: int, records: int, *, size: int = 1_000, lag: int | None = 0) -> Usage:
+        return Usage(records, size, 4, lag, NOON + timedelta(minutes=minutes))
+
+    def shown(before: dict[str, Any], usage: Usage | None, earlier: Usage | None = None) -> dict[str, Any]:
+        return statuses.of(ACME, replace(found(), usage=usage), before, earlier)
+
+    first = shown({}, at(0, 100))
+    assert first["usage"] == {
+        "records": 100,
+        "storageBytes": 1_000,
+        "observedAt": "2026-06-01T12:00:00Z",
+        "queueDepth": 4,
+        "searchLag": 0,
+    }
+    for same in (None, at(0, 900), at(5, 100), at(600, 104)):
+        assert shown(first, same) == first
+    busy = shown(first, at(5, 3_100, lag=None))
+    assert "searchLag" not in busy["usage"]
+    assert (busy["usage"]["records"], busy["usage"]["recordsPerSecond"]) == (3_100, 10)
+    assert json.loads(json.dumps(busy)) == busy
+    idle = shown(busy, at(10, 3_100, lag=None))
+    assert idle["usage"]["recordsPerSecond"] == 0
+    assert shown(idle, at(15, 3_100, lag=None)) == idle
+    # An observation that was not worth telling is what the next rate is made of, not the one from before the long silence.
+    again = shown(idle, at(610, 4_900, lag=None), at(605, 3_100, lag=None))
+    assert again["usage"]["recordsPerSecond"] == 6
+    assert shown({"usage": {"records": "many"}}, at(0, 100)) == first
 
 
 def test_what_somebody_put_back_himself_stands_no_more_and_names_are_bounded() -> None:

@@ -17,7 +17,7 @@ import msgspec
 import structlog
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.status import Condition, KeyStatus, TenantStatus, timestamp
+from decklog.domain.status import Condition, KeyStatus, TenantStatus, Usage, timestamp
 from decklog.domain.tenant import ROTATE, Manifest, check_name, parse_spec
 from decklog.services.provisioning import KeyVault
 from decklog_operator import metrics
@@ -69,6 +69,7 @@ class _Tenant:
         self.generation = 0
         self.asked = _Asked()
         self.keys: KeyStatus | None = None
+        self.usage: Usage | None = None
         self.failures = 0
         self.events = _EVENTS_MAX
         self.events_at: datetime | None = None
@@ -183,7 +184,9 @@ class Reconciler:
             manifest = _manifest(body)
             async with asyncio.timeout(self._settings.pass_max_seconds):
                 found = await self._provisioning.reconcile(manifest, self._vault, statuses.conditions(previous))
-                shown, done = statuses.of(manifest, found, previous), found.ready and found.synced
+                shown, done = statuses.of(manifest, found, previous, tenant.usage), found.ready and found.synced
+                if found.usage and (tenant.usage is None or statuses.usage_due(found.usage.at, tenant.usage.at)):
+                    tenant.usage = found.usage
                 tenant.keys = found.keys or tenant.keys
                 if statuses.secret_namespace(shown) == manifest.spec.credentials.secret_namespace:
                     await self._leave_namespace(manifest, previous)

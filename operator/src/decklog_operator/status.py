@@ -15,7 +15,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from decklog.domain.errors import DecklogError
-from decklog.domain.status import DRIFT_FIELDS_MAX, READY, SYNCED, Condition, Drift, Part, TenantStatus, Verdict
+from decklog.domain.status import DRIFT_FIELDS_MAX, READY, SYNCED, Condition, Drift, Part, TenantStatus, Usage, Verdict, timestamp
 from decklog.domain.status import conditions as made
 from decklog.domain.tenant import Manifest
 from decklog.domain.verdicts import TERMINAL
@@ -26,6 +26,10 @@ _Time = Annotated[str, Meta(max_length=32)] | msgspec.UnsetType
 _Request = Annotated[str, Meta(max_length=64)] | msgspec.UnsetType
 
 _FIELD_CHARS_MAX = 128
+_USAGE_EVERY = 60
+"""Seconds that usage stays as it was told, however often the Tenant is looked at."""
+_USAGE_SHARE = 0.05
+"""By how much of it something must have changed to be told again."""
 _HANDLED = "lastHandledReconcileAt"
 _TERMINAL = {*TERMINAL, "InvalidTenant", "NotReady"}
 PAUSED_REASON = "Paused"
@@ -91,6 +95,34 @@ class DriftView(msgspec.Struct, frozen=True, rename="camel"):
     last_repaired_at: Annotated[_Time, Meta(description="When something was put right last; absent before.")] = msgspec.UNSET
 
 
+class UsageView(msgspec.Struct, frozen=True, rename="camel"):
+    """What the tenant uses."""
+
+    records: Annotated[int, Meta(ge=0, description="Records that both logs took in so far.")]
+    storage_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Bytes of the records with their indexes. Of a Shared tenant an estimate: its share of the class by records.",
+        ),
+    ]
+    observed_at: Annotated[
+        str,
+        Meta(max_length=32, description="When all of this was seen, RFC 3339. A visit that sees about the same writes nothing."),
+    ]
+    records_per_second: Annotated[
+        Annotated[float, Meta(ge=0)] | msgspec.UnsetType,
+        Meta(description="Between that and the observation before; absent after the first one."),
+    ] = msgspec.UNSET
+    queue_depth: Annotated[
+        Annotated[int, Meta(ge=0)] | msgspec.UnsetType,
+        Meta(description="Messages of the queue, as SQS estimates them; of a Shared tenant those of its class."),
+    ] = msgspec.UNSET
+    search_lag: Annotated[
+        Annotated[int, Meta(ge=0)] | msgspec.UnsetType, Meta(description="Records that cannot be found by the index yet.")
+    ] = msgspec.UNSET
+
+
 class TenantStatusView(msgspec.Struct, frozen=True, rename="camel"):
     """`status` of a Tenant."""
 
@@ -109,6 +141,7 @@ class TenantStatusView(msgspec.Struct, frozen=True, rename="camel"):
     credentials: Annotated[
         CredentialsView | msgspec.UnsetType, Meta(description="Where the API keys are, and how long they are good.")
     ] = msgspec.UNSET
+    usage: Annotated[UsageView | msgspec.UnsetType, Meta(description="What the tenant uses.")] = msgspec.UNSET
     last_handled_reconcile_at: Annotated[
         _Request, Meta(description="The annotation decklog.dev/reconcile that the last visit saw; absent without one.")
     ] = msgspec.UNSET
@@ -117,8 +150,9 @@ class TenantStatusView(msgspec.Struct, frozen=True, rename="camel"):
     ] = msgspec.UNSET
 
 
-def of(manifest: Manifest, found: TenantStatus, previous: Status) -> dict[str, Any]:
-    """The status to show. Where a part is keeps standing there while the registry cannot be asked for it."""
+def of(manifest: Manifest, found: TenantStatus, previous: Status, earlier: Usage | None = None) -> dict[str, Any]:
+    """The status to show. Where a part is keeps standing there while the registry cannot be asked for it. `earlier` is what
+    a visit before found of the usage, told or not."""
     given = {condition.type: condition for condition in found.conditions if condition.reason != "NotConfigured"}
     sections: dict[str, Any] = {}
     if found.schema and found.tenant_id is not None:
@@ -138,7 +172,51 @@ def of(manifest: Manifest, found: TenantStatus, previous: Status) -> dict[str, A
     shown = {section: view for section, view in sections.items() if section in wanted}
     if (drift := _drift(found.drift, previous)) is not None:
         shown["drift"] = drift
+    if (usage := _usage(found.usage, previous, earlier)) is not None:
+        shown["usage"] = usage
     return {**_plain(TenantStatusView(found.observed_generation, found.conditions, **shown)), **kept}
+
+
+def usage_due(found: datetime, before: datetime) -> bool:
+    """Whether that is long enough after the usage before to be told, and to make a rate of."""
+    return not 0 <= (found - before).total_seconds() < _USAGE_EVERY
+
+
+def _usage(found: Usage | None, previous: Status, earlier: Usage | None) -> UsageView | None:
+    """What was told before, or what was found now where that is news: who is idle costs no writes."""
+    try:
+        before = msgspec.convert(previous.get("usage"), UsageView | None)
+        told_at = datetime.fromisoformat(before.observed_at) if before else None
+    except (msgspec.ValidationError, ValueError):
+        before = told_at = None
+    if found is None or (told_at is not None and not usage_due(found.at, told_at)):
+        return before
+    rate: float | msgspec.UnsetType = msgspec.UNSET
+    since, records = (earlier.at, earlier.records) if earlier else (told_at, before.records if before else 0)
+    if since is not None and (seconds := (found.at - since).total_seconds()) >= _USAGE_EVERY:
+        rate = round(max(found.records - records, 0) / seconds, 2)
+    view = UsageView(
+        found.records,
+        found.storage_bytes,
+        timestamp(found.at),
+        rate,
+        msgspec.UNSET if found.queue_depth is None else found.queue_depth,
+        msgspec.UNSET if found.search_lag is None else found.search_lag,
+    )
+    return before if before is not None and _alike(before, view) else view
+
+
+def _alike(before: UsageView, now: UsageView) -> bool:
+    """Whether nobody would care for the difference. A rate that was never told is as good as none."""
+    for field in ("records", "storage_bytes", "records_per_second", "queue_depth", "search_lag"):
+        one, other = getattr(before, field), getattr(now, field)
+        if field == "records_per_second":
+            one, other = one or 0.0, other or 0.0
+        if (one is msgspec.UNSET) is not (other is msgspec.UNSET):
+            return False
+        if one is not msgspec.UNSET and abs(one - other) > _USAGE_SHARE * max(one, other):
+            return False
+    return True
 
 
 def _drift(found: Drift | None, previous: Status) -> DriftView | None:

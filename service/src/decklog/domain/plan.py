@@ -23,7 +23,7 @@ from decklog.domain.credentials import (
     succession,
     valid_until,
 )
-from decklog.domain.status import Condition, KeyStatus, Part
+from decklog.domain.status import Condition, KeyStatus, Part, Usage
 from decklog.domain.tenant import (
     PLATFORM_TENANT,
     PREFIX,
@@ -93,6 +93,15 @@ class Row(msgspec.Struct, frozen=True):
     settled: tuple[str, ...] = ()
 
 
+class Stored(msgspec.Struct, frozen=True):
+    """Of both logs: `records` taken in so far, the `unindexed` of them that no index has yet, and the bytes that they take, an
+    estimate by the share of records where the relations are shared."""
+
+    records: int
+    unindexed: int
+    bytes: int
+
+
 class DatabaseSeen(msgspec.Struct, frozen=True):
     """`missing` lists what of the relations is not as it should be. `partitions` is whether those of the coming days
     are there. `keys` are those that were not revoked. `dedicated` counts the Dedicated tenants of the cell. `index_uuid` is the life of the index that the
@@ -105,6 +114,7 @@ class DatabaseSeen(msgspec.Struct, frozen=True):
     keys: tuple[IssuedKey, ...] = ()
     dedicated: int = 0
     index_uuid: str | None = None
+    stored: Stored | None = None
 
 
 class IndexSeen(msgspec.Struct, frozen=True):
@@ -119,7 +129,7 @@ class IndexSeen(msgspec.Struct, frozen=True):
 class QueueSeen(msgspec.Struct, frozen=True):
     """A queue and its dead-letter queue; `exists` is true when both are there, else `missing` names which is not. `owners` has
     their marks (None: no mark), `settings` the values of what a spec can decide, by SQS's names, as far as they are told;
-    `drift` names what else differs, `tenants` are the names of tenants
+    `drift` names what else differs, `depth` counts messages, `tenants` are the names of tenants
     that they are tagged with."""
 
     exists: bool = False
@@ -128,6 +138,7 @@ class QueueSeen(msgspec.Struct, frozen=True):
     settings: Mapping[str, int] = {}
     missing: tuple[str, ...] = ()
     tenants: tuple[str | None, ...] = ()
+    depth: int = 0
 
 
 class VaultSeen(msgspec.Struct, frozen=True):
@@ -599,6 +610,15 @@ def keys_told(manifest: Manifest, seen: Observation, now: datetime) -> KeyStatus
     current = current_keys(database.keys, vault.hashes).values()
     row, rotation = database.row, manifest.spec.credentials.rotation
     return key_status(rotation, database.keys, current, revision=row.keys_revision, rotated=row.keys_request, now=now)
+
+
+def used(seen: Observation, now: datetime) -> Usage | None:
+    """What the tenant uses, as far as it could be seen."""
+    stored = seen.database.stored if isinstance(seen.database, DatabaseSeen) else None
+    if stored is None:
+        return None
+    depth = seen.queue.depth if isinstance(seen.queue, QueueSeen) and seen.queue.exists else None
+    return Usage(stored.records, stored.bytes, depth, None if seen.search is None else stored.unindexed, now)
 
 
 def plan_removal(manifest: Manifest, seen: Observation) -> list[Action]:

@@ -60,12 +60,24 @@ DRIFT_FIELDS_MAX = 32
 
 class Drift(msgspec.Struct, frozen=True):
     """What a visit found changed behind our back: names of it, how many of those were put right, and whether any were not.
-    `at` is RFC 3339."""
+    `at` is RFC 3339, empty where nothing was found."""
 
     fields: tuple[str, ...]
     repaired: int
     standing: bool
     at: str
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What a tenant uses. `records` were taken in so far, by both logs; `storage_bytes` of a Shared tenant are its share of the
+    class by records. `queue_depth` (of the class, where it is shared) and `search_lag` are None where there is none. `at` is
+    when that was seen."""
+
+    records: int
+    storage_bytes: int
+    queue_depth: int | None
+    search_lag: int | None
+    at: datetime
 
 
 class TenantStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -80,6 +92,7 @@ class TenantStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     queue: Annotated[str, Meta(max_length=80, description="The SQS queue.")] = ""
     keys: Annotated[KeyStatus | None, Meta(description="How the API keys are.")] = None
     drift: Annotated[Drift | None, Meta(description="What was found changed; None where not all could be seen.")] = None
+    usage: Annotated[Usage | None, Meta(description="What the tenant uses; None where it could not be seen.")] = None
 
     def condition(self, kind: str) -> Condition:
         """The condition of that type. Raises KeyError."""

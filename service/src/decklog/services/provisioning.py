@@ -47,6 +47,7 @@ from decklog.domain.plan import (
     plan_removal,
     refusal,
     repairs,
+    used,
     withheld,
 )
 from decklog.domain.record import Actor, Outcome, RecordInput, Resource
@@ -357,7 +358,8 @@ class Provisioner:
             for action in alone:
                 changed.note(action, seen, repaired=False)
             said = verdicts(manifest, seen, troubles, left=left, alone=alone)
-            return replace(await self._told(manifest, seen, said, previous, visit), drift=changed.told(seen, self._now()))
+            status = await self._told(manifest, seen, said, previous, visit)
+            return replace(status, drift=changed.told(seen, self._now()), usage=used(seen, self._now()))
 
     async def _observe(self, manifest: Manifest, visit: DatabaseVisit | Trouble, vault: KeyVault | None) -> Observation:
         search, queue, prefix = self._indices, self._queues, self._installation.prefix
@@ -452,8 +454,8 @@ class _Changed:
         """None where nothing was found but not everything could be seen."""
         if not self._found and any(isinstance(each, Trouble) for each in (seen.database, seen.search, seen.queue, seen.vault)):
             return None
-        repaired = list(self._found.values())
-        return Drift(tuple(sorted(self._found))[:DRIFT_FIELDS_MAX], sum(repaired), not all(repaired), timestamp(now))
+        repaired, at = list(self._found.values()), timestamp(now) if self._found else ""
+        return Drift(tuple(sorted(self._found))[:DRIFT_FIELDS_MAX], sum(repaired), not all(repaired), at)
 
 
 class _Joined(Generic[_Result]):

@@ -106,7 +106,7 @@ class SqsProvisioning:
             drift.append("RedrivePolicy")
         else:
             settings["maxReceiveCount"] = receives
-        return QueueSeen(exists=True, owners=owners, drift=tuple(drift), settings=settings, tenants=tenants)
+        return QueueSeen(exists=True, owners=owners, drift=tuple(drift), settings=settings, tenants=tenants, depth=_depth(there))
 
     def _converge(self, action: CreateQueue | SetQueueAttributes) -> None:
         dead = self._ensure(action.queue + DEAD_LETTER_SUFFIX, _DEAD_LETTER_ATTRIBUTES, action)
@@ -145,6 +145,11 @@ def _tags(mark: Mark) -> dict[str, str]:
 
 def _missing(main: str | None, dead: str | None) -> tuple[str, ...]:
     return tuple(name for name, url in (("queue", main), ("dead-letter queue", dead)) if url is None)
+
+
+def _depth(attributes: Mapping[str, str]) -> int:
+    """Messages that wait or are being dealt with, as SQS estimates them."""
+    return sum(int(attributes.get(f"ApproximateNumberOfMessages{which}", 0)) for which in ("", "NotVisible"))
 
 
 def _redrive(dead_letter_arn: str, receives: int) -> str:

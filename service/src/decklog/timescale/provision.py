@@ -7,6 +7,8 @@ each other; whatever is done at once is done in one transaction.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -28,12 +30,13 @@ from decklog.domain.plan import (
     RewindIndexer,
     Row,
     SetHeads,
+    Stored,
     UpdateTenant,
 )
 from decklog.domain.record import RecordInput, prepare
 from decklog.domain.status import Condition
 from decklog.domain.store import INDEXER
-from decklog.domain.tenant import PLATFORM_TENANT, Manifest, Tenant, schema_name
+from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Manifest, Tenant, schema_name
 from decklog.timescale import control, schema
 from decklog.timescale.append import append_on
 from decklog.timescale.connection import LOST, Pool, unavailable
@@ -47,6 +50,10 @@ _NO_RETRIES = b""
 """Key of fingerprints, which only records with an id have; ours have none."""
 _LOCK_WAIT = "20s"
 """How long a visit waits for another one to the same tenant."""
+_SIZE_SECONDS = 60.0
+"""How old a measured size may be."""
+_SIZES_MAX = 256
+"""Schemas whose size is remembered."""
 _PARTITIONS_AHEAD = "3 days"
 """Partitions are made a week ahead or more, and made again when fewer days than this are left."""
 
@@ -70,9 +77,45 @@ SELECT bool_or(hypertable) OR coalesce((SELECT max(ends) FROM bounds) > decklog.
                 '{}') AS gaps
   FROM spans"""
 
+_STORED = """
+SELECT coalesce(sum(head.next_seq), 0)::bigint AS records,
+       coalesce(sum(greatest(head.next_seq - coalesce(cursor.next_seq, 0), 0)), 0)::bigint AS unindexed
+  FROM decklog.heads AS head
+  LEFT JOIN decklog.cursors AS cursor ON cursor.consumer = $2 AND cursor.tenant_id = head.tenant_id AND cursor.log = head.log
+ WHERE head.tenant_id = $1"""
+
+_SIZE = """
+SELECT (SELECT coalesce(sum(pg_total_relation_size(part)), 0)
+          FROM (SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass(format('%I.records', $1::text))
+                UNION ALL SELECT to_regclass(format('%I.records', $1::text))) AS parts (part))::bigint AS bytes,
+       (SELECT coalesce(sum(head.next_seq), 0) FROM decklog.heads AS head JOIN decklog.tenants AS tenant ON tenant.id = head.tenant_id
+         WHERE tenant.schema = $1)::bigint AS records"""
+
 _REWIND = """
 UPDATE decklog.cursors SET next_seq = 0, owner = NULL, leased_until = 'epoch'
  WHERE consumer = $2 AND tenant_id IN (SELECT id FROM decklog.tenants WHERE index = $1)"""
+
+
+class _Sizes:
+    """Bytes of whole schemas and the records that were taken in there, looked up now and then: a thousand visits to tenants
+    of one class do not measure it a thousand times."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[float, int, int]] = {}
+
+    async def share(self, connection: asyncpg.Connection, row: Row, records: int) -> int:
+        """The bytes that so many records of the tenant take; all there are where the schema is its own."""
+        now = time.monotonic()
+        measured_at, size, counted = self._known.get(row.schema, (-math.inf, 0, 0))
+        if now - measured_at > _SIZE_SECONDS:
+            found = await connection.fetchrow(_SIZE, row.schema)
+            size, counted = found["bytes"], found["records"]
+            self._known[row.schema] = (now, size, counted)
+            while len(self._known) > _SIZES_MAX:
+                del self._known[next(iter(self._known))]
+        if row.isolation is Isolation.DEDICATED:
+            return size
+        return size * min(records, counted) // max(counted, 1)
 
 
 @asynccontextmanager
@@ -103,6 +146,7 @@ class PostgresProvisioning:
     def __init__(self, owner_pool: Pool) -> None:
         self._pool = owner_pool
         self._visits = asyncio.Semaphore(VISITS_MAX)
+        self._sizes = _Sizes()
 
     @asynccontextmanager
     async def visit(self, name: str) -> AsyncIterator[PostgresVisit]:
@@ -113,7 +157,7 @@ class PostgresProvisioning:
                 # Held by the session: no transaction stays open while other systems are called. Given back with the
                 # connection, however the visit ends.
                 await connection.execute("SELECT pg_advisory_lock(hashtextextended('decklog.tenant.' || $1, 0))", name)
-            yield PostgresVisit(connection, name)
+            yield PostgresVisit(connection, name, self._sizes)
 
     async def installation(self) -> str | None:
         """The uid of the reserved tenant, None before there is one. Raises `storage-unavailable` and `misconfigured`."""
@@ -130,9 +174,10 @@ class PostgresProvisioning:
 class PostgresVisit:
     """One tenant, held alone. Every method raises `storage-unavailable`, `misconfigured` and `internal`."""
 
-    def __init__(self, connection: asyncpg.Connection, name: str) -> None:
+    def __init__(self, connection: asyncpg.Connection, name: str, sizes: _Sizes) -> None:
         self._connection = connection
         self._name = name
+        self._sizes = sizes
 
     async def row(self) -> Row | None:
         """The registry's row of this tenant's name."""
@@ -155,7 +200,13 @@ class PostgresVisit:
                 keys=await control.issued_keys(row.id) if row else (),
                 dedicated=await control.count_dedicated(),
                 index_uuid=await control.index_uuid(index),
+                stored=await self._stored(row) if row else None,
             )
+
+    async def _stored(self, row: Row) -> Stored:
+        found = await self._connection.fetchrow(_STORED, row.id, INDEXER)
+        size = await self._sizes.share(self._connection, row, found["records"])
+        return Stored(found["records"], found["unindexed"], size)
 
     async def apply(self, actions: Sequence[Action]) -> None:
         """All of these actions or none: in one transaction, in their order."""
