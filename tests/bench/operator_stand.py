@@ -40,6 +40,7 @@ _POLL_SECONDS = 0.05
 _OTHERS = """
 SELECT count(*) FROM pg_stat_activity
  WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"""
+_NOT_YET = frozenset({404, 429, 500, 503})
 _MERGE = {"content-type": "application/merge-patch+json"}
 
 
@@ -136,12 +137,25 @@ class Fleet:
         return found
 
     async def watch(self) -> None:
-        """Until cancelled. The API server begins with what is there."""
-        async with self.client.stream(
-            "GET", _TENANTS, params={"watch": "true", "labelSelector": self.kubernetes.selector}, timeout=None
-        ) as answer:
-            async for line in answer.aiter_lines():
+        """Until cancelled. A definition that was just applied is not served at once (429), and the API server ends a watch
+        that falls behind; each begins with what is there."""
+        while True:
+            try:
+                await self._watch_once()
+            except httpx.TransportError:
+                pass
+            except httpx.HTTPStatusError as refused:
+                if refused.response.status_code not in _NOT_YET:
+                    raise
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _watch_once(self) -> None:
+        params = {"watch": "true", "labelSelector": self.kubernetes.selector}
+        async with self.client.stream("GET", _TENANTS, params=params, timeout=None) as answer:
+            async for line in answer.raise_for_status().aiter_lines():
                 news = msgspec.json.decode(line, type=_News)
+                if news.type == "ERROR":
+                    return
                 tenant = msgspec.json.decode(news.object, type=Seen)
                 self.seen[tenant.metadata.name] = tenant
                 (self.settled.add if tenant.settled(self.kind) else self.settled.discard)(tenant.metadata.name)
