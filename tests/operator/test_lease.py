@@ -161,6 +161,13 @@ def test_a_replica_that_is_asked_to_stop_hands_over_within_two_seconds() -> None
     assert (at < 52, heir, gap < 1) == (True, 1, True)
 
 
+def test_a_replica_that_is_asked_to_stop_gives_its_lease_back_also_where_the_api_is_slow_or_fails_at_first() -> None:
+    [(slow, heir, _)] = gaps([(50, 0, "stopped", 0)], latency=1.0)
+    assert (slow < 50 + SECONDS - 3, heir) == (True, 1)
+    [(lossy, heir, _)] = gaps([(50, 0, "answers lost", 3), (50, 0, "stopped", 0)])
+    assert (lossy < 50 + 5, heir) == (True, 1)
+
+
 def test_a_replica_that_dies_is_followed_when_its_lease_has_run_out() -> None:
     [(at, heir, _)] = gaps([(50, 0, "killed", 0)])
     assert (at < 50 + SECONDS + 1, heir) == (True, 1)

@@ -32,8 +32,9 @@ _ATTEMPT_SHARE = 1 / 3
 _LOOK_EVERY = 0.5
 """Seconds between two looks of those who wait, so that a Lease that was given back is taken within two seconds; and after
 an attempt that failed."""
-_RELEASE_MAX = 2.0
-"""Seconds to give the Lease back; after that it is left to run out."""
+_RELEASE_MAX, _RELEASE_ATTEMPT_MAX = 10.0, 4.0
+"""Seconds to give the Lease back, and for one attempt at it: a server that is slow, or that was still at a renewal of ours,
+is asked again. After that it is left to run out; a pod has 30 s to stop, unless told otherwise."""
 
 Json = dict[str, Any]
 
@@ -68,6 +69,8 @@ class Lease:
         """By this process's clock, since when `_last` is what is read."""
         self._renewed = 0.0
         """By this process's clock, when the last write that succeeded was begun."""
+        self._reached_for = False
+        """Whether it may be ours, also where the answer to our write was never seen."""
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[asyncio.Event]:
@@ -143,13 +146,24 @@ class Lease:
         return False
 
     async def _release(self) -> None:
-        try:
+        if not self._reached_for:
+            return
+        with suppress(TimeoutError):
             async with asyncio.timeout(_RELEASE_MAX):
+                while not await self._given_back():
+                    await asyncio.sleep(_LOOK_EVERY)
+
+    async def _given_back(self) -> bool:
+        """One attempt; whether it is not ours any more."""
+        try:
+            async with asyncio.timeout(_RELEASE_ATTEMPT_MAX):
                 await self._look()
                 if _holder(self._last) == self.identity:
                     await self._write("")
         except (TimeoutError, DecklogError) as error:
             _log.warning("Lease not given back", lease=self._name, detail=_detail(error))
+            return False
+        return True
 
     def _free(self) -> bool:
         """Whether what was read last may be taken: it is nobody's, or ours, or was not renewed for its whole duration."""
@@ -167,6 +181,7 @@ class Lease:
         self._last = found
 
     async def _write(self, holder: str) -> None:
+        self._reached_for = True
         begun, before = asyncio.get_running_loop().time(), _spec(self._last)
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         new = holder not in ("", before.get("holderIdentity"))
