@@ -188,36 +188,42 @@ def kinds(actions: Sequence[Action]) -> list[type[Action]]:
 # --- any world -------------------------------------------------------------------------------------------------------
 
 uids = st.sampled_from(["uid-1", "uid-2", "uid-3"])
-rotations = st.sampled_from([{}, {"overlapHours": 0}, {"intervalDays": 2}, {"intervalDays": 1, "overlapHours": 23}])
-specs = st.builds(
-    lambda shared, days, rate, suspend, window, title, rotation: parse_spec(
-        {
-            "isolation": "Shared" if shared else "Dedicated",
-            "retention": {"days": days},
-            "quotas": {"eventsPerSecond": rate, "burst": rate * 2},
-            "suspend": suspend,
-            "ingest": {"dedupWindow": window},
-            "displayName": title,
-            "credentials": {"rotation": rotation},
-        }
-    ),
-    st.booleans(),
-    st.sampled_from([1, 30, 31, 90, 365]),
-    st.sampled_from([1, 100]),
-    st.booleans(),
-    st.sampled_from(["30m", "24h"]),
-    st.sampled_from(["", "Acme"]),
-    rotations,
+ROTATIONS = ({}, {"overlapHours": 0}, {"intervalDays": 2}, {"intervalDays": 1, "overlapHours": 23})
+# Each value is one draw of many that were made before: what is drawn piece by piece takes longer than what is tested.
+specs = st.sampled_from(
+    [
+        parse_spec(
+            {
+                "isolation": isolation,
+                "retention": {"days": days},
+                "quotas": {"eventsPerSecond": rate, "burst": rate * 2},
+                "suspend": suspend,
+                "ingest": {"dedupWindow": window},
+                "displayName": title,
+                "credentials": {"rotation": rotation},
+            }
+        )
+        for isolation, days, rate, suspend, window, title, rotation in itertools.product(
+            Isolation, [1, 30, 31, 90, 365], [1, 100], [False, True], ["30m", "24h"], ["", "Acme"], ROTATIONS
+        )
+    ]
 )
 requests = st.sampled_from(["", "one", "two"])
 manifests = st.builds(Manifest, st.sampled_from(["acme", "beta-2"]), uids, st.integers(1, 3), specs, requests)
 drifts = st.lists(st.sampled_from(["one", "two"]), max_size=2, unique=True).map(tuple)
-hashes = st.sampled_from([bytes([n]) * 32 for n in range(6)])
-hours = st.integers(0, 72).map(lambda number: NOW + timedelta(hours=number - 48))
+HASHES = [bytes([n]) * 32 for n in range(6)]
+HOURS = [NOW + timedelta(hours=number - 48) for number in range(73)]
+hashes = st.sampled_from(HASHES)
 keys = st.lists(
-    st.builds(IssuedKey, st.sampled_from("abcdef"), st.sampled_from(Role), hashes, hours, st.none() | hours),
+    st.builds(
+        lambda number, role, made, ends: IssuedKey("abcdef"[number], role, HASHES[number], made, ends),
+        st.integers(0, 5),
+        st.sampled_from(Role),
+        st.sampled_from(HOURS),
+        st.sampled_from([None, *HOURS]),
+    ),
     max_size=6,
-    unique_by=(lambda key: key.id, lambda key: key.hash),
+    unique_by=lambda key: key.id,
 ).map(tuple)
 vaults = st.builds(
     VaultSeen,
@@ -244,7 +250,7 @@ def rows(draw: st.DrawFn, asked: Manifest) -> Row:
 
 
 @st.composite
-def worlds(draw: st.DrawFn, asked: Manifest) -> Observation:
+def worlds(draw: st.DrawFn, asked: Manifest, *, keys_seen: bool = False) -> Observation:
     # Mostly the right one, or nearly every world would be refused.
     right = INSTALLATION if asked.spec.isolation is Isolation.SHARED else asked.uid
     owners = st.sampled_from([*[right] * 9, "uid-1", "uid-2", "uid-3", INSTALLATION, None])
@@ -262,18 +268,19 @@ def worlds(draw: st.DrawFn, asked: Manifest) -> Observation:
         QueueSeen, st.just(True), st.tuples(owners, owners), drifts
     )
     return Observation(
-        draw(database | troubles),
+        draw(database if keys_seen else database | troubles),
         Installation(draw(st.sampled_from([INSTALLATION, None]))),
         draw(index | troubles | st.none()),
         draw(queue | troubles | st.none()),
-        draw(vaults | troubles | st.none()),
+        draw(vaults if keys_seen else vaults | troubles | st.none()),
     )
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[Manifest, Observation]:
+def cases(draw: st.DrawFn, *, keys_seen: bool = False) -> tuple[Manifest, Observation]:
+    """`keys_seen`: with those of the registry and those of the vault, for laws that speak of nothing else."""
     asked = draw(manifests)
-    return asked, draw(worlds(asked))
+    return asked, draw(worlds(asked, keys_seen=keys_seen))
 
 
 @given(cases())
@@ -322,12 +329,12 @@ def test_no_action_of_a_plan_takes_anything_away(case: tuple[Manifest, Observati
             assert {"id", "isolation", "schema", "index", "queue"}.isdisjoint(action.changes)
 
 
-@given(cases())
+@given(cases(keys_seen=True))
 def test_a_role_has_at_most_two_keys_one_that_was_given_and_one_that_ends_and_no_end_is_moved_back(
     case: tuple[Manifest, Observation],
 ) -> None:
     asked, seen = case
-    assume(refusal(asked, seen) is None and isinstance(seen.database, DatabaseSeen) and isinstance(seen.vault, VaultSeen))
+    assume(refusal(asked, seen) is None)
     assert isinstance(seen.database, DatabaseSeen)
     end = converged(asked, seen)
     assert isinstance(end.database, DatabaseSeen)
@@ -346,12 +353,11 @@ def test_a_role_has_at_most_two_keys_one_that_was_given_and_one_that_ends_and_no
     assert {key.role for key in end.database.keys} == set(TENANT_ROLES)
 
 
-@given(cases())
+@given(cases(keys_seen=True))
 def test_whoever_holds_the_key_that_was_current_is_let_in_for_the_overlap_whatever_the_reason_for_a_new_one(
     case: tuple[Manifest, Observation],
 ) -> None:
     asked, seen = case
-    assume(isinstance(seen.database, DatabaseSeen) and isinstance(seen.vault, VaultSeen))
     assert isinstance(seen.database, DatabaseSeen)
     assert isinstance(seen.vault, VaultSeen)
     current = current_keys(seen.database.keys, seen.vault.hashes)

@@ -43,7 +43,7 @@ class Kubernetes:
 
     def __init__(self, server: KubernetesServer) -> None:
         self.server = server
-        self.run = uuid.uuid4().hex[:8]
+        self.run = f"r{uuid.uuid4().hex[:8]}"  # a letter: YAML may read bare hex as a number
         self.selector = f"{LABEL}={self.run}"
 
     def __call__(self, *words: str, stdin: str | None = None) -> str:
