@@ -188,7 +188,7 @@ def kinds(actions: Sequence[Action]) -> list[type[Action]]:
 # --- any world -------------------------------------------------------------------------------------------------------
 
 uids = st.sampled_from(["uid-1", "uid-2", "uid-3"])
-ROTATIONS = ({}, {"overlapHours": 0}, {"intervalDays": 2}, {"intervalDays": 1, "overlapHours": 23})
+ROTATIONS: tuple[dict[str, int], ...] = ({}, {"overlapHours": 0}, {"intervalDays": 2}, {"intervalDays": 1, "overlapHours": 23})
 # Each value is one draw of many that were made before: what is drawn piece by piece takes longer than what is tested.
 specs = st.sampled_from(
     [

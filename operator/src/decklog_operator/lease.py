@@ -150,20 +150,16 @@ class Lease:
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(_RELEASE_MAX):
-                while not await self._given_back():
+                while True:
+                    try:
+                        async with asyncio.timeout(_RELEASE_ATTEMPT_MAX):
+                            await self._look()
+                            if _holder(self._last) == self.identity:
+                                await self._write("")
+                            return
+                    except (TimeoutError, DecklogError) as error:
+                        _log.warning("Lease not given back", lease=self._name, detail=_detail(error))
                     await asyncio.sleep(_LOOK_EVERY)
-
-    async def _given_back(self) -> bool:
-        """One attempt; whether it is not ours any more."""
-        try:
-            async with asyncio.timeout(_RELEASE_ATTEMPT_MAX):
-                await self._look()
-                if _holder(self._last) == self.identity:
-                    await self._write("")
-        except (TimeoutError, DecklogError) as error:
-            _log.warning("Lease not given back", lease=self._name, detail=_detail(error))
-            return False
-        return True
 
     def _free(self) -> bool:
         """Whether what was read last may be taken: it is nobody's, or ours, or was not renewed for its whole duration."""
