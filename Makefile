@@ -4,8 +4,10 @@ BIN := .venv/bin
 STAMP := .venv/.synced
 LOCK := requirements.lock
 WORKERS ?= 2
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' service/pyproject.toml)
+IMAGE := docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null)
 
-.PHONY: run test lint format generate bench lock clean
+.PHONY: run test lint format generate bench images lock clean
 
 run: $(STAMP)                      ## everything in one process, embedded, no Docker
 	$(BIN)/decklog dev --port 8321 --data-dir .decklog
@@ -28,6 +30,10 @@ generate: $(STAMP)                 ## the CRD, the manifests and the OpenAPI doc
 
 bench: $(STAMP)                    ## ONLY=<name> runs one, SCALE=small a quick one
 	$(BIN)/python -m tests.bench --scale $(or $(SCALE),full) $(if $(ONLY),--only $(ONLY))
+
+images:                            ## needs Docker; ARGS="--build-arg BASE=..." names another base
+	$(IMAGE) $(ARGS) -f service/Dockerfile -t decklog:$(VERSION) .
+	$(IMAGE) $(ARGS) -f operator/Dockerfile -t decklog-operator:$(VERSION) .
 
 lock: $(UV)                        ## the one lock: hashes, and no address of an index
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \

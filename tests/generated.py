@@ -22,6 +22,7 @@ from decklog.settings import variables
 from decklog_operator import manifests
 from decklog_operator import settings as operator_settings
 from decklog_operator.metrics import Census
+from tests import generated_chart
 
 ROOT = Path(__file__).parents[1]
 
@@ -69,6 +70,10 @@ FILES: dict[str, Callable[[], str]] = {
     "service/openapi.json": openapi,
     "manifests/crd.yaml": manifests.crd_yaml,
     "manifests/install.yaml": manifests.install_yaml,
+    "charts/decklog/templates/crd.yaml": generated_chart.crd_template,
+    "charts/decklog/templates/operator-rights.yaml": generated_chart.rights_template,
+    "charts/decklog/values.schema.json": generated_chart.schema,
+    "charts/decklog/README.md": generated_chart.readme,
 }
 
 

@@ -16,10 +16,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tests.backends import BACKENDS, BadAddressError, UnavailableError, running
+from tests.backends import BACKENDS, BadAddressError, UnavailableError, kubernetes, running
 from tests.backends.backend import Backend
+from tests.backends.cache import provision as provision_recipe
 from tests.backends.resolve import named, prospects
 from tests.backends.run import RUN_VARIABLE, down
+from tests.backends.tools import TOOLS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,6 +63,9 @@ def provision(backends: Sequence[Backend[Any]]) -> int:
     for backend in backends:
         try:
             backend.provision()
+            if backend is kubernetes.BACKEND:
+                for recipe in TOOLS.values():
+                    provision_recipe(recipe)
             print(f"{backend.name}: ready")
         except UnavailableError as unavailable:
             failed += 1

@@ -3,7 +3,8 @@
 A session-scoped fixture per kind gives its address: `timescale_server`, `postgres_server`, `opensearch_server`, `sqs_server`, `s3_server`,
 `kubernetes_server`. `private_postgres`, `private_opensearch`, `private_sqs`, `private_s3` and `private_kubernetes` are functions that start a
 server which one test may kill. Under pytest-xdist all workers share the same servers; tests must therefore choose names (databases, indices,
-queues, buckets, namespaces) of their own.
+queues, buckets, namespaces) of their own. `helm` is the program, `definitions` a folder of custom resources' definitions; both belong to
+`kubernetes_server`.
 
 A server is looked for in this order:
 
@@ -24,6 +25,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import pytest
@@ -53,8 +55,10 @@ from tests.backends import (
     timescale,
 )
 from tests.backends.backend import Address, Backend
+from tests.backends.cache import provision
 from tests.backends.resolve import required
 from tests.backends.run import RUN_VARIABLE, Run
+from tests.backends.tools import TOOLS
 
 Got = TypeVar("Got")
 
@@ -86,6 +90,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         if f"{name}_server" in getattr(item, "fixturenames", ()):
             with contextlib.suppress(UnavailableError, BadAddressError):  # the fixture will say so
                 item.config.stash[_run].address(backend)
+    for name, recipe in TOOLS.items():
+        if name in getattr(item, "fixturenames", ()):
+            with contextlib.suppress(UnavailableError):
+                provision(recipe)
     return (yield)
 
 
@@ -146,6 +154,18 @@ def s3_server(request: pytest.FixtureRequest) -> S3Server:
 @pytest.fixture(scope="session")
 def kubernetes_server(request: pytest.FixtureRequest) -> KubernetesServer:
     return _server(request, kubernetes.BACKEND)
+
+
+@pytest.fixture(scope="session")
+def helm() -> Path:
+    """The program."""
+    return _had(kubernetes.BACKEND.name, lambda: provision(TOOLS["helm"]) / "helm")
+
+
+@pytest.fixture(scope="session")
+def definitions() -> Path:
+    """A folder with the definitions of the custom resources that the chart uses and others bring."""
+    return _had(kubernetes.BACKEND.name, lambda: provision(TOOLS["definitions"]))
 
 
 class PrivatePostgres(Protocol):

@@ -1,0 +1,57 @@
+{{/* The variables of each program. What a value leaves empty is not set, so that the program's own default holds. */}}
+
+{{/* One variable, unless its value is empty. Takes (list name value). */}}
+{{- define "decklog.variable" -}}
+{{- $value := index . 1 -}}
+{{- if not (or (kindIs "invalid" $value) (and (kindIs "string" $value) (eq $value ""))) }}
+- name: {{ index . 0 }}
+  value: {{ if kindIs "float64" $value }}{{ $value | toJson | quote }}{{ else }}{{ $value | toString | quote }}{{ end }}
+{{- end }}
+{{- end -}}
+
+{{/* One variable from a Secret, unless there is none. Takes (list name secret key). */}}
+{{- define "decklog.secretVariable" -}}
+{{- if index . 1 }}
+- name: {{ index . 0 }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ index . 1 }}
+      key: {{ index . 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* Where OpenSearch and SQS are, and how things there are named: for whatever works with them. */}}
+{{- define "decklog.backends" -}}
+{{- include "decklog.variable" (list "DECKLOG_PREFIX" .Values.prefix) }}
+{{- if ne .Values.logFormat "json" }}
+{{- include "decklog.variable" (list "DECKLOG_LOG_FORMAT" .Values.logFormat) }}
+{{- end }}
+{{- with .Values.search }}
+{{- include "decklog.variable" (list "DECKLOG_SEARCH_URL" .url) }}
+{{- include "decklog.variable" (list "DECKLOG_SEARCH_REPLICAS" .replicas) }}
+{{- include "decklog.secretVariable" (list "DECKLOG_SEARCH_USER" .existingSecret .keys.user) }}
+{{- include "decklog.secretVariable" (list "DECKLOG_SEARCH_PASSWORD" .existingSecret .keys.password) }}
+{{- end }}
+{{- with .Values.queue }}
+{{- if .enabled }}
+{{- include "decklog.variable" (list "DECKLOG_QUEUE_ENABLED" "true") }}
+{{- include "decklog.variable" (list "DECKLOG_QUEUE_ENDPOINT_URL" .endpointUrl) }}
+{{- include "decklog.variable" (list "DECKLOG_QUEUE_REGION" .region) }}
+{{- include "decklog.secretVariable" (list "DECKLOG_QUEUE_ACCESS_KEY_ID" .existingSecret .keys.accessKeyId) }}
+{{- include "decklog.secretVariable" (list "DECKLOG_QUEUE_SECRET_ACCESS_KEY" .existingSecret .keys.secretAccessKey) }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* What API and workers have alike: the least role, and no more. */}}
+{{- define "decklog.service" -}}
+{{- include "decklog.backends" . }}
+{{- include "decklog.secretVariable" (list "DECKLOG_DATABASE_DSN" .Values.database.existingSecret .Values.database.keys.dsn) }}
+{{- include "decklog.variable" (list "DECKLOG_DATABASE_POOL_MAX" .Values.database.poolMax) }}
+{{- include "decklog.secretVariable" (list "DECKLOG_IDENTITY_FINGERPRINT_KEY" .Values.identity.existingSecret .Values.identity.keys.fingerprintKey) }}
+{{- include "decklog.variable" (list "DECKLOG_API_HOST" .Values.listenAddress) }}
+{{- end -}}
+
+{{- define "decklog.ownerDsn" -}}
+{{- include "decklog.secretVariable" (list "DECKLOG_DATABASE_OWNER_DSN" .Values.database.existingSecret .Values.database.keys.ownerDsn) }}
+{{- end -}}

@@ -1,0 +1,98 @@
+"""The chart on a real API server: every object is taken, and a release comes, changes and goes without taking data along."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from decklog_operator.manifests import rights
+from tests.backends import KubernetesServer
+from tests.support.charts import CHART, MATRIX, WAIT_MAX, Helm, complete, namespace, of, pods
+from tests.support.operators import until
+
+pytestmark = pytest.mark.xdist_group("kubernetes")
+
+
+@pytest.fixture
+def place(cluster: KubernetesServer) -> Iterator[str]:
+    with namespace(cluster, f"chart-{uuid.uuid4().hex[:8]}") as name:
+        yield name
+
+
+@pytest.mark.parametrize("values", MATRIX)
+def test_the_api_server_takes_every_object_and_every_pod_is_restricted(
+    chart: Helm, cluster: KubernetesServer, place: str, values: str
+) -> None:
+    objects = chart.render(values, namespace=place, release=place)
+    dry_run = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", "-"]
+    told = cluster.kubectl(*dry_run, stdin=yaml.safe_dump_all(objects))
+    assert told.count("server dry run") == len(objects)
+    for component, template in pods(objects).items():
+        spec = {name: value for name, value in template["spec"].items() if name != "serviceAccountName"}
+        spec.pop("priorityClassName", None)  # that one is for the system's namespaces
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": component, "namespace": place}, "spec": spec}
+        assert f"pod/{component} serverside-applied" in cluster.kubectl(*dry_run, stdin=json.dumps(pod))
+
+
+def test_a_release_comes_changes_and_goes_and_leaves_the_definition_and_the_tenants(
+    chart: Helm, cluster: KubernetesServer, place: str
+) -> None:
+    def helm(verb: str, *words: str) -> str:
+        """With the migration said to be done, which runs first: there is no node to run it."""
+        given: list[str | Path] = [
+            place,
+            CHART,
+            "-n",
+            place,
+            "--kubeconfig",
+            cluster.kubeconfig,
+            "-f",
+            CHART / "ci/minimal.yaml",
+            *words,
+        ]
+        process = chart.start(verb, *given)
+        job = f"{place}-decklog-migrate"
+        until(
+            "the migration was begun, or helm has ended",
+            lambda: process.poll() is not None or cluster.kubectl("get", "job", job, "-n", place, "--ignore-not-found"),
+            longest=WAIT_MAX,
+        )
+        if process.poll() is None:
+            assert cluster.kubectl("get", "deployments", "-n", place, "-o", "name").count("\n") == (0 if verb == "install" else 3)
+            complete(cluster, place, job)
+        told, complained = process.communicate(timeout=WAIT_MAX)
+        assert process.returncode == 0, complained
+        return told
+
+    told = helm("install", "--take-ownership")
+    assert "Uninstalling this release leaves the definition of Tenant, all Tenants and all data." in told
+    tenant = {"apiVersion": "decklog.dev/v1", "kind": "Tenant", "metadata": {"name": place}, "spec": {"retention": {"days": 30}}}
+    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(tenant))
+    assert (
+        json.loads(cluster.kubectl("get", "deployment", f"{place}-decklog-api", "-n", place, "-o", "json"))["spec"]["replicas"]
+        == 2
+    )
+
+    helm("upgrade", "--set", "api.replicas=5")
+    assert (
+        json.loads(cluster.kubectl("get", "deployment", f"{place}-decklog-api", "-n", place, "-o", "json"))["spec"]["replicas"]
+        == 5
+    )
+
+    chart("uninstall", place, "-n", place, "--kubeconfig", cluster.kubeconfig)
+    left = cluster.kubectl("get", "deployments,services,serviceaccounts,roles,networkpolicies,jobs", "-n", place, "-o", "name")
+    assert left.split() == ["serviceaccount/default"]
+    assert cluster.kubectl("get", "clusterrole", f"{place}-decklog-operator", "--ignore-not-found") == ""
+    assert "Established" in cluster.kubectl("get", "crd", "tenants.decklog.dev", "-o", "yaml")
+    assert cluster.kubectl("get", "tenant", place, "-o", "name") == f"tenant.decklog.dev/{place}\n"
+    cluster.kubectl("delete", "tenant", place)
+
+
+def test_what_the_chart_lets_the_operator_do_is_what_the_manifests_let_it_do(chart: Helm) -> None:
+    rendered = [each["rules"] for kind in ("ClusterRole", "Role") for each in of(chart.render("minimal"), kind)]
+    assert sorted(map(str, rendered)) == sorted(str(each["rules"]) for each in rights() if each["kind"].endswith("Role"))

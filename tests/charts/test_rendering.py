@@ -1,0 +1,271 @@
+"""What the chart renders: nothing that a program or an API server would refuse, and nothing that values do not say."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+from prometheus_client import REGISTRY
+
+from decklog import factory, settings
+from decklog.api import metrics as api_metrics
+from decklog.workers import runner
+from decklog_operator import manifests
+from decklog_operator import metrics as operator_metrics
+from decklog_operator import settings as operator_settings
+from tests import generated_chart
+from tests.support.charts import CHART, MATRIX, Helm, Json, RefusedError, environment, of, pods
+
+THEY_REGISTER_THEIR_METRICS = (factory, api_metrics, runner)
+
+LEFT_TO_EXTRA_ENV = {
+    "DECKLOG_IDENTITY_ISSUERS_FILE": "made by identity.issuers",
+    "DECKLOG_OPERATOR_LEASE_NAMESPACE": "the pod's own is right",
+    "DECKLOG_OPERATOR_RETRY_MAX_SECONDS": "for tests and rare cases",
+    "DECKLOG_OPERATOR_PASS_MAX_SECONDS": "for tests and rare cases",
+    "DECKLOG_OPERATOR_WATCH_SILENCE_MAX_SECONDS": "for tests and rare cases",
+}
+
+
+@pytest.mark.parametrize("values", MATRIX)
+def test_helm_finds_nothing_to_complain_of(chart: Helm, values: str) -> None:
+    assert "0 chart(s) failed" in chart("lint", "--strict", CHART, "-f", CHART / f"ci/{values}.yaml")
+
+
+@pytest.mark.parametrize("values", MATRIX)
+def test_the_programs_take_every_variable_that_they_are_given(chart: Helm, values: str) -> None:
+    for component, pod in pods(chart.render(values)).items():
+        given = environment(pod)
+        own, common = operator_settings.split(given)
+        loaded = settings.load(common)
+        if component == "operator":
+            assert operator_settings.load(own).health_host == "0.0.0.0"
+        else:
+            assert own == {}
+        if component in ("api", "worker"):
+            assert loaded.database.dsn
+            assert loaded.identity.fingerprint_key
+            assert loaded.api.host == "0.0.0.0"
+
+
+def test_every_setting_can_be_set_by_a_value_or_is_left_out_on_purpose(chart: Helm) -> None:
+    told = {name for values in MATRIX for pod in pods(chart.render(values)).values() for name in environment(pod)}
+    known = {*settings.variables(), *operator_settings.variables()}
+    assert known - told - LEFT_TO_EXTRA_ENV.keys() == set()
+
+
+@pytest.mark.parametrize("values", MATRIX)
+def test_the_address_of_the_owner_is_given_to_those_alone_that_need_it(chart: Helm, values: str) -> None:
+    objects = chart.render(values)
+    owners = {component for component, pod in pods(objects).items() if "DECKLOG_DATABASE_OWNER_DSN" in environment(pod)}
+    assert owners <= ({"api", "migrate"} if values == "owned" else {"operator", "migrate"})
+    admins = {component for component, pod in pods(objects).items() if "DECKLOG_DATABASE_ADMIN_DSN" in environment(pod)}
+    assert admins == ({"migrate"} if values == "everything" else set())
+
+
+@pytest.mark.parametrize("values", MATRIX)
+def test_names_are_used_once_and_selectors_meet_their_own_pods_alone(chart: Helm, values: str) -> None:
+    objects = chart.render(values)
+    names = [(each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"]) for each in objects]
+    assert len(names) == len(set(names))
+    templates = pods(objects)
+    for each in (*of(objects, "Service"), *of(objects, "PodDisruptionBudget"), *of(objects, "NetworkPolicy")):
+        spec = each["spec"]
+        selector = spec["selector"] if each["kind"] == "Service" else (spec.get("selector") or spec["podSelector"])["matchLabels"]
+        met = {name for name, pod in templates.items() if selector.items() <= pod["metadata"]["labels"].items()}
+        wanted = {name for name in templates if f"-{name}" in each["metadata"]["name"]} or set(templates)
+        assert met == wanted, each["metadata"]["name"]
+
+
+def test_every_pod_has_a_policy_that_refuses_what_is_not_named(chart: Helm) -> None:
+    objects = chart.render("everything")
+    [refusal] = of(objects, "NetworkPolicy", "decklog")
+    assert refusal["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    assert "ingress" not in refusal["spec"]
+    reached = {
+        each["metadata"]["name"].removeprefix("decklog-"): sorted(
+            port["port"] for rule in each["spec"].get("egress", []) for port in rule["ports"]
+        )
+        for each in of(objects, "NetworkPolicy")
+        if each is not refusal
+    }
+    assert reached["migrate"] == [5433]
+    assert reached["worker"] == [443, 5433, 9200]
+    assert reached["api"] == [443, 443, 5433, 9200]
+    assert reached["operator"] == [443, 443, 5433, 6443, 9200]
+    assert all("ingress" not in each["spec"] for each in of(objects, "NetworkPolicy", "decklog-migrate"))
+
+
+def test_health_and_metrics_are_not_exposed(chart: Helm) -> None:
+    objects = chart.render("everything")
+    [ingress], [route], [proxy] = of(objects, "Ingress"), of(objects, "HTTPRoute"), of(objects, "HTTPProxy")
+    paths = {path["path"] for rule in ingress["spec"]["rules"] for path in rule["http"]["paths"]}
+    assert paths == {"/api", "/schema"}
+    assert {match["path"]["value"] for rule in route["spec"]["rules"] for match in rule["matches"]} == {"/api", "/schema"}
+    prefixes = {condition["prefix"] for each in proxy["spec"]["routes"] for condition in each["conditions"]}
+    assert all(prefix.startswith(("/api", "/schema")) for prefix in prefixes)
+    [service] = of(objects, "Service", "decklog-api")
+    assert [port["targetPort"] for port in service["spec"]["ports"]] == ["http"]
+
+
+def test_the_log_routes_and_the_others_have_limits_of_their_own(chart: Helm) -> None:
+    def limits(values: str, *words: str) -> dict[str, tuple[int, str]]:
+        [proxy] = of(chart.render(values, *words), "HTTPProxy")
+        return {
+            route["conditions"][0]["prefix"]: (
+                route["rateLimitPolicy"]["local"]["requests"],
+                route["rateLimitPolicy"]["local"]["responseHeadersToAdd"][0]["value"],
+            )
+            for route in proxy["spec"]["routes"]
+        }
+
+    logs = ("/api/v1/logs", "/api/v1/logs/export", "/api/v1/logs/stream")
+    others = ("/api", "/schema")
+    assert limits("edge") == {**dict.fromkeys(logs, (10_000, "6")), **dict.fromkeys(others, (100, "6"))}
+    assert limits("everything") == {**dict.fromkeys(logs, (60_000, "1")), **dict.fromkeys(others, (1_000, "1"))}
+
+
+def test_a_pod_that_ends_serves_on_and_has_time_for_what_is_open(chart: Helm) -> None:
+    pod = pods(chart.render("minimal"))["api"]["spec"]
+    drain = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert drain == 10
+    assert pod["terminationGracePeriodSeconds"] >= drain + 10
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        ("api.replica=3", "'/api': additional properties 'replica' not allowed"),
+        ("apii.replicas=3", "additional properties 'apii' not allowed"),
+        ("database.keys.ownerDSN=x", "'/database/keys': additional properties 'ownerDSN' not allowed"),
+        ("api.replicas=many", "'/api/replicas': got string, want integer"),
+        ("api.replicas=0", "'/api/replicas': minimum: got 0, want 1"),
+        ("logFormat=xml", "'/logFormat': value must be one of 'json', 'text'"),
+    ],
+)
+def test_a_slip_in_the_values_is_refused_by_its_name(chart: Helm, value: str, complaint: str) -> None:
+    with pytest.raises(RefusedError) as refused:
+        chart.render("minimal", "--set", value)
+    assert complaint in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        (["database.existingSecret="], "operator has no database"),
+        (["identity.existingSecret="], "api has no fingerprint key"),
+        (["tenantsOwner=decklog"], "set operator.enabled to false"),
+        (["worker.keda.enabled=true"], "needs worker.keda.prometheusAddress"),
+        (["worker.keda.enabled=true", "worker.autoscaling.enabled=true"], "enable one of them"),
+        (["ingress.enabled=true"], "ingress.enabled needs ingress.hosts"),
+        (["httpRoute.enabled=true"], "httpRoute.enabled needs httpRoute.parentRefs"),
+        (["httpProxy.enabled=true"], "httpProxy.enabled needs httpProxy.host"),
+        (["api.drainSeconds=60"], "must be longer than api.drainSeconds"),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused_with_what_to_do(chart: Helm, values: list[str], complaint: str) -> None:
+    with pytest.raises(RefusedError) as refused:
+        chart.render("minimal", *(word for value in values for word in ("--set", value)))
+    assert complaint in str(refused.value)
+
+
+def test_two_releases_share_no_name(chart: Helm) -> None:
+    def names(release: str) -> set[tuple[str, str]]:
+        objects = chart.render("everything", "--set", "crds.install=false", release=release)
+        return {(each["kind"], each["metadata"]["name"]) for each in objects}
+
+    assert names("decklog") & names("other") == set()
+    lease = environment(pods(chart.render("everything", release="other"))["operator"])["DECKLOG_OPERATOR_LEASE_NAME"]
+    [role] = [each for each in of(chart.render("everything", release="other"), "Role") if "lease" in json.dumps(each)]
+    assert role["rules"][0]["resourceNames"] == [lease] == ["other-decklog-operator"]
+
+
+def plain(each: Json) -> Json:
+    """An object without what helm adds: the labels of a release, and the Secret of a namespace of its own."""
+    text = msgspec.json.encode(each).decode()
+    found: Json = json.loads(text)
+
+    def strip(value: object) -> None:
+        if isinstance(value, dict):
+            for name in list(value):
+                if name.startswith("helm.sh/") or name in (
+                    "app.kubernetes.io/instance",
+                    "app.kubernetes.io/version",
+                    "app.kubernetes.io/managed-by",
+                ):
+                    del value[name]
+            for inner in value.values():
+                strip(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                strip(inner)
+
+    strip(found)
+    if not found["metadata"].get("annotations", True):
+        del found["metadata"]["annotations"]
+    return found
+
+
+def test_the_manifests_without_helm_are_what_the_chart_renders_for_the_operator_alone(chart: Helm) -> None:
+    def keyed(objects: list[Json]) -> dict[tuple[str, str, str], Json]:
+        return {(each["kind"], each["metadata"].get("namespace", ""), each["metadata"]["name"]): plain(each) for each in objects}
+
+    rendered = keyed(chart.render("operator"))
+    written = keyed(list(yaml.safe_load_all(manifests.install_yaml())))
+    for name in [name for name in written if name[0] == "Namespace"]:
+        del written[name]  # helm's own --create-namespace
+    for name in [name for name in rendered if name[0] == "Service"]:
+        del rendered[name]  # for a ServiceMonitor, which the manifests do not have
+    assert rendered.keys() == written.keys()
+    for name, each in written.items():
+        assert rendered[name] == each, name
+
+
+def test_alerts_and_dashboard_are_built_on_metrics_that_the_programs_have(chart: Helm) -> None:
+    known = set()
+    for family in (*REGISTRY.collect(), *operator_metrics.Census().collect()):
+        ends = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(family.type, ("",))
+        known |= {family.name + end for end in ends}
+    objects = chart.render("everything")
+    [rule], [dashboard] = of(objects, "PrometheusRule"), of(objects, "ConfigMap", "decklog-dashboard")
+    [scaled] = of(objects, "ScaledObject")
+    for text in (json.dumps(rule), dashboard["data"]["decklog.json"], json.dumps(scaled)):
+        used = set(re.findall(r"\bdecklog_[a-z_]+", text))
+        assert used
+        assert used <= known
+    assert json.loads(dashboard["data"]["decklog.json"])["title"] == "Decklog"
+
+
+def test_every_alert_says_what_to_do_in_the_readme_it_leads_to(chart: Helm) -> None:
+    readme = (CHART / "README.md").read_text()
+    [rule] = of(chart.render("everything"), "PrometheusRule")
+    alerts = [each for group in rule["spec"]["groups"] for each in group["rules"]]
+    assert alerts
+    for alert in alerts:
+        assert f"### {alert['alert']}\n" in readme
+        assert alert["annotations"]["runbook_url"] == f"https://example.com/runbook#{alert['alert'].lower()}"
+        assert 'namespace="decklog-system"' in alert["expr"]
+
+
+def test_every_value_is_described_and_has_a_schema() -> None:
+    described = generated_chart.values()
+    assert len(described) > 100
+    assert all(value.text.endswith((".", ")")) for value in described)
+    for path in sorted((CHART / "ci").glob("*.yaml")):
+        assert path.read_text().startswith("# ")
+
+
+def test_no_value_is_a_secret() -> None:
+    names = {value.path[-1].lower() for value in generated_chart.values() if "keys" not in value.path}
+    assert [name for name in names if "password" in name or "token" in name or name.endswith("dsn")] == []
+
+
+def test_a_value_that_is_not_described_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "values.yaml").write_text("# What it is.\nknown: 1\nunknown: 2\n")
+    monkeypatch.setattr(generated_chart, "CHART", tmp_path)
+    with pytest.raises(ValueError, match="unknown is not described"):
+        generated_chart.values()

@@ -1,0 +1,104 @@
+"""The chart as helm renders it, and as it is installed on a real API server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.backends import KubernetesServer
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts/decklog"
+MATRIX = sorted(path.stem for path in (CHART / "ci").glob("*.yaml"))
+WAIT_MAX = 120.0
+Json = dict[str, Any]
+
+
+class RefusedError(Exception):
+    """What helm complained of."""
+
+
+class Helm:
+    """The program, with a home of its own."""
+
+    def __init__(self, program: Path, home: Path) -> None:
+        self._program, self._home = program, home
+
+    def start(self, *words: str | Path) -> subprocess.Popen[str]:
+        environment = {"PATH": "/usr/bin:/bin", "HOME": str(self._home)}
+        return subprocess.Popen(
+            [self._program, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def __call__(self, *words: str | Path) -> str:
+        """What it prints; raises `RefusedError`."""
+        process = self.start(*words)
+        told, complained = process.communicate(timeout=WAIT_MAX)
+        if process.returncode:
+            raise RefusedError(complained + told)
+        return told
+
+    def render(self, values: str, *words: str, release: str = "decklog", namespace: str = "decklog-system") -> list[Json]:
+        """All objects of a release with one of the chart's `ci` values, hooks included."""
+        given: list[str | Path] = ["-f", CHART / f"ci/{values}.yaml", "--namespace", namespace, *words]
+        return [each for each in yaml.safe_load_all(self("template", release, CHART, *given)) if each]
+
+
+def of(objects: list[Json], kind: str, name: str | None = None) -> list[Json]:
+    """Those of a kind, and of a name where one is given."""
+    return [each for each in objects if each["kind"] == kind and name in (None, each["metadata"]["name"])]
+
+
+def pods(objects: list[Json]) -> dict[str, Json]:
+    """The pod template of each component."""
+    found = {}
+    for each in objects:
+        template = each if each["kind"] == "Pod" else each.get("spec", {}).get("template")
+        if template is not None and "containers" in template["spec"]:
+            found[template["metadata"]["labels"]["app.kubernetes.io/component"]] = template
+    return found
+
+
+def environment(pod: Json) -> dict[str, str]:
+    """The variables of a pod's program; what comes from a Secret is that Secret's key in angle brackets."""
+    found = {}
+    for each in pod["spec"]["containers"][0].get("env", []):
+        source = each.get("valueFrom", {}).get("secretKeyRef")
+        found[each["name"]] = f"<{source['name']}/{source['key']}>" if source else each["value"]
+    return found
+
+
+@contextmanager
+def namespace(server: KubernetesServer, name: str) -> Iterator[str]:
+    """A namespace that refuses pods which are not restricted."""
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    server.kubectl("apply", "-f", "-", stdin=json.dumps(body))
+    yield name
+    server.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def complete(server: KubernetesServer, namespace: str, job: str) -> None:
+    """Say of a Job that it is complete, as no kubelet will. The controller of Jobs may be faster with a count of its own."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    conditions = [{"type": kind, "status": "True", "lastTransitionTime": now} for kind in ("SuccessCriteriaMet", "Complete")]
+    status = {"active": 0, "ready": 0, "terminating": 0, "succeeded": 1, "startTime": now, "completionTime": now}
+    patch = json.dumps({"status": {**status, "conditions": conditions}})
+    words = ["patch", "job", job, "-n", namespace, "--subresource=status", "--type=merge", "-p", patch]
+    deadline = time.monotonic() + WAIT_MAX
+    while True:
+        try:
+            server.kubectl(*words)
+        except subprocess.CalledProcessError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return

@@ -1,0 +1,69 @@
+"""Dockerfiles and the context they are built in, read as Docker reads them: as much of it as ours use."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Stage:
+    """One `FROM` with its instructions; `args` are words, or one text for the shell."""
+
+    base: str
+    name: str
+    instructions: list[tuple[str, list[str]]] = field(default_factory=list)
+
+    def of(self, instruction: str) -> list[list[str]]:
+        return [words for name, words in self.instructions if name == instruction]
+
+
+def stages(dockerfile: Path) -> list[Stage]:
+    """The stages of a Dockerfile. `ARG`s before the first belong to none and are filled in where they are used."""
+    text = re.sub(r"^\s*#.*\n", "", dockerfile.read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    arguments: dict[str, str] = {}
+    found: list[Stage] = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        name, rest = line.split(None, 1)
+        if name == "FROM":
+            words = re.sub(r"\$\{(\w+)\}", lambda match: arguments[match[1]], rest).split()
+            found.append(Stage(words[0], words[2] if len(words) == 3 else ""))
+        elif not found:
+            key, _, value = rest.partition("=")
+            arguments[key] = value
+        else:
+            form = json.loads(rest) if rest.startswith("[") else [rest] if name == "RUN" else shlex.split(rest)
+            found[-1].instructions.append((name, form))
+    return found
+
+
+def context() -> set[str]:
+    """The files of the repository's folder that `.dockerignore` lets into a build, as paths from the root.
+
+    The last line that matches decides; a line matches a path when it matches it or a folder above it.
+    """
+    rules = []
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        if line and not line.startswith("#"):
+            kept = line.startswith("!")
+            rules.append((kept, re.compile(_pattern(line.removeprefix("!").strip("/")) + r"(?:/.*)?")))
+    found = set()
+    for top in ("LICENSE", "README.md", "requirements.lock", "service", "operator", "tests", "manifests", "charts", ".git"):
+        paths = [ROOT / top] if (ROOT / top).is_file() else (ROOT / top).rglob("*")
+        for path in paths:
+            name = str(path.relative_to(ROOT))
+            verdicts = [kept for kept, rule in rules if rule.fullmatch(name)]
+            if path.is_file() and (not verdicts or verdicts[-1]):
+                found.add(name)
+    return found
+
+
+def _pattern(line: str) -> str:
+    parts = re.split(r"(\*\*/|\*|\?|\[[^\]]+\])", line)
+    words = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
+    return "".join(words.get(part, part if part.startswith("[") else re.escape(part)) for part in parts)
