@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
-from decklog.services.provisioning import _Joined
+from decklog.services.observations import Gathered, Joined
 
 
 class Shelf:
@@ -33,7 +34,7 @@ async def begun() -> None:
 
 async def test_many_who_ask_while_one_looks_are_answered_by_one_more_look_at_what_is_there_then() -> None:
     shelf = Shelf()
-    joined = _Joined(shelf.observe)
+    joined = Joined(shelf.observe)
     first = asyncio.create_task(joined("shared"))
     await begun()
     shelf.there = "new"
@@ -47,7 +48,7 @@ async def test_many_who_ask_while_one_looks_are_answered_by_one_more_look_at_wha
 
 async def test_different_names_do_not_wait_for_each_other() -> None:
     shelf = Shelf()
-    joined = _Joined(shelf.observe)
+    joined = Joined(shelf.observe)
     asking = [asyncio.create_task(joined(name)) for name in ("a", "b")]
     await begun()
     assert shelf.looks == ["a", "b"]
@@ -59,7 +60,7 @@ async def test_a_look_that_fails_is_told_to_all_who_shared_it_and_the_next_one_l
     shelf = Shelf()
     shelf.let_go.set()
     shelf.there = "broken"
-    joined = _Joined(shelf.observe)
+    joined = Joined(shelf.observe)
     failed = await asyncio.gather(joined("shared"), joined("shared"), return_exceptions=True)
     assert [type(each) for each in failed] == [OSError, OSError]
     shelf.there = "mended"
@@ -68,7 +69,7 @@ async def test_a_look_that_fails_is_told_to_all_who_shared_it_and_the_next_one_l
 
 async def test_one_who_gives_up_takes_the_look_from_nobody() -> None:
     shelf = Shelf()
-    joined = _Joined(shelf.observe)
+    joined = Joined(shelf.observe)
     asking = [asyncio.create_task(joined("shared")) for _ in range(2)]
     await begun()
     asking[0].cancel()
@@ -76,3 +77,54 @@ async def test_one_who_gives_up_takes_the_look_from_nobody() -> None:
         await asking[0]
     shelf.let_go.set()
     assert await asking[1] == "old"
+
+
+async def test_who_is_patient_waits_for_others_and_anybody_in_a_hurry_ends_the_wait() -> None:
+    shelf = Shelf()
+    shelf.let_go.set()
+    joined = Joined(shelf.observe)
+    await joined("shared")
+    shelf.there = "new"
+    patient = asyncio.create_task(joined("shared", patient=True))
+    await begun()
+    assert shelf.looks == ["shared"]
+    assert await joined("shared") == await patient == "new"
+    assert shelf.looks == ["shared"] * 2
+    assert await joined("shared", patient=True) == "new"
+    assert shelf.looks == ["shared"] * 3
+
+
+async def test_all_who_ask_while_a_question_is_under_way_are_in_the_next_one_and_each_gets_his_own_answer() -> None:
+    questions: list[list[int]] = []
+    let_go = asyncio.Event()
+
+    async def double(asked: Sequence[int]) -> list[int]:
+        questions.append(list(asked))
+        await let_go.wait()
+        return [2 * each for each in asked]
+
+    gathered = Gathered(double)
+    first = asyncio.create_task(gathered(1))
+    await begun()
+    others = [asyncio.create_task(gathered(each)) for each in (2, 3, 4)]
+    await begun()
+    others[1].cancel()
+    let_go.set()
+    assert (await first) == 2
+    assert list(await asyncio.gather(others[0], others[2])) == [4, 8]
+    assert questions == [[1], [2, 3, 4]]
+
+
+async def test_a_question_that_fails_is_told_to_all_of_its_group_and_the_next_one_is_asked() -> None:
+    broken = True
+
+    async def same(asked: Sequence[int]) -> Sequence[int]:
+        if broken:
+            raise OSError("broken")
+        return asked
+
+    gathered = Gathered(same)
+    failed = await asyncio.gather(gathered(1), gathered(2), return_exceptions=True)
+    assert [type(each) for each in failed] == [OSError, OSError]
+    broken = False
+    assert await gathered(3) == 3

@@ -123,6 +123,9 @@ class FusedDatabase:
         async with self._inner.visit(name) as visit:
             yield FusedVisit(visit, self._fuse)
 
+    async def observe(self, asked: Sequence[tuple[Manifest, str]]) -> list[DatabaseSeen]:
+        return await self._inner.observe(asked)
+
     async def installation(self) -> str | None:
         return await self._inner.installation()
 

@@ -59,6 +59,9 @@ class MemoryControl:
         async with self._locks[name]:
             yield MemoryVisit(self, name)
 
+    async def observe(self, asked: Sequence[tuple[Manifest, str]]) -> list[DatabaseSeen]:
+        return [await MemoryVisit(self, manifest.name).observe(manifest, index) for manifest, index in asked]
+
     async def installation(self) -> str | None:
         row = self.rows.get(PLATFORM_TENANT)
         return row.uid if row else None

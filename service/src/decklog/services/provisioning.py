@@ -13,7 +13,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import structlog
@@ -77,12 +77,13 @@ from decklog.domain.tenant import (
 )
 from decklog.domain.verdicts import DRIFTED, refused_verdicts, removal_verdicts, verdicts
 from decklog.services.identity import key_hash, new_key
+from decklog.services.observations import OBSERVE_SECONDS_MAX, Gathered, Joined
 from decklog.services.provisioning_metrics import DRIFT, REPAIRS, WAITING, backend, calling
 
-OBSERVE_SECONDS_MAX = 30.0
-"""For one backend to say what is there; the others are not applied to before it has, or before this."""
 APPLY_SECONDS_MAX = 120.0
 """For one backend to do what it is asked."""
+GLANCES_MAX = 256
+"""Tenants that are looked at at once without being held; the others wait before the time for it begins."""
 ROUNDS_MAX = 4
 """Observations of one visit: what one action makes possible (an index has its life only once it is made) is done in the
 same visit; what then is still to do waits for the next."""
@@ -169,6 +170,10 @@ class DatabaseProvisioning(Protocol):
         """Waits for other visits to the same tenant. Raises `storage-unavailable`."""
         ...
 
+    async def observe(self, asked: Sequence[tuple[Manifest, str]]) -> list[DatabaseSeen]:
+        """As each tenant's visit observes it, without holding it. Raises `storage-unavailable` and `misconfigured`."""
+        ...
+
     async def installation(self) -> str | None: ...
 
     async def find(self, name: str) -> Row | None: ...
@@ -216,8 +221,10 @@ class Provisioner:
         self._queue = queue
         self._directory = directory
         self._now = now
-        self._indices = None if search is None else _Joined(search.observe)
-        self._queues = None if queue is None else _Joined(queue.observe)
+        self._indices = None if search is None else Joined(search.observe)
+        self._queues = None if queue is None else Joined(queue.observe)
+        self._gathered = Gathered(database.observe)
+        self._glances = asyncio.Semaphore(GLANCES_MAX)
         self._installation = Installation(None, prefix)
         self._knowing = asyncio.Lock()
 
@@ -231,7 +238,7 @@ class Provisioner:
         if refused is not None:
             return self.refused(manifest.generation, refused, previous)
         await self._know_installation()
-        return await self._visit(manifest, vault, previous)
+        return await self._glance(manifest, vault, previous) or await self._visit(manifest, vault, previous)
 
     async def remove(self, manifest: Manifest, previous: Sequence[Condition] = ()) -> TenantStatus:
         """What deletionPolicy Retain does: ingest and reads are refused, keys revoked, all data kept. Complete when the
@@ -239,17 +246,14 @@ class Provisioner:
         if manifest.name == PLATFORM_TENANT:
             return self.refused(manifest.generation, _RESERVED, previous)
         async with self._entered(manifest.name) as visit:
-            index = index_name(manifest.name, manifest.spec, self._installation.prefix)
-            seen = Observation(
-                visit if isinstance(visit, Trouble) else await _seen(visit.observe(manifest, index), Part.DATABASE)
-            )
+            seen = Observation(await self._in_database(manifest, visit))
             troubles: dict[Part, Trouble] = {}
             if not isinstance(visit, Trouble) and (actions := plan_removal(manifest, seen)):
                 revoked = [key for action in actions if isinstance(action, RevokeKeys) for key in action.ids]
                 rest = [action for action in actions if not isinstance(action, RevokeKeys)]
                 troubles = await _attempts({Part.DATABASE: lambda: _remove(visit, rest, revoked)})
                 troubles |= await _recorded(visit, "tenant.remove", manifest, actions, troubles)
-            return await self._told(manifest, seen, removal_verdicts(manifest, seen, troubles), previous, visit)
+            return await self._told(manifest, seen, removal_verdicts(manifest, seen, troubles), previous, visit, acted=True)
 
     def refused(self, generation: int, refused: Trouble, previous: Sequence[Condition] = ()) -> TenantStatus:
         """The status of a tenant that nothing is done for, for example as its spec is not valid (`InvalidSpec`)."""
@@ -299,13 +303,34 @@ class Provisioner:
             with suppress(DecklogError):
                 self._know(await self._database.installation())
         async with self._entered(manifest.name) as visit:
-            return await self._observe(manifest, visit, vault)
+            return await self._observe(manifest, self._in_database(manifest, visit), vault)
 
     async def tenants(self, *, after: str = "", limit: int | None = None) -> list[TenantListing]:
         """Tenants by name, with their conditions. Raises `storage-unavailable`."""
         return await self._directory.tenants(after=after, limit=limit)
 
     # --- one visit ---------------------------------------------------------------------------------------------------
+
+    async def _glance(self, manifest: Manifest, vault: KeyVault | None, previous: Sequence[Condition]) -> TenantStatus | None:
+        """The status of a tenant that nothing is to be done for, not even in the registry: most looks find that, so they
+        hold nothing and share what they ask for. None where it takes a visit, also to find out what is wrong."""
+        if not previous or any(told.observed_generation != manifest.generation for told in previous):
+            return None
+        async with self._glances:
+            index = index_name(manifest.name, manifest.spec, self._installation.prefix)
+            database = _seen(self._gathered((manifest, index)), Part.DATABASE)
+            seen = await self._observe(manifest, database, vault, patient=True)
+        row = seen.database.row if isinstance(seen.database, DatabaseSeen) else None
+        now = self._now()
+        if row is None or row.uid != manifest.uid or isinstance(refusal(manifest, seen), Refusal):
+            return None
+        if plan(manifest, seen, now) or withheld(manifest, seen, now):
+            return None
+        told, settled = _for_row(manifest, row, verdicts(manifest, seen, {}, left=[], alone=[]), previous, now)
+        if (told, settled) != (row.conditions, row.settled):
+            return None
+        status = _registered(manifest, seen, row, told, now)
+        return replace(status, drift=_Changed().told(seen, now), usage=used(seen, now))
 
     async def _know_installation(self) -> None:
         async with self._knowing:
@@ -341,14 +366,14 @@ class Provisioner:
             done: list[Action] = []
             changed = _Changed()
             for _ in range(ROUNDS_MAX):
-                seen = await self._observe(manifest, visit, vault)
+                seen, acted = await self._observe(manifest, self._in_database(manifest, visit), vault), False
                 left = plan(manifest, seen, self._now())
                 actions = [action for action in left if action.part not in _blocked(troubles)]
                 if not actions or actions == done:
                     break  # in order, or not to be had now: SQS may show what was set only a minute later
                 done = actions
                 _log.info("provisioning", tenant=manifest.name, actions=[type(action).__name__ for action in actions])
-                failed = await self._apply(manifest, visit, vault, actions)
+                failed, acted = await self._apply(manifest, visit, vault, actions), True
                 for repair in repairs(manifest, seen, actions):
                     changed.note(repair, seen, repaired=repair.part not in failed)
                 troubles |= failed | await _recorded(visit, "tenant.provision", manifest, actions, failed)
@@ -358,21 +383,35 @@ class Provisioner:
             for action in alone:
                 changed.note(action, seen, repaired=False)
             said = verdicts(manifest, seen, troubles, left=left, alone=alone)
-            status = await self._told(manifest, seen, said, previous, visit)
+            status = await self._told(manifest, seen, said, previous, visit, acted=acted)
             return replace(status, drift=changed.told(seen, self._now()), usage=used(seen, self._now()))
 
-    async def _observe(self, manifest: Manifest, visit: DatabaseVisit | Trouble, vault: KeyVault | None) -> Observation:
+    async def _in_database(self, manifest: Manifest, visit: DatabaseVisit | Trouble) -> DatabaseSeen | Trouble:
+        if isinstance(visit, Trouble):
+            return visit
+        return await _seen(
+            visit.observe(manifest, index_name(manifest.name, manifest.spec, self._installation.prefix)), Part.DATABASE
+        )
+
+    async def _observe(
+        self,
+        manifest: Manifest,
+        database: Coroutine[Any, Any, DatabaseSeen | Trouble],
+        vault: KeyVault | None,
+        *,
+        patient: bool = False,
+    ) -> Observation:
         search, queue, prefix = self._indices, self._queues, self._installation.prefix
-        index = index_name(manifest.name, manifest.spec, prefix)
-        database, indices, queues, keys = await asyncio.gather(
-            _given(visit) if isinstance(visit, Trouble) else _seen(visit.observe(manifest, index), Part.DATABASE),
-            _given(None) if search is None else _seen(search(index), Part.SEARCH),
-            _given(None) if queue is None else _seen(queue(queue_name(manifest.name, manifest.spec, prefix)), Part.QUEUE),
+        index, name = (each(manifest.name, manifest.spec, prefix) for each in (index_name, queue_name))
+        registered, indices, queues, keys = await asyncio.gather(
+            database,
+            _given(None) if search is None else _seen(search(index, patient=patient), Part.SEARCH),
+            _given(None) if queue is None else _seen(queue(name, patient=patient), Part.QUEUE),
             _given(None) if vault is None else _seen(_hashes(vault, manifest), Part.CREDENTIALS),
         )
-        if isinstance(vault, Handover) and vault.kept is None and isinstance(database, DatabaseSeen):
-            keys = held(database)
-        return Observation(database, self._installation, indices, queues, keys)
+        if isinstance(vault, Handover) and vault.kept is None and isinstance(registered, DatabaseSeen):
+            keys = held(registered)
+        return Observation(registered, self._installation, indices, queues, keys)
 
     async def _apply(
         self, manifest: Manifest, visit: DatabaseVisit | Trouble, vault: KeyVault | None, actions: Sequence[Action]
@@ -415,23 +454,37 @@ class Provisioner:
         said: dict[str, Verdict],
         previous: Sequence[Condition],
         visit: DatabaseVisit | Trouble,
+        *,
+        acted: bool,
     ) -> TenantStatus:
-        """The status, also written to the tenant's own row; never to somebody else's."""
+        """The status, also written to the tenant's own row; never to somebody else's. `acted`: something was done since
+        the observation."""
         now = self._now()
         if not isinstance(visit, Trouble) and isinstance(seen.database, DatabaseSeen):
-            row = await _seen(visit.row(), Part.DATABASE, "look")
+            row = await _seen(visit.row(), Part.DATABASE, "look") if acted else seen.database.row
             if isinstance(row, Row) and row.uid == manifest.uid:
-                told = conditions(said, manifest.generation, previous or row.conditions, now)
-                good = {part for part in Part if said[part].status == "True" and said[part].reason != "NotConfigured"}
-                settled = tuple(part for part in Part if part in {*row.settled, *good})
+                told, settled = _for_row(manifest, row, said, previous, now)
                 # What is said of an older generation is not news any more.
                 if (told, settled) != (row.conditions, row.settled) and row.generation <= manifest.generation:
                     saved = await _seen(visit.save_conditions(told, settled), Part.DATABASE, "tell")
                     if isinstance(saved, Trouble):
                         _log.warning("conditions not saved", tenant=manifest.name, reason=saved.reason)
-                keys = keys_told(manifest, seen, now)
-                return TenantStatus(told, manifest.generation, row.id, row.schema, row.index, row.queue, keys)
+                return _registered(manifest, seen, row, told, now)
         return TenantStatus(conditions(said, manifest.generation, previous, now), manifest.generation)
+
+
+def _for_row(
+    manifest: Manifest, row: Row, said: Mapping[str, Verdict], previous: Sequence[Condition], now: datetime
+) -> tuple[tuple[Condition, ...], tuple[str, ...]]:
+    """The conditions and the settled parts that belong into the tenant's row after this."""
+    good = {part for part in Part if said[part].status == "True" and said[part].reason != "NotConfigured"}
+    settled = tuple(part for part in Part if part in {*row.settled, *good})
+    return conditions(said, manifest.generation, previous or row.conditions, now), settled
+
+
+def _registered(manifest: Manifest, seen: Observation, row: Row, told: tuple[Condition, ...], now: datetime) -> TenantStatus:
+    keys = keys_told(manifest, seen, now)
+    return TenantStatus(told, manifest.generation, row.id, row.schema, row.index, row.queue, keys)
 
 
 class _Changed:
@@ -456,36 +509,6 @@ class _Changed:
             return None
         repaired, at = list(self._found.values()), timestamp(now) if self._found else ""
         return Drift(tuple(sorted(self._found))[:DRIFT_FIELDS_MAX], sum(repaired), not all(repaired), at)
-
-
-class _Joined(Generic[_Result]):
-    """Observations of what Shared tenants have together, so that a thousand visits do not look a thousand times.
-
-    Who asks while one is under way gets the next one, with all others who ask until that begins: nobody is told how it
-    stood before he asked.
-    """
-
-    def __init__(self, observe: Callable[[str], Coroutine[Any, Any, _Result]]) -> None:
-        self._observe = observe
-        self._running: dict[str, asyncio.Task[_Result]] = {}
-        self._next: dict[str, asyncio.Task[_Result]] = {}
-
-    async def __call__(self, name: str) -> _Result:
-        if name not in self._next:
-            self._next[name] = asyncio.create_task(self._after(name, self._running.get(name)))
-        # One who gives up must not take it from the others.
-        return await asyncio.shield(self._next[name])
-
-    async def _after(self, name: str, before: asyncio.Task[_Result] | None) -> _Result:
-        if before is not None:
-            await asyncio.wait([before])
-        running = self._running[name] = self._next.pop(name)
-        try:
-            async with asyncio.timeout(OBSERVE_SECONDS_MAX):
-                return await self._observe(name)
-        finally:
-            if self._running[name] is running:
-                del self._running[name]
 
 
 _RESERVED = Refusal("InvalidSpec", f"The name {PLATFORM_TENANT!r} is reserved for the platform itself. Use another name.")

@@ -6,6 +6,7 @@ Piccolo has the tables and their migrations. The service's role reads them throu
 from __future__ import annotations
 
 import pkgutil
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -130,11 +131,17 @@ def _encoded(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
+async def find_tenants(names: Sequence[str]) -> dict[str, Row]:
+    """The tenants of these names, deleted or not."""
+    return {found["name"]: _row(found) for found in await TenantRow.select().where(TenantRow.name.is_in(list(names)))}
+
+
 async def find_tenant(name: str) -> Row | None:
     """The tenant of this name, deleted or not."""
-    found = await TenantRow.select().where(TenantRow.name == name).first()
-    if found is None:
-        return None
+    return (await find_tenants([name])).get(name)
+
+
+def _row(found: dict[str, Any]) -> Row:
     return Row(
         id=found["id"],
         uid=found["uid"],
@@ -194,10 +201,10 @@ async def update_tenant(row: Row, changes: Sequence[str]) -> None:
         await TenantRow.update(values).where(TenantRow.id == row.id)
 
 
-async def index_uuid(index: str) -> str | None:
-    """The life of the index that the indexer's cursors count for, None where they are at the beginning."""
-    found = await IndexRow.select(IndexRow.uuid).where(IndexRow.name == index).first()
-    return None if found is None else found["uuid"]
+async def index_uuids(indices: Sequence[str]) -> dict[str, str | None]:
+    """The life of each index that the indexer's cursors count for, None or nothing where they are at the beginning."""
+    found = await IndexRow.select(IndexRow.name, IndexRow.uuid).where(IndexRow.name.is_in(list(indices)))
+    return {row["name"]: row["uuid"] for row in found}
 
 
 async def set_index_uuid(index: str, uuid: str | None) -> None:
@@ -213,15 +220,29 @@ def _of(tenant_id: int | None) -> Any:
     return ApiKeyRow.tenant_id.is_null() if tenant_id is None else ApiKeyRow.tenant_id == tenant_id
 
 
-async def issued_keys(tenant_id: int | None) -> tuple[IssuedKey, ...]:
-    """The keys of a tenant, or of the platform, that were not revoked; some may have ended by themselves."""
-    found = (
-        await ApiKeyRow.select(ApiKeyRow.id, ApiKeyRow.role, ApiKeyRow.hash, ApiKeyRow.created_at, ApiKeyRow.expires_at)
-        .where(_of(tenant_id))
-        .where(ApiKeyRow.revoked_at.is_null())
-        .order_by(ApiKeyRow.id)
+async def issued_keys(tenant_ids: Sequence[int]) -> defaultdict[int, tuple[IssuedKey, ...]]:
+    """The keys of these tenants that were not revoked; some may have ended by themselves."""
+    found: defaultdict[int, tuple[IssuedKey, ...]] = defaultdict(tuple)
+    for row in await _unrevoked(ApiKeyRow.tenant_id.is_in(list(tenant_ids))):
+        found[row["tenant_id"]] += (_key(row),)
+    return found
+
+
+async def platform_keys() -> tuple[IssuedKey, ...]:
+    """The keys of the platform that were not revoked."""
+    return tuple(_key(row) for row in await _unrevoked(_of(None)))
+
+
+async def _unrevoked(whose: Any) -> list[dict[str, Any]]:
+    columns = (ApiKeyRow.tenant_id, ApiKeyRow.id, ApiKeyRow.role, ApiKeyRow.hash, ApiKeyRow.created_at, ApiKeyRow.expires_at)
+    found: list[dict[str, Any]] = (
+        await ApiKeyRow.select(*columns).where(whose).where(ApiKeyRow.revoked_at.is_null()).order_by(ApiKeyRow.id)
     )
-    return tuple(IssuedKey(row["id"], Role(row["role"]), row["hash"], row["created_at"], row["expires_at"]) for row in found)
+    return found
+
+
+def _key(row: dict[str, Any]) -> IssuedKey:
+    return IssuedKey(row["id"], Role(row["role"]), row["hash"], row["created_at"], row["expires_at"])
 
 
 async def insert_keys(tenant_id: int | None, keys: Sequence[IssuedKey]) -> None:

@@ -57,32 +57,37 @@ _SIZES_MAX = 256
 _PARTITIONS_AHEAD = "3 days"
 """Partitions are made a week ahead or more, and made again when fewer days than this are left."""
 
-# Native partitions only: TimescaleDB makes its chunks inside the insert that needs one. `ahead` tells whether there are
+# Of native partitions: TimescaleDB makes its chunks inside the insert that needs one. `ahead` tells whether there are
 # enough, `gaps` which of them are missing between others: time only asks for more of them at their end.
 _PARTITIONS = """
 WITH bounds AS (
-    SELECT substring(bound FROM $q$FROM \\('([^']+)'\\)$q$)::timestamptz AS starts,
+    SELECT schema, substring(bound FROM $q$FROM \\('([^']+)'\\)$q$)::timestamptz AS starts,
            substring(bound FROM $q$ TO \\('([^']+)'\\)$q$)::timestamptz AS ends
-      FROM (SELECT pg_get_expr(part.relpartbound, part.oid) AS bound FROM pg_inherits JOIN pg_class AS part ON part.oid = inhrelid
-             WHERE inhparent = to_regclass(format('%I.records', $1::text))) AS parts
+      FROM (SELECT schema, pg_get_expr(part.relpartbound, part.oid) AS bound
+              FROM unnest($1::text[]) AS schema JOIN pg_inherits ON inhparent = to_regclass(format('%I.records', schema))
+              JOIN pg_class AS part ON part.oid = inhrelid) AS parts
+), ends AS (
+    SELECT schema, max(starts) AS starts, max(ends) AS ends FROM bounds GROUP BY schema
 ), spans AS (
-    SELECT relation.hypertable, to_timestamp((floor(extract(epoch FROM decklog.clock()) / span) + n) * span) AS starts
-      FROM (SELECT *, partition_days * 86400 AS span FROM decklog.relations WHERE schema_name = $1) AS relation,
+    SELECT relation.*, to_timestamp((floor(extract(epoch FROM decklog.clock()) / span) + n) * span) AS starts
+      FROM (SELECT schema_name AS schema, hypertable, partition_days * 86400 AS span
+              FROM decklog.relations WHERE schema_name = ANY($1)) AS relation,
            generate_series(0, 7) AS n
 )
-SELECT bool_or(hypertable) OR coalesce((SELECT max(ends) FROM bounds) > decklog.clock() + $2::text::interval, false) AS ahead,
-       coalesce(array_agg('partition records_' || to_char(starts AT TIME ZONE 'UTC', 'YYYYMMDD') ORDER BY starts)
-                FILTER (WHERE NOT hypertable AND starts < (SELECT max(bounds.starts) FROM bounds)
-                          AND NOT EXISTS (SELECT FROM bounds WHERE bounds.starts <= spans.starts AND spans.starts < bounds.ends)),
+SELECT schema, bool_or(hypertable) OR coalesce(max(ends.ends) > decklog.clock() + $2::text::interval, false) AS ahead,
+       coalesce(array_agg('partition records_' || to_char(spans.starts AT TIME ZONE 'UTC', 'YYYYMMDD') ORDER BY spans.starts)
+                FILTER (WHERE NOT hypertable AND spans.starts < ends.starts
+                          AND NOT EXISTS (SELECT FROM bounds WHERE bounds.schema = spans.schema
+                                           AND bounds.starts <= spans.starts AND spans.starts < bounds.ends)),
                 '{}') AS gaps
-  FROM spans"""
+  FROM spans LEFT JOIN ends USING (schema) GROUP BY schema"""
 
 _STORED = """
-SELECT coalesce(sum(head.next_seq), 0)::bigint AS records,
-       coalesce(sum(greatest(head.next_seq - coalesce(cursor.next_seq, 0), 0)), 0)::bigint AS unindexed
+SELECT head.tenant_id, sum(head.next_seq)::bigint AS records,
+       sum(greatest(head.next_seq - coalesce(cursor.next_seq, 0), 0))::bigint AS unindexed
   FROM decklog.heads AS head
   LEFT JOIN decklog.cursors AS cursor ON cursor.consumer = $2 AND cursor.tenant_id = head.tenant_id AND cursor.log = head.log
- WHERE head.tenant_id = $1"""
+ WHERE head.tenant_id = ANY($1::bigint[]) GROUP BY head.tenant_id"""
 
 _SIZE = """
 SELECT (SELECT coalesce(sum(pg_total_relation_size(part)), 0)
@@ -140,6 +145,52 @@ async def _translated() -> AsyncIterator[None]:
         ) from error
 
 
+async def _observed(connection: asyncpg.Connection, asked: Sequence[tuple[Manifest, str]], sizes: _Sizes) -> list[DatabaseSeen]:
+    """Any number of tenants takes as many statements as one. Raises as `_translated` does."""
+    async with _translated(), on(connection):
+        rows = await control.find_tenants([manifest.name for manifest, _ in asked])
+        ids = [row.id for row in rows.values()]
+        schemas = {
+            manifest.name: rows[manifest.name].schema if manifest.name in rows else schema_name(manifest.name, manifest.spec)
+            for manifest, _ in asked
+        }
+        missing = await schema.relations_missing(connection, sorted(set(schemas.values())))
+        partitions = {row["schema"]: row for row in await connection.fetch(_PARTITIONS, list(missing), _PARTITIONS_AHEAD)}
+        uuids = await control.index_uuids(sorted({index for _, index in asked}))
+        heads = await schema.observe_heads(connection, ids) if ids else {}
+        keys = await control.issued_keys(ids) if ids else {}
+        stored = await _stored(connection, list(rows.values()), sizes) if ids else {}
+        one_more = any(m.name not in rows and m.spec.isolation is Isolation.DEDICATED for m, _ in asked)
+        dedicated = await control.count_dedicated() if one_more else 0
+        found: list[DatabaseSeen] = []
+        for manifest, index in asked:
+            row, name = rows.get(manifest.name), schemas[manifest.name]
+            parts = partitions.get(name)
+            found.append(
+                DatabaseSeen(
+                    row=row,
+                    missing=(*missing[name], *(parts["gaps"] if parts else ())),
+                    partitions=bool(parts and parts["ahead"]),
+                    heads=heads.get(row.id) if row else None,
+                    keys=keys.get(row.id, ()) if row else (),
+                    dedicated=dedicated,
+                    index_uuid=uuids.get(index),
+                    stored=stored.get(row.id) if row else None,
+                )
+            )
+        return found
+
+
+async def _stored(connection: asyncpg.Connection, rows: Sequence[Row], sizes: _Sizes) -> dict[int, Stored]:
+    """What each tenant has stored, by its number."""
+    counted = {row["tenant_id"]: row for row in await connection.fetch(_STORED, [row.id for row in rows], INDEXER)}
+    found: dict[int, Stored] = {}
+    for row in rows:
+        records, unindexed = (counted[row.id]["records"], counted[row.id]["unindexed"]) if row.id in counted else (0, 0)
+        found[row.id] = Stored(records, unindexed, await sizes.share(connection, row, records))
+    return found
+
+
 class PostgresProvisioning:
     """Where tenants are made in one database. `owner_pool` connects as `decklog_owner`, with `CONNECTIONS_MAX`."""
 
@@ -158,6 +209,12 @@ class PostgresProvisioning:
                 # connection, however the visit ends.
                 await connection.execute("SELECT pg_advisory_lock(hashtextextended('decklog.tenant.' || $1, 0))", name)
             yield PostgresVisit(connection, name, self._sizes)
+
+    async def observe(self, asked: Sequence[tuple[Manifest, str]]) -> list[DatabaseSeen]:
+        """What is there of each of these tenants and is known of its index, held by nobody: others may be at work on it.
+        Raises `storage-unavailable` and `misconfigured`."""
+        async with self._pool.connection() as connection:
+            return await _observed(connection, asked, self._sizes)
 
     async def installation(self) -> str | None:
         """The uid of the reserved tenant, None before there is one. Raises `storage-unavailable` and `misconfigured`."""
@@ -178,6 +235,7 @@ class PostgresVisit:
         self._connection = connection
         self._name = name
         self._sizes = sizes
+        self._number: int | None = None
 
     async def row(self) -> Row | None:
         """The registry's row of this tenant's name."""
@@ -186,27 +244,8 @@ class PostgresVisit:
 
     async def observe(self, manifest: Manifest, index: str) -> DatabaseSeen:
         """What is there of this tenant and of what is known of its index, in one transaction."""
-        connection = self._connection
-        async with _translated(), on(connection):
-            row = await control.find_tenant(self._name)
-            name = row.schema if row else schema_name(manifest.name, manifest.spec)
-            heads = await schema.observe_heads(connection, row.id) if row else None
-            partitions = await connection.fetchrow(_PARTITIONS, name, _PARTITIONS_AHEAD)
-            return DatabaseSeen(
-                row=row,
-                missing=(*await schema.relations_missing(connection, name), *partitions["gaps"]),
-                partitions=bool(partitions["ahead"]),
-                heads=heads,
-                keys=await control.issued_keys(row.id) if row else (),
-                dedicated=await control.count_dedicated(),
-                index_uuid=await control.index_uuid(index),
-                stored=await self._stored(row) if row else None,
-            )
-
-    async def _stored(self, row: Row) -> Stored:
-        found = await self._connection.fetchrow(_STORED, row.id, INDEXER)
-        size = await self._sizes.share(self._connection, row, found["records"])
-        return Stored(found["records"], found["unindexed"], size)
+        [seen] = await _observed(self._connection, [(manifest, index)], self._sizes)
+        return seen
 
     async def apply(self, actions: Sequence[Action]) -> None:
         """All of these actions or none: in one transaction, in their order."""
@@ -275,7 +314,7 @@ class PostgresVisit:
     async def platform_keys(self) -> tuple[IssuedKey, ...]:
         """The platform's keys; nothing ends one but its revocation."""
         async with _translated(), on(self._connection):
-            return await control.issued_keys(None)
+            return await control.platform_keys()
 
     async def replace_platform_keys(self, key_id: str, key_hash: bytes, revoked: Sequence[str]) -> None:
         """Let a new key of the platform in, and revoke these."""
@@ -284,7 +323,10 @@ class PostgresVisit:
             await control.revoke_keys(None, revoked)
 
     async def _id(self) -> int:
-        row = await control.find_tenant(self._name)
-        if row is None:
-            raise DecklogError(Code.INTERNAL, f"The tenant {self._name!r} is not registered.")
-        return row.id
+        """The tenant's number, which never changes."""
+        if self._number is None:
+            row = await control.find_tenant(self._name)
+            if row is None:
+                raise DecklogError(Code.INTERNAL, f"The tenant {self._name!r} is not registered.")
+            self._number = row.id
+        return self._number

@@ -8,6 +8,9 @@ where there is TimescaleDB; Shared ones are always native partitions.
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import cache
 
 import asyncpg
 import msgspec
@@ -49,6 +52,7 @@ async def bootstrap(connection: asyncpg.Connection, *, service_password: str, ow
                 await connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
 
 
+@cache
 def _template_version() -> str:
     """What tells one version of the template from another."""
     return hashlib.sha256((statement("relations") + statement("shared")).encode()).hexdigest()[:16]
@@ -109,7 +113,7 @@ async def ensure_relations(connection: asyncpg.Connection, schema: str, *, share
             hypertable,
         )
         # The template takes locks that writers wait for, so it is left alone where nothing of it is missing.
-        if await relations_missing(connection, schema):
+        if (await relations_missing(connection, [schema]))[schema]:
             await _apply_template(connection, schema, shared=shared)
         await connection.execute("SELECT decklog.make_partitions()")
 
@@ -138,18 +142,21 @@ async def _apply_template(connection: asyncpg.Connection, schema: str, *, shared
         "UPDATE decklog.relations SET template = $2, things = $3 WHERE schema_name = $1",
         schema,
         _template_version(),
-        msgspec.json.encode(await _things(connection, schema)).decode(),
+        msgspec.json.encode((await _things(connection, [schema]))[schema]).decode(),
     )
 
 
-async def _things(connection: asyncpg.Connection, schema: str) -> dict[str, str]:
-    """What is in a schema, by name, with its definition."""
-    return {row["thing"]: row["definition"] for row in await connection.fetch(statement("things"), schema, SERVICE_ROLE)}
+async def _things(connection: asyncpg.Connection, schemas: Sequence[str]) -> defaultdict[str, dict[str, str]]:
+    """What is in each schema, by name, with its definition."""
+    found: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for schema, thing, definition in await connection.fetch(statement("things"), schemas, SERVICE_ROLE):
+        found[schema][thing] = definition
+    return found
 
 
-async def _differing(connection: asyncpg.Connection, schema: str, made: str) -> list[str]:
+def _differing(made: str, there: dict[str, str]) -> list[str]:
     """Names of what is not as the template `made` it, or was added to it. An index that somebody added is his own affair."""
-    wanted, there = msgspec.json.decode(made, type=dict[str, str]), await _things(connection, schema)
+    wanted = msgspec.json.decode(made, type=dict[str, str])
     if not wanted:
         return []  # made by a version that did not write down what it made
     added = (thing for thing in there.keys() - wanted.keys() if not thing.startswith("index "))
@@ -160,7 +167,7 @@ async def _drop_what_differs(connection: asyncpg.Connection, schema: str) -> Non
     """Room for what the template makes only where there is nothing of that name. Rights and policies it puts right itself."""
     name = quoted(schema)
     made = await connection.fetchval("SELECT things::text FROM decklog.relations WHERE schema_name = $1", schema)
-    for thing in await _differing(connection, schema, made):
+    for thing in _differing(made, (await _things(connection, [schema]))[schema]):
         kind, _, which = thing.partition(" ")
         if kind == "index":
             await connection.execute(f"DROP INDEX IF EXISTS {name}.{quoted(which)}")
@@ -174,18 +181,21 @@ async def _drop_what_differs(connection: asyncpg.Connection, schema: str) -> Non
             )
 
 
-async def relations_missing(connection: asyncpg.Connection, schema: str) -> list[str]:
-    """What of a schema is not as the template wants it, by name, for a status; empty when all is there."""
-    row = await connection.fetchrow(
-        """SELECT relation.template, relation.things::text AS things, to_regclass(format('%I.records', $1::text)) IS NOT NULL AS records
-             FROM (SELECT 1) AS one LEFT JOIN decklog.relations AS relation ON relation.schema_name = $1""",
-        schema,
+async def relations_missing(connection: asyncpg.Connection, schemas: Sequence[str]) -> dict[str, list[str]]:
+    """What of each schema is not as the template wants it, by name, for a status; empty when all is there."""
+    rows = await connection.fetch(
+        """SELECT schema, relation.template, relation.things::text, to_regclass(format('%I.records', schema)) IS NOT NULL
+             FROM unnest($1::text[]) AS schema LEFT JOIN decklog.relations AS relation ON relation.schema_name = schema""",
+        schemas,
     )
-    if row["template"] is None or not row["records"]:
+    there = await _things(connection, schemas)
+    return {schema: _missing(template, made, there[schema], exists=exists) for schema, template, made, exists in rows}
+
+
+def _missing(template: str | None, made: str, there: dict[str, str], *, exists: bool) -> list[str]:
+    if template is None or not exists:
         return ["relation records"]
-    if row["template"] != _template_version():
-        return [NEWER_TEMPLATE]
-    return await _differing(connection, schema, row["things"])
+    return [NEWER_TEMPLATE] if template != _template_version() else _differing(made, there)
 
 
 async def ensure_heads(connection: asyncpg.Connection, tenant_id: int, settings: HeadSettings) -> None:
@@ -206,17 +216,20 @@ async def ensure_heads(connection: asyncpg.Connection, tenant_id: int, settings:
     )
 
 
-async def observe_heads(connection: asyncpg.Connection, tenant_id: int) -> HeadSettings | None:
-    """The settings of a tenant's heads, or None where a head is missing or the two differ."""
+async def observe_heads(connection: asyncpg.Connection, tenant_ids: Sequence[int]) -> dict[int, HeadSettings]:
+    """The settings of these tenants' heads; nothing of a tenant where a head is missing or the two differ."""
     rows = await connection.fetch(
-        "SELECT DISTINCT state, per_second, burst, extract(epoch FROM dedup_window)::float8 AS window, count(*) OVER () AS n"
-        " FROM decklog.heads WHERE tenant_id = $1 GROUP BY 1, 2, 3, 4, log",
-        tenant_id,
+        """SELECT tenant_id, min(state) AS state, min(per_second) AS per_second, min(burst) AS burst,
+                  extract(epoch FROM min(dedup_window))::float8 AS window
+             FROM decklog.heads WHERE tenant_id = ANY($1::bigint[]) GROUP BY tenant_id
+           HAVING count(*) = $2 AND count(DISTINCT (state, per_second, burst, dedup_window)) = 1""",
+        tenant_ids,
+        len(LogName),
     )
-    if not rows or len(rows) != 1 or rows[0]["n"] != len(LogName):
-        return None
-    row = rows[0]
-    return HeadSettings(State(row["state"]), int(row["per_second"]), row["burst"], int(row["window"]))
+    return {
+        row["tenant_id"]: HeadSettings(State(row["state"]), int(row["per_second"]), row["burst"], int(row["window"]))
+        for row in rows
+    }
 
 
 async def ensure_partitions(connection: asyncpg.Connection) -> int:

@@ -1,0 +1,114 @@
+"""Most looks find nothing to do: they hold no tenant, ask the database for many at once, and say what a visit would."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from decklog.domain.plan import DatabaseSeen
+from decklog.domain.status import READY, TenantStatus
+from decklog.domain.tenant import Manifest, parse_spec
+from decklog.services.provisioning import Provisioner
+from tests.support.memory_control import MemoryControl, MemoryVisit
+from tests.support.vaults import MemoryVault
+
+SPEC: dict[str, Any] = {"isolation": "Shared", "retention": {"days": 90}}
+
+
+class Counted(MemoryControl):
+    """Knows which tenants were visited, and who was asked for together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.visited: list[str] = []
+        self.asked: list[list[str]] = []
+
+    @asynccontextmanager
+    async def visit(self, name: str) -> AsyncIterator[MemoryVisit]:
+        self.visited.append(name)
+        async with super().visit(name) as visit:
+            yield visit
+
+    async def observe(self, asked: Sequence[tuple[Manifest, str]]) -> list[DatabaseSeen]:
+        self.asked.append([manifest.name for manifest, _ in asked])
+        await asyncio.sleep(0)
+        return await super().observe(asked)
+
+
+class World:
+    def __init__(self) -> None:
+        self.control, self.vault = Counted(), MemoryVault()
+        self.provisioner = Provisioner(self.control, None, None, directory=self.control)
+
+    async def made(self, name: str) -> tuple[Manifest, TenantStatus]:
+        manifest = Manifest(name, f"uid-{name}", 1, parse_spec(SPEC))
+        return manifest, await self.provisioner.reconcile(manifest, self.vault)
+
+    async def look(self, manifest: Manifest, before: TenantStatus) -> TenantStatus:
+        """Another look at it, of which `visited` and `asked` are then."""
+        self.control.visited, self.control.asked = [], []
+        return await self.provisioner.reconcile(manifest, self.vault, before.conditions)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_a_tenant_in_order_is_not_held_and_its_status_is_that_of_a_visit(world: World) -> None:
+    manifest, first = await world.made("acme")
+    visited = await world.provisioner.reconcile(manifest, world.vault)
+    glanced = await world.look(manifest, first)
+    assert world.control.visited == []
+    assert replace(glanced, usage=None) == replace(visited, usage=None)
+    assert glanced.ready
+
+
+async def test_many_tenants_are_asked_for_at_once(world: World) -> None:
+    made = [await world.made(f"t-{number}") for number in range(50)]
+    world.control.visited, world.control.asked = [], []
+    looks = (world.provisioner.reconcile(manifest, world.vault, told.conditions) for manifest, told in made)
+    assert all(told.ready for told in await asyncio.gather(*looks))
+    assert world.control.visited == []
+    assert len(world.control.asked) <= 3
+    assert sorted(name for names in world.control.asked for name in names) == sorted(manifest.name for manifest, _ in made)
+
+
+async def test_where_something_is_to_be_done_it_is_visited(world: World) -> None:
+    manifest, told = await world.made("acme")
+    world.control.heads["acme"] = replace(world.control.heads["acme"], burst=1)
+    assert (await world.look(manifest, told)).drift is not None
+    assert world.control.visited == ["acme"]
+    assert world.control.heads["acme"].burst != 1
+    del world.vault.keys["acme"]
+    assert (await world.look(manifest, told)).ready
+    assert world.control.visited == ["acme"]
+    assert len(world.vault.keys["acme"]) == 3
+
+
+async def test_where_the_registry_says_something_else_it_is_visited(world: World) -> None:
+    manifest, told = await world.made("acme")
+    world.control.rows["acme"] = replace(world.control.rows["acme"], conditions=())
+    await world.look(manifest, told)
+    assert world.control.visited == ["acme"]
+    assert world.control.rows["acme"].conditions == told.conditions
+
+
+async def test_a_new_spec_and_a_new_tenant_are_visited_at_once(world: World) -> None:
+    manifest, told = await world.made("acme")
+    assert world.control.asked == []
+    changed = replace(manifest, generation=2, spec=parse_spec({**SPEC, "displayName": "Acme"}))
+    assert (await world.look(changed, told)).observed_generation == 2
+    assert (world.control.visited, world.control.asked) == (["acme"], [])
+
+
+async def test_somebody_elses_tenant_is_refused_as_by_a_visit(world: World) -> None:
+    manifest, told = await world.made("acme")
+    refused = await world.look(replace(manifest, uid="another"), told)
+    assert refused.condition(READY).reason == "Conflict"
+    assert world.control.rows["acme"].uid == manifest.uid
