@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.backends import KubernetesServer
-from tests.support.charts import Helm
+from tests.support.charts import ROOT, Helm
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +17,8 @@ def chart(helm: Path, tmp_path_factory: pytest.TempPathFactory) -> Helm:
 
 @pytest.fixture(scope="session")
 def cluster(kubernetes_server: KubernetesServer, definitions: Path) -> KubernetesServer:
-    """With the definitions of Contour, the Gateway API, KEDA and the Prometheus operator."""
-    kubernetes_server.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(definitions))
+    """With the definitions of Contour, the Gateway API, KEDA, the Prometheus operator and Decklog."""
+    ours = str(ROOT / "manifests/crd.yaml")
+    kubernetes_server.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(definitions), "-f", ours)
     kubernetes_server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
     return kubernetes_server

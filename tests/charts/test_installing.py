@@ -84,6 +84,21 @@ def test_a_release_comes_changes_and_goes_and_leaves_the_definition_and_the_tena
         == 5
     )
 
+    testing = chart.start("test", place, "-n", place, "--kubeconfig", cluster.kubeconfig)
+    doctor, probes = f"pod/{place}-decklog-doctor", f"tenant/{place}-decklog-doctor"
+    until(
+        "the doctor is asked, or helm has ended",
+        lambda: testing.poll() is not None or cluster.kubectl("get", doctor, "-n", place, "--ignore-not-found"),
+        longest=WAIT_MAX,
+    )
+    assert cluster.kubectl("get", probes, "-o", "jsonpath={.spec.credentials.secretNamespace}") == place
+    done = ["--subresource=status", "--type=merge", "-p", '{"status": {"phase": "Succeeded"}}']
+    cluster.kubectl("patch", doctor, "-n", place, *done)
+    told, complained = testing.communicate(timeout=WAIT_MAX)
+    assert testing.returncode == 0, complained
+    assert "Succeeded" in told
+    assert cluster.kubectl("get", probes, "--ignore-not-found") == ""
+
     chart("uninstall", place, "-n", place, "--kubeconfig", cluster.kubeconfig)
     left = cluster.kubectl("get", "deployments,services,serviceaccounts,roles,networkpolicies,jobs", "-n", place, "-o", "name")
     assert left.split() == ["serviceaccount/default"]

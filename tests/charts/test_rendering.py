@@ -129,6 +129,26 @@ def test_the_log_routes_and_the_others_have_limits_of_their_own(chart: Helm) -> 
     assert limits("everything") == {**dict.fromkeys(logs, (60_000, "1")), **dict.fromkeys(others, (1_000, "1"))}
 
 
+def test_the_test_of_a_release_has_a_tenant_of_its_own_and_the_key_that_its_operator_makes(chart: Helm) -> None:
+    objects = chart.render("minimal", release="other", namespace="place")
+    [tenant], [pod] = of(objects, "Tenant"), of(objects, "Pod")
+    assert tenant["metadata"]["annotations"]["helm.sh/hook"] == pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    assert int(tenant["metadata"]["annotations"]["helm.sh/hook-weight"]) < 0
+    assert tenant["metadata"]["name"] == "other-decklog-doctor"
+    assert tenant["spec"]["credentials"]["secretNamespace"] == "place"
+    [volume] = pod["spec"]["volumes"]
+    assert volume["secret"]["secretName"] == f"{tenant['metadata']['name']}-decklog"
+    assert pod["spec"]["containers"][0]["args"][0] == "doctor"
+    given = environment(pod)
+    assert given["DECKLOG_URL"] == "http://other-decklog-api.place.svc:8321"
+    [mount] = pod["spec"]["containers"][0]["volumeMounts"]
+    assert given["DECKLOG_KEY_FILE"] == f"{mount['mountPath']}/{volume['secret']['items'][0]['path']}"
+    [policy] = of(objects, "NetworkPolicy", "other-decklog-doctor")
+    assert policy["spec"]["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    assert of(chart.render("minimal", "--set", "doctor.enabled=false"), "Tenant") == []
+    assert of(chart.render("owned"), "Tenant") == []
+
+
 def test_a_pod_that_ends_serves_on_and_has_time_for_what_is_open(chart: Helm) -> None:
     pod = pods(chart.render("minimal"))["api"]["spec"]
     drain = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
@@ -175,7 +195,7 @@ def test_values_that_do_not_go_together_are_refused_with_what_to_do(chart: Helm,
 
 def test_two_releases_share_no_name(chart: Helm) -> None:
     def names(release: str) -> set[tuple[str, str]]:
-        objects = chart.render("everything", "--set", "crds.install=false", release=release)
+        objects = chart.render("everything", "--set", "crds.install=false,doctor.tenant=", release=release)
         return {(each["kind"], each["metadata"]["name"]) for each in objects}
 
     assert names("decklog") & names("other") == set()

@@ -86,17 +86,18 @@ def namespace(server: KubernetesServer, name: str) -> Iterator[str]:
 
 
 def complete(server: KubernetesServer, namespace: str, job: str) -> None:
-    """Say of a Job that it is complete, as no kubelet will. The controller of Jobs may be faster with a count of its own."""
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    conditions = [{"type": kind, "status": "True", "lastTransitionTime": now} for kind in ("SuccessCriteriaMet", "Complete")]
-    status = {"active": 0, "ready": 0, "terminating": 0, "succeeded": 1, "startTime": now, "completionTime": now}
-    patch = json.dumps({"status": {**status, "conditions": conditions}})
-    words = ["patch", "job", job, "-n", namespace, "--subresource=status", "--type=merge", "-p", patch]
+    """Say of a Job that it is complete, as no kubelet will: once the controller of Jobs has told of its start."""
+    conditions = [{"type": kind, "status": "True"} for kind in ("SuccessCriteriaMet", "Complete")]
     deadline = time.monotonic() + WAIT_MAX
     while True:
         try:
-            server.kubectl(*words)
-        except subprocess.CalledProcessError:
+            started = json.loads(server.kubectl("get", "job", job, "-n", namespace, "-o", "json"))["status"]["startTime"]
+            status = {"active": 0, "ready": 0, "terminating": 0, "succeeded": 1, "completionTime": started}
+            patch = json.dumps(
+                {"status": {**status, "conditions": [{**each, "lastTransitionTime": started} for each in conditions]}}
+            )
+            server.kubectl("patch", "job", job, "-n", namespace, "--subresource=status", "--type=merge", "-p", patch)
+        except (subprocess.CalledProcessError, KeyError):  # it was not begun yet, or the controller wrote in between
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)

@@ -6,8 +6,8 @@ It knows addresses and shapes and decides nothing: no retries, no interpretation
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -113,6 +113,13 @@ class WhoAmI(msgspec.Struct, frozen=True):
     expires_at: datetime | None = None
 
 
+class Readiness(msgspec.Struct, frozen=True):
+    """`ready`, `degraded` or `unready`, and what became of each backend: `ok`, `timeout` or a code."""
+
+    status: str
+    checks: dict[str, str]
+
+
 class _Problem(msgspec.Struct, frozen=True):
     detail: str
     code: str = ""
@@ -125,21 +132,57 @@ class _Problem(msgspec.Struct, frozen=True):
 _T = TypeVar("_T")
 
 
-def _error(response: httpx.Response, body: bytes) -> DecklogError:
-    """The refusal that an answer with a status of 400 or more stands for."""
+def _told(body: bytes) -> DecklogError | None:
+    """The refusal that a problem document holds, None where it is none of ours."""
     try:
         problem = msgspec.json.decode(body, type=_Problem)
         code = Code(problem.code)
     except (msgspec.DecodeError, ValueError):
-        code = _BY_STATUS.get(response.status_code, Code.INTERNAL)
-        header = response.headers.get("retry-after", "")
-        return DecklogError(
-            code,
-            f"{response.url.host} answered {response.status_code} without saying why.",
-            retry_after=float(header) if header.isascii() and header.isdigit() else None,
-        )
+        return None
     extra = {name: getattr(problem, name) for name in ("errors", "parameter", "seq") if getattr(problem, name) is not None}
     return DecklogError(code, problem.detail, retry_after=problem.retry_after, extra=extra)
+
+
+def _error(response: httpx.Response, body: bytes) -> DecklogError:
+    """The refusal that an answer with a status of 400 or more stands for."""
+    if told := _told(body):
+        return told
+    header = response.headers.get("retry-after", "")
+    return DecklogError(
+        _BY_STATUS.get(response.status_code, Code.INTERNAL),
+        f"{response.url.host} answered {response.status_code} without saying why.",
+        retry_after=float(header) if header.isascii() and header.isdigit() else None,
+    )
+
+
+def _address(url: str) -> str:
+    """Where the API is, without a slash at its end. Raises `misconfigured`."""
+    try:
+        address = httpx.URL(url)
+    except httpx.InvalidURL:
+        address = httpx.URL("")
+    if address.scheme not in ("http", "https") or not address.host:
+        raise DecklogError(Code.MISCONFIGURED, "The URL must be like https://decklog.example.com.")
+    if address.userinfo:
+        raise DecklogError(Code.MISCONFIGURED, "The URL must not hold credentials; give the key beside it.")
+    return str(address.copy_with(query=None, fragment=None)).rstrip("/")
+
+
+async def readiness(url: str, *, timeout: float = TIMEOUT, transport: httpx.AsyncBaseTransport | None = None) -> Readiness | None:
+    """What /readyz says, which needs no credential; None where it is not exposed.
+
+    Raises `misconfigured`, `storage-unavailable` where nothing can be reached and what else a Client raises.
+    """
+    address = _address(url)
+    with _Translated(address):
+        async with httpx.AsyncClient(timeout=timeout, transport=transport) as http:
+            response = await http.get(address + "/readyz")
+    try:
+        return msgspec.json.decode(response.content, type=Readiness)
+    except msgspec.DecodeError:
+        if response.status_code in (401, 403, 404):
+            return None
+        raise _error(response, response.content) from None
 
 
 class Client:
@@ -153,17 +196,9 @@ class Client:
     def __init__(
         self, url: str, key: str, *, timeout: float = TIMEOUT, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
-        try:
-            address = httpx.URL(url)
-        except httpx.InvalidURL:
-            address = httpx.URL("")
-        if address.scheme not in ("http", "https") or not address.host:
-            raise DecklogError(Code.MISCONFIGURED, "The URL must be like https://decklog.example.com.")
-        if address.userinfo:
-            raise DecklogError(Code.MISCONFIGURED, "The URL must not hold credentials; give the key beside it.")
+        self.url = _address(url)
         if not _KEY.fullmatch(key):
             raise DecklogError(Code.MISCONFIGURED, "The key must be one word of ASCII characters.")
-        self.url = str(address.copy_with(query=None, fragment=None)).rstrip("/")
         self._http = httpx.AsyncClient(
             base_url=self.url + "/api/v1",
             headers={"authorization": f"Bearer {key}", "accept": "application/json"},
@@ -228,12 +263,33 @@ class Client:
                     raise _error(response, await response.aread())
                 yield response.aiter_bytes()
 
+    @asynccontextmanager
+    async def stream(self, parameters: Parameters | None = None) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """Records as they come, once the server has said that the stream is open; `after` begins at an older position.
+
+        The iteration raises what the server ended the stream with.
+        """
+        with self._translated():
+            async with self._http.stream(
+                "GET", "/logs/stream", params=_plain(parameters), headers={"accept": "text/event-stream"}
+            ) as response:
+                if response.status_code >= 400:
+                    raise _error(response, await response.aread())
+                async with aclosing(_events(response)) as events:
+                    if await anext(events, None) is None:
+                        raise DecklogError(Code.OUTCOME_UNKNOWN, f"{self.url} ended a stream before it began.")
+                    yield (record async for kind, record in events if kind == "record")
+
     async def stats(self, parameters: Parameters) -> Stats:
         """Counts: `by`, `interval` and filters."""
         return await self._ask(Stats, "GET", "/logs/stats", params=parameters)
 
     async def whoami(self) -> WhoAmI:
         return await self._ask(WhoAmI, "GET", "/whoami")
+
+    async def tenant(self, name: str) -> dict[str, Any]:
+        """One tenant with its conditions. Raises `not-found`, also for one that is not the caller's to see."""
+        return await self._ask(dict[str, Any], "GET", f"/tenants/{name}")
 
     async def tenants(self) -> Sequence[dict[str, Any]]:
         """All tenants with their conditions; for the platform's key."""
@@ -254,6 +310,19 @@ class Client:
             raise DecklogError(
                 Code.INTERNAL, f"{self.url} answered {response.status_code} with something else than Decklog answers."
             ) from None
+
+
+async def _events(response: httpx.Response) -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
+    """Server-Sent Events as kind and content. Raises what an `error` among them says."""
+    kind = ""
+    async for line in response.aiter_lines():
+        if line.startswith("event: "):
+            kind = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            data = line.removeprefix("data: ").encode()
+            if kind == "error":
+                raise _told(data) or DecklogError(Code.INTERNAL, f"{response.url.host} ended a stream without saying why.")
+            yield kind, msgspec.json.decode(data, type=dict[str, Any])
 
 
 def _plain(parameters: Parameters | None) -> httpx.QueryParams:

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import stamina
 
+from decklog.client import doctor
 from decklog.client.checkpoint import Checkpoints, default_folder
 from decklog.client.client import Client
 from decklog.client.importing import MAPPINGS, Importer, Report
@@ -39,6 +40,21 @@ def add_parsers(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument("--restart", action="store_true", help="send every event, whatever an interrupted import has done")
     parser.add_argument("--json", action="store_true", help="write the summary as JSON")
     parser.set_defaults(run=run_import)
+    examining = verbs.add_parser(
+        "doctor",
+        help="check a running installation end to end, and say what is wrong",
+        description="""Ask a running installation whether its backends answer, then write a probe record in the tenant of the
+        key, and see that it is streamed, read, found, indexed, and that reading it is recorded. Use a tenant made for
+        this: its probes stay in its log. Nothing else is changed.""",
+        epilog=_KEY_HELP + " Exits with 0 (all is well), 1 (something is wrong) or 2 (it could not begin).",
+    )
+    add_connection(examining)
+    examining.add_argument("--ready", action="store_true", help="ask for the backends alone, as a probe of health; needs no key")
+    examining.add_argument(
+        "--timeout", type=float, default=30.0, metavar="SECONDS", help="that each check may take (%(default)s)"
+    )
+    examining.add_argument("--json", action="store_true", help="write the findings as JSON")
+    examining.set_defaults(run=run_doctor)
 
 
 def add_connection(parser: argparse.ArgumentParser) -> None:
@@ -69,10 +85,14 @@ def _key(arguments: argparse.Namespace) -> str:
 
 def connect(arguments: argparse.Namespace) -> Client:
     """A client as the options and the environment say. Raises `misconfigured`."""
+    return Client(_url(arguments), _key(arguments))
+
+
+def _url(arguments: argparse.Namespace) -> str:
     url = arguments.url or os.environ.get("DECKLOG_URL")
     if not url:
         raise DecklogError(Code.MISCONFIGURED, "There is no address: give --url URL, or set DECKLOG_URL.")
-    return Client(url, _key(arguments))
+    return str(url)
 
 
 async def run_import(arguments: argparse.Namespace) -> int:
@@ -91,6 +111,19 @@ async def run_import(arguments: argparse.Namespace) -> int:
     if report.stopped:
         return 2
     return 1 if report.refused else 0
+
+
+async def run_doctor(arguments: argparse.Namespace) -> int:
+    """`decklog doctor`. Raises `misconfigured` where it cannot begin."""
+    if not arguments.timeout > 0:
+        raise DecklogError(Code.MISCONFIGURED, "--timeout must be more than 0 seconds.")
+    if arguments.ready:
+        report = await doctor.examine_backends(_url(arguments), timeout=arguments.timeout)
+    else:
+        async with connect(arguments) as client:
+            report = await doctor.examine(client, timeout=arguments.timeout)
+    sys.stdout.write(msgspec.json.encode(report).decode() + "\n" if arguments.json else doctor.told(report))
+    return 0 if report.healthy else 1
 
 
 def summary(report: Report) -> str:
