@@ -3,8 +3,8 @@
 A session-scoped fixture per kind gives its address: `timescale_server`, `postgres_server`, `opensearch_server`, `sqs_server`, `s3_server`,
 `kubernetes_server`. `private_postgres`, `private_opensearch`, `private_sqs`, `private_s3` and `private_kubernetes` are functions that start a
 server which one test may kill. Under pytest-xdist all workers share the same servers; tests must therefore choose names (databases, indices,
-queues, buckets, namespaces) of their own. `helm` is the program, `definitions` a folder of custom resources' definitions; both belong to
-`kubernetes_server`.
+queues, buckets, namespaces) of their own. `helm` and `promql` are programs, `definitions` is a folder of custom resources' definitions;
+they belong to `kubernetes_server`.
 
 A server is looked for in this order:
 
@@ -166,6 +166,12 @@ def helm() -> Path:
 def definitions() -> Path:
     """A folder with the definitions of the custom resources that the chart uses and others bring."""
     return _had(kubernetes.BACKEND.name, lambda: provision(TOOLS["definitions"]))
+
+
+@pytest.fixture(scope="session")
+def promql() -> Path:
+    """The program that evaluates expressions over series; see its source."""
+    return _had(kubernetes.BACKEND.name, lambda: provision(TOOLS["promql"]) / "promql")
 
 
 class PrivatePostgres(Protocol):

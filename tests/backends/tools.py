@@ -1,4 +1,5 @@
-"""Programs and files that tests on Kubernetes use beside its servers: helm, and the definitions of what others bring into a cluster.
+"""Programs and files that tests on Kubernetes use beside its servers: helm, the definitions of what others bring into a cluster, and
+Prometheus' own evaluation of expressions (`promql/` beside this module; promtool would take six times as long to build).
 
 They come from published Go modules, once, into the cache. They belong to the Kubernetes backend: where that is required, so are they.
 """
@@ -8,11 +9,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.backends.cache import Building, Recipe, make_folder, remove
 from tests.backends.kubernetes import VERSION
 from tests.backends.packages import command
 
+PROMQL = Path(__file__).parent / "promql"
 HELM_VERSION = "v3.22.0"
 _MAJOR, _MINOR = VERSION.split(".")[:2]
 _HELM_FLAGS = (
@@ -60,7 +63,13 @@ def _definitions(building: Building) -> None:
     remove(modules)
 
 
+def _promql(building: Building) -> None:
+    flags: list[str | Path] = ["-buildvcs=false", "-trimpath", "-ldflags", "-s -w", "-o", building.folder / "promql"]
+    building.run([command("go"), "build", *flags, "."], cwd=PROMQL)
+
+
 TOOLS: Mapping[str, Recipe] = {
     "helm": Recipe("helm", (HELM_VERSION, _HELM_FLAGS), _helm),
     "definitions": Recipe("definitions", tuple(map(repr, DEFINITIONS)), _definitions),
+    "promql": Recipe("promql", tuple(path.read_text() for path in sorted(PROMQL.iterdir())), _promql),
 }

@@ -1,0 +1,110 @@
+"""Each alert fires when it should and is quiet when it should be, as Prometheus itself evaluates it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.charts import CHART
+
+MINUTES = 120
+RULES: dict[str, dict[str, Any]] = {
+    rule["alert"]: rule
+    for group in yaml.safe_load((CHART / "files/alerts.yaml").read_text().replace("RELEASE_NAMESPACE", "here"))["groups"]
+    for rule in group["rules"]
+}
+
+# By alert: series with which it fires, and series with which it does not. `a+bxn` is a value that grows n times by b, a minute each.
+CASES: dict[str, tuple[list[str], list[str]]] = {
+    "DecklogRequestsFail": (
+        ['decklog_http_requests_total{status="201"} 0+600x120', 'decklog_http_requests_total{status="503"} 0+20x120'],
+        ['decklog_http_requests_total{status="201"} 0+6000x120', 'decklog_http_requests_total{status="429"} 0+6000x120'],
+    ),
+    "DecklogCommitsSlow": (
+        ['decklog_append_group_seconds_bucket{le="1"} 0+10x120', 'decklog_append_group_seconds_bucket{le="5"} 0+100x120',
+         'decklog_append_group_seconds_bucket{le="+Inf"} 0+100x120'],
+        ['decklog_append_group_seconds_bucket{le="1"} 0+1000x120', 'decklog_append_group_seconds_bucket{le="5"} 0+1001x120',
+         'decklog_append_group_seconds_bucket{le="+Inf"} 0+1001x120'],
+    ),
+    "DecklogSearchBehind": (
+        ['decklog_consumer_behind_records{consumer="indexer", pod="a"} 200000+0x120',
+         'decklog_consumer_behind_records{consumer="indexer", pod="b"} 190000+0x120'],
+        # Each worker tells of the same records: many workers are not many times as far behind.
+        [f'decklog_consumer_behind_records{{consumer="indexer", pod="{pod}"}} 90000+0x120' for pod in "abcdef"],
+    ),
+    "DecklogConsumerFails": (
+        ['decklog_consumer_failures_total{consumer="indexer"} 0+2x120', 'decklog_consumer_batches_total{consumer="indexer"} 7+0x120'],
+        ['decklog_consumer_failures_total{consumer="indexer"} 0+2x120', 'decklog_consumer_batches_total{consumer="indexer"} 0+9x120'],
+    ),
+    "DecklogPartitionsNotMade": (
+        [f"decklog_keeper_progress_timestamp_seconds -{6 * 3600 + 60}+0x120"],
+        ["decklog_keeper_progress_timestamp_seconds -3000+60x120"],
+    ),
+    "DecklogWakeUpsFail": (
+        ["decklog_wake_ups_failed_total 0+1x120"],
+        ["decklog_wake_ups_failed_total 5+0x120", "decklog_wake_ups_sent_total 0+100x120"],
+    ),
+    "DecklogOperatorAway": (
+        ['decklog_operator_leader{pod="a"} 0+0x120', 'decklog_operator_leader{pod="b"} 0+0x120'],
+        ['decklog_operator_leader{pod="a"} 1+0x120', 'decklog_operator_leader{pod="b"} 0+0x120'],
+    ),
+    "DecklogTenantsNotReady": (
+        ['decklog_operator_tenants{ready="True"} 9+0x120', 'decklog_operator_tenants{ready="False"} 1+0x120'],
+        ['decklog_operator_tenants{ready="True"} 9+0x120', 'decklog_operator_tenants{ready="False"} 0+0x120'],
+    ),
+    "DecklogRotationsDue": (["decklog_operator_rotations_due 2+0x120"], ["decklog_operator_rotations_due 0+0x120"]),
+}  # fmt: skip
+
+
+def placed(series: str, namespace: str) -> str:
+    """A series with the label of its namespace."""
+    name, braced, rest = series.partition("{")
+    if braced:
+        return f'{name}{{namespace="{namespace}", {rest}'
+    name, _, values = series.partition(" ")
+    return f'{name}{{namespace="{namespace}"}} {values}'
+
+
+def fires(program: Path, alert: str, series: list[str], namespace: str = "here") -> bool:
+    """Whether the expression is true in every minute for as long as the rule asks for."""
+    rule = RULES[alert]
+    loaded = "load 1m\n" + "".join(f"  {placed(each, namespace)}\n" for each in series)
+    queries = [{"expr": rule["expr"], "minute": minute} for minute in range(MINUTES)]
+    done = subprocess.run(
+        [program], input=json.dumps({"series": loaded, "queries": queries}), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    number, unit = re.fullmatch(r"(\d+)([mh])", rule["for"]).groups()  # type: ignore[union-attr]
+    wanted = int(number) * (60 if unit == "h" else 1) + 1
+    run = 0
+    for answer in json.loads(done.stdout):
+        run = run + 1 if answer else 0
+        if run == wanted:
+            return True
+    return False
+
+
+def test_every_alert_has_a_case() -> None:
+    assert CASES.keys() == RULES.keys()
+
+
+@pytest.mark.parametrize("alert", CASES)
+def test_an_alert_fires_when_it_should_and_no_sooner(promql: Path, alert: str) -> None:
+    bad, good = CASES[alert]
+    assert fires(promql, alert, bad)
+    assert not fires(promql, alert, good)
+
+
+@pytest.mark.parametrize("alert", sorted(CASES.keys() - {"DecklogOperatorAway"}))
+def test_an_alert_does_not_hear_of_another_release(promql: Path, alert: str) -> None:
+    assert not fires(promql, alert, CASES[alert][0], namespace="elsewhere")
+
+
+def test_an_operator_that_tells_nothing_at_all_is_away(promql: Path) -> None:
+    assert fires(promql, "DecklogOperatorAway", ["decklog_operator_leader 1+0x120"], namespace="elsewhere")
