@@ -19,7 +19,8 @@ from decklog.domain.access import Role
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from tests.api.conftest import World
-from tests.api.test_append import code_of, connect
+from tests.api.test_append import RECORD, code_of, connect
+from tests.support.memory import make_tenant
 from tests.support.memory_store import fill
 
 
@@ -285,6 +286,24 @@ async def until_still(world: World) -> None:
     while world.store.reads != before or before == 0:
         before = world.store.reads
         await asyncio.sleep(0.2)
+
+
+async def test_more_queries_than_a_tenant_may_make_give_nothing_and_are_not_recorded(world: World) -> None:
+    world.add(make_tenant("curious"), queries_per_minute=3)
+    async with world.client(Role.AUDITOR, "curious") as client:
+        for path in ("", "/stats", "/export"):
+            assert (await client.get("/api/v1/logs" + path)).status_code == 200
+        for path in ("", "/0", "/stats", "/export", "/stream"):
+            refused = await client.get("/api/v1/logs" + path)
+            assert (refused.status_code, code_of(refused)) == (429, "rate-limited")
+            assert "may make 3 queries per minute" in refused.json()["detail"]
+            assert 0 < int(refused.headers["retry-after"]) <= 20
+            assert refused.headers["ratelimit-policy"] == '"query";q=3;w=60'
+            assert refused.headers["ratelimit"].startswith('"query";r=0;t=')
+        async with world.client(Role.WRITER, "curious") as writer:
+            assert (await writer.post("/api/v1/logs", json=RECORD)).status_code == 201
+    # Opened and closed, the export has two records.
+    assert (await world.store.head(world.tenant("curious"), LogName.ACCESS)).next_seq == 4
 
 
 async def polled(world: World) -> AsyncIterator[list[str]]:

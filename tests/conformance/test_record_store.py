@@ -70,10 +70,13 @@ class Cell:
         assert isinstance(result, Appended), result
         return result
 
-    async def refusal(self, tenant: Tenant, *found: Prepared, **options: Any) -> Code:
-        [result] = await self.store.append([AppendRequest(tenant, EVENTS, found, **options)])
+    async def refused(self, tenant: Tenant, *found: Prepared, log: LogName = EVENTS, **options: Any) -> DecklogError:
+        [result] = await self.store.append([AppendRequest(tenant, log, found, **options)])
         assert isinstance(result, DecklogError), result
-        return result.code
+        return result
+
+    async def refusal(self, tenant: Tenant, *found: Prepared, **options: Any) -> Code:
+        return (await self.refused(tenant, *found, **options)).code
 
     async def read(self, tenant: Tenant, **changes: Any) -> tuple[list[StoredRecord], int | None]:
         asked = {"query": EVERYTHING, "first": 0, "end": END, "limit": 1_000, "newest_first": False, "timeout": 30.0, **changes}
@@ -112,7 +115,8 @@ def _memory() -> Cell:
         made = make_tenant(f"tenant-{id(object())}")
         per_second, burst = options.get("per_second"), options.get("burst", 0)
         window = timedelta(seconds=options.get("dedup_seconds", 86_400))
-        store.register(made, events_per_second=per_second, burst=burst, dedup_window=window)
+        quotas = {name: options[name] for name in ("events_per_day", "queries_per_minute") if name in options}
+        store.register(made, events_per_second=per_second, burst=burst, dedup_window=window, **quotas)
         return made
 
     async def same() -> Announcements:
@@ -280,6 +284,56 @@ async def test_more_than_the_burst_is_refused_whole_and_access_records_are_exemp
     assert await cell.refusal(tenant, record(), record()) is Code.RATE_LIMITED
     assert len((await cell.put(tenant, *[record() for _ in range(9)], log=ACCESS, metered=False)).receipts) == 9
     assert (await cell.store.head(tenant, EVENTS)).next_seq == 3
+
+
+async def test_a_day_has_no_more_records_than_it_may_and_what_is_there_already_does_not_count(cell: Cell) -> None:
+    tenant = await cell.tenant(events_per_day=4)
+    await cell.put(tenant, record(id="x"), record(id="y"))
+    await cell.put(tenant, record(id="x"), record(id="y"), record(id="z"))
+    error = await cell.refused(tenant, record(), record())
+    assert error.code is Code.QUOTA_EXCEEDED
+    assert error.retry_after is not None
+    assert 0 < error.retry_after <= 86_400
+    await cell.put(tenant, record())
+    assert await cell.refusal(tenant, record()) is Code.QUOTA_EXCEEDED
+    assert await cell.refusal(tenant, record(id="x"), record(id="new")) is Code.QUOTA_EXCEEDED
+    assert (await cell.put(tenant, record(id="x"))).receipts[0].status is Status.DUPLICATE
+    assert len((await cell.put(tenant, *[record() for _ in range(9)], log=ACCESS)).receipts) == 9
+    assert (await cell.store.head(tenant, EVENTS)).next_seq == 4
+
+
+async def test_a_full_day_of_one_tenant_does_not_touch_the_others_of_its_group(cell: Cell) -> None:
+    full, free = await cell.tenant(events_per_day=1), await cell.tenant()
+    await cell.put(full, record(id="x"))
+    for ids in ((None, None), ("x", "y"), ("z", "w")):
+        requests = [AppendRequest(full, EVENTS, [record(id=ids[0])]), AppendRequest(free, EVENTS, [record(id=ids[1])])]
+        of_full, of_free = await cell.store.append(requests)
+        assert isinstance(of_free, Appended)
+        if ids[0] == "x":
+            assert isinstance(of_full, Appended)
+            assert of_full.receipts[0].status is Status.DUPLICATE
+        else:
+            assert isinstance(of_full, DecklogError)
+            assert of_full.code is Code.QUOTA_EXCEEDED
+    assert (await cell.store.head(full, EVENTS)).next_seq == 1
+    assert (await cell.store.head(free, EVENTS)).next_seq == 3
+
+
+async def test_queries_take_tokens_of_their_own_and_other_access_records_none(cell: Cell) -> None:
+    tenant = await cell.tenant(queries_per_minute=2, per_second=1_000, burst=1_000)
+    other = await cell.tenant(per_second=1, burst=1)
+    for left in (1, 0):
+        rate = (await cell.put(tenant, record(), log=ACCESS)).rate
+        assert rate is not None
+        assert (rate.of, rate.burst, int(rate.remaining)) == ("query", 2, left)
+    error = await cell.refused(tenant, record(), log=ACCESS)
+    assert error.code is Code.RATE_LIMITED
+    assert "2 queries per minute" in error.detail
+    assert error.retry_after is not None
+    assert 0 < error.retry_after <= 30
+    assert (await cell.put(tenant, *[record() for _ in range(9)], log=ACCESS, metered=False)).rate is None
+    assert (await cell.put(tenant, *[record() for _ in range(9)])).rate is not None
+    assert (await cell.put(other, *[record() for _ in range(9)], log=ACCESS)).rate is None
 
 
 async def test_one_refused_request_does_not_touch_the_others_of_its_group(cell: Cell) -> None:

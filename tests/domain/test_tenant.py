@@ -92,6 +92,8 @@ def test_what_is_no_manifest_of_a_tenant_is_refused(value: Any) -> None:
         ({"retention": {"days": 30}, "quotas": {"burst": 5}}, "burst"),
         ({"retention": {"days": 30}, "quotas": {"eventsPerSecond": 0}}, "quotas.eventsPerSecond"),
         ({"retention": {"days": 30}, "quotas": {"streams": 0}}, "quotas.streams"),
+        ({"retention": {"days": 30}, "quotas": {"eventsPerDay": 9_999}}, "quotas.eventsPerDay"),
+        ({"retention": {"days": 30}, "quotas": {"queriesPerMinute": 0}}, "quotas.queriesPerMinute"),
         ({"retention": {"days": 30}, "ingest": {"recordBytesMax": 2**18 + 1}}, "ingest.recordBytesMax"),
         ({"retention": {"days": 30}, "isolation": "shared"}, "isolation"),
         ({"retention": {"days": 2556}, "isolation": "Shared"}, "retention.days"),

@@ -238,7 +238,9 @@ async def test_the_end_of_something_given_is_recorded_although_its_caller_was_ca
 
 async def test_the_end_of_something_given_that_cannot_be_recorded_fails_nobody() -> None:
     class Broken:
-        async def append_access(self, *_: object) -> Any:
+        def refuse_query(self, _: object) -> None: ...
+
+        async def append_access(self, *_: object, **__: object) -> Any:
             raise DecklogError(Code.OVERLOADED, "Full.")
 
     at = Desk()

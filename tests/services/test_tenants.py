@@ -45,7 +45,9 @@ class Recorded:
     def __init__(self) -> None:
         self.records: list[RecordInput] = []
 
-    async def append_access(self, tenant: Tenant, record: RecordInput) -> Receipt:
+    def refuse_query(self, tenant: Tenant) -> None: ...
+
+    async def append_access(self, tenant: Tenant, record: RecordInput, *, query: bool = False) -> Receipt:
         self.records.append(record)
         return Receipt(Status.STORED, 1, len(self.records) - 1, datetime.now(UTC), bytes(32))
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from decklog.domain.append import Appended, AppendRequest, Rate, Receipt, Status
+from decklog.domain.append import QUERIES, RECORDS, Appended, AppendRequest, Rate, Receipt, Status, day_full, rate_limited
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import Head, LogName
 from decklog.domain.query import Query, matches
@@ -53,15 +53,23 @@ class _Log:
         self.received_at = _LONG_AGO
 
 
+class _Bucket(msgspec.Struct):
+    """What a head holds of its tenant's rate; `of` is what is counted."""
+
+    per_second: float
+    burst: int
+    of: str
+    available: float
+    filled_at: datetime
+
+
 class _Account(msgspec.Struct):
-    """What a head holds of its tenant besides the log: its state, window and bucket."""
+    """What heads hold of a tenant besides the logs: its state, window, buckets and how much a day may have (0: any)."""
 
     state: State
     dedup_window: timedelta
-    per_second: int | None
-    burst: int
-    available: float
-    filled_at: datetime
+    buckets: dict[LogName, _Bucket]
+    events_per_day: int
 
 
 class MemoryStore:
@@ -86,13 +94,26 @@ class MemoryStore:
             self.register(item)
 
     def register(
-        self, tenant: Tenant, *, events_per_second: int | None = None, burst: int = 0, dedup_window: timedelta = timedelta(days=1)
+        self,
+        tenant: Tenant,
+        *,
+        events_per_second: int | None = None,
+        burst: int = 0,
+        dedup_window: timedelta = timedelta(days=1),
+        events_per_day: int = 0,
+        queries_per_minute: int = 0,
     ) -> None:
         """Make heads for a tenant, as provisioning does."""
         for log in LogName:
             self._logs.setdefault((tenant.id, log), _Log())
-        burst = burst or events_per_second or 0
-        self._accounts[tenant.id] = _Account(tenant.state, dedup_window, events_per_second, burst, float(burst), self._now())
+        buckets = {}
+        if events_per_second is not None:
+            burst = burst or events_per_second
+            buckets[LogName.EVENTS] = _Bucket(events_per_second, burst, RECORDS, burst, self._now())
+        if queries_per_minute:
+            rate = queries_per_minute / 60
+            buckets[LogName.ACCESS] = _Bucket(rate, queries_per_minute, QUERIES, queries_per_minute, self._now())
+        self._accounts[tenant.id] = _Account(tenant.state, dedup_window, buckets, events_per_day)
 
     def set_state(self, tenant: Tenant, state: State) -> None:
         self._accounts[tenant.id].state = state
@@ -115,41 +136,47 @@ class MemoryStore:
         if self.failing_append is not None:
             raise self.failing_append
         results: list[Appended | DecklogError] = []
+        now = self._now()
         for request in requests:
             try:
-                results.append(self._append(request))
+                results.append(self._append(request, now))
             except DecklogError as refusal:
                 results.append(refusal)
         return results
 
-    def _append(self, request: AppendRequest) -> Appended:
+    def _append(self, request: AppendRequest, now: datetime) -> Appended:
         account = self._accounts.get(request.tenant.id) if not request.metered else self._account(request.tenant)
         if account is None:
             raise DecklogError(Code.NOT_FOUND, f"There is no tenant {request.tenant.name!r}.")
         if account.state is not State.ACTIVE and request.metered:
             raise DecklogError(Code.TENANT_SUSPENDED, f"The tenant {request.tenant.name!r} is suspended.")
         log = self._logs[request.tenant.id, request.log]
-        now = self._now()
-        rate = self._charge(account, len(request.records), now) if request.metered else None
+        bucket = account.buckets.get(request.log) if request.metered else None
+        level = None if bucket is None else (bucket.available, bucket.filled_at)
+        rate = None if bucket is None else self._charge(request.tenant, bucket, len(request.records), now)
         kept = (dict(log.rows), log.next_seq, log.received_at)
         receipts = [self._place(log, record, account.dedup_window, now) for record in request.records]
         if request.atomic and any(receipt.status is Status.CONFLICT for receipt in receipts):
             log.rows, log.next_seq, log.received_at = kept
             return Appended(receipts=receipts, stored=False, rate=rate)
+        per_day = account.events_per_day if request.metered and request.log is LogName.EVENTS else 0
+        today = sum(row.stored.received_at.date() == log.received_at.date() for row in log.rows.values())
+        if per_day and today > per_day and log.next_seq > kept[1]:
+            log.rows, log.next_seq, log.received_at = kept
+            if bucket is not None and level is not None:
+                bucket.available, bucket.filled_at = level
+            raise day_full(request.tenant.name, now)
         return Appended(receipts=receipts, rate=rate)
 
-    def _charge(self, account: _Account, count: int, now: datetime) -> Rate | None:
-        if account.per_second is None:
-            return None
-        if count > account.burst:
-            raise DecklogError(Code.BATCH_EXCEEDS_BURST, f"{count} records are more than the burst of {account.burst}.")
-        elapsed = (now - account.filled_at).total_seconds()
-        available = min(float(account.burst), account.available + elapsed * account.per_second)
+    def _charge(self, tenant: Tenant, bucket: _Bucket, count: int, now: datetime) -> Rate:
+        if count > bucket.burst:
+            raise DecklogError(Code.BATCH_EXCEEDS_BURST, f"{count} records are more than the burst of {bucket.burst}.")
+        elapsed = (now - bucket.filled_at).total_seconds()
+        available = min(float(bucket.burst), bucket.available + elapsed * bucket.per_second)
         if count > available:
-            wait = (count - available) / account.per_second
-            raise DecklogError(Code.RATE_LIMITED, "The tenant's rate is used up.", retry_after=wait)
-        account.available, account.filled_at = available - count, now
-        return Rate(per_second=float(account.per_second), burst=account.burst, remaining=account.available)
+            raise rate_limited(tenant.name, Rate(bucket.per_second, bucket.burst, available, bucket.of), count)
+        bucket.available, bucket.filled_at = available - count, now
+        return Rate(bucket.per_second, bucket.burst, bucket.available, bucket.of)
 
     def _place(self, log: _Log, record: Prepared, window: timedelta, now: datetime) -> Receipt:
         first = self._first(log, record.id, now - window) if record.id is not None else None

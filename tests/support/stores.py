@@ -65,6 +65,8 @@ class Database:
         per_second: int = 1_000_000,
         burst: int = 1_000_000,
         dedup_seconds: int = 86_400,
+        events_per_day: int = 0,
+        queries_per_minute: int = 0,
     ) -> Tenant:
         """A tenant with relations and heads, without a registry row."""
         number = next(_ids)
@@ -74,7 +76,8 @@ class Database:
         connection = await asyncpg.connect(self.owner_dsn)
         try:
             await ensure_relations(connection, schema, shared=isolation is Isolation.SHARED, partition_days=partition_days(days))
-            await ensure_heads(connection, number, HeadSettings(State.ACTIVE, per_second, burst, dedup_seconds))
+            settings = HeadSettings(State.ACTIVE, per_second, burst, dedup_seconds, events_per_day, queries_per_minute)
+            await ensure_heads(connection, number, settings)
         finally:
             await connection.close()
         index = index_name(name, spec)

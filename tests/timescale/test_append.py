@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import msgspec
@@ -15,15 +16,18 @@ from hypothesis import strategies as st
 from decklog.domain.append import Appended, AppendRequest, Status
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
+from decklog.domain.plan import HeadSettings
 from decklog.domain.query import Query
-from decklog.domain.tenant import Isolation, Tenant
+from decklog.domain.tenant import Isolation, State, Tenant
 from decklog.timescale.connection import Pool
 from decklog.timescale.records import PostgresRecords
+from decklog.timescale.schema import ensure_heads, observe_heads
 from tests.support.memory_store import MemoryStore
 from tests.support.records import prepared
 from tests.support.stores import Database
 
 ISOLATIONS = list(Isolation)
+TODAY = datetime.now(UTC).date()
 
 
 async def one(store: PostgresRecords, request: AppendRequest) -> Appended:
@@ -101,7 +105,7 @@ KEYS = st.none() | st.sampled_from(["a", "b", "c"])
 GROUPS = st.lists(
     st.lists(
         st.tuples(
-            st.integers(0, 5),
+            st.integers(0, 6),
             st.lists(
                 st.tuples(KEYS, st.sampled_from(["as before", "other"])),
                 min_size=1,
@@ -128,8 +132,10 @@ async def test_a_group_over_many_schemas_comes_out_as_in_memory(database: Databa
             [await database.tenant(isolation=isolation) for _ in range(2) for isolation in ISOLATIONS],
         )
         tenants.append(await database.tenant(burst=2))
+        tenants.append(await database.tenant(events_per_day=12))
         for tenant in tenants:
-            memory.register(tenant, events_per_second=1_000_000, burst=2 if tenant is tenants[-1] else 1_000_000)
+            burst, per_day = 2 if tenant is tenants[-2] else 1_000_000, 12 if tenant is tenants[-1] else 0
+            memory.register(tenant, events_per_second=1_000_000, burst=burst, events_per_day=per_day)
         tenants.append(msgspec.structs.replace(tenants[0], id=10**9, name="nobody"))
         for group in groups:
             requests: list[AppendRequest] = []
@@ -223,6 +229,74 @@ async def test_the_rate_is_exact_across_writers(database: Database) -> None:
     assert (await refusal(stores[0], events(tenant, *[None] * 11))).code is Code.BATCH_EXCEEDS_BURST
 
 
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+async def test_a_days_quota_is_exact_across_writers_and_begins_anew_at_midnight(database: Database, isolation: Isolation) -> None:
+    tenant, other = [await database.tenant(isolation=isolation, events_per_day=20) for _ in range(2)]
+    stores = [await database.records() for _ in range(4)]
+    await freeze_clock(database, f"{TODAY} 23:59:30+00")
+
+    async def writer(number: int, store: PostgresRecords) -> list[Appended | DecklogError]:
+        found: list[Appended | DecklogError] = []
+        for turn in range(12):
+            group = [events(tenant, f"{number}-{turn}" if turn % 2 else None)]
+            found.append((await store.append([*group, *([events(other, None)] if turn % 3 else [])]))[0])
+        return found
+
+    results = [result for some in await asyncio.gather(*map(writer, range(4), stores)) for result in some]
+    refused = [result for result in results if isinstance(result, DecklogError)]
+    assert len(results) - len(refused) == 20
+    assert {(error.code, error.retry_after) for error in refused} == {(Code.QUOTA_EXCEEDED, 30.0)}
+    assert await stored(stores[0], tenant) == list(range(20))
+    assert (await stores[0].head(other, LogName.EVENTS)).next_seq == 20
+    await freeze_clock(database, f"{TODAY + timedelta(days=1)} 00:00:00+00")
+    assert (await one(stores[1], events(tenant, *[None] * 20))).receipts[-1].seq == 39
+    assert (await refusal(stores[2], events(tenant, None))).retry_after == 86_400
+
+
+async def test_a_days_quota_counts_what_the_log_received_on_that_day_though_the_clock_goes_back(database: Database) -> None:
+    tenant, store = await database.tenant(events_per_day=3), await database.records()
+    await freeze_clock(database, f"{TODAY} 00:01:00+00")
+    await one(store, events(tenant, None, None))
+    await freeze_clock(database, f"{TODAY - timedelta(days=1)} 23:58:00+00")
+    assert (await one(store, events(tenant, None))).receipts[0].received_at.date() == TODAY
+    assert (await refusal(store, events(tenant, None))).retry_after == 86_400 - 60
+
+
+async def test_queries_are_admitted_exactly_across_writers(database: Database) -> None:
+    tenant = await database.tenant(queries_per_minute=6)
+    await freeze_clock(database)
+    stores = [await database.records() for _ in range(4)]
+    query = AppendRequest(tenant, LogName.ACCESS, [prepared()])
+    results = [result for [result] in await asyncio.gather(*[store.append([query]) for store in stores for _ in range(5)])]
+    refused = [result for result in results if isinstance(result, DecklogError)]
+    assert len(results) - len(refused) == 6
+    assert {error.code for error in refused} == {Code.RATE_LIMITED}
+    assert all(error.retry_after == pytest.approx(10.0) for error in refused)
+    assert await stored(stores[0], tenant, LogName.ACCESS) == list(range(6))
+
+
+async def test_settings_of_heads_are_seen_as_they_were_made_and_a_bucket_that_is_new_is_full(database: Database) -> None:
+    tenant, store = await database.tenant(), await database.records()
+    query = AppendRequest(tenant, LogName.ACCESS, [prepared()])
+    assert (await one(store, query)).rate is None
+    connection = await asyncpg.connect(database.owner_dsn)
+    try:
+        for made in (
+            HeadSettings(State.ACTIVE, 7, 9, 60, events_per_day=11, queries_per_minute=7),
+            HeadSettings(State.SUSPENDED, 1, 1, 1),
+            HeadSettings(State.ACTIVE, 1_000, 10_000, 86_400, queries_per_minute=1_000_000),
+        ):
+            await ensure_heads(connection, tenant.id, made)
+            assert await observe_heads(connection, [tenant.id]) == {tenant.id: made}
+        rate = (await one(store, query)).rate
+        assert rate is not None
+        assert rate.remaining == 999_999
+        await database.execute("UPDATE decklog.heads SET per_day = 5 WHERE tenant_id = $1 AND log = 1", tenant.id)
+        assert await observe_heads(connection, [tenant.id]) == {}
+    finally:
+        await connection.close()
+
+
 async def test_a_suspended_or_unknown_tenant_is_refused_and_the_others_of_the_group_are_not(database: Database) -> None:
     store = await database.records()
     good, suspended, gone = [await database.tenant(isolation=Isolation.SHARED) for _ in range(3)]
@@ -239,9 +313,11 @@ async def test_a_suspended_or_unknown_tenant_is_refused_and_the_others_of_the_gr
 async def test_the_access_log_of_a_suspended_or_retained_tenant_can_still_be_written(database: Database) -> None:
     tenant, store = await database.tenant(), await database.records()
     access = AppendRequest(tenant, LogName.ACCESS, [prepared()], metered=False)
+    query = AppendRequest(tenant, LogName.ACCESS, [prepared()])
     for state, code in ((1, Code.TENANT_SUSPENDED), (2, Code.NOT_FOUND)):
         await database.execute("UPDATE decklog.heads SET state = $2 WHERE tenant_id = $1", tenant.id, state)
         assert (await refusal(store, events(tenant, None))).code is code
+        assert (await refusal(store, query)).code is code
         assert (await one(store, access)).receipts[0].status is Status.STORED
 
 
@@ -364,8 +440,8 @@ async def shift_clock(database: Database, by: str) -> None:
     )
 
 
-async def freeze_clock(database: Database) -> None:
+async def freeze_clock(database: Database, at: str = "now") -> None:
     await database.execute(
         "DO $do$ BEGIN EXECUTE format('CREATE OR REPLACE FUNCTION decklog.clock() RETURNS timestamptz LANGUAGE sql VOLATILE"
-        " PARALLEL SAFE AS $f$ SELECT timestamptz %L $f$', now()); END $do$"
+        f" PARALLEL SAFE AS $f$ SELECT timestamptz %L $f$', timestamptz '{at}'); END $do$"
     )

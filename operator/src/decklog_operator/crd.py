@@ -67,7 +67,12 @@ def _tenant() -> Schema:
             "rule": "self.burst >= self.eventsPerSecond",
             "message": f"spec.quotas.burst ({Quotas().burst} where it is not given) must be at least spec.quotas.eventsPerSecond.",
             "fieldPath": ".burst",
-        }
+        },
+        {
+            "rule": "!has(self.eventsPerDay) || self.eventsPerDay >= self.burst",
+            "message": f"spec.quotas.eventsPerDay must be at least spec.quotas.burst ({Quotas().burst} where it is not given).",
+            "fieldPath": ".eventsPerDay",
+        },
     ]
     rotation["x-kubernetes-validations"] = [
         {

@@ -46,6 +46,7 @@ STATUSES: dict[Code, tuple[int, str]] = {
     Code.BATCH_REJECTED: (422, "The batch was rejected as a whole"),
     Code.BATCH_EXCEEDS_BURST: (422, "The batch is larger than the tenant's burst"),
     Code.RATE_LIMITED: (429, "The tenant's rate limit is reached"),
+    Code.QUOTA_EXCEEDED: (429, "The tenant's quota is used up"),
     Code.TOO_MANY_STREAMS: (429, "There are too many open streams"),
     Code.TOO_MANY_BUCKETS: (422, "There are too many buckets"),
     Code.OVERLOADED: (503, "The service is overloaded"),

@@ -33,6 +33,7 @@ class Code(StrEnum):
     BATCH_REJECTED = "batch-rejected"
     BATCH_EXCEEDS_BURST = "batch-exceeds-burst"
     RATE_LIMITED = "rate-limited"
+    QUOTA_EXCEEDED = "quota-exceeded"
     TOO_MANY_STREAMS = "too-many-streams"
     TOO_MANY_BUCKETS = "too-many-buckets"
     OVERLOADED = "overloaded"

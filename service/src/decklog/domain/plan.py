@@ -59,12 +59,15 @@ class Trouble(msgspec.Struct, frozen=True):
 
 
 class HeadSettings(msgspec.Struct, frozen=True):
-    """What is decided of both heads of a tenant."""
+    """What is decided of the heads of a tenant: the log of events takes `events_per_second`, `burst` and `events_per_day`,
+    that of accesses `queries_per_minute`. 0 of what may be absent is no limit."""
 
     state: State
     events_per_second: int
     burst: int
     dedup_seconds: int
+    events_per_day: int = 0
+    queries_per_minute: int = 0
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -479,6 +482,8 @@ def head_settings(spec: TenantSpec) -> HeadSettings:
         spec.quotas.events_per_second,
         spec.quotas.burst,
         seconds(spec.ingest.dedup_window),
+        spec.quotas.events_per_day or 0,
+        spec.quotas.queries_per_minute or 0,
     )
 
 

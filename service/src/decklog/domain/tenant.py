@@ -67,6 +67,29 @@ class Quotas(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
     burst: Annotated[
         int, Meta(ge=1, le=10_000_000, description="Records that may be appended at once; at least eventsPerSecond.")
     ] = 10_000
+    events_per_day: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                le=1_000_000_000_000,
+                description="Records that may be stored on one day of UTC, exact across all replicas; at least burst. Without it, any number.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    queries_per_minute: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                le=1_000_000,
+                description="Lists, records, counts, exports and streams that may be asked for in a minute, exact across all replicas. "
+                "So many may come at once. Without it, any number.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     streams: Annotated[int, Meta(ge=1, le=1_000, description="Streams that may be open at once in each process of the API.")] = 50
 
 
@@ -291,6 +314,8 @@ def parse_spec(value: Any) -> TenantSpec:
         problems.append("spec.credentials.secretNamespace must be the name of a namespace.")
     if spec.quotas.burst < spec.quotas.events_per_second:
         problems.append("spec.quotas.burst must be at least spec.quotas.eventsPerSecond.")
+    if spec.quotas.events_per_day is not UNSET and spec.quotas.events_per_day < spec.quotas.burst:
+        problems.append("spec.quotas.eventsPerDay must be at least spec.quotas.burst.")
     rotation = spec.credentials.rotation
     if rotation.interval_days and rotation.overlap_hours >= rotation.interval_days * 24:
         problems.append("spec.credentials.rotation.overlapHours must be less than the hours of intervalDays.")

@@ -1,7 +1,8 @@
 """Rule 8, in its one place: who read, searched, exported or changed something, written before anything is given.
 
-An access record goes through the same group commit as any other, exempt from quotas, and what cannot be recorded does
-not happen.
+An access record goes through the same group commit as any other, and what cannot be recorded does not happen. The record
+of a query takes a token of `spec.quotas.queriesPerMinute` as it is written; without one nothing is given and nothing is
+recorded, or refusals would fill the log. All other records are exempt from quotas.
 """
 
 from __future__ import annotations
@@ -47,6 +48,10 @@ ACTIONS = (
 )
 """Every action that Decklog itself records."""
 
+_QUERIES = frozenset({SEARCH, READ, STATS, EXPORT_OPEN, STREAM_OPEN})
+_REFUSALS = frozenset({Code.RATE_LIMITED, Code.TENANT_SUSPENDED})
+"""What a query is refused with for itself."""
+
 _LATE_SECONDS = 10.0
 """How long the end of the process waits for records of what was abandoned."""
 
@@ -56,7 +61,9 @@ _log = structlog.get_logger("decklog.access_log")
 class AppendsAccess(Protocol):
     """What ingest does for this module."""
 
-    async def append_access(self, tenant: Tenant, record: RecordInput) -> Receipt: ...
+    async def append_access(self, tenant: Tenant, record: RecordInput, *, query: bool = False) -> Receipt: ...
+
+    def refuse_query(self, tenant: Tenant) -> None: ...
 
 
 def filters(query: Query) -> dict[str, object]:
@@ -84,6 +91,10 @@ class AccessLog:
         self._platform_tenant = platform_tenant
         self._late: set[asyncio.Task[None]] = set()
 
+    def admit(self, tenant: Tenant) -> None:
+        """Refuse a query before its work is done, where its record would surely be refused. Raises `rate-limited`."""
+        self._ingest.refuse_query(tenant)
+
     async def write(
         self,
         principal: Principal,
@@ -94,7 +105,8 @@ class AccessLog:
         details: dict[str, Any],
         outcome: Outcome = Outcome.SUCCESS,
     ) -> None:
-        """Returns once the record is durable. Raises `access-log-unavailable`; also where its fate is not known.
+        """Returns once the record is durable. Raises `access-log-unavailable`; also where its fate is not known. That of a
+        query raises `rate-limited` and `tenant-suspended` too.
 
         `resource` is (type, id); `details` become `metadata`, masked like any other.
         """
@@ -109,8 +121,10 @@ class AccessLog:
             metadata={**details, "role": principal.role.value, **({"issuer": principal.issuer} if principal.issuer else {})},
         )
         try:
-            await self._ingest.append_access(principal.tenant or self._platform_tenant(), record)
+            await self._ingest.append_access(principal.tenant or self._platform_tenant(), record, query=action in _QUERIES)
         except DecklogError as error:
+            if action in _QUERIES and error.code in _REFUSALS:
+                raise
             _log.warning("access record not written", action=action, request_id=request.request_id, code=error.code.value)
             raise DecklogError(
                 Code.ACCESS_LOG_UNAVAILABLE,

@@ -17,7 +17,7 @@ import msgspec
 import structlog
 from prometheus_client import Counter, Histogram
 
-from decklog.domain.append import Appended, AppendRequest, Rate, Receipt, Status
+from decklog.domain.append import Appended, AppendRequest, Rate, Receipt, Status, rate_limited
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.record import Prepared, RecordInput, decode, prepare
@@ -86,7 +86,7 @@ class Ingest:
         self._wake = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
         self._stopping = False
-        self._empty_until: dict[int, tuple[float, Rate]] = {}
+        self._empty_until: dict[tuple[int, LogName], tuple[float, Rate]] = {}
 
     async def start(self) -> None:
         self._writer = asyncio.create_task(self._write(), name="writer")
@@ -112,11 +112,16 @@ class Ingest:
             raise _conflicting(receipt)
         return receipt, appended.rate
 
-    async def append_access(self, tenant: Tenant, record: RecordInput) -> Receipt:
-        """One record of the access log, by the same group commit and exempt from the tenant's quota."""
+    async def append_access(self, tenant: Tenant, record: RecordInput, *, query: bool = False) -> Receipt:
+        """One record of the access log, by the same group commit. Exempt from the tenant's quotas, unless it is of a query,
+        which then is refused with `rate-limited` and `tenant-suspended`."""
         prepared = prepare(record, now=self._now(), fingerprint_key=self._key)
-        appended = await self._submit(AppendRequest(tenant, LogName.ACCESS, (prepared,), metered=False))
+        appended = await self._submit(AppendRequest(tenant, LogName.ACCESS, (prepared,), metered=query))
         return appended.receipts[0]
+
+    def refuse_query(self, tenant: Tenant) -> None:
+        """Raises `rate-limited` where a query was refused and the bucket cannot have refilled yet."""
+        self._refuse_early(tenant, LogName.ACCESS, 1)
 
     async def append_bulk(
         self, tenant: Tenant, raws: Sequence[bytes | msgspec.Raw], *, key: str | None = None, atomic: bool = False
@@ -175,7 +180,8 @@ class Ingest:
     async def _submit(self, request: AppendRequest) -> Appended:
         if self._stopping:
             raise _overloaded("This process is stopping")
-        self._refuse_early(request)
+        if request.metered:
+            self._refuse_early(request.tenant, request.log, len(request.records))
         waiting = _Waiting(request, asyncio.get_running_loop().create_future())
         if len(self._waiting) >= self._requests_max or (self._waiting and self._bytes + waiting.size > self._bytes_max):
             raise _overloaded("Too many records wait to be committed")
@@ -184,23 +190,16 @@ class Ingest:
         self._wake.set()
         return await waiting.future
 
-    def _refuse_early(self, request: AppendRequest) -> None:
+    def _refuse_early(self, tenant: Tenant, log: LogName, count: int) -> None:
         """A tenant whose bucket was found empty is refused here until the bucket can have refilled: it can only hold less."""
-        if not request.metered or (known := self._empty_until.get(request.tenant.id)) is None:
+        if (known := self._empty_until.get((tenant.id, log))) is None:
             return
         seen, rate = known
         level = rate.remaining + (time.monotonic() - seen) * rate.per_second
-        missing = len(request.records) - level
-        if missing <= 0 or len(request.records) > rate.burst:
-            self._empty_until.pop(request.tenant.id, None)
+        if count <= level or count > rate.burst:
+            self._empty_until.pop((tenant.id, log), None)
             return
-        wait = missing / rate.per_second
-        raise DecklogError(
-            Code.RATE_LIMITED,
-            f"The tenant {request.tenant.name!r} may append {rate.per_second:g} records per second. Try again in {wait:.3f} s.",
-            retry_after=wait,
-            extra={"rate": Rate(rate.per_second, rate.burst, max(0.0, level))},
-        )
+        raise rate_limited(tenant.name, msgspec.structs.replace(rate, remaining=level), count)
 
     def _take(self) -> list[_Waiting]:
         """The next group: in order, within bounds, and without two records of one id, which wait for the next."""
@@ -283,7 +282,7 @@ class Ingest:
 
     def _note_refusal(self, request: AppendRequest, error: DecklogError) -> None:
         if error.code is Code.RATE_LIMITED and isinstance(rate := error.extra.get("rate"), Rate):
-            self._empty_until[request.tenant.id] = (time.monotonic(), rate)
+            self._empty_until[request.tenant.id, request.log] = (time.monotonic(), rate)
 
 
 def _checked(key: str | None) -> str | None:

@@ -115,6 +115,7 @@ class Reading:
     async def list(self, principal: Principal, request: RequestContext, parameters: Parameters) -> tuple[Tenant, LogName, Page]:
         """One page of the records that match. Raises `search-unavailable` and what any parameter's refusal is."""
         tenant = acting_tenant(principal, Permission.READ)
+        self._access_log.admit(tenant)
         log, query = parse(parameters, others=("limit", "cursor"))
         limit, cursor = _limit(parameters), _one(parameters, "cursor")
         before = None if cursor is None else read_cursor(cursor, tenant, log, query)
@@ -140,6 +141,7 @@ class Reading:
     ) -> tuple[Tenant, LogName, StoredRecord]:
         """The record with this number. Raises `not-found`; that someone asked is recorded nevertheless."""
         tenant = acting_tenant(principal, Permission.READ)
+        self._access_log.admit(tenant)
         for name, _ in parameters:
             if name != "log":
                 raise DecklogError(
@@ -167,6 +169,7 @@ class Reading:
     async def stats(self, principal: Principal, request: RequestContext, parameters: Parameters) -> Stats:
         """Counts by `by` and `interval`. Raises `too-many-buckets` and `search-unavailable`."""
         tenant = acting_tenant(principal, Permission.READ)
+        self._access_log.admit(tenant)
         log, query = parse(parameters, others=("by", "interval"))
         by, interval = _groups(parameters), _choice(parameters, "interval", INTERVALS)
         counted = await self._search.count(tenant, log, query, by=by, interval=interval)
@@ -191,6 +194,7 @@ class Reading:
         Raises `overloaded` where too many exports are being given.
         """
         tenant = acting_tenant(principal, Permission.READ)
+        self._access_log.admit(tenant)
         log, query = parse(parameters, others=("format",))
         name = _choice(parameters, "format", tuple(CONTENT_TYPES)) or next(iter(CONTENT_TYPES))
         head = await self._store.head(tenant, log)

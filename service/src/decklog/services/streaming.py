@@ -191,6 +191,7 @@ class Streams:
         Raises `invalid-parameter` for a place that the log does not have any more or not yet, and `too-many-streams`.
         """
         tenant = acting_tenant(principal, Permission.READ)
+        self._access_log.admit(tenant)
         log, query = parse(parameters, others=("after",))
         place = None if after is None else Position.parse(after)
         self._reserve(tenant)

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 from itertools import groupby
 from typing import Any
 
 import asyncpg
 import structlog
 
-from decklog.domain.append import Appended, AppendRequest, Rate, Receipt, Status
+from decklog.domain.append import QUERIES, RECORDS, Appended, AppendRequest, Rate, Receipt, Status, day_full, rate_limited
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import LogName
 from decklog.timescale.connection import LOST, connect_writer, unavailable
 from decklog.timescale.statements import quoted
 
@@ -74,25 +76,27 @@ def _columns(requests: Sequence[AppendRequest]) -> tuple[list[int], list[int], l
     )
 
 
-def _refusal(code: int, request: AppendRequest, *, per_second: float, burst: int, remaining: float) -> DecklogError | None:
+def _rate(request: AppendRequest, row: asyncpg.Record, number: int) -> Rate | None:
+    """Of the request with this number; None where no bucket was asked."""
+    per_second, burst, remaining = row["per_second"][number], row["burst"][number], row["remaining"][number]
+    if per_second is None:
+        return None
+    return Rate(per_second, burst, max(0.0, remaining), QUERIES if request.log is LogName.ACCESS else RECORDS)
+
+
+def _refusal(code: int, request: AppendRequest, rate: Rate | None, at: datetime) -> DecklogError | None:
     name, count = request.tenant.name, len(request.records)
     match code:
-        case 1:
-            wait = max(0.001, (count - remaining) / per_second)
-            return DecklogError(
-                Code.RATE_LIMITED,
-                f"The tenant {name!r} may append {per_second:g} records per second. Try again in {wait:.3f} s.",
-                retry_after=wait,
-                extra={"rate": Rate(per_second, burst, max(0.0, remaining))},
-            )
-        case 2:
+        case 1 if rate is not None:
+            return rate_limited(name, rate, count)
+        case 2 if rate is not None:
             return DecklogError(
                 Code.BATCH_EXCEEDS_BURST,
-                f"{count} records at once, but the tenant {name!r} may append at most {burst}. Send smaller batches.",
+                f"{count} records at once, but the tenant {name!r} may append at most {rate.burst}. Send smaller batches.",
             )
         case 3:
             return DecklogError(
-                Code.TENANT_SUSPENDED, f"The tenant {name!r} is suspended: nothing is taken in. Its data is kept."
+                Code.TENANT_SUSPENDED, f"The tenant {name!r} is suspended: nothing is taken in or given out. Its data is kept."
             )
         case 4:
             return DecklogError(Code.NOT_FOUND, f"The tenant {name!r} has no such log; it may have just been deleted.")
@@ -102,6 +106,8 @@ def _refusal(code: int, request: AppendRequest, *, per_second: float, burst: int
                 "The database's clock is behind the newest record of this log; nothing is taken in until it has caught up.",
                 retry_after=30,
             )
+        case 7:
+            return day_full(name, at)
     return None
 
 
@@ -123,11 +129,10 @@ def _results(requests: Sequence[AppendRequest], row: asyncpg.Record) -> list[App
     item = 0
     for number, request in enumerate(requests):
         code = row["request_status"][number]
-        per_second, burst, remaining = row["per_second"][number], row["burst"][number], row["remaining"][number]
-        if (refusal := _refusal(code, request, per_second=per_second, burst=burst, remaining=remaining)) is not None:
+        rate = _rate(request, row, number)
+        if (refusal := _refusal(code, request, rate, row["received_at"][number])) is not None:
             results.append(refusal)
         else:
-            rate = None if per_second is None else Rate(per_second, burst, max(0.0, remaining))
             results.append(Appended(_receipts(request, number, item, row), code == 0, rate))
         item += len(request.records)
     return results

@@ -199,35 +199,43 @@ def _missing(template: str | None, made: str, there: dict[str, str], *, exists: 
 
 
 async def ensure_heads(connection: asyncpg.Connection, tenant_id: int, settings: HeadSettings) -> None:
-    """Both heads of a tenant with these settings; `next_seq`, epoch and receipt time of existing heads stay."""
+    """Both heads of a tenant with these settings; `next_seq`, epoch and receipt time of existing heads stay. Where there
+    was no bucket before, the new one is full."""
     await connection.execute(
-        """INSERT INTO decklog.heads AS h (tenant_id, log, state, per_second, burst, tokens, dedup_window)
-           SELECT $1, log, $3, $4, $5::integer, $5::integer, make_interval(secs => $6) FROM unnest($2::smallint[]) AS log
+        """INSERT INTO decklog.heads AS h (tenant_id, log, state, per_second, burst, tokens, per_day, dedup_window)
+           SELECT $1, given.log, $3, given.per_second, given.burst, given.burst, given.per_day, make_interval(secs => $7)
+             FROM unnest($2::smallint[], $4::float8[], $5::integer[], $6::bigint[]) AS given (log, per_second, burst, per_day)
            ON CONFLICT (tenant_id, log) DO UPDATE SET state = excluded.state, per_second = excluded.per_second,
-             burst = excluded.burst, tokens = least(h.tokens, excluded.burst), dedup_window = excluded.dedup_window
-           WHERE (h.state, h.per_second, h.burst, h.dedup_window)
-                 IS DISTINCT FROM (excluded.state, excluded.per_second, excluded.burst, excluded.dedup_window)""",
+             burst = excluded.burst, per_day = excluded.per_day, dedup_window = excluded.dedup_window,
+             tokens = CASE WHEN h.burst = 0 THEN excluded.burst ELSE least(h.tokens, excluded.burst) END
+           WHERE (h.state, h.per_second, h.burst, h.per_day, h.dedup_window)
+                 IS DISTINCT FROM (excluded.state, excluded.per_second, excluded.burst, excluded.per_day, excluded.dedup_window)""",
         tenant_id,
-        list(LogName),
+        [LogName.EVENTS, LogName.ACCESS],
         int(settings.state),
-        float(settings.events_per_second),
-        settings.burst,
+        [float(settings.events_per_second), settings.queries_per_minute / 60],
+        [settings.burst, settings.queries_per_minute],
+        [settings.events_per_day, 0],
         float(settings.dedup_seconds),
     )
 
 
 async def observe_heads(connection: asyncpg.Connection, tenant_ids: Sequence[int]) -> dict[int, HeadSettings]:
-    """The settings of these tenants' heads; nothing of a tenant where a head is missing or the two differ."""
+    """The settings of these tenants' heads; nothing of a tenant where they are not such as settings make."""
     rows = await connection.fetch(
-        """SELECT tenant_id, min(state) AS state, min(per_second) AS per_second, min(burst) AS burst,
-                  extract(epoch FROM min(dedup_window))::float8 AS window
-             FROM decklog.heads WHERE tenant_id = ANY($1::bigint[]) GROUP BY tenant_id
-           HAVING count(*) = $2 AND count(DISTINCT (state, per_second, burst, dedup_window)) = 1""",
+        """SELECT tenant_id, e.state, e.per_second, e.burst, extract(epoch FROM e.dedup_window)::float8 AS window, e.per_day,
+                  a.burst AS queries
+             FROM decklog.heads AS e JOIN decklog.heads AS a USING (tenant_id)
+            WHERE tenant_id = ANY($1::bigint[]) AND e.log = $2 AND a.log = $3
+              AND (a.state, a.dedup_window, a.per_second, a.per_day) = (e.state, e.dedup_window, a.burst / 60.0::float8, 0)""",
         tenant_ids,
-        len(LogName),
+        LogName.EVENTS,
+        LogName.ACCESS,
     )
     return {
-        row["tenant_id"]: HeadSettings(State(row["state"]), int(row["per_second"]), row["burst"], int(row["window"]))
+        row["tenant_id"]: HeadSettings(
+            State(row["state"]), int(row["per_second"]), row["burst"], int(row["window"]), row["per_day"], row["queries"]
+        )
         for row in rows
     }
 

@@ -26,6 +26,18 @@ CREATE TABLE IF NOT EXISTS decklog.heads (
 ) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 GRANT SELECT, UPDATE ON decklog.heads TO decklog_service;
 
+-- What came later. Only where it is missing, as even an ALTER that changes nothing locks the writers out; its defaults let
+-- functions of the version before go on. `per_day` is how many records a day of receipt (UTC) may have, 0 for any number;
+-- `day_seq` is the number that the first record of `day` has, so that what was stored on it is `next_seq - day_seq`.
+DO $heads$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'decklog.heads'::regclass AND attname = 'per_day') THEN
+        ALTER TABLE decklog.heads
+            ADD COLUMN per_day bigint NOT NULL DEFAULT 0,
+            ADD COLUMN day     date   NOT NULL DEFAULT 'epoch',
+            ADD COLUMN day_seq bigint NOT NULL DEFAULT 0;
+    END IF;
+END $heads$;
+
 -- How far each consumer of each log is, and who is at work.
 CREATE TABLE IF NOT EXISTS decklog.cursors (
     consumer      text        NOT NULL,
@@ -56,7 +68,8 @@ CREATE OR REPLACE FUNCTION decklog.skew() RETURNS interval
     LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT interval '5 minutes' $$;
 
 -- Whether a request of so many records is taken in by a locked head with these values, or why not: 0 taken in, 1 rate
--- limited, 2 more than the burst, 3 suspended, 4 no such log, 6 the clock is behind the log. Scalars, so that it is inlined.
+-- limited, 2 more than the burst, 3 suspended, 4 no such log, 6 the clock is behind the log. A burst of 0 is no bucket at
+-- all. Scalars, so that it is inlined.
 CREATE OR REPLACE FUNCTION decklog.refusal(
     present boolean, state smallint, received_at timestamptz, burst integer, tokens float8,
     metered boolean, counted integer, at timestamptz
@@ -65,12 +78,26 @@ CREATE OR REPLACE FUNCTION decklog.refusal(
         WHEN NOT present OR (state = 2 AND metered) THEN 4
         WHEN state <> 0 AND metered THEN 3
         WHEN received_at > at + decklog.skew() THEN 6
-        WHEN metered AND counted > burst THEN 2
-        WHEN metered AND counted > tokens THEN 1
+        WHEN metered AND burst > 0 AND counted > burst THEN 2
+        WHEN metered AND burst > 0 AND counted > tokens THEN 1
         ELSE 0 END::smallint $$;
 
--- As the `append` of a schema, for requests of several schemas at once, as long as none of their keys was there before:
--- else nothing is stored (SQLSTATE DL001), and each schema is to be asked for itself.
+-- A locked head on the day of its next record, which is noted where the day is a new one.
+CREATE OR REPLACE FUNCTION decklog.on_day(h decklog.heads, stamp timestamptz) RETURNS decklog.heads
+    LANGUAGE plpgsql VOLATILE AS $function$
+BEGIN
+    IF (stamp AT TIME ZONE 'UTC')::date > h.day THEN
+        h.day := (stamp AT TIME ZONE 'UTC')::date;
+        h.day_seq := h.next_seq;
+        UPDATE decklog.heads SET day = h.day, day_seq = h.day_seq WHERE heads.tenant_id = h.tenant_id AND heads.log = h.log;
+    END IF;
+    RETURN h;
+END $function$;
+REVOKE ALL ON FUNCTION decklog.on_day FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION decklog.on_day TO decklog_service;
+
+-- As the `append` of a schema, for requests of several schemas at once, as long as none of their keys was there before, or
+-- need be looked up to tell whether a day is full: else nothing is stored (SQLSTATE DL001), and each schema is to be asked for itself.
 --
 -- Requests come ordered by tenant and log, as heads are locked. They are in runs (s_*) of one schema each, with so many
 -- requests, records and ids; the `request` of a record counts within its run.
@@ -129,9 +156,18 @@ BEGIN
                     k := k + 1;
                     h := heads_[k];
                     h.tokens := least(h.burst, h.tokens + h.per_second * greatest(0, extract(epoch FROM at - h.refilled_at)));
+                    IF h.per_day > 0 THEN
+                        h := decklog.on_day(h, greatest(h.received_at, at));
+                    END IF;
                 END IF;
             END IF;
             refused := decklog.refusal(present, h.state, h.received_at, h.burst, h.tokens, r_metered[r], r_count[r], at);
+            IF refused = 0 AND r_metered[r] AND h.per_day > 0 AND h.next_seq - h.day_seq + r_count[r] > h.per_day THEN
+                IF s_ids[s] > 0 THEN
+                    RAISE EXCEPTION 'what is stored already does not count' USING ERRCODE = 'DL001';
+                END IF;
+                refused := 7; received_at[r] := greatest(h.received_at, at);
+            END IF;
             request_status[r] := refused;
             IF refused = 0 THEN
                 h.received_at := greatest(h.received_at, at);
@@ -144,7 +180,7 @@ BEGIN
                 changed := true;
                 storing[s] := true;
             END IF;
-            IF present AND r_metered[r] THEN
+            IF present AND r_metered[r] AND h.burst > 0 THEN
                 per_second[r] := h.per_second; burst[r] := h.burst; remaining[r] := h.tokens;
             END IF;
             item := item + r_count[r];

@@ -87,7 +87,8 @@ GRANT EXECUTE ON FUNCTION {schema}.store TO decklog_service;
 -- each statement of a volatile function sees what was committed before it began.
 --
 -- request_status: 0 taken in, 1 rate limited, 2 more than the burst, 3 suspended, 4 no such log, 5 atomic and in
--- conflict, 6 the clock is behind the log. Where no record of the group was there before, item_* are null and the
+-- conflict, 6 the clock is behind the log, 7 the day would have more than it may (received_at tells the day; what was there
+-- before does not count). Where no record of the group was there before, item_* are null and the
 -- records of request r have the numbers from first_seq[r] on, all with epoch[r] and received_at[r]. Else item_* tell of
 -- each record; item_status: 0 stored, 1 duplicate, 2 conflict.
 DO $before$ DECLARE
@@ -121,6 +122,7 @@ DECLARE
     stamp    timestamptz;
     item     integer := 0;
     refused  smallint;
+    fresh    integer;
     known    boolean := false;
     storing  boolean := false;
     -- of requests: the number before that of the request's first record, less the records before it
@@ -194,18 +196,28 @@ BEGIN
                 h := heads_[k];
                 stamp := greatest(h.received_at, at);
                 h.tokens := least(h.burst, h.tokens + h.per_second * greatest(0, extract(epoch FROM at - h.refilled_at)));
+                IF h.per_day > 0 THEN
+                    h := decklog.on_day(h, stamp);
+                END IF;
             END IF;
         END IF;
         refused := decklog.refusal(present, h.state, h.received_at, h.burst, h.tokens, r_metered[r], r_count[r], at);
+        fresh := r_count[r];
         IF known AND present THEN
             FOR i IN item + 1 .. item + r_count[r] LOOP
                 IF f_received[i] <= at - h.dedup_window THEN
                     f_seq[i] := NULL;
                 END IF;
+                IF f_seq[i] IS NOT NULL THEN
+                    fresh := fresh - 1;
+                END IF;
                 IF refused = 0 AND r_atomic[r] AND f_seq[i] IS NOT NULL AND NOT f_same[i] THEN
                     refused := 5;
                 END IF;
             END LOOP;
+        END IF;
+        IF refused = 0 AND r_metered[r] AND h.per_day > 0 AND fresh > 0 AND h.next_seq - h.day_seq + fresh > h.per_day THEN
+            refused := 7; received_at[r] := stamp;
         END IF;
         request_status[r] := refused;
         IF refused = 0 THEN
@@ -234,7 +246,7 @@ BEGIN
                 END IF;
             END LOOP;
         END IF;
-        IF present AND r_metered[r] THEN
+        IF present AND r_metered[r] AND h.burst > 0 THEN
             per_second[r] := h.per_second; burst[r] := h.burst; remaining[r] := h.tokens;
         END IF;
         item := item + r_count[r];
