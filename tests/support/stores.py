@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,6 +82,16 @@ class Database:
             await connection.close()
         index = index_name(name, spec)
         return Tenant(number, name, isolation, schema, index, index, days, State.ACTIVE)
+
+    async def empty(self, tenants: Sequence[Tenant]) -> None:
+        """Their logs as they were made, which is cheaper than making tenants anew."""
+        for schema in {tenant.schema for tenant in tenants}:
+            await self.execute(f'DELETE FROM "{schema}".records WHERE tenant_id = ANY ($1)', [tenant.id for tenant in tenants])
+        await self.execute(
+            "UPDATE decklog.heads SET next_seq = 0, received_at = 'epoch', tokens = burst, refilled_at = 'epoch',"
+            " day = 'epoch', day_seq = 0 WHERE tenant_id = ANY ($1)",
+            [tenant.id for tenant in tenants],
+        )
 
     async def pool(self) -> Pool:
         pool = Pool(self.service_dsn, size_max=8)
