@@ -36,17 +36,28 @@ async def followed(
     """A WebSocket with a key in its header, after its first message."""
     headers = {"Authorization": f"Bearer {world.keys[tenant, role]}"}
     async with connect(world.socket_url(query), additional_headers=headers, max_queue=None) as socket_:
-        assert await received(socket_) == {
-            "type": "open",
-            "tenant": tenant,
-            "log": ("log=access" in query and "access") or "events",
-        }
+        opened = await received(socket_)
+        assert opened.pop("position")
+        assert opened == {"type": "open", "tenant": tenant, "log": ("log=access" in query and "access") or "events"}
         yield socket_
 
 
 async def received(socket_: ClientConnection) -> dict[str, Any]:
     message: dict[str, Any] = json.loads(await asyncio.wait_for(socket_.recv(), 20))
     return message
+
+
+@pytest.mark.parametrize("before", [0, 3])
+async def test_who_is_cut_off_before_anything_came_goes_on_from_where_the_stream_began(world: World, before: int) -> None:
+    await fill(world.store, world.tenant("acme"), *({"message": str(n)} for n in range(before)))
+    headers = {"Authorization": f"Bearer {world.keys['acme', Role.AUDITOR]}"}
+    async with connect(world.socket_url(""), additional_headers=headers) as socket_:
+        position = (await received(socket_))["position"]
+    await fill(world.store, world.tenant("acme"), *({"message": str(n)} for n in range(before, before + 2)))
+    async with followed(world, f"?after={position}") as socket_:
+        assert [message["record"]["seq"] for message in await records(socket_, 2)] == [before, before + 1]
+    async with sse_followed(world, f"?after={position}") as lines:
+        assert json.loads((await sse(lines))["data"])["seq"] == before
 
 
 async def records(socket_: ClientConnection, count: int) -> list[dict[str, Any]]:
@@ -277,7 +288,8 @@ async def sse_followed(world: World, query: str = "", **headers: str) -> AsyncIt
         assert response.headers["cache-control"] == "no-store"
         lines = response.aiter_lines()
         opened = await sse(lines)
-        assert opened == {"retry": "1000", "event": "open", "data": '{"tenant":"acme","log":"events"}'}
+        data = {"tenant": "acme", "log": "events", "position": opened["id"]}
+        assert opened == {"retry": "1000", "event": "open", "id": opened["id"], "data": json.dumps(data, separators=(",", ":"))}
         yield lines
 
 

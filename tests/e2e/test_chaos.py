@@ -178,8 +178,10 @@ async def test_every_201_survives_kill_9_of_everything_and_no_follower_misses_or
     workers = [await stack.worker(), await stack.worker()]
     followers = [Follower(stack, apis, tenant) for tenant in NAMES]
     following = [asyncio.create_task(follower.run()) for follower in followers]
-    # A follower begins where the log stands when it connects: let each be there before the first record.
-    await asyncio.sleep(1)
+    # A follower begins where the log stands when it connects: the first record waits until each is told where that is.
+    async with asyncio.timeout(60):
+        while not all(follower.position for follower in followers):
+            await asyncio.sleep(0.05)
     writers = [Writer(stack, apis, tenant, number) for tenant in NAMES for number in range(4)]
     for number, writer in enumerate(writers):
         writer.number = number

@@ -243,10 +243,29 @@ async def test_a_stale_registry_is_said_to_be_stale_and_not_the_credential_wrong
     await it.cache.refresh()
     principal = await it.identity.authenticate(token)
     await asyncio.sleep(0.06)
-    for ask in (lambda: it.identity.recognise(token), lambda: it.identity.still_valid(principal)):
+    assert it.identity.recognise(token) is None
+    it.registry.broken = True
+    for _ in range(2):
         with pytest.raises(DecklogError) as caught:
-            ask()
+            await it.identity.authenticate(token)
         assert caught.value.code is Code.REGISTRY_STALE
+    with pytest.raises(DecklogError) as caught:
+        it.identity.still_valid(principal)
+    assert caught.value.code is Code.REGISTRY_STALE
+    await it.cache.stop()
+
+
+async def test_a_process_that_stood_still_reads_the_registry_before_it_refuses_anybody() -> None:
+    it = World()
+    it.cache = RegistryCache(it.registry, max_age=0.5, interval=60)
+    it.identity = Identity(it.cache, Issuers([], fetch=it.server.fetch))
+    token = it.registry.add_key(it.acme, Role.AUDITOR)
+    await it.cache.start()
+    await asyncio.sleep(0.6)
+    loads = it.registry.loads
+    found = await asyncio.gather(*(it.identity.authenticate(token) for _ in range(100)))
+    assert {principal.tenant for principal in found} == {it.acme}
+    assert it.registry.loads == loads + 1
     await it.cache.stop()
 
 

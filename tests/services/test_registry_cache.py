@@ -119,3 +119,39 @@ async def test_many_refreshes_at_once_read_the_registry_once() -> None:
         loads = registry.loads
         await asyncio.gather(*(cache.refresh() for _ in range(100)))
         assert registry.loads == loads + 1
+
+
+async def test_what_is_too_old_is_read_once_by_who_asks_and_not_again_until_the_registry_answers() -> None:
+    registry = MemoryRegistry()
+    async with cached(registry, max_age=0.3, interval=60) as cache:
+        await asyncio.sleep(0.35)
+        assert not cache.fresh
+        assert (await cache.current()).version == registry.version
+        registry.broken = True
+        await asyncio.sleep(0.35)
+        for _ in range(3):
+            with pytest.raises(DecklogError) as caught:
+                await cache.current()
+            assert caught.value.code is Code.REGISTRY_STALE
+        tried = registry.loads
+        await asyncio.sleep(0.25)
+        with pytest.raises(DecklogError):
+            await cache.current()
+        assert registry.loads == tried
+
+
+async def test_who_asks_for_a_new_key_while_another_read_runs_waits_for_it() -> None:
+    class Slow(MemoryRegistry):
+        async def load(self, known: int | None) -> Snapshot | None:
+            await asyncio.sleep(0.05)
+            return await super().load(known)
+
+    registry = Slow()
+    async with cached(registry, interval=60) as cache:
+        registry.add_key(registry.add_tenant(make_tenant("acme")), Role.WRITER)
+
+        async def ask() -> int:
+            await cache.refresh()
+            return len(cache.snapshot.keys)
+
+        assert await asyncio.gather(*(ask() for _ in range(10))) == [1] * 10

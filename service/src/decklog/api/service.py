@@ -129,6 +129,11 @@ class Subscription(Protocol):
     def log(self) -> LogName: ...
 
     @property
+    def reached(self) -> Position:
+        """Everything up to here that matches has been given."""
+        ...
+
+    @property
     def ended(self) -> asyncio.Event:
         """Set at the moment when it is decided that the stream ends."""
         ...

@@ -128,6 +128,12 @@ def _sse(kind: str, data: bytes | str, position: str | None = None) -> bytes:
     return f"{head}data: {text}\n\n".encode()
 
 
+def _opened(subscription: Subscription) -> bytes:
+    """What a stream begins with. From its position on a client that was cut off before anything came goes on."""
+    opened = {"tenant": subscription.tenant.name, "log": subscription.log.text, "position": str(subscription.reached)}
+    return msgspec.json.encode(opened)
+
+
 class EventStream:
     """A subscription as `text/event-stream`."""
 
@@ -154,11 +160,11 @@ class EventStream:
                 pass
 
         headers = [(b"content-type", EVENT_STREAM.encode()), (b"x-accel-buffering", b"no")]
-        opened = {"tenant": subscription.tenant.name, "log": subscription.log.text}
         try:
             async with contextlib.aclosing(subscription):
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
-                await body(f"retry: {RETRY_MILLISECONDS}\n".encode() + _sse("open", msgspec.json.encode(opened)))
+                opening = _sse("open", _opened(subscription), str(subscription.reached))
+                await body(f"retry: {RETRY_MILLISECONDS}\n".encode() + opening)
                 await forward_all(subscription, forward, gone(), self._stopping)
         except Exception as error:  # noqa: BLE001 - the edge: the status is sent, so the stream itself must say it
             document = problem(translated(error, scope), request_id(scope))
@@ -213,7 +219,7 @@ async def _follow(socket: WebSocket[Any, Any, Any], subscription: Subscription) 
         else:
             await _say(socket, f'{{"type":"record","position":"{event.position}","record":{rendered(event.record)}}}')
 
-    await _say(socket, msgspec.json.encode({"type": "open", "tenant": tenant.name, "log": log.text}).decode())
+    await _say(socket, f'{{"type":"open",{_opened(subscription).decode()[1:]}')
     ended = await forward_all(subscription, forward, _listen(socket), socket.app.state.stopping)
     if ended is Ended.STOPPING:
         await socket.close(code=_GOING_AWAY, reason="The server stops; come back.")

@@ -67,6 +67,7 @@ class Identity:
 
     async def authenticate(self, token: str) -> Principal:
         """Who this token proves. Raises `unauthenticated`, and `registry-stale` where that cannot be known now."""
+        await self._registry.current()
         principal = self.recognise(token)
         if principal is not None:
             return principal
@@ -82,6 +83,8 @@ class Identity:
         """As `authenticate`, at once and without I/O; None where only `authenticate` can tell."""
         if len(token) > TOKEN_CHARS_MAX:
             raise _refused("too long")
+        if not self._registry.fresh:
+            return None
         name = _name(token)
         if token.startswith(KEY_PREFIX):
             return self._remembered(name) or self._by_key(token, name)

@@ -36,6 +36,7 @@ class RegistryCache:
         self._by_name: dict[str, Tenant] = {}
         self._as_of = float("-inf")
         self._refreshed = float("-inf")
+        self._failing = False
         self._changed = asyncio.Event()
         self._loading = asyncio.Lock()
         self._poll: asyncio.Task[None] | None = None
@@ -53,9 +54,14 @@ class RegistryCache:
                 await poll
 
     @property
+    def fresh(self) -> bool:
+        """Whether there is a snapshot that may be used."""
+        return self._snapshot is not None and time.monotonic() - self._as_of <= self._max_age
+
+    @property
     def snapshot(self) -> Snapshot:
         """The registry, true at some moment of the last `max_age` seconds. Raises `registry-stale`."""
-        if self._snapshot is None or time.monotonic() - self._as_of > self._max_age:
+        if self._snapshot is None or not self.fresh:
             raise DecklogError(
                 Code.REGISTRY_STALE,
                 f"This process could not read the registry for {self._max_age:g} seconds, so it cannot tell who may do what. Try again.",
@@ -72,12 +78,21 @@ class RegistryCache:
         return self._changed
 
     async def refresh(self) -> None:
-        """Read the registry now, unless that was done a moment ago. Raises `storage-unavailable`."""
+        """Read the registry now, or wait for a read that was asked for a moment ago. Raises `storage-unavailable`."""
         asked = time.monotonic()
         if asked - self._refreshed < REFRESH_SECONDS_MIN:
-            return
+            async with self._loading:
+                return
         self._refreshed = asked
         await self._load(asked)
+
+    async def current(self) -> Snapshot:
+        """As `snapshot`, read anew where it is too old although no read failed: then it is not the database that is away
+        but this process that stood still, and who asks first after that need not be refused. Raises `registry-stale`."""
+        if not self.fresh and not self._failing:
+            with contextlib.suppress(Exception):
+                await self.refresh()
+        return self.snapshot
 
     async def _load(self, newer_than: float = float("-inf")) -> None:
         async with self._loading:
@@ -88,7 +103,12 @@ class RegistryCache:
                 async with asyncio.timeout(self._max_age):
                     loaded = await self._registry.load(self._snapshot.version if self._snapshot else None)
             except TimeoutError:
+                self._failing = True
                 raise DecklogError(Code.STORAGE_UNAVAILABLE, "The registry did not answer in time.", retry_after=1) from None
+            except Exception:
+                self._failing = True
+                raise
+            self._failing = False
             self._as_of = started
             if loaded is not None:
                 self._snapshot = loaded
