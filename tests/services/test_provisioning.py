@@ -323,16 +323,16 @@ async def test_quotas_and_retention_reach_the_heads_and_the_registry(control: Co
     provisioner, vault = control.provisioner(), MemoryVault()
     await provisioner.reconcile(control.manifest(), vault)
     changed: dict[str, Any] = {
-        "quotas": {"eventsPerSecond": 3, "burst": 7},
+        "quotas": {"eventsPerSecond": 3, "burst": 7, "eventsPerDay": 50, "queriesPerMinute": 90},
         "retention": {"days": 400},
         "ingest": {"dedupWindow": "2h"},
     }
     status = await provisioner.reconcile(control.manifest(generation=2, displayName="Acme", **changed), vault)
     assert status.ready
     heads = await control.database.execute(
-        "SELECT per_second, burst, dedup_window FROM decklog.heads WHERE tenant_id = $1", status.tenant_id
+        "SELECT per_second, burst, per_day, dedup_window FROM decklog.heads WHERE tenant_id = $1 ORDER BY log", status.tenant_id
     )
-    assert {tuple(head) for head in heads} == {(3.0, 7, timedelta(hours=2))}
+    assert [tuple(head) for head in heads] == [(3.0, 7, 50, timedelta(hours=2)), (1.5, 90, 0, timedelta(hours=2))]
     tenant = await control.tenant()
     assert (tenant.retention_days, tenant.display_name) == (400, "Acme")
 
