@@ -72,6 +72,7 @@ FILES: dict[str, Callable[[], str]] = {
     "manifests/install.yaml": manifests.install_yaml,
     "charts/decklog/templates/crd.yaml": generated_chart.crd_template,
     "charts/decklog/templates/operator-rights.yaml": generated_chart.rights_template,
+    "charts/decklog/templates/protection.yaml": generated_chart.protection_template,
     "charts/decklog/values.schema.json": generated_chart.schema,
     "charts/decklog/README.md": generated_chart.readme,
 }

@@ -48,6 +48,14 @@ def crd_template() -> str:
     return _MADE + "{{- if .Values.crds.install }}\n" + _escaped(manifests.dumped([definition])) + "{{- end }}\n"
 
 
+def protection_template() -> str:
+    """What refuses to delete a protected Tenant: there as long as the definition, so under the same value and kept with it."""
+    objects = manifests.protection()
+    for each in objects:
+        each["metadata"]["annotations"] = {"helm.sh/resource-policy": "keep"}
+    return _MADE + "{{- if .Values.crds.install }}\n" + _escaped(manifests.dumped(objects)) + "{{- end }}\n"
+
+
 def rights_template() -> str:
     """What the operator may do, under the names of a release. Its account is made beside those of the other components."""
     objects = [each for each in manifests.rights() if each["kind"] != "ServiceAccount"]

@@ -48,8 +48,8 @@ class _Told:
         self._visits.add(manifest.name)
         return status
 
-    async def remove(self, manifest: Manifest, previous: Sequence[Condition] = ()) -> TenantStatus:
-        return await self._provisioner.remove(manifest, previous)
+    async def remove(self, manifest: Manifest, vault: KeyVault | None = None, previous: Sequence[Condition] = ()) -> TenantStatus:
+        return await self._provisioner.remove(manifest, vault, previous)
 
 
 async def _decklog(visits: _Visits, _port: int) -> None:

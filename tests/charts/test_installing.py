@@ -71,7 +71,8 @@ def test_a_release_comes_changes_and_goes_and_leaves_the_definition_and_the_tena
 
     told = helm("install", "--take-ownership")
     assert "Uninstalling this release leaves the definition of Tenant, all Tenants and all data." in told
-    tenant = {"apiVersion": "decklog.dev/v1", "kind": "Tenant", "metadata": {"name": place}, "spec": {"retention": {"days": 30}}}
+    spec = {"retention": {"days": 30}, "deletionProtection": False}
+    tenant = {"apiVersion": "decklog.dev/v1", "kind": "Tenant", "metadata": {"name": place}, "spec": spec}
     cluster.kubectl("apply", "-f", "-", stdin=json.dumps(tenant))
     assert (
         json.loads(cluster.kubectl("get", "deployment", f"{place}-decklog-api", "-n", place, "-o", "json"))["spec"]["replicas"]

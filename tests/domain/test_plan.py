@@ -41,6 +41,7 @@ from decklog.domain.plan import (
     UpdateIndex,
     UpdateTenant,
     VaultSeen,
+    deletion_refusal,
     fields,
     head_settings,
     keys_told,
@@ -74,7 +75,7 @@ _numbers = itertools.count()
 
 
 def manifest(name: str = "acme", uid: str = "uid-1", generation: int = 1, **spec: object) -> Manifest:
-    return Manifest(name, uid, generation, parse_spec({"retention": {"days": 90}, **spec}))
+    return Manifest(name, uid, generation, parse_spec({"retention": {"days": 90}, "deletionProtection": False, **spec}))
 
 
 def registered(of: Manifest, **changes: object) -> Row:
@@ -189,6 +190,9 @@ def kinds(actions: Sequence[Action]) -> list[type[Action]]:
 
 uids = st.sampled_from(["uid-1", "uid-2", "uid-3"])
 ROTATIONS: tuple[dict[str, int], ...] = ({}, {"overlapHours": 0}, {"intervalDays": 2}, {"intervalDays": 1, "overlapHours": 23})
+FREE = {"deletionProtection": False}
+# As many as no other choice has, so that each comes with each.
+KEEPING: tuple[dict[str, object], ...] = (FREE, FREE, FREE, {}, {"legalHold": True}, {**FREE, "adoptionPolicy": "Refuse"}, FREE)
 # Each value is one draw of many that were made before: what is drawn piece by piece takes longer than what is tested.
 specs = st.sampled_from(
     [
@@ -201,10 +205,13 @@ specs = st.sampled_from(
                 "ingest": {"dedupWindow": window},
                 "displayName": title,
                 "credentials": {"rotation": rotation},
+                **keeping,
             }
         )
-        for isolation, days, rate, suspend, window, title, rotation in itertools.product(
-            Isolation, [1, 30, 31, 90, 365], [1, 100], [False, True], ["30m", "24h"], ["", "Acme"], ROTATIONS
+        for (isolation, days, rate, suspend, window, title, rotation), keeping in zip(
+            itertools.product(Isolation, [1, 30, 31, 90, 365], [1, 100], [False, True], ["30m", "24h"], ["", "Acme"], ROTATIONS),
+            itertools.cycle(KEEPING),
+            strict=False,
         )
     ]
 )
@@ -397,6 +404,7 @@ def test_a_broken_backend_does_not_change_what_is_done_for_the_others(asked: Man
 @given(cases())
 def test_removing_keeps_all_data_and_is_done_once(case: tuple[Manifest, Observation]) -> None:
     asked, seen = case
+    assume(deletion_refusal(asked.spec) is None)
     actions = plan_removal(asked, seen)
     assert set(kinds(actions)) <= {UpdateTenant, SetHeads, RevokeKeys}
     end = done(seen, actions)
@@ -410,6 +418,14 @@ def test_removing_keeps_all_data_and_is_done_once(case: tuple[Manifest, Observat
         assert end.database.heads is None or end.database.heads.state is State.DELETED
     else:
         assert actions == []
+
+
+@given(cases(), st.sampled_from([{"deletion_protection": True}, {"legal_hold": True}]))
+def test_under_protection_or_a_legal_hold_nothing_is_removed_from_any_world(
+    case: tuple[Manifest, Observation], hold: dict[str, Any]
+) -> None:
+    asked, seen = case
+    assert plan_removal(replace(asked, spec=replace(asked.spec, **hold)), seen) == []
 
 
 # --- one world at a time ---------------------------------------------------------------------------------------------
@@ -459,6 +475,19 @@ def test_a_retained_tenant_is_adopted_with_its_number_and_its_marks_are_renewed(
     assert (end.database.row.id, end.database.row.uid, end.database.row.former_uids) == (7, "uid-2", ("uid-1",))
     assert (end.search.owner, end.queue.owners) == ("uid-2", ("uid-2", "uid-2"))
     assert {key.role for key in end.database.keys} == set(TENANT_ROLES)
+
+
+def test_what_a_deleted_tenant_left_is_not_taken_over_where_adoption_is_refused() -> None:
+    old, new = manifest(uid="old"), manifest(uid="new", adoptionPolicy="Refuse")
+    seen = converged(old, NOTHING)
+    retained = done(seen, plan_removal(old, seen))
+    refused = refusal(new, retained)
+    assert refused is not None
+    assert refused.reason == "AdoptionRefused"
+    assert plan(new, retained) == []
+    # It says nothing of a name that is new, nor of a tenant that is its own.
+    assert refusal(new, NOTHING) is None
+    assert refusal(new, converged(new, NOTHING)) is None
 
 
 def lost(seen: Observation, *roles: Role) -> Observation:

@@ -233,6 +233,7 @@ async def test_the_table_of_tenants_puts_ready_first_and_a_deleted_one_is_refuse
         first = await client.post("/api/v1/logs", json=record)
         assert first.status_code == 201, first.text
         assert first.json()["seq"] == 0
+        kubernetes.patch("minimal", {"spec": {"deletionProtection": False}})
         kubernetes("delete", "tenant", "minimal", "--timeout=60s")
         # At once by the head (404), and within two seconds by the registry, where the key is revoked too (401).
         seen: list[int] = []

@@ -48,6 +48,9 @@ GOOD_SPECS = [
     spec(queue={"visibilityTimeoutSeconds": 0, "messageRetentionSeconds": 60, "maxReceiveCount": 1}),
     spec(queue={"visibilityTimeoutSeconds": 43_200, "messageRetentionSeconds": 1_209_600, "maxReceiveCount": 1_000}),
     spec(driftPolicy="Report"),
+    spec(adoptionPolicy="Refuse"),
+    spec(deletionProtection=False),
+    spec(legalHold=True, deletionProtection=True),
     spec(credentials={"rotation": {}}),
     spec(credentials={"rotation": {"intervalDays": 0, "overlapHours": 720}}),
     spec(credentials={"rotation": {"intervalDays": 1, "overlapHours": 23}}),
@@ -99,6 +102,9 @@ BAD_SPECS = [
     (spec(driftPolicy="Ignore"), 'supported values: "Repair", "Report"'),
     (spec(suspend="yes"), "must be of type boolean"),
     (spec(deletionPolicy="Delete"), 'supported values: "Retain"'),
+    (spec(deletionProtection="no"), "must be of type boolean"),
+    (spec(legalHold=1), "must be of type boolean"),
+    (spec(adoptionPolicy="Take"), 'supported values: "Adopt", "Refuse"'),
     (spec(retentionDays=3), 'unknown field "spec.retentionDays"'),
 ]
 CHANGES = [
@@ -151,8 +157,9 @@ def test_what_cannot_be_undone_in_storage_cannot_be_changed_in_the_spec(
 
 def test_the_smallest_tenant_gets_the_defaults_of_the_domain(kubernetes: Kubernetes) -> None:
     name = kubernetes.name()
-    kubernetes.apply(kubernetes.tenant(name))
+    kubernetes.apply({**kubernetes.tenant(name), "spec": {"retention": {"days": 30}}})
     stored = (kubernetes.get("tenant", name) or {})["spec"]
+    assert (stored["deletionProtection"], stored["legalHold"]) == (True, False)
     assert msgspec.convert(stored, TenantSpec) == msgspec.convert({"retention": {"days": 30}}, TenantSpec)
     assert stored["quotas"] == {"eventsPerSecond": 1000, "burst": 10000, "streams": 50}
     assert stored["credentials"] == {"secretNamespace": "default", "rotation": {"intervalDays": 0, "overlapHours": 24}}

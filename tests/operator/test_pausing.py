@@ -49,7 +49,7 @@ class World:
         said = {READY: GOOD, **dict.fromkeys(Part, GOOD), SYNCED: GOOD, **self.said}
         return TenantStatus(conditions(said, manifest.generation, previous, self.now), manifest.generation)
 
-    async def remove(self, manifest: Manifest, previous: Any = ()) -> TenantStatus:
+    async def remove(self, manifest: Manifest, vault: Any = None, previous: Any = ()) -> TenantStatus:
         self.removals += 1
         return await self.reconcile(manifest, None, previous)
 

@@ -180,7 +180,8 @@ async def test_the_directory_lists_who_exists_and_who_is_retained_by_name(contro
     memory = MemoryControl()
     provisioner = control.provisioner() if real else Provisioner(memory, None, None, directory=memory)
     directory: TenantDirectory = await control.registry() if real else memory
-    manifests = [Manifest(name, f"uid-{name}", 3, parse_spec({"retention": {"days": 30}})) for name in ("beta", "acme")]
+    spec = parse_spec({"retention": {"days": 30}, "deletionProtection": False})
+    manifests = [Manifest(name, f"uid-{name}", 3, spec) for name in ("beta", "acme")]
     statuses = [await provisioner.reconcile(manifest, None) for manifest in manifests]
     await provisioner.remove(manifests[0])
     assert [listing.name for listing in await directory.tenants()] == ["acme", "beta", "decklog"]

@@ -45,7 +45,10 @@ class Control:
         self._queues: list[Any] = []
 
     def manifest(self, name: str = "acme", *, uid: str | None = None, generation: int = 1, **spec: Any) -> Manifest:
-        return Manifest(name, uid or self.uid, generation, parse_spec({"retention": {"days": 30}, **spec}))
+        """One that may be deleted, unless its spec says otherwise."""
+        return Manifest(
+            name, uid or self.uid, generation, parse_spec({"retention": {"days": 30}, "deletionProtection": False, **spec})
+        )
 
     def provisioner(
         self, search: AsyncOpenSearch | None = None, queue: Any = None, *, owner_dsn: str | None = None, **options: Any

@@ -59,12 +59,13 @@ class Kubernetes:
         return f"{prefix}-{self.run}-{uuid.uuid4().hex[:4]}"
 
     def tenant(self, name: str, spec: Json | None = None, **metadata: Any) -> Json:
+        """One that may be deleted, unless its spec says otherwise."""
         body = {
             "apiVersion": "decklog.dev/v1",
             "kind": "Tenant",
             "metadata": {"name": name, "labels": {LABEL: self.run}, **metadata},
         }
-        return {**body, "spec": spec or {"retention": {"days": 30}}}
+        return {**body, "spec": {"deletionProtection": False, **(spec or {"retention": {"days": 30}})}}
 
     def apply(self, *objects: Json, dry_run: bool = False) -> str:
         words = ["apply", "-f", "-", *(["--dry-run=server"] if dry_run else [])]
@@ -90,9 +91,10 @@ class Kubernetes:
 
     def clean(self) -> None:
         """Without an operator nobody takes the finalizers off."""
-        self("delete", "tenant", "-l", self.selector, "--wait=false")
+        free = '{"metadata":{"finalizers":null},"spec":{"deletionProtection":false,"legalHold":false}}'
         for name in self("get", "tenant", "-l", self.selector, "-o", "name").split():
-            self("patch", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+            self("patch", name, "--type=merge", "-p", free)
+        self("delete", "tenant", "-l", self.selector, "--wait=false")
         until("the test's Tenants are gone", lambda: not self("get", "tenant", "-l", self.selector, "-o", "name"))
 
 

@@ -22,6 +22,7 @@ import msgspec
 
 from decklog.domain.access import Role
 from decklog.domain.errors import DecklogError
+from decklog.domain.plan import deletion_refusal
 from decklog.domain.status import READY, SYNCED, Condition, KeyStatus, Part, TenantStatus, Verdict, conditions
 from decklog.domain.tenant import Manifest, State, index_name, queue_name, schema_name
 from decklog.services.provisioning import Handout, KeyVault
@@ -140,9 +141,16 @@ class FolderProvisioner:
             return Verdict("False", "Refused", error.detail)
         return Verdict("True", "Ready", "Three keys are given out.")
 
-    async def remove(self, manifest: Manifest, previous: Sequence[Condition] = ()) -> TenantStatus:
+    async def remove(self, manifest: Manifest, vault: KeyVault | None = None, previous: Sequence[Condition] = ()) -> TenantStatus:
         with self._journaled(manifest.name):
-            return self._remove(manifest)
+            held = deletion_refusal(manifest.spec)
+            if held is None:
+                return self._remove(manifest)
+            assert vault is not None
+            status, row = await self._reconcile(manifest, vault), self.row(manifest.name)
+            said = {each.type: Verdict(each.status, each.reason, each.message) for each in status.conditions}
+            told = Verdict("False", held.reason, held.message)
+            return self._status(manifest, row or Row(0, manifest.uid), {**said, SYNCED: told})
 
     def _remove(self, manifest: Manifest) -> TenantStatus:
         row = self.row(manifest.name)

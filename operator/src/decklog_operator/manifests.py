@@ -10,11 +10,12 @@ from typing import Any
 import yaml
 
 from decklog_operator.crd import custom_resource_definition
-from decklog_operator.names import EVENTS_NAMESPACE, GROUP, OPERATOR, PLURAL
+from decklog_operator.names import EVENTS_NAMESPACE, GROUP, OPERATOR, PLURAL, VERSION
 
 NAMESPACE = "decklog-system"
 ACCOUNT = OPERATOR
 BACKENDS_SECRET = "decklog-backends"  # noqa: S105  # the name of a Secret
+PROTECTION = "decklog-tenant-protection"
 HEALTH_PORT = 8080
 IMAGE = "decklog-operator:0.1.0"
 
@@ -34,7 +35,45 @@ def install_yaml() -> str:
     backends = (
         f"# Before it can work: a Secret {NAMESPACE}/{BACKENDS_SECRET} whose keys are settings (DECKLOG_DATABASE_OWNER_DSN, …).\n"
     )
-    return _HEADER + backends + dumped([_namespace(), custom_resource_definition(), *rights(), _deployment()])
+    objects = [_namespace(), custom_resource_definition(), *protection(), *rights(), _deployment()]
+    return _HEADER + backends + dumped(objects)
+
+
+def protection() -> list[Json]:
+    """Says no to the deletion of a Tenant that the operator would not carry out, before it has begun: rules of a definition
+    never see a deletion. Whoever deletes the definition itself goes past it, and the operator still removes nothing."""
+    hold = "is under a legal hold. Lift it (spec.legalHold: false) before you delete it."
+    protected = (
+        "is protected. Set spec.deletionProtection to false before you delete it; what happens to its data then is in "
+        "spec.deletionPolicy."
+    )
+
+    def rule(field: str, message: str) -> Json:
+        name = "'Tenant ' + oldObject.metadata.name + ' '"
+        expression = f"!has(oldObject.spec.{field}) || !oldObject.spec.{field}"
+        return {"expression": expression, "messageExpression": f"{name} + '{message}'", "message": f"The Tenant {message}"}
+
+    policy = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": _metadata(PROTECTION),
+        "spec": {
+            "failurePolicy": "Fail",
+            "matchConstraints": {
+                "resourceRules": [
+                    {"apiGroups": [GROUP], "apiVersions": [VERSION], "operations": ["DELETE"], "resources": [PLURAL]}
+                ]
+            },
+            "validations": [rule("legalHold", hold), rule("deletionProtection", protected)],
+        },
+    }
+    binding = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": _metadata(PROTECTION),
+        "spec": {"policyName": PROTECTION, "validationActions": ["Deny"]},
+    }
+    return [policy, binding]
 
 
 def rights() -> list[Json]:

@@ -17,6 +17,7 @@ import msgspec
 import structlog
 
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.plan import deletion_refusal
 from decklog.domain.status import Condition, KeyStatus, TenantStatus, Usage, timestamp
 from decklog.domain.tenant import ROTATE, Manifest, check_name, parse_spec
 from decklog.services.provisioning import KeyVault
@@ -32,8 +33,8 @@ _RETRY_FIRST = 0.5
 _JITTER = 0.2
 """Share by which pauses differ, so that a thousand tenants are not all due in the same second."""
 
-_PAUSED_LOOK = 15.0
-"""Seconds between two looks whether a deleted Tenant is still paused: Kopf does not call a deletion for a new annotation."""
+_HELD_LOOK = 15.0
+"""Seconds between two looks at a deleted Tenant that somebody holds: Kopf does not call a deletion for an edit."""
 _EVENTS_MAX = 25.0
 """Events of one Tenant at once: all of its conditions may go down and up again twice."""
 _EVENT_EVERY = 60.0
@@ -49,7 +50,9 @@ class Provisioning(Protocol):
 
     async def reconcile(self, manifest: Manifest, vault: KeyVault | None, previous: Sequence[Condition] = ()) -> TenantStatus: ...
 
-    async def remove(self, manifest: Manifest, previous: Sequence[Condition] = ()) -> TenantStatus: ...
+    async def remove(
+        self, manifest: Manifest, vault: KeyVault | None = None, previous: Sequence[Condition] = ()
+    ) -> TenantStatus: ...
 
 
 class _Asked(msgspec.Struct, frozen=True):
@@ -164,11 +167,11 @@ class Reconciler:
                 if _asked(metadata).paused:
                     measured.result = "refused"
                     await self._leave_alone(tenant, body, _last_status(tenant, body), deleted=True)
-                    return min(_PAUSED_LOOK, self._settings.retry_max_seconds)
-                if await self._removal(tenant, body):
-                    measured.result = "done"
-                    return None
-        return self._retry_pause(tenant)
+                    return min(_HELD_LOOK, self._settings.retry_max_seconds)
+                measured.result = result = await self._removal(tenant, body)
+        if result == "done":
+            return None
+        return self._retry_pause(tenant) if result == "again" else min(_HELD_LOOK, self._settings.retry_max_seconds)
 
     async def _leave_alone(self, tenant: _Tenant, body: Body, previous: dict[str, Any], *, deleted: bool = False) -> bool:
         """Tell that the Tenant is paused. False when the API would not have it."""
@@ -197,22 +200,22 @@ class Reconciler:
             return "again"
         return "done" if done else "refused" if statuses.refused(shown) else "again"
 
-    async def _removal(self, tenant: _Tenant, body: Body) -> bool:
-        """Whether the Tenant may go."""
-        previous = _last_status(tenant, body)
+    async def _removal(self, tenant: _Tenant, body: Body) -> str:
+        """How it went: done where the Tenant may go, refused where its spec keeps it."""
+        previous, result = _last_status(tenant, body), "again"
         try:
             manifest = _manifest(body)
             async with asyncio.timeout(self._settings.pass_max_seconds):
-                found = await self._provisioning.remove(manifest, statuses.conditions(previous))
+                found = await self._provisioning.remove(manifest, self._vault, statuses.conditions(previous))
                 if found.synced:
                     await self._leave_namespace(manifest, previous)
                     await self._vault.forget(manifest, manifest.spec.credentials.secret_namespace)
-                    return True
-            shown = statuses.of(manifest, found, previous)
+                    return "done"
+            shown = statuses.of(manifest, found, previous, tenant.usage)
+            result = "refused" if deletion_refusal(manifest.spec) else "again"
         except (TimeoutError, DecklogError) as error:
             shown = self._failed(body, error, previous)
-        await self._tell(tenant, body, previous, shown)
-        return False
+        return result if await self._tell(tenant, body, previous, shown) else "again"
 
     def _failed(self, body: Body, error: TimeoutError | DecklogError, previous: dict[str, Any]) -> dict[str, Any]:
         if isinstance(error, TimeoutError):

@@ -27,6 +27,7 @@ from decklog.domain.status import Condition, KeyStatus, Part, Usage
 from decklog.domain.tenant import (
     PLATFORM_TENANT,
     PREFIX,
+    AdoptionPolicy,
     DriftPolicy,
     Isolation,
     Manifest,
@@ -344,6 +345,11 @@ def _foreign_registration(manifest: Manifest, seen: DatabaseSeen, prefix: str) -
             "Conflict",
             f"A tenant {manifest.name!r} is registered for another object, with UID {row.uid}. Delete that one first, or use another name.",
         )
+    if row.uid != manifest.uid and manifest.spec.adoption_policy is AdoptionPolicy.REFUSE:
+        return Refusal(
+            "AdoptionRefused",
+            f"A deleted tenant {manifest.name!r} left its data, and spec.adoptionPolicy is Refuse. Set it to Adopt to take that over, or use another name.",
+        )
     if row.isolation is not manifest.spec.isolation:
         return Refusal("Immutable", f"spec.isolation is {row.isolation.value} and cannot be changed.")
     if row.schema != schema_name(manifest.name, manifest.spec):
@@ -626,10 +632,27 @@ def used(seen: Observation, now: datetime) -> Usage | None:
     return Usage(stored.records, stored.bytes, depth, None if seen.search is None else stored.unindexed, now)
 
 
+def deletion_refusal(spec: TenantSpec) -> Refusal | None:
+    """Why a deletion is not carried out, whatever is there; the tenant goes on as if nobody had asked for it."""
+    if spec.legal_hold:
+        return Refusal(
+            "LegalHold",
+            "The Tenant is not deleted: spec.legalHold is set. Nothing is removed before it is lifted (set to false).",
+        )
+    if spec.deletion_protection:
+        return Refusal(
+            "DeletionProtected",
+            "The Tenant is not deleted: spec.deletionProtection is set. Nothing is removed before it is set to false.",
+        )
+    return None
+
+
 def plan_removal(manifest: Manifest, seen: Observation) -> list[Action]:
     """What deletionPolicy Retain does: stop ingest and reads, revoke the keys, keep all data. Nothing for a foreign tenant."""
     database = seen.database
-    if isinstance(database, Trouble) or database.row is None or database.row.uid != manifest.uid:
+    if deletion_refusal(manifest.spec) or isinstance(database, Trouble) or database.row is None:
+        return []
+    if database.row.uid != manifest.uid:
         return []
     row, actions = database.row, list[Action]()
     if row.state is not State.DELETED:

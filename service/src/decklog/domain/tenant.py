@@ -42,6 +42,11 @@ class DeletionPolicy(StrEnum):
     RETAIN = "Retain"
 
 
+class AdoptionPolicy(StrEnum):
+    ADOPT = "Adopt"
+    REFUSE = "Refuse"
+
+
 class DriftPolicy(StrEnum):
     REPAIR = "Repair"
     REPORT = "Report"
@@ -182,6 +187,20 @@ class TenantSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
             description="What deleting the Tenant does to its data. Retain keeps everything; applying the Tenant again adopts it."
         ),
     ] = DeletionPolicy.RETAIN
+    deletion_protection: Annotated[
+        bool,
+        Meta(description="Refuse to delete the Tenant, whatever deletionPolicy says. On by default: set it to false before."),
+    ] = True
+    legal_hold: Annotated[
+        bool, Meta(description="Refuse to delete the Tenant because its records are needed as evidence, until this is lifted.")
+    ] = False
+    adoption_policy: Annotated[
+        AdoptionPolicy,
+        Meta(
+            description="Whether a new Tenant takes over what a deleted one of the same name left under deletionPolicy Retain: "
+            "records, numbers and all. Refuse: it is not made, and says so."
+        ),
+    ] = AdoptionPolicy.ADOPT
 
 
 class Manifest(msgspec.Struct, frozen=True):

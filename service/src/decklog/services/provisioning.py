@@ -40,6 +40,7 @@ from decklog.domain.plan import (
     Trouble,
     UpdateIndex,
     VaultSeen,
+    deletion_refusal,
     fields,
     held,
     keys_told,
@@ -53,6 +54,7 @@ from decklog.domain.plan import (
 from decklog.domain.record import Actor, Outcome, RecordInput, Resource
 from decklog.domain.status import (
     DRIFT_FIELDS_MAX,
+    SYNCED,
     Condition,
     Drift,
     Part,
@@ -240,11 +242,14 @@ class Provisioner:
         await self._know_installation()
         return await self._glance(manifest, vault, previous) or await self._visit(manifest, vault, previous)
 
-    async def remove(self, manifest: Manifest, previous: Sequence[Condition] = ()) -> TenantStatus:
+    async def remove(self, manifest: Manifest, vault: KeyVault | None = None, previous: Sequence[Condition] = ()) -> TenantStatus:
         """What deletionPolicy Retain does: ingest and reads are refused, keys revoked, all data kept. Complete when the
-        status is `synced`; to be repeated until then. A tenant of another UID is not touched."""
+        status is `synced`; to be repeated until then. A tenant of another UID is not touched, and one that is protected
+        or under a legal hold is looked after as before."""
         if manifest.name == PLATFORM_TENANT:
             return self.refused(manifest.generation, _RESERVED, previous)
+        if deletion_refusal(manifest.spec):
+            return await self._visit(manifest, vault, previous, deleted=True)
         async with self._entered(manifest.name) as visit:
             seen = Observation(await self._in_database(manifest, visit))
             troubles: dict[Part, Trouble] = {}
@@ -360,7 +365,10 @@ class Provisioner:
                 # What the visit's end has to say was said by its statements already.
                 await _seen(entering.__aexit__(None, None, None), Part.DATABASE, "leave")
 
-    async def _visit(self, manifest: Manifest, vault: KeyVault | None, previous: Sequence[Condition]) -> TenantStatus:
+    async def _visit(
+        self, manifest: Manifest, vault: KeyVault | None, previous: Sequence[Condition], *, deleted: bool = False
+    ) -> TenantStatus:
+        """`deleted`: somebody asked for a deletion that is refused, which the status says."""
         async with self._entered(manifest.name) as visit:
             troubles: dict[Part, Trouble] = {}
             done: list[Action] = []
@@ -383,6 +391,8 @@ class Provisioner:
             for action in alone:
                 changed.note(action, seen, repaired=False)
             said = verdicts(manifest, seen, troubles, left=left, alone=alone)
+            if deleted and (held := deletion_refusal(manifest.spec)):
+                said[SYNCED] = Verdict("False", held.reason, held.message)
             status = await self._told(manifest, seen, said, previous, visit, acted=acted)
             return replace(status, drift=changed.told(seen, self._now()), usage=used(seen, self._now()))
 

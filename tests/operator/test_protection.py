@@ -1,0 +1,85 @@
+"""A Tenant under protection or a legal hold: the API server refuses to delete it, and where it does not, the operator does."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from decklog_operator.manifests import protection
+from tests.operator.test_tenant import events_of, passes
+from tests.support.operators import Json, Kubernetes, until
+from tests.support.provisioning import FolderProvisioner
+
+pytestmark = pytest.mark.xdist_group("kubernetes")
+
+HOLDS = [
+    ({}, "spec.deletionProtection to false", "DeletionProtected"),
+    ({"deletionProtection": False, "legalHold": True}, "under a legal hold", "LegalHold"),
+]
+FREE = {"spec": {"deletionProtection": False, "legalHold": False}}
+
+
+@pytest.fixture
+def unguarded(kubernetes: Kubernetes) -> Iterator[None]:
+    """The policy is not installed, as in a cluster that somebody took it out of."""
+    objects = yaml.safe_dump_all(protection())
+    kubernetes("delete", "-f", "-", stdin=objects)
+    yield
+    kubernetes("apply", "--server-side", "-f", "-", stdin=objects)
+
+
+def deleted(kubernetes: Kubernetes, name: str, *flags: str) -> bool:
+    """Whether the API server took it. It hears of a policy, and of its end, a moment later than it says."""
+    try:
+        kubernetes("delete", "tenant", name, *flags)
+    except subprocess.CalledProcessError:
+        return False
+    return True
+
+
+def tenant(kubernetes: Kubernetes, name: str, hold: Json) -> Json:
+    """One with this hold and otherwise what the definition's defaults say."""
+    return {**kubernetes.tenant(name), "spec": {"retention": {"days": 30}, **hold}}
+
+
+@pytest.mark.parametrize(("hold", "complaint"), [(hold, complaint) for hold, complaint, _ in HOLDS])
+def test_the_api_server_refuses_to_delete_what_is_held_and_says_what_to_do(
+    kubernetes: Kubernetes, hold: Json, complaint: str
+) -> None:
+    name = kubernetes.name()
+    kubernetes.apply(tenant(kubernetes, name, hold))
+    until("the API server acts by the policy", lambda: not deleted(kubernetes, name, "--dry-run=server"))
+    told = kubernetes.refusal("delete", "tenant", name)
+    assert f"Tenant {name} is" in told
+    assert complaint in told
+    assert "deletionTimestamp" not in (kubernetes.get("tenant", name) or {})["metadata"]
+    kubernetes.patch(name, FREE)
+    kubernetes("delete", "tenant", name, "--timeout=60s")
+
+
+@pytest.mark.usefixtures("unguarded", "operator")
+@pytest.mark.parametrize(("hold", "reason"), [(hold, reason) for hold, _, reason in HOLDS])
+def test_where_the_policy_is_not_installed_the_operator_keeps_all_and_goes_on_until_the_hold_is_lifted(
+    kubernetes: Kubernetes, backends: FolderProvisioner, hold: Json, reason: str
+) -> None:
+    name = kubernetes.name()
+    kubernetes.apply(tenant(kubernetes, name, hold))
+    kubernetes.wait_ready(name)
+    before, keys = backends.row(name), (kubernetes.secret(name) or {})["data"]
+    until("the API server has forgotten the policy", lambda: deleted(kubernetes, name, "--wait=false"))
+    until("it is told", lambda: kubernetes.condition(name, "Synced").get("reason") == reason)
+    assert kubernetes.condition(name)["status"] == "True"
+    until("an Event tells it, too", lambda: ("Warning", reason) in events_of(kubernetes, name))
+    seen = passes(backends, name)
+    until("it is looked after as before", lambda: passes(backends, name) > seen + 1)
+    after = backends.row(name)
+    assert before is not None
+    assert after is not None
+    assert (after.state, after.hashes) == (before.state, before.hashes)
+    assert (kubernetes.secret(name) or {})["data"] == keys
+    kubernetes.patch(name, FREE)
+    kubernetes("wait", "--for=delete", f"tenant/{name}", "--timeout=60s")
+    until("the Secret is gone", lambda: kubernetes.secret(name) is None)
