@@ -74,7 +74,7 @@ async def indices(request: pytest.FixtureRequest) -> AsyncIterator[Indices]:
     async with AsyncExitStack() as stack:
         client = connect(Search(url=server.url))
         stack.push_async_callback(client.close)
-        await client.indices.create(index=name, body={"mappings": mapping.mapping({}), "settings": mapping.settings(0)})
+        await client.indices.create(index=name, body=mapping.new_index(name, {}, 0))
         stack.push_async_callback(client.indices.delete, index=name)
         yield Indices(OpenSearchIndex(client), name)
 

@@ -41,17 +41,16 @@ from decklog.domain.plan import (
     UpdateIndex,
     UpdateTenant,
     VaultSeen,
-    deletion_refusal,
     fields,
     head_settings,
     keys_told,
     owner,
-    plan_removal,
     refusal,
     repairs,
     withheld,
 )
 from decklog.domain.plan import plan as plan_at
+from decklog.domain.removal import plan_removal
 from decklog.domain.status import READY, SYNCED, Part, conditions
 from decklog.domain.tenant import (
     PLATFORM_TENANT,
@@ -65,7 +64,7 @@ from decklog.domain.tenant import (
     queue_name,
     schema_name,
 )
-from decklog.domain.verdicts import removal_verdicts, verdicts
+from decklog.domain.verdicts import verdicts
 
 ROUNDS_MAX = 4
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -190,7 +189,7 @@ def kinds(actions: Sequence[Action]) -> list[type[Action]]:
 
 uids = st.sampled_from(["uid-1", "uid-2", "uid-3"])
 ROTATIONS: tuple[dict[str, int], ...] = ({}, {"overlapHours": 0}, {"intervalDays": 2}, {"intervalDays": 1, "overlapHours": 23})
-FREE = {"deletionProtection": False}
+FREE: dict[str, object] = {"deletionProtection": False}
 # As many as no other choice has, so that each comes with each.
 KEEPING: tuple[dict[str, object], ...] = (FREE, FREE, FREE, {}, {"legalHold": True}, {**FREE, "adoptionPolicy": "Refuse"}, FREE)
 # Each value is one draw of many that were made before: what is drawn piece by piece takes longer than what is tested.
@@ -401,33 +400,6 @@ def test_a_broken_backend_does_not_change_what_is_done_for_the_others(asked: Man
         assert rest == [action for action in whole if action.part not in waiting]
 
 
-@given(cases())
-def test_removing_keeps_all_data_and_is_done_once(case: tuple[Manifest, Observation]) -> None:
-    asked, seen = case
-    assume(deletion_refusal(asked.spec) is None)
-    actions = plan_removal(asked, seen)
-    assert set(kinds(actions)) <= {UpdateTenant, SetHeads, RevokeKeys}
-    end = done(seen, actions)
-    assert plan_removal(asked, end) == []
-    assert (end.search, end.queue) == (seen.search, seen.queue)
-    if isinstance(end.database, DatabaseSeen) and end.database.row and end.database.row.uid == asked.uid:
-        assert isinstance(seen.database, DatabaseSeen)
-        assert seen.database.row is not None
-        assert end.database.row == replace(seen.database.row, state=State.DELETED)
-        assert end.database.keys == ()
-        assert end.database.heads is None or end.database.heads.state is State.DELETED
-    else:
-        assert actions == []
-
-
-@given(cases(), st.sampled_from([{"deletion_protection": True}, {"legal_hold": True}]))
-def test_under_protection_or_a_legal_hold_nothing_is_removed_from_any_world(
-    case: tuple[Manifest, Observation], hold: dict[str, Any]
-) -> None:
-    asked, seen = case
-    assert plan_removal(replace(asked, spec=replace(asked.spec, **hold)), seen) == []
-
-
 # --- one world at a time ---------------------------------------------------------------------------------------------
 
 
@@ -465,7 +437,7 @@ def test_suspension_reaches_the_row_and_the_heads() -> None:
 def test_a_retained_tenant_is_adopted_with_its_number_and_its_marks_are_renewed() -> None:
     old, new = manifest(uid="uid-1", generation=5), manifest(uid="uid-2", generation=1)
     seen = converged(old, NOTHING)
-    retained = done(seen, plan_removal(old, seen))
+    retained = done(seen, plan_removal(old, seen, None))
     assert AdoptTenant in kinds(plan(new, retained))
     end = converged(new, retained)
     assert isinstance(end.database, DatabaseSeen)
@@ -480,7 +452,7 @@ def test_a_retained_tenant_is_adopted_with_its_number_and_its_marks_are_renewed(
 def test_what_a_deleted_tenant_left_is_not_taken_over_where_adoption_is_refused() -> None:
     old, new = manifest(uid="old"), manifest(uid="new", adoptionPolicy="Refuse")
     seen = converged(old, NOTHING)
-    retained = done(seen, plan_removal(old, seen))
+    retained = done(seen, plan_removal(old, seen, None))
     refused = refusal(new, retained)
     assert refused is not None
     assert refused.reason == "AdoptionRefused"
@@ -893,11 +865,3 @@ def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
     assert changed == {READY, Part.QUEUE, SYNCED}
     assert {condition.observed_generation for condition in third} == {3}
     assert [each.last_transition_time for each in third] == [each.last_transition_time for each in second]
-
-
-def test_a_removal_is_complete_only_when_the_database_took_it() -> None:
-    seen = converged(manifest(), NOTHING)
-    assert removal_verdicts(manifest(), seen, {})[SYNCED].status == "True"
-    assert removal_verdicts(manifest(), Observation(UNREACHABLE), {})[SYNCED].status == "False"
-    assert removal_verdicts(manifest(), seen, {Part.DATABASE: UNREACHABLE})[SYNCED].status == "False"
-    assert removal_verdicts(manifest(uid="other"), seen, {})[SYNCED].reason == "NothingToRetain"

@@ -103,7 +103,9 @@ def test_what_is_no_manifest_of_a_tenant_is_refused(value: Any) -> None:
         ({"retention": {"days": 30}, "credentials": {"secretNamespace": "default\n"}}, "credentials.secretNamespace"),
         ({"retention": {"days": 30}, "displayName": "a\0"}, "displayName"),
         ({"retention": {"days": 30}, "displayName": "\udc80"}, "displayName"),
-        ({"retention": {"days": 30}, "deletionPolicy": "Delete"}, "deletionPolicy"),
+        ({"retention": {"days": 30}, "deletionPolicy": "Drop"}, "deletionPolicy"),
+        ({"retention": {"days": 30}, "adoptionPolicy": "adopt"}, "adoptionPolicy"),
+        ({"retention": {"days": 30}, "legalHold": "yes"}, "legalHold"),
     ],
 )
 def test_a_wrong_spec_is_refused_by_the_name_of_the_field(value: Any, field: str) -> None:

@@ -279,6 +279,58 @@ async def test_a_retained_tenant_keeps_its_number_and_its_records_and_loses_its_
     assert await installation.live_hashes(name) == hashes(kubernetes.secret(name))
 
 
+FOR_GOOD = {"retention": {"days": 30}, "deletionPolicy": "Delete"}
+
+
+async def test_a_tenant_that_is_deleted_for_good_leaves_nothing_and_begins_anew_under_its_name(
+    kubernetes: Kubernetes, install: Installing, sqs_server: SqsServer
+) -> None:
+    installation, _ = await install(sqs_server)
+    name = kubernetes.name()
+    kubernetes.apply(kubernetes.tenant(name, FOR_GOOD))
+    kubernetes.wait_ready(name)
+    before, uid = await installation.row(name), (kubernetes.get("tenant", name) or {})["metadata"]["uid"]
+    kubernetes("delete", "tenant", name, "--timeout=120s")
+    await nothing_is_left(installation, before)
+    assert kubernetes.secret(name) is None
+    events = kubernetes("get", "events", "-o", "json", f"--field-selector=involvedObject.uid={uid}")
+    told = {(event["type"], event["reason"]) for event in json.loads(events)["items"]}
+    assert {("Normal", "Deleting"), ("Normal", "Removed")} <= told
+    assert not [kind for kind, _ in told if kind != "Normal"], told
+    kubernetes.apply(kubernetes.tenant(name, FOR_GOOD))
+    kubernetes.wait_ready(name)
+    assert (await installation.row(name))["id"] > before["id"]
+
+
+async def nothing_is_left(installation: Installation, row: Any) -> None:
+    """In no backend, of the Dedicated tenant that had this row of the registry."""
+    assert not await installation.has_schema(row["schema"])
+    assert not installation.has_index(row["index"])
+    assert {row["queue"], f"{row['queue']}-dlq"}.isdisjoint(installation.queues())
+    assert await installation.database.execute("SELECT 1 FROM decklog.tenants WHERE id = $1", row["id"]) == []
+
+
+async def test_an_operator_killed_again_and_again_in_deletions_leaves_nothing_behind(
+    kubernetes: Kubernetes, install: Installing, sqs_server: SqsServer
+) -> None:
+    installation, operator = await install(sqs_server)
+    names, kept = [kubernetes.name() for _ in range(3)], kubernetes.name("kept")
+    kubernetes.apply(*(kubernetes.tenant(name, FOR_GOOD) for name in names), kubernetes.tenant(kept))
+    kubernetes.wait_ready(*names, kept)
+    rows, retained = [await installation.row(name) for name in names], await installation.row(kept)
+    kubernetes("delete", "tenant", *names, kept, "--wait=false")
+    for line in ("status changed", "removing", "RemoveTenant"):
+        until(f"it has come to {line!r}, or is done", lambda line=line: line in operator.log.read_text())  # type: ignore[misc]
+        operator.kill()
+        operator.start()
+    kubernetes("wait", "--for=delete", *(f"tenant/{name}" for name in (*names, kept)), "--timeout=120s")
+    for name, row in zip(names, rows, strict=True):
+        await nothing_is_left(installation, row)
+        until("the Secret is gone", lambda name=name: kubernetes.secret(name) is None)  # type: ignore[misc]
+    assert await installation.has_schema(retained["schema"])
+    assert (await installation.row(kept))["state"] == State.DELETED
+
+
 async def test_what_is_broken_by_hand_comes_back(kubernetes: Kubernetes, install: Installing, sqs_server: SqsServer) -> None:
     installation, operator = await install(sqs_server)
     name = kubernetes.name()

@@ -52,7 +52,7 @@ async def test_an_older_index_gets_the_fields_it_lacks_and_keeps_what_is_in_it(
     await client.indices.create(index=name, body={"mappings": older, "settings": mapping.settings(0)})
     await client.index(index=name, body={"seq": 1}, params={"refresh": "true"})
     before = await search.observe(name)
-    assert set(before.drift) == {"field ip", "version"}
+    assert set(before.drift) == {"field ip", "version", "alias"}
     await search.apply(UpdateIndex(name, OURS, before.drift))
     after = await search.observe(name)
     assert (after.owner, after.drift, after.uuid) == ("uid-1", (), before.uuid)
@@ -65,7 +65,7 @@ async def test_an_index_with_other_types_says_what_is_to_be_done(control: Contro
     name = f"{control.prefix}-t-acme"
     wrong = mapping.mapping(marked(OURS))
     wrong["properties"]["action"] = {"type": "text"}
-    await client.indices.create(index=name, body={"mappings": wrong, "settings": mapping.settings(0)})
+    await client.indices.create(index=name, body={**mapping.new_index(name, marked(OURS), 0), "mappings": wrong})
     seen = await search.observe(name)
     assert seen.drift == ("field action",)
     with pytest.raises(DecklogError) as refused:

@@ -20,6 +20,7 @@ from decklog.domain.credentials import TENANT_ROLES, IssuedKey, Reason, current_
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.plan import Action, DatabaseSeen, IssueKeys, Row, plan
 from decklog.domain.record import RecordInput
+from decklog.domain.removal import RemoveTenant, Stopped
 from decklog.domain.status import Condition, Part, TenantStatus
 from decklog.domain.tenant import Manifest, parse_spec
 from decklog.services.identity import key_hash, new_key
@@ -105,6 +106,12 @@ class FusedVisit:
 
     async def record(self, entry: RecordInput) -> None:
         await self._fuse.run(self._inner.record(entry))
+
+    async def stopped(self) -> Stopped | None:
+        return await self._inner.stopped()
+
+    async def remove(self, action: RemoveTenant, entry: RecordInput) -> None:
+        await self._fuse.run(self._inner.remove(action, entry))
 
     async def platform_keys(self) -> tuple[IssuedKey, ...]:
         return await self._inner.platform_keys()

@@ -30,6 +30,7 @@ from decklog.domain.plan import (
     head_settings,
 )
 from decklog.domain.record import RecordInput
+from decklog.domain.removal import STOP_SECONDS, RemoveTenant, Stopped
 from decklog.domain.status import Condition, TenantListing
 from decklog.domain.store import ApiKey
 from decklog.domain.tenant import PLATFORM_TENANT, Manifest, State, Tenant, index_name, parse_spec, queue_name, schema_name
@@ -179,6 +180,16 @@ class MemoryVisit:
 
     async def record(self, entry: RecordInput) -> None:
         assert self._name in self._control.rows
+
+    async def stopped(self) -> Stopped | None:
+        row = self._control.rows.get(self._name)
+        return Stopped(STOP_SECONDS, None) if row is not None and row.state is State.DELETED else None
+
+    async def remove(self, action: RemoveTenant, entry: RecordInput) -> None:
+        assert PLATFORM_TENANT in self._control.rows, "the platform's log has the last word"
+        del self._control.rows[self._name]
+        self._control.heads.pop(self._name, None)
+        self._control.keys = [stored for stored in self._control.keys if stored.tenant != self._name]
 
     async def platform_keys(self) -> tuple[IssuedKey, ...]:
         return self._keys(None)

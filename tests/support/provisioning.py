@@ -22,7 +22,7 @@ import msgspec
 
 from decklog.domain.access import Role
 from decklog.domain.errors import DecklogError
-from decklog.domain.plan import deletion_refusal
+from decklog.domain.removal import deletion_refusal
 from decklog.domain.status import READY, SYNCED, Condition, KeyStatus, Part, TenantStatus, Verdict, conditions
 from decklog.domain.tenant import Manifest, State, index_name, queue_name, schema_name
 from decklog.services.provisioning import Handout, KeyVault

@@ -143,7 +143,7 @@ async def chain(database: Database, opensearch_server: OpenSearchServer, sqs_ser
 
 
 async def make_index(client: AsyncOpenSearch, name: str) -> None:
-    await client.indices.create(index=name, body={"mappings": mapping.mapping({}), "settings": mapping.settings(0)})
+    await client.indices.create(index=name, body=mapping.new_index(name, {}, 0))
 
 
 def renamed(tenant: Tenant, name: str) -> Tenant:

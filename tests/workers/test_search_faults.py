@@ -55,7 +55,7 @@ class Node:
                 self.requests.append((method, path, body))
                 answered = self.answer(method, path, body)
                 status, value = answered if isinstance(answered, tuple) else await answered
-                text = b"" if method == "HEAD" else value if isinstance(value, bytes) else json.dumps(value).encode()
+                text = value if isinstance(value, bytes) else json.dumps(value).encode()
                 head = f"HTTP/1.1 {status} -\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n"
                 writer.write(head.encode() + text)
                 await writer.drain()
@@ -111,8 +111,6 @@ async def test_only_documents_refused_with_429_are_sent_again(node: Node, client
     sent: list[list[str]] = []
 
     def answer(method: str, path: str, body: bytes) -> tuple[int, Any]:
-        if method == "HEAD":
-            return 200, {}
         sent.append(ids(body))
         items = [{"index": {"status": 429 if number % 2 and len(sent) < 3 else 201}} for number in range(len(sent[-1]))]
         return 200, {"errors": True, "items": items}
@@ -125,7 +123,7 @@ async def test_only_documents_refused_with_429_are_sent_again(node: Node, client
 
 
 async def test_a_node_that_refuses_for_too_long_is_unavailable(node: Node, client: AsyncOpenSearch, quick_retries: None) -> None:
-    node.answer = lambda method, path, body: (200, {}) if method == "HEAD" else taken(len(ids(body)), 429)
+    node.answer = lambda method, path, body: taken(len(ids(body)), 429)
     tenant = make_tenant("acme")
     error = await refused(OpenSearchIndex(client).add(tenant, some(tenant, 3)))
     assert "overloaded" in error.detail
@@ -137,9 +135,7 @@ async def test_one_document_that_is_not_taken_fails_the_batch(node: Node, client
     problem = {"status": status, "error": {"type": "mapper_parsing_exception", "reason": "alice's secret"}}
 
     def answer(method: str, path: str, body: bytes) -> tuple[int, Any]:
-        return (
-            (200, {}) if method == "HEAD" else (200, {"errors": True, "items": [{"index": {"status": 201}}, {"index": problem}]})
-        )
+        return 200, {"errors": True, "items": [{"index": {"status": 201}}, {"index": problem}]}
 
     node.answer = answer
     tenant = make_tenant("acme")
@@ -152,7 +148,7 @@ async def test_one_document_that_is_not_taken_fails_the_batch(node: Node, client
 async def test_an_answer_that_does_not_speak_of_every_document_fails_the_batch(
     node: Node, client: AsyncOpenSearch, answer: Any
 ) -> None:
-    node.answer = lambda method, path, body: (200, {} if method == "HEAD" else answer)
+    node.answer = lambda method, path, body: (200, answer)
     tenant = make_tenant("acme")
     await refused(OpenSearchIndex(client).add(tenant, some(tenant, 2)))
 
@@ -161,7 +157,7 @@ async def test_a_bulk_request_is_cut_where_it_would_be_too_large(
     node: Node, client: AsyncOpenSearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(index_module, "BULK_BYTES_MAX", 2_000)
-    node.answer = lambda method, path, body: (200, {}) if method == "HEAD" else taken(len(ids(body)))
+    node.answer = lambda method, path, body: taken(len(ids(body)))
     tenant = make_tenant("acme")
     await OpenSearchIndex(client).add(tenant, some(tenant, 20))
     bodies = [body for method, _, body in node.requests if method == "POST"]
@@ -247,6 +243,7 @@ async def test_an_index_that_is_missing_is_neither_made_nor_searched(opensearch_
     tenant = make_tenant(f"missing-{uuid.uuid4().hex[:8]}")
     await every_call(OpenSearchIndex(client), tenant)
     assert not await client.indices.exists(index=tenant.index)
+    assert not await client.indices.exists(index=mapping.alias(tenant.index))
     await client.close()
 
 
@@ -279,7 +276,7 @@ async def test_the_mapping_has_every_field_of_a_document(opensearch_server: Open
     client = connect(Search(url=opensearch_server.url))
     tenant = make_tenant(f"strict-{uuid.uuid4().hex[:8]}")
     strict = mapping.mapping({}) | {"dynamic": "strict"}
-    await client.indices.create(index=tenant.index, body={"mappings": strict, "settings": mapping.settings(0)})
+    await client.indices.create(index=tenant.index, body={**mapping.new_index(tenant.index, {}, 0), "mappings": strict})
     whole = made(
         actor={"id": "a", "type": "t"},
         resource={"type": "t", "id": "i"},

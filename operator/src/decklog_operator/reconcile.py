@@ -17,9 +17,9 @@ import msgspec
 import structlog
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.plan import deletion_refusal
+from decklog.domain.removal import deletion_refusal
 from decklog.domain.status import Condition, KeyStatus, TenantStatus, Usage, timestamp
-from decklog.domain.tenant import ROTATE, Manifest, check_name, parse_spec
+from decklog.domain.tenant import ROTATE, DeletionPolicy, Manifest, check_name, parse_spec
 from decklog.services.provisioning import KeyVault
 from decklog_operator import metrics
 from decklog_operator import status as statuses
@@ -210,8 +210,11 @@ class Reconciler:
                 if found.synced:
                     await self._leave_namespace(manifest, previous)
                     await self._vault.forget(manifest, manifest.spec.credentials.secret_namespace)
-                    return "done"
             shown = statuses.of(manifest, found, previous, tenant.usage)
+            if found.synced:
+                if manifest.spec.deletion_policy is not DeletionPolicy.RETAIN:
+                    await self._tell(tenant, body, previous, shown)  # the last word of it; an Event outlives the Tenant
+                return "done"
             result = "refused" if deletion_refusal(manifest.spec) else "again"
         except (TimeoutError, DecklogError) as error:
             shown = self._failed(body, error, previous)

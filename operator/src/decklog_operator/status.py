@@ -15,6 +15,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from decklog.domain.errors import DecklogError
+from decklog.domain.removal import DELETING
 from decklog.domain.status import DRIFT_FIELDS_MAX, READY, SYNCED, Condition, Drift, Part, TenantStatus, Usage, Verdict, timestamp
 from decklog.domain.status import conditions as made
 from decklog.domain.tenant import Manifest
@@ -33,6 +34,8 @@ _USAGE_SHARE = 0.05
 _HANDLED = "lastHandledReconcileAt"
 _TERMINAL = {*TERMINAL, "InvalidTenant", "NotReady"}
 PAUSED_REASON = "Paused"
+_ASKED_FOR = {PAUSED_REASON, DELETING, "Removed", "NothingToRetain"}
+"""Reasons of what somebody wanted so."""
 REQUEST_CHARS_MAX = 64
 
 Status = Mapping[str, Any]
@@ -148,6 +151,10 @@ class TenantStatusView(msgspec.Struct, frozen=True, rename="camel"):
     drift: Annotated[
         DriftView | msgspec.UnsetType, Meta(description="What was changed behind Decklog's back; absent before.")
     ] = msgspec.UNSET
+    purged_after: Annotated[
+        _Time,
+        Meta(description="Of a Shared tenant that is deleted: when the partitions with its last records have done their time."),
+    ] = msgspec.UNSET
 
 
 def of(manifest: Manifest, found: TenantStatus, previous: Status, earlier: Usage | None = None) -> dict[str, Any]:
@@ -174,6 +181,8 @@ def of(manifest: Manifest, found: TenantStatus, previous: Status, earlier: Usage
         shown["drift"] = drift
     if (usage := _usage(found.usage, previous, earlier)) is not None:
         shown["usage"] = usage
+    if found.purged_after is not None:
+        shown["purged_after"] = timestamp(found.purged_after)
     return {**_plain(TenantStatusView(found.observed_generation, found.conditions, **shown)), **kept}
 
 
@@ -295,7 +304,7 @@ def events(shown: Status, previous: Status) -> list[Event]:
     found: list[Event] = []
     for condition in conditions(shown):
         if condition.status != before.get(condition.type, "" if condition.type == READY else condition.status):
-            kind = "Normal" if condition.status == "True" or condition.reason == PAUSED_REASON else "Warning"
+            kind = "Normal" if condition.status == "True" or condition.reason in _ASKED_FOR else "Warning"
             about = "" if condition.type == READY else f"{condition.type} is {condition.status}: "
             found.append(Event(kind, condition.reason, about + condition.message))
     drift, old = _drift_of(shown), _drift_of(previous)

@@ -1,7 +1,7 @@
 """What is to be done for a tenant: from what was asked for and what is there, a list of typed actions. Pure.
 
 `services/provisioning` observes every backend, asks `plan` and applies. The plan of what it asked for is empty, so it
-may be made as often as one likes; no action of it removes data. What must not be done at all is a `Refusal`.
+may be made as often as one likes; no action of it removes data (see `removal`). What must not be done at all is a `Refusal`.
 """
 
 from __future__ import annotations
@@ -630,35 +630,3 @@ def used(seen: Observation, now: datetime) -> Usage | None:
         return None
     depth = seen.queue.depth if isinstance(seen.queue, QueueSeen) and seen.queue.exists else None
     return Usage(stored.records, stored.bytes, depth, None if seen.search is None else stored.unindexed, now)
-
-
-def deletion_refusal(spec: TenantSpec) -> Refusal | None:
-    """Why a deletion is not carried out, whatever is there; the tenant goes on as if nobody had asked for it."""
-    if spec.legal_hold:
-        return Refusal(
-            "LegalHold",
-            "The Tenant is not deleted: spec.legalHold is set. Nothing is removed before it is lifted (set to false).",
-        )
-    if spec.deletion_protection:
-        return Refusal(
-            "DeletionProtected",
-            "The Tenant is not deleted: spec.deletionProtection is set. Nothing is removed before it is set to false.",
-        )
-    return None
-
-
-def plan_removal(manifest: Manifest, seen: Observation) -> list[Action]:
-    """What deletionPolicy Retain does: stop ingest and reads, revoke the keys, keep all data. Nothing for a foreign tenant."""
-    database = seen.database
-    if deletion_refusal(manifest.spec) or isinstance(database, Trouble) or database.row is None:
-        return []
-    if database.row.uid != manifest.uid:
-        return []
-    row, actions = database.row, list[Action]()
-    if row.state is not State.DELETED:
-        actions.append(UpdateTenant(msgspec.structs.replace(row, state=State.DELETED), ("state",)))
-    if database.heads is not None and database.heads.state is not State.DELETED:
-        actions.append(SetHeads(msgspec.structs.replace(database.heads, state=State.DELETED)))
-    if database.keys:
-        actions.append(RevokeKeys(tuple(sorted(key.id for key in database.keys))))
-    return actions

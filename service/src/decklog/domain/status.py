@@ -26,6 +26,8 @@ class Part(StrEnum):
     CREDENTIALS = "CredentialsReady"
 
 
+ARCHIVE = "ArchiveReady"
+"""Told only of a tenant whose deletion policy asks for an archive."""
 SYNCED = "Synced"
 READY = "Ready"
 
@@ -93,6 +95,9 @@ class TenantStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     keys: Annotated[KeyStatus | None, Meta(description="How the API keys are.")] = None
     drift: Annotated[Drift | None, Meta(description="What was found changed; None where not all could be seen.")] = None
     usage: Annotated[Usage | None, Meta(description="What the tenant uses; None where it could not be seen.")] = None
+    purged_after: Annotated[
+        datetime | None, Meta(description="When the last record of a Shared tenant that was removed has done its time.")
+    ] = None
 
     def condition(self, kind: str) -> Condition:
         """The condition of that type. Raises KeyError."""

@@ -40,6 +40,8 @@ class Isolation(StrEnum):
 
 class DeletionPolicy(StrEnum):
     RETAIN = "Retain"
+    ARCHIVE = "Archive"
+    DELETE = "Delete"
 
 
 class AdoptionPolicy(StrEnum):
@@ -184,7 +186,9 @@ class TenantSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
     deletion_policy: Annotated[
         DeletionPolicy,
         Meta(
-            description="What deleting the Tenant does to its data. Retain keeps everything; applying the Tenant again adopts it."
+            description="What deleting the Tenant does to its data. Retain keeps everything; applying the Tenant again adopts it. "
+            "Archive waits until there is an archive for it. Delete removes it: what is Dedicated at once; of a Shared tenant nobody "
+            "can read any more, and its records go with the partitions of its class."
         ),
     ] = DeletionPolicy.RETAIN
     deletion_protection: Annotated[

@@ -23,6 +23,7 @@ from decklog.domain.plan import (
     owner,
     refusal,
 )
+from decklog.domain.removal import archive_verdict
 from decklog.domain.status import READY, SYNCED, Part, Verdict
 from decklog.domain.tenant import Manifest
 
@@ -133,7 +134,8 @@ def verdicts(
             ready = Verdict("True", "Suspended", "Suspended as asked: nothing is taken in or given out, and all data is kept.")
     if alone and all(parts[part].reason == DRIFTED for part in bad):
         synced = Verdict("False", DRIFTED, _drifted(seen, alone).message)
-    return {READY: ready, **{part.value: verdict for part, verdict in parts.items()}, SYNCED: synced}
+    told = {part.value: verdict for part, verdict in parts.items()}
+    return {READY: ready, **told, **archive_verdict(manifest.spec), SYNCED: synced}
 
 
 def _every(verdict: Verdict) -> dict[str, Verdict]:
@@ -146,16 +148,3 @@ def refused_verdicts(refused: Trouble) -> dict[str, Verdict]:
     waiting = " Nothing is done before the Tenant, or what is in its way, changes." if refused.reason in TERMINAL else ""
     verdict = Verdict("False", refused.reason, refused.message + waiting)
     return {READY: verdict, **_every(untouched), SYNCED: verdict}
-
-
-def removal_verdicts(manifest: Manifest, seen: Observation, troubles: Mapping[Part, Trouble]) -> dict[str, Verdict]:
-    """Every condition after a removal; `Synced` says whether it is complete."""
-    failed = seen.database if isinstance(seen.database, Trouble) else next(iter(troubles.values()), None)
-    if failed is not None:
-        unknown = Verdict("Unknown", failed.reason, "Being deleted; see Synced.")
-        return {READY: unknown, **_every(unknown), SYNCED: Verdict("False", failed.reason, failed.message)}
-    gone = Verdict("False", "Retained", "Deleted: ingest and reads are refused, the keys are revoked, all data is kept.")
-    row = seen.database.row if isinstance(seen.database, DatabaseSeen) else None
-    if row is None or row.uid != manifest.uid:
-        gone = Verdict("False", "NothingToRetain", "Deleted: nothing was ever made for this object.")
-    return {READY: gone, **_every(gone), SYNCED: Verdict("True", gone.reason, gone.message)}

@@ -16,6 +16,7 @@ from opensearchpy import AsyncOpenSearch
 from decklog.domain.log import microseconds
 from decklog.domain.store import SearchDocument
 from decklog.opensearch.client import translated, unavailable
+from decklog.opensearch.mapping import alias
 
 BULK_BYTES_MAX = 4 * 1024 * 1024
 """Of one bulk request, unless a single document has more; larger ones only make the node collect garbage."""
@@ -24,6 +25,7 @@ REFUSED_TIME_MAX = timedelta(seconds=10)
 """How long a node that says 429 is asked again before the batch is given up (and tried later by the follower)."""
 
 _REFUSED = 429
+_NO_INDEX = "index_not_found_exception"
 _CREATED, _REDIRECTED = 200, 300
 
 
@@ -118,11 +120,6 @@ class _RefusedError(Exception):
 
 async def write(client: AsyncOpenSearch, index: str, documents: Sequence[SearchDocument]) -> None:
     """Put documents into the index. Returns when every one was taken; raises `search-unavailable` otherwise."""
-    with translated():
-        there = await client.indices.exists(index=index)
-    if not there:
-        # A bulk request would make the index, with a mapping that is guessed from the documents.
-        raise unavailable("does not exist; provisioning makes it")
     for group in _bulks(documents):
         waiting = group
         try:
@@ -146,9 +143,10 @@ async def _write_once(client: AsyncOpenSearch, index: str, lines: Sequence[bytes
     """One bulk request; the lines of the documents that were refused with 429. Raises `search-unavailable`."""
     with translated():
         answer: dict[str, Any] = await client.bulk(
-            index=index,
+            index=alias(index),
             body=b"".join(lines),
-            params={"filter_path": "errors,items.*.status,items.*.error.type"},
+            # Else the request would make an index that is not there, with a mapping that is guessed from the documents.
+            params={"filter_path": "errors,items.*.status,items.*.error.type", "require_alias": "true"},
         )
     results = [result for item in answer.get("items", ()) for result in item.values()]
     if len(results) != len(lines):
@@ -160,5 +158,7 @@ async def _write_once(client: AsyncOpenSearch, index: str, lines: Sequence[bytes
             refused.append(document)
         elif not _CREATED <= status < _REDIRECTED:
             kind = result.get("error", {}).get("type", "unknown")
+            if kind == _NO_INDEX:
+                raise unavailable("or its alias does not exist; provisioning makes it")
             raise unavailable(f"did not take a document (status {status}, {kind})")
     return refused

@@ -10,8 +10,9 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-VERSION = 1
-"""Grows with every change of the fields. Provisioning puts the new fields into older indices, so fields are only added."""
+VERSION = 2
+"""Grows with every change of the fields or of the alias. Provisioning puts what is new into older indices, so fields are only
+added."""
 
 _COMPARED = {"type": "keyword", "doc_values": False}
 _COUNTED = {"type": "keyword"}
@@ -43,6 +44,17 @@ FIELDS: dict[str, dict[str, Any]] = {
     "words": {"type": "text", "analyzer": "whitespace", "norms": False, "index_options": "docs"},
 }
 """Every field of a document, by name."""
+
+
+def alias(index: str) -> str:
+    """The name that an index is written under: only provisioning makes it, together with the index, and a bulk that requires an
+    alias never makes an index by itself. No name of a tenant has a dot."""
+    return f"{index}.write"
+
+
+def new_index(index: str, meta: dict[str, Any], replicas: int) -> dict[str, Any]:
+    """All that a new index is made of."""
+    return {"settings": settings(replicas), "mappings": mapping(meta), "aliases": {alias(index): {}}}
 
 
 def mapping(meta: dict[str, Any]) -> dict[str, Any]:

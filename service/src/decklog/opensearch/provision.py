@@ -10,12 +10,15 @@ from opensearchpy import AsyncOpenSearch, NotFoundError, RequestError
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.plan import CreateIndex, IndexSeen, Mark, UpdateIndex
+from decklog.domain.removal import RemoveDocuments, RemoveIndex
 from decklog.opensearch.client import translated, unavailable
-from decklog.opensearch.mapping import FIELDS, VERSION, mapping, settings
+from decklog.opensearch.mapping import FIELDS, VERSION, alias, mapping, new_index, settings
 
 CALLS_MAX = 8
 """Requests of provisioning at once; creating an index is work for the whole cluster."""
 _META = "decklog"
+_REMOVED_AT_ONCE = 5_000
+"""Documents that one request removes, in well under the time that one may take."""
 
 
 class OpenSearchProvisioning:
@@ -36,11 +39,14 @@ class OpenSearchProvisioning:
                     return IndexSeen()
         [found] = answer.values()
         meta = found["mappings"].get("_meta", {}).get(_META, {})
+        drift = self._drift(found["mappings"], found["settings"], meta)
+        if found["aliases"].get(alias(index)) != {}:
+            drift.append("alias")
         return IndexSeen(
             exists=True,
             owner=meta.get("uid"),
             uuid=found["settings"]["index.uuid"],
-            drift=tuple(self._drift(found["mappings"], found["settings"], meta)),
+            drift=tuple(drift),
         )
 
     def _drift(self, mappings: Mapping[str, Any], current: Mapping[str, str], meta: Mapping[str, Any]) -> list[str]:
@@ -53,16 +59,36 @@ class OpenSearchProvisioning:
         drift += [name for name, value in _changeable(self._replicas).items() if current.get(name) != value]
         return drift
 
-    async def apply(self, action: CreateIndex | UpdateIndex) -> None:
+    async def apply(self, action: CreateIndex | UpdateIndex | RemoveIndex | RemoveDocuments) -> None:
         """Raises `search-unavailable`, `conflict` and `misconfigured`."""
         async with self._calls:
-            if isinstance(action, CreateIndex):
-                await self._create(action)
-            else:
-                await self._update(action)
+            match action:
+                case CreateIndex():
+                    await self._create(action)
+                case UpdateIndex():
+                    await self._update(action)
+                case RemoveIndex(index=index):
+                    with translated():
+                        await self._client.indices.delete(index=index, params={"ignore_unavailable": "true"})
+                case RemoveDocuments():
+                    await self._remove_documents(action)
+
+    async def _remove_documents(self, action: RemoveDocuments) -> None:
+        """In as many requests as it takes: one that took longer than an answer may would be begun anew each time."""
+        query = {"query": {"term": {"tenant_id": {"value": action.tenant_id}}}}
+        params = {"max_docs": str(_REMOVED_AT_ONCE), "conflicts": "proceed", "refresh": "true", "ignore_unavailable": "true"}
+        with translated():
+            # Nothing is found, and so nothing removed, that was written and not refreshed.
+            await self._client.indices.refresh(index=action.index, params={"ignore_unavailable": "true"})
+            removed = 1
+            while removed:
+                answer = await self._client.delete_by_query(index=action.index, body=query, params=params)
+                if answer.get("failures"):
+                    raise unavailable("could not remove all documents of the tenant")
+                removed = answer.get("deleted", 0) + answer.get("version_conflicts", 0)
 
     async def _create(self, action: CreateIndex) -> None:
-        body = {"settings": settings(self._replicas), "mappings": mapping(_meta(action.mark))}
+        body = new_index(action.index, _meta(action.mark), self._replicas)
         with translated():
             try:
                 answer = await self._client.indices.create(index=action.index, body=body)
@@ -98,6 +124,7 @@ class OpenSearchProvisioning:
                     "Delete it: it is made again and filled from the records.",
                 ) from error
             await self._client.indices.put_settings(index=action.index, body=_changeable(self._replicas))
+            await self._client.indices.put_alias(index=action.index, name=alias(action.index))
 
 
 def _meta(mark: Mark) -> dict[str, Any]:

@@ -40,18 +40,27 @@ from decklog.domain.plan import (
     Trouble,
     UpdateIndex,
     VaultSeen,
-    deletion_refusal,
     fields,
     held,
     keys_told,
     plan,
-    plan_removal,
     refusal,
     repairs,
     used,
     withheld,
 )
 from decklog.domain.record import Actor, Outcome, RecordInput, Resource
+from decklog.domain.removal import (
+    RemoveDocuments,
+    RemoveIndex,
+    RemoveQueue,
+    RemoveTenant,
+    Stopped,
+    deletion_refusal,
+    names,
+    plan_removal,
+    removal_verdicts,
+)
 from decklog.domain.status import (
     DRIFT_FIELDS_MAX,
     SYNCED,
@@ -67,6 +76,7 @@ from decklog.domain.status import (
 from decklog.domain.tenant import (
     PLATFORM_TENANT,
     PREFIX,
+    DeletionPolicy,
     Isolation,
     Manifest,
     Retention,
@@ -77,7 +87,7 @@ from decklog.domain.tenant import (
     parse_spec,
     queue_name,
 )
-from decklog.domain.verdicts import DRIFTED, refused_verdicts, removal_verdicts, verdicts
+from decklog.domain.verdicts import DRIFTED, refused_verdicts, verdicts
 from decklog.services.identity import key_hash, new_key
 from decklog.services.observations import OBSERVE_SECONDS_MAX, Gathered, Joined
 from decklog.services.provisioning_metrics import DRIFT, REPAIRS, WAITING, backend, calling
@@ -160,6 +170,10 @@ class DatabaseVisit(Protocol):
 
     async def save_conditions(self, conditions: Sequence[Condition], settled: Sequence[str]) -> None: ...
 
+    async def stopped(self) -> Stopped | None: ...
+
+    async def remove(self, action: RemoveTenant, entry: RecordInput) -> None: ...
+
     async def record(self, entry: RecordInput) -> None: ...
 
     async def platform_keys(self) -> tuple[IssuedKey, ...]: ...
@@ -181,16 +195,20 @@ class DatabaseProvisioning(Protocol):
     async def find(self, name: str) -> Row | None: ...
 
 
+IndexAction = CreateIndex | UpdateIndex | RemoveIndex | RemoveDocuments
+QueueAction = CreateQueue | SetQueueAttributes | RemoveQueue
+
+
 class IndexProvisioning(Protocol):
     async def observe(self, index: str) -> IndexSeen: ...
 
-    async def apply(self, action: CreateIndex | UpdateIndex) -> None: ...
+    async def apply(self, action: IndexAction) -> None: ...
 
 
 class QueueProvisioning(Protocol):
     async def observe(self, queue: str) -> QueueSeen: ...
 
-    async def apply(self, action: CreateQueue | SetQueueAttributes) -> None: ...
+    async def apply(self, action: QueueAction) -> None: ...
 
 
 class TenantDirectory(Protocol):
@@ -243,22 +261,30 @@ class Provisioner:
         return await self._glance(manifest, vault, previous) or await self._visit(manifest, vault, previous)
 
     async def remove(self, manifest: Manifest, vault: KeyVault | None = None, previous: Sequence[Condition] = ()) -> TenantStatus:
-        """What deletionPolicy Retain does: ingest and reads are refused, keys revoked, all data kept. Complete when the
-        status is `synced`; to be repeated until then. A tenant of another UID is not touched, and one that is protected
-        or under a legal hold is looked after as before."""
+        """Do what the deletion policy says, as far as that can be done now. Complete when the status is `synced`; to be
+        repeated until then. A tenant of another UID is not touched, and one that is protected or under a legal hold is
+        looked after as before. Never raises for a broken backend."""
         if manifest.name == PLATFORM_TENANT:
             return self.refused(manifest.generation, _RESERVED, previous)
         if deletion_refusal(manifest.spec):
             return await self._visit(manifest, vault, previous, deleted=True)
+        await self._know_installation()
         async with self._entered(manifest.name) as visit:
-            seen = Observation(await self._in_database(manifest, visit))
             troubles: dict[Part, Trouble] = {}
-            if not isinstance(visit, Trouble) and (actions := plan_removal(manifest, seen)):
-                revoked = [key for action in actions if isinstance(action, RevokeKeys) for key in action.ids]
-                rest = [action for action in actions if not isinstance(action, RevokeKeys)]
-                troubles = await _attempts({Part.DATABASE: lambda: _remove(visit, rest, revoked)})
-                troubles |= await _recorded(visit, "tenant.remove", manifest, actions, troubles)
-            return await self._told(manifest, seen, removal_verdicts(manifest, seen, troubles), previous, visit, acted=True)
+            removed: RemoveTenant | None = None
+            done: list[Action] = []
+            for _ in range(ROUNDS_MAX):
+                seen, stopped = await self._observe_removal(manifest, visit)
+                actions = plan_removal(manifest, seen, stopped)
+                if not actions or actions == done or troubles or removed:
+                    break  # all is done, or waits; SQS may show for a minute what was removed
+                done = actions
+                _log.info("removing", tenant=manifest.name, actions=[type(action).__name__ for action in actions])
+                troubles = await self._carry_out(manifest, visit, actions)
+                removed = next((each for each in actions if isinstance(each, RemoveTenant) and not troubles), None)
+            said = removal_verdicts(manifest, seen, troubles, left=actions, removed=removed)
+            status = await self._told(manifest, seen, said, previous, visit, acted=True)
+            return replace(status, purged_after=removed.purged_after if removed else None)
 
     def refused(self, generation: int, refused: Trouble, previous: Sequence[Condition] = ()) -> TenantStatus:
         """The status of a tenant that nothing is done for, for example as its spec is not valid (`InvalidSpec`)."""
@@ -423,6 +449,46 @@ class Provisioner:
             keys = held(registered)
         return Observation(registered, self._installation, indices, queues, keys)
 
+    async def _observe_removal(self, manifest: Manifest, visit: DatabaseVisit | Trouble) -> tuple[Observation, Stopped | None]:
+        """What is there of a tenant that goes. Where all is kept there is no need to look any further than the database."""
+        if isinstance(visit, Trouble):
+            return Observation(visit, self._installation), None
+        name = index_name(manifest.name, manifest.spec, self._installation.prefix)
+        database, stopped = await _seen(visit.observe(manifest, name), Part.DATABASE), await _seen(visit.stopped(), Part.DATABASE)
+        if isinstance(stopped, Trouble):
+            return Observation(stopped, self._installation), None
+        if isinstance(database, Trouble):
+            return Observation(database, self._installation), None
+        row = database.row
+        if row is not None and (row.uid != manifest.uid or manifest.spec.deletion_policy is not DeletionPolicy.DELETE):
+            return Observation(database, self._installation), stopped
+        index, queue = names(manifest, row, self._installation.prefix)
+        indices, queues = await asyncio.gather(
+            _given(None) if self._indices is None else _seen(self._indices(index), Part.SEARCH),
+            _given(None) if self._queues is None else _seen(self._queues(queue), Part.QUEUE),
+        )
+        return Observation(database, self._installation, indices, queues), stopped
+
+    async def _carry_out(
+        self, manifest: Manifest, visit: DatabaseVisit | Trouble, actions: Sequence[Action]
+    ) -> dict[Part, Trouble]:
+        """The actions of a removal: what is outside of the database first, and then, if nothing of that failed, the rest."""
+        assert not isinstance(visit, Trouble)  # noqa: S101 - nothing is planned for what was not seen
+        outside, last = [action for action in actions if action.part in {Part.SEARCH, Part.QUEUE}], actions[-1]
+        failed = await self._apply(manifest, visit, None, outside) if outside else {}
+        if isinstance(last, RemoveTenant) and not failed:
+            # The tenant's own log goes with it, so this stands in the platform's.
+            entry = _entry("tenant.remove", manifest, actions, {}, last)
+            return await _attempts({Part.DATABASE: lambda: visit.remove(last, entry)}, "remove")
+        if isinstance(last, RemoveTenant):
+            return failed | await _recorded(visit, "tenant.remove", manifest, actions, failed)
+        if outside:
+            return failed  # of a tenant that was never registered, and has no log
+        revoked = [key for action in actions if isinstance(action, RevokeKeys) for key in action.ids]
+        rest = [action for action in actions if action.part is Part.DATABASE]
+        failed = await _attempts({Part.DATABASE: lambda: _remove(visit, rest, revoked)})
+        return failed | await _recorded(visit, "tenant.remove", manifest, actions, failed)
+
     async def _apply(
         self, manifest: Manifest, visit: DatabaseVisit | Trouble, vault: KeyVault | None, actions: Sequence[Action]
     ) -> dict[Part, Trouble]:
@@ -446,12 +512,12 @@ class Provisioner:
 
         async def search() -> None:
             for action in by_part[Part.SEARCH]:
-                if self._search is not None and isinstance(action, CreateIndex | UpdateIndex):
+                if self._search is not None and isinstance(action, IndexAction):
                     await self._search.apply(action)
 
         async def queue() -> None:
             for action in by_part[Part.QUEUE]:
-                if self._queue is not None and isinstance(action, CreateQueue | SetQueueAttributes):
+                if self._queue is not None and isinstance(action, QueueAction):
                     await self._queue.apply(action)
 
         first, second = await asyncio.gather(registered(), _attempts({Part.SEARCH: search, Part.QUEUE: queue}))
@@ -590,19 +656,33 @@ async def _recorded(
     """Rule 8: what was done to a tenant stands in its own access log. Before it is registered there is no such log."""
     if isinstance(visit, Trouble) or Part.DATABASE in failed:
         return {}
-    entry = RecordInput(
+    entry = _entry(action, manifest, actions, failed)
+    return await _attempts({Part.DATABASE: lambda: visit.record(entry)}, "record")
+
+
+def _entry(
+    action: str,
+    manifest: Manifest,
+    actions: Sequence[Action],
+    failed: Mapping[Part, Trouble],
+    removed: RemoveTenant | None = None,
+) -> RecordInput:
+    details: dict[str, Any] = {
+        "actions": [type(each).__name__ for each in actions],
+        "generation": manifest.generation,
+        "uid": manifest.uid,
+        "failed": {part.value: trouble.reason for part, trouble in failed.items()},
+    }
+    if removed is not None:
+        details |= {"tenantId": removed.row.id, "schema": removed.row.schema}
+        details |= {"purgedAfter": timestamp(removed.purged_after)} if removed.purged_after else {}
+    return RecordInput(
         action=action,
         actor=Actor(id="provisioning", type="decklog"),
         resource=Resource(type="tenant", id=manifest.name),
         outcome=Outcome.FAILURE if failed else Outcome.SUCCESS,
-        metadata={
-            "actions": [type(each).__name__ for each in actions],
-            "generation": manifest.generation,
-            "uid": manifest.uid,
-            "failed": {part.value: trouble.reason for part, trouble in failed.items()},
-        },
+        metadata=details,
     )
-    return await _attempts({Part.DATABASE: lambda: visit.record(entry)}, "record")
 
 
 async def _given(value: _Result) -> _Result:

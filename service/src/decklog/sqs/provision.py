@@ -12,6 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.plan import CreateQueue, Mark, QueueSeen, SetQueueAttributes, queue_values
+from decklog.domain.removal import RemoveQueue
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -49,9 +50,12 @@ class SqsProvisioning:
         """The queue and its dead-letter queue as they are. Raises `storage-unavailable`."""
         return await self._in_thread(queue, lambda: self._observe(queue))
 
-    async def apply(self, action: CreateQueue | SetQueueAttributes) -> None:
+    async def apply(self, action: CreateQueue | SetQueueAttributes | RemoveQueue) -> None:
         """Raises `storage-unavailable` and `conflict`."""
-        await self._in_thread(action.queue, lambda: self._converge(action))
+        if isinstance(action, RemoveQueue):
+            await self._in_thread(action.queue, lambda: self._remove(action))
+        else:
+            await self._in_thread(action.queue, lambda: self._converge(action))
 
     async def _in_thread(self, queue: str, call: Callable[[], _Result]) -> _Result:
         try:
@@ -107,6 +111,17 @@ class SqsProvisioning:
         else:
             settings["maxReceiveCount"] = receives
         return QueueSeen(exists=True, owners=owners, drift=tuple(drift), settings=settings, tenants=tenants, depth=_depth(there))
+
+    def _remove(self, action: RemoveQueue) -> None:
+        """What waits in them only wakes: no worker serves the tenant any more."""
+        for queue in (action.queue, action.queue + DEAD_LETTER_SUFFIX):
+            try:
+                url = self._url(queue)
+                if url is not None and self._tags(url).get(UID_TAG) in action.owners:
+                    self._client.delete_queue(QueueUrl=url)
+            except ClientError as error:
+                if _code(error) not in _GONE:  # SQS shows a queue for a while that was deleted before
+                    raise
 
     def _converge(self, action: CreateQueue | SetQueueAttributes) -> None:
         dead = self._ensure(action.queue + DEAD_LETTER_SUFFIX, _DEAD_LETTER_ATTRIBUTES, action)

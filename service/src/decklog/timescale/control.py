@@ -38,7 +38,7 @@ registry for two seconds stops serving."""
 
 
 class TenantRow(Table, tablename="tenants", schema=SCHEMA, db=ENGINE):  # type: ignore[call-arg]
-    """One tenant, for ever: a deleted one that is retained keeps its row, its number and its name."""
+    """One tenant: a deleted one that is retained keeps its row, its number and its name."""
 
     id = BigSerial(primary_key=True)
     name = Text(unique=True, required=True)
@@ -199,6 +199,17 @@ async def update_tenant(row: Row, changes: Sequence[str]) -> None:
         values[TenantRow.deleted_at] = TimestamptzNow().python() if row.state is State.DELETED else None
     if values:
         await TenantRow.update(values).where(TenantRow.id == row.id)
+
+
+async def delete_tenant(tenant_id: int) -> None:
+    """The row of a tenant that goes for ever, with its keys. Its number is not used again."""
+    await ApiKeyRow.delete().where(_of(tenant_id))
+    await TenantRow.delete().where(TenantRow.id == tenant_id).where(TenantRow.state == State.DELETED.value)
+
+
+async def forget_index(index: str) -> None:
+    """No cursor counts for an index of this name any more."""
+    await IndexRow.delete().where(IndexRow.name == index)
 
 
 async def index_uuids(indices: Sequence[str]) -> dict[str, str | None]:

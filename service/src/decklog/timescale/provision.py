@@ -34,9 +34,10 @@ from decklog.domain.plan import (
     UpdateTenant,
 )
 from decklog.domain.record import RecordInput, prepare
+from decklog.domain.removal import RemoveTenant, Stopped
 from decklog.domain.status import Condition
 from decklog.domain.store import INDEXER
-from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Manifest, Tenant, schema_name
+from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Manifest, State, Tenant, schema_name
 from decklog.timescale import control, schema
 from decklog.timescale.append import append_on
 from decklog.timescale.connection import LOST, Pool, unavailable
@@ -88,6 +89,11 @@ SELECT head.tenant_id, sum(head.next_seq)::bigint AS records,
   FROM decklog.heads AS head
   LEFT JOIN decklog.cursors AS cursor ON cursor.consumer = $2 AND cursor.tenant_id = head.tenant_id AND cursor.log = head.log
  WHERE head.tenant_id = ANY($1::bigint[]) GROUP BY head.tenant_id"""
+
+_STOPPED = """
+SELECT extract(epoch FROM clock_timestamp() - tenant.deleted_at)::float8 AS seconds,
+       (SELECT max(received_at) FROM decklog.heads AS head WHERE head.tenant_id = tenant.id AND head.next_seq > 0) AS last_received
+  FROM decklog.tenants AS tenant WHERE name = $1 AND state = $2 AND deleted_at IS NOT NULL"""
 
 _SIZE = """
 SELECT (SELECT coalesce(sum(pg_total_relation_size(part)), 0)
@@ -302,14 +308,39 @@ class PostgresVisit:
     async def record(self, entry: RecordInput) -> None:
         """Put a record into the tenant's own access log, also where it is suspended or retained."""
         async with _translated(), on(self._connection):
-            row = await control.find_tenant(self._name)
-            if row is None:
-                raise DecklogError(Code.INTERNAL, f"The tenant {self._name!r} is not registered.")
-            tenant = Tenant(row.id, self._name, row.isolation, row.schema, row.index, row.queue, row.retention_days, row.state)
-            prepared = prepare(entry, now=datetime.now(UTC), fingerprint_key=_NO_RETRIES)
-            [result] = await append_on(self._connection, [AppendRequest(tenant, LogName.ACCESS, [prepared], metered=False)])
-            if isinstance(result, DecklogError):
-                raise result
+            await self._record(self._name, entry)
+
+    async def _record(self, name: str, entry: RecordInput) -> None:
+        row = await control.find_tenant(name)
+        if row is None:
+            raise DecklogError(Code.INTERNAL, f"The tenant {name!r} is not registered.")
+        tenant = Tenant(row.id, name, row.isolation, row.schema, row.index, row.queue, row.retention_days, row.state)
+        prepared = prepare(entry, now=datetime.now(UTC), fingerprint_key=_NO_RETRIES)
+        [result] = await append_on(self._connection, [AppendRequest(tenant, LogName.ACCESS, [prepared], metered=False)])
+        if isinstance(result, DecklogError):
+            raise result
+
+    async def stopped(self) -> Stopped | None:
+        """Since when the tenant is marked as deleted, by the database's clock; None where it is not."""
+        async with _translated():
+            found = await self._connection.fetchrow(_STOPPED, self._name, int(State.DELETED))
+        return None if found is None else Stopped(found["seconds"], found["last_received"])
+
+    async def remove(self, action: RemoveTenant, entry: RecordInput) -> None:
+        """Take the tenant out of the database, with the relations that are its own, and put `entry` into the platform's access
+        log, all at once but for partitions: those go before, some at a time, and a visit that ends meanwhile is gone on with."""
+        row = action.row
+        async with _translated():
+            if row.isolation is Isolation.DEDICATED:
+                await schema.drop_partitions(self._connection, row.schema)
+            async with on(self._connection):
+                if row.isolation is Isolation.DEDICATED:
+                    await schema.drop_relations(self._connection, row.schema)
+                    await control.forget_index(row.index)
+                await self._connection.execute("DELETE FROM decklog.cursors WHERE tenant_id = $1", row.id)
+                await self._connection.execute("DELETE FROM decklog.heads WHERE tenant_id = $1", row.id)
+                await control.delete_tenant(row.id)
+                await self._record(PLATFORM_TENANT, entry)
 
     async def platform_keys(self) -> tuple[IssuedKey, ...]:
         """The platform's keys; nothing ends one but its revocation."""

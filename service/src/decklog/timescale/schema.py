@@ -15,6 +15,7 @@ from functools import cache
 import asyncpg
 import msgspec
 
+from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.plan import NEWER_TEMPLATE, HeadSettings
 from decklog.domain.tenant import State
@@ -25,6 +26,10 @@ _LOCK = 0x6465636B6C6F67
 """Advisory lock of everything that changes definitions, so that two processes may start at once."""
 _TEMPLATE_LOCK_WAIT = "10s"
 """How long a change of a relation that is in use may wait, and make writers wait behind it."""
+
+
+_DROPPED_AT_ONCE = 50
+"""Partitions that one transaction drops: with their indexes some five hundred locks of the six thousand that there are by default."""
 
 
 async def bootstrap(connection: asyncpg.Connection, *, service_password: str, owner_password: str) -> None:
@@ -179,6 +184,42 @@ async def _drop_what_differs(connection: asyncpg.Connection, schema: str) -> Non
             await connection.execute(
                 f"ALTER TABLE IF EXISTS {name}.records DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY"
             )
+
+
+async def drop_partitions(connection: asyncpg.Connection, schema: str) -> None:
+    """The partitions of a Dedicated tenant's schema, some at a time: each takes a lock on all of its indexes, and the server
+    has room for so many. As the owner; may run again. Raises `conflict` where it is not one tenant's own."""
+    of_schema = (
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = to_regclass(format('%I.records', $1::text)) LIMIT $2"
+    )
+    more = True
+    while more:
+        async with connection.transaction():
+            await _hold_alone(connection, schema)
+            partitions = await connection.fetch(of_schema, schema, _DROPPED_AT_ONCE)
+            for row in partitions:
+                await connection.execute(f"DROP TABLE {row[0]}")
+        more = bool(partitions)
+
+
+async def drop_relations(connection: asyncpg.Connection, schema: str) -> None:
+    """A Dedicated tenant's schema with all that is in it; nothing of it is there afterwards. Inside a transaction. Raises as
+    `drop_partitions`."""
+    await _hold_alone(connection, schema)
+    # As `make_partition_of` does: nobody makes one in there meanwhile.
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('decklog.partition.' || $1, 0))", schema)
+    await connection.execute(f"DROP SCHEMA IF EXISTS {quoted(schema)} CASCADE")
+    await connection.execute("DELETE FROM decklog.relations WHERE schema_name = $1", schema)
+
+
+async def _hold_alone(connection: asyncpg.Connection, schema: str) -> None:
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+    others = (
+        "SELECT count(*) > 1 OR EXISTS (SELECT FROM decklog.relations WHERE schema_name = $1 AND shared)"
+        " FROM decklog.tenants WHERE schema = $1"
+    )
+    if await connection.fetchval(others, schema):
+        raise DecklogError(Code.CONFLICT, f"The schema {schema!r} is not of one tenant alone. Nothing of it is removed.")
 
 
 async def relations_missing(connection: asyncpg.Connection, schemas: Sequence[str]) -> dict[str, list[str]]:

@@ -236,6 +236,9 @@ BEGIN
     END IF;
     PERFORM pg_advisory_xact_lock(hashtextextended('decklog.partition.' || relation.schema_name, 0));
     found := to_regclass(format('%I.%I', relation.schema_name, partition));
+    IF to_regclass(format('%I.records', relation.schema_name)) IS NULL THEN -- removed, while this waited
+        RETURN false;
+    END IF;
     IF EXISTS (SELECT FROM pg_inherits WHERE inhrelid = found) THEN
         RETURN false;
     END IF;

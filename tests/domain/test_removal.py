@@ -1,0 +1,238 @@
+"""What is done for a deleted Tenant: by its policy, in order, and nothing at all under a hold or for somebody else's."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from decklog.domain.plan import (
+    Action,
+    DatabaseSeen,
+    IndexSeen,
+    Installation,
+    Observation,
+    QueueSeen,
+    RevokeKeys,
+    SetHeads,
+    Trouble,
+    UpdateTenant,
+)
+from decklog.domain.removal import (
+    STOP_SECONDS,
+    RemoveDocuments,
+    RemoveIndex,
+    RemoveQueue,
+    RemoveTenant,
+    Stopped,
+    plan_removal,
+    removal_verdicts,
+)
+from decklog.domain.status import ARCHIVE, READY, SYNCED, Part
+from decklog.domain.tenant import DeletionPolicy, Isolation, Manifest, State
+from decklog.domain.verdicts import verdicts
+from tests.domain.test_plan import INSTALLATION, NOTHING, UNREACHABLE, cases, converged, done, kinds, manifest
+
+REMOVING = (RemoveIndex, RemoveDocuments, RemoveQueue, RemoveTenant)
+LAST = datetime(2026, 3, 4, 5, tzinfo=UTC)
+HEARD = Stopped(STOP_SECONDS, LAST)
+LAWS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+stops = st.sampled_from([None, Stopped(0.0, LAST), HEARD, Stopped(1e9, None)])
+
+
+def asked_to(case: tuple[Manifest, Observation], **spec: Any) -> tuple[Manifest, Observation]:
+    asked, seen = case
+    free: dict[str, Any] = {"deletion_protection": False, "legal_hold": False}
+    return replace(asked, spec=replace(asked.spec, **{**free, **spec})), seen
+
+
+def carried_out(seen: Observation, actions: list[Action]) -> Observation:
+    """A world in which these actions of a removal were carried out."""
+    for action in actions:
+        match action:
+            case RemoveIndex():
+                seen = replace(seen, search=IndexSeen())
+            case RemoveQueue():
+                assert isinstance(seen.queue, QueueSeen)
+                left = tuple(owner for owner in seen.queue.owners if owner not in action.owners)
+                seen = replace(seen, queue=QueueSeen(owners=left))
+            case RemoveDocuments():
+                pass
+            case RemoveTenant():
+                assert isinstance(seen.database, DatabaseSeen)
+                seen = replace(seen, database=DatabaseSeen())
+            case _:
+                seen = done(seen, [action])
+    return seen
+
+
+@LAWS
+@given(cases(), st.sampled_from([{"deletion_protection": True}, {"legal_hold": True}]), st.sampled_from(DeletionPolicy), stops)
+def test_under_protection_or_a_legal_hold_nothing_is_done_in_any_world(
+    case: tuple[Manifest, Observation], hold: dict[str, Any], policy: DeletionPolicy, stopped: Stopped | None
+) -> None:
+    asked, seen = asked_to(case, deletion_policy=policy, **hold)
+    assert plan_removal(asked, seen, stopped) == []
+
+
+@LAWS
+@given(cases(), st.sampled_from([DeletionPolicy.RETAIN, DeletionPolicy.ARCHIVE]), stops)
+def test_retaining_keeps_all_data_and_is_done_once(
+    case: tuple[Manifest, Observation], policy: DeletionPolicy, stopped: Stopped | None
+) -> None:
+    asked, seen = asked_to(case, deletion_policy=policy)
+    if isinstance(seen.database, DatabaseSeen) and seen.database.row is None:
+        return  # there is nothing to keep
+    actions = plan_removal(asked, seen, stopped)
+    assert set(kinds(actions)) <= {UpdateTenant, SetHeads, RevokeKeys}
+    end = done(seen, actions)
+    assert plan_removal(asked, end, stopped) == []
+    assert (end.search, end.queue) == (seen.search, seen.queue)
+    if isinstance(end.database, DatabaseSeen) and end.database.row and end.database.row.uid == asked.uid:
+        assert isinstance(seen.database, DatabaseSeen)
+        assert seen.database.row is not None
+        assert end.database.row == replace(seen.database.row, state=State.DELETED)
+        assert end.database.keys == ()
+        assert end.database.heads is None or end.database.heads.state is State.DELETED
+    else:
+        assert actions == []
+
+
+@LAWS
+@given(cases(), stops)
+def test_nothing_goes_before_nobody_writes_or_reads_any_more_and_every_process_has_heard_of_it(
+    case: tuple[Manifest, Observation], stopped: Stopped | None
+) -> None:
+    asked, seen = asked_to(case, deletion_policy=DeletionPolicy.DELETE)
+    actions = plan_removal(asked, seen, stopped)
+    if any(isinstance(action, REMOVING) for action in actions):
+        assert isinstance(seen.database, DatabaseSeen)
+        if seen.database.row is None:
+            return  # nobody can write to what was never registered
+        assert seen.database.row.state is State.DELETED
+        assert seen.database.keys == ()
+        assert seen.database.heads is None or seen.database.heads.state is State.DELETED
+        assert stopped is not None
+        assert stopped.seconds >= STOP_SECONDS
+
+
+@LAWS
+@given(cases(), st.sampled_from(DeletionPolicy), stops)
+def test_a_backend_that_cannot_be_seen_keeps_everything_there_is(
+    case: tuple[Manifest, Observation], policy: DeletionPolicy, stopped: Stopped | None
+) -> None:
+    asked, seen = asked_to(case, deletion_policy=policy)
+    for broken in ("database", "search", "queue"):
+        unseen = replace(seen, **{broken: UNREACHABLE})
+        assert not any(isinstance(action, REMOVING) for action in plan_removal(asked, unseen, stopped))
+
+
+@LAWS
+@given(cases(), st.sampled_from(DeletionPolicy), stops)
+def test_what_belongs_to_somebody_else_is_left_alone(
+    case: tuple[Manifest, Observation], policy: DeletionPolicy, stopped: Stopped | None
+) -> None:
+    asked, seen = asked_to(case, deletion_policy=policy)
+    actions = plan_removal(asked, seen, stopped)
+    row = seen.database.row if isinstance(seen.database, DatabaseSeen) else None
+    ours = {asked.uid, *(row.former_uids if row else ())}
+    if row is not None and row.uid != asked.uid:
+        assert actions == []
+    for action in actions:
+        if isinstance(action, RemoveIndex):
+            assert isinstance(seen.search, IndexSeen)
+            assert seen.search.owner in ours
+        if isinstance(action, RemoveDocuments):
+            assert isinstance(seen.search, IndexSeen)
+            assert seen.search.owner == seen.installation.uid
+        if isinstance(action, RemoveQueue):
+            assert action.owners <= ours
+    if (row.isolation if row else asked.spec.isolation) is Isolation.SHARED:
+        assert not {RemoveIndex, RemoveQueue} & set(kinds(actions)), "others have them, too"
+
+
+@LAWS
+@given(cases())
+def test_deleting_comes_to_an_end_in_which_nothing_of_the_tenant_is_left(case: tuple[Manifest, Observation]) -> None:
+    asked, seen = asked_to(case, deletion_policy=DeletionPolicy.DELETE)
+    if any(isinstance(each, Trouble) for each in (seen.database, seen.search, seen.queue)):
+        return
+    for _ in range(3):
+        seen = carried_out(seen, plan_removal(asked, seen, HEARD))
+    assert plan_removal(asked, seen, HEARD) == []
+    assert isinstance(seen.database, DatabaseSeen)
+    if seen.database.row is not None:
+        assert seen.database.row.uid != asked.uid
+    elif asked.spec.isolation is Isolation.DEDICATED:
+        assert not isinstance(seen.search, IndexSeen) or seen.search.owner != asked.uid
+        assert not isinstance(seen.queue, QueueSeen) or asked.uid not in seen.queue.owners
+    assert removal_verdicts(asked, seen, {})[SYNCED].status == "True"
+
+
+def stopped_world(asked: Manifest) -> Observation:
+    """A tenant that was in order, and is marked as deleted."""
+    seen = converged(asked, replace(NOTHING, installation=Installation(INSTALLATION)))
+    return done(seen, plan_removal(asked, seen, None))
+
+
+def test_storage_goes_last() -> None:
+    asked = manifest(deletionPolicy="Delete")
+    seen = stopped_world(asked)
+    assert plan_removal(asked, seen, Stopped(STOP_SECONDS - 1, LAST)) == []
+    assert kinds(plan_removal(asked, seen, HEARD)) == [RemoveIndex, RemoveQueue, RemoveTenant]
+
+
+def test_a_shared_tenant_leaves_index_and_queue_to_the_others_and_tells_when_its_last_partition_has_done_its_time() -> None:
+    asked = manifest(isolation="Shared", retention={"days": 60}, deletionPolicy="Delete")
+    seen = stopped_world(asked)
+    documents, tenant = plan_removal(asked, seen, HEARD)
+    assert isinstance(documents, RemoveDocuments)
+    assert isinstance(tenant, RemoveTenant)
+    # The class of 90 days has partitions of one day.
+    assert tenant.purged_after == datetime(2026, 3, 5, tzinfo=UTC) + timedelta(days=90)
+    told = removal_verdicts(asked, carried_out(seen, [tenant]), {}, removed=tenant)
+    assert (told[SYNCED].status, told[READY].status) == ("True", "False")
+    assert "2026-06-03T00:00:00Z" in told[SYNCED].message
+
+
+def test_an_index_and_a_queue_of_a_tenant_that_was_never_registered_go_whatever_the_policy() -> None:
+    asked = manifest()
+    index, queue = IndexSeen(exists=True, owner=asked.uid), QueueSeen(owners=(asked.uid,))
+    seen = Observation(DatabaseSeen(), Installation(INSTALLATION), index, queue)
+    assert kinds(plan_removal(asked, seen, None)) == [RemoveIndex, RemoveQueue]
+
+
+def test_a_removal_is_complete_only_when_the_database_took_it() -> None:
+    seen = done(converged(manifest(), NOTHING), plan_removal(manifest(), converged(manifest(), NOTHING), None))
+    assert removal_verdicts(manifest(), seen, {})[SYNCED].status == "True"
+    assert removal_verdicts(manifest(), Observation(UNREACHABLE), {})[SYNCED].status == "False"
+    assert removal_verdicts(manifest(), seen, {Part.DATABASE: UNREACHABLE})[SYNCED].status == "False"
+    assert removal_verdicts(manifest(uid="other"), seen, {})[SYNCED].reason == "NothingToRetain"
+
+
+@pytest.mark.parametrize("part", ["search", "queue"])
+def test_what_a_deletion_waits_for_is_named(part: str) -> None:
+    asked = manifest(deletionPolicy="Delete")
+    told = removal_verdicts(asked, replace(stopped_world(asked), **{part: UNREACHABLE}), {})
+    kind = {"search": Part.SEARCH, "queue": Part.QUEUE}[part]
+    assert (told[kind].status, told[kind].reason) == ("False", "Unreachable")
+    assert (told[SYNCED].status, told[SYNCED].reason) == ("False", "Unreachable")
+    assert kind.value in told[SYNCED].message
+    assert told[Part.DATABASE].status == "Unknown"
+
+
+def test_while_there_is_no_archive_an_archiving_deletion_says_so_and_waits() -> None:
+    asked = manifest(deletionPolicy="Archive")
+    seen = stopped_world(asked)
+    assert plan_removal(asked, seen, HEARD) == []
+    told = removal_verdicts(asked, seen, {})
+    assert (told[SYNCED].status, told[SYNCED].reason) == ("False", "NoArchive")
+    assert "Retain" in told[SYNCED].message
+    assert told[READY].status == "False"
+    # It is told long before, and the tenant can be used as any other.
+    before = verdicts(asked, converged(asked, NOTHING), {})
+    assert (before[ARCHIVE].status, before[ARCHIVE].reason, before[READY].status) == ("False", "NoArchive", "True")

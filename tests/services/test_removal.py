@@ -1,0 +1,316 @@
+"""Deleting a tenant for good, on real backends: in order, to the last trace, and never more than what is its own."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from opensearchpy import AsyncOpenSearch
+
+from decklog.domain.append import Appended, AppendRequest
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import LogName
+from decklog.domain.removal import STOP_SECONDS
+from decklog.domain.status import READY, SYNCED, Part, TenantStatus
+from decklog.domain.tenant import PLATFORM_TENANT, Isolation, State, Tenant
+from decklog.opensearch.provision import OpenSearchProvisioning
+from decklog.opensearch.search import OpenSearchIndex
+from decklog.services.provisioning import Provisioner
+from decklog.sqs.provision import SqsProvisioning
+from decklog.timescale import schema
+from decklog.timescale.connection import Pool
+from decklog.timescale.provision import CONNECTIONS_MAX, PostgresProvisioning
+from decklog.timescale.registry import PostgresRegistry
+from tests.backends import OpenSearchServer, SqsServer
+from tests.services.test_rotation import Fuse, FusedDatabase, Killed
+from tests.support.control import Control, control, on_each_variant
+from tests.support.documents import documents, made
+from tests.support.records import prepared
+from tests.support.vaults import MemoryVault
+
+__all__ = ["control"]
+
+
+def told(status: TenantStatus, kind: str) -> tuple[str, str]:
+    condition = status.condition(kind)
+    return condition.status, condition.reason
+
+
+async def all_have_heard(control: Control) -> None:
+    """Tenants that are marked as deleted have been for a while."""
+    ago = timedelta(seconds=STOP_SECONDS + 1)
+    await control.database.execute("UPDATE decklog.tenants SET deleted_at = deleted_at - $1::interval WHERE state = 2", ago)
+
+
+async def left_in_the_database(control: Control, tenant: Tenant) -> dict[str, int]:
+    """Rows of the control tables, and relations, that are there because of the tenant."""
+    counts = {
+        "tenants": "SELECT count(*) FROM decklog.tenants WHERE id = $1",
+        "keys": "SELECT count(*) FROM decklog.api_keys WHERE tenant_id = $1",
+        "heads": "SELECT count(*) FROM decklog.heads WHERE tenant_id = $1",
+        "cursors": "SELECT count(*) FROM decklog.cursors WHERE tenant_id = $1",
+    }
+    found = {name: (await control.database.execute(sql, tenant.id))[0][0] for name, sql in counts.items()}
+    if tenant.isolation is Isolation.DEDICATED:
+        named = {
+            "relations": ("SELECT count(*) FROM decklog.relations WHERE schema_name = $1", tenant.schema),
+            "schema": ("SELECT count(*) FROM pg_namespace WHERE nspname = $1", tenant.schema),
+            "chunks": ("SELECT count(*) FROM pg_class WHERE relname LIKE $1", "_hyper_%chunk"),
+            "indices": ("SELECT count(*) FROM decklog.search_indices WHERE name = $1", tenant.index),
+        }
+        found |= {name: (await control.database.execute(sql, value))[0][0] for name, (sql, value) in named.items()}
+    return {name: count for name, count in found.items() if count}
+
+
+async def on_more_days(control: Control, tenant: Tenant) -> None:
+    """Copies of a record on the days before, each in a partition of its own where there are chunks."""
+    columns = ", ".join(
+        row[0]
+        for row in await control.database.execute(
+            "SELECT quote_ident(attname) FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 ORDER BY attnum",
+            f"{tenant.schema}.records",
+        )
+    )
+    moved = columns.replace("received_at", "received_at + day * interval '1 day'")
+    await control.database.execute(
+        f"INSERT INTO {tenant.schema}.records ({columns}) SELECT {moved} FROM {tenant.schema}.records, generate_series(1, 5) AS day"
+    )
+
+
+def queues_of(client: Any, tenant: Tenant) -> list[str]:
+    return [url.rpartition("/")[2] for url in client.list_queues(QueueNamePrefix=tenant.queue).get("QueueUrls", ())]
+
+
+async def documents_of(client: AsyncOpenSearch, tenant: Tenant) -> int:
+    await client.indices.refresh(index=tenant.index)
+    found = await client.count(index=tenant.index, body={"query": {"term": {"tenant_id": tenant.id}}})
+    return int(found["count"])
+
+
+async def platform_log(control: Control) -> list[str]:
+    """Contents of what the platform's access log says of removals, as JSON."""
+    platform = await control.tenant(PLATFORM_TENANT)
+    rows = await control.database.execute(
+        f"SELECT content FROM {platform.schema}.records WHERE tenant_id = $1 AND action = 'tenant.remove' ORDER BY seq",
+        platform.id,
+    )
+    return [row["content"] for row in rows]
+
+
+@on_each_variant
+async def test_a_dedicated_tenant_is_stopped_at_once_and_goes_with_all_it_has_when_every_process_has_heard_of_it(
+    control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "_DROPPED_AT_ONCE", 2)
+    search, queue = control.search(opensearch_server), control.queue(sqs_server)
+    provisioner = control.provisioner(search, queue)
+    manifest, vault = control.manifest(deletionPolicy="Delete"), MemoryVault()
+    await provisioner.reconcile(manifest, vault)
+    tenant = await control.tenant()
+    assert isinstance(await control.append(), Appended)
+    await on_more_days(control, tenant)
+    store = await control.database.records()
+
+    going = await provisioner.remove(manifest)
+    assert told(going, SYNCED) == told(going, READY) == ("False", "Deleting")
+    assert tenant.id not in (await control.snapshot()).tenants
+    [refused] = await store.append([AppendRequest(tenant, LogName.EVENTS, [prepared()])])
+    assert isinstance(refused, DecklogError)
+    assert refused.code is Code.NOT_FOUND
+    assert await search.indices.exists(index=tenant.index)
+    assert len(queues_of(queue, tenant)) == 2
+    assert {"schema", "heads", "tenants"} <= (await left_in_the_database(control, tenant)).keys()
+
+    await all_have_heard(control)
+    gone = await provisioner.remove(manifest)
+    assert told(gone, SYNCED) == ("True", "Removed")
+    assert await left_in_the_database(control, tenant) == {}
+    assert not await search.indices.exists(index=tenant.index)
+    assert queues_of(queue, tenant) == []
+    [entry] = await platform_log(control)
+    assert f'"tenantId":{tenant.id}' in entry
+    # Again, as by an operator that was killed before it could let the Tenant go.
+    assert (await provisioner.remove(manifest)).synced
+    assert len(await platform_log(control)) == 1
+
+    anew = await provisioner.reconcile(control.manifest(uid="anew"), vault)
+    assert anew.ready
+    assert (await control.tenant()).id > tenant.id
+    stored = await control.append()
+    assert isinstance(stored, Appended)
+    assert stored.receipts[0].seq == 0
+
+
+@on_each_variant
+async def test_a_shared_tenant_vanishes_and_leaves_the_others_of_its_class_alone(
+    control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer
+) -> None:
+    search, queue = control.search(opensearch_server), control.queue(sqs_server)
+    provisioner, vault = control.provisioner(search, queue), MemoryVault()
+    shared: dict[str, Any] = {"isolation": "Shared", "deletionPolicy": "Delete"}
+    manifest = control.manifest(**shared)
+    index = OpenSearchIndex(search)
+    for each in (manifest, control.manifest("beta", uid="uid-beta", **shared)):
+        assert (await provisioner.reconcile(each, vault)).ready
+        assert isinstance(await control.append(each.name), Appended)
+        tenant = await control.tenant(each.name)
+        await index.add(tenant, documents(tenant, [made(), made()]))
+    acme, beta = await control.tenant("acme"), await control.tenant("beta")
+
+    await provisioner.remove(manifest)
+    await all_have_heard(control)
+    now = datetime.now(UTC)
+    gone = await provisioner.remove(manifest)
+    assert told(gone, SYNCED) == ("True", "Removed")
+    assert gone.purged_after is not None
+    # The class of 30 days: until the end of today's partition, and thirty days.
+    assert timedelta(days=30) <= gone.purged_after - now <= timedelta(days=31, minutes=5)
+    assert "purgedAfter" in gone.condition(SYNCED).message
+    [entry] = await platform_log(control)
+    assert "purgedAfter" in entry
+    assert await left_in_the_database(control, acme) == {}
+    assert (await documents_of(search, acme), await documents_of(search, beta)) == (0, 2)
+    assert len(queues_of(queue, beta)) == 2
+    assert isinstance(await control.append("beta"), Appended)
+    assert (await provisioner.reconcile(control.manifest("beta", uid="uid-beta", **shared), vault)).synced
+
+    anew = await provisioner.reconcile(control.manifest(uid="anew", **shared), vault)
+    assert anew.ready
+    again = await control.tenant("acme")
+    assert again.id > acme.id
+    stored = await control.append("acme")
+    assert isinstance(stored, Appended)
+    assert stored.receipts[0].seq == 0
+    found = await (await control.database.records()).fetch(again, LogName.EVENTS, [0, 1])
+    assert [record.seq for record in found] == [0]
+
+
+@pytest.mark.parametrize("broken", ["search", "queue", "database"])
+async def test_a_backend_that_is_down_keeps_the_storage_and_is_named_and_the_deletion_goes_on_when_it_is_back(
+    control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer, broken: str
+) -> None:
+    search, queue = control.search(opensearch_server), control.queue(sqs_server)
+    manifest = control.manifest(deletionPolicy="Delete")
+    whole = control.provisioner(search, queue)
+    await whole.reconcile(manifest, MemoryVault())
+    tenant = await control.tenant()
+    await whole.remove(manifest)
+    await all_have_heard(control)
+    crippled = control.provisioner(
+        control.broken_search() if broken == "search" else search,
+        control.broken_queue() if broken == "queue" else queue,
+        owner_dsn=control.broken_owner_dsn() if broken == "database" else None,
+    )
+    waiting = await crippled.remove(manifest)
+    kind = {"search": Part.SEARCH, "queue": Part.QUEUE, "database": Part.DATABASE}[broken]
+    assert told(waiting, SYNCED) == told(waiting, kind) == ("False", "Unreachable")
+    assert kind.value in waiting.condition(SYNCED).message
+    assert "schema" in await left_in_the_database(control, tenant)
+    assert (await whole.remove(manifest)).synced
+    assert await left_in_the_database(control, tenant) == {}
+
+
+async def test_what_was_made_for_a_tenant_that_could_not_be_registered_goes_with_it_under_every_policy(
+    control: Control, sqs_server: SqsServer
+) -> None:
+    queue = control.queue(sqs_server)
+    manifest = control.manifest()
+    status = await control.provisioner(queue=queue, owner_dsn=control.broken_owner_dsn()).reconcile(manifest, MemoryVault())
+    assert status.condition(Part.QUEUE).status == "True"
+    name = f"{control.prefix}-t-acme-wake"
+    assert len(queue.list_queues(QueueNamePrefix=name)["QueueUrls"]) == 2
+    assert (await control.provisioner(queue=queue).remove(manifest)).synced
+    assert queue.list_queues(QueueNamePrefix=name).get("QueueUrls", []) == []
+
+
+async def test_an_index_and_a_queue_of_somebody_else_outlive_the_tenant_of_that_name(
+    control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer
+) -> None:
+    search, queue = control.search(opensearch_server), control.queue(sqs_server)
+    manifest = control.manifest(deletionPolicy="Delete")
+    await control.provisioner().reconcile(manifest, MemoryVault())
+    tenant = await control.tenant()
+    await search.indices.create(index=tenant.index)
+    queue.create_queue(QueueName=tenant.queue, tags={"decklog.dev/uid": "another"})
+    provisioner = control.provisioner(search, queue)
+    await provisioner.remove(manifest)
+    await all_have_heard(control)
+    assert (await provisioner.remove(manifest)).synced
+    assert await left_in_the_database(control, tenant) == {}
+    assert await search.indices.exists(index=tenant.index)
+    assert queues_of(queue, tenant) == [tenant.queue]
+
+
+async def test_a_held_tenant_keeps_everything_and_goes_on(control: Control) -> None:
+    provisioner, vault = control.provisioner(), MemoryVault()
+    held: dict[str, Any] = {"deletionPolicy": "Delete", "legalHold": True}
+    await provisioner.reconcile(control.manifest(**held), vault)
+    status = await provisioner.remove(control.manifest(**held), vault)
+    assert told(status, SYNCED) == ("False", "LegalHold")
+    assert status.ready
+    assert (await control.tenant()).state is State.ACTIVE
+    assert isinstance(await control.append(), Appended)
+
+
+async def test_while_there_is_no_archive_a_tenant_is_stopped_and_kept_until_its_policy_is_another_one(control: Control) -> None:
+    provisioner, vault = control.provisioner(), MemoryVault()
+    await provisioner.reconcile(control.manifest(deletionPolicy="Archive"), vault)
+    tenant = await control.tenant()
+    await provisioner.remove(control.manifest(deletionPolicy="Archive"), vault)
+    await all_have_heard(control)
+    status = await provisioner.remove(control.manifest(deletionPolicy="Archive"), vault)
+    assert told(status, SYNCED) == ("False", "NoArchive")
+    assert "schema" in await left_in_the_database(control, tenant)
+    assert (await provisioner.remove(control.manifest(generation=2, deletionPolicy="Retain"), vault)).synced
+
+
+class Fused:
+    """An adapter whose `apply` may be the last thing that its process does."""
+
+    def __init__(self, inner: Any, fuse: Fuse) -> None:
+        self.observe = inner.observe
+        self._inner, self._fuse = inner, fuse
+
+    async def apply(self, action: Any) -> None:
+        await self._fuse.run(self._inner.apply(action))
+
+
+@pytest.mark.parametrize("isolation", Isolation)
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_killed_between_any_two_actions_of_a_deletion_nothing_is_orphaned(
+    control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer, isolation: Isolation, after: bool
+) -> None:
+    search, queue, fuse = control.search(opensearch_server), control.queue(sqs_server), Fuse()
+    pool = Pool(control.database.owner_dsn, size_max=CONNECTIONS_MAX, role_check=False)
+
+    def process() -> Provisioner:
+        return Provisioner(
+            FusedDatabase(PostgresProvisioning(pool), fuse),
+            Fused(OpenSearchProvisioning(search, replicas=0), fuse),
+            Fused(SqsProvisioning(queue), fuse),
+            directory=PostgresRegistry(pool),
+            prefix=control.prefix,
+        )
+
+    kills = steps = 0
+    burnt = True
+    while burnt:
+        manifest = control.manifest(uid=f"uid-{steps}", isolation=isolation.value, deletionPolicy="Delete")
+        assert (await process().reconcile(manifest, MemoryVault())).ready
+        tenant = await control.tenant()
+        fuse.steps, fuse.after = steps, after
+        synced = False
+        while not synced:
+            try:
+                synced = (await process().remove(manifest)).synced
+            except Killed:
+                kills += 1
+            await all_have_heard(control)
+        burnt, fuse.steps, steps = fuse.steps is None, None, steps + 1
+        assert await left_in_the_database(control, tenant) == {}
+        if isolation is Isolation.DEDICATED:
+            assert not await search.indices.exists(index=tenant.index)
+            assert queues_of(queue, tenant) == []
+    assert kills >= 6, "it stops, tells so, removes here and there, and tells so"
+    await pool.close()
