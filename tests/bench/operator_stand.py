@@ -292,6 +292,11 @@ class OperatorStand:
         }
 
 
+def touched(before: dict[str, object], after: dict[str, object]) -> list[str]:
+    """What was written to between these two answers of `OperatorStand.written`."""
+    return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+
+
 @asynccontextmanager
 async def operator_stand(context: Context, kind: Kind) -> AsyncIterator[OperatorStand]:
     """No Tenants yet and no operator yet. Raises UnavailableError."""

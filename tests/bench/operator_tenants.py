@@ -13,7 +13,7 @@ from pathlib import Path
 from decklog.domain.tenant import Isolation
 from tests.bench.context import Context
 from tests.bench.figures import Figure, median, percentile, value_at_most
-from tests.bench.operator_stand import Kind, OperatorStand, operator_stand
+from tests.bench.operator_stand import Kind, OperatorStand, operator_stand, touched
 from tests.bench.processes import Server
 
 NAMES = ("tenants_ready_s", "operator_restart_s", "operator_restart_writes", "operator_change_p99_s", "operator_rss_mib")
@@ -63,7 +63,6 @@ async def _measured(context: Context, kind: Kind, isolation: Isolation, count: i
             await place.until_visited(count, _WAIT_MAX)
             restart, restart_processor = time.perf_counter() - began, server.processor_seconds()
         after = await place.written()
-        touched = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
         context.say(f"{kind}: all visited {restart:.1f} s after a restart")
         resync = _RESYNC_SECONDS_SMALL if context.small else _RESYNC_SECONDS
         async with place.operator(resync) as server:
@@ -71,7 +70,16 @@ async def _measured(context: Context, kind: Kind, isolation: Isolation, count: i
             changes, looks = await _changed(place, 2.0 * resync)
             resident = max(first, _resident(server))
         return _Outcome(
-            ready, applied, ready_processor, restart, restart_processor, changes, looks, resident, len(after), touched
+            ready,
+            applied,
+            ready_processor,
+            restart,
+            restart_processor,
+            changes,
+            looks,
+            resident,
+            len(after),
+            touched(before, after),
         )
 
 

@@ -1,0 +1,97 @@
+"""The benchmark's own claim: a write to any backend is seen, and nothing else is taken for one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+import asyncpg
+import boto3
+import httpx
+import pytest
+
+from decklog.domain.tenant import Isolation
+from tests.backends import KubernetesServer, OpenSearchServer, PostgresServer, SqsServer, running
+from tests.bench.context import Context
+from tests.bench.operator_stand import OperatorStand, operator_stand, touched
+
+pytestmark = pytest.mark.xdist_group("kubernetes")
+
+_WAIT_MAX = 300.0
+
+
+async def _row(place: OperatorStand, _: str) -> None:
+    connection = await asyncpg.connect(place.place.admin_dsn)
+    await connection.execute("UPDATE decklog.tenants SET display_name = display_name")
+    await connection.close()
+
+
+async def _record(place: OperatorStand, _: str) -> None:
+    connection = await asyncpg.connect(place.place.admin_dsn)
+    await connection.execute("INSERT INTO shared_90.records SELECT * FROM shared_90.records LIMIT 1")
+    await connection.close()
+
+
+async def _setting_of_an_index(place: OperatorStand, _: str) -> None:
+    async with httpx.AsyncClient(base_url=place.place.settings.search.url, timeout=_WAIT_MAX) as client:
+        index = f"/{place.place.settings.prefix}-shared-90"
+        (await client.put(f"{index}/_settings", json={"index.refresh_interval": "7s"})).raise_for_status()
+
+
+async def _document(place: OperatorStand, _: str) -> None:
+    async with httpx.AsyncClient(base_url=place.place.settings.search.url, timeout=_WAIT_MAX) as client:
+        (await client.put(f"/{place.place.settings.prefix}-shared-90/_doc/one", json={})).raise_for_status()
+
+
+async def _attribute_of_a_queue(place: OperatorStand, _: str) -> None:
+    queue = place.place.settings.queue
+    client = boto3.client(
+        "sqs",
+        endpoint_url=queue.endpoint_url,
+        region_name=queue.region,
+        aws_access_key_id=queue.access_key_id,
+        aws_secret_access_key=queue.secret_access_key,
+    )
+    url = client.get_queue_url(QueueName=f"{place.place.settings.prefix}-shared-90-wake")["QueueUrl"]
+    client.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "17"})
+
+
+async def _tenant(place: OperatorStand, name: str) -> None:
+    place.fleet.kubernetes("annotate", "tenant", name, "test.decklog.dev/touched=yes")
+
+
+async def _secret(place: OperatorStand, name: str) -> None:
+    place.fleet.kubernetes("annotate", "secret", f"{name}-decklog", "test.decklog.dev/touched=yes")
+
+
+WRITES: dict[str, Callable[[OperatorStand, str], Awaitable[None]]] = {
+    "relation decklog.tenants": _row,
+    "relation shared_90.": _record,
+    "index ": _setting_of_an_index,
+    "index  again": _document,
+    "queue ": _attribute_of_a_queue,
+    "/tenants": _tenant,
+    "/secrets/": _secret,
+}
+
+
+async def test_a_write_to_any_backend_is_counted_as_one_and_looking_is_not(
+    kubernetes_server: KubernetesServer,
+    postgres_server: PostgresServer,
+    opensearch_server: OpenSearchServer,
+    sqs_server: SqsServer,
+) -> None:
+    with running() as servers:
+        async with AsyncExitStack() as kept, operator_stand(Context(servers, "small", kept), "decklog") as place:
+            async with place.operator():
+                await place.fleet.apply(1, {"isolation": Isolation.SHARED.value, "retention": {"days": 90}})
+                await place.fleet.until(lambda: len(place.fleet.settled) == 1, _WAIT_MAX)
+            [name] = place.fleet.seen
+            before = await place.written()
+            assert touched(before, await place.written()) == []
+            for where, write in WRITES.items():
+                await write(place, name)
+                after = await place.written()
+                found = touched(before, after)
+                assert any(where.removesuffix(" again") in each for each in found), (where, found)
+                before = after
