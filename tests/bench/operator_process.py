@@ -6,7 +6,6 @@ an unchanged tenant leaves no other trace of one. `empty` is any Kopf operator w
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -14,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import kopf
+import uvloop
 
 import decklog.settings
 from decklog.domain.status import Condition, TenantStatus
@@ -84,4 +84,4 @@ async def _empty(visits: _Visits, port: int) -> None:
 
 if __name__ == "__main__":
     kind, path, number = sys.argv[1:]
-    asyncio.run({"decklog": _decklog, "empty": _empty}[kind](_Visits(path), int(number)))
+    uvloop.run({"decklog": _decklog, "empty": _empty}[kind](_Visits(path), int(number)))

@@ -330,11 +330,10 @@ async def test_a_new_annotation_ends_the_pause_between_two_visits_and_is_handed_
     await it.visit(BODY)
     metadata = {**BODY["metadata"], "annotations": {"decklog.dev/rotate": "now"}}
     for body, wakes in ((BODY, False), ({**BODY, "metadata": metadata}, True)):
-        it.notice(body, gone=False, listed=False)
-        assert it._tenant("uid-1").wake.is_set() is wakes
+        assert it.notice(body, gone=False, listed=False) is wakes
     await it.visit({**BODY, "metadata": metadata})
     assert provisioning.asked == ["", "now"]
-    assert not it._tenant("uid-1").wake.is_set()
+    assert not it.notice({**BODY, "metadata": metadata}, gone=False, listed=False)
 
 
 async def test_rotations_that_are_due_and_not_done_are_counted() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
+
+import uvloop
 
 from decklog_operator.run import run
 from tests.support.provisioning import open_folder
 
 if __name__ == "__main__":
-    asyncio.run(run(os.environ, open_folder))
+    uvloop.run(run(os.environ, open_folder))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import sys
 from collections.abc import Sequence
@@ -33,11 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run() -> int:
-    from decklog.factory import open_provisioner  # noqa: PLC0415  # see above
+    import uvloop  # noqa: PLC0415  # see above
+
+    from decklog.factory import open_provisioner  # noqa: PLC0415
     from decklog_operator.run import run  # noqa: PLC0415
 
     try:
-        asyncio.run(run(os.environ, open_provisioner))
+        uvloop.run(run(os.environ, open_provisioner))
     except DecklogError as error:
         print(f"decklog-operator: {error.detail}", file=sys.stderr)
         return 2 if error.code is Code.MISCONFIGURED else 1

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from urllib.request import getproxies
 
 import aiohttp
 import msgspec
@@ -121,13 +122,14 @@ class Cluster:
     async def _request(
         self, method: str, path: str, what: str, body: Json | None = None, *, kind: str = "application/json"
     ) -> Json:
-        headers = {"Accept": "application/json", "Content-Type": kind}
-        request = await self._client.param_serialize(
-            method, path, header_params=headers, body=body, auth_settings=["BearerToken"]
-        )
-        verb, url, headers, body, _ = request
+        configuration = self._client.configuration
+        headers = {"Accept": "application/json", "Content-Type": kind, **self._client.default_headers}
         try:
-            response = await self._client.call_api(verb, url, header_params=headers, body=body, _request_timeout=_REQUEST_MAX)
+            for each in (await configuration.auth_settings()).values():  # a token may have been renewed since
+                headers[each["key"]] = each["value"]
+            response = await self._client.rest_client.request(
+                method, configuration.host + path, headers=headers, body=body, _request_timeout=_REQUEST_MAX
+            )
             content = await response.read()
             REQUESTS.labels(method, str(response.status)).inc()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
@@ -188,5 +190,7 @@ async def connect() -> AsyncIterator[Cluster]:
             await config.load_kube_config(named, client_configuration=configuration, persist_config=False)
     except (config.ConfigException, OSError) as error:
         raise DecklogError(Code.MISCONFIGURED, f"There is no way to a Kubernetes API: {error}. Set KUBECONFIG.") from None
+    # Where the environment names no proxy there is nothing to look up in it, nor in ~/.netrc, for each request.
+    configuration.client_session_kwargs = {"trust_env": bool(getproxies())}
     async with ApiClient(configuration) as client:
         yield Cluster(client)

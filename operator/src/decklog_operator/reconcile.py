@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -32,6 +31,8 @@ _RETRY_FIRST = 0.5
 """Seconds before the second attempt; each further pause is twice as long, up to the setting."""
 _JITTER = 0.2
 """Share by which pauses differ, so that a thousand tenants are not all due in the same second."""
+_BEATS = 60
+"""Moments of one interval in which looks are due: those of one moment share what they ask for."""
 
 _HELD_LOOK = 15.0
 """Seconds between two looks at a deleted Tenant that somebody holds: Kopf does not call a deletion for an edit."""
@@ -68,7 +69,6 @@ class _Tenant:
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
-        self.wake = asyncio.Event()
         self.generation = 0
         self.asked = _Asked()
         self.keys: KeyStatus | None = None
@@ -98,23 +98,16 @@ class Reconciler:
         self._clock = clock
         self._tenants: dict[str, _Tenant] = {}
 
-    def notice(self, body: Body, *, gone: bool, listed: bool) -> None:
-        """Hear of a change: an edited spec ends the pause between two visits. `listed`: seen in a list, not as news."""
+    def notice(self, body: Body, *, gone: bool, listed: bool) -> bool:
+        """Hear of a change; whether it asks for a visit now. `listed`: seen in a list, not as news."""
         metadata = body["metadata"]
         if gone:
-            if (left := self._tenants.pop(metadata["uid"], None)) is not None:
-                left.wake.set()
-            return
+            self._tenants.pop(metadata["uid"], None)
+            return False
         tenant = self._tenant(metadata["uid"])
         if tenant.written is not None and (listed or _reached(metadata["resourceVersion"], tenant.written[0])):
             tenant.written = None
-        if metadata["generation"] != tenant.generation or _asked(metadata) != tenant.asked:
-            tenant.wake.set()
-
-    def ours(self, uid: str) -> Callable[[], bool]:
-        """Tells whether the Tenant is still there for us: a new label may have given it to another operator."""
-        tenant = self._tenant(uid)
-        return lambda: self._tenants.get(uid) is tenant
+        return bool(metadata["generation"] != tenant.generation or _asked(metadata) != tenant.asked)
 
     async def visit(self, body: Body) -> float:
         """Make the tenant what its spec says and tell how it went; returns the seconds until the next visit is due.
@@ -124,7 +117,6 @@ class Reconciler:
         metadata = body["metadata"]
         tenant = self._tenant(metadata["uid"])
         async with tenant.lock:
-            tenant.wake.clear()
             if metadata.get("deletionTimestamp") or FINALIZER not in metadata.get("finalizers", ()):
                 return self._settings.resync_seconds  # it goes, or could go and leave behind what is made now
             if (tenant.generation, tenant.asked) != (metadata["generation"], _asked(metadata)):
@@ -147,13 +139,6 @@ class Reconciler:
             for tenant in self._tenants.values()
             if (keys := tenant.keys) is not None
         )
-
-    async def pause(self, uid: str, seconds: float) -> None:
-        """Wait until the next visit is due, or less where the Tenant was edited meanwhile or is not there any more."""
-        if (tenant := self._tenants.get(uid)) is not None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await tenant.wake.wait()
 
     async def release(self, body: Body) -> float | None:
         """Carry out the deletion; None when nothing holds the Tenant any more, else the seconds until the next attempt."""
@@ -274,10 +259,16 @@ class Reconciler:
 
     def _resync_pause(self, tenant: _Tenant) -> float:
         """Until the next look is due, or new keys or the end of old ones, then not all at once for all tenants."""
-        pause, at = _jittered(self._settings.resync_seconds), tenant.keys.wake_at if tenant.keys else None
+        resync, beat, now = (
+            self._settings.resync_seconds,
+            self._settings.resync_seconds / _BEATS,
+            asyncio.get_running_loop().time(),
+        )
+        longest = now + resync * random.uniform(1 - _JITTER + 1 / _BEATS, 1 + _JITTER)  # noqa: S311  # as below
+        pause, at = longest // beat * beat - now, tenant.keys.wake_at if tenant.keys else None
         if at is None:
             return pause
-        spread = random.uniform(0, _JITTER) * self._settings.resync_seconds  # noqa: S311  # as below
+        spread = random.uniform(0, _JITTER) * resync  # noqa: S311  # as below
         return min(pause, max((at - self._clock()).total_seconds(), 0) + spread)
 
     def _retry_pause(self, tenant: _Tenant) -> float:

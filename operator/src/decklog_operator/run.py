@@ -23,6 +23,7 @@ from decklog_operator.handlers import tenant
 from decklog_operator.lease import Lease
 from decklog_operator.names import DEFINITION, FINALIZER, GROUP, OPERATOR, PLURAL, VERSION
 from decklog_operator.reconcile import Provisioning, Reconciler
+from decklog_operator.visits import Visits
 from decklog_operator.watch import WatchLife
 
 _SERVED_EVERY = 1.0
@@ -63,9 +64,11 @@ async def _serve(environment: Mapping[str, str], open_provisioning: OpenProvisio
             registry = kopf.OperatorRegistry()
             registry_login(registry, watch)
             reconciler = Reconciler(provisioning, kubernetes, own)
-            tenant.register(registry, reconciler, census)
+            visits = Visits(reconciler)
+            tenant.register(registry, reconciler, visits, census)
             with _measured(reconciler, census, watch):
-                await _operate(registry, own, watch, lost)
+                async with visits.going_on():
+                    await _operate(registry, own, watch, lost)
             if lost.is_set():
                 raise DecklogError(
                     Code.CONFLICT, "The Lease could not be renewed in time, so another replica may lead. This one ends."
@@ -151,6 +154,9 @@ async def _until_served(kubernetes: cluster.Cluster) -> None:
 
 class _NothingToCompare(kopf.DiffBaseStorage):
     """Keeps no copy of handled specs: visits compare generations, and a copy would cost a write for every edit."""
+
+    def build(self, *, body: kopf.Body, extra_fields: Any = None) -> Any:
+        return {}
 
     def fetch(self, *, body: kopf.Body) -> None:
         return None

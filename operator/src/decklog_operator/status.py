@@ -31,6 +31,8 @@ _USAGE_EVERY = 60
 """Seconds that usage stays as it was told, however often the Tenant is looked at."""
 _USAGE_SHARE = 0.05
 """By how much of it something must have changed to be told again."""
+_USAGE_BYTES = 1 << 20
+"""Bytes that are no news whatever share they are."""
 _HANDLED = "lastHandledReconcileAt"
 _TERMINAL = {*TERMINAL, "InvalidTenant", "NotReady"}
 PAUSED_REASON = "Paused"
@@ -223,7 +225,8 @@ def _alike(before: UsageView, now: UsageView) -> bool:
             one, other = one or 0.0, other or 0.0
         if (one is msgspec.UNSET) is not (other is msgspec.UNSET):
             return False
-        if one is not msgspec.UNSET and abs(one - other) > _USAGE_SHARE * max(one, other):
+        least = _USAGE_BYTES if field == "storage_bytes" else 0
+        if one is not msgspec.UNSET and abs(one - other) > max(_USAGE_SHARE * max(one, other), least):
             return False
     return True
 

@@ -13,8 +13,8 @@ from typing import Any, Generic, TypeVar
 
 OBSERVE_SECONDS_MAX = 30.0
 """For one backend to say what is there; the others are not applied to before it has, or before this."""
-PATIENCE_SECONDS = 0.2
-"""From the beginning of one look at a thing to that of the next, where nobody who waits for it is in a hurry."""
+PATIENCE_SECONDS, HURRY_SECONDS = 0.2, 0.1
+"""From the beginning of one look at a thing to that of the next; the second where somebody who waits for it is in a hurry."""
 NAMES_MAX = 1_024
 """Names remembered of things that were looked at a moment ago; a thing that is forgotten is looked at sooner."""
 GATHERED_MAX = 128
@@ -31,7 +31,7 @@ class Joined(Generic[_Result]):
         self._observe = observe
         self._running: dict[str, asyncio.Task[_Result]] = {}
         self._next: dict[str, tuple[asyncio.Task[_Result], asyncio.Event]] = {}
-        self._rest: dict[str, float] = {}
+        self._begun: dict[str, float] = {}
 
     async def __call__(self, name: str, *, patient: bool = False) -> _Result:
         """`patient`: others may be waited for, for a moment."""
@@ -47,14 +47,7 @@ class Joined(Generic[_Result]):
     async def _after(self, name: str, before: asyncio.Task[_Result] | None, hurry: asyncio.Event) -> _Result:
         if before is not None:
             await asyncio.wait([before])
-        loop = asyncio.get_running_loop()
-        if (rest := self._rest.pop(name, 0.0)) > loop.time():
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(rest):
-                    await hurry.wait()
-        self._rest[name] = loop.time() + PATIENCE_SECONDS
-        while len(self._rest) > NAMES_MAX:
-            del self._rest[next(iter(self._rest))]
+        await self._rested(name, hurry)
         running = self._running[name] = self._next.pop(name)[0]
         try:
             async with asyncio.timeout(OBSERVE_SECONDS_MAX):
@@ -62,6 +55,19 @@ class Joined(Generic[_Result]):
         finally:
             if self._running[name] is running:
                 del self._running[name]
+
+    async def _rested(self, name: str, hurry: asyncio.Event) -> None:
+        """The pause between two looks, so that more who ask share the next one."""
+        loop = asyncio.get_running_loop()
+        begun = self._begun.pop(name, -PATIENCE_SECONDS)
+        if begun + PATIENCE_SECONDS > loop.time():
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(begun + PATIENCE_SECONDS):
+                    await hurry.wait()
+            await asyncio.sleep(begun + HURRY_SECONDS - loop.time())
+        self._begun[name] = loop.time()
+        while len(self._begun) > NAMES_MAX:
+            del self._begun[next(iter(self._begun))]
 
 
 class Gathered(Generic[_Asked, _Result]):

@@ -399,8 +399,9 @@ class Provisioner:
             troubles: dict[Part, Trouble] = {}
             done: list[Action] = []
             changed = _Changed()
+            kept: dict[Part, Any] = {}
             for _ in range(ROUNDS_MAX):
-                seen, acted = await self._observe(manifest, self._in_database(manifest, visit), vault), False
+                seen, acted = await self._observe(manifest, self._in_database(manifest, visit), vault, kept=kept), False
                 left = plan(manifest, seen, self._now())
                 actions = [action for action in left if action.part not in _blocked(troubles)]
                 if not actions or actions == done:
@@ -408,6 +409,8 @@ class Provisioner:
                 done = actions
                 _log.info("provisioning", tenant=manifest.name, actions=[type(action).__name__ for action in actions])
                 failed, acted = await self._apply(manifest, visit, vault, actions), True
+                touched = {action.part for action in actions}
+                kept = {part: found for part, found in _elsewhere(seen) if part not in touched}
                 for repair in repairs(manifest, seen, actions):
                     changed.note(repair, seen, repaired=repair.part not in failed)
                 troubles |= failed | await _recorded(visit, "tenant.provision", manifest, actions, failed)
@@ -436,13 +439,19 @@ class Provisioner:
         vault: KeyVault | None,
         *,
         patient: bool = False,
+        kept: Mapping[Part, Any] = {},
     ) -> Observation:
+        """`kept` was seen a moment ago, in the same visit, and nothing was done there since."""
         search, queue, prefix = self._indices, self._queues, self._installation.prefix
         index, name = (each(manifest.name, manifest.spec, prefix) for each in (index_name, queue_name))
         registered, indices, queues, keys = await asyncio.gather(
             database,
-            _given(None) if search is None else _seen(search(index, patient=patient), Part.SEARCH),
-            _given(None) if queue is None else _seen(queue(name, patient=patient), Part.QUEUE),
+            _given(kept.get(Part.SEARCH))
+            if search is None or Part.SEARCH in kept
+            else _seen(search(index, patient=patient), Part.SEARCH),
+            _given(kept.get(Part.QUEUE))
+            if queue is None or Part.QUEUE in kept
+            else _seen(queue(name, patient=patient), Part.QUEUE),
             _given(None) if vault is None else _seen(_hashes(vault, manifest), Part.CREDENTIALS),
         )
         if isinstance(vault, Handover) and vault.kept is None and isinstance(registered, DatabaseSeen):
@@ -683,6 +692,11 @@ def _entry(
         outcome=Outcome.FAILURE if failed else Outcome.SUCCESS,
         metadata=details,
     )
+
+
+def _elsewhere(seen: Observation) -> tuple[tuple[Part, Any], ...]:
+    """What was seen of the backends that are asked over the network for each queue and index."""
+    return (Part.SEARCH, seen.search), (Part.QUEUE, seen.queue)
 
 
 async def _given(value: _Result) -> _Result:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 CALLS_MAX = 8
 """Threads of provisioning at once."""
+URLS_MAX = 10_000
+"""Queue addresses remembered."""
 UID_TAG = "decklog.dev/uid"
 TENANT_TAG = "decklog.dev/tenant"
 DEAD_LETTER_SUFFIX = "-dlq"
@@ -45,6 +47,7 @@ class SqsProvisioning:
     def __init__(self, client: SQSClient) -> None:
         self._client = client
         self._calls = asyncio.Semaphore(CALLS_MAX)
+        self._urls: dict[str, str] = {}
 
     async def observe(self, queue: str) -> QueueSeen:
         """The queue and its dead-letter queue as they are. Raises `storage-unavailable`."""
@@ -95,13 +98,31 @@ class SqsProvisioning:
     def _tags(self, url: str) -> Mapping[str, str]:
         return self._client.list_queue_tags(QueueUrl=url).get("Tags", {})
 
+    def _known(self, queue: str) -> tuple[str, Mapping[str, str]] | None:
+        """Address and attributes of a queue, None where it is not there. The address is remembered: asking by it finds out
+        just as well whether the queue is gone."""
+        if (url := self._urls.get(queue)) is not None:
+            try:
+                return url, self._attributes(url)
+            except ClientError as error:
+                if _code(error) not in _GONE:
+                    raise
+                self._urls.pop(queue, None)
+        if (url := self._url(queue)) is None:
+            return None
+        if len(self._urls) >= URLS_MAX:
+            self._urls.clear()
+        self._urls[queue] = url
+        return url, self._attributes(url)
+
     def _observe(self, queue: str) -> QueueSeen:
-        main, dead = self._url(queue), self._url(queue + DEAD_LETTER_SUFFIX)
-        tags = [self._tags(url) for url in (main, dead) if url is not None]
+        main, dead = self._known(queue), self._known(queue + DEAD_LETTER_SUFFIX)
+        tags = [self._tags(known[0]) for known in (main, dead) if known is not None]
         owners, tenants = (tuple(each.get(name) for each in tags) for name in (UID_TAG, TENANT_TAG))
         if main is None or dead is None:
-            return QueueSeen(owners=owners, tenants=tenants, missing=_missing(main, dead))
-        there, there_dead = self._attributes(main), self._attributes(dead)
+            missing = tuple(name for name, known in (("queue", main), ("dead-letter queue", dead)) if known is None)
+            return QueueSeen(owners=owners, tenants=tenants, missing=missing)
+        there, there_dead = main[1], dead[1]
         drift = _differing(_ATTRIBUTES, there)
         drift += [f"dead-letter {name}" for name in _differing(_DEAD_LETTER_ATTRIBUTES, there_dead)]
         settings = {name: int(there[name]) for name in ("VisibilityTimeout", "MessageRetentionPeriod") if name in there}
@@ -156,10 +177,6 @@ def _differing(wanted: Mapping[str, str], there: Mapping[str, str]) -> list[str]
 
 def _tags(mark: Mark) -> dict[str, str]:
     return {UID_TAG: mark.uid, TENANT_TAG: mark.tenant}
-
-
-def _missing(main: str | None, dead: str | None) -> tuple[str, ...]:
-    return tuple(name for name, url in (("queue", main), ("dead-letter queue", dead)) if url is None)
 
 
 def _depth(attributes: Mapping[str, str]) -> int:

@@ -1,0 +1,130 @@
+"""Each Tenant is visited when it is new, when it was edited and when its pause is over, once at a time, and never after it went."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from decklog_operator.visits import Visits
+from tests.support import virtual_time
+
+LONG = 300.0
+
+
+class Desk:
+    """In the place of `Reconciler`: wants what it is told to want, and takes `seconds` for a visit, then pauses for `pause`."""
+
+    def __init__(self, seconds: float = 1.0, pause: float = LONG) -> None:
+        self.seconds, self.pause = seconds, pause
+        self.wanted = True
+        self.fails = self.ends = 0
+        self.seen: list[tuple[float, str, int]] = []
+        self.at_once: Counter[str] = Counter()
+
+    def notice(self, body: Mapping[str, Any], *, gone: bool, listed: bool) -> bool:
+        return self.wanted and not gone
+
+    async def visit(self, body: Mapping[str, Any]) -> float:
+        metadata = body["metadata"]
+        self.seen.append((asyncio.get_running_loop().time(), metadata["uid"], metadata["generation"]))
+        self.at_once[metadata["uid"]] += 1
+        assert self.at_once[metadata["uid"]] == 1
+        try:
+            await asyncio.sleep(self.seconds)
+        finally:
+            self.at_once[metadata["uid"]] -= 1
+        self.ends += 1
+        if self.fails:
+            self.fails -= 1
+            raise ZeroDivisionError
+        return self.pause
+
+    @property
+    def times(self) -> list[float]:
+        return [at for at, _, _ in self.seen]
+
+
+def body(generation: int = 1, uid: str = "u", **metadata: Any) -> dict[str, Any]:
+    return {"metadata": {"name": f"t-{uid}", "uid": uid, "generation": generation, **metadata}}
+
+
+def tell(visits: Visits, told: dict[str, Any], *, gone: bool = False) -> None:
+    visits.notice(told, gone=gone, listed=False)
+
+
+def played(desk: Desk, *news: tuple[float, dict[str, Any], bool], until: float) -> Desk:
+    """The desk after this news (when, what, whether it is gone), and this time."""
+
+    async def scenario() -> Desk:
+        visits = Visits(desk)  # type: ignore[arg-type]
+        async with visits.going_on():
+            for at, told, gone in news:
+                await asyncio.sleep(at - asyncio.get_running_loop().time())
+                tell(visits, told, gone=gone)
+            await asyncio.sleep(until - asyncio.get_running_loop().time())
+        ended = len(desk.seen)
+        await asyncio.sleep(10 * LONG)
+        assert len(desk.seen) == ended, "somebody was visited after the end"
+        return desk
+
+    return virtual_time.run(scenario())
+
+
+def test_a_new_tenant_is_visited_at_once_and_again_after_each_pause() -> None:
+    desk = played(Desk(), (5, body(), False), until=5 + 2 * (LONG + 1) + 10)
+    assert desk.times == [5, 5 + LONG + 1, 5 + 2 * (LONG + 1)]
+
+
+def test_an_edit_ends_the_pause_and_the_next_visit_sees_it() -> None:
+    desk = played(Desk(), (5, body(1), False), (50, body(2), False), until=60)
+    assert desk.seen == [(5, "u", 1), (50, "u", 2)]
+
+
+def test_an_edit_during_a_visit_is_visited_as_soon_as_that_has_ended() -> None:
+    desk = played(Desk(seconds=10), (5, body(1), False), (7, body(2), False), (9, body(3), False), until=100)
+    assert desk.seen == [(5, "u", 1), (15, "u", 3)]
+
+
+def test_news_that_ask_for_nothing_leave_the_pause_as_it_is() -> None:
+    desk = Desk()
+
+    async def scenario() -> None:
+        visits = Visits(desk)  # type: ignore[arg-type]
+        async with visits.going_on():
+            tell(visits, body(1))
+            await asyncio.sleep(20)
+            desk.wanted = False
+            tell(visits, body(1, resourceVersion="2"))
+            await asyncio.sleep(LONG + 5)
+
+    virtual_time.run(scenario())
+    assert desk.times == [0, LONG + 1]
+
+
+def test_a_tenant_that_went_is_not_visited_any_more_and_its_visit_is_ended() -> None:
+    assert played(Desk(), (5, body(), False), (50, body(), True), until=2 * LONG).times == [5]
+    during = played(Desk(seconds=30), (5, body(), False), (10, body(), True), until=2 * LONG)
+    assert (during.times, during.ends) == ([5], 0)
+
+
+def test_a_visit_makes_way_for_a_deletion() -> None:
+    desk = played(Desk(seconds=30), (5, body(), False), (10, body(deletionTimestamp="now"), False), until=20)
+    assert (desk.times, desk.ends) == ([5], 0)
+
+
+def test_a_fault_is_logged_and_the_tenant_visited_again_ten_seconds_later() -> None:
+    desk = Desk()
+    desk.fails = 1
+    assert played(desk, (5, body(), False), until=100).times == [5, 16]
+
+
+def test_no_tenant_waits_for_another() -> None:
+    desk = played(Desk(seconds=50), *((1, body(uid=str(number)), False) for number in range(100)), until=20)
+    assert desk.times == [1] * 100
+
+
+def test_whatever_runs_at_the_end_is_cancelled() -> None:
+    desk = played(Desk(seconds=1_000), (1, body(), False), until=20)
+    assert (desk.times, desk.ends) == ([1], 0)
