@@ -121,7 +121,7 @@ async def test_what_is_changed_in_any_backend_is_named_and_repaired_or_only_repo
     queue.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "5"})
     await search.indices.put_settings(index=first.index, body={"index.refresh_interval": "1s"})
     await control.database.execute(f"DROP INDEX {first.schema}.records_actor")
-    await control.database.execute("UPDATE decklog.heads SET burst = 7 WHERE tenant_id = $1", first.tenant_id)
+    await control.database.execute("UPDATE decklog.heads SET burst = 7 WHERE tenant_id = $1 AND log = 0", first.tenant_id)
     status = await provisioner.reconcile(manifest, vault)
     assert status.drift is not None
     assert status.drift.fields == ("VisibilityTimeout", "heads burst", "index records_actor", "index.refresh_interval")
