@@ -314,3 +314,41 @@ async def test_killed_between_any_two_actions_of_a_deletion_nothing_is_orphaned(
             assert queues_of(queue, tenant) == []
     assert kills >= 6, "it stops, tells so, removes here and there, and tells so"
     await pool.close()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_killed_between_any_two_actions_of_a_deletion_that_retains_no_record_is_lost_and_no_key_is_left(
+    control: Control, after: bool
+) -> None:
+    pool, fuse = Pool(control.database.owner_dsn, size_max=CONNECTIONS_MAX, role_check=False), Fuse()
+
+    def process() -> Provisioner:
+        return Provisioner(
+            FusedDatabase(PostgresProvisioning(pool), fuse), None, None, directory=PostgresRegistry(pool), prefix=control.prefix
+        )
+
+    numbers, kills, steps = set(), 0, 0
+    burnt = True
+    while burnt:
+        manifest = control.manifest(uid=f"uid-{steps}")
+        assert (await process().reconcile(manifest, MemoryVault())).ready
+        tenant = await control.tenant()
+        numbers.add(tenant.id)
+        stored = await control.append()
+        assert isinstance(stored, Appended)
+        assert stored.receipts[0].seq == steps
+        fuse.steps, fuse.after = steps, after
+        synced = False
+        while not synced:
+            try:
+                synced = (await process().remove(manifest)).synced
+            except Killed:
+                kills += 1
+        burnt, fuse.steps, steps = fuse.steps is None, None, steps + 1
+        snapshot = await control.snapshot()
+        assert tenant.id not in snapshot.tenants
+        live = "SELECT 1 FROM decklog.api_keys WHERE tenant_id = $1 AND revoked_at IS NULL"
+        assert await control.database.execute(live, tenant.id) == []
+    assert len(numbers) == 1
+    assert kills >= 4, "it stops, revokes, records, and tells"
+    await pool.close()
