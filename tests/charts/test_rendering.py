@@ -129,6 +129,23 @@ def test_the_log_routes_and_the_others_have_limits_of_their_own(chart: Helm) -> 
     assert limits("everything") == {**dict.fromkeys(logs, (60_000, "1")), **dict.fromkeys(others, (1_000, "1"))}
 
 
+def test_an_ingress_can_have_annotations_of_its_own_for_the_log_routes_and_one_of_them_asks_for_the_certificate(
+    chart: Helm,
+) -> None:
+    objects = chart.render("edge")
+    [logs], [others] = of(objects, "Ingress", "decklog-api-logs"), of(objects, "Ingress", "decklog-api")
+    found = {
+        each["metadata"]["name"]: [path["path"] for path in each["spec"]["rules"][0]["http"]["paths"]] for each in (logs, others)
+    }
+    assert found == {"decklog-api-logs": ["/api/v1/logs"], "decklog-api": ["/api", "/schema"]}
+    shared = {"haproxy.org/rate-limit-period": "1m", "haproxy.org/rate-limit-status-code": "429"}
+    assert logs["metadata"]["annotations"] == {**shared, "haproxy.org/rate-limit-requests": "10000"}
+    assert others["metadata"]["annotations"] == {
+        **shared, "haproxy.org/rate-limit-requests": "100", "cert-manager.io/issuer": "private",
+    }  # fmt: skip
+    assert logs["spec"]["tls"] == others["spec"]["tls"] == [{"secretName": "decklog-api-tls", "hosts": ["audit.example.org"]}]
+
+
 def test_the_test_of_a_release_has_a_tenant_of_its_own_and_the_key_that_its_operator_makes(chart: Helm) -> None:
     objects = chart.render("minimal", release="other", namespace="place")
     [tenant], [pod] = of(objects, "Tenant"), of(objects, "Pod")
