@@ -12,7 +12,7 @@ import pytest
 from decklog.api import shapes
 from decklog.domain.access import Role
 from decklog.domain.tenant import State
-from decklog.services.identity import new_key
+from decklog.services.keys import new_key
 from tests.api.conftest import World, running_world
 from tests.api.test_append import RECORD, code_of
 from tests.support.memory_store import fill

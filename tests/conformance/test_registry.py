@@ -13,7 +13,7 @@ from decklog.domain.access import Role
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.store import Registry, Snapshot
 from decklog.domain.tenant import Isolation, Limits, State, Tenant
-from decklog.services.identity import key_hash
+from decklog.services.keys import key_hash
 from decklog.timescale.connection import Pool
 from decklog.timescale.registry import PostgresRegistry
 from tests.support.control import NOBODY_LISTENS, Control, control, installation

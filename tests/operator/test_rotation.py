@@ -14,7 +14,7 @@ import pytest
 
 from decklog.domain.status import READY, SYNCED, KeyStatus, TenantStatus, Verdict, conditions
 from decklog.domain.tenant import Manifest
-from decklog.services.identity import key_hash
+from decklog.services.keys import key_hash
 from decklog_operator.names import FINALIZER
 from decklog_operator.reconcile import Reconciler
 from decklog_operator.settings import OperatorSettings

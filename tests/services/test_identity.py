@@ -24,8 +24,9 @@ from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 from decklog.domain.access import Role
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.tenant import State
-from decklog.services.identity import Identity, key_hash, new_key
+from decklog.services.identity import Identity
 from decklog.services.issuers import KEYS_SECONDS_MAX, IssuerConfig, Issuers, load_issuers
+from decklog.services.keys import key_hash, new_key
 from decklog.services.registry import RegistryCache
 from tests.support.memory import MemoryRegistry, make_tenant
 

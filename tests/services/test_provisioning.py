@@ -21,7 +21,7 @@ from decklog.domain.planned import planned
 from decklog.domain.status import READY, SYNCED, Part, TenantStatus
 from decklog.domain.store import INDEXER
 from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Retention, State, TenantSpec
-from decklog.services.identity import key_hash
+from decklog.services.keys import key_hash
 from tests.backends import OpenSearchServer, SqsServer
 from tests.support.control import Control, control, on_each_variant
 from tests.support.records import prepared

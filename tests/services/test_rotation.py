@@ -23,7 +23,7 @@ from decklog.domain.record import RecordInput
 from decklog.domain.removal import RemoveTenant, Stopped
 from decklog.domain.status import Condition, Part, TenantStatus
 from decklog.domain.tenant import Manifest, parse_spec
-from decklog.services.identity import key_hash, new_key
+from decklog.services.keys import key_hash, new_key
 from decklog.services.provisioning import DatabaseProvisioning, DatabaseVisit, Handout, Provisioner
 from decklog.timescale.connection import Pool
 from decklog.timescale.provision import CONNECTIONS_MAX, PostgresProvisioning

@@ -25,7 +25,7 @@ from decklog.domain.tenant import (
     parse_spec,
 )
 from decklog.services.access_log import AccessLog
-from decklog.services.identity import key_hash
+from decklog.services.keys import key_hash
 from decklog.services.provisioning import Provisioner, TenantDirectory
 from decklog.services.tenants import Created, Tenants
 from tests.backends import OpenSearchServer, SqsServer

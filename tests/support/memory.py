@@ -9,7 +9,7 @@ from decklog.domain.access import Role
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.store import ApiKey, Snapshot
 from decklog.domain.tenant import Isolation, Limits, State, Tenant
-from decklog.services.identity import new_key
+from decklog.services.keys import new_key
 
 _numbers = itertools.count(1)
 

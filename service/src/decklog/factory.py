@@ -10,16 +10,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from decklog.client.jwks import fetch
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.store import Announcements, Readiness, RecordStore, SearchIndex, WakeQueue
 from decklog.domain.tenant import PLATFORM_TENANT, Tenant
 from decklog.services.access_log import AccessLog
-from decklog.services.identity import Identity
 from decklog.services.ingest import Ingest
-from decklog.services.issuers import load_issuers
 from decklog.services.provisioning import KeyVault, Provisioner, TenantDirectory
 from decklog.services.reading import Reading
 from decklog.services.registry import RegistryCache
@@ -39,6 +37,9 @@ from decklog.timescale.records import PostgresRecords
 from decklog.timescale.registry import PostgresRegistry
 from decklog.timescale.schema import make_roles
 from decklog.timescale.schema import migrate as migrate_cell
+
+if TYPE_CHECKING:
+    from decklog.services.identity import Identity
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,11 @@ async def open_service(
     `provisioner` and `vault` are for the API where Decklog owns its tenants; nothing else uses them.
     Raises `misconfigured`, and `storage-unavailable` where the database cannot be reached.
     """
+    # What verifies tokens is heavy, and the operator has no use for it.
+    from decklog.client.jwks import fetch  # noqa: PLC0415
+    from decklog.services.identity import Identity  # noqa: PLC0415
+    from decklog.services.issuers import load_issuers  # noqa: PLC0415
+
     _require(settings.database.dsn, "DECKLOG_DATABASE_DSN")
     async with AsyncExitStack() as stack:
         pool = Pool(settings.database.dsn, size_max=settings.database.pool_max)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-import secrets
 import time
 from collections.abc import Callable
 
@@ -20,10 +19,10 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.store import ApiKey, Snapshot
 from decklog.domain.tenant import State, Tenant
 from decklog.services.issuers import Claims, Issuers, Untrusted
+from decklog.services.keys import KEY_PREFIX
 from decklog.services.registry import RegistryCache
 
 TOKEN_CHARS_MAX = 8 * 1024
-KEY_PREFIX = "dlk_"
 VERIFIED_MAX = 4_096
 """Verified tokens that are remembered, by their SHA-256; a signature costs about as much as storing a record."""
 RECOGNISED_MAX = 16_384
@@ -33,18 +32,6 @@ _KEY = re.compile(r"dlk_([0-9a-z]{8,32})_([0-9A-Za-z]{32,128})")
 _NO_HASH = bytes(32)
 
 _log = structlog.get_logger(__name__)
-
-
-def new_key() -> tuple[str, str, bytes]:
-    """A fresh API key: its id, the token `dlk_<id>_<secret>` to hand out once, and the SHA-256 to store."""
-    key_id = secrets.token_hex(8)
-    token = f"{KEY_PREFIX}{key_id}_{secrets.token_hex(32)}"
-    return key_id, token, key_hash(token)
-
-
-def key_hash(token: str) -> bytes:
-    """What the registry stores of a key: SHA-256 of the whole token, 32 bytes. 256 random bits need no slow hash."""
-    return hashlib.sha256(token.encode()).digest()
 
 
 def unauthenticated() -> DecklogError:

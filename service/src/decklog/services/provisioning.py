@@ -88,7 +88,7 @@ from decklog.domain.tenant import (
     queue_name,
 )
 from decklog.domain.verdicts import DRIFTED, refused_verdicts, verdicts
-from decklog.services.identity import key_hash, new_key
+from decklog.services.keys import key_hash, new_key
 from decklog.services.observations import OBSERVE_SECONDS_MAX, Gathered, Joined
 from decklog.services.provisioning_metrics import DRIFT, REPAIRS, WAITING, backend, calling
 
