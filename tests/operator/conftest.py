@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -9,6 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from decklog_operator.manifests import NAMESPACE
+from decklog_operator.names import OPERATOR
 from tests.backends import KubernetesServer
 from tests.support.operators import Kubernetes, Operator, least_rights_kubeconfig, operator_environment
 from tests.support.provisioning import FOLDER_VARIABLE, FolderProvisioner
@@ -27,6 +30,18 @@ def kubernetes(kubernetes_server: KubernetesServer, least_rights: Path) -> Itera
     cluster = Kubernetes(kubernetes_server)
     yield cluster
     cluster.clean()
+
+
+@pytest.fixture
+def the_lease(kubernetes: Kubernetes) -> Iterator[None]:
+    """The Lease that the installation's rights are for, and those of its shards: one test at a time may have them in the
+    cluster that all workers share, and finds and leaves none."""
+    with (kubernetes.server.kubeconfig.parent / "lease.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        drop = ("delete", "lease", OPERATOR, f"{OPERATOR}-a", f"{OPERATOR}-b", "-n", NAMESPACE, "--ignore-not-found")
+        kubernetes(*drop)
+        yield
+        kubernetes(*drop)
 
 
 @pytest.fixture

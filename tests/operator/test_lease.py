@@ -19,7 +19,6 @@ from decklog_operator.manifests import NAMESPACE
 from decklog_operator.names import OPERATOR
 from tests.support import virtual_time
 from tests.support.memory_leases import MemoryLeases
-from tests.support.operators import Kubernetes
 
 SECONDS = 15
 END = 200.0
@@ -243,12 +242,10 @@ async def leases(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     if request.param == "memory":
         yield MemoryLeases(), "one"
         return
-    kubernetes: Kubernetes = request.getfixturevalue("kubernetes")
     monkeypatch.setenv("KUBECONFIG", str(request.getfixturevalue("least_rights")))
-    kubernetes("delete", "lease", OPERATOR, "-n", NAMESPACE, "--ignore-not-found")
+    request.getfixturevalue("the_lease")
     async with connect() as cluster:
         yield cluster, OPERATOR
-    kubernetes("delete", "lease", OPERATOR, "-n", NAMESPACE, "--ignore-not-found")
 
 
 async def test_a_lease_is_made_once_replaced_by_version_and_not_made_anew_by_who_held_it(leases: tuple[Leases, str]) -> None:

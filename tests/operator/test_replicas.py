@@ -25,7 +25,9 @@ Replica = Callable[..., Operator]
 
 
 @pytest.fixture
-def replica(kubernetes: Kubernetes, least_rights: Path, backends: FolderProvisioner, tmp_path: Path) -> Iterator[Replica]:
+def replica(
+    kubernetes: Kubernetes, the_lease: None, least_rights: Path, backends: FolderProvisioner, tmp_path: Path
+) -> Iterator[Replica]:
     """Call it with a name for an operator that shares Lease and backends with those before; it is not started."""
     made: list[Operator] = []
 
@@ -44,11 +46,9 @@ def replica(kubernetes: Kubernetes, least_rights: Path, backends: FolderProvisio
         made.append(Operator(["tests.support.operator_on_folder"], environment, tmp_path, name))
         return made[-1]
 
-    kubernetes("delete", "lease", "--all", "-n", NAMESPACE)
     yield make
     for each in made:
         each.end()
-    kubernetes("delete", "lease", "--all", "-n", NAMESPACE)
 
 
 def holder(kubernetes: Kubernetes, name: str = OPERATOR) -> str:
