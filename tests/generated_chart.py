@@ -42,17 +42,18 @@ class Value:
 
 def crd_template() -> str:
     """The definition, kept when the release goes: with it would go every Tenant of the cluster."""
-    definition = custom_resource_definition()
-    metadata = definition["metadata"]
-    metadata["annotations"] = {**metadata.get("annotations", {}), "helm.sh/resource-policy": "keep"}
-    return _MADE + "{{- if .Values.crds.install }}\n" + _escaped(manifests.dumped([definition])) + "{{- end }}\n"
+    return _kept([custom_resource_definition()])
 
 
 def protection_template() -> str:
     """What refuses to delete a protected Tenant: there as long as the definition, so under the same value and kept with it."""
-    objects = manifests.protection()
+    return _kept(manifests.protection())
+
+
+def _kept(objects: list[Json]) -> str:
     for each in objects:
-        each["metadata"]["annotations"] = {"helm.sh/resource-policy": "keep"}
+        metadata = each["metadata"]
+        metadata["annotations"] = {**metadata.get("annotations", {}), "helm.sh/resource-policy": "keep"}
     return _MADE + "{{- if .Values.crds.install }}\n" + _escaped(manifests.dumped(objects)) + "{{- end }}\n"
 
 

@@ -276,15 +276,19 @@ class OperatorStand:
         indexing = stats.raise_for_status().json().get("indices", {})
         return {f"index {name}": (versions, indexing.get(name)) for name, versions in indices.items()}
 
-    def _queues_written(self) -> dict[str, object]:
+    def sqs(self) -> Any:
+        """A client of the server that its queues are on."""
         queue = self.place.settings.queue
-        client = boto3.client(
+        return boto3.client(
             "sqs",
             endpoint_url=queue.endpoint_url,
             region_name=queue.region,
             aws_access_key_id=queue.access_key_id,
             aws_secret_access_key=queue.secret_access_key,
         )
+
+    def _queues_written(self) -> dict[str, object]:
+        client = self.sqs()
         pages = client.get_paginator("list_queues").paginate(QueueNamePrefix=self.place.settings.prefix)
         urls = [url for page in pages for url in page.get("QueueUrls", [])]
         return {

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import asyncpg
-import boto3
 import httpx
 import pytest
 
@@ -44,14 +43,7 @@ async def _document(place: OperatorStand, _: str) -> None:
 
 
 async def _attribute_of_a_queue(place: OperatorStand, _: str) -> None:
-    queue = place.place.settings.queue
-    client = boto3.client(
-        "sqs",
-        endpoint_url=queue.endpoint_url,
-        region_name=queue.region,
-        aws_access_key_id=queue.access_key_id,
-        aws_secret_access_key=queue.secret_access_key,
-    )
+    client = place.sqs()
     url = client.get_queue_url(QueueName=f"{place.place.settings.prefix}-shared-90-wake")["QueueUrl"]
     client.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "17"})
 

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+import pytest
 
 from tests.backends import PostgresServer
 from tests.backends.opensearch import OpenSearchServer
 from tests.backends.sqs import SqsServer
+from tests.support.dev import Dev
 from tests.support.stack import Stack, installed
 from tests.support.stores import drop_database, new_database
+
+
+@pytest.fixture(scope="module")
+def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
+    """A `decklog dev` for all tests of a module."""
+    made = Dev(tmp_path_factory.mktemp("dev"))
+    made.start()
+    yield made
+    made.close()
 
 
 def search_variables(server: OpenSearchServer) -> dict[str, str]:

@@ -11,17 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from tests.support.dev import Dev
-
-
-@pytest.fixture(scope="module")
-def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
-    made = Dev(tmp_path_factory.mktemp("dev"))
-    made.start()
-    yield made
-    made.close()
 
 
 def examine(dev: Dev, *words: str, role: str = "admin") -> subprocess.CompletedProcess[str]:

@@ -7,7 +7,6 @@ import io
 import json
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,6 @@ from websockets.sync.client import connect
 from tests.support.dev import Dev
 
 RECORD: dict[str, Any] = {"action": "document.create", "actor": {"id": "alice"}}
-
-
-@pytest.fixture(scope="module")
-def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
-    made = Dev(tmp_path_factory.mktemp("dev"))
-    made.start()
-    yield made
-    made.close()
 
 
 def fill(client: httpx.Client, count: int, **fields: Any) -> None:

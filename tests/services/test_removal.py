@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.removal import STOP_SECONDS
 from decklog.domain.status import READY, SYNCED, Part, TenantStatus
-from decklog.domain.tenant import PLATFORM_TENANT, Isolation, State, Tenant
+from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Manifest, State, Tenant
 from decklog.opensearch.provision import OpenSearchProvisioning
 from decklog.opensearch.search import OpenSearchIndex
 from decklog.services.provisioning import Provisioner
@@ -276,6 +277,21 @@ class Fused:
         await self._fuse.run(self._inner.apply(action))
 
 
+async def kills_until_removed(
+    process: Callable[[], Provisioner], manifest: Manifest, then: Callable[[], Awaitable[None]] | None = None
+) -> int:
+    """Tries with a new process until the deletion is complete; how many were killed at it. `then` is done after each try."""
+    kills, synced = 0, False
+    while not synced:
+        try:
+            synced = (await process().remove(manifest)).synced
+        except Killed:
+            kills += 1
+        if then is not None:
+            await then()
+    return kills
+
+
 @pytest.mark.parametrize("isolation", Isolation)
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_killed_between_any_two_actions_of_a_deletion_nothing_is_orphaned(
@@ -300,13 +316,7 @@ async def test_killed_between_any_two_actions_of_a_deletion_nothing_is_orphaned(
         assert (await process().reconcile(manifest, MemoryVault())).ready
         tenant = await control.tenant()
         fuse.steps, fuse.after = steps, after
-        synced = False
-        while not synced:
-            try:
-                synced = (await process().remove(manifest)).synced
-            except Killed:
-                kills += 1
-            await all_have_heard(control)
+        kills += await kills_until_removed(process, manifest, then=lambda: all_have_heard(control))
         burnt, fuse.steps, steps = fuse.steps is None, None, steps + 1
         assert await left_in_the_database(control, tenant) == {}
         if isolation is Isolation.DEDICATED:
@@ -338,12 +348,7 @@ async def test_killed_between_any_two_actions_of_a_deletion_that_retains_no_reco
         assert isinstance(stored, Appended)
         assert stored.receipts[0].seq == steps
         fuse.steps, fuse.after = steps, after
-        synced = False
-        while not synced:
-            try:
-                synced = (await process().remove(manifest)).synced
-            except Killed:
-                kills += 1
+        kills += await kills_until_removed(process, manifest)
         burnt, fuse.steps, steps = fuse.steps is None, None, steps + 1
         snapshot = await control.snapshot()
         assert tenant.id not in snapshot.tenants

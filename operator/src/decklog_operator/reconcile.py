@@ -152,11 +152,11 @@ class Reconciler:
                 if _asked(metadata).paused:
                     measured.result = "refused"
                     await self._leave_alone(tenant, body, _last_status(tenant, body), deleted=True)
-                    return min(_HELD_LOOK, self._settings.retry_max_seconds)
+                    return self._held_pause()
                 measured.result = result = await self._removal(tenant, body)
         if result == "done":
             return None
-        return self._retry_pause(tenant) if result == "again" else min(_HELD_LOOK, self._settings.retry_max_seconds)
+        return self._retry_pause(tenant) if result == "again" else self._held_pause()
 
     async def _leave_alone(self, tenant: _Tenant, body: Body, previous: dict[str, Any], *, deleted: bool = False) -> bool:
         """Tell that the Tenant is paused. False when the API would not have it."""
@@ -256,6 +256,9 @@ class Reconciler:
 
     def _tenant(self, uid: str) -> _Tenant:
         return self._tenants.setdefault(uid, _Tenant())
+
+    def _held_pause(self) -> float:
+        return min(_HELD_LOOK, self._settings.retry_max_seconds)
 
     def _resync_pause(self, tenant: _Tenant) -> float:
         """Until the next look is due, or new keys or the end of old ones, then not all at once for all tenants."""

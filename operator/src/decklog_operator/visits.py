@@ -19,7 +19,7 @@ from decklog_operator.reconcile import Reconciler
 
 _STOP_MAX = 2.0
 """Seconds that visits get to end after their cancellation."""
-_FAULT_PAUSE = 10.0
+FAULT_PAUSE = 10.0
 """Seconds after a fault of ours, which is logged with its traceback."""
 
 _log = structlog.get_logger(__name__)
@@ -34,6 +34,16 @@ class _Visited:
         self.timer: asyncio.TimerHandle | None = None
         self.task: asyncio.Task[None] | None = None
         self.again = False
+
+    def unplan(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    def stop(self) -> None:
+        self.unplan()
+        if self.task is not None:
+            self.task.cancel()
 
 
 class Visits:
@@ -53,7 +63,7 @@ class Visits:
         finally:
             left, self._visited = self._visited, {}
             for each in left.values():
-                _stop(each)
+                each.stop()
             if running := [each.task for each in left.values() if each.task is not None]:
                 await asyncio.wait(running, timeout=_STOP_MAX)
 
@@ -62,19 +72,17 @@ class Visits:
         wanted, uid = self._reconciler.notice(body, gone=gone, listed=listed), body["metadata"]["uid"]
         if gone:
             if (left := self._visited.pop(uid, None)) is not None:
-                _stop(left)
+                left.stop()
             return
         tenant = self._visited.setdefault(uid, _Visited())
         tenant.body = msgspec.json.encode(body)
         if body["metadata"].get("deletionTimestamp"):
-            _stop(tenant)  # it is released now, and a visit would hold that up
+            tenant.stop()  # it is released now, and a visit would hold that up
         elif wanted:
             self._plan(uid, tenant, 0)
 
     def _plan(self, uid: str, tenant: _Visited, seconds: float) -> None:
-        if tenant.timer is not None:
-            tenant.timer.cancel()
-            tenant.timer = None
+        tenant.unplan()
         if tenant.task is not None:
             tenant.again = True
         elif seconds > 0:
@@ -83,7 +91,7 @@ class Visits:
             tenant.task = asyncio.create_task(self._visit(uid, tenant), context=self._context.copy())
 
     async def _visit(self, uid: str, tenant: _Visited) -> None:
-        body, tenant.again, pause = msgspec.json.decode(tenant.body), False, _FAULT_PAUSE
+        body, tenant.again, pause = msgspec.json.decode(tenant.body), False, FAULT_PAUSE
         try:
             pause = await self._reconciler.visit(body)
         except Exception:  # noqa: BLE001 - one Tenant's fault must not end the others' visits, nor its own
@@ -93,11 +101,3 @@ class Visits:
             tenant.task = None
         if self._visited.get(uid) is tenant:
             self._plan(uid, tenant, 0 if tenant.again else pause)
-
-
-def _stop(tenant: _Visited) -> None:
-    if tenant.timer is not None:
-        tenant.timer.cancel()
-        tenant.timer = None
-    if tenant.task is not None:
-        tenant.task.cancel()

@@ -12,10 +12,7 @@ import kopf
 from decklog_operator.metrics import Census
 from decklog_operator.names import GROUP, PLURAL, VERSION
 from decklog_operator.reconcile import Reconciler
-from decklog_operator.visits import Visits
-
-_FAULT_PAUSE = 10.0
-"""Seconds after a fault of ours, which is logged with its traceback."""
+from decklog_operator.visits import FAULT_PAUSE, Visits
 
 
 def register(registry: kopf.OperatorRegistry, reconciler: Reconciler, visits: Visits, census: Census) -> None:
@@ -29,7 +26,7 @@ def register(registry: kopf.OperatorRegistry, reconciler: Reconciler, visits: Vi
         census.notice(seen, gone=type == "DELETED")
         visits.notice(seen, gone=type == "DELETED", listed=type is None)
 
-    @kopf.on.delete(GROUP, VERSION, PLURAL, registry=registry, id="release", backoff=_FAULT_PAUSE)
+    @kopf.on.delete(GROUP, VERSION, PLURAL, registry=registry, id="release", backoff=FAULT_PAUSE)
     async def release(*, body: kopf.Body, **_: Any) -> None:
         if (pause := await reconciler.release(dict(body))) is not None:
             raise kopf.TemporaryError("not removed yet; its status says why", delay=pause)

@@ -128,10 +128,9 @@ def _sse(kind: str, data: bytes | str, position: str | None = None) -> bytes:
     return f"{head}data: {text}\n\n".encode()
 
 
-def _opened(subscription: Subscription) -> bytes:
+def _opened(subscription: Subscription) -> dict[str, str]:
     """What a stream begins with. From its position on a client that was cut off before anything came goes on."""
-    opened = {"tenant": subscription.tenant.name, "log": subscription.log.text, "position": str(subscription.reached)}
-    return msgspec.json.encode(opened)
+    return {"tenant": subscription.tenant.name, "log": subscription.log.text, "position": str(subscription.reached)}
 
 
 class EventStream:
@@ -163,7 +162,8 @@ class EventStream:
         try:
             async with contextlib.aclosing(subscription):
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
-                opening = _sse("open", _opened(subscription), str(subscription.reached))
+                opened = _opened(subscription)
+                opening = _sse("open", msgspec.json.encode(opened), opened["position"])
                 await body(f"retry: {RETRY_MILLISECONDS}\n".encode() + opening)
                 await forward_all(subscription, forward, gone(), self._stopping)
         except Exception as error:  # noqa: BLE001 - the edge: the status is sent, so the stream itself must say it
@@ -219,7 +219,7 @@ async def _follow(socket: WebSocket[Any, Any, Any], subscription: Subscription) 
         else:
             await _say(socket, f'{{"type":"record","position":"{event.position}","record":{rendered(event.record)}}}')
 
-    await _say(socket, f'{{"type":"open",{_opened(subscription).decode()[1:]}')
+    await _say(socket, msgspec.json.encode({"type": "open", **_opened(subscription)}).decode())
     ended = await forward_all(subscription, forward, _listen(socket), socket.app.state.stopping)
     if ended is Ended.STOPPING:
         await socket.close(code=_GOING_AWAY, reason="The server stops; come back.")

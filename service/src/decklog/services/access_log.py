@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from decklog.domain.access import Principal, RequestContext
+from decklog.domain.access import Permission, Principal, RequestContext, acting_tenant
 from decklog.domain.append import Receipt
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.masking import MASK, is_secret_name
@@ -91,9 +91,12 @@ class AccessLog:
         self._platform_tenant = platform_tenant
         self._late: set[asyncio.Task[None]] = set()
 
-    def admit(self, tenant: Tenant) -> None:
-        """Refuse a query before its work is done, where its record would surely be refused. Raises `rate-limited`."""
+    def admit(self, principal: Principal) -> Tenant:
+        """The tenant whose records are asked for. Refuses a query before its work is done, where its record would surely be
+        refused. Raises `forbidden` and `rate-limited`."""
+        tenant = acting_tenant(principal, Permission.READ)
         self._ingest.refuse_query(tenant)
+        return tenant
 
     async def write(
         self,

@@ -442,16 +442,10 @@ class Provisioner:
         kept: Mapping[Part, Any] = {},
     ) -> Observation:
         """`kept` was seen a moment ago, in the same visit, and nothing was done there since."""
-        search, queue, prefix = self._indices, self._queues, self._installation.prefix
-        index, name = (each(manifest.name, manifest.spec, prefix) for each in (index_name, queue_name))
-        registered, indices, queues, keys = await asyncio.gather(
+        index, queue = (each(manifest.name, manifest.spec, self._installation.prefix) for each in (index_name, queue_name))
+        registered, (indices, queues), keys = await asyncio.gather(
             database,
-            _given(kept.get(Part.SEARCH))
-            if search is None or Part.SEARCH in kept
-            else _seen(search(index, patient=patient), Part.SEARCH),
-            _given(kept.get(Part.QUEUE))
-            if queue is None or Part.QUEUE in kept
-            else _seen(queue(name, patient=patient), Part.QUEUE),
+            self._outside(index, queue, patient=patient, kept=kept),
             _given(None) if vault is None else _seen(_hashes(vault, manifest), Part.CREDENTIALS),
         )
         if isinstance(vault, Handover) and vault.kept is None and isinstance(registered, DatabaseSeen):
@@ -471,12 +465,20 @@ class Provisioner:
         row = database.row
         if row is not None and (row.uid != manifest.uid or manifest.spec.deletion_policy is not DeletionPolicy.DELETE):
             return Observation(database, self._installation), stopped
-        index, queue = names(manifest, row, self._installation.prefix)
-        indices, queues = await asyncio.gather(
-            _given(None) if self._indices is None else _seen(self._indices(index), Part.SEARCH),
-            _given(None) if self._queues is None else _seen(self._queues(queue), Part.QUEUE),
-        )
+        indices, queues = await self._outside(*names(manifest, row, self._installation.prefix))
         return Observation(database, self._installation, indices, queues), stopped
+
+    async def _outside(
+        self, index: str, queue: str, *, patient: bool = False, kept: Mapping[Part, Any] = {}
+    ) -> tuple[IndexSeen | Trouble | None, QueueSeen | Trouble | None]:
+        """The index and the queue, None where there is no such backend. `kept` as in `_observe`."""
+        found: list[Any] = await asyncio.gather(
+            *(
+                _given(kept.get(part)) if observe is None or part in kept else _seen(observe(name, patient=patient), part)
+                for part, observe, name in ((Part.SEARCH, self._indices, index), (Part.QUEUE, self._queues, queue))
+            )
+        )
+        return found[0], found[1]
 
     async def _carry_out(
         self, manifest: Manifest, visit: DatabaseVisit | Trouble, actions: Sequence[Action]

@@ -12,7 +12,7 @@ from weakref import WeakSet
 
 import msgspec
 
-from decklog.domain.access import Permission, Principal, RequestContext, acting_tenant
+from decklog.domain.access import Principal, RequestContext
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import Head, LogName
 from decklog.domain.query import parse
@@ -114,8 +114,7 @@ class Reading:
 
     async def list(self, principal: Principal, request: RequestContext, parameters: Parameters) -> tuple[Tenant, LogName, Page]:
         """One page of the records that match. Raises `search-unavailable` and what any parameter's refusal is."""
-        tenant = acting_tenant(principal, Permission.READ)
-        self._access_log.admit(tenant)
+        tenant = self._access_log.admit(principal)
         log, query = parse(parameters, others=("limit", "cursor"))
         limit, cursor = _limit(parameters), _one(parameters, "cursor")
         before = None if cursor is None else read_cursor(cursor, tenant, log, query)
@@ -140,8 +139,7 @@ class Reading:
         self, principal: Principal, request: RequestContext, seq: int, parameters: Parameters
     ) -> tuple[Tenant, LogName, StoredRecord]:
         """The record with this number. Raises `not-found`; that someone asked is recorded nevertheless."""
-        tenant = acting_tenant(principal, Permission.READ)
-        self._access_log.admit(tenant)
+        tenant = self._access_log.admit(principal)
         for name, _ in parameters:
             if name != "log":
                 raise DecklogError(
@@ -168,8 +166,7 @@ class Reading:
 
     async def stats(self, principal: Principal, request: RequestContext, parameters: Parameters) -> Stats:
         """Counts by `by` and `interval`. Raises `too-many-buckets` and `search-unavailable`."""
-        tenant = acting_tenant(principal, Permission.READ)
-        self._access_log.admit(tenant)
+        tenant = self._access_log.admit(principal)
         log, query = parse(parameters, others=("by", "interval"))
         by, interval = _groups(parameters), _choice(parameters, "interval", INTERVALS)
         counted = await self._search.count(tenant, log, query, by=by, interval=interval)
@@ -193,8 +190,7 @@ class Reading:
 
         Raises `overloaded` where too many exports are being given.
         """
-        tenant = acting_tenant(principal, Permission.READ)
-        self._access_log.admit(tenant)
+        tenant = self._access_log.admit(principal)
         log, query = parse(parameters, others=("format",))
         name = _choice(parameters, "format", tuple(CONTENT_TYPES)) or next(iter(CONTENT_TYPES))
         head = await self._store.head(tenant, log)

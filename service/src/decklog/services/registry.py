@@ -102,11 +102,10 @@ class RegistryCache:
             try:
                 async with asyncio.timeout(self._max_age):
                     loaded = await self._registry.load(self._snapshot.version if self._snapshot else None)
-            except TimeoutError:
+            except Exception as error:
                 self._failing = True
-                raise DecklogError(Code.STORAGE_UNAVAILABLE, "The registry did not answer in time.", retry_after=1) from None
-            except Exception:
-                self._failing = True
+                if isinstance(error, TimeoutError):
+                    raise DecklogError(Code.STORAGE_UNAVAILABLE, "The registry did not answer in time.", retry_after=1) from None
                 raise
             self._failing = False
             self._as_of = started

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import structlog
 
-from decklog.domain.access import Permission, Principal, RequestContext, acting_tenant
+from decklog.domain.access import Principal, RequestContext
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import Head, LogName, Position
 from decklog.domain.query import Query, matches, parse
@@ -190,8 +190,7 @@ class Streams:
 
         Raises `invalid-parameter` for a place that the log does not have any more or not yet, and `too-many-streams`.
         """
-        tenant = acting_tenant(principal, Permission.READ)
-        self._access_log.admit(tenant)
+        tenant = self._access_log.admit(principal)
         log, query = parse(parameters, others=("after",))
         place = None if after is None else Position.parse(after)
         self._reserve(tenant)
