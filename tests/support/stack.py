@@ -39,6 +39,7 @@ class Program:
     environment: dict[str, str]
     log: Path
     port: int = 0
+    words: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -48,7 +49,11 @@ class Program:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "decklog", self.verb], env=self.environment, stdout=log, stderr=log, start_new_session=True
+                [sys.executable, "-m", "decklog", self.verb, *self.words],
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     async def ready(self) -> None:
@@ -119,12 +124,20 @@ class Stack:
     async def worker(self, **variables: str) -> Program:
         return await self._start("worker", **variables)
 
+    async def provisioner(self, *words: str, **variables: str) -> Program:
+        """`decklog provision` with these words and a port for its health."""
+        port = free_port()
+        return await self._run("provision", port, (*words, "--health-port", str(port)), variables)
+
     async def _start(self, verb: str, **variables: str) -> Program:
         port = free_port()
         name = "DECKLOG_API_PORT" if verb == "api" else "DECKLOG_WORKER_METRICS_PORT"
+        return await self._run(verb, port, (), {name: str(port), **variables})
+
+    async def _run(self, verb: str, port: int, words: tuple[str, ...], variables: Mapping[str, str]) -> Program:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("DECKLOG_") or k.startswith("DECKLOG_TEST_")}
-        environment = {**inherited, **self.variables, name: str(port), **variables}
-        program = Program(verb, environment, self.folder / f"{verb}-{port}.log", port)
+        environment = {**inherited, **self.variables, **variables}
+        program = Program(verb, environment, self.folder / f"{verb}-{port}.log", port, words)
         self.programs.append(program)
         program.start()
         await program.ready()

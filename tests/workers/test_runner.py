@@ -348,8 +348,13 @@ async def test_a_worker_whose_event_loop_hangs_looks_ill() -> None:
     server = HealthServer("127.0.0.1", 0, clock=lambda: now)
     try:
         assert (await asyncio.to_thread(get, server.port, "/healthz"))[0] == 200
+        assert await asyncio.to_thread(get, server.port, "/readyz") == (
+            200,
+            '{"status": "ready", "checks": {"event loop": "ok"}}',
+        )
         now = SILENCE_MAX.total_seconds() + 1
         assert (await asyncio.to_thread(get, server.port, "/healthz"))[0] == 503
+        assert (await asyncio.to_thread(get, server.port, "/readyz"))[0] == 503
         beating = asyncio.create_task(server.beat())
         await asyncio.sleep(0)
         assert (await asyncio.to_thread(get, server.port, "/healthz"))[0] == 200

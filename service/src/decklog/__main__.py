@@ -39,9 +39,48 @@ def _parser() -> argparse.ArgumentParser:
     migrate = verbs.add_parser("migrate", help="bring the database to this version; may run again")
     migrate.add_argument("--bootstrap", action="store_true", help="make the roles first, with DECKLOG_DATABASE_ADMIN_DSN")
     verbs.add_parser("platform-key", help="make a new platform key, print it once, and revoke the one before")
+    _add_provision(verbs)
     client.add_parsers(verbs)
     commands.add_parsers(verbs)
     return parser
+
+
+def _add_provision(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    provision = verbs.add_parser(
+        "provision",
+        help="make tenants from files and keep them right, where there is no Kubernetes",
+        description="""Make the tenants of these files, put right what is changed behind their backs, and change their keys when
+        those are due: what the operator does, from files, which are read anew before each look. Tenants that were made over
+        the API are looked after, too. A tenant whose file goes stays.""",
+        epilog="""Needs DECKLOG_TENANTS_OWNER=decklog, DECKLOG_DATABASE_OWNER_DSN, and DECKLOG_SEARCH_ and DECKLOG_QUEUE_ as the API
+        has them. Exits with 0, with 1 where --once left a tenant not ready, or with 2 where it could not begin.""",
+    )
+    provision.add_argument(
+        "--manifests",
+        action="append",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="YAML file, or folder of them; may be repeated",
+    )
+    provision.add_argument(
+        "--keys", type=Path, required=True, metavar="FILE", help="file in which the keys are kept; only you can read it"
+    )
+    provision.add_argument("--url", default="", help="address of the API, which is put beside the keys")
+    provision.add_argument("--platform-key", action="store_true", help="keep a key of the platform there, and revoke all others")
+    provision.add_argument("--once", action="store_true", help="end after one look")
+    provision.add_argument(
+        "--interval", type=_seconds, default=60.0, metavar="SECONDS", help="between two looks, 1 to 3600 (%(default)s)"
+    )
+    provision.add_argument("--health-host", default="127.0.0.1", help="address for /healthz, /readyz and /metrics (%(default)s)")
+    provision.add_argument("--health-port", type=int, default=0, help="their port; 0 for none (%(default)s)")
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 1 <= seconds <= 3_600:
+        raise argparse.ArgumentTypeError("it must be from 1 to 3600")
+    return seconds
 
 
 def _dev(arguments: argparse.Namespace) -> int:
@@ -87,6 +126,25 @@ async def _serve(verb: str) -> int:
     return 0
 
 
+async def _provision(arguments: argparse.Namespace) -> int:
+    from decklog import provision, settings  # noqa: PLC0415
+
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    options = provision.Options(
+        tuple(arguments.manifests),
+        arguments.keys,
+        arguments.url,
+        arguments.platform_key,
+        arguments.once,
+        arguments.interval,
+        arguments.health_host,
+        arguments.health_port,
+    )
+    return await provision.run(options, settings.load(os.environ), stop)
+
+
 async def _migrate(arguments: argparse.Namespace) -> int:
     from decklog import factory, settings  # noqa: PLC0415
 
@@ -118,6 +176,8 @@ def main() -> None:
                 code = _dev(arguments)
             case "api" | "worker":
                 code = _run_fast(_serve(arguments.verb))
+            case "provision":
+                code = _run_fast(_provision(arguments))
             case "migrate":
                 code = asyncio.run(_migrate(arguments))
             case "platform-key":

@@ -90,7 +90,7 @@ class Tenants(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         Meta(
             pattern="^(kubernetes|decklog)$",
-            description="Who makes tenants: kubernetes (its operator alone), or decklog (the API too, which then needs `DECKLOG_DATABASE_OWNER_DSN`).",
+            description="Who makes tenants: kubernetes (its operator alone), or decklog (the API, which then needs `DECKLOG_DATABASE_OWNER_DSN`, and `decklog provision`).",
         ),
     ] = "kubernetes"
 

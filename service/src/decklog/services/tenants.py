@@ -102,7 +102,8 @@ class Tenants:
         if self._vault is None and spec.credentials.rotation.interval_days:
             raise DecklogError(
                 Code.INVALID_TENANT,
-                "spec.credentials.rotation.intervalDays must be 0 here: nobody keeps the keys, so there is no place to put new ones.",
+                "spec.credentials.rotation.intervalDays must be 0 here: this answer is the only place that keys are told. "
+                "A Tenant in the files of decklog provision may have a schedule, as that keeps its keys.",
             )
         if self._creating >= CREATIONS_MAX:
             raise DecklogError(Code.OVERLOADED, "Too many tenants are being made at once. Try again.", retry_after=_RETRY_SECONDS)

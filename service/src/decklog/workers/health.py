@@ -1,11 +1,13 @@
-"""`/healthz` and `/metrics` of a worker, on a thread of its own: a worker whose event loop hangs must look ill."""
+"""`/healthz`, `/readyz` and `/metrics` of a process without an API, on a thread of their own: one whose event loop hangs must
+look ill."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING
@@ -35,9 +37,18 @@ class _Handler(WSGIRequestHandler):
 
 
 class HealthServer:
-    """Serves until `stop`. `port` is the one that was bound, where 0 was asked for."""
+    """Serves until `stop`. `port` is the one that was bound, where 0 was asked for. `checks` gives what must be `ok` beside the
+    event loop for the process to be ready, as the API's /readyz tells it; it is called on another thread."""
 
-    def __init__(self, host: str, port: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        checks: Callable[[], Mapping[str, str]] = dict,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._checks = checks
         self._clock = clock
         self._beaten = clock()
         self._metrics = make_wsgi_app()
@@ -60,11 +71,18 @@ class HealthServer:
         if path == "/metrics":
             metrics: Iterable[bytes] = self._metrics(environ, start_response)
             return metrics
-        if path != "/healthz":
-            status, text = "404 Not Found", "There are /healthz and /metrics.\n"
-        elif self._clock() - self._beaten > SILENCE_MAX.total_seconds():
+        silent = self._clock() - self._beaten > SILENCE_MAX.total_seconds()
+        kind = "text/plain; charset=utf-8"
+        if path == "/readyz":
+            checks = {"event loop": "timeout" if silent else "ok", **self._checks()}
+            ready = all(result == "ok" for result in checks.values())
+            status, kind = "200 OK" if ready else "503 Service Unavailable", "application/json"
+            text = json.dumps({"status": "ready" if ready else "unready", "checks": checks})
+        elif path != "/healthz":
+            status, text = "404 Not Found", "There are /healthz, /readyz and /metrics.\n"
+        elif silent:
             status, text = "503 Service Unavailable", "The event loop does not turn.\n"
         else:
             status, text = "200 OK", "ok\n"
-        start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
+        start_response(status, [("Content-Type", kind)])
         return [text.encode()]

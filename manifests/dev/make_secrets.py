@@ -1,0 +1,48 @@
+"""Passwords, keys and addresses of the installation that `docker-compose.yml` describes, made once.
+
+`python make_secrets.py FOLDER [NAME=UID…]` makes a folder for each group of programs, whose volume nobody else mounts:
+`admin` for PostgreSQL and the migration, `owner` for what makes tenants, `service` for API and workers, `archive` for the
+S3 server. What is there is kept. Each NAME is a folder that becomes the property of that user alone.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+
+DATABASE = "timescale:5432/decklog"
+READABLE = 0o444
+"""To the users of several images, of which only those that mount the volume come so far."""
+
+
+def made(folder: Path, name: str, value: str = "") -> str:
+    """The content of the file, which is made with this value, or a random one, where it is not there."""
+    path, partial = folder / name, folder / f".{name}"
+    if not path.exists():
+        folder.mkdir(exist_ok=True)
+        partial.unlink(missing_ok=True)
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, READABLE), "w", encoding="ascii") as file:
+            file.write(value or secrets.token_hex(32))
+        partial.rename(path)
+    return path.read_text(encoding="ascii")
+
+
+def main(root: Path, *owned: str) -> None:
+    for folder, user in (("admin", "postgres"), ("owner", "decklog_owner"), ("service", "decklog_service")):
+        password = made(root / folder, "password")
+        made(root / folder, "dsn", f"postgresql://{user}:{password}@{DATABASE}")
+        made(root / folder, "queue-secret")
+    made(root / "owner", "service-password", made(root / "service", "password"))
+    made(root / "service", "fingerprint-key")
+    made(root / "archive", "secret-key")
+    for each in owned:
+        name, _, user = each.partition("=")
+        if (root / name).stat().st_uid == os.getuid():  # not yet given away
+            (root / name).chmod(0o700)
+            os.chown(root / name, int(user), int(user))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *sys.argv[2:])

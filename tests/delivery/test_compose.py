@@ -1,0 +1,240 @@
+"""The compose file, read as Docker reads it: each program takes what it is given, and nothing in it is a secret.
+
+It is not started here: where an engine answers, `docker compose config` has its say, too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from decklog import settings
+from decklog.__main__ import _parser
+from decklog.domain.errors import DecklogError
+from decklog.manifests import read_manifests
+from tests.support.images import ROOT, stages
+
+FILE = ROOT / "docker-compose.yml"
+PORTS = {"timescale": 5432, "opensearch": 9200, "elasticmq": 9324, "s3": 7070}
+"""Where the servers listen."""
+Json = dict[str, Any]
+
+
+def interpolated(text: str) -> str:
+    """As compose does it without any variable set."""
+    return re.sub(r"\$(?:(\$)|\{\w+:-([^}]*)\})", lambda match: match[1] or match[2], text)
+
+
+COMPOSE: Json = yaml.safe_load(interpolated(FILE.read_text()))
+SERVICES: dict[str, Json] = COMPOSE["services"]
+OURS = {name: service for name, service in SERVICES.items() if service["image"] == "decklog:dev"}
+PROGRAMS = {name: service for name, service in OURS.items() if "entrypoint" not in service}
+
+
+def mounts(service: Json) -> dict[str, str]:
+    """What is mounted where, by the path inside."""
+    return {path.split(":")[1]: path.split(":")[0] for path in service.get("volumes", [])}
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders that the service `secrets` fills, filled by what it runs."""
+    root = tmp_path_factory.mktemp("volumes")
+    make(root)
+    return root
+
+
+def make(root: Path) -> None:
+    secrets = SERVICES["secrets"]
+    script = ROOT / mounts(secrets)[secrets["entrypoint"][1]]
+    for path, name in mounts(secrets).items():
+        if path.startswith("/secrets/"):
+            assert path == f"/secrets/{name}"
+            (root / name).mkdir(exist_ok=True)
+    given = [word.replace("65532", str(os.getuid())) for word in secrets["command"][1:]]
+    subprocess.run([sys.executable, script, root, *given], check=True, timeout=60)
+
+
+def variables(service: Json, volumes: Path) -> dict[str, str]:
+    """The environment of a program, with its files where they were made."""
+    found = {}
+    for name, value in service.get("environment", {}).items():
+        assert isinstance(value, str), f"{name} is {value!r}, which YAML takes for no text"
+        found[name] = value
+        if name.endswith("_FILE"):
+            folder, file = value.rsplit("/", 1)
+            found[name] = str(volumes / mounts(service)[folder] / file)
+    return found
+
+
+def test_an_engine_would_take_it() -> None:
+    if (
+        not shutil.which("docker")
+        or subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("there is no docker compose")
+    subprocess.run(["docker", "compose", "-f", FILE, "config", "--quiet"], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_takes_its_words_and_every_variable(name: str, volumes: Path) -> None:
+    service = PROGRAMS[name]
+    arguments = _parser().parse_args(service["command"])
+    assert arguments.verb == name
+    loaded = settings.load(variables(service, volumes))
+    if name in ("api", "worker"):
+        assert (loaded.database.dsn != "", len(loaded.identity.fingerprint_key) >= 32) == (True, True)
+    if name in ("api", "provision"):
+        assert (loaded.database.owner_dsn != "", loaded.tenants.owner) == (True, "decklog")
+    if name != "migrate":
+        assert (urlsplit(loaded.search.url).netloc, loaded.queue.enabled) == ("opensearch:9200", True)
+        assert urlsplit(loaded.queue.endpoint_url).netloc == "elasticmq:9324"
+
+
+def test_every_address_is_that_of_a_service_at_its_port_and_with_its_role(volumes: Path) -> None:
+    users = {}
+    for group in ("admin", "owner", "service"):
+        address = urlsplit((volumes / group / "dsn").read_text())
+        assert (address.hostname, address.port, address.path) == ("timescale", PORTS["timescale"], "/decklog")
+        assert address.password == (volumes / group / "password").read_text()
+        users[group] = address.username
+    assert users == {"admin": "postgres", "owner": "decklog_owner", "service": "decklog_service"}
+    migration = settings.load(variables(SERVICES["migrate"], volumes)).database
+    for password, dsn in ((migration.owner_password, "owner"), (migration.service_password, "service")):
+        assert password == urlsplit((volumes / dsn / "dsn").read_text()).password
+    assert SERVICES["timescale"]["environment"]["POSTGRES_DB"] == "decklog"
+
+
+def test_each_program_mounts_no_secret_but_those_of_its_role() -> None:
+    given = {
+        name: {path.rsplit("/", 1)[1] for path in mounts(service) if path.startswith("/secrets/")}
+        for name, service in SERVICES.items()
+    }
+    assert given == {
+        "secrets": {"admin", "owner", "service", "archive", "keys"},
+        "timescale": {"admin"},
+        "migrate": {"admin", "owner"},
+        "provision": {"owner", "keys"},
+        "api": {"owner", "service"},
+        "worker": {"service"},
+        "s3": {"archive"},
+        "opensearch": set(),
+        "elasticmq": set(),
+    }
+    writable = {
+        (name, path)
+        for name, service in SERVICES.items()
+        for path in service.get("volumes", [])
+        if ":/secrets/" in path and not path.endswith(":ro") and name != "secrets"
+    }
+    assert writable == {("provision", "keys:/secrets/keys")}
+
+
+def test_secrets_are_made_once_and_are_others_in_each_installation(volumes: Path, tmp_path: Path) -> None:
+    def content(root: Path) -> dict[str, str]:
+        return {str(path.relative_to(root)): path.read_text() for path in root.rglob("*") if path.is_file()}
+
+    before = content(volumes)
+    make(volumes)
+    assert content(volumes) == before
+    assert {path.stat().st_mode & 0o777 for path in volumes.rglob("*") if path.is_file()} == {0o444}
+    assert (volumes / "keys").stat().st_mode & 0o777 == 0o700
+    make(tmp_path)
+    assert set(content(tmp_path).values()) & set(before.values()) == set()
+    assert content(tmp_path).keys() == before.keys()
+    named = set(re.findall(r"/secrets/([\w-]+/[\w.-]+)", FILE.read_text())) - {"keys/keys.json"}
+    assert named <= before.keys()
+    text = FILE.read_text()
+    for name in re.findall(r"^\s+(\w*(?:PASSWORD|SECRET|DSN|_KEY)\w*): ", text, re.MULTILINE):
+        assert name.endswith(("_FILE", "_ID")), f"{name} has a fixed value"
+
+
+@pytest.mark.parametrize("name", PROGRAMS.keys() - {"migrate"})
+def test_health_is_asked_of_the_program_where_it_listens(name: str, volumes: Path) -> None:
+    service = PROGRAMS[name]
+    [entry] = stages(ROOT / "service/Dockerfile")[-1].of("ENTRYPOINT")
+    how, *test = service["healthcheck"]["test"]
+    assert (how, test[: len(entry)]) == ("CMD", entry)
+    asked = _parser().parse_args(test[len(entry) :])
+    loaded = settings.load(variables(service, volumes))
+    listens = {
+        "api": loaded.api.port,
+        "worker": loaded.worker.metrics_port,
+        "provision": getattr(_parser().parse_args(service["command"]), "health_port", None),
+    }[name]
+    assert (asked.verb, asked.ready, asked.url) == ("doctor", True, f"http://127.0.0.1:{listens}")
+    assert listens
+
+
+def test_what_is_mounted_and_waited_for_is_there() -> None:
+    named = set()
+    for name, service in SERVICES.items():
+        for source in mounts(service).values():
+            if source.startswith("./"):
+                assert (ROOT / source).exists(), source
+            else:
+                named.add(source)
+        for other, how in service.get("depends_on", {}).items():
+            condition = how["condition"]
+            assert condition in ("service_healthy", "service_completed_successfully")
+            assert ("healthcheck" in SERVICES[other]) == (condition == "service_healthy"), (name, other)
+        if service.get("network_mode") != "none":
+            assert set(service["networks"]) <= COMPOSE["networks"].keys()
+            assert "backends" in service["networks"]
+    assert named == COMPOSE["volumes"].keys()
+    arguments = _parser().parse_args(SERVICES["provision"]["command"])
+    shown = mounts(SERVICES["provision"])
+    assert {"acme", "globex", "minimal"} <= read_manifests([ROOT / shown[str(path)] for path in arguments.manifests]).keys()
+    assert str(arguments.keys.parent) in shown
+
+
+def test_whoever_mounts_a_secret_waits_until_it_is_made() -> None:
+    def waited(name: str) -> set[str]:
+        direct = SERVICES[name].get("depends_on", {})
+        return set(direct).union(*(waited(other) for other in direct))
+
+    for name, service in SERVICES.items():
+        if name != "secrets" and any(path.startswith("/secrets/") for path in mounts(service)):
+            assert "secrets" in waited(name), name
+
+
+def test_programs_are_confined_as_in_production_and_all_are_bounded() -> None:
+    for name, service in SERVICES.items():
+        assert {"mem_limit", "pids_limit", "restart"} <= service.keys(), name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+    for name, service in OURS.items():
+        assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"]), name
+    assert {name for name, service in OURS.items() if "user" in service} == {"secrets"}
+    assert SERVICES["secrets"]["network_mode"] == "none"
+
+
+def test_it_is_reached_from_this_machine_alone_and_by_the_api_alone() -> None:
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert published == {"api": ["127.0.0.1:8321:8321"]}
+    assert COMPOSE["networks"]["backends"] == {"internal": True}
+
+
+def test_images_are_pinned_and_those_that_the_tests_run() -> None:
+    tests = yaml.safe_load(interpolated((ROOT / "tests/backends/compose.yaml").read_text().replace(":?", ":-")))["services"]
+    for name, other in (("timescale", "timescale"), ("opensearch", "opensearch"), ("elasticmq", "sqs"), ("s3", "s3")):
+        assert SERVICES[name]["image"] == tests[other]["image"]
+        assert re.fullmatch(r"[\w./-]+:v?\d[\w.-]*", SERVICES[name]["image"])
+    [built] = [service["build"] for service in OURS.values() if "build" in service]
+    assert (ROOT / built["context"] / built["dockerfile"]).is_file()
+    assert stages(ROOT / built["dockerfile"])[-1].of("ENTRYPOINT") == [["/opt/decklog/bin/python", "-m", "decklog"]]
+
+
+def test_the_parser_of_the_program_would_refuse_a_slip(volumes: Path) -> None:
+    with pytest.raises(SystemExit):
+        _parser().parse_args(["provision", "--manifest", "x", "--key", "y", "--nothing"])
+    with pytest.raises(DecklogError, match="DECKLOG_SERCH_URL"):
+        settings.load({**variables(SERVICES["api"], volumes), "DECKLOG_SERCH_URL": "x"})
