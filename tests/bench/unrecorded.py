@@ -14,11 +14,8 @@ from decklog.api.app import create_app
 from decklog.api.server import serve
 
 
-class _Silent:
-    """Writes nothing."""
-
-    async def write(self, *_: Any, **__: Any) -> None:
-        return
+async def _nothing(*_: Any, **__: Any) -> None:
+    return
 
 
 async def _serve() -> None:
@@ -26,7 +23,7 @@ async def _serve() -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with factory.open_service(configured) as service:
-        service.reading._access_log = _Silent()  # type: ignore[assignment]
+        service.reading._access_log.write = _nothing  # type: ignore[method-assign]
         async with serve(create_app(service, configured), configured.api.host, configured.api.port):
             await stop.wait()
 

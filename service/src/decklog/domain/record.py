@@ -106,7 +106,7 @@ class RecordInput(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True
     metadata: Annotated[Any, Meta(description="Anything else, any JSON.")] | UnsetType = UNSET
 
 
-class Prepared(msgspec.Struct, frozen=True):
+class Prepared(msgspec.Struct, frozen=True, gc=False):
     """A record ready to be stored: exact content, its digest, and the values that filters need, cut as terms are."""
 
     id: str | None
@@ -148,6 +148,7 @@ _OUTCOME = {outcome: index for index, outcome in enumerate(OUTCOMES)}
 _JSON_FIELDS = ("metadata", "before", "after")
 """The fields that hold any JSON; all others are strings of bounded length, enumerations and times."""
 _NUL = b"\\u0000"
+_keyed = lru_cache(maxsize=8)(lambda key: hmac.new(key, digestmod="sha256"))  # taking a key in costs more than a record does
 _address = lru_cache(maxsize=4_096)(parse_ip)  # the same few come again and again; at most 256 characters each
 
 
@@ -332,7 +333,7 @@ def prepare(record: RecordInput, *, now: datetime, fingerprint_key: bytes, id: s
     actor, resource, source = record.actor, record.resource, record.source
     return Prepared(
         id=record.id,
-        fingerprint=None if record.id is None else hmac.digest(fingerprint_key, sent, "sha256")[:16],
+        fingerprint=None if record.id is None else _fingerprint(fingerprint_key, sent),
         occurred_at=occurred_at.astimezone(UTC),
         action=keyword(record.action),
         actor_type=_cut(actor.type),
@@ -347,6 +348,12 @@ def prepare(record: RecordInput, *, now: datetime, fingerprint_key: bytes, id: s
         content=content,
         digest=digest(content),
     )
+
+
+def _fingerprint(key: bytes, sent: bytes) -> bytes:
+    state = _keyed(key).copy()
+    state.update(sent)
+    return state.digest()[:16]
 
 
 def _cut(text: str | None) -> str | None:

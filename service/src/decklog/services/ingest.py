@@ -25,7 +25,7 @@ from decklog.domain.store import Announcements, RecordStore
 from decklog.domain.tenant import Tenant
 
 RECORDS_PER_REQUEST_MAX = 10_000
-GROUP_RECORDS_MAX = 2_000
+GROUP_RECORDS_MAX = 500
 """Records of one transaction, unless a single request has more."""
 GROUP_BYTES_MAX = 8 * 1024 * 1024
 KEY_CHARS_MAX = 240
@@ -134,7 +134,7 @@ class Ingest:
             raise DecklogError(
                 Code.TOO_MANY_RECORDS, f"{len(raws)} records in one request; at most {RECORDS_PER_REQUEST_MAX} are taken."
             )
-        key = _checked(key)
+        key, now = _checked(key), self._now()
         items: list[Receipt | DecklogError | None] = [None] * len(raws)
         first: dict[str, int] = {}
         twins: list[tuple[int, int, Prepared]] = []
@@ -145,9 +145,7 @@ class Ingest:
             try:
                 if len(memoryview(raw)) > tenant.limits.record_bytes_max:
                     raise _too_large(tenant)
-                prepared = prepare(
-                    decode(raw), now=self._now(), fingerprint_key=self._key, id=None if key is None else f"{key}/{index}"
-                )
+                prepared = prepare(decode(raw), now=now, fingerprint_key=self._key, id=None if key is None else f"{key}/{index}")
             except DecklogError as error:
                 items[index] = error
                 continue
