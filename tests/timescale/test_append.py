@@ -341,6 +341,23 @@ async def test_a_write_never_fails_because_a_partition_is_missing(database: Data
     assert (result.receipts[0].status, result.receipts[0].seq) == (Status.STORED, 1)
 
 
+async def test_a_new_tenants_partitions_are_made_without_a_look_at_those_of_others(database: Database) -> None:
+    relation = (await database.tenant(isolation=Isolation.SHARED)).schema + ".records"
+
+    async def last() -> str:
+        [row] = await database.execute(
+            "SELECT max(inhrelid::regclass::text) FROM pg_inherits WHERE inhparent = $1::text::regclass", relation
+        )
+        return str(row[0])
+
+    before = await last()
+    await database.execute(f"DROP TABLE {before}")
+    await database.tenant(isolation=Isolation.DEDICATED)
+    assert await last() < before
+    await database.execute("SELECT decklog.make_partitions()")
+    assert await last() == before
+
+
 async def test_one_tenants_trouble_is_not_anothers(database: Database) -> None:
     store = await database.records()
     good, broken = await database.tenant(), await database.tenant()
@@ -369,6 +386,7 @@ async def test_the_service_role_can_neither_change_nor_remove_a_record(database:
             "DELETE FROM decklog.heads",
             "INSERT INTO decklog.heads (tenant_id, log, per_second, burst, tokens, dedup_window) VALUES (0, 0, 1, 1, 1, '1d')",
             "SELECT decklog.make_partition_of(relations, now()) FROM decklog.relations",
+            "SELECT decklog.make_partitions_of(relations) FROM decklog.relations",
             "CREATE TABLE decklog.mine (x int)",
         ):
             with pytest.raises(asyncpg.exceptions.InsufficientPrivilegeError):

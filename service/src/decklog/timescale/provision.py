@@ -267,7 +267,7 @@ class PostgresVisit:
                     connection, action.schema, shared=action.shared, partition_days=action.partition_days
                 )
             case MakePartitions():
-                await schema.ensure_partitions(connection)
+                await schema.ensure_partitions(connection, action.schema)
             case RegisterTenant():
                 await control.insert_tenant(self._name, action.row)
             case UpdateTenant():

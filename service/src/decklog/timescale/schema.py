@@ -120,7 +120,7 @@ async def ensure_relations(connection: asyncpg.Connection, schema: str, *, share
         # The template takes locks that writers wait for, so it is left alone where nothing of it is missing.
         if (await relations_missing(connection, [schema]))[schema]:
             await _apply_template(connection, schema, shared=shared)
-        await connection.execute("SELECT decklog.make_partitions()")
+        await ensure_partitions(connection, schema)
 
 
 async def _apply_template(connection: asyncpg.Connection, schema: str, *, shared: bool) -> None:
@@ -281,7 +281,9 @@ async def observe_heads(connection: asyncpg.Connection, tenant_ids: Sequence[int
     }
 
 
-async def ensure_partitions(connection: asyncpg.Connection) -> int:
-    """Partitions of the coming days, in every schema; how many were made."""
-    made: int = await connection.fetchval("SELECT decklog.make_partitions()")
+async def ensure_partitions(connection: asyncpg.Connection, schema: str) -> int:
+    """Partitions of the coming days in this schema, which has its relations; how many were made."""
+    made: int = await connection.fetchval(
+        "SELECT decklog.make_partitions_of(relation) FROM decklog.relations AS relation WHERE schema_name = $1", schema
+    )
     return made

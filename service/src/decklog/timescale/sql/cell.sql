@@ -266,20 +266,30 @@ END $$;
 REVOKE ALL ON FUNCTION decklog.make_partition(text, timestamptz) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION decklog.make_partition(text, timestamptz) TO decklog_service;
 
--- The partitions of the coming days, for every schema: seven days of daily ones, else the next one. Returns how many.
+-- The partitions of the coming days of one schema: seven days of daily ones, else the next one. Returns how many were made.
+CREATE OR REPLACE FUNCTION decklog.make_partitions_of(relation decklog.relations) RETURNS integer
+    LANGUAGE plpgsql AS $$
+DECLARE
+    made integer := 0;
+BEGIN
+    FOR ahead IN 0 .. CASE WHEN relation.partition_days = 1 THEN 7 ELSE 1 END LOOP
+        IF decklog.make_partition_of(relation, decklog.clock() + make_interval(days => ahead * relation.partition_days)) THEN
+            made := made + 1;
+        END IF;
+    END LOOP;
+    RETURN made;
+END $$;
+REVOKE ALL ON FUNCTION decklog.make_partitions_of(decklog.relations) FROM PUBLIC;
+
+-- Those of every schema, in the one order that keeps two callers from waiting for each other.
 CREATE OR REPLACE FUNCTION decklog.make_partitions() RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     relation decklog.relations;
-    ahead    integer;
     made     integer := 0;
 BEGIN
     FOR relation IN SELECT * FROM decklog.relations ORDER BY schema_name LOOP
-        FOR ahead IN 0 .. CASE WHEN relation.partition_days = 1 THEN 7 ELSE 1 END LOOP
-            IF decklog.make_partition_of(relation, decklog.clock() + make_interval(days => ahead * relation.partition_days)) THEN
-                made := made + 1;
-            END IF;
-        END LOOP;
+        made := made + decklog.make_partitions_of(relation);
     END LOOP;
     RETURN made;
 END $$;
