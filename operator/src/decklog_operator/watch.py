@@ -20,6 +20,8 @@ _STREAMS = 3
 """Streams within the longest silence that is borne: two may be lost without a false alarm."""
 _STREAM_MAX = 60.0
 """Seconds of a stream, whatever silence is borne: Kopf itself gives up one that says nothing for 70."""
+_CONNECTIONS_MAX = 32
+"""To the API at once, of which the watch has one: a thousand Tenants that change together would shake hands a thousand times."""
 _ORDERLY_SHARE = 0.5
 """Of its time: a stream that ends earlier and says nothing was no stream, whoever ended it."""
 
@@ -45,7 +47,7 @@ class WatchLife:
         self._alive_at = self._clock()
 
     def session(self, info: kopf.ConnectionInfo) -> kopf.AiohttpSession:
-        """The session that Kopf would make of this, and we see its responses.
+        """The session that Kopf would make of this, but that its connections are bounded and we see its responses.
 
         The same for the same: Kopf gives up on credentials that were refused and are offered again, and would not know
         them by a new session.
@@ -55,7 +57,7 @@ class WatchLife:
         trace = aiohttp.TraceConfig()
         trace.on_request_end.append(self._answered)
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
+            connector=aiohttp.TCPConnector(limit=_CONNECTIONS_MAX, ssl=info.as_ssl_context()),
             headers=info.as_http_headers(),
             proxy=info.proxy_url,
             trust_env=info.trust_env,

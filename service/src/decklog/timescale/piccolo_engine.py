@@ -33,11 +33,18 @@ ENGINE = BorrowingEngine(config={})
 @asynccontextmanager
 async def on(connection: asyncpg.Connection) -> AsyncIterator[None]:
     """A transaction of this connection, in which this task's Piccolo statements take part."""
-    async with connection.transaction():
-        borrowed = ENGINE.transaction()
-        borrowed.connection = connection
-        token = ENGINE.current_transaction.set(borrowed)
-        try:
-            yield
-        finally:
-            ENGINE.current_transaction.reset(token)
+    async with connection.transaction(), borrowed(connection):
+        yield
+
+
+@asynccontextmanager
+async def borrowed(connection: asyncpg.Connection) -> AsyncIterator[None]:
+    """This task's Piccolo statements go over this connection, each by itself: for one that changes something, or any number
+    that look, which a transaction would only cost two round trips more."""
+    taking_part = ENGINE.transaction()
+    taking_part.connection = connection
+    token = ENGINE.current_transaction.set(taking_part)
+    try:
+        yield
+    finally:
+        ENGINE.current_transaction.reset(token)

@@ -41,7 +41,7 @@ from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Manifest, State, T
 from decklog.timescale import control, schema
 from decklog.timescale.append import append_on
 from decklog.timescale.connection import LOST, Pool, unavailable
-from decklog.timescale.piccolo_engine import on
+from decklog.timescale.piccolo_engine import borrowed, on
 
 VISITS_MAX = 7
 """Tenants that one process looks after at once, as far as the database is concerned."""
@@ -153,7 +153,7 @@ async def _translated() -> AsyncIterator[None]:
 
 async def _observed(connection: asyncpg.Connection, asked: Sequence[tuple[Manifest, str]], sizes: _Sizes) -> list[DatabaseSeen]:
     """Any number of tenants takes as many statements as one. Raises as `_translated` does."""
-    async with _translated(), on(connection):
+    async with _translated(), borrowed(connection):
         rows = await control.find_tenants([manifest.name for manifest, _ in asked])
         ids = [row.id for row in rows.values()]
         schemas = {
@@ -224,13 +224,13 @@ class PostgresProvisioning:
 
     async def installation(self) -> str | None:
         """The uid of the reserved tenant, None before there is one. Raises `storage-unavailable` and `misconfigured`."""
-        async with self._pool.connection() as connection, _translated(), on(connection):
+        async with self._pool.connection() as connection, _translated(), borrowed(connection):
             row = await control.find_tenant(PLATFORM_TENANT)
         return row.uid if row else None
 
     async def find(self, name: str) -> Row | None:
         """The registry's row of this name. Raises `storage-unavailable` and `misconfigured`."""
-        async with self._pool.connection() as connection, _translated(), on(connection):
+        async with self._pool.connection() as connection, _translated(), borrowed(connection):
             return await control.find_tenant(name)
 
 
@@ -245,11 +245,11 @@ class PostgresVisit:
 
     async def row(self) -> Row | None:
         """The registry's row of this tenant's name."""
-        async with _translated(), on(self._connection):
+        async with _translated(), borrowed(self._connection):
             return await control.find_tenant(self._name)
 
     async def observe(self, manifest: Manifest, index: str) -> DatabaseSeen:
-        """What is there of this tenant and of what is known of its index, in one transaction."""
+        """What is there of this tenant and of what is known of its index."""
         [seen] = await _observed(self._connection, [(manifest, index)], self._sizes)
         return seen
 
@@ -282,7 +282,7 @@ class PostgresVisit:
 
     async def take_revision(self, revision: int) -> None:
         """Take this revision for what is put into the vault next."""
-        async with _translated(), on(self._connection):
+        async with _translated(), borrowed(self._connection):
             await control.set_keys_revision(await self._id(), revision)
 
     async def issue(self, keys: Sequence[IssuedKey], action: IssueKeys) -> None:
@@ -302,7 +302,7 @@ class PostgresVisit:
             await control.revoke_keys(await self._id(), ids)
 
     async def save_conditions(self, conditions: Sequence[Condition], settled: Sequence[str]) -> None:
-        async with _translated(), on(self._connection):
+        async with _translated(), borrowed(self._connection):
             await control.set_conditions(await self._id(), conditions, settled)
 
     async def record(self, entry: RecordInput) -> None:
@@ -344,7 +344,7 @@ class PostgresVisit:
 
     async def platform_keys(self) -> tuple[IssuedKey, ...]:
         """The platform's keys; nothing ends one but its revocation."""
-        async with _translated(), on(self._connection):
+        async with _translated(), borrowed(self._connection):
             return await control.platform_keys()
 
     async def replace_platform_keys(self, key_id: str, key_hash: bytes, revoked: Sequence[str]) -> None:
