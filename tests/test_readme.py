@@ -54,6 +54,7 @@ def test_every_metric_that_dashboards_are_built_on_stands_in_the_table() -> None
         "decklog_operator_leader",
         "decklog_operator_tenants",
         "decklog_operator_tenants_paused",
+        "decklog_operator_tenants_over_quota",
         "decklog_operator_kubernetes_requests_total",
         "decklog_provisioning_visits_waiting",
         "decklog_provisioning_drift_repairs_total",

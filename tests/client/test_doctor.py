@@ -112,6 +112,18 @@ async def test_a_condition_that_is_not_true_is_told_in_its_own_words(world: Worl
     assert "kubectl describe tenant" in failed.advice
 
 
+async def test_a_tenant_over_its_quota_is_told_so(world: World) -> None:
+    quota = {"type": "QuotaExceeded", "reason": "StorageUsedUp", "message": "No room."}
+
+    def told(listing: Any) -> Any:
+        return {**listing, "status": {"conditions": [{"type": "Ready", "status": "True"}, quota]}}
+
+    for status, failed in (("True", ["QuotaExceeded is True (StorageUsedUp): No room."]), ("False", [])):
+        quota["status"] = status
+        report = await examined(world, transport=Changed("/api/v1/tenants/acme", told))
+        assert [finding.detail for finding in failures(report)] == failed
+
+
 async def test_an_index_that_does_not_move_is_told_with_how_much_is_missing(world: World) -> None:
     def behind(page: Any) -> Any:
         return {**page, "indexed": 0} if "items" in page else page

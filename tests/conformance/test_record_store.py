@@ -115,7 +115,7 @@ def _memory() -> Cell:
         made = make_tenant(f"tenant-{id(object())}")
         per_second, burst = options.get("per_second"), options.get("burst", 0)
         window = timedelta(seconds=options.get("dedup_seconds", 86_400))
-        quotas = {name: options[name] for name in ("events_per_day", "queries_per_minute") if name in options}
+        quotas = {name: options[name] for name in ("events_per_day", "queries_per_minute", "storage_used_up") if name in options}
         store.register(made, events_per_second=per_second, burst=burst, dedup_window=window, **quotas)
         return made
 
@@ -300,6 +300,26 @@ async def test_a_day_has_no_more_records_than_it_may_and_what_is_there_already_d
     assert (await cell.put(tenant, record(id="x"))).receipts[0].status is Status.DUPLICATE
     assert len((await cell.put(tenant, *[record() for _ in range(9)], log=ACCESS)).receipts) == 9
     assert (await cell.store.head(tenant, EVENTS)).next_seq == 4
+
+
+@pytest.mark.parametrize("per_day", [0, 4])
+async def test_where_the_storage_is_used_up_nothing_more_is_stored_and_queries_and_their_records_go_on(
+    cell: Cell, per_day: int
+) -> None:
+    full, free = await cell.tenant(storage_used_up=True, events_per_day=per_day), await cell.tenant()
+    for ids in ((None, None), ("x", "y"), (None, "z"), ("w", None)):
+        requests = [AppendRequest(full, EVENTS, [record(id=ids[0])]), AppendRequest(free, EVENTS, [record(id=ids[1])])]
+        of_full, of_free = await cell.store.append(requests)
+        assert isinstance(of_free, Appended)
+        assert isinstance(of_full, DecklogError)
+        assert of_full.code is Code.QUOTA_EXCEEDED
+        assert "spec.quotas.storageGiB" in of_full.detail
+        assert of_full.retry_after == 300
+    assert await cell.refusal(full, record(), record()) is Code.QUOTA_EXCEEDED
+    for metered in (True, False):
+        assert (await cell.put(full, record(), log=ACCESS, metered=metered)).receipts[0].status is Status.STORED
+    assert (await cell.store.head(full, EVENTS)).next_seq == 0
+    assert (await cell.store.head(free, EVENTS)).next_seq == 4
 
 
 async def test_a_full_day_of_one_tenant_does_not_touch_the_others_of_its_group(cell: Cell) -> None:

@@ -37,6 +37,7 @@ from decklog.domain.plan import (
     Row,
     SetHeads,
     SetQueueAttributes,
+    Stored,
     Trouble,
     UpdateIndex,
     UpdateTenant,
@@ -50,8 +51,9 @@ from decklog.domain.plan import (
     withheld,
 )
 from decklog.domain.plan import plan as plan_at
+from decklog.domain.quota import GIB
 from decklog.domain.removal import plan_removal
-from decklog.domain.status import READY, SYNCED, Part, conditions
+from decklog.domain.status import QUOTA_EXCEEDED, READY, SYNCED, Part, conditions
 from decklog.domain.tenant import (
     PLATFORM_TENANT,
     DriftPolicy,
@@ -192,6 +194,7 @@ ROTATIONS: tuple[dict[str, int], ...] = ({}, {"overlapHours": 0}, {"intervalDays
 FREE: dict[str, object] = {"deletionProtection": False}
 # As many as no other choice has, so that each comes with each.
 KEEPING: tuple[dict[str, object], ...] = (FREE, FREE, FREE, {}, {"legalHold": True}, {**FREE, "adoptionPolicy": "Refuse"}, FREE)
+ROOM: tuple[dict[str, object], ...] = ({}, {"storageGiB": 10}, {"storageGiB": 0.5}, {}, {"storageGiB": 11})
 # Each value is one draw of many that were made before: what is drawn piece by piece takes longer than what is tested.
 specs = st.sampled_from(
     [
@@ -199,7 +202,7 @@ specs = st.sampled_from(
             {
                 "isolation": isolation,
                 "retention": {"days": days},
-                "quotas": {"eventsPerSecond": rate, "burst": rate * 2},
+                "quotas": {"eventsPerSecond": rate, "burst": rate * 2, **room},
                 "suspend": suspend,
                 "ingest": {"dedupWindow": window},
                 "displayName": title,
@@ -207,13 +210,15 @@ specs = st.sampled_from(
                 **keeping,
             }
         )
-        for (isolation, days, rate, suspend, window, title, rotation), keeping in zip(
+        for (isolation, days, rate, suspend, window, title, rotation), keeping, room in zip(
             itertools.product(Isolation, [1, 30, 31, 90, 365], [1, 100], [False, True], ["30m", "24h"], ["", "Acme"], ROTATIONS),
             itertools.cycle(KEEPING),
+            itertools.cycle(ROOM),
             strict=False,
         )
     ]
 )
+STORED = [0, GIB // 2, GIB, *(int(GIB * used) for used in (9.4, 9.6, 10, 10.3, 10.5, 11.1))]
 requests = st.sampled_from(["", "one", "two"])
 manifests = st.builds(Manifest, st.sampled_from(["acme", "beta-2"]), uids, st.integers(1, 3), specs, requests)
 drifts = st.lists(st.sampled_from(["one", "two"]), max_size=2, unique=True).map(tuple)
@@ -265,7 +270,9 @@ def worlds(draw: st.DrawFn, asked: Manifest, *, keys_seen: bool = False) -> Obse
         row=st.none() | rows(asked),
         missing=drifts,
         partitions=st.booleans(),
-        heads=st.none() | st.builds(HeadSettings, st.sampled_from(State), st.just(1), st.just(2), st.just(60)),
+        heads=st.none()
+        | st.builds(HeadSettings, st.sampled_from(State), st.just(1), st.just(2), st.just(60), storage_used_up=st.booleans()),
+        stored=st.none() | st.builds(Stored, st.just(9), st.just(0), st.sampled_from(STORED)),
         keys=keys,
         index_uuid=st.sampled_from([None, "index-a", "index-b"]),
     ).map(lambda seen: seen if seen.row else replace(seen, heads=None, keys=()))
@@ -297,7 +304,13 @@ def test_from_any_world_the_plan_leads_to_one_with_nothing_left_to_do(case: tupl
     if refusal(asked, end) is None and isinstance(end.database, DatabaseSeen):
         assert end.database.row is not None
         assert (end.database.row.uid, end.database.row.spec) == (asked.uid, asked.spec)
-        assert end.database.heads == head_settings(asked.spec)
+        assert end.database.heads is not None
+        used_up = end.database.heads.storage_used_up
+        assert end.database.heads == head_settings(asked.spec, storage_used_up=used_up)
+        if end.database.stored and (quota := (asked.spec.quotas.storage_gib or 0) * GIB):
+            assert used_up or end.database.stored.bytes <= quota
+            assert not used_up or end.database.stored.bytes > quota * 0.95
+        assert not used_up or asked.spec.quotas.storage_gib
         if isinstance(end.vault, VaultSeen):
             assert set(current_keys(end.database.keys, end.vault.hashes)) == set(TENANT_ROLES)
             assert end.vault.drift == ()
@@ -315,7 +328,9 @@ def test_a_world_in_order_is_ready_when_every_backend_could_be_seen(case: tuple[
     seen_all = not any(isinstance(part, Trouble) for part in (end.database, end.search, end.queue, end.vault))
     assume(asked.spec.isolation is Isolation.DEDICATED or seen.installation.uid)
     assert (said[READY].status == "True") == (seen_all and refusal(asked, end) is None)
-    assert set(said) == {READY, *Part, SYNCED}
+    assert set(said) == {READY, *Part, QUOTA_EXCEEDED, SYNCED}
+    if isinstance(end.database, DatabaseSeen) and end.database.heads and refusal(asked, end) is None:
+        assert (said[QUOTA_EXCEEDED].status == "True") is end.database.heads.storage_used_up
 
 
 @given(cases())
@@ -631,6 +646,70 @@ def test_a_repair_is_of_what_was_in_order_and_is_not_asked_for_by_time_a_new_spe
     assert repaired(asked, replace(settled, database=replace(settled.database, missing=(NEWER_TEMPLATE,)))) == []
 
 
+def storing(gib: float, seen: Observation) -> Observation:
+    return changed(seen, "database", stored=Stored(9, 0, int(gib * GIB)))
+
+
+def test_ingest_stops_over_the_quota_and_goes_on_when_there_is_some_room_or_at_once_with_another_quota() -> None:
+    asked = manifest(quotas={"storageGiB": 10})
+    for policy in DriftPolicy:
+        asked = replace(asked, spec=replace(asked.spec, drift_policy=policy))
+        seen = in_order(asked)
+        for gib, used_up in ((9, False), (10, False), (10.01, True), (9.9, True), (9.51, True), (9.5, False), (9.9, False)):
+            now = storing(gib, seen)
+            actions = plan(asked, now)
+            assert kinds(actions) == ([SetHeads] if used_up is not _heads(seen).storage_used_up else []), gib
+            assert repairs(asked, now, actions) == withheld(asked, now, NOW) == []
+            seen = done(now, actions)
+            said = verdicts(asked, seen, {})
+            assert (said[QUOTA_EXCEEDED].status == "True") is _heads(seen).storage_used_up is used_up
+            ready = ("True", "QuotaExceeded") if used_up else ("True", "Ready")
+            assert (said[READY].status, said[READY].reason, said[SYNCED].status) == (*ready, "True")
+    over = storing(10.4, in_order(manifest(quotas={"storageGiB": 10})))
+    over = done(over, plan(manifest(quotas={"storageGiB": 10}), over))
+    for quotas, used_up in (({"storageGiB": 10.5}, False), ({}, False), ({"storageGiB": 10.3}, True)):
+        edited = manifest(generation=2, quotas=quotas)
+        assert _heads(converged(edited, over)).storage_used_up is used_up
+
+
+def _heads(seen: Observation) -> HeadSettings:
+    assert isinstance(seen.database, DatabaseSeen)
+    assert seen.database.heads is not None
+    return seen.database.heads
+
+
+def test_the_condition_of_the_quota_has_both_figures_and_what_to_do_and_is_not_known_without_the_database() -> None:
+    asked = manifest(quotas={"storageGiB": 0.5})
+    said = verdicts(asked, storing(0.61, converged(asked, NOTHING)), {})[QUOTA_EXCEEDED]
+    assert (said.status, said.reason) == ("True", "StorageUsedUp")
+    assert "take 0.61 GiB, and spec.quotas.storageGiB is 0.5:" in said.message
+    assert "Raise the quota" in said.message
+    within = verdicts(asked, storing(0.2, converged(asked, NOTHING)), {})[QUOTA_EXCEEDED]
+    assert within == verdicts(asked, storing(0.3, converged(asked, NOTHING)), {})[QUOTA_EXCEEDED]
+    assert (within.status, within.reason) == ("False", "WithinQuota")
+    assert verdicts(manifest(), storing(9_999, converged(manifest(), NOTHING)), {})[QUOTA_EXCEEDED].reason == "NoQuota"
+    away = verdicts(asked, replace(NOTHING, database=UNREACHABLE), {})[QUOTA_EXCEEDED]
+    assert (away.status, away.reason) == ("Unknown", "Unreachable")
+
+
+def test_a_suspended_tenant_over_its_quota_is_called_suspended_and_its_condition_stays() -> None:
+    asked = manifest(suspend=True, quotas={"storageGiB": 1})
+    said = verdicts(asked, storing(2, converged(asked, NOTHING)), {})
+    assert (said[READY].reason, said[QUOTA_EXCEEDED].status) == ("Suspended", "True")
+
+
+def test_under_report_the_quota_is_heeded_beside_a_setting_that_is_left_as_somebody_made_it() -> None:
+    asked = manifest(driftPolicy="Report", quotas={"storageGiB": 1})
+    seen = storing(2, in_order(asked))
+    seen = changed(seen, "database", heads=replace(_heads(seen), burst=1))
+    actions = plan(asked, seen)
+    assert kinds(actions) == [SetHeads]
+    seen = done(seen, actions)
+    assert (_heads(seen).burst, _heads(seen).storage_used_up) == (1, True)
+    assert plan(asked, seen) == []
+    assert [fields(action, seen) for action in withheld(asked, seen, NOW)] == [("heads burst",)]
+
+
 REPORTING = manifest(driftPolicy="Report")
 
 
@@ -646,6 +725,7 @@ def changed(settled: Observation, part: str, **values: Any) -> Observation:
         ("database", {"missing": ("grant INSERT on records",)}, "grant INSERT on records", False),
         ("database", {"heads": replace(head_settings(REPORTING.spec), burst=1)}, "heads burst", True),
         ("database", {"heads": replace(head_settings(REPORTING.spec), state=State.SUSPENDED)}, "heads state", False),
+        ("database", {"heads": head_settings(REPORTING.spec, storage_used_up=True)}, "heads storage_used_up", False),
         ("database", {"heads": None}, "heads", False),
         ("search", {"drift": ("field action",)}, "field action", True),
         ("queue", {"settings": {"VisibilityTimeout": 1}}, "VisibilityTimeout", True),

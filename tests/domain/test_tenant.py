@@ -94,6 +94,8 @@ def test_what_is_no_manifest_of_a_tenant_is_refused(value: Any) -> None:
         ({"retention": {"days": 30}, "quotas": {"streams": 0}}, "quotas.streams"),
         ({"retention": {"days": 30}, "quotas": {"eventsPerDay": 9_999}}, "quotas.eventsPerDay"),
         ({"retention": {"days": 30}, "quotas": {"queriesPerMinute": 0}}, "quotas.queriesPerMinute"),
+        ({"retention": {"days": 30}, "quotas": {"storageGiB": 0}}, "quotas.storageGiB"),
+        ({"retention": {"days": 30}, "quotas": {"storageGiB": float("nan")}}, "quotas.storageGiB"),
         ({"retention": {"days": 30}, "ingest": {"recordBytesMax": 2**18 + 1}}, "ingest.recordBytesMax"),
         ({"retention": {"days": 30}, "isolation": "shared"}, "isolation"),
         ({"retention": {"days": 2556}, "isolation": "Shared"}, "retention.days"),

@@ -9,6 +9,7 @@ import fcntl
 import gzip
 import io
 import json
+import secrets
 import shutil
 import subprocess
 import sys
@@ -200,6 +201,31 @@ async def test_the_api_shows_the_conditions_that_kubectl_shows(cluster: tuple[Ku
                 assert (await client.get(f"/api/v1/tenants/{name}")).json()["conditions"] == shown
                 told = (await client.get("/api/v1/tenants/decklog")).status_code
                 assert told == (200 if key == stack.platform_key else 404)
+
+
+async def test_over_its_storage_quota_ingest_is_refused_and_reads_go_on_until_the_quota_is_raised(
+    cluster: tuple[Kubernetes, Stack],
+) -> None:
+    kubernetes, stack = cluster
+    api = await stack.api()
+    kubernetes.patch("minimal", {"spec": {"quotas": {"storageGiB": 0.01}}})
+    kubernetes("wait", "--for=condition=QuotaExceeded=false", "tenant/minimal", "--timeout=60s")
+    record: dict[str, Any] = {"action": "a.b", "actor": {"id": "x"}}
+    async with stack.client(api.url, keys_of(kubernetes, "minimal")["admin"]) as client:
+        for _ in range(6):
+            filling = [{**record, "metadata": {"filling": secrets.token_hex(100_000)}} for _ in range(10)]
+            assert (await client.post("/api/v1/logs/bulk", json=filling)).json()["stored"] == 10
+        kubernetes("wait", "--for=condition=QuotaExceeded", "tenant/minimal", "--timeout=60s")
+        refused = await client.post("/api/v1/logs", json=record)
+        assert (refused.status_code, refused.json()["code"], refused.headers["Retry-After"]) == (429, "quota-exceeded", "300")
+        assert "spec.quotas.storageGiB" in refused.json()["detail"]
+        assert (await client.get("/api/v1/logs/59")).status_code == 200
+        assert "QuotaExceeded is True" in kubernetes("get", "events", "-A", "--field-selector", "reason=StorageUsedUp")
+        ready = kubernetes.condition("minimal")
+        assert (ready["status"], ready["reason"]) == ("True", "QuotaExceeded")
+        kubernetes.patch("minimal", {"spec": {"quotas": {"storageGiB": 0.02}}})
+        kubernetes("wait", "--for=condition=QuotaExceeded=false", "tenant/minimal", "--timeout=60s")
+        assert (await client.post("/api/v1/logs", json=record)).json()["seq"] == 60
 
 
 async def test_the_api_gives_back_a_manifest_that_kubectl_applies(cluster: tuple[Kubernetes, Stack]) -> None:

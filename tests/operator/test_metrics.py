@@ -60,6 +60,14 @@ def test_tenants_are_counted_by_readiness_as_they_were_seen_last(census: Census)
     assert (census.generation("a"), census.generation("d")) == (3, None)
 
 
+def test_tenants_over_their_quota_are_counted_and_none_that_is_within_it_or_of_which_it_is_not_known(census: Census) -> None:
+    for uid, status in (("a", "True"), ("b", "False"), ("c", "True"), ("d", "Unknown"), ("c", "False")):
+        seen = body(uid, "True")
+        quota = {**seen["status"]["conditions"][0], "type": "QuotaExceeded", "status": status}
+        census.notice({**seen, "status": {"conditions": [*seen["status"]["conditions"], quota]}}, gone=False)
+    assert value(census, "tenants_over_quota") == 1
+
+
 def test_paused_tenants_are_counted_by_their_annotation(census: Census) -> None:
     for uid, paused in (("a", "true"), ("b", "false"), ("c", "true")):
         census.notice(body(uid, annotations={"decklog.dev/paused": paused}), gone=False)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from decklog.domain.status import READY, SYNCED, Part, TenantStatus, Verdict, conditions
+from decklog.domain.status import QUOTA_EXCEEDED, READY, SYNCED, Part, TenantStatus, Verdict, conditions
 from decklog.domain.tenant import Manifest
 from decklog_operator import status as statuses
 from decklog_operator.names import FINALIZER
@@ -91,7 +91,7 @@ async def test_a_paused_tenant_is_not_touched_and_says_so_once() -> None:
 async def test_a_tenant_that_was_paused_from_the_start_tells_all_its_conditions() -> None:
     world = World()
     await world.visit({PAUSE: "true"})
-    assert [each.type for each in statuses.conditions(world.status)] == [READY, *Part, SYNCED]
+    assert [each.type for each in statuses.conditions(world.status)] == [READY, *Part, QUOTA_EXCEEDED, SYNCED]
     assert {each.reason for each in statuses.conditions(world.status)} == {"Paused"}
     assert world.status["observedGeneration"] == 0
 

@@ -97,6 +97,21 @@ def test_a_status_that_somebody_spoiled_counts_as_none() -> None:
     assert statuses.secret_namespace(spoiled) is None
 
 
+def test_a_quota_that_is_used_up_is_a_warning_and_nothing_that_somebody_waits_for() -> None:
+    within, over = Verdict("False", "WithinQuota", "Room."), Verdict("True", "StorageUsedUp", "No room.")
+    before = statuses.of(ACME, found(QuotaExceeded=within), {})
+    after = statuses.of(ACME, found(QuotaExceeded=over), before)
+    [told] = statuses.events(after, before)
+    assert (told.kind, told.reason, told.message) == ("Warning", "StorageUsedUp", "QuotaExceeded is True: No room.")
+    [lifted] = statuses.events(before, after)
+    assert (lifted.kind, lifted.reason) == ("Normal", "WithinQuota")
+    drifted = Verdict("True", "Drifted", "Changed.")
+    for quota in (within, over):
+        waiting = found(QuotaExceeded=quota, DatabaseReady=drifted, Synced=Verdict("False", "Drifted", "Changed."))
+        assert statuses.refused(statuses.of(ACME, waiting, {}))
+        assert not statuses.refused(statuses.of(ACME, found(QuotaExceeded=quota), {}))
+
+
 def test_what_was_changed_is_counted_once_however_often_it_is_seen() -> None:
     def shown(before: dict[str, Any], names: tuple[str, ...], repaired: int, *, standing: bool, at: str) -> dict[str, Any]:
         return statuses.of(ACME, replace(found(), drift=Drift(names, repaired, standing, at)), before)

@@ -18,7 +18,7 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.plan import plan
 from decklog.domain.planned import planned
-from decklog.domain.status import READY, SYNCED, Part, TenantStatus
+from decklog.domain.status import QUOTA_EXCEEDED, READY, SYNCED, Part, TenantStatus
 from decklog.domain.store import INDEXER
 from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Retention, State, TenantSpec
 from decklog.services.keys import key_hash
@@ -29,7 +29,7 @@ from tests.support.vaults import MemoryVault
 
 __all__ = ["control"]
 
-ALL = (READY, *Part, SYNCED)
+ALL = (READY, *Part, QUOTA_EXCEEDED, SYNCED)
 
 
 def told(status: TenantStatus) -> dict[str, tuple[str, str]]:
@@ -65,7 +65,7 @@ async def test_a_new_tenant_becomes_ready_and_takes_records(control: Control, is
     vault = MemoryVault()
     status = await control.provisioner().reconcile(control.manifest(isolation=isolation.value), vault)
     assert [condition.type for condition in status.conditions] == [*ALL]
-    assert {condition.status for condition in status.conditions} == {"True"}
+    assert all(condition.good for condition in status.conditions)
     assert {condition.observed_generation for condition in status.conditions} == {1}
     stored = await control.append()
     assert isinstance(stored, Appended)

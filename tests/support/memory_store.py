@@ -15,7 +15,18 @@ from typing import Any
 
 import msgspec
 
-from decklog.domain.append import QUERIES, RECORDS, Appended, AppendRequest, Rate, Receipt, Status, day_full, rate_limited
+from decklog.domain.append import (
+    QUERIES,
+    RECORDS,
+    Appended,
+    AppendRequest,
+    Rate,
+    Receipt,
+    Status,
+    day_full,
+    rate_limited,
+    storage_used_up,
+)
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import Head, LogName
 from decklog.domain.query import Query, matches
@@ -64,12 +75,14 @@ class _Bucket(msgspec.Struct):
 
 
 class _Account(msgspec.Struct):
-    """What heads hold of a tenant besides the logs: its state, window, buckets and how much a day may have (0: any)."""
+    """What heads hold of a tenant besides the logs: its state, window, buckets, how much a day may have (0: any), and whether
+    there is no room for more."""
 
     state: State
     dedup_window: timedelta
     buckets: dict[LogName, _Bucket]
     events_per_day: int
+    storage_used_up: bool
 
 
 class MemoryStore:
@@ -102,6 +115,7 @@ class MemoryStore:
         dedup_window: timedelta = timedelta(days=1),
         events_per_day: int = 0,
         queries_per_minute: int = 0,
+        storage_used_up: bool = False,
     ) -> None:
         """Make heads for a tenant, as provisioning does."""
         for log in LogName:
@@ -113,7 +127,7 @@ class MemoryStore:
         if queries_per_minute:
             rate = queries_per_minute / 60
             buckets[LogName.ACCESS] = _Bucket(rate, queries_per_minute, QUERIES, queries_per_minute, self._now())
-        self._accounts[tenant.id] = _Account(tenant.state, dedup_window, buckets, events_per_day)
+        self._accounts[tenant.id] = _Account(tenant.state, dedup_window, buckets, events_per_day, storage_used_up)
 
     def set_state(self, tenant: Tenant, state: State) -> None:
         self._accounts[tenant.id].state = state
@@ -159,13 +173,13 @@ class MemoryStore:
         if request.atomic and any(receipt.status is Status.CONFLICT for receipt in receipts):
             log.rows, log.next_seq, log.received_at = kept
             return Appended(receipts=receipts, stored=False, rate=rate)
-        per_day = account.events_per_day if request.metered and request.log is LogName.EVENTS else 0
+        counted = request.metered and request.log is LogName.EVENTS and log.next_seq > kept[1]
         today = sum(row.stored.received_at.date() == log.received_at.date() for row in log.rows.values())
-        if per_day and today > per_day and log.next_seq > kept[1]:
+        if counted and (account.storage_used_up or 0 < account.events_per_day < today):
             log.rows, log.next_seq, log.received_at = kept
             if bucket is not None and level is not None:
                 bucket.available, bucket.filled_at = level
-            raise day_full(request.tenant.name, now)
+            raise storage_used_up(request.tenant.name) if account.storage_used_up else day_full(request.tenant.name, now)
         return Appended(receipts=receipts, rate=rate)
 
     def _charge(self, tenant: Tenant, bucket: _Bucket, count: int, now: datetime) -> Rate:

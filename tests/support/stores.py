@@ -67,6 +67,7 @@ class Database:
         dedup_seconds: int = 86_400,
         events_per_day: int = 0,
         queries_per_minute: int = 0,
+        storage_used_up: bool = False,
     ) -> Tenant:
         """A tenant with relations and heads, without a registry row."""
         number = next(_ids)
@@ -76,7 +77,8 @@ class Database:
         connection = await asyncpg.connect(self.owner_dsn)
         try:
             await ensure_relations(connection, schema, shared=isolation is Isolation.SHARED, partition_days=partition_days(days))
-            settings = HeadSettings(State.ACTIVE, per_second, burst, dedup_seconds, events_per_day, queries_per_minute)
+            quotas = (per_second, burst, dedup_seconds, events_per_day, queries_per_minute, storage_used_up)
+            settings = HeadSettings(State.ACTIVE, *quotas)
             await ensure_heads(connection, number, settings)
         finally:
             await connection.close()

@@ -105,7 +105,7 @@ KEYS = st.none() | st.sampled_from(["a", "b", "c"])
 GROUPS = st.lists(
     st.lists(
         st.tuples(
-            st.integers(0, 6),
+            st.integers(0, 7),
             st.lists(
                 st.tuples(KEYS, st.sampled_from(["as before", "other"])),
                 min_size=1,
@@ -123,18 +123,20 @@ GROUPS = st.lists(
 
 
 async def test_a_group_over_many_schemas_comes_out_as_in_memory(database: Database) -> None:
-    """Tenants of both isolations, one with a burst of two, one with a quota of its day and one that nobody made; ids come
-    back in later groups."""
+    """Tenants of both isolations, one with a burst of two, one with a quota of its day, one without room for more and one that
+    nobody made; ids come back in later groups."""
     store = await database.records()
     tenants = [await database.tenant(isolation=isolation) for _ in range(2) for isolation in ISOLATIONS]
     tenants += [await database.tenant(burst=2), await database.tenant(events_per_day=12)]
+    tenants.append(await database.tenant(storage_used_up=True))
 
     async def same(groups: list[list[tuple[int, list[tuple[str | None, str]], bool]]]) -> None:
         await database.empty(tenants)
         memory = MemoryStore()
-        for tenant in tenants[:6]:
+        for tenant in tenants[:7]:
             burst, per_day = 2 if tenant is tenants[4] else 1_000_000, 12 if tenant is tenants[5] else 0
-            memory.register(tenant, events_per_second=1_000_000, burst=burst, events_per_day=per_day)
+            full = tenant is tenants[6]
+            memory.register(tenant, events_per_second=1_000_000, burst=burst, events_per_day=per_day, storage_used_up=full)
         for group in groups:
             requests: list[AppendRequest] = []
             taken: set[tuple[int, str]] = set()
@@ -252,6 +254,48 @@ async def test_a_days_quota_is_exact_across_writers_and_begins_anew_at_midnight(
     assert (await refusal(stores[2], events(tenant, None))).retry_after == 86_400
 
 
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+async def test_once_the_storage_is_used_up_no_writer_stores_anything_but_retries_are_answered(
+    database: Database, isolation: Isolation
+) -> None:
+    tenant = await database.tenant(isolation=isolation, events_per_day=30)
+    stores = [await database.records() for _ in range(3)]
+    quotas = HeadSettings(State.ACTIVE, 1_000_000, 1_000_000, 86_400, events_per_day=30)
+    await freeze_clock(database)
+    await one(stores[0], events(tenant, "a", "b"))
+
+    async def writer(store: PostgresRecords) -> None:
+        while isinstance((await store.append([events(tenant, None)]))[0], Appended):
+            pass
+
+    connection = await asyncpg.connect(database.owner_dsn)
+    try:
+        writers = [asyncio.create_task(writer(store)) for store in stores]
+        await ensure_heads(connection, tenant.id, msgspec.structs.replace(quotas, storage_used_up=True))
+        end = (await stores[0].head(tenant, LogName.EVENTS)).next_seq
+        await asyncio.gather(*writers)
+        assert (await stores[0].head(tenant, LogName.EVENTS)).next_seq == end
+        assert (await one(stores[1], events(tenant, "a", "b"))).receipts[1].status is Status.DUPLICATE
+        for refused in (events(tenant, "a", "new"), events(tenant, None)):
+            assert (await refusal(stores[2], refused)).code is Code.QUOTA_EXCEEDED
+        await ensure_heads(connection, tenant.id, quotas)
+    finally:
+        await connection.close()
+    # What was stored on this day before still counts.
+    assert (await one(stores[0], events(tenant, *[None] * (30 - end)))).receipts[-1].seq == 29
+    assert "2026" in (await refusal(stores[1], events(tenant, None))).detail
+
+
+async def test_a_reason_that_a_newer_version_refuses_for_is_no_success(database: Database) -> None:
+    tenant, store = await database.tenant(), await database.records()
+    await database.execute(
+        "CREATE OR REPLACE FUNCTION decklog.refusal(present boolean, state smallint, received_at timestamptz, burst integer,"
+        " tokens float8, metered boolean, counted integer, at timestamptz) RETURNS smallint LANGUAGE sql AS 'SELECT 99::smallint'"
+    )
+    error = await refusal(store, events(tenant, None))
+    assert (error.code, "(99)" in error.detail) == (Code.INTERNAL, True)
+
+
 async def test_a_days_quota_counts_what_the_log_received_on_that_day_though_the_clock_goes_back(database: Database) -> None:
     tenant, store = await database.tenant(events_per_day=3), await database.records()
     await freeze_clock(database, f"{TODAY} 00:01:00+00")
@@ -283,6 +327,8 @@ async def test_settings_of_heads_are_seen_as_they_were_made_and_a_bucket_that_is
         for made in (
             HeadSettings(State.ACTIVE, 7, 9, 60, events_per_day=11, queries_per_minute=7),
             HeadSettings(State.SUSPENDED, 1, 1, 1),
+            HeadSettings(State.ACTIVE, 7, 9, 60, events_per_day=11, storage_used_up=True),
+            HeadSettings(State.ACTIVE, 7, 9, 60, storage_used_up=True),
             HeadSettings(State.ACTIVE, 1_000, 10_000, 86_400, queries_per_minute=1_000_000),
         ):
             await ensure_heads(connection, tenant.id, made)

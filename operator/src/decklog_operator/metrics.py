@@ -18,6 +18,7 @@ from prometheus_client import Counter, Gauge, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from decklog.domain.status import QUOTA_EXCEEDED, READY
 from decklog_operator import status as statuses
 from decklog_operator.names import PAUSED
 
@@ -72,6 +73,7 @@ class _Known(msgspec.Struct):
     generation: int
     ready: str
     paused: bool
+    over_quota: bool
     unready_since: float | None
 
 
@@ -88,11 +90,12 @@ class Census(Collector):
         if gone:
             self._tenants.pop(uid, None)
             return
-        condition = statuses.ready_condition(body.get("status") or {})
+        told = {condition.type: condition for condition in statuses.conditions(body.get("status") or {})}
+        condition, quota = told.get(READY), told.get(QUOTA_EXCEEDED)
         ready, known, now = condition.status if condition else "Unknown", self._tenants.get(uid), time.time()
         if known is None:
-            told = condition.last_transition_time if condition else metadata["creationTimestamp"]
-            known = _Known(0, ready, False, None if ready == "True" else _seconds(told, now))
+            since = condition.last_transition_time if condition else metadata["creationTimestamp"]
+            known = _Known(0, ready, False, False, None if ready == "True" else _seconds(since, now))
         elif ready == "True" and known.unready_since is not None:
             READY_SECONDS.observe(max(0.0, now - known.unready_since))
             known.unready_since = None
@@ -100,6 +103,7 @@ class Census(Collector):
             known.unready_since = now
         known.generation, known.ready = metadata["generation"], ready
         known.paused = (metadata.get("annotations") or {}).get(PAUSED) == "true"
+        known.over_quota = quota is not None and quota.status == "True"
         self._tenants[uid] = known
 
     def generation(self, uid: str) -> int | None:
@@ -120,6 +124,10 @@ class Census(Collector):
         yield family
         paused = sum(known.paused for known in self._tenants.values())
         yield GaugeMetricFamily("decklog_operator_tenants_paused", f"Those of them with the annotation {PAUSED}.", value=paused)
+        over = sum(known.over_quota for known in self._tenants.values())
+        yield GaugeMetricFamily(
+            "decklog_operator_tenants_over_quota", f"Those of them with the condition {QUOTA_EXCEEDED}.", value=over
+        )
 
 
 def _seconds(timestamp: str, otherwise: float) -> float:

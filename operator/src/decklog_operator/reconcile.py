@@ -231,7 +231,7 @@ class Reconciler:
         except DecklogError as error:
             _log.warning("status not written", reason=error.code.value, detail=error.detail)
             return False
-        bad = {condition.type: condition.message for condition in statuses.conditions(shown) if condition.status != "True"}
+        bad = {condition.type: condition.message for condition in statuses.conditions(shown) if not condition.good}
         _log.info("status changed", ready=statuses.is_ready(shown), bad=bad)
         for event in statuses.events(shown, previous):
             await self._post(tenant, name, uid, event)

@@ -16,7 +16,19 @@ from msgspec.structs import replace
 
 from decklog.domain.errors import DecklogError
 from decklog.domain.removal import DELETING
-from decklog.domain.status import DRIFT_FIELDS_MAX, READY, SYNCED, Condition, Drift, Part, TenantStatus, Usage, Verdict, timestamp
+from decklog.domain.status import (
+    DRIFT_FIELDS_MAX,
+    QUOTA_EXCEEDED,
+    READY,
+    SYNCED,
+    Condition,
+    Drift,
+    Part,
+    TenantStatus,
+    Usage,
+    Verdict,
+    timestamp,
+)
 from decklog.domain.status import conditions as made
 from decklog.domain.tenant import Manifest
 from decklog.domain.verdicts import TERMINAL
@@ -259,7 +271,7 @@ def paused(generation: int, previous: Status, now: datetime, *, deleted: bool = 
     end = "and the deletion waits for it" if deleted else "also of what the spec says since"
     said = Verdict("False", PAUSED_REASON, f"The annotation {PAUSED} keeps the operator's hands off: nothing is done, {end}.")
     untold = Verdict("Unknown", PAUSED_REASON, "Nothing was looked at before the pause; see Synced.")
-    fresh = made(dict.fromkeys((READY, *Part), untold), generation, (), now)
+    fresh = made(dict.fromkeys((READY, *Part, QUOTA_EXCEEDED), untold), generation, (), now)
     known = {condition.type: condition for condition in (*fresh, *conditions(previous)) if condition.type != SYNCED}
     synced = made({SYNCED: said}, generation, conditions(previous), now)
     observed = previous.get("observedGeneration")
@@ -288,7 +300,7 @@ def _with(previous: Status, view: TenantStatusView) -> dict[str, Any]:
 
 def refused(status: Status) -> bool:
     """Whether nothing is wrong but what only somebody's change ends."""
-    bad = {condition.reason for condition in conditions(status) if condition.status != "True"}
+    bad = {condition.reason for condition in conditions(status) if not condition.good and condition.type != QUOTA_EXCEEDED}
     return bool(bad) and bad <= _TERMINAL
 
 
@@ -307,7 +319,7 @@ def events(shown: Status, previous: Status) -> list[Event]:
     found: list[Event] = []
     for condition in conditions(shown):
         if condition.status != before.get(condition.type, "" if condition.type == READY else condition.status):
-            kind = "Normal" if condition.status == "True" or condition.reason in _ASKED_FOR else "Warning"
+            kind = "Normal" if condition.good or condition.reason in _ASKED_FOR else "Warning"
             about = "" if condition.type == READY else f"{condition.type} is {condition.status}: "
             found.append(Event(kind, condition.reason, about + condition.message))
     drift, old = _drift_of(shown), _drift_of(previous)

@@ -17,6 +17,7 @@ import msgspec
 
 from decklog.client.client import Client, Readiness, readiness
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.status import QUOTA_EXCEEDED
 
 ACTION = "decklog.probe"
 ACTOR = "decklog-doctor"
@@ -29,6 +30,7 @@ _ADVICE = {
     Code.FORBIDDEN: "Use the key of the role admin, which may write and read.",
     Code.TENANT_SUSPENDED: "Set spec.suspend of the Tenant to false, or use a tenant that is made for probes.",
     Code.RATE_LIMITED: "The tenant's limit, or one at the edge, is used up: use a tenant that is made for probes, and try again.",
+    Code.QUOTA_EXCEEDED: "The tenant's quota is used up: raise it in its spec, or use a tenant that is made for probes.",
     Code.STORAGE_UNAVAILABLE: "Look at PostgreSQL: whether it runs, its disk has room, and the role decklog_service may connect.",
     Code.SEARCH_UNAVAILABLE: "Look at OpenSearch: whether it runs, its disk has room, and the API may reach it.",
     Code.ACCESS_LOG_UNAVAILABLE: "Nothing is given out that cannot be recorded: look at PostgreSQL.",
@@ -160,13 +162,14 @@ class _Visit:
     async def _tenant(self) -> str:
         listing = await self._client.tenant(self._name)
         conditions = listing.get("status", {}).get("conditions", [])
-        bad = [each for each in conditions if each["status"] != "True" and each["type"] != "Ready"]
+        wanted = {QUOTA_EXCEEDED: "False"}
+        bad = [each for each in conditions if each["status"] != wanted.get(each["type"], "True") and each["type"] != "Ready"]
         if bad:
             words = "; ".join(
                 f"{each['type']} is {each['status']} ({each.get('reason', '')}): {each.get('message', '')}" for each in bad
             )
             raise _WrongError(words, _CONDITIONS)
-        return f"All {len(conditions)} conditions are true."
+        return f"All {len(conditions)} conditions are as they should be."
 
     async def _write_and_stream(self) -> str:
         record = {

@@ -46,6 +46,10 @@ class Rate(msgspec.Struct, frozen=True):
     of: str = RECORDS
 
 
+_ROOM_SECONDS = 300.0
+"""When to come back where the storage is used up: about as often it is looked whether there is room."""
+
+
 def rate_limited(tenant: str, rate: Rate, count: int) -> DecklogError:
     """`count` is more than the bucket holds."""
     wait = max(0.001, (count - rate.remaining) / rate.per_second)
@@ -68,6 +72,16 @@ def day_full(tenant: str, at: datetime) -> DecklogError:
         f"The tenant {tenant!r} may not store so many more records on {today:%Y-%m-%d} (UTC), and none of these is stored. "
         "Try again on the next day, or ask for a larger spec.quotas.eventsPerDay.",
         retry_after=(today + timedelta(days=1) - at).total_seconds(),
+    )
+
+
+def storage_used_up(tenant: str) -> DecklogError:
+    """The tenant's records take more room than they may."""
+    return DecklogError(
+        Code.QUOTA_EXCEEDED,
+        f"The records of the tenant {tenant!r} take more storage than its quota, and none of these is stored; all that is there can "
+        "be read. Ask for a larger spec.quotas.storageGiB. Whether there is room is looked at every few minutes.",
+        retry_after=_ROOM_SECONDS,
     )
 
 

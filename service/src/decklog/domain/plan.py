@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import ClassVar
 
 import msgspec
+from msgspec.structs import replace
 
 from decklog.domain.access import Role
 from decklog.domain.credentials import (
@@ -23,6 +24,7 @@ from decklog.domain.credentials import (
     succession,
     valid_until,
 )
+from decklog.domain.quota import is_used_up
 from decklog.domain.status import Condition, KeyStatus, Part, Usage
 from decklog.domain.tenant import (
     PLATFORM_TENANT,
@@ -61,7 +63,8 @@ class Trouble(msgspec.Struct, frozen=True):
 
 class HeadSettings(msgspec.Struct, frozen=True):
     """What is decided of the heads of a tenant: the log of events takes `events_per_second`, `burst` and `events_per_day`,
-    that of accesses `queries_per_minute`. 0 of what may be absent is no limit."""
+    that of accesses `queries_per_minute`. 0 of what may be absent is no limit. `storage_used_up`: the log of events takes
+    nothing in."""
 
     state: State
     events_per_second: int
@@ -69,6 +72,7 @@ class HeadSettings(msgspec.Struct, frozen=True):
     dedup_seconds: int
     events_per_day: int = 0
     queries_per_minute: int = 0
+    storage_used_up: bool = False
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -428,12 +432,16 @@ def repairs(manifest: Manifest, seen: Observation, actions: Iterable[Action]) ->
     row = seen.database.row if isinstance(seen.database, DatabaseSeen) else None
     if row is None or (row.uid, row.generation) != (manifest.uid, manifest.generation):
         return []
-    return [action for action in actions if action.part in row.settled and not _of_itself(action)]
+    return [action for action in actions if action.part in row.settled and not _of_itself(action, manifest, seen)]
 
 
-def _of_itself(action: Action) -> bool:
+def _of_itself(action: Action, manifest: Manifest, seen: Observation) -> bool:
     """Whether this becomes due without anybody's doing."""
     match action:
+        case SetHeads():
+            heads = _heads(seen)
+            only = heads is not None and replace(heads, storage_used_up=action.settings.storage_used_up) == action.settings
+            return only and bool(manifest.spec.quotas.storage_gib)
         case MakePartitions() | RewindIndexer() | RevokeKeys():
             return True
         case IssueKeys():
@@ -453,7 +461,7 @@ def fields(action: Action, seen: Observation) -> tuple[str, ...]:
         case UpdateTenant():
             return tuple(f"registered {name}" for name in action.changes)
         case SetHeads():
-            heads = seen.database.heads if isinstance(seen.database, DatabaseSeen) else None
+            heads = _heads(seen)
             names = HeadSettings.__struct_fields__
             differing = (name for name in names if heads and getattr(heads, name) != getattr(action.settings, name))
             return tuple(f"heads {name}" for name in differing) or ("heads",)
@@ -475,14 +483,28 @@ def disabling(action: Action, seen: Observation) -> bool:
         case CreateRelations():
             return not all(thing.startswith(("index ", "partition ")) for thing in action.missing)
         case SetHeads():
-            heads = seen.database.heads if isinstance(seen.database, DatabaseSeen) else None
-            return heads is None or heads.state is not action.settings.state
+            heads, wanted = _heads(seen), action.settings
+            return heads is None or (heads.state, heads.storage_used_up) != (wanted.state, wanted.storage_used_up)
         case UpdateTenant():
             return not {"state", "schema"}.isdisjoint(action.changes)
     return not isinstance(action, UpdateIndex | SetQueueAttributes | RestateKeys)
 
 
-def head_settings(spec: TenantSpec) -> HeadSettings:
+def _heads(seen: Observation) -> HeadSettings | None:
+    return seen.database.heads if isinstance(seen.database, DatabaseSeen) else None
+
+
+def storage_used_up(manifest: Manifest, database: DatabaseSeen) -> bool:
+    """Whether the tenant's records take more room than they may. A quota that was changed is one that was never exceeded."""
+    quotas, row = manifest.spec.quotas, database.row
+    refusing = database.heads is not None and database.heads.storage_used_up
+    if database.stored is None:
+        return refusing and bool(quotas.storage_gib)
+    same = row is not None and row.spec is not None and row.spec.quotas.storage_gib == quotas.storage_gib
+    return is_used_up(quotas, database.stored.bytes, refusing=refusing and same)
+
+
+def head_settings(spec: TenantSpec, *, storage_used_up: bool = False) -> HeadSettings:
     return HeadSettings(
         State.SUSPENDED if spec.suspend else State.ACTIVE,
         spec.quotas.events_per_second,
@@ -490,6 +512,7 @@ def head_settings(spec: TenantSpec) -> HeadSettings:
         seconds(spec.ingest.dedup_window),
         spec.quotas.events_per_day or 0,
         spec.quotas.queries_per_minute or 0,
+        storage_used_up,
     )
 
 
@@ -535,8 +558,13 @@ def _database(manifest: Manifest, seen: Observation) -> Iterable[Action]:
         changes = tuple(name for name in Row.__struct_fields__ if getattr(database.row, name) != getattr(wanted, name))
         update = AdoptTenant if database.row.state is State.DELETED else UpdateTenant
         yield update(wanted, changes)
-    if database.heads != head_settings(manifest.spec):
-        yield SetHeads(head_settings(manifest.spec))
+    heads, used_up = database.heads, storage_used_up(manifest, database)
+    if heads is not None and heads.storage_used_up is not used_up:
+        # By itself, as it is asked for by what is stored: a setting that somebody changed besides is drift.
+        heads = replace(heads, storage_used_up=used_up)
+        yield SetHeads(heads)
+    if heads != (settings := head_settings(manifest.spec, storage_used_up=used_up)):
+        yield SetHeads(settings)
     if isinstance(seen.search, IndexSeen) and seen.search.uuid != database.index_uuid:
         yield RewindIndexer(wanted.index, seen.search.uuid)
 

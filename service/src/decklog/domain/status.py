@@ -30,6 +30,8 @@ ARCHIVE = "ArchiveReady"
 """Told only of a tenant whose deletion policy asks for an archive."""
 SYNCED = "Synced"
 READY = "Ready"
+QUOTA_EXCEEDED = "QuotaExceeded"
+"""Told of every tenant; of this one alone it is `True` that is bad."""
 
 
 class Condition(msgspec.Struct, frozen=True, rename="camel"):
@@ -41,6 +43,11 @@ class Condition(msgspec.Struct, frozen=True, rename="camel"):
     message: Annotated[str, Meta(max_length=MESSAGE_CHARS_MAX, description="Why, for people.")]
     observed_generation: Annotated[int, Meta(ge=0, description="The generation of the spec that this is about.")]
     last_transition_time: Annotated[str, Meta(max_length=32, description="When the status last changed, RFC 3339.")]
+
+    @property
+    def good(self) -> bool:
+        """Whether it says what one would like to hear."""
+        return self.status == ("False" if self.type == QUOTA_EXCEEDED else "True")
 
 
 class KeyStatus(msgspec.Struct, frozen=True):

@@ -85,6 +85,18 @@ class Quotas(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
         ]
         | UnsetType
     ) = UNSET
+    storage_gib: (
+        Annotated[
+            float,
+            Meta(
+                ge=0.01,
+                le=1_000_000,
+                description="GiB that the records of both logs may take with their indexes, as status.usage.storageBytes has it; "
+                "fractions are fine. While they take more, nothing more is taken in, and all can be read. Without it, any room.",
+            ),
+        ]
+        | UnsetType
+    ) = msgspec.field(default=UNSET, name="storageGiB")
     queries_per_minute: (
         Annotated[
             int,

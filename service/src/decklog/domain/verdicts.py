@@ -22,9 +22,11 @@ from decklog.domain.plan import (
     fields,
     owner,
     refusal,
+    storage_used_up,
 )
+from decklog.domain.quota import quota_verdict
 from decklog.domain.removal import archive_verdict
-from decklog.domain.status import READY, SYNCED, Part, Verdict
+from decklog.domain.status import QUOTA_EXCEEDED, READY, SYNCED, Part, Verdict
 from decklog.domain.tenant import Manifest
 
 DRIFTED = "Drifted"
@@ -120,6 +122,7 @@ def verdicts(
     if refused := refusal(manifest, seen):
         return refused_verdicts(refused)
     parts = {part: _part_verdict(manifest, seen, part, troubles, left, alone=alone) for part in Part}
+    quota = _quota(manifest, seen)
     bad = [part for part, verdict in parts.items() if verdict.status != "True"]
     if bad:
         names = ", ".join(bad)
@@ -130,12 +133,27 @@ def verdicts(
         if left:
             synced = Verdict("False", "Pending", f"Still to do: {', '.join(sorted({type(action).__name__ for action in left}))}.")
         ready = Verdict("True", "Ready", "The tenant can be used.")
+        if quota[QUOTA_EXCEEDED].status == "True":
+            # All is as asked for, the quota too: whoever waits for what Decklog has to do need not wait for this.
+            ready = Verdict("True", QUOTA_EXCEEDED, "All is there, and can be read; nothing more is taken in: see QuotaExceeded.")
         if manifest.spec.suspend:
             ready = Verdict("True", "Suspended", "Suspended as asked: nothing is taken in or given out, and all data is kept.")
     if alone and all(parts[part].reason == DRIFTED for part in bad):
         synced = Verdict("False", DRIFTED, _drifted(seen, alone).message)
     told = {part.value: verdict for part, verdict in parts.items()}
-    return {READY: ready, **told, **archive_verdict(manifest.spec), SYNCED: synced}
+    return {READY: ready, **told, **archive_verdict(manifest.spec), **quota, SYNCED: synced}
+
+
+def _quota(manifest: Manifest, seen: Observation) -> dict[str, Verdict]:
+    database = seen.database
+    if isinstance(database, Trouble):
+        return {
+            QUOTA_EXCEEDED: Verdict(
+                "Unknown", database.reason, "What is stored can only be told when the database can be reached."
+            )
+        }
+    stored = database.stored.bytes if database.stored else 0
+    return quota_verdict(manifest.spec.quotas, stored, used_up=storage_used_up(manifest, database))
 
 
 def _every(verdict: Verdict) -> dict[str, Verdict]:
@@ -147,4 +165,4 @@ def refused_verdicts(refused: Trouble) -> dict[str, Verdict]:
     untouched = Verdict("Unknown", refused.reason, "Not looked after; see Synced.")
     waiting = " Nothing is done before the Tenant, or what is in its way, changes." if refused.reason in TERMINAL else ""
     verdict = Verdict("False", refused.reason, refused.message + waiting)
-    return {READY: verdict, **_every(untouched), SYNCED: verdict}
+    return {READY: verdict, **_every(untouched), QUOTA_EXCEEDED: untouched, SYNCED: verdict}

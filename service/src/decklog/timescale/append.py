@@ -16,7 +16,18 @@ from typing import Any
 import asyncpg
 import structlog
 
-from decklog.domain.append import QUERIES, RECORDS, Appended, AppendRequest, Rate, Receipt, Status, day_full, rate_limited
+from decklog.domain.append import (
+    QUERIES,
+    RECORDS,
+    Appended,
+    AppendRequest,
+    Rate,
+    Receipt,
+    Status,
+    day_full,
+    rate_limited,
+    storage_used_up,
+)
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.timescale.connection import LOST, connect_writer, unavailable
@@ -108,7 +119,12 @@ def _refusal(code: int, request: AppendRequest, rate: Rate | None, at: datetime)
             )
         case 7:
             return day_full(name, at)
-    return None
+        case 8:
+            return storage_used_up(name)
+        case 0 | 5:
+            return None
+    # A database that was migrated by a newer version, and nothing was stored.
+    return DecklogError(Code.INTERNAL, f"The database refuses for a reason that this version of Decklog does not know ({code}).")
 
 
 def _receipts(request: AppendRequest, number: int, first: int, row: asyncpg.Record) -> list[Receipt]:

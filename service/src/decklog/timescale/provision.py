@@ -51,8 +51,8 @@ _NO_RETRIES = b""
 """Key of fingerprints, which only records with an id have; ours have none."""
 _LOCK_WAIT = "20s"
 """How long a visit waits for another one to the same tenant."""
-_SIZE_SECONDS = 60.0
-"""How old a measured size may be."""
+_SIZE_SECONDS = {Isolation.DEDICATED: 5.0, Isolation.SHARED: 60.0}
+"""How old a measured size may be: those who share a schema share its size, and a visit that looks again and again needs one."""
 _SIZES_MAX = 256
 """Schemas whose size is remembered."""
 _PARTITIONS_AHEAD = "3 days"
@@ -118,7 +118,7 @@ class _Sizes:
         """The bytes that so many records of the tenant take; all there are where the schema is its own."""
         now = time.monotonic()
         measured_at, size, counted = self._known.get(row.schema, (-math.inf, 0, 0))
-        if now - measured_at > _SIZE_SECONDS:
+        if now - measured_at > _SIZE_SECONDS[row.isolation]:
             found = await connection.fetchrow(_SIZE, row.schema)
             size, counted = found["bytes"], found["records"]
             self._known[row.schema] = (now, size, counted)

@@ -256,7 +256,7 @@ async def ensure_heads(connection: asyncpg.Connection, tenant_id: int, settings:
         int(settings.state),
         [float(settings.events_per_second), settings.queries_per_minute / 60],
         [settings.burst, settings.queries_per_minute],
-        [settings.events_per_day, 0],
+        [~settings.events_per_day if settings.storage_used_up else settings.events_per_day, 0],
         float(settings.dedup_seconds),
     )
 
@@ -275,7 +275,13 @@ async def observe_heads(connection: asyncpg.Connection, tenant_ids: Sequence[int
     )
     return {
         row["tenant_id"]: HeadSettings(
-            State(row["state"]), int(row["per_second"]), row["burst"], int(row["window"]), row["per_day"], row["queries"]
+            State(row["state"]),
+            int(row["per_second"]),
+            row["burst"],
+            int(row["window"]),
+            max(row["per_day"], ~row["per_day"]),
+            row["queries"],
+            storage_used_up=row["per_day"] < 0,
         )
         for row in rows
     }

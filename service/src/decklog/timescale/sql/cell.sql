@@ -27,8 +27,8 @@ CREATE TABLE IF NOT EXISTS decklog.heads (
 GRANT SELECT, UPDATE ON decklog.heads TO decklog_service;
 
 -- What came later. Only where it is missing, as even an ALTER that changes nothing locks the writers out; its defaults let
--- functions of the version before go on. `per_day` is how many records a day of receipt (UTC) may have, 0 for any number;
--- `day_seq` is the number that the first record of `day` has, so that what was stored on it is `next_seq - day_seq`.
+-- functions of the version before go on. `per_day` is how many records a day of receipt (UTC) may have, 0 for any number, and
+-- ~n of either while none may come at all, as the storage is used up; `day_seq` is the number that the first record of `day` has, so that what was stored on it is `next_seq - day_seq`.
 DO $heads$ BEGIN
     IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'decklog.heads'::regclass AND attname = 'per_day') THEN
         ALTER TABLE decklog.heads
@@ -162,11 +162,12 @@ BEGIN
                 END IF;
             END IF;
             refused := decklog.refusal(present, h.state, h.received_at, h.burst, h.tokens, r_metered[r], r_count[r], at);
-            IF refused = 0 AND r_metered[r] AND h.per_day > 0 AND h.next_seq - h.day_seq + r_count[r] > h.per_day THEN
+            IF refused = 0 AND r_metered[r] AND h.per_day <> 0
+               AND (h.per_day < 0 OR h.next_seq - h.day_seq + r_count[r] > h.per_day) THEN
                 IF s_ids[s] > 0 THEN
                     RAISE EXCEPTION 'what is stored already does not count' USING ERRCODE = 'DL001';
                 END IF;
-                refused := 7; received_at[r] := greatest(h.received_at, at);
+                refused := CASE WHEN h.per_day < 0 THEN 8 ELSE 7 END; received_at[r] := greatest(h.received_at, at);
             END IF;
             request_status[r] := refused;
             IF refused = 0 THEN

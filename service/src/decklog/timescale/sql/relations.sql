@@ -88,7 +88,7 @@ GRANT EXECUTE ON FUNCTION {schema}.store TO decklog_service;
 --
 -- request_status: 0 taken in, 1 rate limited, 2 more than the burst, 3 suspended, 4 no such log, 5 atomic and in
 -- conflict, 6 the clock is behind the log, 7 the day would have more than it may (received_at tells the day; what was there
--- before does not count). Where no record of the group was there before, item_* are null and the
+-- before does not count), 8 the storage is used up (nor does it then). Where no record of the group was there before, item_* are null and the
 -- records of request r have the numbers from first_seq[r] on, all with epoch[r] and received_at[r]. Else item_* tell of
 -- each record; item_status: 0 stored, 1 duplicate, 2 conflict.
 DO $before$ DECLARE
@@ -216,8 +216,9 @@ BEGIN
                 END IF;
             END LOOP;
         END IF;
-        IF refused = 0 AND r_metered[r] AND h.per_day > 0 AND fresh > 0 AND h.next_seq - h.day_seq + fresh > h.per_day THEN
-            refused := 7; received_at[r] := stamp;
+        IF refused = 0 AND r_metered[r] AND h.per_day <> 0 AND fresh > 0
+           AND (h.per_day < 0 OR h.next_seq - h.day_seq + fresh > h.per_day) THEN
+            refused := CASE WHEN h.per_day < 0 THEN 8 ELSE 7 END; received_at[r] := stamp;
         END IF;
         request_status[r] := refused;
         IF refused = 0 THEN
