@@ -109,6 +109,28 @@ def test_a_release_comes_changes_and_goes_and_leaves_the_definition_and_the_tena
     cluster.kubectl("delete", "tenant", place)
 
 
+def test_a_release_with_backends_of_its_own_keeps_their_passwords_and_migrates_again_with_each_upgrade(
+    chart: Helm, cluster: KubernetesServer, place: str
+) -> None:
+    def helm(verb: str, *words: str) -> None:
+        chart(verb, place, CHART, "-n", place, "--kubeconfig", cluster.kubeconfig, "-f", CHART / "ci/dev.yaml", *words)
+
+    def seen(kind: str) -> list[str]:
+        return cluster.kubectl("get", kind, "-n", place, "-o", "name").split()
+
+    helm("install", "--take-ownership")
+    read = ("get", "secret", f"{place}-decklog-dev", "-n", place, "-o", "jsonpath={.data}")
+    before = json.loads(cluster.kubectl(*read))
+    assert {"dsn", "owner-dsn", "admin-dsn", "fingerprint-key"} <= before.keys()
+    assert seen("jobs") == [f"job.batch/{place}-decklog-migrate-1"]
+    helm("upgrade", "--set", "api.replicas=2")
+    assert json.loads(cluster.kubectl(*read)) == before
+    assert f"job.batch/{place}-decklog-migrate-2" in seen("jobs")
+    assert seen("statefulsets") == [f"statefulset.apps/{place}-decklog-dev-{name}" for name in ("opensearch", "s3", "timescale")]
+    chart("uninstall", place, "-n", place, "--kubeconfig", cluster.kubeconfig)
+    assert seen("secrets") == []
+
+
 def test_what_the_chart_lets_the_operator_do_is_what_the_manifests_let_it_do(chart: Helm) -> None:
     rendered = [each["rules"] for kind in ("ClusterRole", "Role") for each in of(chart.render("minimal"), kind)]
     assert sorted(map(str, rendered)) == sorted(str(each["rules"]) for each in rights() if each["kind"].endswith("Role"))

@@ -64,7 +64,7 @@ def test_the_address_of_the_owner_is_given_to_those_alone_that_need_it(chart: He
     owners = {component for component, pod in pods(objects).items() if "DECKLOG_DATABASE_OWNER_DSN" in environment(pod)}
     assert owners <= ({"api", "migrate"} if values == "owned" else {"operator", "migrate"})
     admins = {component for component, pod in pods(objects).items() if "DECKLOG_DATABASE_ADMIN_DSN" in environment(pod)}
-    assert admins == ({"migrate"} if values == "everything" else set())
+    assert admins == ({"migrate"} if values in ("everything", "dev") else set())
 
 
 @pytest.mark.parametrize("values", MATRIX)
@@ -202,6 +202,8 @@ def test_a_slip_in_the_values_is_refused_by_its_name(chart: Helm, value: str, co
         (["httpRoute.enabled=true"], "httpRoute.enabled needs httpRoute.parentRefs"),
         (["httpProxy.enabled=true"], "httpProxy.enabled needs httpProxy.host"),
         (["api.drainSeconds=60"], "must be longer than api.drainSeconds"),
+        (["dev.enabled=true"], "brings backends and passwords of its own"),
+        (["dev.writableRoot=true"], "goes with dev.enabled alone"),
     ],
 )
 def test_values_that_do_not_go_together_are_refused_with_what_to_do(chart: Helm, values: list[str], complaint: str) -> None:
@@ -306,3 +308,87 @@ def test_a_value_that_is_not_described_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(generated_chart, "CHART", tmp_path)
     with pytest.raises(ValueError, match="unknown is not described"):
         generated_chart.values()
+
+
+DEV = {"timescale": 5432, "opensearch": 9200, "elasticmq": 9324, "s3": 7070}
+
+
+def test_nothing_but_dev_enabled_brings_backends(chart: Helm) -> None:
+    for values in MATRIX:
+        brought = {name for name in pods(chart.render(values)) if name.startswith("dev-")}
+        assert brought == ({f"dev-{name}" for name in DEV} if values == "dev" else set())
+
+
+def test_with_backends_of_its_own_every_address_is_that_of_one_of_them_and_every_password_is_new(chart: Helm) -> None:
+    def secret(objects: list[Json]) -> dict[str, str]:
+        [found] = of(objects, "Secret")
+        assert found["metadata"]["name"] == "other-decklog-dev"
+        return dict(found["stringData"])
+
+    objects = chart.render("dev", release="other", namespace="place")
+    served = {
+        f"{each['metadata']['name']}.place.svc": port["port"] for each in of(objects, "Service") for port in each["spec"]["ports"]
+    }
+    data = secret(objects)
+
+    def read(pod: Json) -> dict[str, str]:
+        """Its variables, as they are once the Secret is there."""
+        return {
+            name: re.sub("<other-decklog-dev/(.*)>", lambda match: data[match[1]], value)
+            for name, value in environment(pod).items()
+        }
+
+    for pod in pods(objects).values():
+        for name, value in read(pod).items():
+            assert not value.startswith("<"), name
+            if address := re.search(r"://(?:[\w:]+@)?([\w.-]+):(\d+)", value):
+                assert served[address[1]] == int(address[2]), name
+    migration = settings.load(read(pods(objects)["migrate"]))
+    for dsn, password in (
+        (migration.database.owner_dsn, migration.database.owner_password),
+        (data["dsn"], migration.database.service_password),
+        (migration.database.admin_dsn, data["admin-password"]),
+    ):
+        assert f":{password}@" in dsn
+    again = secret(chart.render("dev", release="other", namespace="place"))
+    assert {name for name in data if data[name] == again[name]} == {"access-key-id", "s3-access-key-id"}
+    assert min(len(value) for name, value in data.items() if not name.endswith("-key-id")) >= 40
+
+
+def test_backends_of_its_own_are_reached_by_the_release_alone_and_are_the_images_of_the_tests(chart: Helm) -> None:
+    objects = chart.render("dev")
+    ports = {}
+    for name, port in DEV.items():
+        [policy] = of(objects, "NetworkPolicy", f"decklog-dev-{name}")
+        [rule] = policy["spec"]["ingress"]
+        assert rule["from"][0]["podSelector"]["matchLabels"].keys() == {"app.kubernetes.io/name", "app.kubernetes.io/instance"}
+        assert "egress" not in policy["spec"]
+        [container] = pods(objects)[f"dev-{name}"]["spec"]["containers"]
+        ports[container["ports"][0]["name"]] = (container["ports"][0]["containerPort"], port)
+        [service] = of(objects, "Service", f"decklog-dev-{name}")
+        assert service["spec"]["ports"][0]["targetPort"] == rule["ports"][0]["port"] == name
+    assert all(found == wanted for found, wanted in ports.values())
+    reached = {
+        (
+            each["metadata"]["name"],
+            rule["to"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/component"],
+            rule["ports"][0]["port"],
+        )
+        for each in of(objects, "NetworkPolicy")
+        for rule in each["spec"].get("egress", [])
+        if "podSelector" in rule.get("to", [{}])[0] and "doctor" not in each["metadata"]["name"]
+    }
+    backends = {
+        (f"decklog-{who}", f"dev-{name}", DEV[name]) for who in ("api", "worker", "operator") for name in DEV if name != "s3"
+    }
+    assert reached == {*backends, ("decklog-migrate", "dev-timescale", 5432)}
+    compose = yaml.safe_load((CHART.parents[1] / "docker-compose.yml").read_text())["services"]
+    images = {name: pods(objects)[f"dev-{name}"]["spec"]["containers"][0]["image"] for name in DEV}
+    assert images == {name: compose[name]["image"] for name in DEV}
+
+
+def test_a_migration_of_a_database_that_comes_with_it_is_no_hook_and_waits(chart: Helm) -> None:
+    [job] = of(chart.render("dev"), "Job")
+    assert job["metadata"]["name"] == "decklog-migrate-1"
+    assert "annotations" not in job["metadata"]
+    assert pods([job])["migrate"]["spec"]["containers"][0]["args"] == ["migrate", "--bootstrap", "--wait=600"]

@@ -8,11 +8,13 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.backends import PostgresServer
 from tests.support.dev import ROOT
+from tests.support.relay import Relay
 from tests.support.stack import Stack, installed
 from tests.support.stores import drop_database, new_database
 
@@ -160,3 +162,28 @@ async def test_a_plan_says_what_is_wrong_with_its_files_and_settings(stack: Stac
     told = decklog("plan", "-f", str(good), variables=least)
     assert (told.returncode, told.stdout) == (2, "")
     assert "DECKLOG_DATABASE_OWNER_DSN" in told.stderr
+
+
+# decklog migrate
+
+
+def test_a_migration_says_that_the_database_is_away_and_waits_for_it_where_it_is_told_to(stack: Stack) -> None:
+    dsn = urlsplit(stack.variables["DECKLOG_DATABASE_OWNER_DSN"])
+    relay = Relay(dsn.hostname or "", dsn.port or 0)
+    relay.cut()
+    address = dsn.netloc.rpartition("@")[0] + f"@127.0.0.1:{relay.port}"
+    variables = {"DECKLOG_DATABASE_OWNER_DSN": dsn._replace(netloc=address).geturl()}
+    away = decklog("migrate", variables=variables)
+    assert (away.returncode, away.stderr.splitlines()[-1]) == (
+        2,
+        "decklog: The database cannot be reached or refused the work. Try again.",
+    )
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "decklog", "migrate", "--wait=100"],
+        env={"PATH": "/usr/bin:/bin", **variables},
+        stderr=subprocess.PIPE,
+    )
+    assert waiting.poll() is None
+    relay.mend()
+    assert waiting.wait(timeout=120) == 0
+    relay.close()

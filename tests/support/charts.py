@@ -57,11 +57,15 @@ def of(objects: list[Json], kind: str, name: str | None = None) -> list[Json]:
 
 
 def pods(objects: list[Json]) -> dict[str, Json]:
-    """The pod template of each component."""
+    """The pod template of each component, with the volumes that a StatefulSet claims for its pods."""
     found = {}
     for each in objects:
         template = each if each["kind"] == "Pod" else each.get("spec", {}).get("template")
         if template is not None and "containers" in template["spec"]:
+            claims = [claim["metadata"]["name"] for claim in each["spec"].get("volumeClaimTemplates", [])]
+            volumes = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in claims]
+            if volumes:
+                template = {**template, "spec": {**template["spec"], "volumes": [*template["spec"].get("volumes", []), *volumes]}}
             found[template["metadata"]["labels"]["app.kubernetes.io/component"]] = template
     return found
 

@@ -6,15 +6,24 @@
 {{- end -}}
 {{- range $component := list "operator" "api" "worker" "migrate" -}}
 {{- $values := index $.Values $component -}}
-{{- if and $values.enabled (not $.Values.database.existingSecret) (not $values.extraEnvFrom) -}}
+{{- if and $values.enabled (not (include "decklog.databaseSecret" $)) (not $values.extraEnvFrom) -}}
 {{- fail (printf "%s has no database: make a Secret with its address and name it in database.existingSecret." $component) -}}
 {{- end -}}
 {{- end -}}
 {{- range $component := list "api" "worker" -}}
 {{- $values := index $.Values $component -}}
-{{- if and $values.enabled (not $.Values.identity.existingSecret) (not $values.extraEnvFrom) -}}
+{{- if and $values.enabled (not (include "decklog.identitySecret" $)) (not $values.extraEnvFrom) -}}
 {{- fail (printf "%s has no fingerprint key: make a Secret with 32 random characters and name it in identity.existingSecret." $component) -}}
 {{- end -}}
+{{- end -}}
+{{- if .Values.dev.enabled -}}
+{{- with .Values -}}
+{{- if or .database.existingSecret .identity.existingSecret .search.url .search.existingSecret .queue.enabled -}}
+{{- fail "dev.enabled brings backends and passwords of its own: leave database.existingSecret, identity.existingSecret, search and queue as they are, or dev.enabled false." -}}
+{{- end -}}
+{{- end -}}
+{{- else if .Values.dev.writableRoot -}}
+{{- fail "dev.writableRoot is for live update, and goes with dev.enabled alone." -}}
 {{- end -}}
 {{- if and .Values.worker.autoscaling.enabled .Values.worker.keda.enabled -}}
 {{- fail "worker.autoscaling and worker.keda both scale the workers: enable one of them." -}}

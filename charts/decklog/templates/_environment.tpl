@@ -26,19 +26,27 @@
 {{- if ne .Values.logFormat "json" }}
 {{- include "decklog.variable" (list "DECKLOG_LOG_FORMAT" .Values.logFormat) }}
 {{- end }}
+{{- if .Values.dev.enabled }}
+{{- include "decklog.variable" (list "DECKLOG_SEARCH_URL" (printf "http://%s" (include "decklog.devAddress" (list . "opensearch")))) }}
+{{- include "decklog.variable" (list "DECKLOG_SEARCH_REPLICAS" (default 0 .Values.search.replicas)) }}
+{{- end }}
 {{- with .Values.search }}
+{{- if not $.Values.dev.enabled }}
 {{- include "decklog.variable" (list "DECKLOG_SEARCH_URL" .url) }}
 {{- include "decklog.variable" (list "DECKLOG_SEARCH_REPLICAS" .replicas) }}
+{{- end }}
 {{- include "decklog.secretVariable" (list "DECKLOG_SEARCH_USER" .existingSecret .keys.user) }}
 {{- include "decklog.secretVariable" (list "DECKLOG_SEARCH_PASSWORD" .existingSecret .keys.password) }}
 {{- end }}
 {{- with .Values.queue }}
-{{- if .enabled }}
+{{- if or .enabled $.Values.dev.enabled }}
+{{- $endpoint := .endpointUrl }}
+{{- if $.Values.dev.enabled }}{{ $endpoint = printf "http://%s" (include "decklog.devAddress" (list $ "elasticmq")) }}{{ end }}
 {{- include "decklog.variable" (list "DECKLOG_QUEUE_ENABLED" "true") }}
-{{- include "decklog.variable" (list "DECKLOG_QUEUE_ENDPOINT_URL" .endpointUrl) }}
+{{- include "decklog.variable" (list "DECKLOG_QUEUE_ENDPOINT_URL" $endpoint) }}
 {{- include "decklog.variable" (list "DECKLOG_QUEUE_REGION" .region) }}
-{{- include "decklog.secretVariable" (list "DECKLOG_QUEUE_ACCESS_KEY_ID" .existingSecret .keys.accessKeyId) }}
-{{- include "decklog.secretVariable" (list "DECKLOG_QUEUE_SECRET_ACCESS_KEY" .existingSecret .keys.secretAccessKey) }}
+{{- include "decklog.secretVariable" (list "DECKLOG_QUEUE_ACCESS_KEY_ID" (include "decklog.queueSecret" $) .keys.accessKeyId) }}
+{{- include "decklog.secretVariable" (list "DECKLOG_QUEUE_SECRET_ACCESS_KEY" (include "decklog.queueSecret" $) .keys.secretAccessKey) }}
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -46,12 +54,12 @@
 {{/* What API and workers have alike: the least role, and no more. */}}
 {{- define "decklog.service" -}}
 {{- include "decklog.backends" . }}
-{{- include "decklog.secretVariable" (list "DECKLOG_DATABASE_DSN" .Values.database.existingSecret .Values.database.keys.dsn) }}
+{{- include "decklog.secretVariable" (list "DECKLOG_DATABASE_DSN" (include "decklog.databaseSecret" .) .Values.database.keys.dsn) }}
 {{- include "decklog.variable" (list "DECKLOG_DATABASE_POOL_MAX" .Values.database.poolMax) }}
-{{- include "decklog.secretVariable" (list "DECKLOG_IDENTITY_FINGERPRINT_KEY" .Values.identity.existingSecret .Values.identity.keys.fingerprintKey) }}
+{{- include "decklog.secretVariable" (list "DECKLOG_IDENTITY_FINGERPRINT_KEY" (include "decklog.identitySecret" .) .Values.identity.keys.fingerprintKey) }}
 {{- include "decklog.variable" (list "DECKLOG_API_HOST" .Values.listenAddress) }}
 {{- end -}}
 
 {{- define "decklog.ownerDsn" -}}
-{{- include "decklog.secretVariable" (list "DECKLOG_DATABASE_OWNER_DSN" .Values.database.existingSecret .Values.database.keys.ownerDsn) }}
+{{- include "decklog.secretVariable" (list "DECKLOG_DATABASE_OWNER_DSN" (include "decklog.databaseSecret" .) .Values.database.keys.ownerDsn) }}
 {{- end -}}

@@ -61,7 +61,7 @@ resources:
 {{- end }}
 securityContext:
   allowPrivilegeEscalation: false
-  readOnlyRootFilesystem: true
+  readOnlyRootFilesystem: {{ not $root.Values.dev.writableRoot }}
   capabilities:
     drop:
     - ALL

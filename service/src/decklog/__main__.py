@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add_parser("worker", help="follow the logs: index, sweep, make partitions")
     migrate = verbs.add_parser("migrate", help="bring the database to this version; may run again")
     migrate.add_argument("--bootstrap", action="store_true", help="make the roles first, with DECKLOG_DATABASE_ADMIN_DSN")
+    migrate.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="for the database to answer (%(default)s)")
     verbs.add_parser("platform-key", help="make a new platform key, print it once, and revoke the one before")
     _add_provision(verbs)
     client.add_parsers(verbs)
@@ -148,7 +149,7 @@ async def _provision(arguments: argparse.Namespace) -> int:
 async def _migrate(arguments: argparse.Namespace) -> int:
     from decklog import factory, settings  # noqa: PLC0415
 
-    await factory.migrate(settings.load(os.environ), with_roles=arguments.bootstrap)
+    await factory.migrate(settings.load(os.environ), with_roles=arguments.bootstrap, wait=arguments.wait)
     return 0
 
 

@@ -28,7 +28,7 @@ from decklog.services.wake import Waker
 from decklog.settings import Settings
 from decklog.timescale.announcements import PostgresAnnouncements
 from decklog.timescale.append import Appender
-from decklog.timescale.connection import Pool
+from decklog.timescale.connection import Pool, answering
 from decklog.timescale.control import migrate_control
 from decklog.timescale.cursors import PostgresCursors
 from decklog.timescale.keeper import PostgresKeeper, PostgresReadiness
@@ -206,11 +206,11 @@ def _require(value: str, variable: str) -> None:
         raise DecklogError(Code.MISCONFIGURED, f"{variable} is not set.")
 
 
-async def migrate(settings: Settings, *, with_roles: bool = False) -> None:
+async def migrate(settings: Settings, *, with_roles: bool = False, wait: float = 0.0) -> None:
     """Bring the database to this version's definitions; may run again, and beside running processes of the version before.
 
-    `with_roles` makes the roles first, as the superuser of `database.admin_dsn`.
-    Raises `misconfigured` and what the database refuses.
+    `with_roles` makes the roles first, as the superuser of `database.admin_dsn`; `wait` is how many seconds the database has
+    to answer. Raises `misconfigured`, `storage-unavailable` and what the database refuses.
     """
     _require(settings.database.owner_dsn, "DECKLOG_DATABASE_OWNER_DSN")
     if with_roles:
@@ -220,6 +220,8 @@ async def migrate(settings: Settings, *, with_roles: bool = False) -> None:
             (settings.database.owner_password, "OWNER_PASSWORD"),
         ):
             _require(value, f"DECKLOG_DATABASE_{name}")
+    await answering(settings.database.admin_dsn if with_roles else settings.database.owner_dsn, within=wait)
+    if with_roles:
         await make_roles(
             settings.database.admin_dsn,
             service_password=settings.database.service_password,

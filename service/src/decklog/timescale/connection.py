@@ -66,6 +66,23 @@ async def translated() -> AsyncIterator[None]:
         raise unavailable(error) from error
 
 
+async def answering(dsn: str, *, within: float) -> None:
+    """Waits until the server takes a connection, for so many seconds at most. Raises `storage-unavailable`, and what the server
+    refuses the connection for where it does answer."""
+    clock = asyncio.get_running_loop().time
+    end = clock() + within
+    while True:
+        try:
+            connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS_MAX)
+        except LOST as error:
+            if clock() >= end:
+                raise unavailable(error) from error
+            await asyncio.sleep(1)
+        else:
+            await connection.close()
+            return
+
+
 async def connect_writer(dsn: str) -> asyncpg.Connection:
     """One connection for appending. Raises what asyncpg raises."""
     return await asyncpg.connect(
