@@ -7,7 +7,7 @@ WORKERS ?= 2
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' service/pyproject.toml)
 IMAGE := docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null)
 
-.PHONY: run test lint format generate bench images lock clean
+.PHONY: run test lint format generate bench images kind lock clean
 
 run: $(STAMP)                      ## everything in one process, embedded, no Docker
 	$(BIN)/decklog dev --port 8321 --data-dir .decklog
@@ -34,6 +34,9 @@ bench: $(STAMP)                    ## ONLY=<name> runs one, SCALE=small a quick 
 images:                            ## needs Docker; ARGS="--build-arg BASE=..." names another base
 	$(IMAGE) $(ARGS) -f service/Dockerfile -t decklog:$(VERSION) .
 	$(IMAGE) $(ARGS) -f operator/Dockerfile -t decklog-operator:$(VERSION) .
+
+kind: $(STAMP)                     ## a cluster with a registry for `tilt up`; needs Docker, kind and kubectl
+	manifests/dev/kind.sh
 
 lock: $(UV)                        ## the one lock: hashes, and no address of an index
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
