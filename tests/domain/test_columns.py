@@ -26,6 +26,7 @@ ACME = TenantListing(
     schema="t_acme",
     index="decklog-t-acme",
     queue="decklog-t-acme-wake",
+    cell="default",
     spec=parse_spec({"retention": {"days": 365}}),
     conditions=(
         Condition("Ready", "True", "Ready", "The tenant can be used.", 1, "2026-02-01T00:00:00Z"),
@@ -75,7 +76,7 @@ def test_the_table_has_a_line_for_each_tenant_and_columns_three_blanks_apart() -
 def test_the_wide_table_leaves_out_the_name_of_what_is_not_configured() -> None:
     header, row = table([ACME], NOW, wide=True).splitlines()
     assert header.split() == ["NAME", *(column.name.upper() for column in COLUMNS)]
-    assert row.split()[6:8] == ["t_acme", "decklog-t-acme"]
+    assert row.split()[6:9] == ["default", "t_acme", "decklog-t-acme"]
     assert "decklog-t-acme-wake" not in row
 
 
@@ -90,4 +91,4 @@ def test_what_is_shown_of_a_tenant_has_its_spec_as_in_the_manifest_and_nothing_o
     shown = ACME.shown()
     assert (shown["state"], shown["spec"]) == ("active", {"retention": {"days": 365}})
     assert shown["conditions"][0]["observedGeneration"] == 1
-    assert not {"uid", "schema", "index", "queue"} & shown.keys()
+    assert not {"uid", "schema", "index", "queue", "cell"} & shown.keys()

@@ -66,7 +66,7 @@ from decklog.domain.tenant import (
     queue_name,
     schema_name,
 )
-from decklog.domain.verdicts import verdicts
+from decklog.domain.verdicts import TERMINAL, verdicts
 
 ROUNDS_MAX = 4
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -94,6 +94,7 @@ def registered(of: Manifest, **changes: object) -> Row:
         display_name=spec.display_name,
         spec=spec,
         generation=of.generation,
+        cell=spec.cell,
     )
     return replace(row, **changes)
 
@@ -221,6 +222,7 @@ specs = st.sampled_from(
 STORED = [0, GIB // 2, GIB, *(int(GIB * used) for used in (9.4, 9.6, 10, 10.3, 10.5, 11.1))]
 requests = st.sampled_from(["", "one", "two"])
 manifests = st.builds(Manifest, st.sampled_from(["acme", "beta-2"]), uids, st.integers(1, 3), specs, requests)
+cells = st.sampled_from([*["default"] * 9, "eu-1"])
 drifts = st.lists(st.sampled_from(["one", "two"]), max_size=2, unique=True).map(tuple)
 HASHES = [bytes([n]) * 32 for n in range(6)]
 HOURS = [NOW + timedelta(hours=number - 48) for number in range(73)]
@@ -257,6 +259,7 @@ def rows(draw: st.DrawFn, asked: Manifest) -> Row:
         spec=draw(st.sampled_from([before.spec, None])),
         keys_revision=draw(st.sampled_from([0, 3])),
         keys_request=draw(requests),
+        cell=draw(cells),
     )
 
 
@@ -282,7 +285,7 @@ def worlds(draw: st.DrawFn, asked: Manifest, *, keys_seen: bool = False) -> Obse
     )
     return Observation(
         draw(database if keys_seen else database | troubles),
-        Installation(draw(st.sampled_from([INSTALLATION, None]))),
+        Installation(draw(st.sampled_from([INSTALLATION, None])), cell=draw(cells)),
         draw(index | troubles | st.none()),
         draw(queue | troubles | st.none()),
         draw(vaults if keys_seen else vaults | troubles | st.none()),
@@ -892,6 +895,28 @@ def test_isolation_and_retention_class_cannot_be_changed(before: dict[str, Any],
     assert refused is not None
     assert refused.reason == "Immutable"
     assert plan(changed, seen) == []
+
+
+def test_the_cell_that_holds_the_records_cannot_be_changed_though_the_installation_calls_it_otherwise_now() -> None:
+    seen = replace(converged(manifest(), NOTHING), installation=Installation(INSTALLATION, cell="eu-1"))
+    moved = manifest(generation=2, cell="eu-1")
+    refused = refusal(moved, seen)
+    assert refused is not None
+    assert (refused.reason, "'default'" in refused.message) == ("Immutable", True)
+    assert plan(moved, seen) == []
+
+
+@pytest.mark.parametrize("database", [DatabaseSeen(), UNREACHABLE], ids=["seen", "not seen"])
+def test_a_cell_that_is_not_here_is_refused_with_the_one_that_is_and_nothing_is_done_anywhere(
+    database: DatabaseSeen | Trouble,
+) -> None:
+    asked = manifest(cell="us-2")
+    seen = replace(NOTHING, database=database, installation=Installation(INSTALLATION, cell="eu-1"))
+    assert plan(asked, seen) == []
+    said = verdicts(asked, seen, {})
+    assert {said[READY].reason, said[SYNCED].reason} == {"UnknownCell"} <= TERMINAL
+    assert "no cell 'us-2' in this installation, which has 'eu-1' alone" in said[READY].message
+    assert plan(manifest(cell="eu-1"), replace(seen, database=DatabaseSeen())) != []
 
 
 def test_retention_may_change_within_its_class_and_for_a_dedicated_tenant_at_will() -> None:

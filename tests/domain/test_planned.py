@@ -26,7 +26,7 @@ def actions_there_are(kind: type[Action] = Action) -> list[type[Action]]:
 
 
 def test_in_an_empty_world_everything_that_is_configured_is_made() -> None:
-    everything = planned(manifest(), empty_world("dl", search=True, queue=True), NOW)
+    everything = planned(manifest(), empty_world(Installation(prefix="dl"), search=True, queue=True), NOW)
     parts = [line.split()[:2] for line in told(everything)[1:]]
     assert parts == [
         ["database", "CreateRelations"],
@@ -40,7 +40,7 @@ def test_in_an_empty_world_everything_that_is_configured_is_made() -> None:
     assert told(everything)[0] == "acme: 7 to do"
     assert everything.platform_first
     assert "  search       CreateIndex         index=dl-t-acme" in told(everything)
-    alone = planned(manifest(isolation="Shared"), empty_world("dl", search=False, queue=False), NOW)
+    alone = planned(manifest(isolation="Shared"), empty_world(Installation(prefix="dl"), search=False, queue=False), NOW)
     assert {action.part for action in alone.actions} == {Part.DATABASE, Part.CREDENTIALS}
 
 

@@ -104,6 +104,8 @@ def test_what_is_no_manifest_of_a_tenant_is_refused(value: Any) -> None:
         ({"retention": {"days": 30}, "credentials": {"secretNamespace": "Default"}}, "credentials.secretNamespace"),
         ({"retention": {"days": 30}, "credentials": {"secretNamespace": "default\n"}}, "credentials.secretNamespace"),
         ({"retention": {"days": 30}, "displayName": "a\0"}, "displayName"),
+        ({"retention": {"days": 30}, "cell": "EU"}, "cell"),
+        ({"retention": {"days": 30}, "cell": "eu\n"}, "cell"),
         ({"retention": {"days": 30}, "displayName": "\udc80"}, "displayName"),
         ({"retention": {"days": 30}, "deletionPolicy": "Drop"}, "deletionPolicy"),
         ({"retention": {"days": 30}, "adoptionPolicy": "adopt"}, "adoptionPolicy"),

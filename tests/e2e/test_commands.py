@@ -109,6 +109,13 @@ def test_an_offline_plan_is_of_what_the_settings_name() -> None:
     assert [action["index"] for action in tenant["actions"] if action["action"] == "CreateIndex"] == ["audit-t-acme"]
 
 
+def test_an_offline_plan_refuses_a_cell_that_the_settings_do_not_name() -> None:
+    example = str(ROOT / "manifests/examples/dedicated.yaml")
+    told = decklog("plan", "--offline", "-f", example, variables={"DECKLOG_CELL": "eu-1"})
+    assert told.returncode == 1
+    assert "acme: refused (UnknownCell). There is no cell 'default' in this installation, which has 'eu-1' alone." in told.stdout
+
+
 async def test_a_plan_against_the_backends_tells_what_is_left_to_do_and_does_nothing(stack: Stack, tmp_path: Path) -> None:
     acme = manifest(tmp_path, "acme", "displayName: Acme, retention: {days: 30}")
     words = ["plan", "-f", str(acme), "--detailed-exitcode"]

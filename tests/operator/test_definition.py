@@ -46,6 +46,8 @@ GOOD_SPECS = [
     spec(ingest={"recordBytesMax": 262_144}),
     spec(ingest={"dedupWindow": "999d"}),
     spec(displayName="d" * 128),
+    spec(cell="default"),
+    spec(cell="c" * 63),
     spec(queue={}),
     spec(queue={"visibilityTimeoutSeconds": 0, "messageRetentionSeconds": 60, "maxReceiveCount": 1}),
     spec(queue={"visibilityTimeoutSeconds": 43_200, "messageRetentionSeconds": 1_209_600, "maxReceiveCount": 1_000}),
@@ -88,6 +90,9 @@ BAD_SPECS = [
     (spec(ingest={"dedupWindow": "24"}), "should match"),
     (spec(ingest={"dedupWindow": "1000d"}), "may not be more than 4"),
     (spec(displayName="d" * 129), "may not be more than 128"),
+    (spec(cell="EU"), "should match"),
+    (spec(cell=""), "should be at least 1 chars long"),
+    (spec(cell="c" * 64), "may not be more than 63"),
     (spec(credentials={"secretNamespace": "Default"}), "should match"),
     (spec(credentials={"secretNamespace": "n" * 64}), "may not be more than 63"),
     (spec(credentials={"rotation": {"intervalDays": 366}}), "less than or equal to 365"),
@@ -123,6 +128,9 @@ CHANGES = [
     ({"isolation": "Shared", "retention": {"days": 2555}}, {"retention": {"days": 365}}, "must stay within the class"),
     ({"retention": {"days": 60}}, {"isolation": "Shared"}, "spec.isolation is immutable"),
     ({"isolation": "Shared", "retention": {"days": 60}}, {"isolation": None}, "spec.isolation is immutable"),
+    ({"retention": {"days": 60}}, {"cell": "default"}, None),
+    ({"retention": {"days": 60}}, {"cell": "eu-1"}, "spec.cell is immutable"),
+    ({"cell": "eu-1", "retention": {"days": 60}}, {"cell": None}, "spec.cell is immutable"),
 ]
 
 

@@ -337,6 +337,24 @@ async def test_quotas_and_retention_reach_the_heads_and_the_registry(control: Co
     assert (tenant.retention_days, tenant.display_name) == (400, "Acme")
 
 
+async def test_a_tenant_lives_in_the_cell_of_this_installation_and_for_another_cell_nothing_is_made(control: Control) -> None:
+    provisioner, vault = control.provisioner(cell="eu-1"), MemoryVault()
+    for name in ("default", "us-2"):
+        status = await provisioner.reconcile(control.manifest(cell=name), vault)
+        assert told(status)[READY] == told(status)[SYNCED] == ("False", "UnknownCell")
+        assert "which has 'eu-1' alone" in status.condition(READY).message
+    assert [listed.name for listed in await provisioner.tenants()] == [PLATFORM_TENANT]
+    status = await provisioner.reconcile(control.manifest(cell="eu-1"), vault)
+    assert status.ready, messages(status)
+    assert {listed.cell for listed in await provisioner.tenants()} == {"eu-1"}
+    # An installation that calls its cell otherwise does not take the tenants over.
+    status = await control.provisioner().reconcile(control.manifest(cell="eu-1"), vault)
+    assert told(status)[READY] == ("False", "UnknownCell")
+    status = await control.provisioner().reconcile(control.manifest(generation=2), vault)
+    assert told(status)[READY] == ("False", "Immutable")
+    assert isinstance(await control.append(), Appended)
+
+
 @pytest.mark.parametrize(
     "changed", [{"isolation": "Dedicated"}, {"isolation": "Shared", "retention": {"days": 31}}], ids=["isolation", "class"]
 )

@@ -114,6 +114,14 @@ async def test_two_who_ask_for_different_specs_at_once_do_not_overwrite_each_oth
     assert await (await control.registry()).tenant("acme") == created.listing
 
 
+async def test_a_cell_that_is_not_here_is_a_wrong_spec_and_makes_nothing(control: Control) -> None:
+    tenants = await tenants_of(control)
+    with pytest.raises(DecklogError, match="no cell 'us-2'") as caught:
+        await tenants.create(PLATFORM, REQUEST, asked(cell="us-2"))
+    assert caught.value.code is Code.INVALID_TENANT
+    assert await (await control.registry()).tenant("acme") is None
+
+
 async def test_a_request_that_is_cut_off_at_any_moment_is_made_up_for_by_the_same_one(control: Control) -> None:
     tenants = await tenants_of(control)
     for moment in range(10):

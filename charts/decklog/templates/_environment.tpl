@@ -23,6 +23,7 @@
 {{/* Where OpenSearch and SQS are, and how things there are named: for whatever works with them. */}}
 {{- define "decklog.backends" -}}
 {{- include "decklog.variable" (list "DECKLOG_PREFIX" .Values.prefix) }}
+{{- include "decklog.variable" (list "DECKLOG_CELL" .Values.cell) }}
 {{- if ne .Values.logFormat "json" }}
 {{- include "decklog.variable" (list "DECKLOG_LOG_FORMAT" .Values.logFormat) }}
 {{- end }}

@@ -62,6 +62,12 @@ def _tenant() -> Schema:
     spec["properties"]["isolation"]["x-kubernetes-validations"] = [
         {"rule": "self == oldSelf", "message": "spec.isolation is immutable: make a new Tenant with the other isolation."}
     ]
+    spec["properties"]["cell"]["x-kubernetes-validations"] = [
+        {
+            "rule": "self == oldSelf",
+            "message": "spec.cell is immutable: the records are there. Make a new Tenant in the other cell.",
+        }
+    ]
     quotas["x-kubernetes-validations"] = [
         {
             "rule": "self.burst >= self.eventsPerSecond",

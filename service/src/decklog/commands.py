@@ -14,6 +14,7 @@ import msgspec
 
 from decklog.domain.columns import table
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.plan import Installation
 from decklog.domain.planned import NEW, Planned, empty_world, lines, plain, planned
 from decklog.domain.status import TenantListing
 from decklog.domain.tenant import PLATFORM_TENANT, Manifest, State, TenantSpec
@@ -100,7 +101,8 @@ async def run_plan(arguments: argparse.Namespace) -> int:
     known = bool(database.dsn or database.owner_dsn or search or queue)
     offline = arguments.offline or not known
     if offline:
-        world = empty_world(configured.prefix, search=search or not known, queue=queue or not known)
+        installation = Installation(prefix=configured.prefix, cell=configured.cell)
+        world = empty_world(installation, search=search or not known, queue=queue or not known)
         found = [planned(Manifest(name, NEW, 1, spec), world, datetime.now(UTC)) for name, spec in specs.items()]
     else:
         found = await _against_backends(configured, specs)

@@ -254,7 +254,14 @@ async def open_provisioner(settings: Settings) -> AsyncIterator[Provisioner]:
             from decklog.sqs.queue import connect as connect_queue  # noqa: PLC0415
 
             queue = SqsProvisioning(connect_queue(settings.queue))
-        yield Provisioner(PostgresProvisioning(pool), search, queue, directory=PostgresRegistry(pool), prefix=settings.prefix)
+        yield Provisioner(
+            PostgresProvisioning(pool),
+            search,
+            queue,
+            directory=PostgresRegistry(pool),
+            prefix=settings.prefix,
+            cell=settings.cell,
+        )
 
 
 @asynccontextmanager

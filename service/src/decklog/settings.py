@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.tenant import CELL_PATTERN, DEFAULT_CELL
 
 PREFIX = "DECKLOG_"
 _FOREIGN = ("DECKLOG_TEST_", "DECKLOG_CACHE")
@@ -110,6 +111,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             description="How the names of indices and queues begin; installations that share a cluster or an account need different ones.",
         ),
     ] = "decklog"
+    cell: Annotated[
+        str,
+        Meta(
+            pattern=CELL_PATTERN,
+            description="Name of this installation's one cell, the database that keeps records; a Tenant says by `spec.cell` in which it lives.",
+        ),
+    ] = DEFAULT_CELL
     log_format: Annotated[str, Meta(pattern="^(json|text)$", description="Form of log lines: json or text.")] = "json"
 
 

@@ -68,6 +68,7 @@ COLUMNS = (
         lambda listing: str(listing.retention_days),
     ),
     Column("Age", "date", ".metadata.creationTimestamp", "Since when the Tenant exists.", lambda listing: listing.created_at),
+    Column("Cell", "string", ".spec.cell", "The database with its records.", lambda listing: listing.cell, wide=True),
     Column(
         "Schema",
         "string",

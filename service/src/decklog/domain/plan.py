@@ -27,6 +27,7 @@ from decklog.domain.credentials import (
 from decklog.domain.quota import is_used_up
 from decklog.domain.status import Condition, KeyStatus, Part, Usage
 from decklog.domain.tenant import (
+    DEFAULT_CELL,
     PLATFORM_TENANT,
     PREFIX,
     AdoptionPolicy,
@@ -99,6 +100,7 @@ class Row(msgspec.Struct, frozen=True):
     keys_revision: int = 0
     keys_request: str = ""
     settled: tuple[str, ...] = ()
+    cell: str = DEFAULT_CELL
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -166,10 +168,11 @@ def held(database: DatabaseSeen) -> VaultSeen:
 
 class Installation(msgspec.Struct, frozen=True):
     """Whose all this is. `uid` is that of the reserved tenant, which owns what tenants share; None where it is not
-    known. Names of indices and queues begin with `prefix`."""
+    known. Names of indices and queues begin with `prefix`. `cell` is the name of the one database that holds records."""
 
     uid: str | None = None
     prefix: str = PREFIX
+    cell: str = DEFAULT_CELL
 
 
 class Observation(msgspec.Struct, frozen=True):
@@ -356,6 +359,8 @@ def _foreign_registration(manifest: Manifest, seen: DatabaseSeen, prefix: str) -
         )
     if row.isolation is not manifest.spec.isolation:
         return Refusal("Immutable", f"spec.isolation is {row.isolation.value} and cannot be changed.")
+    if row.cell != manifest.spec.cell:
+        return Refusal("Immutable", f"spec.cell is {row.cell!r} and cannot be changed: the records are there.")
     if row.schema != schema_name(manifest.name, manifest.spec):
         kept = row.schema.removeprefix("shared_")
         return Refusal(
@@ -393,6 +398,12 @@ def _foreign_marks(manifest: Manifest, seen: Observation) -> Refusal | None:
 
 def refusal(manifest: Manifest, seen: Observation) -> Refusal | None:
     """Why nothing may be done for this manifest, or None."""
+    if manifest.spec.cell != (cell := seen.installation.cell):
+        return Refusal(
+            "UnknownCell",
+            f"There is no cell {manifest.spec.cell!r} in this installation, which has {cell!r} alone. Make the Tenant anew with that "
+            "cell, or give it to the installation that has the other one (DECKLOG_CELL).",
+        )
     registered = (
         _foreign_registration(manifest, seen.database, seen.installation.prefix)
         if isinstance(seen.database, DatabaseSeen)
@@ -539,6 +550,7 @@ def _wanted_row(manifest: Manifest, row: Row | None, prefix: str) -> Row:
         keys_revision=row.keys_revision if row else 0,
         keys_request=row.keys_request if row else "",
         settled=row.settled if row and (row.uid, row.generation) == (manifest.uid, manifest.generation) else (),
+        cell=spec.cell,
     )
 
 

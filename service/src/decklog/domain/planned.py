@@ -45,10 +45,10 @@ class Planned(msgspec.Struct, frozen=True):
     platform_first: bool
 
 
-def empty_world(prefix: str, *, search: bool, queue: bool) -> Observation:
-    """Backends with nothing in them."""
+def empty_world(installation: Installation, *, search: bool, queue: bool) -> Observation:
+    """Backends with nothing in them, the reserved tenant neither."""
     index, queues = (IndexSeen() if search else None), (QueueSeen() if queue else None)
-    return Observation(DatabaseSeen(), Installation(NEW, prefix), index, queues, VaultSeen())
+    return Observation(DatabaseSeen(), replace(installation, uid=NEW), index, queues, VaultSeen())
 
 
 def planned(manifest: Manifest, seen: Observation, now: datetime) -> Planned:

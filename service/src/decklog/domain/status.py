@@ -138,6 +138,7 @@ class TenantListing(msgspec.Struct, frozen=True):
     schema: str
     index: str
     queue: str
+    cell: str
     spec: TenantSpec | None
     conditions: tuple[Condition, ...]
 
@@ -149,7 +150,7 @@ class TenantListing(msgspec.Struct, frozen=True):
         return {name: value for name, value in plain.items() if name not in _UNTOLD}
 
 
-_UNTOLD = ("uid", "schema", "index", "queue")
+_UNTOLD = ("uid", "schema", "index", "queue", "cell")
 
 
 class Verdict(msgspec.Struct, frozen=True):

@@ -25,6 +25,8 @@ PLATFORM_TENANT = "decklog"
 """The reserved tenant; its access log holds the actions that belong to no tenant."""
 PREFIX = "decklog"
 """How the names of indices and queues begin; another one where several installations share a cluster or an account."""
+DEFAULT_CELL = "default"
+CELL_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 NAME_CHARS_MAX = 40
 NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 REQUEST_PATTERN = r"[ -~]{0,64}"
@@ -177,6 +179,15 @@ class TenantSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
             description="Dedicated: own schema, index and queue. Shared: one per retention class, separated by row-level security. Immutable."
         ),
     ] = Isolation.DEDICATED
+    cell: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=63,
+            pattern=CELL_PATTERN,
+            description="The database that the records are kept in, by the name that the installation gives it. Immutable.",
+        ),
+    ] = DEFAULT_CELL
     quotas: Annotated[Quotas, Meta(description="Limits, refused with 429 and Retry-After.")] = Quotas()
     ingest: Annotated[Ingest, Meta(description="How records are taken in.")] = Ingest()
     queue: (
@@ -345,6 +356,8 @@ def parse_spec(value: Any) -> TenantSpec:
     # `$` in a pattern lets one line feed through, in Python and in nothing else that reads these patterns.
     if "\n" in spec.ingest.dedup_window:
         problems.append("spec.ingest.dedupWindow must be like 30m, 24h or 7d.")
+    if "\n" in spec.cell:
+        problems.append("spec.cell must be the name of a cell.")
     if "\n" in spec.credentials.secret_namespace:
         problems.append("spec.credentials.secretNamespace must be the name of a namespace.")
     if spec.quotas.burst < spec.quotas.events_per_second:

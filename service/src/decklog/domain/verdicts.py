@@ -30,7 +30,7 @@ from decklog.domain.status import QUOTA_EXCEEDED, READY, SYNCED, Part, Verdict
 from decklog.domain.tenant import Manifest
 
 DRIFTED = "Drifted"
-TERMINAL = frozenset({"Conflict", "Immutable", "InvalidSpec", "TooManyDedicated", "AdoptionRefused", DRIFTED})
+TERMINAL = frozenset({"Conflict", "Immutable", "InvalidSpec", "TooManyDedicated", "UnknownCell", "AdoptionRefused", DRIFTED})
 """Reasons that only somebody's change ends: trying again soon would only cost."""
 _NAMED_MAX = 10
 _GOOD = {

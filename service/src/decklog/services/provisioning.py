@@ -74,6 +74,7 @@ from decklog.domain.status import (
     timestamp,
 )
 from decklog.domain.tenant import (
+    DEFAULT_CELL,
     PLATFORM_TENANT,
     PREFIX,
     DeletionPolicy,
@@ -234,6 +235,7 @@ class Provisioner:
         *,
         directory: TenantDirectory,
         prefix: str = PREFIX,
+        cell: str = DEFAULT_CELL,
         now: Callable[[], datetime] = _now,
     ) -> None:
         self._database = database
@@ -245,7 +247,7 @@ class Provisioner:
         self._queues = None if queue is None else Joined(queue.observe)
         self._gathered = Gathered(database.observe)
         self._glances = asyncio.Semaphore(GLANCES_MAX)
-        self._installation = Installation(None, prefix)
+        self._installation = Installation(None, prefix, cell)
         self._knowing = asyncio.Lock()
 
     async def reconcile(self, manifest: Manifest, vault: KeyVault | None, previous: Sequence[Condition] = ()) -> TenantStatus:
@@ -293,7 +295,10 @@ class Provisioner:
     async def ensure_platform_tenant(self, vault: KeyVault | None = None) -> TenantStatus:
         """The reserved tenant, whose access log holds what belongs to no tenant, and whose uid marks what is shared."""
         spec = TenantSpec(
-            retention=Retention(PLATFORM_RETENTION_DAYS), isolation=Isolation.SHARED, display_name="The platform itself"
+            retention=Retention(PLATFORM_RETENTION_DAYS),
+            isolation=Isolation.SHARED,
+            cell=self._installation.cell,
+            display_name="The platform itself",
         )
         for attempt in range(PLATFORM_ATTEMPTS_MAX):
             try:

@@ -170,7 +170,8 @@ def _check(name: str, status: TenantStatus) -> None:
         return
     ready = status.condition(READY)
     if ready.reason != "NotReady":
-        raise DecklogError(Code.CONFLICT, f"{ready.message} ({ready.reason})")
+        code = Code.INVALID_TENANT if ready.reason == "UnknownCell" else Code.CONFLICT
+        raise DecklogError(code, f"{ready.message} ({ready.reason})")
     reasons = f"The tenant {name!r} is not ready yet. " + " ".join(f"{condition.type}: {condition.message}" for condition in bad)
     if any(condition.reason == "Misconfigured" for condition in bad):
         raise DecklogError(Code.MISCONFIGURED, reasons)

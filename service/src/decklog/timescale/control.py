@@ -22,7 +22,7 @@ from decklog.domain.access import Role
 from decklog.domain.credentials import IssuedKey
 from decklog.domain.plan import Row
 from decklog.domain.status import Condition, read_conditions
-from decklog.domain.tenant import Isolation, State, read_spec
+from decklog.domain.tenant import DEFAULT_CELL, Isolation, State, read_spec
 from decklog.timescale import migrations
 from decklog.timescale.connection import CONNECT_SECONDS_MAX, SERVICE_ROLE
 from decklog.timescale.piccolo_engine import ENGINE, on
@@ -59,6 +59,7 @@ class TenantRow(Table, tablename="tenants", schema=SCHEMA, db=ENGINE):  # type: 
     keys_revision = BigInt(default=0)
     keys_request = Text(default="")
     settled = Array(base_column=Text(), default=list)
+    cell = Text(default=DEFAULT_CELL)
 
 
 class ApiKeyRow(Table, tablename="api_keys", schema=SCHEMA, db=ENGINE):  # type: ignore[call-arg]
@@ -159,6 +160,7 @@ def _row(found: dict[str, Any]) -> Row:
         keys_revision=found["keys_revision"],
         keys_request=found["keys_request"],
         settled=tuple(found["settled"]),
+        cell=found["cell"],
     )
 
 
@@ -182,6 +184,7 @@ def _values(row: Row) -> dict[Any, Any]:
         TenantRow.spec: _encoded(row.spec),
         TenantRow.generation: row.generation,
         TenantRow.settled: list(row.settled),
+        TenantRow.cell: row.cell,
     }
 
 

@@ -26,7 +26,7 @@ SELECT k.id, k.tenant_id, k.role, k.hash, k.expires_at
 
 _LISTING = """
 SELECT name, uid, isolation, retention_days, state, display_name, generation, created_at, deleted_at, schema, index, queue,
-       spec, conditions
+       cell, spec, conditions
   FROM decklog.tenants WHERE """
 _LIST = _LISTING + "name > $1 ORDER BY name LIMIT $2"
 _FIND = _LISTING + "name = $1"
@@ -99,6 +99,7 @@ def _listing(row: asyncpg.Record) -> TenantListing:
         schema=row["schema"],
         index=row["index"],
         queue=row["queue"],
+        cell=row["cell"],
         spec=read_spec(row["spec"]),
         conditions=read_conditions(row["conditions"]),
     )
