@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.status import READY, SYNCED, Drift, KeyStatus, Part, TenantStatus, Usage, Verdict, conditions
+from decklog.domain.status import NAME_BLOCKED, READY, SYNCED, Drift, KeyStatus, Part, TenantStatus, Usage, Verdict, conditions
 from decklog.domain.tenant import Manifest, parse_spec
 from decklog_operator import status as statuses
 
@@ -95,6 +95,14 @@ def test_a_status_that_somebody_spoiled_counts_as_none() -> None:
     assert statuses.conditions(spoiled) == ()
     assert statuses.ready_condition(spoiled) is None
     assert statuses.secret_namespace(spoiled) is None
+
+
+def test_nobody_is_warned_of_what_time_alone_puts_right() -> None:
+    before = statuses.of(ACME, found(), {})
+    for reason, kind in ((NAME_BLOCKED, "Normal"), ("Unreachable", "Warning")):
+        waiting = Verdict("False", reason, "In a minute.")
+        after = statuses.of(ACME, found(QueueReady=waiting), before)
+        assert [(told.kind, told.reason) for told in statuses.events(after, before)] == [(kind, reason)]
 
 
 def test_a_quota_that_is_used_up_is_a_warning_and_nothing_that_somebody_waits_for() -> None:

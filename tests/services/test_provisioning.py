@@ -16,14 +16,16 @@ from decklog.domain.append import Appended, AppendRequest
 from decklog.domain.credentials import TENANT_ROLES
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
-from decklog.domain.plan import plan
+from decklog.domain.plan import QueueSeen, plan, queue_values
 from decklog.domain.planned import planned
-from decklog.domain.status import QUOTA_EXCEEDED, READY, SYNCED, Part, TenantStatus
+from decklog.domain.status import NAME_BLOCKED, QUOTA_EXCEEDED, READY, SYNCED, Part, TenantStatus
 from decklog.domain.store import INDEXER
-from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Retention, State, TenantSpec
+from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Manifest, Queue, Retention, State, TenantSpec, parse_spec
 from decklog.services.keys import key_hash
+from decklog.services.provisioning import Provisioner, QueueAction
 from tests.backends import OpenSearchServer, SqsServer
 from tests.support.control import Control, control, on_each_variant
+from tests.support.memory_control import MemoryControl
 from tests.support.records import prepared
 from tests.support.vaults import MemoryVault
 
@@ -174,6 +176,33 @@ async def test_one_broken_backend_holds_none_of_the_others_up_and_says_what_is_w
     assert condition.value in status.condition(READY).message
     assert status.condition(condition).reason == ("Forbidden" if broken == "vault" else "Unreachable")
     assert len(status.condition(condition).message) > 20
+
+
+class _BlockedName:
+    """SQS in the minute after a queue of this name was deleted."""
+
+    def __init__(self) -> None:
+        self.blocked, self.made = True, False
+
+    async def observe(self, queue: str) -> QueueSeen:
+        return QueueSeen(exists=self.made, owners=("uid-1", "uid-1") if self.made else (), settings=queue_values(Queue()))
+
+    async def apply(self, action: QueueAction) -> None:
+        if self.blocked:
+            raise DecklogError(Code.STORAGE_UNAVAILABLE, "In a minute.", extra={"reason": NAME_BLOCKED})
+        self.made = True
+
+
+async def test_a_queues_name_that_is_blocked_for_a_while_is_told_as_such_and_made_when_it_is_free() -> None:
+    memory, queue, vault = MemoryControl(), _BlockedName(), MemoryVault()
+    provisioner = Provisioner(memory, None, queue, directory=memory)
+    manifest = Manifest("acme", "uid-1", 1, parse_spec({"retention": {"days": 30}}))
+    waiting = await provisioner.reconcile(manifest, vault)
+    assert told(waiting)[Part.QUEUE] == ("False", NAME_BLOCKED)
+    assert not waiting.ready
+    assert {waiting.condition(part).status for part in (Part.DATABASE, Part.CREDENTIALS)} == {"True"}
+    queue.blocked = False
+    assert (await provisioner.reconcile(manifest, vault, waiting.conditions)).ready
 
 
 async def test_what_was_broken_is_made_up_for_by_the_next_visit(control: Control, opensearch_server: OpenSearchServer) -> None:

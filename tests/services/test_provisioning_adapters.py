@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.plan import CreateIndex, CreateQueue, Mark, QueueSeen, SetQueueAttributes, UpdateIndex
+from decklog.domain.status import NAME_BLOCKED
 from decklog.domain.tenant import Queue
 from decklog.opensearch import mapping
 from decklog.opensearch.provision import OpenSearchProvisioning
@@ -141,4 +142,5 @@ async def test_a_queue_that_was_deleted_a_moment_ago_is_a_matter_of_waiting() ->
             await SqsProvisioning(client).apply(CreateQueue("queue", OURS))
     assert (refused.value.code, refused.value.retry_after) == (Code.STORAGE_UNAVAILABLE, 60)
     assert "minute" in refused.value.detail
+    assert refused.value.extra == {"reason": NAME_BLOCKED}
     assert {line["log_level"] for line in logged} == {"info"}

@@ -18,6 +18,7 @@ from decklog.domain.errors import DecklogError
 from decklog.domain.removal import DELETING
 from decklog.domain.status import (
     DRIFT_FIELDS_MAX,
+    NAME_BLOCKED,
     QUOTA_EXCEEDED,
     READY,
     SYNCED,
@@ -48,8 +49,8 @@ _USAGE_BYTES = 1 << 20
 _HANDLED = "lastHandledReconcileAt"
 _TERMINAL = {*TERMINAL, "InvalidTenant", "NotReady"}
 PAUSED_REASON = "Paused"
-_ASKED_FOR = {PAUSED_REASON, DELETING, "Removed", "NothingToRetain"}
-"""Reasons of what somebody wanted so."""
+_ASKED_FOR = {PAUSED_REASON, DELETING, "Removed", "NothingToRetain", NAME_BLOCKED}
+"""Reasons of what somebody wanted so, or time alone puts right: nobody is warned."""
 REQUEST_CHARS_MAX = 64
 
 Status = Mapping[str, Any]

@@ -28,6 +28,8 @@ class Part(StrEnum):
 
 ARCHIVE = "ArchiveReady"
 """Told only of a tenant whose deletion policy asks for an archive."""
+NAME_BLOCKED = "NameBlocked"
+"""Reason where SQS does not yet let a name be used again: time alone puts that right."""
 SYNCED = "Synced"
 READY = "Ready"
 QUOTA_EXCEEDED = "QuotaExceeded"

@@ -746,7 +746,7 @@ _REASONS = {
 def _trouble(error: Exception) -> Trouble:
     """What went wrong, in words that may be shown to whoever may see the tenant."""
     if isinstance(error, DecklogError):
-        return Trouble(_REASONS.get(error.code, "Failed"), error.detail)
+        return Trouble(error.extra.get("reason") or _REASONS.get(error.code, "Failed"), error.detail)
     if isinstance(error, TimeoutError):
         return Trouble("Timeout", "No answer in time. It is tried again.")
     # Its text may hold anything, a secret too, so neither the condition nor the log repeats it.

@@ -13,6 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.plan import CreateQueue, Mark, QueueSeen, SetQueueAttributes, queue_values
 from decklog.domain.removal import RemoveQueue
+from decklog.domain.status import NAME_BLOCKED
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -70,8 +71,9 @@ class SqsProvisioning:
                 _log.info("queue was deleted a moment ago", queue=queue)
                 raise DecklogError(
                     Code.STORAGE_UNAVAILABLE,
-                    f"The queue {queue!r} was deleted a moment ago; SQS lets it be made again after a minute.",
+                    f"The queue {queue!r} was deleted a moment ago; SQS lets it be made again after a minute, which is waited for.",
                     retry_after=60,
+                    extra={"reason": NAME_BLOCKED},
                 ) from error
             raise DecklogError(
                 Code.STORAGE_UNAVAILABLE, f"SQS answered {code} for the queue {queue!r}.", retry_after=1
