@@ -1,5 +1,6 @@
-"""Programs and files that tests on Kubernetes use beside its servers: helm, the definitions of what others bring into a cluster, and
-Prometheus' own evaluation of expressions (`promql/` beside this module; promtool would take six times as long to build).
+"""Programs and files that tests of the delivery use beside servers: helm, the definitions of what others bring into a cluster,
+Prometheus' own evaluation of expressions (`promql/` beside this module; promtool would take six times as long to build), and
+the reader of compose files that Docker compose has in it (`composefile/`).
 
 They come from published Go modules, once, into the cache. They belong to the Kubernetes backend: where that is required, so are they.
 """
@@ -16,6 +17,7 @@ from tests.backends.kubernetes import VERSION
 from tests.backends.packages import command
 
 PROMQL = Path(__file__).parent / "promql"
+COMPOSEFILE = Path(__file__).parent / "composefile"
 HELM_VERSION = "v3.22.0"
 _MAJOR, _MINOR = VERSION.split(".")[:2]
 _HELM_FLAGS = (
@@ -63,13 +65,19 @@ def _definitions(building: Building) -> None:
     remove(modules)
 
 
-def _promql(building: Building) -> None:
-    flags: list[str | Path] = ["-buildvcs=false", "-trimpath", "-ldflags", "-s -w", "-o", building.folder / "promql"]
-    building.run([command("go"), "build", *flags, "."], cwd=PROMQL)
+def _ours(sources: Path) -> Recipe:
+    """A program of this folder, of the name that its own folder has."""
+
+    def build(building: Building) -> None:
+        flags: list[str | Path] = ["-buildvcs=false", "-trimpath", "-ldflags", "-s -w", "-o", building.folder / sources.name]
+        building.run([command("go"), "build", *flags, "."], cwd=sources)
+
+    return Recipe(sources.name, tuple(path.read_text() for path in sorted(sources.iterdir())), build)
 
 
 TOOLS: Mapping[str, Recipe] = {
     "helm": Recipe("helm", (HELM_VERSION, _HELM_FLAGS), _helm),
     "definitions": Recipe("definitions", tuple(map(repr, DEFINITIONS)), _definitions),
-    "promql": Recipe("promql", tuple(path.read_text() for path in sorted(PROMQL.iterdir())), _promql),
+    "promql": _ours(PROMQL),
+    "composefile": _ours(COMPOSEFILE),
 }

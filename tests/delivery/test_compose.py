@@ -1,15 +1,13 @@
 """The compose file, read as Docker reads it: each program takes what it is given, and nothing in it is a secret.
 
-It is not started here: where an engine answers, `docker compose config` has its say, too.
+Its containers are not started here; what they run is, over real servers, in tests/e2e/test_compose_stack.py.
 """
 
 from __future__ import annotations
 
-import os
+import json
 import re
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,68 +19,52 @@ from decklog import settings
 from decklog.__main__ import _parser
 from decklog.domain.errors import DecklogError
 from decklog.manifests import read_manifests
+from tests.support.compose import COMPOSE, FILE, OURS, PROGRAMS, SERVICES, interpolated, make_secrets, mounts, variables
 from tests.support.images import ROOT, stages
 
-FILE = ROOT / "docker-compose.yml"
 PORTS = {"timescale": 5432, "opensearch": 9200, "elasticmq": 9324, "s3": 7070}
 """Where the servers listen."""
-Json = dict[str, Any]
-
-
-def interpolated(text: str) -> str:
-    """As compose does it without any variable set."""
-    return re.sub(r"\$(?:(\$)|\{\w+:-([^}]*)\})", lambda match: match[1] or match[2], text)
-
-
-COMPOSE: Json = yaml.safe_load(interpolated(FILE.read_text()))
-SERVICES: dict[str, Json] = COMPOSE["services"]
-OURS = {name: service for name, service in SERVICES.items() if service["image"] == "decklog:dev"}
-PROGRAMS = {name: service for name, service in OURS.items() if "entrypoint" not in service}
-
-
-def mounts(service: Json) -> dict[str, str]:
-    """What is mounted where, by the path inside."""
-    return {path.split(":")[1]: path.split(":")[0] for path in service.get("volumes", [])}
 
 
 @pytest.fixture(scope="module")
 def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folders that the service `secrets` fills, filled by what it runs."""
+    """The folders that the service `secrets` fills."""
     root = tmp_path_factory.mktemp("volumes")
-    make(root)
+    make_secrets(root)
     return root
 
 
-def make(root: Path) -> None:
-    secrets = SERVICES["secrets"]
-    script = ROOT / mounts(secrets)[secrets["entrypoint"][1]]
-    for path, name in mounts(secrets).items():
-        if path.startswith("/secrets/"):
-            assert path == f"/secrets/{name}"
-            (root / name).mkdir(exist_ok=True)
-    given = [word.replace("65532", str(os.getuid())) for word in secrets["command"][1:]]
-    subprocess.run([sys.executable, script, root, *given], check=True, timeout=60)
-
-
-def variables(service: Json, volumes: Path) -> dict[str, str]:
-    """The environment of a program, with its files where they were made."""
-    found = {}
-    for name, value in service.get("environment", {}).items():
-        assert isinstance(value, str), f"{name} is {value!r}, which YAML takes for no text"
-        found[name] = value
-        if name.endswith("_FILE"):
-            folder, file = value.rsplit("/", 1)
-            found[name] = str(volumes / mounts(service)[folder] / file)
+def read(composefile: Path, file: Path, **environment: str) -> dict[str, Any]:
+    """What compose's own reader makes of a file. Raises `subprocess.CalledProcessError`."""
+    argv: list[str | Path] = [composefile, file]
+    told = subprocess.run(argv, env=environment, cwd=file.parent, capture_output=True, text=True, check=True, timeout=60)
+    found: dict[str, Any] = json.loads(told.stdout)
     return found
 
 
-def test_an_engine_would_take_it() -> None:
-    if (
-        not shutil.which("docker")
-        or subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode
-    ):
-        pytest.skip("there is no docker compose")
-    subprocess.run(["docker", "compose", "-f", FILE, "config", "--quiet"], check=True, timeout=60)
+def test_composes_own_reader_takes_it_and_reads_what_these_tests_read(composefile: Path) -> None:
+    found = read(composefile, FILE)
+    assert found["services"].keys() == SERVICES.keys()
+    assert found["volumes"].keys() == COMPOSE["volumes"].keys()
+    for name, service in SERVICES.items():
+        other = found["services"][name]
+        for key in ("image", "command", "entrypoint", "environment", "read_only", "cap_drop", "user", "network_mode"):
+            assert other.get(key) == service.get(key), (name, key)
+        mounted = {each["target"]: each["source"] for each in other.get("volumes", [])}
+        assert mounted == {
+            path: str(ROOT / source) if source.startswith("./") else source for path, source in mounts(service).items()
+        }
+        assert other.get("healthcheck", {}).get("test") == service.get("healthcheck", {}).get("test")
+    [port] = read(composefile, FILE, HTTP_PORT="9000")["services"]["api"]["ports"]
+    assert (port["host_ip"], port["published"], port["target"]) == ("127.0.0.1", "9000", 8321)
+
+
+def test_composes_own_reader_refuses_a_slip(composefile: Path, tmp_path: Path) -> None:
+    for right, slip in (("mem_limit: 2g", "mem_limits: 2g"), ("migrate: {cond", "migrates: {cond"), ("- index:/", "- indices:/")):
+        assert right in FILE.read_text()
+        (tmp_path / "docker-compose.yml").write_text(FILE.read_text().replace(right, slip))
+        with pytest.raises(subprocess.CalledProcessError):
+            read(composefile, tmp_path / "docker-compose.yml")
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -144,11 +126,11 @@ def test_secrets_are_made_once_and_are_others_in_each_installation(volumes: Path
         return {str(path.relative_to(root)): path.read_text() for path in root.rglob("*") if path.is_file()}
 
     before = content(volumes)
-    make(volumes)
+    make_secrets(volumes)
     assert content(volumes) == before
     assert {path.stat().st_mode & 0o777 for path in volumes.rglob("*") if path.is_file()} == {0o444}
     assert (volumes / "keys").stat().st_mode & 0o777 == 0o700
-    make(tmp_path)
+    make_secrets(tmp_path)
     assert set(content(tmp_path).values()) & set(before.values()) == set()
     assert content(tmp_path).keys() == before.keys()
     named = set(re.findall(r"/secrets/([\w-]+/[\w.-]+)", FILE.read_text())) - {"keys/keys.json"}

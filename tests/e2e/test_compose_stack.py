@@ -1,0 +1,121 @@
+"""The programs of the compose file, run with its words and its variables, over real servers that stand for its own.
+
+Only places are others: the addresses of the servers, ports of this machine that are free, and folders for the volumes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from decklog import factory
+from tests.backends import OpenSearchServer
+from tests.backends.sqs import SqsServer
+from tests.e2e.conftest import own_prefix
+from tests.support.compose import PROGRAMS, ROOT, make_secrets, mounts, variables
+from tests.support.stack import Program, free_port
+
+LONGEST = 120.0
+LISTENING = {"api": 8321, "worker": 9321, "provision": 8080}
+
+
+class Machine:
+    """One with the volumes of the compose file in `folder`; `places` has what stands for what."""
+
+    def __init__(self, folder: Path, places: dict[str, str]) -> None:
+        self.folder = folder
+        self.ports = {name: free_port() for name in LISTENING}
+        self._places = places | {f"127.0.0.1:{port}": f"127.0.0.1:{self.ports[name]}" for name, port in LISTENING.items()}
+        self._places["--health-port=8080"] = f"--health-port={self.ports['provision']}"
+        self._places |= {f"={inside}": f"={self._outside(source)}" for inside, source in mounts(PROGRAMS["provision"]).items()}
+        self._prefix = own_prefix()
+        self.started: dict[str, Program] = {}
+
+    def _outside(self, source: str) -> Path:
+        return ROOT / source if source.startswith("./") else self.folder / source
+
+    def moved(self, text: str) -> str:
+        for place, real in self._places.items():
+            text = text.replace(place, real)
+        return text
+
+    def environment(self, name: str) -> dict[str, str]:
+        found = {key: self.moved(value) for key, value in variables(PROGRAMS[name], self.folder).items()}
+        if name == "api":
+            found["DECKLOG_API_PORT"] = str(self.ports[name])
+        if name == "worker":
+            found["DECKLOG_WORKER_METRICS_PORT"] = str(self.ports[name])
+        return {"PATH": os.environ["PATH"], **found, **self._prefix}
+
+    def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "decklog", *words]
+        given = {"PATH": os.environ["PATH"], **environment}
+        return subprocess.run(argv, env=given, cwd="/", capture_output=True, text=True, check=False, timeout=LONGEST)
+
+    def start(self, name: str) -> None:
+        verb, *words = map(self.moved, PROGRAMS[name]["command"])
+        program = Program(verb, self.environment(name), self.folder / f"{name}.log", words=tuple(words))
+        program.start()
+        self.started[name] = program
+
+    def probe(self, name: str) -> subprocess.CompletedProcess[str]:
+        """What the service's own probe says."""
+        return self.run(*map(self.moved, PROGRAMS[name]["healthcheck"]["test"][4:]))
+
+    async def healthy(self, name: str) -> None:
+        """Waits until its probe says so."""
+        async with asyncio.timeout(LONGEST):
+            while (told := await asyncio.to_thread(self.probe, name)).returncode != 0:
+                process = self.started[name].process
+                assert process is not None
+                assert process.poll() is None, (self.folder / f"{name}.log").read_text()
+                assert told.returncode == 1, told.stderr
+
+
+@asynccontextmanager
+async def installed(folder: Path, search: OpenSearchServer, queue: SqsServer) -> AsyncIterator[Machine]:
+    """With its secrets made and its database migrated."""
+    make_secrets(folder)
+    password = (folder / "admin/password").read_text()
+    async with factory.embedded_database(folder / "postgres", password=password) as address:
+        servers = {"opensearch:9200": urlsplit(search.url).netloc, "elasticmq:9324": urlsplit(queue.url).netloc}
+        machine = Machine(folder, {"timescale:5432": address, **servers})
+        for path in folder.glob("*/dsn"):
+            path.chmod(0o600)
+            path.write_text(machine.moved(path.read_text()))
+        migrated = machine.run(*PROGRAMS["migrate"]["command"], **machine.environment("migrate"))
+        assert migrated.returncode == 0, migrated.stderr
+        yield machine
+        await asyncio.gather(*(asyncio.to_thread(program.stop) for program in machine.started.values()))
+
+
+@pytest.mark.slow
+async def test_the_stack_comes_up_as_the_compose_file_says_and_is_well_from_end_to_end(
+    opensearch_server: OpenSearchServer, sqs_server: SqsServer, tmp_path: Path
+) -> None:
+    async with installed(tmp_path, opensearch_server, sqs_server) as machine:
+        for name in LISTENING:
+            machine.start(name)
+        for name in LISTENING:
+            await machine.healthy(name)
+        kept = json.loads((tmp_path / "keys/keys.json").read_text())
+        assert kept["url"] == f"http://127.0.0.1:{machine.ports['api']}"
+        assert {"acme", "globex", "minimal"} <= kept["tenants"].keys()
+        told = machine.run("doctor", DECKLOG_URL=kept["url"], DECKLOG_KEY=kept["tenants"]["acme"]["admin"])
+        assert told.returncode == 0, told.stdout
+        assert "Indexed after" in told.stdout
+        machine.started["worker"].kill()
+        assert machine.probe("worker").returncode == 1
+        secrets = {path.read_text() for group in ("admin", "owner", "service") for path in (tmp_path / group).iterdir()}
+        logs = "".join(path.read_text() for path in tmp_path.glob("*.log"))
+        assert not [secret for secret in secrets if secret in logs]
+        assert "dlk_" not in logs

@@ -1,0 +1,57 @@
+"""The compose file as compose reads it: with its variables put in, and what each service mounts and is told."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+FILE = ROOT / "docker-compose.yml"
+IMAGE = "decklog:dev"
+Json = dict[str, Any]
+
+
+def interpolated(text: str) -> str:
+    """As compose does it without any variable set."""
+    return re.sub(r"\$(?:(\$)|\{\w+:-([^}]*)\})", lambda match: match[1] or match[2], text)
+
+
+COMPOSE: Json = yaml.safe_load(interpolated(FILE.read_text()))
+SERVICES: dict[str, Json] = COMPOSE["services"]
+OURS = {name: service for name, service in SERVICES.items() if service["image"] == IMAGE}
+PROGRAMS = {name: service for name, service in OURS.items() if "entrypoint" not in service}
+
+
+def mounts(service: Json) -> dict[str, str]:
+    """What is mounted where, by the path inside."""
+    return {path.split(":")[1]: path.split(":")[0] for path in service.get("volumes", [])}
+
+
+def make_secrets(root: Path) -> None:
+    """Fill the folders that stand for the volumes of the service `secrets` by what it runs."""
+    secrets = SERVICES["secrets"]
+    script = ROOT / mounts(secrets)[secrets["entrypoint"][1]]
+    for path, name in mounts(secrets).items():
+        if path.startswith("/secrets/"):
+            assert path == f"/secrets/{name}"
+            (root / name).mkdir(exist_ok=True)
+    given = [word.replace("65532", str(os.getuid())) for word in secrets["command"][1:]]
+    subprocess.run([sys.executable, script, root, *given], check=True, timeout=60)
+
+
+def variables(service: Json, volumes: Path) -> dict[str, str]:
+    """The environment of a program, with its files where they were made."""
+    found = {}
+    for name, value in service.get("environment", {}).items():
+        assert isinstance(value, str), f"{name} is {value!r}, which YAML takes for no text"
+        found[name] = value
+        if name.endswith("_FILE"):
+            folder, file = value.rsplit("/", 1)
+            found[name] = str(volumes / mounts(service)[folder] / file)
+    return found
