@@ -302,6 +302,14 @@ async def test_a_day_has_no_more_records_than_it_may_and_what_is_there_already_d
     assert (await cell.store.head(tenant, EVENTS)).next_seq == 4
 
 
+async def test_the_first_record_of_so_many_days_is_known_and_where_there_is_none_the_next_one(cell: Cell) -> None:
+    tenant = await cell.tenant()
+    for number in (0, 3):
+        assert [await cell.store.first_received(tenant, EVENTS, days=days, timeout=30) for days in (0, 1)] == [number, 0]
+        await cell.put(tenant, record(), record(), record())
+    assert await cell.store.first_received(tenant, ACCESS, days=1, timeout=30) == 0
+
+
 @pytest.mark.parametrize("per_day", [0, 4])
 async def test_where_the_storage_is_used_up_nothing_more_is_stored_and_queries_and_their_records_go_on(
     cell: Cell, per_day: int
@@ -570,6 +578,7 @@ async def test_a_consumer_begins_at_zero_and_moves_by_compare_and_set(cell: Cell
     assert await cell.cursors.next_seq("c", tenant.id, EVENTS) == 5
     assert await cell.cursors.next_seq("other", tenant.id, EVENTS) == 0
     assert await cell.cursors.next_seq("c", tenant.id, ACCESS) == 0
+    assert await cell.cursors.next_seqs(["other", "c"], tenant.id, EVENTS) == [0, 5]
 
 
 async def test_a_lease_keeps_others_out_until_it_is_released_or_over(cell: Cell) -> None:

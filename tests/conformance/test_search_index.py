@@ -21,7 +21,7 @@ from decklog.domain.record import Prepared
 from decklog.domain.store import Bucket, SearchIndex
 from decklog.domain.tenant import Isolation, State, Tenant
 from decklog.domain.terms import Terms, parse_network
-from decklog.opensearch import mapping
+from decklog.opensearch import mapping, search
 from decklog.opensearch.client import connect
 from decklog.opensearch.search import OpenSearchIndex
 from decklog.settings import Search
@@ -161,6 +161,20 @@ async def test_writing_documents_again_changes_nothing(indices: Indices) -> None
     await indices.index.refresh(tenant)
     assert await indices.find(tenant) == [0, 1, 2, 3, 4]
     assert await indices.count(tenant, by=["actor"]) == [Bucket(("alice",), None, 5)]
+
+
+async def test_an_index_forgets_what_is_below_a_number_of_one_log_and_nothing_else(
+    indices: Indices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "FORGOTTEN_AT_ONCE", 2)
+    one, other = await indices.holding(*[made()] * 7), await indices.holding(*[made()] * 7)
+    await indices.index.add(one, documents(one, [made()] * 7, log=LogName.ACCESS))
+    await indices.index.refresh(one)
+    for below, left in ((0, [0, 1, 2, 3, 4, 5, 6]), (5, [5, 6]), (5, [5, 6]), (9, [])):
+        await indices.index.forget(one, EVENTS, below)
+        await indices.index.refresh(one)
+        assert await indices.find(one) == left
+    assert len(await indices.find(one, log=LogName.ACCESS)) == len(await indices.find(other)) == 7
 
 
 async def test_what_is_written_is_found_after_a_refresh_and_not_before(indices: Indices) -> None:

@@ -88,6 +88,7 @@ def test_what_is_no_manifest_of_a_tenant_is_refused(value: Any) -> None:
         ({"retention": {"days": 0}}, "retention.days"),
         ({"retention": {"days": 3651}}, "retention.days"),
         ({"retention": {"days": "30"}}, "retention.days"),
+        ({"retention": {"days": 30, "searchDays": 31}}, "retention.searchDays"),
         ({"retention": {"days": 30}, "tier": "gold"}, "tier"),
         ({"retention": {"days": 30}, "quotas": {"burst": 5}}, "burst"),
         ({"retention": {"days": 30}, "quotas": {"eventsPerSecond": 0}}, "quotas.eventsPerSecond"),

@@ -353,7 +353,7 @@ async def test_quotas_and_retention_reach_the_heads_and_the_registry(control: Co
     await provisioner.reconcile(control.manifest(), vault)
     changed: dict[str, Any] = {
         "quotas": {"eventsPerSecond": 3, "burst": 7, "eventsPerDay": 50, "queriesPerMinute": 90},
-        "retention": {"days": 400},
+        "retention": {"days": 400, "searchDays": 40},
         "ingest": {"dedupWindow": "2h"},
     }
     status = await provisioner.reconcile(control.manifest(generation=2, displayName="Acme", **changed), vault)
@@ -363,7 +363,7 @@ async def test_quotas_and_retention_reach_the_heads_and_the_registry(control: Co
     )
     assert [tuple(head) for head in heads] == [(3.0, 7, 50, timedelta(hours=2)), (1.5, 90, 0, timedelta(hours=2))]
     tenant = await control.tenant()
-    assert (tenant.retention_days, tenant.display_name) == (400, "Acme")
+    assert (tenant.retention_days, tenant.limits.search_days, tenant.display_name) == (400, 40, "Acme")
 
 
 async def test_a_tenant_lives_in_the_cell_of_this_installation_and_for_another_cell_nothing_is_made(control: Control) -> None:

@@ -55,6 +55,12 @@ class MemoryIndex:
         self.refreshes += 1
         self._findable[tenant.index] = findable
 
+    async def forget(self, tenant: Tenant, log: LogName, below: int) -> None:
+        await self._answer()
+        for documents in (self._written, self._findable):
+            kept = documents.get(tenant.index, {})
+            documents[tenant.index] = {key: kept[key] for key in kept if key[:2] != (tenant.id, log) or key[3] >= below}
+
     def findable(self, tenant: Tenant, log: LogName) -> list[int]:
         """All numbers of a log that are found, ordered."""
         return sorted(key[3] for key in self._findable.get(tenant.index, {}) if key[:2] == (tenant.id, log))

@@ -218,6 +218,11 @@ class MemoryStore:
         held = self._logs[tenant.id, log]
         return Head(held.epoch, held.next_seq, held.received_at)
 
+    async def first_received(self, tenant: Tenant, log: LogName, *, days: int, timeout: float) -> int:
+        await self._read(timeout)
+        held, since = self._logs[tenant.id, log], self._now() - timedelta(days=days)
+        return min((seq for seq, row in held.rows.items() if row.stored.received_at > since), default=held.next_seq)
+
     async def read(
         self,
         tenant: Tenant,
@@ -337,6 +342,9 @@ class MemoryCursors:
 
     async def next_seq(self, consumer: str, tenant_id: int, log: LogName) -> int:
         return self._leases.get((consumer, tenant_id, log), _Lease()).next_seq
+
+    async def next_seqs(self, consumers: Sequence[str], tenant_id: int, log: LogName) -> list[int]:
+        return [await self.next_seq(consumer, tenant_id, log) for consumer in consumers]
 
 
 class MemoryAnnouncements:

@@ -18,12 +18,14 @@ from decklog.domain.errors import DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.query import Query
 from decklog.domain.store import INDEXER, Cursors, RecordStore, SearchIndex, WakeQueue, WakeUp
-from decklog.domain.tenant import Isolation, Tenant
+from decklog.domain.tenant import Isolation, Limits, Tenant
 from decklog.opensearch import mapping
 from decklog.opensearch.client import connect
 from decklog.opensearch.search import OpenSearchIndex
 from decklog.services.follow import FAILURES
+from decklog.services.forgetting import Forgetting
 from decklog.services.registry import RegistryCache
+from decklog.services.search import Search as Finding
 from decklog.services.wake import Waker
 from decklog.settings import Search, Settings, Worker
 from decklog.sqs.queue import SqsWakeQueue
@@ -37,6 +39,8 @@ from tests.support.records import prepared
 from tests.support.stores import Database
 
 EVENTS = LogName.EVENTS
+ONES = {*range(1, 30, 3), *range(31, 40, 3)}
+"""Numbers of the records of `user-1`, where thirty were appended and then ten."""
 
 
 class LosingQueue(SqsWakeQueue):
@@ -197,6 +201,33 @@ async def test_workers_that_are_killed_at_any_moment_leave_nothing_out(chain: Ch
     async with chain.worker(sweep_seconds=0.1):
         await chain.until_indexed(tenant, head)
     assert await chain.found(tenant) == list(range(head))
+
+
+async def test_what_the_index_has_forgotten_is_found_all_the_same(chain: Chain) -> None:
+    clock = "CREATE OR REPLACE FUNCTION decklog.clock() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE AS 'SELECT {}'"
+    chosen = [chain.tenants[0], chain.tenants[2]]
+    await chain.database.execute(clock.format("clock_timestamp() - interval ''11 days''"))
+    for tenant in chosen:
+        await chain.append(tenant, 30)
+    await chain.database.execute(clock.format("clock_timestamp()"))
+    async with chain.worker(sweep_seconds=0.1):
+        for tenant in chosen:
+            await chain.append(tenant, 10)
+            await chain.until_indexed(tenant, 40)
+    assert chain.service.search_index is not None
+    forgetting = Forgetting(chain.service.store, chain.service.cursors, chain.service.search_index)
+    search = Finding(chain.service.store, index=chain.service.search_index, cursors=chain.service.cursors)
+    short = msgspec.structs.replace(chosen[1], limits=Limits(search_days=10))
+    for left in (list(range(40)), list(range(30, 40))):
+        assert await forgetting.forget(short, EVENTS)
+        assert not await forgetting.forget(short, EVENTS)
+        assert await chain.found(short) == left
+        assert await chain.found(chosen[0]) == list(range(40))
+        await chain.database.execute("UPDATE decklog.cursors SET leased_until = 'epoch'")
+        page = await search.page(short, EVENTS, Query(actor="user-1"), limit=100)
+        assert ([record.seq for record in page.items], page.indexed_from) == ([n for n in range(39, -1, -1) if n in ONES], 30)
+        counted = await search.count(short, EVENTS, Query(actor="user-1"))
+        assert (counted.total, counted.engine) == (len(ONES), "opensearch")
 
 
 async def test_an_index_that_was_lost_is_not_made_by_writing_and_is_filled_again_once_it_is_made(chain: Chain) -> None:

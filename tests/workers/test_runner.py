@@ -14,13 +14,14 @@ import pytest
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
-from decklog.domain.store import SearchDocument, WakeUp
-from decklog.domain.tenant import State, Tenant
+from decklog.domain.store import FORGETTER, INDEXER, SearchDocument, WakeUp
+from decklog.domain.tenant import Limits, State, Tenant
 from decklog.workers import dispatch, keeper, poll, runner
 from decklog.workers.health import SILENCE_MAX, HealthServer
 from decklog.workers.poll import Rotation
 from tests.support.memory_index import MemoryIndex
 from tests.support.memory_queue import MemoryQueue
+from tests.support.memory_store import index_all
 from tests.workers.worlds import MemoryService, running, settings, until
 
 EVENTS, ACCESS = LogName.EVENTS, LogName.ACCESS
@@ -75,6 +76,30 @@ async def test_a_failed_batch_is_not_acknowledged() -> None:
         # Nobody sweeps here: the same message comes again.
         await service.until_done(tenant, 1)
         await until(lambda: queue.left(tenant.queue) == 0)
+
+
+async def test_a_worker_lets_the_index_forget_for_tenants_that_ask_for_it_and_one_that_fails_holds_up_no_other() -> None:
+    class Failing(MemoryIndex):
+        async def forget(self, tenant: Tenant, log: LogName, below: int) -> None:
+            if tenant.name == "acme":
+                raise AWAY
+            await super().forget(tenant, log, below)
+
+    index = Failing()
+    service = MemoryService("acme", "beta", "rival", index=index)
+    acme, beta, rival = service.tenants
+    for tenant in (acme, beta):
+        service.backing.add_tenant(msgspec.structs.replace(tenant, limits=Limits(search_days=1)))
+    for tenant in service.tenants:
+        await service.append(tenant, 3)
+        await index_all(service.store, tenant, index, service.cursors, INDEXER)
+        cursor = await service.cursors.lease(FORGETTER, tenant.id, EVENTS, owner="before", seconds=0)
+        assert cursor is not None
+        await service.cursors.move(cursor, 2, seconds=0)
+        await service.cursors.release(cursor)
+    async with running(service, settings()):
+        await until(lambda: index.findable(beta, EVENTS) == [2])
+        assert index.findable(acme, EVENTS) == index.findable(rival, EVENTS) == [0, 1, 2]
 
 
 async def test_without_any_message_the_sweeper_finds_everything() -> None:

@@ -80,6 +80,13 @@ def _tenant() -> Schema:
             "fieldPath": ".eventsPerDay",
         },
     ]
+    spec["properties"]["retention"]["x-kubernetes-validations"] = [
+        {
+            "rule": "!has(self.searchDays) || self.searchDays <= self.days",
+            "message": "spec.retention.searchDays must be at most spec.retention.days.",
+            "fieldPath": ".searchDays",
+        }
+    ]
     rotation["x-kubernetes-validations"] = [
         {
             "rule": "self.intervalDays == 0 || self.overlapHours < self.intervalDays * 24",

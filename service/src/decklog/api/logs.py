@@ -29,11 +29,10 @@ JSON = "application/json"
 
 
 def page_json(tenant: Tenant, log: LogName, page: Page) -> bytes:
-    """`{items, next, head, indexed, engine}`; `head` is the number that the next record will get."""
+    """`{items, next, head, indexed_from, indexed, engine}`; `head` is the number that the next record will get."""
     items = ",".join(map(renderer(tenant.name, log), page.items))
-    rest = msgspec.json.encode(
-        {"next": page.next, "head": page.head.next_seq, "indexed": page.indexed, "engine": page.engine}
-    ).decode()
+    bounds = {"indexed_from": page.indexed_from, "indexed": page.indexed}
+    rest = msgspec.json.encode({"next": page.next, "head": page.head.next_seq, **bounds, "engine": page.engine}).decode()
     return f'{{"items":[{items}],{rest[1:]}'.encode()
 
 
@@ -49,6 +48,7 @@ def stats_json(stats: Stats) -> bytes:
             "by": stats.by,
             "interval": stats.interval,
             "head": stats.head.next_seq,
+            "indexed_from": stats.indexed_from,
             "indexed": stats.indexed,
             "engine": stats.engine,
         }
@@ -65,8 +65,9 @@ async def list_records(request: Request[Any, Any, Any]) -> Response[bytes]:
     """List records, newest first.
 
     What was answered with 201 before this request began is found. `next` is the cursor of the following page, null on
-    the last one; pages do not shift while records arrive. Records below `indexed` were found by the search index, the
-    rest by the database.
+    the last one; pages do not shift while records arrive. Records from `indexed_from` on and below `indexed` were found by
+    the search index, the rest by the database; where that cannot look for the oldest ones without a time range, they are
+    behind `next`, and asking for them is refused.
     """
     asked = await ask(request)
     acting_tenant(asked.principal, Permission.READ)

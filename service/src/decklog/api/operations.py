@@ -254,7 +254,7 @@ LIST = _operation(
         "200": _json_answer(
             "A page of records.",
             "PageAnswer",
-            {"items": [_STORED_EXAMPLE], "next": None, "head": 2042, "indexed": 2042, "engine": "opensearch"},
+            {"items": [_STORED_EXAMPLE], "next": None, "head": 2042, "indexed_from": 0, "indexed": 2042, "engine": "opensearch"},
         )
     },
     (*_SEARCHING, Code.INVALID_CURSOR),
@@ -286,6 +286,7 @@ STATS = _operation(
                 "by": ["action"],
                 "interval": "day",
                 "head": 2042,
+                "indexed_from": 0,
                 "indexed": 2042,
                 "engine": "opensearch",
             },

@@ -52,6 +52,9 @@ class Page(Protocol):
     def head(self) -> Head: ...
 
     @property
+    def indexed_from(self) -> int: ...
+
+    @property
     def indexed(self) -> int: ...
 
     @property
@@ -73,6 +76,9 @@ class Stats(Protocol):
 
     @property
     def head(self) -> Head: ...
+
+    @property
+    def indexed_from(self) -> int: ...
 
     @property
     def indexed(self) -> int: ...

@@ -79,6 +79,7 @@ class PageAnswer(msgspec.Struct, forbid_unknown_fields=True):
     items: list[Record]
     next: Annotated[str | None, Meta(description="`cursor` of the following page; null on the last.")]
     head: Annotated[int, Meta(ge=0, description="The number that the log's next record will get.")]
+    indexed_from: Annotated[int, Meta(ge=0, description="Records below this number are too old for the engine's index.")]
     indexed: Annotated[int, Meta(ge=0, description="Records below this number were found by the engine's index.")]
     engine: Annotated[str, Meta(description="Who searched: `opensearch` or `postgres`.")]
 
@@ -101,6 +102,7 @@ class StatsAnswer(msgspec.Struct, forbid_unknown_fields=True):
     by: list[str]
     interval: str | None
     head: Annotated[int, Meta(ge=0)]
+    indexed_from: Annotated[int, Meta(ge=0)]
     indexed: Annotated[int, Meta(ge=0)]
     engine: str
 

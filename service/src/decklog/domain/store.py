@@ -71,6 +71,11 @@ class RecordStore(Protocol):
 
     async def head(self, tenant: Tenant, log: LogName) -> Head: ...
 
+    async def first_received(self, tenant: Tenant, log: LogName, *, days: int, timeout: float) -> int:
+        """The number of the oldest record that was received within so many days, of the next one where none was.
+        Raises `storage-unavailable`, also after `timeout` seconds."""
+        ...
+
     async def read(
         self,
         tenant: Tenant,
@@ -120,6 +125,8 @@ class RecordStore(Protocol):
 
 INDEXER = "indexer"
 """The consumer that fills the search index; its cursor says how much of a log can be found there."""
+FORGETTER = "forgetter"
+"""The consumer that empties it again; below its cursor nothing is looked for there, whatever it still has."""
 
 
 class Cursor(msgspec.Struct, frozen=True):
@@ -163,6 +170,10 @@ class Cursors(Protocol):
         """How far the consumer is; 0 where it has not begun."""
         ...
 
+    async def next_seqs(self, consumers: Sequence[str], tenant_id: int, log: LogName) -> list[int]:
+        """How far each of them is, at one moment."""
+        ...
+
 
 class Announcements(Protocol):
     """News of logs that have grown, between processes. Lossy by nature: they only wake."""
@@ -197,6 +208,10 @@ class SearchIndex(Protocol):
 
     async def refresh(self, tenant: Tenant) -> None:
         """Make everything written before findable. Raises `search-unavailable`."""
+        ...
+
+    async def forget(self, tenant: Tenant, log: LogName, below: int) -> None:
+        """Remove documents with `seq < below`: all of them, or so many that the next call goes on. Raises `search-unavailable`."""
         ...
 
     async def find(

@@ -66,6 +66,18 @@ class State(IntEnum):
 
 class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
     days: Annotated[int, Meta(ge=1, le=3650, description="Days that records are kept and can be read, by time of receipt.")]
+    search_days: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                le=3650,
+                description="Days that the search index keeps records; at most days. For older ones Postgres answers, where full text "
+                "and metadata need a time range. A larger number brings none back. Without it, as long as they are kept.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class Quotas(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
@@ -244,11 +256,13 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What of the spec's limits each process of the service decides by itself; the others are on the tenant's heads, where
+    """What of the spec's limits each process of the service heeds by itself; the others are on the tenant's heads, where
     they are exact across processes."""
 
     streams: int = Quotas().streams
     record_bytes_max: int = Ingest().record_bytes_max
+    search_days: int = 0
+    """0: the index keeps all days."""
 
 
 class TenantAnnotations(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -360,6 +374,8 @@ def parse_spec(value: Any) -> TenantSpec:
         problems.append("spec.cell must be the name of a cell.")
     if "\n" in spec.credentials.secret_namespace:
         problems.append("spec.credentials.secretNamespace must be the name of a namespace.")
+    if spec.retention.search_days is not UNSET and spec.retention.search_days > spec.retention.days:
+        problems.append("spec.retention.searchDays must be at most spec.retention.days.")
     if spec.quotas.burst < spec.quotas.events_per_second:
         problems.append("spec.quotas.burst must be at least spec.quotas.eventsPerSecond.")
     if spec.quotas.events_per_day is not UNSET and spec.quotas.events_per_day < spec.quotas.burst:

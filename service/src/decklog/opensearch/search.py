@@ -26,6 +26,10 @@ PAGE_MAX = 10_000
 """`index.max_result_window` of an index: numbers that one request may give."""
 COMPOSITE_PAGE_MAX = 10_000
 """Buckets that one request may give."""
+FORGOTTEN_AT_ONCE = 5_000
+"""Documents that one request removes, in well under the time that one may take."""
+FORGETTINGS_MAX = 100
+"""Such requests of one call."""
 SEARCH_TIME_MAX = timedelta(seconds=5)
 """After this OpenSearch gives up collecting; a partial answer is refused here, never passed on."""
 ANSWER_TIME_MAX = SEARCH_TIME_MAX + timedelta(seconds=1)
@@ -111,6 +115,17 @@ class OpenSearchIndex:
         # Copies that are not assigned count in `total` and in neither of the others: a yellow index is refreshed.
         if shards.get("failed") or not shards.get("successful"):
             raise unavailable("could not be refreshed on every shard")
+
+    async def forget(self, tenant: Tenant, log: LogName, below: int) -> None:
+        body = {"query": _scope(tenant, log, Query(), 0, below)}
+        params = {"max_docs": str(FORGOTTEN_AT_ONCE), "conflicts": "proceed", "refresh": "true", "ignore_unavailable": "true"}
+        with translated():
+            for _ in range(FORGETTINGS_MAX):
+                answer = await self._client.delete_by_query(index=tenant.index, body=body, params=params)
+                if answer.get("failures"):
+                    raise unavailable("could not remove what is too old")
+                if answer.get("deleted", 0) < FORGOTTEN_AT_ONCE:
+                    return
 
     async def find(
         self, tenant: Tenant, log: LogName, *, query: Query, first: int, end: int, limit: int, newest_first: bool

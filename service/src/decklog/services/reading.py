@@ -42,6 +42,7 @@ class Page(msgspec.Struct, frozen=True):
     items: list[StoredRecord]
     next: str | None
     head: Head
+    indexed_from: int
     indexed: int
     engine: str
 
@@ -54,6 +55,7 @@ class Stats(msgspec.Struct, frozen=True):
     buckets: list[Bucket]
     total: int
     head: Head
+    indexed_from: int
     indexed: int
     engine: str
 
@@ -133,7 +135,7 @@ class Reading:
             },
         )
         onwards = None if found.next is None else write_cursor(found.next, tenant, log, query)
-        return tenant, log, Page(found.items, onwards, found.head, found.indexed, found.engine)
+        return tenant, log, Page(found.items, onwards, found.head, found.indexed_from, found.indexed, found.engine)
 
     async def get(
         self, principal: Principal, request: RequestContext, seq: int, parameters: Parameters
@@ -183,7 +185,9 @@ class Reading:
                 "engine": counted.engine,
             },
         )
-        return Stats(by, interval, counted.buckets, counted.total, counted.head, counted.indexed, counted.engine)
+        return Stats(
+            by, interval, counted.buckets, counted.total, counted.head, counted.indexed_from, counted.indexed, counted.engine
+        )
 
     async def export(self, principal: Principal, request: RequestContext, parameters: Parameters) -> Export:
         """Everything that matches and is there now. Its first access record is written when this returns.

@@ -23,7 +23,7 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import Head, LogName, Position, from_microseconds, microseconds
 from decklog.domain.query import Query
 from decklog.domain.record import StoredRecord
-from decklog.domain.store import INDEXER, Bucket, Cursors, RecordStore, SearchIndex
+from decklog.domain.store import FORGETTER, INDEXER, Bucket, Cursors, RecordStore, SearchIndex
 from decklog.domain.tenant import Tenant
 from decklog.services.matching import Matcher, terms_of
 
@@ -63,12 +63,14 @@ _Counts: TypeAlias = Counter[tuple[tuple[str | None, ...], datetime | None]]
 class Found(msgspec.Struct, frozen=True):
     """Records, newest first, and the position after which the next page goes on (None where this is the last).
 
-    `indexed`: records below this number were findable by an index; without an index all are. `engine` is who found.
+    `indexed`: records below this number were findable by an index, those below `indexed_from` not any more; without an index
+    all are. `engine` is who found.
     """
 
     items: list[StoredRecord]
     next: Position | None
     head: Head
+    indexed_from: int
     indexed: int
     engine: str
 
@@ -79,6 +81,7 @@ class Counted(msgspec.Struct, frozen=True):
     buckets: list[Bucket]
     total: int
     head: Head
+    indexed_from: int
     indexed: int
     engine: str
 
@@ -187,7 +190,8 @@ class Search:
         self._away_until = float("-inf")
 
     async def page(self, tenant: Tenant, log: LogName, query: Query, *, limit: int, before: Position | None = None) -> Found:
-        """At most `limit` records before a position (else from the head on), newest first.
+        """At most `limit` records before a position (else from the head on), newest first. Where Postgres cannot look for what
+        is too old for the index, that is the next page, which is refused.
 
         Raises `search-unavailable` where it takes too long, and `invalid-cursor` for a position of another epoch.
         """
@@ -195,22 +199,27 @@ class Search:
         deadline = _Deadline(self._timeout)
         head = await self._store.head(tenant, log)
         end = _end(head, before)
-        indexed = await self._indexed(tenant, log, head)
+        floor, indexed = await self._indexed(tenant, log, head)
         wanted, engine = limit + 1, POSTGRES
+        left_out: Position | None = None
         if self._index is None or query.empty:
             items = await self._newest(question, 0, end, wanted, deadline)
         else:
             try:
                 items = await self._newest(question, min(indexed, end), end, wanted, deadline)
-                if len(items) < wanted and indexed:
-                    items += await self._found(question, head, min(indexed, end), wanted - len(items))
+                if len(items) < wanted and floor < min(indexed, end):
+                    items += await self._found(question, head, floor, min(indexed, end), wanted - len(items))
                     engine = OPENSEARCH
+                if len(items) < wanted and floor:
+                    left_out = await self._left_out(question, floor, end)
+                    if left_out is None:
+                        items += await self._newest(question, 0, min(floor, end), wanted - len(items), deadline)
             except _IndexAwayError:
                 _require_bounds(query)
                 items = await self._newest(question, 0, end, wanted, deadline)
         last = items[limit - 1] if len(items) > limit else None
-        onwards = None if last is None else Position(last.epoch, last.received_at, last.seq)
-        return Found(items[:limit], onwards, head, indexed, engine)
+        onwards = left_out if last is None else Position(last.epoch, last.received_at, last.seq)
+        return Found(items[:limit], onwards, head, floor, indexed, engine)
 
     async def count(
         self, tenant: Tenant, log: LogName, query: Query, *, by: Sequence[str] = (), interval: str | None = None
@@ -222,12 +231,12 @@ class Search:
         question, grouping = _Question(tenant, log, query), _Grouping(by, interval)
         deadline = _Deadline(self._timeout)
         head = await self._store.head(tenant, log)
-        indexed = await self._indexed(tenant, log, head)
-        if self._index is None or not indexed:
+        floor, indexed = await self._indexed(tenant, log, head)
+        if self._index is None or floor == indexed:
             counts, engine = await self._counted(question, grouping, 0, head.next_seq, deadline), POSTGRES
         else:
             try:
-                counts = await self._counted_by_index(question, grouping, indexed)
+                counts = await self._counted_by_index(question, grouping, floor, indexed, deadline)
                 counts.update(await self._counted(question, grouping, indexed, head.next_seq, deadline))
                 engine = OPENSEARCH
             except _IndexAwayError:
@@ -236,7 +245,7 @@ class Search:
         _check_buckets(counts)
         buckets = [Bucket(key, start, count) for (key, start), count in counts.items()]
         buckets.sort(key=lambda item: (microseconds(item.start) if item.start else 0, -item.count, [p or "" for p in item.key]))
-        return Counted(buckets, counts.total(), head, indexed, engine)
+        return Counted(buckets, counts.total(), head, floor, indexed, engine)
 
     async def walk(self, tenant: Tenant, log: LogName, query: Query, *, end: int) -> AsyncGenerator[list[StoredRecord], None]:
         """Every matching record below `end`, oldest first, in batches of a bounded size; takes as long as it takes.
@@ -247,8 +256,15 @@ class Search:
         first = await self._oldest(question, end)
         if query.needs_content and self._index is not None:
             head = await self._store.head(tenant, log)
-            limit = min(await self._indexed(tenant, log, head), end)
+            limit = min((await self._indexed(tenant, log, head))[1], end)
             while first < limit:
+                # Each time, as what is below the floor goes an hour after it was moved.
+                floor = min((await self._indexed(tenant, log, head))[0], limit)
+                if first < floor:
+                    async for records in self._walk_records(question, first, floor):
+                        yield records
+                    first = floor
+                    continue
                 try:
                     seqs = await self._find(question, first, limit, _WALK_FOUND, newest_first=False)
                 except _IndexAwayError:
@@ -262,10 +278,13 @@ class Search:
 
     # -- the index
 
-    async def _indexed(self, tenant: Tenant, log: LogName, head: Head) -> int:
+    async def _indexed(self, tenant: Tenant, log: LogName, head: Head) -> tuple[int, int]:
+        """From which number on, and below which one, the index is to be believed."""
         if self._cursors is None:
-            return head.next_seq
-        return min(head.next_seq, await self._cursors.next_seq(INDEXER, tenant.id, log))
+            return 0, head.next_seq
+        floor, end = await self._cursors.next_seqs((FORGETTER, INDEXER), tenant.id, log)
+        end = min(head.next_seq, end)
+        return min(floor, end), end
 
     async def _ask(self, question: Callable[[SearchIndex], Awaitable[_Answer]]) -> _Answer:
         """The index's answer. Raises _IndexAwayError where there is none in time."""
@@ -288,12 +307,22 @@ class Search:
             lambda index: index.find(tenant, log, query=query, first=first, end=end, limit=limit, newest_first=newest_first)
         )
 
-    async def _found(self, question: _Question, head: Head, end: int, wanted: int) -> list[StoredRecord]:
-        """Matching records below `end` by the index, newest first."""
+    async def _left_out(self, question: _Question, floor: int, end: int) -> Position | None:
+        """Where the records begin that are too old for the index and that Postgres cannot look through for this question; None
+        where it can, or there are none. Raises `search-unavailable` where these were asked for and no others."""
+        if not _unbounded(question.query) or await self._oldest(question, min(floor, end)) == min(floor, end):
+            return None
+        first = await self._fetched(question, [floor]) if floor < end else []
+        if not first:
+            raise _beyond_the_index()
+        return Position(first[0].epoch, first[0].received_at, floor)
+
+    async def _found(self, question: _Question, head: Head, first: int, end: int, wanted: int) -> list[StoredRecord]:
+        """Matching records with `first <= seq < end` by the index, newest first."""
         items: list[StoredRecord] = []
         while len(items) < wanted:
             asked = wanted - len(items)
-            seqs = await self._find(question, 0, end, asked, newest_first=True)
+            seqs = await self._find(question, first, end, asked, newest_first=True)
             records = await self._fetched(question, seqs)
             items += await self._verified(question, head, records)
             # The index may know records beyond retention. They are the oldest: below the first of them are only more.
@@ -313,15 +342,23 @@ class Search:
         """In a log that was restored, the index may still know what was lost: there the record has the last word."""
         return records if head.epoch == _FIRST_EPOCH else await _matching(records, Matcher(question.query))
 
-    async def _counted_by_index(self, question: _Question, grouping: _Grouping, end: int) -> _Counts:
+    async def _counted_by_index(
+        self, question: _Question, grouping: _Grouping, floor: int, end: int, deadline: _Deadline
+    ) -> _Counts:
+        """Below `end`: by the index from `floor` on, and by Postgres what is older."""
         (tenant, log, query), (by, interval) = question, grouping
-        first = await self._oldest(question, end)
-        if first >= end:
+        oldest = await self._oldest(question, end)
+        if oldest >= end:
             return Counter()
+        if oldest < floor and _unbounded(query):
+            raise _beyond_the_index()
+        first = max(oldest, floor)
         buckets = await self._ask(
             lambda index: index.count(tenant, log, query=query, first=first, end=end, by=by, interval=interval, limit=BUCKETS_MAX)
         )
-        return _counter(buckets)
+        counts = _counter(buckets)
+        counts.update(await self._counted(question, grouping, oldest, first, deadline))
+        return counts
 
     # -- Postgres
 
@@ -409,9 +446,22 @@ def _end(head: Head, before: Position | None) -> int:
     return before.seq
 
 
+def _unbounded(query: Query) -> bool:
+    """Whether the records themselves decide, and all of them would have to be looked through."""
+    return query.needs_content and query.since is None
+
+
+def _beyond_the_index() -> DecklogError:
+    return DecklogError(
+        Code.SEARCH_UNAVAILABLE,
+        "The older records are not in the search index any more (spec.retention.searchDays). There `q` and `metadata` filters need a "
+        "time range: give `from` and perhaps `to`.",
+    )
+
+
 def _require_bounds(query: Query) -> None:
     """Raises `search-unavailable` for what Postgres cannot look for in a whole log that is big enough to have an index."""
-    if query.needs_content and query.since is None:
+    if _unbounded(query):
         raise DecklogError(
             Code.SEARCH_UNAVAILABLE,
             "The search index does not answer. Without it, `q` and `metadata` filters need a time range: give `from` and "

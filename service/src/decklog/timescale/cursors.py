@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from decklog.domain.log import LogName
 from decklog.domain.store import Behind, Cursor
 from decklog.timescale.connection import Pool
@@ -68,3 +70,14 @@ class PostgresCursors:
                 log.value,
             )
         return value or 0
+
+    async def next_seqs(self, consumers: Sequence[str], tenant_id: int, log: LogName) -> list[int]:
+        async with self._pool.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT consumer, next_seq FROM decklog.cursors WHERE consumer = ANY($1::text[]) AND tenant_id = $2 AND log = $3",
+                consumers,
+                tenant_id,
+                log.value,
+            )
+        found = {row["consumer"]: row["next_seq"] for row in rows}
+        return [found.get(consumer, 0) for consumer in consumers]

@@ -72,6 +72,18 @@ class PostgresRecords:
         self._extents.seen(tenant, log, head)
         return head
 
+    async def first_received(self, tenant: Tenant, log: LogName, *, days: int, timeout: float) -> int:
+        async with self._pool.reading(tenant.id, timeout=timeout) as connection:
+            number: int = await connection.fetchval(
+                f"SELECT coalesce((SELECT seq FROM {quoted(tenant.schema)}.records WHERE tenant_id = $1 AND log = $2"
+                " AND received_at > now() - $3::interval ORDER BY seq LIMIT 1),"
+                " (SELECT next_seq FROM decklog.heads WHERE tenant_id = $1 AND log = $2), 0)",
+                tenant.id,
+                log.value,
+                timedelta(days=days),
+            )
+        return number
+
     def _scope(self, tenant: Tenant, log: LogName, query: Query, first: int, end: int) -> tuple[Parameters, str]:
         """FROM and WHERE of everything that reads: the tenant, its retention, the range, the filters."""
         parameters = Parameters(tenant.id, log.value, first, end, timedelta(days=tenant.retention_days))

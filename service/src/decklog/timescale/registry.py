@@ -15,7 +15,8 @@ _VERSION = "SELECT version FROM decklog.registry_version"
 _TENANTS = """
 SELECT id, name, uid, isolation, schema, index, queue, retention_days, state, display_name,
        (spec #>> '{quotas,streams}')::integer AS streams,
-       (spec #>> '{ingest,recordBytesMax}')::integer AS record_bytes_max
+       (spec #>> '{ingest,recordBytesMax}')::integer AS record_bytes_max,
+       (spec #>> '{retention,searchDays}')::integer AS search_days
   FROM decklog.tenants WHERE state <> $1"""
 
 # A key of a deleted tenant is revoked too; the join says so even where that was not done yet.

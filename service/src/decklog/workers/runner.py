@@ -14,8 +14,10 @@ import structlog
 
 from decklog.domain.store import INDEXER
 from decklog.services.follow import Follower
+from decklog.services.forgetting import Forgetting
 from decklog.settings import Settings
 from decklog.workers.dispatch import Dispatcher
+from decklog.workers.forget import keep_forgetting
 from decklog.workers.health import HealthServer
 from decklog.workers.indexer import Indexer
 from decklog.workers.keeper import keep_partitions
@@ -48,6 +50,8 @@ async def run(service: WorkerService, settings: Settings, stop: asyncio.Event) -
     dispatchers = _dispatchers(service, settings)
     parts: list[Coroutine[Any, Any, None]] = [keep_partitions(service.keeper)]
     parts += [keep_sweeping(service.cursors, dispatcher, seconds=settings.worker.sweep_seconds) for dispatcher in dispatchers]
+    if service.search_index is not None:
+        parts.append(keep_forgetting(Forgetting(service.store, service.cursors, service.search_index), service.registry))
     if service.queue is not None and dispatchers:
         pollers = Pollers(
             service.queue,

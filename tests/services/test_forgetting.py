@@ -1,0 +1,136 @@
+"""The index forgets what is older than `searchDays`, and nothing that is asked for gets lost by it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from msgspec.structs import replace
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import LogName
+from decklog.domain.query import parse
+from decklog.domain.store import FORGETTER
+from decklog.domain.tenant import Limits
+from decklog.services.forgetting import PASS_SECONDS, Forgetting
+from tests.support.desk import Desk, desk
+
+EVENTS, ACCESS = LogName.EVENTS, LogName.ACCESS
+TEN_DAYS = Limits(search_days=10)
+
+
+async def aged(at: Desk) -> Forgetting:
+    """Three records of both logs that are too old for the index, and two that are not; all of them are in it."""
+    for log in LogName:
+        await at.put(*[{"message": "old needle"} for _ in range(3)], log=log)
+    await at.put({"message": "needle of a rival"}, tenant=at.rival)
+    at.now.forward(days=11)
+    for log in LogName:
+        await at.put(*[{"message": "new needle"} for _ in range(2)], log=log)
+    await at.index_all()
+    await at.index_all(at.rival)
+    return Forgetting(at.store, at.cursors, at.index)
+
+
+async def floor(at: Desk, log: LogName = EVENTS) -> int:
+    return await at.cursors.next_seq(FORGETTER, at.acme.id, log)
+
+
+async def found(at: Desk, *parameters: tuple[str, str]) -> list[int]:
+    page = await at.search.page(at.acme, EVENTS, parse(parameters)[1], limit=10)
+    assert page.next is None
+    return [record.seq for record in page.items]
+
+
+async def test_nobody_believes_the_index_any_more_before_something_is_removed_from_it() -> None:
+    async with desk(tenant=TEN_DAYS) as at:
+        forgetting = await aged(at)
+        for log in LogName:
+            assert await forgetting.forget(at.acme, log)
+            assert (await floor(at, log), at.index.findable(at.acme, log)) == (3, [0, 1, 2, 3, 4])
+            assert not await forgetting.forget(at.acme, log)
+        at.now.forward(seconds=PASS_SECONDS + 1)
+        for log in LogName:
+            assert await forgetting.forget(at.acme, log)
+            assert (await floor(at, log), at.index.findable(at.acme, log)) == (3, [3, 4])
+        assert at.index.findable(at.rival, EVENTS) == [0]
+        since = ("from", at.now.time.replace(month=1).isoformat())
+        assert await found(at, ("actor", "tester")) == [4, 3, 2, 1, 0]
+        assert await found(at, ("q", "old"), since) == [2, 1, 0]
+        assert (await at.search.count(at.acme, EVENTS, parse([("actor", "tester")])[1])).total == 5
+
+
+async def test_full_text_beyond_the_index_is_a_page_of_its_own_that_needs_a_time_range() -> None:
+    async with desk(tenant=TEN_DAYS) as at:
+        assert await (await aged(at)).forget(at.acme, EVENTS)
+        query = parse([("q", "needle")])[1]
+        page = await at.search.page(at.acme, EVENTS, query, limit=10)
+        assert ([record.seq for record in page.items], page.engine) == ([4, 3], "opensearch")
+        assert (page.indexed_from, page.indexed) == (3, 5)
+        assert page.next is not None
+        for asking in (
+            at.search.page(at.acme, EVENTS, query, limit=10, before=page.next),
+            at.search.count(at.acme, EVENTS, query),
+        ):
+            with pytest.raises(DecklogError, match=r"searchDays.*give `from`") as refused:
+                await asking
+            assert refused.value.code is Code.SEARCH_UNAVAILABLE
+        assert [record.seq async for batch in at.search.walk(at.acme, EVENTS, query, end=5) for record in batch] == [
+            0,
+            1,
+            2,
+            3,
+            4,
+        ]
+
+
+async def test_a_walk_that_takes_long_asks_the_index_for_nothing_that_is_removed_meanwhile() -> None:
+    async with desk(tenant=TEN_DAYS) as at:
+        forgetting = await aged(at)
+        await at.put(*[{"message": "more needle"} for _ in range(600)])
+        await at.index_all()
+        seqs: list[int] = []
+        async for batch in at.search.walk(at.acme, EVENTS, parse([("q", "needle")])[1], end=605):
+            seqs += [record.seq for record in batch]
+            if len(seqs) == len(batch):
+                at.now.forward(days=11)
+                for _ in range(2):
+                    assert await forgetting.forget(at.acme, EVENTS)
+                    at.now.forward(seconds=PASS_SECONDS + 1)
+                assert at.index.findable(at.acme, EVENTS) == []
+        assert seqs == list(range(605))
+
+
+async def test_several_workers_do_one_pass_and_one_that_fails_leaves_it_to_be_done() -> None:
+    async with desk(tenant=TEN_DAYS) as at:
+        forgetting = await aged(at)
+        passes = await asyncio.gather(*(Forgetting(at.store, at.cursors, at.index).forget(at.acme, EVENTS) for _ in range(5)))
+        assert sum(passes) == 1
+        at.now.forward(seconds=PASS_SECONDS + 1)
+        at.index.failing = DecklogError(Code.SEARCH_UNAVAILABLE, "Away.")
+        with pytest.raises(DecklogError):
+            await forgetting.forget(at.acme, EVENTS)
+        at.index.failing = None
+        assert await forgetting.forget(at.acme, EVENTS)
+        assert at.index.findable(at.acme, EVENTS) == [3, 4]
+
+
+async def test_an_index_that_was_filled_anew_forgets_again() -> None:
+    async with desk(tenant=TEN_DAYS) as at:
+        forgetting = await aged(at)
+        for findable in ([0, 1, 2, 3, 4], [3, 4], [3, 4]):
+            assert await forgetting.forget(at.acme, EVENTS)
+            assert at.index.findable(at.acme, EVENTS) == findable
+            at.now.forward(seconds=PASS_SECONDS + 1)
+            await at.index_all()  # from the beginning of the log on
+            assert at.index.findable(at.acme, EVENTS) == [0, 1, 2, 3, 4]
+
+
+async def test_a_larger_number_of_days_brings_nothing_back_and_loses_nothing() -> None:
+    async with desk(tenant=TEN_DAYS) as at:
+        forgetting = await aged(at)
+        assert await forgetting.forget(at.acme, EVENTS)
+        at.now.forward(seconds=PASS_SECONDS + 1)
+        assert await forgetting.forget(replace(at.acme, limits=Limits(search_days=20)), EVENTS)
+        assert (await floor(at), at.index.findable(at.acme, EVENTS)) == (3, [3, 4])
+        assert await found(at, ("actor", "tester")) == [4, 3, 2, 1, 0]
