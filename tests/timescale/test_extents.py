@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from decklog.domain.append import Appended, AppendRequest
@@ -152,3 +153,19 @@ async def test_a_log_of_another_epoch_is_looked_at_anew(database: Database) -> N
     await store.head(tenant, LogName.EVENTS)
     assert await history.found(Query(), 0, 20, limit=100, newest_first=True) == list(range(19, -1, -1))
     await history.check(10)
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+async def test_a_retention_that_was_made_longer_shows_at_once_what_was_kept(database: Database, isolation: Isolation) -> None:
+    tenant = await database.tenant(isolation=isolation, days=30)
+    history = History(database, tenant, await database.records())
+    for ago in (20, 10, 1, 0):
+        await history.day(ago, 5)
+    for days, oldest in ((5, 10), (30, 0), (5, 10)):
+        changed = msgspec.structs.replace(tenant, retention_days=days)
+        await history.store.head(changed, LogName.EVENTS)
+        for newest_first in (True, False):
+            found, _ = await history.store.read(
+                changed, LogName.EVENTS, query=Query(), first=0, end=20, limit=100, newest_first=newest_first, timeout=30
+            )
+            assert sorted(record.seq for record in found) == list(range(oldest, 20))

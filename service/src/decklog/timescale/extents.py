@@ -78,11 +78,12 @@ class Extents:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._logs: OrderedDict[tuple[int, LogName], _Known] = OrderedDict()
+        # By retention, too: what is beyond it is not looked into, and a longer one shows more.
+        self._logs: OrderedDict[tuple[int, LogName, int], _Known] = OrderedDict()
 
     def seen(self, tenant: Tenant, log: LogName, head: Head) -> None:
         """Take note of a head: it tells what is closed. A log of another epoch may hold other records."""
-        key = (tenant.id, log)
+        key = (tenant.id, log, tenant.retention_days)
         known = self._logs.get(key)
         if known is None or known.head.epoch != head.epoch:
             self._logs[key] = known = _Known(head)
@@ -99,7 +100,7 @@ class Extents:
 
         Raises `storage-unavailable`.
         """
-        known = self._logs.get((tenant.id, log))
+        known = self._logs.get((tenant.id, log, tenant.retention_days))
         if known is not None:
             many = min(end, known.head.next_seq) - first > _MANY
             if newest_first or many or query.since is not None or query.until is not None:
