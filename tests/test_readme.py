@@ -78,7 +78,10 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 def test_every_verb_of_the_programs_is_documented() -> None:
     for program, verbs in (
-        ("decklog", ["dev", "api", "worker", "migrate", "provision", "platform-key", "plan", "tenants", "import", "doctor"]),
+        (
+            "decklog",
+            ["dev", "api", "worker", "migrate", "provision", "platform-key", "plan", "tenants", "archive", "import", "doctor"],
+        ),
         ("decklog-operator", ["run", "crd", "manifests"]),
     ):
         told = subprocess.run([ROOT / ".venv/bin" / program, "--help"], capture_output=True, text=True, check=True).stdout

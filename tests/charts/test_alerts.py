@@ -50,6 +50,10 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
         ["decklog_wake_ups_failed_total 0+1x120"],
         ["decklog_wake_ups_failed_total 5+0x120", "decklog_wake_ups_sent_total 0+100x120"],
     ),
+    "DecklogArchiveFails": (
+        ["decklog_archive_failures_total 0+1x120"],
+        ["decklog_archive_failures_total 0+1x120", "decklog_archive_parts_total 0+3x120"],
+    ),
     "DecklogOperatorAway": (
         ['decklog_operator_leader{pod="a"} 0+0x120', 'decklog_operator_leader{pod="b"} 0+0x120'],
         ['decklog_operator_leader{pod="a"} 1+0x120', 'decklog_operator_leader{pod="b"} 0+0x120'],

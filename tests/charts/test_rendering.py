@@ -28,6 +28,7 @@ LEFT_TO_EXTRA_ENV = {
     "DECKLOG_OPERATOR_RETRY_MAX_SECONDS": "for tests and rare cases",
     "DECKLOG_OPERATOR_PASS_MAX_SECONDS": "for tests and rare cases",
     "DECKLOG_OPERATOR_WATCH_SILENCE_MAX_SECONDS": "for tests and rare cases",
+    "DECKLOG_ARCHIVE_FOLDER": "for one machine",
 }
 
 
@@ -68,6 +69,12 @@ def test_the_address_of_the_owner_is_given_to_those_alone_that_need_it(chart: He
 
 
 @pytest.mark.parametrize("values", MATRIX)
+def test_the_archive_is_told_to_the_workers_alone(chart: Helm, values: str) -> None:
+    told = {component for component, pod in pods(chart.render(values)).items() if "DECKLOG_ARCHIVE_BUCKET" in environment(pod)}
+    assert told == ({"worker"} if values in {"everything", "dedicated"} else set())
+
+
+@pytest.mark.parametrize("values", MATRIX)
 def test_names_are_used_once_and_selectors_meet_their_own_pods_alone(chart: Helm, values: str) -> None:
     objects = chart.render(values)
     names = [(each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"]) for each in objects]
@@ -94,7 +101,7 @@ def test_every_pod_has_a_policy_that_refuses_what_is_not_named(chart: Helm) -> N
         if each is not refusal
     }
     assert reached["migrate"] == [5433]
-    assert reached["worker"] == [443, 5433, 9200]
+    assert reached["worker"] == [443, 5433, 9000, 9200]
     assert reached["api"] == [443, 443, 5433, 9200]
     assert reached["operator"] == [443, 443, 5433, 6443, 9200]
     assert all("ingress" not in each["spec"] for each in of(objects, "NetworkPolicy", "decklog-migrate"))

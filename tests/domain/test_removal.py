@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from decklog.domain.archive import ArchivePlace, ArchiveSeen
 from decklog.domain.plan import (
     Action,
     DatabaseSeen,
@@ -42,12 +43,27 @@ LAST = datetime(2026, 3, 4, 5, tzinfo=UTC)
 HEARD = Stopped(STOP_SECONDS, LAST)
 LAWS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 stops = st.sampled_from([None, Stopped(0.0, LAST), HEARD, Stopped(1e9, None)])
+PLACE = ArchivePlace("s3://evidence/decklog", locked=True)
+MANIFEST = "acme/uid-1/manifest-12-3.json"
+UNFINISHED = [
+    None,
+    ArchiveSeen(),
+    ArchiveSeen(PLACE),
+    ArchiveSeen(PLACE, records=15, archived=15),
+    ArchiveSeen(replace(PLACE, reason="AccessDenied", message="Not allowed."), records=15, archived=3),
+]
+FINISHED = ArchiveSeen(PLACE, records=15, archived=15, manifest=MANIFEST)
+archives = st.sampled_from([*UNFINISHED, FINISHED])
 
 
 def asked_to(case: tuple[Manifest, Observation], **spec: Any) -> tuple[Manifest, Observation]:
     asked, seen = case
     free: dict[str, Any] = {"deletion_protection": False, "legal_hold": False}
     return replace(asked, spec=replace(asked.spec, **{**free, **spec})), seen
+
+
+def with_archive(seen: Observation, archive: ArchiveSeen | None) -> Observation:
+    return replace(seen, database=replace(seen.database, archive=archive)) if isinstance(seen.database, DatabaseSeen) else seen
 
 
 def carried_out(seen: Observation, actions: list[Action]) -> Observation:
@@ -71,20 +87,37 @@ def carried_out(seen: Observation, actions: list[Action]) -> Observation:
 
 
 @LAWS
-@given(cases(), st.sampled_from([{"deletion_protection": True}, {"legal_hold": True}]), st.sampled_from(DeletionPolicy), stops)
+@given(
+    cases(),
+    st.sampled_from([{"deletion_protection": True}, {"legal_hold": True}]),
+    st.sampled_from(DeletionPolicy),
+    stops,
+    archives,
+)
 def test_under_protection_or_a_legal_hold_nothing_is_done_in_any_world(
-    case: tuple[Manifest, Observation], hold: dict[str, Any], policy: DeletionPolicy, stopped: Stopped | None
+    case: tuple[Manifest, Observation],
+    hold: dict[str, Any],
+    policy: DeletionPolicy,
+    stopped: Stopped | None,
+    archive: ArchiveSeen | None,
 ) -> None:
     asked, seen = asked_to(case, deletion_policy=policy, **hold)
-    assert plan_removal(asked, seen, stopped) == []
+    assert plan_removal(asked, with_archive(seen, archive), stopped) == []
 
 
 @LAWS
-@given(cases(), st.sampled_from([DeletionPolicy.RETAIN, DeletionPolicy.ARCHIVE]), stops)
-def test_retaining_keeps_all_data_and_is_done_once(
-    case: tuple[Manifest, Observation], policy: DeletionPolicy, stopped: Stopped | None
+@given(
+    cases(),
+    st.sampled_from([(DeletionPolicy.RETAIN, archive) for archive in (None, FINISHED)])
+    | st.sampled_from([(DeletionPolicy.ARCHIVE, archive) for archive in UNFINISHED]),
+    stops,
+)
+def test_what_is_retained_and_what_is_not_archived_yet_keeps_all_data_and_is_stopped_once(
+    case: tuple[Manifest, Observation], kept: tuple[DeletionPolicy, ArchiveSeen | None], stopped: Stopped | None
 ) -> None:
+    policy, archive = kept
     asked, seen = asked_to(case, deletion_policy=policy)
+    seen = with_archive(seen, archive)
     if isinstance(seen.database, DatabaseSeen) and seen.database.row is None:
         return  # there is nothing to keep
     actions = plan_removal(asked, seen, stopped)
@@ -95,11 +128,30 @@ def test_retaining_keeps_all_data_and_is_done_once(
     if isinstance(end.database, DatabaseSeen) and end.database.row and end.database.row.uid == asked.uid:
         assert isinstance(seen.database, DatabaseSeen)
         assert seen.database.row is not None
-        assert end.database.row == replace(seen.database.row, state=State.DELETED)
+        # Who archives goes by the spec in the registry.
+        spec = asked.spec if policy is DeletionPolicy.ARCHIVE else seen.database.row.spec
+        assert end.database.row == replace(seen.database.row, state=State.DELETED, spec=spec)
         assert end.database.keys == ()
         assert end.database.heads is None or end.database.heads.state is State.DELETED
     else:
         assert actions == []
+
+
+@LAWS
+@given(cases(), stops)
+def test_what_is_archived_goes_as_what_is_deleted_and_names_the_manifest_that_has_it_all(
+    case: tuple[Manifest, Observation], stopped: Stopped | None
+) -> None:
+    asked, seen = asked_to(case, deletion_policy=DeletionPolicy.ARCHIVE)
+    if not isinstance(seen.database, DatabaseSeen) or seen.database.row is None:
+        return
+    seen = done(with_archive(seen, FINISHED), plan_removal(asked, with_archive(seen, FINISHED), None))
+    actions = plan_removal(asked, seen, stopped)
+    deleting = replace(asked, spec=replace(asked.spec, deletion_policy=DeletionPolicy.DELETE))
+    assert [replace(each, archive="") if isinstance(each, RemoveTenant) else each for each in actions] == plan_removal(
+        deleting, seen, stopped
+    )
+    assert {each.archive for each in actions if isinstance(each, RemoveTenant)} <= {MANIFEST}
 
 
 @LAWS
@@ -236,3 +288,46 @@ def test_while_there_is_no_archive_an_archiving_deletion_says_so_and_waits() -> 
     # It is told long before, and the tenant can be used as any other.
     before = verdicts(asked, converged(asked, NOTHING), {})
     assert (before[ARCHIVE].status, before[ARCHIVE].reason, before[READY].status) == ("False", "NoArchive", "True")
+
+
+@pytest.mark.parametrize(
+    ("archive", "deleted", "told"),
+    [
+        (None, False, ("False", "NoArchive", "no worker tells of an archive")),
+        (ArchiveSeen(PLACE), False, ("True", "Available", "all records into s3://evidence/decklog first")),
+        (ArchiveSeen(replace(PLACE, reason="NoBucket", message="No bucket.")), False, ("False", "NoBucket", "would wait for it")),
+        (ArchiveSeen(replace(PLACE, reason="NoBucket", message="No bucket.")), True, ("False", "NoBucket", "The deletion waits")),
+        (ArchiveSeen(PLACE, records=15, archived=3), True, ("False", "Archiving", "3 of 15 records")),
+        (FINISHED, True, ("True", "Archived", MANIFEST)),
+    ],
+)
+def test_the_condition_of_the_archive_says_how_it_is(
+    archive: ArchiveSeen | None, deleted: bool, told: tuple[str, str, str]
+) -> None:
+    asked = manifest(deletionPolicy="Archive")
+    world = with_archive(stopped_world(asked) if deleted else converged(asked, NOTHING), archive)
+    said = (removal_verdicts if deleted else verdicts)(asked, world, {})
+    assert (said[ARCHIVE].status, said[ARCHIVE].reason) == told[:2]
+    assert told[2] in said[ARCHIVE].message
+    unseen = (removal_verdicts if deleted else verdicts)(asked, replace(world, database=UNREACHABLE), {})
+    assert unseen[ARCHIVE].status == "Unknown"
+
+
+@pytest.mark.parametrize(
+    ("locked", "days", "told"), [(True, 7, "is locked there for 7 days"), (False, 7, "7 days as advice"), (True, None, "first.")]
+)
+def test_what_becomes_of_archive_days_is_told_before_a_deletion(locked: bool, days: int | None, told: str) -> None:
+    retention = {"days": 90} | ({"archiveDays": days} if days else {})
+    asked = manifest(deletionPolicy="Archive", retention=retention)
+    world = with_archive(converged(asked, NOTHING), ArchiveSeen(replace(PLACE, locked=locked)))
+    assert told in verdicts(asked, world, {})[ARCHIVE].message
+
+
+def test_the_last_word_of_an_archived_tenant_names_its_manifest() -> None:
+    asked = manifest(deletionPolicy="Archive")
+    seen = with_archive(stopped_world(asked), FINISHED)
+    actions = plan_removal(asked, seen, HEARD)
+    assert kinds(actions) == [RemoveIndex, RemoveQueue, RemoveTenant]
+    told = removal_verdicts(asked, carried_out(seen, actions), {}, removed=actions[-1])  # type: ignore[arg-type]
+    assert (told[SYNCED].status, told[ARCHIVE].status) == ("True", "True")
+    assert MANIFEST in told[ARCHIVE].message

@@ -11,7 +11,7 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.settings import PREFIX, Settings, load, variables
 
 SAMPLE: dict[type, str] = {str: "text", int: "4", float: "1.5", bool: "true"}
-OTHER = {"DECKLOG_TENANTS_OWNER": "decklog"}
+OTHER = {"DECKLOG_ARCHIVE_LOCK_MODE": "compliance", "DECKLOG_TENANTS_OWNER": "decklog"}
 """Samples of what takes certain words only."""
 VALUE: dict[type, Any] = {str: "text", int: 4, float: 1.5, bool: True}
 
@@ -108,6 +108,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ("DECKLOG_WORKER_SWEEP_SECONDS", "-7"),
         ("DECKLOG_LOG_FORMAT", "hunter2"),
         ("DECKLOG_TENANTS_OWNER", "hunter2"),
+        ("DECKLOG_ARCHIVE_LOCK_MODE", "hunter2"),
+        ("DECKLOG_ARCHIVE_BUCKET", "hunter two"),
+        ("DECKLOG_ARCHIVE_PREFIX", "/hunter2"),
     ],
 )
 def test_a_wrong_value_is_refused_by_the_name_of_its_variable_and_not_shown(name: str, value: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-HEAVY = ("joserfc", "cryptography", "httpx", "litestar")
+HEAVY = ("joserfc", "cryptography", "httpx", "litestar", "pyarrow", "boto3")
 
 
 def test_the_operator_imports_nothing_that_only_the_data_plane_needs() -> None:

@@ -22,6 +22,7 @@ from decklog.domain.tenant import Isolation, Limits, Tenant
 from decklog.opensearch import mapping
 from decklog.opensearch.client import connect
 from decklog.opensearch.search import OpenSearchIndex
+from decklog.services.archiving import Archiver
 from decklog.services.follow import FAILURES
 from decklog.services.forgetting import Forgetting
 from decklog.services.registry import RegistryCache
@@ -65,6 +66,7 @@ class Real:
     search_index: SearchIndex | None
     queue: WakeQueue | None
     keeper: PostgresKeeper
+    archiver: Archiver | None = None
 
 
 class Chain:

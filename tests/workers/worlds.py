@@ -42,6 +42,7 @@ class MemoryService:
         self.search_index = index
         self.queue = queue
         self.keeper = CountingKeeper()
+        self.archiver = None
 
     async def append(self, tenant: Tenant, count: int = 1, *, log: LogName = LogName.EVENTS) -> int:
         """The log's next number afterwards."""

@@ -52,6 +52,21 @@
 {{- end }}
 {{- end -}}
 
+{{/* Where deleted tenants are archived: for workers alone. */}}
+{{- define "decklog.archive" -}}
+{{- with .Values.archive }}
+{{- if .bucket }}
+{{- include "decklog.variable" (list "DECKLOG_ARCHIVE_BUCKET" .bucket) }}
+{{- include "decklog.variable" (list "DECKLOG_ARCHIVE_PREFIX" .prefix) }}
+{{- include "decklog.variable" (list "DECKLOG_ARCHIVE_ENDPOINT_URL" .endpointUrl) }}
+{{- include "decklog.variable" (list "DECKLOG_ARCHIVE_REGION" .region) }}
+{{- include "decklog.variable" (list "DECKLOG_ARCHIVE_LOCK_MODE" .lockMode) }}
+{{- include "decklog.secretVariable" (list "DECKLOG_ARCHIVE_ACCESS_KEY_ID" .existingSecret .keys.accessKeyId) }}
+{{- include "decklog.secretVariable" (list "DECKLOG_ARCHIVE_SECRET_ACCESS_KEY" .existingSecret .keys.secretAccessKey) }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{/* What API and workers have alike: the least role, and no more. */}}
 {{- define "decklog.service" -}}
 {{- include "decklog.backends" . }}

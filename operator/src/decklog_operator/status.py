@@ -15,7 +15,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from decklog.domain.errors import DecklogError
-from decklog.domain.removal import DELETING
+from decklog.domain.removal import ARCHIVING, DELETING
 from decklog.domain.status import (
     DRIFT_FIELDS_MAX,
     NAME_BLOCKED,
@@ -49,7 +49,7 @@ _USAGE_BYTES = 1 << 20
 _HANDLED = "lastHandledReconcileAt"
 _TERMINAL = {*TERMINAL, "InvalidTenant", "NotReady"}
 PAUSED_REASON = "Paused"
-_ASKED_FOR = {PAUSED_REASON, DELETING, "Removed", "NothingToRetain", NAME_BLOCKED}
+_ASKED_FOR = {PAUSED_REASON, DELETING, ARCHIVING, "Removed", "NothingToRetain", NAME_BLOCKED}
 """Reasons of what somebody wanted so, or time alone puts right: nobody is warned."""
 REQUEST_CHARS_MAX = 64
 

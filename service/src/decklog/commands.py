@@ -65,6 +65,20 @@ def add_parsers(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     plan.add_argument("--json", action="store_true", help="write the plan as JSON")
     plan.set_defaults(run=run_plan)
+    archive = verbs.add_parser("archive", help="look at what was archived of deleted tenants")
+    archiving = archive.add_subparsers(dest="archive_verb", required=True, metavar="VERB")
+    verify = archiving.add_parser(
+        "verify",
+        help="check an archive from its manifest alone",
+        description="""Read a manifest and every file that it names: SHA-256 of each, counts, sequence numbers without a gap, and
+        the digest of each record against its content. Needs no database and no running Decklog. Two folders above the
+        manifest is where the names in it begin, so keep the folders when you copy an archive.""",
+        epilog="""A bucket is asked with DECKLOG_ARCHIVE_ENDPOINT_URL, _REGION, _ACCESS_KEY_ID and _SECRET_ACCESS_KEY, or the SDK's own
+        chain; it takes s3:GetObject. Exits with 0, 1 (something is wrong) or 2 (it could not be done).""",
+    )
+    verify.add_argument("manifest", metavar="MANIFEST", help="s3://bucket/…/<tenant>/<uid>/manifest-….json, or a path")
+    verify.add_argument("--json", action="store_true", help="write what was found as JSON")
+    verify.set_defaults(run=run_archive_verify)
 
 
 def _listed(listing: TenantListing) -> bool:
@@ -119,6 +133,33 @@ async def run_plan(arguments: argparse.Namespace) -> int:
     if any(each.refused or each.unseen for each in found):
         return 1
     return SOMETHING_TO_DO if arguments.detailed_exitcode and any(each.actions for each in found) else 0
+
+
+async def run_archive_verify(arguments: argparse.Namespace) -> int:
+    """`decklog archive verify`. Raises `misconfigured` and what the archive raises where it cannot be read."""
+    from decklog import factory, settings  # noqa: PLC0415 - as above
+    from decklog.services.archive_check import check_archive  # noqa: PLC0415
+
+    live = sys.stderr.isatty()
+
+    def progress(text: str) -> None:
+        if live:
+            sys.stderr.write(f"\r{text}\x1b[K")
+
+    async with factory.open_archive(settings.load(os.environ), arguments.manifest) as (objects, name, decode):
+        report = await check_archive(objects, name, decode, progress=progress)
+    progress("")
+    if arguments.json:
+        sys.stdout.write(msgspec.json.encode({"sound": report.sound, **msgspec.to_builtins(report)}).decode() + "\n")
+        return 0 if report.sound else 1
+    for problem in report.problems:
+        sys.stdout.write(f"wrong: {problem}\n")
+    told = ", ".join(f"{count} in {log}" for log, count in report.logs.items())
+    sys.stdout.write(f"{report.tenant} ({report.uid}): {report.records} records in {report.parts} files; the logs had {told}.\n")
+    if report.keep_until:
+        sys.stdout.write(f"To be kept until {report.keep_until}.\n")
+    sys.stdout.write("All is as it was written.\n" if report.sound else f"{report.problem_count} things are wrong.\n")
+    return 0 if report.sound else 1
 
 
 async def _against_backends(configured: Settings, specs: Mapping[str, TenantSpec]) -> list[Planned]:

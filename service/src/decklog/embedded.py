@@ -1,7 +1,7 @@
 """`decklog dev`: the whole of Decklog in one process, over a PostgreSQL of its own in one folder.
 
 The same provisioning, the same API and the same worker as in production, with the real, least roles; only search and
-queues are left out, which is what Decklog does wherever they are not configured.
+queues are left out, which is what Decklog does wherever they are not configured. The archive is a folder beside the database.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from decklog.api.app import create_app
 from decklog.api.server import serve
 from decklog.key_file import KeyFile, held
 from decklog.provision import INTERVAL, Upkeep
-from decklog.settings import Api, Database, Identity, Settings, Tenants
+from decklog.settings import Api, Archive, Database, Identity, Settings, Tenants
 from decklog.workers import runner
 
 _SECRETS = ("admin", "owner", "service", "fingerprint_key")
@@ -82,6 +82,7 @@ def _settings(options: Options, address: str, own: dict[str, str]) -> Settings:
             owner_password=own["owner"],
         ),
         api=Api(host=options.host, port=options.port),
+        archive=Archive(folder=str(options.data_dir.absolute() / "archive") if factory.can_archive() else ""),
         identity=Identity(fingerprint_key=own["fingerprint_key"]),
         tenants=Tenants(owner="decklog"),
         log_format="text",

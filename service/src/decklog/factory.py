@@ -6,14 +6,18 @@ What is heavy and not configured is never imported: without OpenSearch and SQS n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
+from decklog.domain.archive import ArchiveObjects, DecodePart
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
+from decklog.domain.record import StoredRecord
 from decklog.domain.store import Announcements, Readiness, RecordStore, SearchIndex, WakeQueue
 from decklog.domain.tenant import PLATFORM_TENANT, Tenant
 from decklog.services.access_log import AccessLog
@@ -25,7 +29,7 @@ from decklog.services.search import Search
 from decklog.services.streaming import Limits, Streams
 from decklog.services.tenants import Tenants
 from decklog.services.wake import Waker
-from decklog.settings import Settings
+from decklog.settings import Archive, Settings
 from decklog.timescale.announcements import PostgresAnnouncements
 from decklog.timescale.append import Appender
 from decklog.timescale.connection import Pool, answering
@@ -39,6 +43,7 @@ from decklog.timescale.schema import make_roles
 from decklog.timescale.schema import migrate as migrate_cell
 
 if TYPE_CHECKING:
+    from decklog.services.archiving import Archiver
     from decklog.services.identity import Identity
 
 
@@ -58,6 +63,7 @@ class Service:
     keeper: PostgresKeeper
     search_index: SearchIndex | None
     queue: WakeQueue | None
+    archiver: Archiver | None
     readiness: dict[str, Readiness]
     tenants: Tenants
 
@@ -152,6 +158,7 @@ async def open_service(
             keeper=PostgresKeeper(pool),
             search_index=index,
             queue=queue,
+            archiver=_open_archiver(settings.archive, stack, pool, cursors),
             readiness=readiness,
             tenants=Tenants(postgres_registry, access_log, provisioner=provisioner, vault=vault),
         )
@@ -190,6 +197,85 @@ async def _open_queue(settings: Settings, stack: AsyncExitStack) -> WakeQueue | 
     queue = await asyncio.to_thread(SqsWakeQueue, settings.queue, polls=settings.worker.pollers)
     stack.push_async_callback(queue.close)
     return queue
+
+
+def can_archive() -> bool:
+    """Whether what writes the archive is installed."""
+    return find_spec("pyarrow") is not None
+
+
+def _require_archive() -> None:
+    if not can_archive():
+        raise DecklogError(
+            Code.MISCONFIGURED,
+            "An archive needs pyarrow, which is not installed. Install decklog with its extra: decklog[archive].",
+        )
+
+
+def _open_archiver(archive: Archive, stack: AsyncExitStack, pool: Pool, cursors: PostgresCursors) -> Archiver | None:
+    if not (archive.bucket or archive.folder):
+        return None
+    _require_archive()
+    from decklog.services.archiving import Archiver  # noqa: PLC0415
+    from decklog.timescale.archive import PostgresArchives  # noqa: PLC0415
+
+    if archive.bucket and archive.folder:
+        raise DecklogError(Code.MISCONFIGURED, "Set either DECKLOG_ARCHIVE_BUCKET or DECKLOG_ARCHIVE_FOLDER, not both.")
+    objects = _bucket(archive, stack, archive.bucket, archive.prefix) if archive.bucket else _folder(Path(archive.folder))
+    return Archiver(PostgresArchives(pool), cursors, objects, _encode_part, _decode_part)
+
+
+def _bucket(archive: Archive, stack: AsyncExitStack, bucket: str, prefix: str) -> ArchiveObjects:
+    from decklog.s3.objects import S3Objects  # noqa: PLC0415
+
+    objects = S3Objects(archive, bucket=bucket, prefix=prefix)
+    stack.push_async_callback(objects.close)
+    return objects
+
+
+def _folder(folder: Path) -> ArchiveObjects:
+    from decklog.s3.folder import FolderObjects  # noqa: PLC0415
+
+    return FolderObjects(folder.absolute())
+
+
+def _encode_part(about: dict[str, str], records: Sequence[StoredRecord]) -> bytes:
+    # Loaded with the first part: it takes more memory than all the rest.
+    from decklog.parquet.part import encode  # noqa: PLC0415
+
+    return encode(about, records)
+
+
+def _decode_part(content: bytes) -> Iterator[StoredRecord]:
+    from decklog.parquet.part import decode  # noqa: PLC0415
+
+    return decode(content)
+
+
+def _manifest_at(place: str) -> tuple[str, str, str]:
+    """Bucket (empty for a folder), where the archive begins, and the manifest's name in it: it is two folders below. Raises
+    `misconfigured`."""
+    address = urlsplit(place)
+    path = address.path.strip("/") if address.scheme == "s3" else str(Path(place).absolute())
+    parts = path.split("/")
+    if address.scheme not in ("", "s3") or (address.scheme == "s3") is not bool(address.netloc) or len(parts) < 3:
+        raise DecklogError(
+            Code.MISCONFIGURED,
+            f"{place!r} is not the place of a manifest: s3://bucket/…/<tenant>/<uid>/manifest-….json, or a path.",
+        )
+    return address.netloc, "/".join(parts[:-3]), "/".join(parts[-3:])
+
+
+@asynccontextmanager
+async def open_archive(settings: Settings, place: str) -> AsyncIterator[tuple[ArchiveObjects, str, DecodePart]]:
+    """Where the manifest at this place (`s3://bucket/…`, or a path) and its files are, its name there, and what reads the files.
+
+    Raises `misconfigured`.
+    """
+    _require_archive()
+    bucket, root, name = _manifest_at(place)
+    async with AsyncExitStack() as stack:
+        yield _bucket(settings.archive, stack, bucket, root) if bucket else _folder(Path(root)), name, _decode_part
 
 
 def _platform_tenant(registry: RegistryCache) -> Tenant:

@@ -50,6 +50,37 @@ class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     secret_access_key: Annotated[str, Meta(description="Static credentials; empty for the SDK's own chain (IRSA).")] = ""
 
 
+class Archive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    bucket: Annotated[
+        str,
+        Meta(
+            max_length=255,
+            pattern=r"^[A-Za-z0-9._:/-]*$",
+            description="S3 bucket that the workers archive deleted tenants to (`deletionPolicy: Archive`); empty for none.",
+        ),
+    ] = ""
+    folder: Annotated[str, Meta(description="A folder in place of a bucket, where all is on one machine.")] = ""
+    prefix: Annotated[
+        str,
+        Meta(
+            max_length=255,
+            pattern=r"^([A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*)?$",
+            description="How the names of all objects begin, as in `audit/decklog`; empty for the bucket as a whole.",
+        ),
+    ] = ""
+    endpoint_url: Annotated[str, Meta(description="S3 endpoint; empty for the one of AWS.")] = ""
+    region: Annotated[str, Meta(description="AWS region.")] = "us-east-1"
+    access_key_id: Annotated[str, Meta(description="Static credentials; empty for the SDK's own chain (IRSA).")] = ""
+    secret_access_key: Annotated[str, Meta(description="Static credentials; empty for the SDK's own chain (IRSA).")] = ""
+    lock_mode: Annotated[
+        str,
+        Meta(
+            pattern="^(governance|compliance)$",
+            description="Mode of Object Lock for `retention.archiveDays`: governance (who has the right may lift it), or compliance (nobody).",
+        ),
+    ] = "governance"
+
+
 class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: Annotated[str, Meta(description="Address that the API listens on.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="Port of the API; 0 picks a free one.")] = 8321
@@ -100,6 +131,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     database: Database = Database()
     search: Search = Search()
     queue: Queue = Queue()
+    archive: Archive = Archive()
     api: Api = Api()
     identity: Identity = Identity()
     worker: Worker = Worker()

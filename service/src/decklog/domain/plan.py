@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from decklog.domain.access import Role
+from decklog.domain.archive import ArchiveSeen
 from decklog.domain.credentials import (
     IssuedKey,
     Reason,
@@ -115,7 +116,7 @@ class Stored(msgspec.Struct, frozen=True):
 class DatabaseSeen(msgspec.Struct, frozen=True):
     """`missing` lists what of the relations is not as it should be. `partitions` is whether those of the coming days
     are there. `keys` are those that were not revoked. `dedicated` counts the Dedicated tenants of the cell. `index_uuid` is the life of the index that the
-    indexer's cursors count for; None where they are at the beginning."""
+    indexer's cursors count for; None where they are at the beginning. `archive` is None where none is asked for."""
 
     row: Row | None = None
     missing: tuple[str, ...] = ("relations",)
@@ -125,6 +126,7 @@ class DatabaseSeen(msgspec.Struct, frozen=True):
     dedicated: int = 0
     index_uuid: str | None = None
     stored: Stored | None = None
+    archive: ArchiveSeen | None = None
 
 
 class IndexSeen(msgspec.Struct, frozen=True):

@@ -1,7 +1,7 @@
 """What is to be done for a Tenant that somebody deleted: from its policy and what is there, the next actions. Pure.
 
-First nobody writes or reads any more, and every process has heard of it; then, where the policy asks for it, the queue and the
-index go, and storage last. A Tenant under a hold keeps everything, whatever is there, and so does a backend that cannot be
+First nobody writes or reads any more, and every process has heard of it; then, where the policy asks for it, all records go into
+the archive, which the workers see to; then the queue and the index go, and storage last. A Tenant under a hold keeps everything, whatever is there, and so does a backend that cannot be
 seen: then nothing is removed anywhere, as whose it is, or what is left of it, could not be told.
 """
 
@@ -14,6 +14,7 @@ from typing import ClassVar
 import msgspec
 from msgspec.structs import replace
 
+from decklog.domain.archive import ArchiveSeen
 from decklog.domain.plan import (
     Action,
     DatabaseSeen,
@@ -44,11 +45,12 @@ STOP_SECONDS = 5.0
 """How long ago a tenant must have been marked as deleted before anything of it goes: no process serves by a registry that is
 older than two seconds, so nobody writes, reads or indexes it any more."""
 DELETING = "Deleting"
+ARCHIVING = "Archiving"
 _NO_ARCHIVE = Verdict(
     "False",
     "NoArchive",
-    "spec.deletionPolicy is Archive, and this version has no archive: a deletion stops ingest and reads and then waits, with all "
-    "data kept. Set the policy to Retain or to Delete to go on.",
+    "spec.deletionPolicy is Archive, and no worker tells of an archive: a deletion stops ingest and reads and then waits, with all "
+    "data kept. Give the workers DECKLOG_ARCHIVE_BUCKET, or set the policy to Retain or to Delete to go on.",
 )
 
 
@@ -82,10 +84,12 @@ class RemoveQueue(Action, frozen=True):
 
 class RemoveTenant(Action, frozen=True):
     """The relations of a Dedicated tenant, and all that the registry has of any. What a Shared one leaves in the relations of
-    its class can be read by nobody, and is gone at `purged_after`."""
+    its class can be read by nobody, and is gone at `purged_after`. `archive` is the manifest that must hold all records, or
+    nothing is removed; empty where none has to."""
 
     row: Row
     purged_after: datetime | None
+    archive: str = ""
     part: ClassVar[Part] = Part.DATABASE
 
 
@@ -113,16 +117,28 @@ def plan_removal(manifest: Manifest, seen: Observation, stopped: Stopped | None)
     row = database.row
     if row is not None and row.uid != manifest.uid:
         return []
-    if row is not None and (stop := _stop(row, database)):
+    if row is not None and (stop := _stop(manifest, row, database)):
         return stop
-    if row is not None and (manifest.spec.deletion_policy is not DeletionPolicy.DELETE or not _heard(stopped)):
+    if row is not None and not (_heard(stopped) and may_go(manifest, database)):
         return []
     if isinstance(seen.search, Trouble) or isinstance(seen.queue, Trouble):
         return []
     actions = [*_outside(manifest, seen, row)]
     if row is not None:
-        actions.append(RemoveTenant(row, purged_after(row, stopped)))
+        actions.append(RemoveTenant(row, purged_after(row, stopped), _archived_in(manifest, database)))
     return actions
+
+
+def may_go(manifest: Manifest, database: DatabaseSeen) -> bool:
+    """Whether the policy lets go of what is stored, as things are now."""
+    policy = manifest.spec.deletion_policy
+    return policy is DeletionPolicy.DELETE or (policy is DeletionPolicy.ARCHIVE and _archived_in(manifest, database) != "")
+
+
+def _archived_in(manifest: Manifest, database: DatabaseSeen) -> str:
+    """The manifest that holds everything, where one has to; else empty."""
+    asked = manifest.spec.deletion_policy is DeletionPolicy.ARCHIVE
+    return database.archive.manifest if asked and database.archive is not None else ""
 
 
 def purged_after(row: Row, stopped: Stopped | None) -> datetime | None:
@@ -143,11 +159,15 @@ def names(manifest: Manifest, row: Row | None, prefix: str) -> tuple[str, str]:
     return index_name(manifest.name, manifest.spec, prefix), queue_name(manifest.name, manifest.spec, prefix)
 
 
-def _stop(row: Row, database: DatabaseSeen) -> list[Action]:
-    """Ingest and reads are refused and the keys revoked: the first step of every policy, and all that Retain does."""
+def _stop(manifest: Manifest, row: Row, database: DatabaseSeen) -> list[Action]:
+    """Ingest and reads are refused and the keys revoked: the first step of every policy, and all that Retain does. Who archives
+    goes by the registry's spec, which is brought up to date for that."""
     actions = list[Action]()
-    if row.state is not State.DELETED:
-        actions.append(UpdateTenant(replace(row, state=State.DELETED), ("state",)))
+    wanted = replace(row, state=State.DELETED)
+    if manifest.spec.deletion_policy is DeletionPolicy.ARCHIVE:
+        wanted = replace(wanted, spec=manifest.spec)
+    if changes := tuple(name for name in ("state", "spec") if getattr(row, name) != getattr(wanted, name)):
+        actions.append(UpdateTenant(wanted, changes))
     if database.heads is not None and database.heads.state is not State.DELETED:
         actions.append(SetHeads(replace(database.heads, state=State.DELETED)))
     if database.keys:
@@ -195,29 +215,56 @@ def removal_verdicts(
         unknown = Verdict("Unknown", first.reason, "Being deleted; see Synced.")
         parts = {part: Verdict("False", each.reason, each.message) for part, each in failed.items()}
         waits = f"The deletion waits for {', '.join(failed)}, and nothing is lost meanwhile. {first.message}"
-        return _all(unknown, Verdict("False", first.reason, waits), parts)
+        return {
+            **_all(unknown, Verdict("False", first.reason, waits), parts),
+            **archive_verdict(manifest.spec, seen, deleted=True),
+        }
     row = seen.database.row if isinstance(seen.database, DatabaseSeen) else None
-    if row is not None and row.uid == manifest.uid and (waiting := _waiting(manifest, left)):
+    if row is not None and row.uid == manifest.uid and (waiting := _waiting(manifest, seen, left)):
         going = Verdict("False", DELETING, "Being deleted: ingest and reads are refused, the keys are revoked; see Synced.")
-        return {**_all(going, waiting), **archive_verdict(manifest.spec)}
+        return {**_all(going, waiting), **archive_verdict(manifest.spec, seen, deleted=True)}
     gone = _gone(manifest, row, removed)
-    return _all(gone, Verdict("True", gone.reason, gone.message))
+    archived = {ARCHIVE: _archived(removed.archive)} if removed is not None and removed.archive else {}
+    return {**_all(gone, Verdict("True", gone.reason, gone.message)), **archived}
 
 
-def archive_verdict(spec: TenantSpec) -> dict[str, Verdict]:
-    """Of the condition `ArchiveReady`, where an archive is asked for."""
-    return {ARCHIVE: _NO_ARCHIVE} if spec.deletion_policy is DeletionPolicy.ARCHIVE else {}
+def archive_verdict(spec: TenantSpec, seen: Observation, *, deleted: bool = False) -> dict[str, Verdict]:
+    """Of the condition `ArchiveReady`, where an archive is asked for: whether it can be used, and of a deleted tenant whether
+    all is in it. Without the database nothing is known of it."""
+    if spec.deletion_policy is not DeletionPolicy.ARCHIVE:
+        return {}
+    if isinstance(seen.database, Trouble):
+        return {ARCHIVE: Verdict("Unknown", "WaitingForDatabase", "What the workers tell of the archive is in the database.")}
+    told = seen.database.archive or ArchiveSeen()
+    if deleted and told.manifest:
+        return {ARCHIVE: _archived(told.manifest)}
+    if (place := told.place) is None:
+        return {ARCHIVE: _NO_ARCHIVE}
+    if place.reason:
+        waits = "The deletion waits for it" if deleted else "A deletion would wait for it"
+        return {ARCHIVE: Verdict("False", place.reason, f"{place.message} {waits}, with all data kept.")}
+    if deleted:
+        so_far = f"{told.archived} of {told.records} records are in {place.place}."
+        return {ARCHIVE: Verdict("False", ARCHIVING, f"{so_far} All are read once more before anything is removed.")}
+    days = spec.retention.archive_days
+    kept = f", and is locked there for {days} days" if days and place.locked else f", with {days} days as advice" if days else ""
+    return {ARCHIVE: Verdict("True", "Available", f"A deletion puts all records into {place.place} first{kept}.")}
 
 
-def _waiting(manifest: Manifest, left: Sequence[Action]) -> Verdict | None:
-    match manifest.spec.deletion_policy:
-        case DeletionPolicy.DELETE if left:
-            return Verdict("False", DELETING, f"Still to do: {', '.join(type(action).__name__ for action in left)}.")
-        case DeletionPolicy.DELETE:
-            return Verdict("False", DELETING, "Waits until every process has heard that the tenant is deleted.")
-        case DeletionPolicy.ARCHIVE:
-            return _NO_ARCHIVE
-    return None
+def _archived(manifest: str) -> Verdict:
+    return Verdict("True", "Archived", f"All records are in the archive, and were read back: {manifest}.")
+
+
+def _waiting(manifest: Manifest, seen: Observation, left: Sequence[Action]) -> Verdict | None:
+    policy = manifest.spec.deletion_policy
+    if policy is DeletionPolicy.RETAIN:
+        return None
+    if left:
+        return Verdict("False", DELETING, f"Still to do: {', '.join(type(action).__name__ for action in left)}.")
+    archive = archive_verdict(manifest.spec, seen, deleted=True).get(ARCHIVE)
+    if archive is not None and archive.status != "True":
+        return archive
+    return Verdict("False", DELETING, "Waits until every process has heard that the tenant is deleted.")
 
 
 def _gone(manifest: Manifest, row: Row | None, removed: RemoveTenant | None) -> Verdict:
@@ -232,6 +279,8 @@ def _gone(manifest: Manifest, row: Row | None, removed: RemoveTenant | None) -> 
         )
     if row is None and manifest.spec.deletion_policy is DeletionPolicy.DELETE:
         return Verdict("False", "Removed", "Deleted: nothing is kept of it.")
+    if row is None and manifest.spec.deletion_policy is DeletionPolicy.ARCHIVE:
+        return Verdict("False", "Removed", "Deleted: nothing is kept of it but what is in the archive.")
     return Verdict("False", "NothingToRetain", "Deleted: nothing was ever made for this object.")
 
 

@@ -31,6 +31,8 @@ NAME_CHARS_MAX = 40
 NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 REQUEST_PATTERN = r"[ -~]{0,64}"
 """What a request such as `Manifest.rotate` may be: it is stored, and shown in the status."""
+ARCHIVE_DAYS_MAX = 36_500
+"""A hundred years, as S3 Object Lock has it."""
 RETENTION_CLASSES = (30, 90, 365, 2555)
 """Days that Shared relations, indices and queues exist for; a Shared tenant lives in the smallest that holds its days."""
 
@@ -74,6 +76,18 @@ class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
                 le=3650,
                 description="Days that the search index keeps records; at most days. For older ones Postgres answers, where full text "
                 "and metadata need a time range. A larger number brings none back. Without it, as long as they are kept.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    archive_days: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                le=ARCHIVE_DAYS_MAX,
+                description="Days that what deletionPolicy Archive archived is kept at least: by S3 Object Lock where the bucket has "
+                "it, else it is only written down in the archive. Without it, as the bucket says.",
             ),
         ]
         | UnsetType
@@ -222,8 +236,9 @@ class TenantSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
         DeletionPolicy,
         Meta(
             description="What deleting the Tenant does to its data. Retain keeps everything; applying the Tenant again adopts it. "
-            "Archive waits until there is an archive for it. Delete removes it: what is Dedicated at once; of a Shared tenant nobody "
-            "can read any more, and its records go with the partitions of its class."
+            "Archive puts all records into the archive, reads them back and then goes on as Delete; without an archive it waits. "
+            "Delete removes it: what is Dedicated at once; of a Shared tenant nobody can read any more, and its records go with the "
+            "partitions of its class."
         ),
     ] = DeletionPolicy.RETAIN
     deletion_protection: Annotated[

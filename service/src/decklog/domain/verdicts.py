@@ -141,7 +141,7 @@ def verdicts(
     if alone and all(parts[part].reason == DRIFTED for part in bad):
         synced = Verdict("False", DRIFTED, _drifted(seen, alone).message)
     told = {part.value: verdict for part, verdict in parts.items()}
-    return {READY: ready, **told, **archive_verdict(manifest.spec), **quota, SYNCED: synced}
+    return {READY: ready, **told, **archive_verdict(manifest.spec, seen), **quota, SYNCED: synced}
 
 
 def _quota(manifest: Manifest, seen: Observation) -> dict[str, Verdict]:

@@ -57,6 +57,7 @@ from decklog.domain.removal import (
     RemoveTenant,
     Stopped,
     deletion_refusal,
+    may_go,
     names,
     plan_removal,
     removal_verdicts,
@@ -77,7 +78,6 @@ from decklog.domain.tenant import (
     DEFAULT_CELL,
     PLATFORM_TENANT,
     PREFIX,
-    DeletionPolicy,
     Isolation,
     Manifest,
     Retention,
@@ -468,7 +468,7 @@ class Provisioner:
         if isinstance(database, Trouble):
             return Observation(database, self._installation), None
         row = database.row
-        if row is not None and (row.uid != manifest.uid or manifest.spec.deletion_policy is not DeletionPolicy.DELETE):
+        if row is not None and (row.uid != manifest.uid or not may_go(manifest, database)):
             return Observation(database, self._installation), stopped
         indices, queues = await self._outside(*names(manifest, row, self._installation.prefix))
         return Observation(database, self._installation, indices, queues), stopped
@@ -692,6 +692,7 @@ def _entry(
     if removed is not None:
         details |= {"tenantId": removed.row.id, "schema": removed.row.schema}
         details |= {"purgedAfter": timestamp(removed.purged_after)} if removed.purged_after else {}
+        details |= {"archive": removed.archive} if removed.archive else {}
     return RecordInput(
         action=action,
         actor=Actor(id="provisioning", type="decklog"),

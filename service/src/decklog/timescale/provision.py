@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -17,6 +17,7 @@ import asyncpg
 
 from decklog.domain.access import Role
 from decklog.domain.append import AppendRequest
+from decklog.domain.archive import ARCHIVER, ArchivePlace, ArchiveSeen
 from decklog.domain.credentials import IssuedKey
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
@@ -37,7 +38,7 @@ from decklog.domain.record import RecordInput, prepare
 from decklog.domain.removal import RemoveTenant, Stopped
 from decklog.domain.status import Condition
 from decklog.domain.store import INDEXER
-from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Manifest, State, Tenant, schema_name
+from decklog.domain.tenant import PLATFORM_TENANT, DeletionPolicy, Isolation, Manifest, State, Tenant, schema_name
 from decklog.timescale import control, schema
 from decklog.timescale.append import append_on
 from decklog.timescale.connection import LOST, Pool, unavailable
@@ -94,6 +95,28 @@ _STOPPED = """
 SELECT extract(epoch FROM clock_timestamp() - tenant.deleted_at)::float8 AS seconds,
        (SELECT max(received_at) FROM decklog.heads AS head WHERE head.tenant_id = tenant.id AND head.next_seq > 0) AS last_received
   FROM decklog.tenants AS tenant WHERE name = $1 AND state = $2 AND deleted_at IS NOT NULL"""
+
+# A log that is gone was removed by who compared it before; see `_LACKING`.
+_ARCHIVED = """
+SELECT tenant.id, coalesce(sum(head.next_seq), 0)::bigint AS records,
+       coalesce(sum(least(coalesce(cursor.next_seq, 0), head.next_seq)), 0)::bigint AS archived,
+       bool_and(head.next_seq IS NOT DISTINCT FROM archive.next_seq) AS complete,
+       (SELECT max(manifest) FROM decklog.archives WHERE tenant_id = tenant.id) AS manifest
+  FROM unnest($1::bigint[]) AS tenant (id)
+  LEFT JOIN decklog.heads AS head ON head.tenant_id = tenant.id
+  LEFT JOIN decklog.archives AS archive ON archive.tenant_id = head.tenant_id AND archive.log = head.log
+  LEFT JOIN decklog.cursors AS cursor ON cursor.consumer = $2 AND cursor.tenant_id = head.tenant_id AND cursor.log = head.log
+ GROUP BY tenant.id"""
+
+_ARCHIVE_PLACE = """
+SELECT place, locked, reason, message FROM decklog.archive_place WHERE told_at > clock_timestamp() - $1::text::interval"""
+_ARCHIVE_SILENCE_MAX = "5 minutes"
+"""Workers tell of their archive every minute; one that nobody tells of is none."""
+
+_LACKING = """
+SELECT count(*) FROM (SELECT * FROM decklog.heads WHERE tenant_id = $1 ORDER BY log FOR UPDATE) AS head
+  LEFT JOIN decklog.archives AS archive USING (tenant_id, log)
+ WHERE (head.next_seq, $2::text) IS DISTINCT FROM (archive.next_seq, archive.manifest)"""
 
 _SIZE = """
 SELECT (SELECT coalesce(sum(pg_total_relation_size(part)), 0)
@@ -166,6 +189,7 @@ async def _observed(connection: asyncpg.Connection, asked: Sequence[tuple[Manife
         heads = await schema.observe_heads(connection, ids) if ids else {}
         keys = await control.issued_keys(ids) if ids else {}
         stored = await _stored(connection, list(rows.values()), sizes) if ids else {}
+        archives = await _archives(connection, [manifest for manifest, _ in asked], rows)
         one_more = any(m.name not in rows and m.spec.isolation is Isolation.DEDICATED for m, _ in asked)
         dedicated = await control.count_dedicated() if one_more else 0
         found: list[DatabaseSeen] = []
@@ -182,9 +206,27 @@ async def _observed(connection: asyncpg.Connection, asked: Sequence[tuple[Manife
                     dedicated=dedicated,
                     index_uuid=uuids.get(index),
                     stored=stored.get(row.id) if row else None,
+                    archive=archives.get(manifest.name),
                 )
             )
         return found
+
+
+async def _archives(connection: asyncpg.Connection, asked: Sequence[Manifest], rows: Mapping[str, Row]) -> dict[str, ArchiveSeen]:
+    """How the archive is of those that ask for one, by name."""
+    names = [manifest.name for manifest in asked if manifest.spec.deletion_policy is DeletionPolicy.ARCHIVE]
+    if not names:
+        return {}
+    told = await connection.fetchrow(_ARCHIVE_PLACE, _ARCHIVE_SILENCE_MAX)
+    place = None if told is None else ArchivePlace(told["place"], told["locked"], told["reason"], told["message"])
+    ids = [rows[name].id for name in names if name in rows]
+    counted = {row["id"]: row for row in await connection.fetch(_ARCHIVED, ids, ARCHIVER)}
+    found = dict.fromkeys(names, ArchiveSeen(place))
+    for name in names:
+        if name in rows and (row := counted.get(rows[name].id)):
+            manifest = row["manifest"] if row["complete"] and row["manifest"] else ""
+            found[name] = ArchiveSeen(place, row["records"], row["archived"], manifest)
+    return found
 
 
 async def _stored(connection: asyncpg.Connection, rows: Sequence[Row], sizes: _Sizes) -> dict[int, Stored]:
@@ -331,16 +373,29 @@ class PostgresVisit:
         log, all at once but for partitions: those go before, some at a time, and a visit that ends meanwhile is gone on with."""
         row = action.row
         async with _translated():
+            if action.archive:
+                await self._close(row, action.archive)
             if row.isolation is Isolation.DEDICATED:
                 await schema.drop_partitions(self._connection, row.schema)
             async with on(self._connection):
                 if row.isolation is Isolation.DEDICATED:
                     await schema.drop_relations(self._connection, row.schema)
                     await control.forget_index(row.index)
-                await self._connection.execute("DELETE FROM decklog.cursors WHERE tenant_id = $1", row.id)
-                await self._connection.execute("DELETE FROM decklog.heads WHERE tenant_id = $1", row.id)
+                for table in ("cursors", "heads", "archives", "archive_parts"):
+                    await self._connection.execute(f"DELETE FROM decklog.{table} WHERE tenant_id = $1", row.id)
                 await control.delete_tenant(row.id)
                 await self._record(PLATFORM_TENANT, entry)
+
+    async def _close(self, row: Row, archive: str) -> None:
+        """Take the heads away, so that nothing is appended any more, if this manifest holds all that they count. Raises
+        `conflict`, and nothing is done, where a log grew after it was archived."""
+        async with on(self._connection):
+            if await self._connection.fetchval(_LACKING, row.id, archive):
+                raise DecklogError(
+                    Code.CONFLICT,
+                    f"A log of {self._name!r} grew after it was archived. Nothing is removed before that is archived too.",
+                )
+            await self._connection.execute("DELETE FROM decklog.heads WHERE tenant_id = $1", row.id)
 
     async def platform_keys(self) -> tuple[IssuedKey, ...]:
         """The platform's keys; nothing ends one but its revocation."""

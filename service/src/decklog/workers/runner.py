@@ -1,7 +1,7 @@
-"""The worker: receive → advance → acknowledge, sweep for what no message told, and keep partitions ahead.
+"""The worker: receive → advance → acknowledge, sweep for what no message told, keep partitions ahead, and archive.
 
-Parts whose backend is not configured are not there: without a search index nothing is followed, and without a queue
-the sweeper alone finds work.
+Parts whose backend is not configured are not there: without a search index nothing is followed, without a queue the sweeper
+alone finds work, and without an archive nothing is archived.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from typing import Any
 
 import structlog
 
+from decklog.domain.archive import ARCHIVER
 from decklog.domain.store import INDEXER
 from decklog.services.follow import Follower
 from decklog.services.forgetting import Forgetting
 from decklog.settings import Settings
+from decklog.workers.archiver import keep_archiving
 from decklog.workers.dispatch import Dispatcher
 from decklog.workers.forget import keep_forgetting
 from decklog.workers.health import HealthServer
@@ -60,10 +62,13 @@ async def run(service: WorkerService, settings: Settings, stop: asyncio.Event) -
             pollers=settings.worker.pollers,
         )
         parts.append(pollers.run())
+    if service.archiver is not None:
+        parts.append(keep_archiving(service.archiver))
     health = HealthServer(settings.api.host, settings.worker.metrics_port) if settings.worker.metrics_port else None
     if health is not None:
         parts.append(health.beat())
-    _log.info("worker started", consumers=[dispatcher.consumer for dispatcher in dispatchers], queue=service.queue is not None)
+    consumers = [dispatcher.consumer for dispatcher in dispatchers] + ([ARCHIVER] if service.archiver is not None else [])
+    _log.info("worker started", consumers=consumers, queue=service.queue is not None)
     try:
         await _until(stop, parts)
     finally:

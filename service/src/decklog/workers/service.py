@@ -6,6 +6,7 @@ from typing import Protocol
 
 from decklog.domain.store import Cursors, RecordStore, SearchIndex, WakeQueue
 from decklog.services.registry import RegistryCache
+from decklog.workers.archiver import Archiving
 
 
 class Keeper(Protocol):
@@ -29,3 +30,5 @@ class WorkerService(Protocol):
     def queue(self) -> WakeQueue | None: ...
     @property
     def keeper(self) -> Keeper: ...
+    @property
+    def archiver(self) -> Archiving | None: ...

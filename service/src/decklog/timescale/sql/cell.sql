@@ -51,6 +51,34 @@ CREATE TABLE IF NOT EXISTS decklog.cursors (
 ) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 GRANT SELECT, INSERT, UPDATE ON decklog.cursors TO decklog_service;
 
+-- The archive of tenants that are deleted with deletionPolicy Archive. Of each part that was read back, whose records end
+-- where the cursor of the consumer `archiver` is:
+CREATE TABLE IF NOT EXISTS decklog.archive_parts (
+    tenant_id     bigint      NOT NULL,
+    log           smallint    NOT NULL,
+    first_seq     bigint      NOT NULL,
+    part          jsonb       NOT NULL,
+    PRIMARY KEY (tenant_id, log, first_seq)
+);
+-- How much of a log stands in a manifest that was read back; compared under the lock of the head before anything is removed.
+CREATE TABLE IF NOT EXISTS decklog.archives (
+    tenant_id     bigint      NOT NULL,
+    log           smallint    NOT NULL,
+    next_seq      bigint      NOT NULL,
+    manifest      text        NOT NULL,
+    PRIMARY KEY (tenant_id, log)
+);
+-- Where the workers archive to, and how they found it; `reason` is empty where it could be read and written.
+CREATE TABLE IF NOT EXISTS decklog.archive_place (
+    id            smallint    PRIMARY KEY DEFAULT 1 CHECK (id = 1),
+    place         text        NOT NULL,
+    locked        boolean     NOT NULL,
+    reason        text        NOT NULL,
+    message       text        NOT NULL,
+    told_at       timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+GRANT SELECT, INSERT, UPDATE ON decklog.archive_parts, decklog.archives, decklog.archive_place TO decklog_service;
+
 -- A record on its way into the append functions: one array of these is half the work, for both sides, of an array for
 -- each column. A change of it needs another name, as processes of the version before go on using this one.
 DO $type$ BEGIN
