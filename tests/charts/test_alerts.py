@@ -62,6 +62,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
         ['decklog_operator_tenants{ready="True"} 9+0x120', 'decklog_operator_tenants{ready="False"} 1+0x120'],
         ['decklog_operator_tenants{ready="True"} 9+0x120', 'decklog_operator_tenants{ready="False"} 0+0x120'],
     ),
+    "DecklogTenantsOverQuota": (["decklog_operator_tenants_over_quota 1+0x120"], ["decklog_operator_tenants_over_quota 0+0x120"]),
     "DecklogRotationsDue": (["decklog_operator_rotations_due 2+0x120"], ["decklog_operator_rotations_due 0+0x120"]),
 }  # fmt: skip
 
