@@ -14,7 +14,7 @@ run: $(STAMP)                      ## everything in one process, embedded, no Do
 
 test: $(STAMP)                     ## all tests, on real backends
 	$(BIN)/coverage erase
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term --cov-fail-under=90 $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --durations 25 --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
 lint: $(STAMP)                     ## style, types, layers, freshness of generated files
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -165,6 +165,12 @@ def test_the_service_answers_as_its_document_says(case: Any, served: World) -> N
 # The page
 
 
+async def test_who_opens_the_address_of_the_api_is_led_to_the_page(world: World) -> None:
+    async with world.client() as client:
+        answer = await client.get("/")
+        assert (answer.status_code, answer.headers["location"]) == (302, "/schema")
+
+
 async def test_the_page_needs_no_other_host_and_runs_nothing_but_its_own_files(world: World) -> None:
     async with world.client() as client:
         page = await client.get("/schema")

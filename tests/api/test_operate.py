@@ -24,7 +24,7 @@ from decklog.settings import Api, Settings
 from tests.api.conftest import World, running_world
 from tests.api.test_append import RECORD, code_of
 
-PATHS = ["/", "/nothing", "/api", "/api/v1", "/api/v1/log", "/api/v1/logs/1/2", "/schema/other", "/schema/openapi.yaml", "/docs"]
+PATHS = ["/nothing", "/api", "/api/v1", "/api/v1/log", "/api/v1/logs/1/2", "/schema/other", "/schema/openapi.yaml", "/docs"]
 
 
 async def test_what_is_not_there_is_a_problem_too(world: World) -> None:
