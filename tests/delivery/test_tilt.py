@@ -1,7 +1,8 @@
 """The Tiltfile and what it names: images, resources, paths and commands that are there, and scripts that do what they say.
 
 Tilt, Docker and kind are not here. The Tiltfile is evaluated by a real Starlark interpreter, the chart rendered by a real helm that
-asks a real API server; the scripts run over a real `decklog dev`, or with programs that record how they were called.
+asks a real API server; the scripts run with programs that record how they were called, and over a real `decklog dev` in
+tests/test_readme.py.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ import yaml
 
 from tests.backends import KubernetesServer
 from tests.support.charts import of, pods
-from tests.support.dev import Dev
 from tests.support.images import ROOT, context, stages
 from tests.support.tilt import Tilt
 
@@ -208,27 +208,19 @@ def test_a_cluster_is_made_once_and_pulls_from_the_registry_beside_it(tmp_path: 
     assert "kind delete cluster --name decklog" in (tmp_path / "calls").read_text()
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Path]:
-    """A folder where `.decklog/dev.json` has the keys of a running `decklog dev`."""
-    dev = Dev(tmp_path)
-    (tmp_path / ".decklog").symlink_to(tmp_path / "data")
-    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
-    dev.start()
-    yield tmp_path
-    dev.close()
-
-
-def test_records_are_loaded_once_the_tour_is_taken_and_the_doctor_is_content(place: Path) -> None:
-    def task(name: str) -> str:
-        return subprocess.run(
-            [sys.executable, FOLDER / "cluster.py", name], cwd=place, capture_output=True, text=True, check=True, timeout=240
-        ).stdout
-
-    assert task("records") == "1000 stored, 0 already there, 0 rejected.\n"
-    assert task("records") == "0 stored, 1000 already there, 0 rejected.\n"
-    assert "is well." in task("doctor")
-    assert '"status":"stored"' in task("tour")
+def test_the_tour_is_the_one_of_the_readme(tmp_path: Path) -> None:
+    environment = recording(tmp_path, bash="cat")
+    told = subprocess.run(
+        [sys.executable, FOLDER / "cluster.py", "tour"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
+    assert told == (ROOT / "README.md").read_text().partition("<!-- tour: curl -->\n```sh\n")[2].partition("```")[0]
+    assert "/api/v1/logs" in told
 
 
 def test_the_keys_of_the_examples_are_put_where_the_tour_reads_them(tmp_path: Path) -> None:
