@@ -1,8 +1,8 @@
 """Passwords, keys and addresses of the installation that `docker-compose.yml` describes, made once.
 
 `python make_secrets.py FOLDER [NAME=UID…]` makes a folder for each group of programs, whose volume nobody else mounts:
-`admin` for PostgreSQL and the migration, `owner` for what makes tenants, `service` for API and workers, `archive` for the
-S3 server. What is there is kept. Each NAME is a folder that becomes the property of that user alone.
+`admin` for PostgreSQL and the migration, `owner` for what makes tenants, `service` for API and workers, `archive` for workers
+and the S3 server. What is there is kept. Each NAME is a folder that becomes the property of that user alone.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def test_the_address_of_the_owner_is_given_to_those_alone_that_need_it(chart: He
 @pytest.mark.parametrize("values", MATRIX)
 def test_the_archive_is_told_to_the_workers_alone(chart: Helm, values: str) -> None:
     told = {component for component, pod in pods(chart.render(values)).items() if "DECKLOG_ARCHIVE_BUCKET" in environment(pod)}
-    assert told == ({"worker"} if values in {"everything", "dedicated"} else set())
+    assert told == ({"worker"} if values in {"everything", "dedicated", "dev"} else set())
 
 
 @pytest.mark.parametrize("values", MATRIX)
@@ -388,6 +388,7 @@ def test_backends_of_its_own_are_reached_by_the_release_alone_and_are_the_images
     backends = {
         (f"decklog-{who}", f"dev-{name}", DEV[name]) for who in ("api", "worker", "operator") for name in DEV if name != "s3"
     }
+    backends.add(("decklog-worker", "dev-s3", 7070))
     assert reached == {*backends, ("decklog-migrate", "dev-timescale", 5432)}
     compose = yaml.safe_load((CHART.parents[1] / "docker-compose.yml").read_text())["services"]
     images = {name: pods(objects)[f"dev-{name}"]["spec"]["containers"][0]["image"] for name in DEV}

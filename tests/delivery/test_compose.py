@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +20,8 @@ from decklog import settings
 from decklog.__main__ import _parser
 from decklog.domain.errors import DecklogError
 from decklog.manifests import read_manifests
+from decklog.s3.objects import S3Objects
+from tests.backends.s3 import LocalS3
 from tests.support.compose import COMPOSE, FILE, OURS, PROGRAMS, SERVICES, interpolated, make_secrets, mounts, variables
 from tests.support.images import ROOT, stages
 
@@ -82,6 +85,38 @@ def test_a_program_takes_its_words_and_every_variable(name: str, volumes: Path) 
         assert urlsplit(loaded.queue.endpoint_url).netloc == "elasticmq:9324"
 
 
+def test_the_archive_is_the_s3_servers_bucket(volumes: Path) -> None:
+    archive = settings.load(variables(SERVICES["worker"], volumes)).archive
+    s3 = SERVICES["s3"]
+    assert urlsplit(archive.endpoint_url).netloc == f"s3:{PORTS['s3']}"
+    assert s3["command"][s3["command"].index("--port") + 1] == f":{PORTS['s3']}"
+    assert s3["command"][s3["command"].index("--region") + 1] == archive.region
+    assert archive.access_key_id == s3["environment"]["ROOT_ACCESS_KEY_ID"]
+    script, objects = s3["entrypoint"][2], s3["command"][-1]
+    assert f"mkdir -p {objects}/{archive.bucket}\n" in script
+    assert f"cat /secrets/archive/{(volumes / 'archive/secret-key').name}" in script
+    assert archive.secret_access_key == (volumes / "archive/secret-key").read_text()
+
+
+async def test_a_folder_is_a_bucket_to_the_s3_server(private_s3: Callable[[], LocalS3]) -> None:
+    server = private_s3()
+    (server.folder / "objects/decklog").mkdir()
+    address = server.address
+    objects = S3Objects(
+        settings.Archive(
+            bucket="decklog",
+            endpoint_url=address.url,
+            region=address.region,
+            access_key_id=address.access_key,
+            secret_access_key=address.secret_key,
+        )
+    )
+    await objects.put("acme/1", b"bytes")
+    assert await objects.get("acme/1", bytes_max=10) == b"bytes"
+    assert not await objects.locked()
+    await objects.close()
+
+
 def test_every_address_is_that_of_a_service_at_its_port_and_with_its_role(volumes: Path) -> None:
     users = {}
     for group in ("admin", "owner", "service"):
@@ -107,7 +142,7 @@ def test_each_program_mounts_no_secret_but_those_of_its_role() -> None:
         "migrate": {"admin", "owner"},
         "provision": {"owner", "keys"},
         "api": {"owner", "service"},
-        "worker": {"service"},
+        "worker": {"service", "archive"},
         "s3": {"archive"},
         "opensearch": set(),
         "elasticmq": set(),

@@ -18,8 +18,8 @@
 {{- end -}}
 {{- if .Values.dev.enabled -}}
 {{- with .Values -}}
-{{- if or .database.existingSecret .identity.existingSecret .search.url .search.existingSecret .queue.enabled -}}
-{{- fail "dev.enabled brings backends and passwords of its own: leave database.existingSecret, identity.existingSecret, search and queue as they are, or dev.enabled false." -}}
+{{- if or .database.existingSecret .identity.existingSecret .search.url .search.existingSecret .queue.enabled .archive.bucket -}}
+{{- fail "dev.enabled brings backends and passwords of its own: leave database.existingSecret, identity.existingSecret, search, queue and archive as they are, or dev.enabled false." -}}
 {{- end -}}
 {{- end -}}
 {{- else if .Values.dev.writableRoot -}}

@@ -54,6 +54,12 @@
 
 {{/* Where deleted tenants are archived: for workers alone. */}}
 {{- define "decklog.archive" -}}
+{{- if .Values.dev.enabled }}
+{{- include "decklog.variable" (list "DECKLOG_ARCHIVE_BUCKET" "decklog") }}
+{{- include "decklog.variable" (list "DECKLOG_ARCHIVE_ENDPOINT_URL" (printf "http://%s" (include "decklog.devAddress" (list . "s3")))) }}
+{{- include "decklog.secretVariable" (list "DECKLOG_ARCHIVE_ACCESS_KEY_ID" (include "decklog.dev" .) "s3-access-key-id") }}
+{{- include "decklog.secretVariable" (list "DECKLOG_ARCHIVE_SECRET_ACCESS_KEY" (include "decklog.dev" .) "s3-secret-access-key") }}
+{{- end }}
 {{- with .Values.archive }}
 {{- if .bucket }}
 {{- include "decklog.variable" (list "DECKLOG_ARCHIVE_BUCKET" .bucket) }}
