@@ -219,10 +219,16 @@ specs = st.sampled_from(
         )
     ]
 )
-STORED = [0, GIB // 2, GIB, *(int(GIB * used) for used in (9.4, 9.6, 10, 10.3, 10.5, 11.1))]
+SIZES = [0, GIB // 2, GIB, *(int(GIB * used) for used in (9.4, 9.6, 10, 10.3, 10.5, 11.1))]
+stored = st.sampled_from([*[None] * 9, *(Stored(9, 0, size) for size in SIZES)])
 requests = st.sampled_from(["", "one", "two"])
 manifests = st.builds(Manifest, st.sampled_from(["acme", "beta-2"]), uids, st.integers(1, 3), specs, requests)
-cells = st.sampled_from([*["default"] * 9, "eu-1"])
+CELLS = [*["default"] * 9, "eu-1"]
+states = st.sampled_from(list(itertools.product(State, CELLS)))
+installations = st.sampled_from([Installation(uid, cell=cell) for uid in (INSTALLATION, None) for cell in CELLS])
+heads = st.sampled_from(
+    [*[None] * 6, *(HeadSettings(state, 1, 2, 60, storage_used_up=used_up) for state in State for used_up in (False, True))]
+)
 drifts = st.lists(st.sampled_from(["one", "two"]), max_size=2, unique=True).map(tuple)
 HASHES = [bytes([n]) * 32 for n in range(6)]
 HOURS = [NOW + timedelta(hours=number - 48) for number in range(73)]
@@ -254,12 +260,11 @@ def rows(draw: st.DrawFn, asked: Manifest) -> Row:
     before = draw(st.just(asked) | st.builds(Manifest, st.just(asked.name), uids, st.integers(1, 3), specs))
     return registered(
         before,
-        state=draw(st.sampled_from(State)),
+        **dict(zip(("state", "cell"), draw(states), strict=True)),
         former_uids=draw(st.lists(uids, max_size=2, unique=True).map(tuple)),
         spec=draw(st.sampled_from([before.spec, None])),
         keys_revision=draw(st.sampled_from([0, 3])),
         keys_request=draw(requests),
-        cell=draw(cells),
     )
 
 
@@ -273,9 +278,8 @@ def worlds(draw: st.DrawFn, asked: Manifest, *, keys_seen: bool = False) -> Obse
         row=st.none() | rows(asked),
         missing=drifts,
         partitions=st.booleans(),
-        heads=st.none()
-        | st.builds(HeadSettings, st.sampled_from(State), st.just(1), st.just(2), st.just(60), storage_used_up=st.booleans()),
-        stored=st.none() | st.builds(Stored, st.just(9), st.just(0), st.sampled_from(STORED)),
+        heads=heads,
+        stored=stored,
         keys=keys,
         index_uuid=st.sampled_from([None, "index-a", "index-b"]),
     ).map(lambda seen: seen if seen.row else replace(seen, heads=None, keys=()))
@@ -285,7 +289,7 @@ def worlds(draw: st.DrawFn, asked: Manifest, *, keys_seen: bool = False) -> Obse
     )
     return Observation(
         draw(database if keys_seen else database | troubles),
-        Installation(draw(st.sampled_from([INSTALLATION, None])), cell=draw(cells)),
+        draw(installations),
         draw(index | troubles | st.none()),
         draw(queue | troubles | st.none()),
         draw(vaults if keys_seen else vaults | troubles | st.none()),
