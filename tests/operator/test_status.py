@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from decklog.domain.archive import ArchivePlace, ArchiveSeen
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.status import NAME_BLOCKED, READY, SYNCED, Drift, KeyStatus, Part, TenantStatus, Usage, Verdict, conditions
 from decklog.domain.tenant import Manifest, parse_spec
@@ -186,3 +187,21 @@ def test_what_somebody_put_back_himself_stands_no_more_and_names_are_bounded() -
     gone = statuses.of(ACME, replace(found(), drift=Drift((), 0, standing=False, at="2")), standing)
     assert gone["drift"] == {**standing["drift"], "standing": False}
     assert "drift" not in statuses.of(ACME, replace(found(), drift=Drift((), 0, standing=False, at="2")), {})
+
+
+def test_where_a_deletion_archives_to_is_told_and_how_far_it_is_and_nothing_where_there_is_no_archive() -> None:
+    place = ArchivePlace("s3://evidence", locked=True)
+    available = replace(found(ArchiveReady=GOOD), archive=ArchiveSeen(place))
+    shown = statuses.of(ACME, available, {})
+    assert shown["archive"] == {"place": "s3://evidence", "locked": True}
+    half = replace(available, archive=ArchiveSeen(place, records=9, archived=4))
+    assert statuses.of(ACME, half, shown)["archive"] == {"place": "s3://evidence", "locked": True, "records": 4}
+    whole = statuses.of(ACME, replace(available, archive=ArchiveSeen(place, 9, 9, "acme/uid/manifest-8-1.json")), shown)[
+        "archive"
+    ]
+    assert (whole["records"], whole["manifest"]) == (9, "acme/uid/manifest-8-1.json")
+    unseen = statuses.of(ACME, found(registered=False, DatabaseReady=BAD, ArchiveReady=BAD), shown)
+    assert unseen["archive"] == shown["archive"]
+    gone = Verdict("False", "NoArchive", "No worker tells of one.")
+    assert "archive" not in statuses.of(ACME, replace(found(ArchiveReady=gone), archive=ArchiveSeen()), shown)
+    assert "archive" not in statuses.of(ACME, found(), shown)

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from decklog.domain.errors import DecklogError
 from decklog.domain.removal import ARCHIVING, DELETING
 from decklog.domain.status import (
+    ARCHIVE,
     DRIFT_FIELDS_MAX,
     NAME_BLOCKED,
     QUOTA_EXCEEDED,
@@ -51,6 +52,8 @@ _TERMINAL = {*TERMINAL, "InvalidTenant", "NotReady"}
 PAUSED_REASON = "Paused"
 _ASKED_FOR = {PAUSED_REASON, DELETING, ARCHIVING, "Removed", "NothingToRetain", NAME_BLOCKED}
 """Reasons of what somebody wanted so, or time alone puts right: nobody is warned."""
+_ABSENT = {"NotConfigured", "NoArchive"}
+"""Reasons of what there is none of."""
 REQUEST_CHARS_MAX = 64
 
 Status = Mapping[str, Any]
@@ -73,6 +76,21 @@ class QueueView(msgspec.Struct, frozen=True, rename="camel"):
     """Where workers are woken."""
 
     name: Annotated[_Name, Meta(description="The SQS queue; its dead-letter queue ends in -dlq.")]
+
+
+class ArchiveView(msgspec.Struct, frozen=True, rename="camel"):
+    """Where a deletion by Archive puts all records, as the workers tell."""
+
+    place: Annotated[str, Meta(max_length=1_024, description="The bucket and the prefix, or the folder.")]
+    locked: Annotated[bool, Meta(description="Whether the bucket has Object Lock, which keeps what is to be kept.")]
+    records: Annotated[
+        Annotated[int, Meta(ge=0)] | msgspec.UnsetType,
+        Meta(description="Records of this tenant that are there; absent before any are."),
+    ] = msgspec.UNSET
+    manifest: Annotated[
+        Annotated[str, Meta(max_length=1_024)] | msgspec.UnsetType,
+        Meta(description="The manifest that was read back and has all of them; absent before."),
+    ] = msgspec.UNSET
 
 
 class SecretView(msgspec.Struct, frozen=True, rename="camel"):
@@ -159,6 +177,10 @@ class TenantStatusView(msgspec.Struct, frozen=True, rename="camel"):
     credentials: Annotated[
         CredentialsView | msgspec.UnsetType, Meta(description="Where the API keys are, and how long they are good.")
     ] = msgspec.UNSET
+    archive: Annotated[
+        ArchiveView | msgspec.UnsetType,
+        Meta(description="Where a deletion puts all records; absent unless spec.deletionPolicy is Archive."),
+    ] = msgspec.UNSET
     usage: Annotated[UsageView | msgspec.UnsetType, Meta(description="What the tenant uses.")] = msgspec.UNSET
     last_handled_reconcile_at: Annotated[
         _Request, Meta(description="The annotation decklog.dev/reconcile that the last visit saw; absent without one.")
@@ -175,7 +197,7 @@ class TenantStatusView(msgspec.Struct, frozen=True, rename="camel"):
 def of(manifest: Manifest, found: TenantStatus, previous: Status, earlier: Usage | None = None) -> dict[str, Any]:
     """The status to show. Where a part is keeps standing there while the registry cannot be asked for it. `earlier` is what
     a visit before found of the usage, told or not."""
-    given = {condition.type: condition for condition in found.conditions if condition.reason != "NotConfigured"}
+    given = {condition.type: condition for condition in found.conditions if condition.reason not in _ABSENT}
     sections: dict[str, Any] = {}
     if found.schema and found.tenant_id is not None:
         sections["database"] = DatabaseView(found.schema, found.tenant_id)
@@ -183,12 +205,21 @@ def of(manifest: Manifest, found: TenantStatus, previous: Status, earlier: Usage
         sections["search"] = SearchView(found.index)
     if found.queue:
         sections["queue"] = QueueView(found.queue)
+    if (archive := found.archive) is not None and (place := archive.place) is not None:
+        told = (archive.archived or msgspec.UNSET, archive.manifest or msgspec.UNSET)
+        sections["archive"] = ArchiveView(place.place, place.locked, *told)
     if found.keys is not None and Part.CREDENTIALS in given and given[Part.CREDENTIALS].status == "True":
         secret = SecretView(manifest.spec.credentials.secret_namespace, secret_name(manifest.name))
         keys = found.keys
         said = (each or msgspec.UNSET for each in (keys.valid_until, keys.overlap_until, keys.rotated))
         sections["credentials"] = CredentialsView(secret, keys.revision, *said)
-    parts = (("database", Part.DATABASE), ("search", Part.SEARCH), ("queue", Part.QUEUE), ("credentials", Part.CREDENTIALS))
+    parts = (
+        ("database", Part.DATABASE),
+        ("search", Part.SEARCH),
+        ("queue", Part.QUEUE),
+        ("credentials", Part.CREDENTIALS),
+        ("archive", ARCHIVE),
+    )
     wanted = {section for section, part in parts if part in given}
     kept = {section: previous[section] for section in wanted - sections.keys() if section in previous}
     shown = {section: view for section, view in sections.items() if section in wanted}

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from decklog.domain.archive import ArchiveSeen
 from decklog.domain.tenant import Isolation, State, TenantSpec
 
 MESSAGE_CHARS_MAX = 1_024
@@ -107,6 +108,7 @@ class TenantStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     purged_after: Annotated[
         datetime | None, Meta(description="When the last record of a Shared tenant that was removed has done its time.")
     ] = None
+    archive: Annotated[ArchiveSeen | None, Meta(description="How the archive is, where one is asked for.")] = None
 
     def condition(self, kind: str) -> Condition:
         """The condition of that type. Raises KeyError."""

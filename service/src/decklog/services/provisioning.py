@@ -576,7 +576,8 @@ def _for_row(
 
 def _registered(manifest: Manifest, seen: Observation, row: Row, told: tuple[Condition, ...], now: datetime) -> TenantStatus:
     keys = keys_told(manifest, seen, now)
-    return TenantStatus(told, manifest.generation, row.id, row.schema, row.index, row.queue, keys)
+    archive = seen.database.archive if isinstance(seen.database, DatabaseSeen) else None
+    return TenantStatus(told, manifest.generation, row.id, row.schema, row.index, row.queue, keys, archive=archive)
 
 
 class _Changed:
