@@ -26,7 +26,7 @@ import websockets
 from tests.backends import KubernetesServer, OpenSearchServer, PostgresServer
 from tests.backends.sqs import SqsServer
 from tests.e2e.conftest import whole
-from tests.support.operators import LABEL, ROOT, Kubernetes, Operator, least_rights_kubeconfig, operator_environment
+from tests.support.operators import LABEL, ROOT, Kubernetes, Operator, least_rights_kubeconfig, operator_environment, until
 from tests.support.stack import Program, Stack
 
 pytestmark = [pytest.mark.xdist_group("kubernetes"), pytest.mark.slow]
@@ -220,7 +220,8 @@ async def test_over_its_storage_quota_ingest_is_refused_and_reads_go_on_until_th
         assert (refused.status_code, refused.json()["code"], refused.headers["Retry-After"]) == (429, "quota-exceeded", "300")
         assert "spec.quotas.storageGiB" in refused.json()["detail"]
         assert (await client.get("/api/v1/logs/59")).status_code == 200
-        assert "QuotaExceeded is True" in kubernetes("get", "events", "-A", "--field-selector", "reason=StorageUsedUp")
+        words = ("get", "events", "-A", "--field-selector", "reason=StorageUsedUp,involvedObject.name=minimal")
+        await asyncio.to_thread(until, "an Event tells of it", lambda: "QuotaExceeded is True" in kubernetes(*words))
         ready = kubernetes.condition("minimal")
         assert (ready["status"], ready["reason"]) == ("True", "QuotaExceeded")
         kubernetes.patch("minimal", {"spec": {"quotas": {"storageGiB": 0.02}}})
