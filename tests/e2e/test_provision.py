@@ -48,8 +48,9 @@ async def small(postgres_server: PostgresServer, tmp_path: Path) -> AsyncIterato
         await drop_database(database)
 
 
-def write(stack: Stack, name: str, spec: str) -> None:
-    text = f"apiVersion: decklog.dev/v1\nkind: Tenant\nmetadata: {{name: {name}}}\nspec: {{retention: {{days: 30}}, {spec}}}\n"
+def write(stack: Stack, name: str, spec: str, rotate: str = '""') -> None:
+    metadata = f"{{name: {name}, annotations: {{decklog.dev/rotate: {rotate}}}}}"
+    text = f"apiVersion: decklog.dev/v1\nkind: Tenant\nmetadata: {metadata}\nspec: {{retention: {{days: 30}}, {spec}}}\n"
     (stack.folder / "manifests" / f"{name}.yaml").write_text(text)
 
 
@@ -80,9 +81,9 @@ async def ready(program: Program) -> bool:
 
 
 async def status(stack: Stack, api: Program, key: str) -> int:
-    """What an append with this key is answered, once the process knows the registry."""
+    """What an append with this key is answered, once the process knows what the registry says now."""
     async with stack.client(api.url, key) as client, asyncio.timeout(LONGEST):
-        while (answer := (await client.post("/api/v1/logs", json=RECORD)).status_code) == 503:
+        while (answer := (await client.post("/api/v1/logs", json=RECORD)).status_code) in (401, 503):
             await asyncio.sleep(0.1)
         return answer
 
@@ -160,8 +161,9 @@ async def test_killed_in_the_midst_of_it_no_tenant_is_left_without_keys_that_wor
             assert (await client.get("/api/v1/whoami")).json()["tenant"] == name
 
 
-async def test_keys_are_changed_when_they_are_due_and_those_before_work_on(small: Stack) -> None:
-    write(small, "acme", "credentials: {rotation: {intervalDays: 30, overlapHours: 24}}")
+async def test_keys_are_changed_when_they_are_due_or_asked_for_and_those_before_work_on(small: Stack) -> None:
+    schedule = "credentials: {rotation: {intervalDays: 30, overlapHours: 24}}"
+    write(small, "acme", schedule)
     assert once(small).returncode == 0
     before = kept(small)["tenants"]["acme"]
     owner = await asyncpg.connect(small.variables["DECKLOG_DATABASE_OWNER_DSN"])
@@ -173,6 +175,24 @@ async def test_keys_are_changed_when_they_are_due_and_those_before_work_on(small
     assert {role for role in after if after[role] != before[role]} == {"writer", "auditor", "admin"}
     api = await small.api()
     assert [await status(small, api, keys["writer"]) for keys in (before, after)] == [201, 201]
+
+    write(small, "acme", schedule, rotate="2026-11-26")  # which YAML takes for a date
+
+    async def complained() -> bool:
+        return "put it in quotes" in keeper.log.read_text()
+
+    await until("it complains of the annotation", complained)
+    assert kept(small)["tenants"]["acme"] == after
+    write(small, "acme", schedule, rotate="'2026-11-26'")
+
+    async def changed() -> bool:
+        return bool(kept(small)["tenants"]["acme"] != after)
+
+    await until("new keys are in the file", changed)
+    last = kept(small)["tenants"]["acme"]
+    assert [await status(small, api, keys["writer"]) for keys in (after, last)] == [201, 201]
+    await until("all is well again", lambda: ready(keeper))
+    assert kept(small)["tenants"]["acme"] == last
 
 
 async def test_a_tenant_of_the_api_is_kept_with_its_own_keys_and_a_file_is_read_again(small: Stack) -> None:

@@ -108,7 +108,7 @@ async def run_plan(arguments: argparse.Namespace) -> int:
     from decklog.manifests import read_manifests  # noqa: PLC0415
 
     configured = settings.load(os.environ)
-    specs = read_manifests(arguments.files)
+    specs = {name: wanted.spec for name, wanted in read_manifests(arguments.files).items()}
     if not specs:
         raise DecklogError(Code.MISCONFIGURED, "There is no Tenant in these files.")
     database, search, queue = configured.database, bool(configured.search.url), configured.queue.enabled

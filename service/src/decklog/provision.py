@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from msgspec.structs import replace
 
 from decklog import factory
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.status import READY, Condition, TenantStatus
-from decklog.domain.tenant import PLATFORM_TENANT, Manifest, State, TenantSpec
+from decklog.domain.tenant import PLATFORM_TENANT, Manifest, State
 from decklog.key_file import KeyFile, held
-from decklog.manifests import read_manifests
+from decklog.manifests import Wanted, read_manifests
 from decklog.services.provisioning import Handout, Handover, Provisioner
 from decklog.settings import Settings
 from decklog.workers.health import HealthServer
@@ -73,8 +74,8 @@ class Upkeep:
         self._manifests = manifests
         self._keeps_all = keeps_all
         self._platform_key = platform_key
-        self._specs = read_manifests(manifests)
-        self.names: list[str] = list(self._specs)
+        self._files = read_manifests(manifests)
+        self.names: list[str] = list(self._files)
         """The tenants of the last look, those of the files first."""
         self._told: dict[str, tuple[Condition, ...]] = {}
         self._visits = asyncio.Semaphore(VISITS_MAX)
@@ -87,17 +88,17 @@ class Upkeep:
         platform = await self._provisioner.ensure_platform_tenant()
         if self._platform_key:
             self._keys.set_platform(await self._provisioner.ensure_platform_key(self._keys.platform))
-        specs = self._specs | {
-            listing.name: listing.spec
+        wanted = self._files | {
+            listing.name: Wanted(listing.spec)
             for listing in await self._provisioner.tenants()
             if listing.spec is not None
             and listing.state is not State.DELETED
-            and listing.name not in (PLATFORM_TENANT, *self._specs)
+            and listing.name not in (PLATFORM_TENANT, *self._files)
         }
-        visits = await asyncio.gather(*(self._visit(name, spec) for name, spec in specs.items()))
-        self.names = list(specs)
-        found = {PLATFORM_TENANT: _trouble(platform), **dict(zip(specs, visits, strict=True))}
-        self._told = {name: told for name, told in self._told.items() if name in specs}
+        visits = await asyncio.gather(*(self._visit(name, each) for name, each in wanted.items()))
+        self.names = list(wanted)
+        found = {PLATFORM_TENANT: _trouble(platform), **dict(zip(wanted, visits, strict=True))}
+        self._told = {name: told for name, told in self._told.items() if name in wanted}
         troubles = {name: trouble for name, trouble in found.items() if trouble is not None}
         self.checks = {"tenants": f"{len(troubles)} not ready" if troubles else "ok"}
         return troubles
@@ -118,14 +119,14 @@ class Upkeep:
             pause, retry = (min(retry, interval), retry * 2) if troubles else (interval, _RETRY_FIRST)
             pause *= random.uniform(1 - _JITTER, 1)  # noqa: S311 - nothing is guessed from it
 
-    async def _visit(self, name: str, spec: TenantSpec) -> str | None:
+    async def _visit(self, name: str, wanted: Wanted) -> str | None:
         """Why the tenant is not ready after this; None where it is."""
         async with self._visits:
             try:
-                manifest = await self._provisioner.manifest(name, spec)
+                manifest = replace(await self._provisioner.manifest(name, wanted.spec), rotate=wanted.rotate)
             except DecklogError as error:
                 return error.detail
-            mine = self._keeps_all or name in self._specs or bool(self._keys.keys_of(name))
+            mine = self._keeps_all or name in self._files or bool(self._keys.keys_of(name))
             elsewhere = Handover(None)
             status = await self._provisioner.reconcile(manifest, self._keys if mine else elsewhere, self._told.get(name, ()))
             await self._take(manifest, elsewhere)
@@ -141,7 +142,7 @@ class Upkeep:
     def _read_again(self) -> None:
         """What the files say now; where that cannot be read, what they said last holds."""
         try:
-            self._specs = read_manifests(self._manifests)
+            self._files = read_manifests(self._manifests)
         except DecklogError as error:
             _log.warning("the files are as before", reason=error.detail)
 
