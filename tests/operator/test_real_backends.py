@@ -25,10 +25,12 @@ import yaml
 from decklog.domain.tenant import State
 from decklog_operator.manifests import NAMESPACE
 from decklog_operator.names import OPERATOR
-from tests.backends import LocalSqs, OpenSearchServer, PostgresServer
+from tests.backends import LocalSqs, OpenSearchServer, PostgresServer, S3Server
 from tests.backends.sqs import SqsServer
+from tests.support.archives import bucket, s3_client
 from tests.support.operators import LABEL, ROOT, Kubernetes, Operator, operator_environment, until
-from tests.support.stack import installed
+from tests.support.records import FINGERPRINT_KEY
+from tests.support.stack import Program, installed
 from tests.support.stores import Database, drop_database, new_database
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
@@ -300,6 +302,49 @@ async def test_a_tenant_that_is_deleted_for_good_leaves_nothing_and_begins_anew_
     kubernetes.apply(kubernetes.tenant(name, FOR_GOOD))
     kubernetes.wait_ready(name)
     assert (await installation.row(name))["id"] > before["id"]
+
+
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+async def test_a_tenant_that_is_deleted_by_archive_waits_for_one_and_goes_once_all_of_it_is_there(
+    kubernetes: Kubernetes, install: Installing, sqs_server: SqsServer, s3_server: S3Server
+) -> None:
+    installation, operator = await install(sqs_server)
+    name = kubernetes.name()
+    kubernetes.apply(kubernetes.tenant(name, {**FOR_GOOD, "deletionPolicy": "Archive"}))
+    kubernetes.wait_ready(name)
+    row, uid = await installation.row(name), (kubernetes.get("tenant", name) or {})["metadata"]["uid"]
+    assert kubernetes.condition(name, "ArchiveReady")["reason"] == "NoArchive"
+    kubernetes("delete", "tenant", name, "--wait=false")
+    until("it waits", lambda: kubernetes.condition(name, "Synced")["reason"] == "NoArchive")
+    assert await installation.has_schema(row["schema"])
+
+    async with bucket(s3_server) as evidence:
+        own = {
+            "DECKLOG_DATABASE_DSN": installation.database.service_dsn,
+            "DECKLOG_IDENTITY_FINGERPRINT_KEY": FINGERPRINT_KEY.decode(),
+            "DECKLOG_ARCHIVE_BUCKET": evidence,
+            "DECKLOG_ARCHIVE_ENDPOINT_URL": s3_server.url,
+            "DECKLOG_ARCHIVE_REGION": s3_server.region,
+            "DECKLOG_ARCHIVE_ACCESS_KEY_ID": s3_server.access_key,
+            "DECKLOG_ARCHIVE_SECRET_ACCESS_KEY": s3_server.secret_key,
+        }
+        inherited = {variable: value for variable, value in os.environ.items() if not variable.startswith("DECKLOG_")}
+        worker = Program("worker", {**inherited, **installation.variables, **own}, operator.log.with_name("worker.log"))
+        worker.start()
+        try:
+            kubernetes("wait", "--for=delete", f"tenant/{name}", "--timeout=180s")
+        finally:
+            worker.stop()
+        await nothing_is_left(installation, row)
+        listed = s3_client(s3_server).list_objects_v2(Bucket=evidence, Prefix=f"{name}/{uid}/")["Contents"]
+        assert {each["Key"].split("/")[2].partition("-")[0] for each in listed} == {"access", "manifest"}
+    assert kubernetes.secret(name) is None
+    events = json.loads(kubernetes("get", "events", "-o", "json", f"--field-selector=involvedObject.uid={uid}"))["items"]
+    [last] = [event["message"] for event in events if event["reason"] == "Archived"]
+    assert any(each["Key"] in last for each in listed)
+    # The operator neither exports nor loads what does.
+    assert "pyarrow" not in Path(f"/proc/{operator.pid}/maps").read_text()
+    assert s3_server.secret_key not in operator.log.read_text()
 
 
 async def nothing_is_left(installation: Installation, row: Any) -> None:
