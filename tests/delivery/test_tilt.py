@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import starlark
 import yaml
 
 from tests.backends import KubernetesServer
-from tests.support.charts import of, pods
+from tests.support.charts import namespace, of, pods
 from tests.support.images import ROOT, context, stages
 from tests.support.tilt import Tilt
 
@@ -159,21 +160,18 @@ def test_every_command_is_there_and_buttons_wait_to_be_asked(tilt: Tilt, evaluat
     assert {name for name, each in evaluate("ci").commands.items() if not each["starts"]} == MANUAL - {"doctor"}
 
 
-def test_passwords_that_the_cluster_has_are_kept(
-    tilt: Tilt, evaluate: Callable[..., Tilt], kubernetes_server: KubernetesServer
-) -> None:
-    def secret(found: Tilt) -> dict[str, Any]:
-        [each] = of(found.objects, "Secret")
-        return each
+def test_passwords_that_the_cluster_has_are_kept(evaluate: Callable[..., Tilt], kubernetes_server: KubernetesServer) -> None:
+    with namespace(kubernetes_server, f"tilt-{uuid.uuid4().hex[:8]}") as place:
 
-    [place] = of(tilt.objects, "Namespace")
-    kubernetes_server.kubectl("apply", "-f", "-", stdin=json.dumps(place))
-    kubernetes_server.kubectl("apply", "-f", "-", stdin=json.dumps(secret(tilt)))
-    try:
-        assert secret(evaluate())["stringData"] == secret(tilt)["stringData"]
-    finally:
-        kubernetes_server.kubectl("delete", "secret", secret(tilt)["metadata"]["name"], "-n", NAMESPACE)
-    assert secret(evaluate())["stringData"] != secret(tilt)["stringData"]
+        def secret() -> dict[str, Any]:
+            [found] = of(evaluate(text=TILTFILE.replace(NAMESPACE, place)).objects, "Secret")
+            return found
+
+        first = secret()
+        kubernetes_server.kubectl("apply", "-f", "-", stdin=json.dumps(first))
+        assert secret()["stringData"] == first["stringData"]
+        kubernetes_server.kubectl("delete", "secret", first["metadata"]["name"], "-n", place)
+        assert secret()["stringData"] != first["stringData"]
 
 
 # The scripts
