@@ -175,7 +175,7 @@ def test_secrets_are_made_once_and_are_others_in_each_installation(volumes: Path
         assert name.endswith(("_FILE", "_ID")), f"{name} has a fixed value"
 
 
-@pytest.mark.parametrize("name", PROGRAMS.keys() - {"migrate"})
+@pytest.mark.parametrize("name", sorted(PROGRAMS.keys() - {"migrate"}))
 def test_health_is_asked_of_the_program_where_it_listens(name: str, volumes: Path) -> None:
     service = PROGRAMS[name]
     [entry] = stages(ROOT / "service/Dockerfile")[-1].of("ENTRYPOINT")

@@ -1,8 +1,9 @@
 """What is to be done for a Tenant that somebody deleted: from its policy and what is there, the next actions. Pure.
 
 First nobody writes or reads any more, and every process has heard of it; then, where the policy asks for it, all records go into
-the archive, which the workers see to; then the queue and the index go, and storage last. A Tenant under a hold keeps everything, whatever is there, and so does a backend that cannot be
-seen: then nothing is removed anywhere, as whose it is, or what is left of it, could not be told.
+the archive, which the workers see to; then the queue and the index go, and storage last. A Tenant under a hold keeps everything,
+whatever is there, and so does a backend that cannot be seen: then nothing is removed anywhere, as whose it is, or what is left of
+it, could not be told.
 """
 
 from __future__ import annotations
