@@ -472,6 +472,40 @@ async def test_a_tenant_that_is_held_or_kept_after_all_keeps_its_records_whateve
     assert (await provisioner.remove(lifted)).synced
 
 
+@pytest.mark.parametrize("more", [-9, 0, 9], ids=["fewer", "as many", "more"])
+async def test_a_tenant_that_is_held_when_its_removal_had_begun_is_archived_anew_with_what_it_has_then(
+    control: Control, workshop: Workshop, more: int
+) -> None:
+    """Killed when the heads were gone, and kept after all: numbers begin anew, and are not taken for those of before."""
+    provisioner, vault, manifest = control.provisioner(), MemoryVault(), by_archive(control)
+    await provisioner.reconcile(manifest, vault)
+    tenant = await fill(control)
+    await stopped(control, provisioner, manifest)
+    await workshop.work()
+    name, _ = await workshop.manifest()
+    pool = Pool(control.database.owner_dsn, size_max=CONNECTIONS_MAX, role_check=False)
+    async with PostgresProvisioning(pool).visit("acme") as visit:
+        row = await visit.row()
+        assert row is not None
+        await visit._close(row, name)
+    await control.database.execute(f"TRUNCATE {tenant.schema}.records")
+    await provisioner.remove(msgspec.structs.replace(by_archive(control, legalHold=True), generation=2), vault)
+    store = await control.database.records()
+    anew = [prepared(id=f"anew-{number}") for number in range(RECORDS + more)]
+    [result] = await store.append([AppendRequest(await control.tenant(), LogName.EVENTS, anew)])
+    assert isinstance(result, Appended)
+    lifted = msgspec.structs.replace(manifest, generation=3)
+    await stopped(control, provisioner, lifted)
+    assert told(await provisioner.remove(lifted), SYNCED) == ("False", "Archiving")
+    was = await stored(control, tenant)
+    assert len(was["events"]) == RECORDS + more
+    workshop.objects.names.clear()
+    await workshop.work()
+    assert await workshop.archived() == was
+    assert (await provisioner.remove(lifted)).synced
+    await pool.close()
+
+
 async def test_who_is_not_deleted_by_archive_is_left_alone(control: Control, workshop: Workshop) -> None:
     provisioner, vault = control.provisioner(), MemoryVault()
     for name, policy in (("kept", "Retain"), ("goes", "Delete"), ("lives", "Archive"), ("new", "Archive")):

@@ -23,6 +23,7 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.plan import (
     Action,
+    AdoptTenant,
     CreateRelations,
     DatabaseSeen,
     IssueKeys,
@@ -314,6 +315,8 @@ class PostgresVisit:
                 await control.insert_tenant(self._name, action.row)
             case UpdateTenant():
                 await control.update_tenant(action.row, action.changes)
+                if isinstance(action, AdoptTenant):  # it lives on: what is archived of it is not all any more
+                    await connection.execute("DELETE FROM decklog.archives WHERE tenant_id = $1", action.row.id)
             case SetHeads(settings=settings):
                 await schema.ensure_heads(connection, await self._id(), settings)
             case RewindIndexer():
@@ -395,7 +398,9 @@ class PostgresVisit:
                     Code.CONFLICT,
                     f"A log of {self._name!r} grew after it was archived. Nothing is removed before that is archived too.",
                 )
-            await self._connection.execute("DELETE FROM decklog.heads WHERE tenant_id = $1", row.id)
+            # Should somebody keep the tenant after all, its logs begin anew, and so does what is archived of them.
+            for table in ("heads", "cursors", "archive_parts"):
+                await self._connection.execute(f"DELETE FROM decklog.{table} WHERE tenant_id = $1", row.id)
 
     async def platform_keys(self) -> tuple[IssuedKey, ...]:
         """The platform's keys; nothing ends one but its revocation."""
