@@ -23,7 +23,7 @@ from decklog.timescale.control import (
     migrate_control,
     migration_names,
 )
-from decklog.timescale.migrations import m0001_tables, m0002_rules, m0003_rotation, m0004_limits, m0005_settled
+from decklog.timescale.migrations import m0001_tables, m0002_rules, m0003_rotation, m0004_limits, m0005_settled, m0006_cell
 from decklog.timescale.piccolo_app import APP_CONFIG
 from decklog.timescale.piccolo_engine import on
 from tests.support.control import Control, control
@@ -54,7 +54,7 @@ async def test_migrating_again_and_in_several_processes_at_once_changes_nothing(
 
 
 async def test_the_migrations_lead_to_the_tables_as_the_classes_have_them() -> None:
-    modules = (m0001_tables, m0002_rules, m0003_rotation, m0004_limits, m0005_settled)
+    modules = (m0001_tables, m0002_rules, m0003_rotation, m0004_limits, m0005_settled, m0006_cell)
     managers = [await module.forwards() for module in modules]
     snapshot = SchemaSnapshot(managers=managers)
     classes = [
