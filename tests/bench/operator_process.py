@@ -51,6 +51,9 @@ class _Told:
     async def remove(self, manifest: Manifest, vault: KeyVault | None = None, previous: Sequence[Condition] = ()) -> TenantStatus:
         return await self._provisioner.remove(manifest, vault, previous)
 
+    async def ensure_platform_tenant(self) -> TenantStatus:
+        return await self._provisioner.ensure_platform_tenant()
+
 
 async def _decklog(visits: _Visits, _port: int) -> None:
     @asynccontextmanager

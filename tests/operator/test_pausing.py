@@ -3,19 +3,22 @@ ends, and the Events that tell of it."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import structlog
 
 from decklog.domain.status import QUOTA_EXCEEDED, READY, SYNCED, Part, TenantStatus, Verdict, conditions
-from decklog.domain.tenant import Manifest
+from decklog.domain.tenant import Manifest, parse_spec
 from decklog_operator import status as statuses
 from decklog_operator.names import FINALIZER
 from decklog_operator.reconcile import Reconciler
 from decklog_operator.settings import OperatorSettings
 from tests.operator.test_tenant import events_of, passes
+from tests.support import virtual_time
 from tests.support.operators import Json, Kubernetes, Operator, until
 from tests.support.provisioning import FolderProvisioner
 
@@ -52,6 +55,9 @@ class World:
     async def remove(self, manifest: Manifest, vault: Any = None, previous: Any = ()) -> TenantStatus:
         self.removals += 1
         return await self.reconcile(manifest, None, previous)
+
+    async def ensure_platform_tenant(self) -> TenantStatus:
+        return await self.reconcile(Manifest("decklog", "uid-0", 1, parse_spec({"retention": {"days": 365}})), None)
 
     async def apply_status(self, name: str, uid: str, status: Json) -> str:
         self.status, self.writes = status, self.writes + 1
@@ -216,3 +222,24 @@ def test_with_kubectl_a_visit_is_asked_for_and_echoed(kubernetes: Kubernetes, op
     kubernetes.wait_ready(name)
     kubernetes("annotate", "tenant", name, f"{RECONCILE}=now")
     kubernetes("wait", "--for=jsonpath={.status.lastHandledReconcileAt}=now", f"tenant/{name}", "--timeout=60s")
+
+
+def test_the_platforms_own_tenant_is_looked_after_though_no_object_tells_of_it() -> None:
+    async def scenario() -> None:
+        world = World()
+        world.said = {READY: Verdict("False", "NotReady", "Search does not answer.")}
+        with structlog.testing.capture_logs() as logged:
+            keeping = asyncio.create_task(world.reconciler.keep_platform())
+            await asyncio.sleep(200)
+            assert world.visits >= 5, "it is tried again soon, and ever later"
+            assert {line["reason"] for line in logged} == {"Search does not answer."}
+            world.said = {}
+            await asyncio.sleep(80)
+            looks, told = world.visits, len(logged)
+            await asyncio.sleep(3_600)
+            assert 8 <= world.visits - looks <= 16, "then as often as any Tenant"
+            assert len(logged) == told
+            assert not keeping.done()
+            keeping.cancel()
+
+    virtual_time.run(scenario())

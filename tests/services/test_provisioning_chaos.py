@@ -62,8 +62,17 @@ class Perils(Fuse):
         self.likely = 0.0
         self.suffered = 0
 
+    def kill_at(self, step: int, *, after: bool) -> None:
+        """Let the process die at this step that changes something, and at no other."""
+        self.steps, self.after = step, after
+
+    def burnt(self) -> bool:
+        """Whether it did."""
+        burnt, self.steps = self.steps is None, None
+        return burnt
+
     async def run(self, step: Awaitable[None]) -> None:
-        await self.risk(step)
+        await (super().run(step) if self.steps is not None else self.risk(step))
 
     async def risk(self, step: Awaitable[Any]) -> Any:
         if self.rng.random() >= self.likely:
@@ -94,7 +103,7 @@ class Perilous:
         return await self._perils.risk(self._inner.observe(name))
 
     async def apply(self, action: Any) -> None:
-        await self._perils.risk(self._inner.apply(action))
+        await self._perils.run(self._inner.apply(action))
 
 
 class Life:
@@ -166,7 +175,9 @@ class Life:
     def edit(self) -> None:
         """Another spec; what a Shared tenant may not decide is left out."""
         chosen = self.rng.choice(SPECS)
-        spec = {name: value for name, value in chosen.items() if not (self.shared and name == "queue")}
+        self.change({name: value for name, value in chosen.items() if not (self.shared and name == "queue")})
+
+    def change(self, spec: dict[str, Any]) -> None:
         self.manifest = replace(self.manifest, spec=parse_spec({**self.base, **spec}), generation=self.manifest.generation + 1)
 
     async def meddle(self) -> None:
@@ -254,6 +265,7 @@ class Life:
     # --- what must be true in the end --------------------------------------------------------------------------------
 
     async def in_order(self) -> None:
+        assert (await self.rng.choice(self.processes).ensure_platform_tenant()).synced
         await self.until_synced()
         assert plan(self.manifest, await self.processes[0].observe(self.manifest, self.vault), datetime.now(UTC)) == []
         row = await self.processes[0]._database.find("acme")
@@ -312,4 +324,28 @@ async def test_whatever_goes_wrong_a_tenant_comes_in_order_loses_no_record_and_t
     assert len(given) >= len(TENANT_ROLES)
     assert "info" in {line["log_level"] for line in logged}, "what is to hold no key must have been seen"
     assert not _KEY.findall(f"{life.statuses}{logged}")
+    await life.close()
+
+
+@pytest.mark.parametrize("isolation", Isolation)
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_killed_between_any_two_actions_of_a_creation_and_of_a_change_the_next_process_finishes_it(
+    control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer, isolation: Isolation, after: bool
+) -> None:
+    life = Life(control, control.search(opensearch_server), control.queue(sqs_server), isolation, random.Random(0))
+    kills = {"creation": 0, "change": 0}
+    for what, least in (("creation", 6), ("change", 3 if life.shared else 4)):
+        burnt, steps = True, 0
+        while burnt:
+            if what == "change":
+                queue = {} if life.shared else {"queue": {"visibilityTimeoutSeconds": 45 + steps}}
+                life.change({"retention": {"days": 20 + steps}, "quotas": {"eventsPerSecond": 5, "burst": 50 + steps}, **queue})
+            life.perils.kill_at(steps, after=after)
+            await life._visit(life.processes[0], remove=False)
+            burnt, steps = life.perils.burnt(), steps + 1
+            kills[what] += burnt
+            await life.in_order()
+            if what == "creation" and burnt:
+                await life.deleted("Delete")
+        assert kills[what] >= least, (what, kills)
     await life.close()

@@ -98,6 +98,10 @@ class FolderProvisioner:
         with self._journaled(manifest.name):
             return await self._reconcile(manifest, vault)
 
+    async def ensure_platform_tenant(self) -> TenantStatus:
+        there = dict.fromkeys((READY, *Part, SYNCED), Verdict("True", "Ready", "There."))
+        return TenantStatus(conditions(there, 1, (), datetime.now(UTC)), 1)
+
     async def _reconcile(self, manifest: Manifest, vault: KeyVault) -> TenantStatus:
         row = self.row(manifest.name) or Row(id=secrets.randbits(31), uid=manifest.uid)
         if row.uid != manifest.uid and row.state != State.DELETED:

@@ -17,7 +17,7 @@ import structlog
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.removal import deletion_refusal
-from decklog.domain.status import Condition, KeyStatus, TenantStatus, Usage, timestamp
+from decklog.domain.status import READY, Condition, KeyStatus, TenantStatus, Usage, timestamp
 from decklog.domain.tenant import ROTATE, DeletionPolicy, Manifest, check_name, parse_spec
 from decklog.services.provisioning import KeyVault
 from decklog_operator import metrics
@@ -47,13 +47,15 @@ Body = Mapping[str, Any]
 
 
 class Provisioning(Protocol):
-    """What is used of `decklog.services.provisioning.Provisioner`; neither raises for a broken backend."""
+    """What is used of `decklog.services.provisioning.Provisioner`; nothing of it raises for a broken backend."""
 
     async def reconcile(self, manifest: Manifest, vault: KeyVault | None, previous: Sequence[Condition] = ()) -> TenantStatus: ...
 
     async def remove(
         self, manifest: Manifest, vault: KeyVault | None = None, previous: Sequence[Condition] = ()
     ) -> TenantStatus: ...
+
+    async def ensure_platform_tenant(self) -> TenantStatus: ...
 
 
 class _Asked(msgspec.Struct, frozen=True):
@@ -130,6 +132,19 @@ class Reconciler:
             return self._retry_pause(tenant)
         tenant.failures = 0
         return self._resync_pause(tenant)
+
+    async def keep_platform(self) -> None:
+        """Look after the platform's own tenant as after any other: it has no object, so no news of it ever comes. Until
+        cancelled."""
+        platform = _Tenant()
+        while True:
+            told = await self._provisioning.ensure_platform_tenant()
+            if told.ready and told.synced:
+                platform.failures, pause = 0, self._resync_pause(platform)
+            else:
+                pause = self._retry_pause(platform)
+                _log.warning("the platform's own tenant is not ready", reason=told.condition(READY).message, again_after=pause)
+            await asyncio.sleep(pause)
 
     def rotations_due(self) -> int:
         """How many Tenants have keys that should have been changed by now, as far as is known: for a metric."""

@@ -67,8 +67,12 @@ async def _serve(environment: Mapping[str, str], open_provisioning: OpenProvisio
             visits = Visits(reconciler)
             tenant.register(registry, reconciler, visits, census)
             with _measured(reconciler, census, watch):
-                async with visits.going_on():
-                    await _operate(registry, own, watch, lost)
+                platform = asyncio.create_task(reconciler.keep_platform(), name="platform")
+                try:
+                    async with visits.going_on():
+                        await _operate(registry, own, watch, lost)
+                finally:
+                    platform.cancel()
             if lost.is_set():
                 raise DecklogError(
                     Code.CONFLICT, "The Lease could not be renewed in time, so another replica may lead. This one ends."
