@@ -187,6 +187,39 @@ async def test_a_server_that_stops_lets_open_requests_end(world: World) -> None:
     await client.aclose()
 
 
+@pytest.mark.parametrize(
+    ("trusted", "told", "ip"),
+    [
+        ("", ["203.0.113.9"], "127.0.0.1"),
+        ("10.0.0.0/8", ["203.0.113.9"], "127.0.0.1"),
+        ("127.0.0.1", [], "127.0.0.1"),
+        ("127.0.0.1", ["203.0.113.9"], "203.0.113.9"),
+        ("127.0.0.1", ["2001:db8::7"], "2001:db8::7"),
+        ("127.0.0.1", ["198.51.100.1, 203.0.113.9"], "203.0.113.9"),
+        ("127.0.0.1", ["198.51.100.1", "203.0.113.9"], "203.0.113.9"),
+        ("127.0.0.1, 10.42.0.0/16", ["198.51.100.1, 203.0.113.9, 10.42.3.4"], "203.0.113.9"),
+    ],
+)
+async def test_who_asked_is_taken_from_a_trusted_proxy_and_from_nobody_before_it(
+    world: World, trusted: str, told: list[str], ip: str
+) -> None:
+    app = create_app(world, Settings())
+    async with serve(app, "127.0.0.1", 0, freeze=False, trusted_proxies=trusted) as server, world.client(Role.AUDITOR) as client:
+        url = f"http://127.0.0.1:{server.port}/api/v1/logs?log=access"
+        await client.get(url, headers=[("X-Forwarded-For", each) for each in told])
+        [record] = (await client.get(url)).json()["items"]
+        assert record["source"]["ip"] == ip
+
+
+@pytest.mark.parametrize("wrong", ["*", "proxy.example", "127.0.0.1,10.0.0.1/8", "10.0.0.0/33"])
+async def test_a_proxy_that_is_no_address_is_refused_and_not_believed_by_chance(world: World, wrong: str) -> None:
+    with pytest.raises(DecklogError, match=r"DECKLOG_API_TRUSTED_PROXIES: entry [12] must be") as refused:
+        async with serve(create_app(world, Settings()), "127.0.0.1", 0, freeze=False, trusted_proxies=wrong):
+            pass
+    assert refused.value.code is Code.MISCONFIGURED
+    assert wrong not in refused.value.detail
+
+
 # Errors as values
 
 

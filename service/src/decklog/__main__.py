@@ -119,7 +119,9 @@ async def _serve(verb: str) -> int:
         async with AsyncExitStack() as stack:
             if api.metrics_port:
                 await stack.enter_async_context(serve(create_metrics_app(service), api.host, api.metrics_port))
-            server = await stack.enter_async_context(serve(create_app(service, configured), api.host, api.port))
+            server = await stack.enter_async_context(
+                serve(create_app(service, configured), api.host, api.port, trusted_proxies=api.trusted_proxies)
+            )
             structlog.get_logger("decklog").info("serving", host=api.host, port=server.port)
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait({stopping, server.finished}, return_when=asyncio.FIRST_COMPLETED)

@@ -92,6 +92,12 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         128 * 1024 * 1024
     )
     streams_max: Annotated[int, Meta(ge=1, description="Open streams of one process; more get 429.")] = 1_000
+    trusted_proxies: Annotated[
+        str,
+        Meta(
+            description="Addresses and networks (CIDR), separated by commas, of the proxies whose X-Forwarded-For is believed; empty for none."
+        ),
+    ] = ""
     search_timeout: Annotated[float, Meta(gt=0, description="Seconds that one list or count may take in Postgres.")] = 5.0
 
 

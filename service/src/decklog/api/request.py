@@ -97,7 +97,8 @@ def refuse_parameters(query_string: bytes, *known: str) -> dict[str, str]:
 
 
 def context_of(scope: Scope) -> RequestContext:
-    """What an access record says of the request. The address is the peer's: no header can change it."""
+    """What an access record says of the request. The address is the peer's, or the one that a trusted proxy saw: see
+    `server.serve`. No other header can change it."""
     headers = dict(scope["headers"])
     agent = headers.get(b"user-agent")
     client = scope.get("client")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import ipaddress
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
+
+from decklog.domain.errors import Code, DecklogError
 
 GRACE_SECONDS = 10
 """For open requests to end once the server stops."""
@@ -59,13 +62,30 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def proxies(setting: str) -> list[str]:
+    """The addresses and networks of `DECKLOG_API_TRUSTED_PROXIES`. Raises `misconfigured`: Uvicorn would take a slip for the
+    name of a host, and never meet it."""
+    found = [each.strip() for each in setting.split(",") if each.strip()]
+    for number, each in enumerate(found, start=1):
+        try:
+            ipaddress.ip_network(each)
+        except ValueError:
+            raise DecklogError(
+                Code.MISCONFIGURED,
+                f"DECKLOG_API_TRUSTED_PROXIES: entry {number} must be an address or a network, as in 10.0.0.7 or 10.0.0.0/8.",
+            ) from None
+    return found
+
+
 @asynccontextmanager
-async def serve(app: Any, host: str, port: int, *, freeze: bool = True) -> AsyncIterator[Running]:
+async def serve(app: Any, host: str, port: int, *, freeze: bool = True, trusted_proxies: str = "") -> AsyncIterator[Running]:
     """Serve an ASGI application; leaving the context stops it and waits for open requests. Port 0 picks a free one.
 
-    `freeze` takes what is in memory now out of the garbage collector's sight, for a process that does nothing else.
-    Raises OSError where the address cannot be had.
+    `freeze` takes what is in memory now out of the garbage collector's sight, for a process that does nothing else. A
+    request of one of `trusted_proxies` comes from the last address in X-Forwarded-For that is none of them: what stands
+    before it may be anybody's claim. Raises OSError where the address cannot be had, and `misconfigured`.
     """
+    trusted = proxies(trusted_proxies)
     listener = _listen(host, port)
     config = uvicorn.Config(
         app,
@@ -78,7 +98,8 @@ async def serve(app: Any, host: str, port: int, *, freeze: bool = True) -> Async
         log_config=None,
         log_level="warning",
         access_log=False,
-        proxy_headers=False,
+        proxy_headers=bool(trusted),
+        forwarded_allow_ips=trusted,
         server_header=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
