@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ import websockets
 from tests.backends import KubernetesServer, OpenSearchServer, PostgresServer
 from tests.backends.sqs import SqsServer
 from tests.e2e.conftest import whole
-from tests.support.operators import LABEL, ROOT, Kubernetes, Operator, least_rights_kubeconfig, operator_environment, until
+from tests.support.operators import LABEL, ROOT, Kubernetes, Operator, least_rights_kubeconfig, operator_environment, turn, until
 from tests.support.stack import Program, Stack
 
 pytestmark = [pytest.mark.xdist_group("kubernetes"), pytest.mark.slow]
@@ -279,6 +279,14 @@ async def test_the_table_of_tenants_puts_ready_first_and_a_deleted_one_is_refuse
             await asyncio.sleep(0.1)
 
 
+@pytest.fixture
+def the_policy(kubernetes_server: KubernetesServer) -> Iterator[None]:
+    """The tour is refused a deletion by it."""
+    with turn(kubernetes_server, "policy"):
+        yield
+
+
+@pytest.mark.usefixtures("the_policy")
 async def test_the_kubectl_tour_of_the_readme_runs_as_typed(cluster: tuple[Kubernetes, Stack], tmp_path: Path) -> None:
     kubernetes, stack = cluster
     readme = (ROOT / "README.md").read_text()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,7 +12,7 @@ import yaml
 from decklog_operator.manifests import NAMESPACE
 from decklog_operator.names import OPERATOR
 from tests.backends import KubernetesServer
-from tests.support.operators import Kubernetes, Operator, least_rights_kubeconfig, operator_environment
+from tests.support.operators import Kubernetes, Operator, least_rights_kubeconfig, operator_environment, turn
 from tests.support.provisioning import FOLDER_VARIABLE, FolderProvisioner
 from tests.support.relay import Relay
 
@@ -34,10 +33,9 @@ def kubernetes(kubernetes_server: KubernetesServer, least_rights: Path) -> Itera
 
 @pytest.fixture
 def the_lease(kubernetes: Kubernetes) -> Iterator[None]:
-    """The Lease that the installation's rights are for, and those of its shards: one test at a time may have them in the
-    cluster that all workers share, and finds and leaves none."""
-    with (kubernetes.server.kubeconfig.parent / "lease.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    """The Lease that the installation's rights are for, and those of its shards: one test at a time has them, and finds and
+    leaves none."""
+    with turn(kubernetes.server, "lease"):
         drop = ("delete", "lease", OPERATOR, f"{OPERATOR}-a", f"{OPERATOR}-b", "-n", NAMESPACE, "--ignore-not-found")
         kubernetes(*drop)
         yield

@@ -10,7 +10,7 @@ import yaml
 
 from decklog_operator.manifests import protection
 from tests.operator.test_tenant import events_of, passes
-from tests.support.operators import Json, Kubernetes, until
+from tests.support.operators import Json, Kubernetes, turn, until
 from tests.support.provisioning import FolderProvisioner
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
@@ -23,7 +23,14 @@ FREE = {"spec": {"deletionProtection": False, "legalHold": False}}
 
 
 @pytest.fixture
-def unguarded(kubernetes: Kubernetes) -> Iterator[None]:
+def the_policy(kubernetes: Kubernetes) -> Iterator[None]:
+    """Nobody else takes it away."""
+    with turn(kubernetes.server, "policy"):
+        yield
+
+
+@pytest.fixture
+def unguarded(kubernetes: Kubernetes, the_policy: None) -> Iterator[None]:
     """The policy is not installed, as in a cluster that somebody took it out of."""
     objects = yaml.safe_dump_all(protection())
     kubernetes("delete", "-f", "-", stdin=objects)
@@ -45,6 +52,7 @@ def tenant(kubernetes: Kubernetes, name: str, hold: Json) -> Json:
     return {**kubernetes.tenant(name), "spec": {"retention": {"days": 30}, **hold}}
 
 
+@pytest.mark.usefixtures("the_policy")
 @pytest.mark.parametrize(("hold", "complaint"), [(hold, complaint) for hold, complaint, _ in HOLDS])
 def test_the_api_server_refuses_to_delete_what_is_held_and_says_what_to_do(
     kubernetes: Kubernetes, hold: Json, complaint: str

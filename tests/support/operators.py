@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -11,7 +12,8 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,14 @@ def until(what: str, condition: Callable[[], Any], *, longest: float = WAIT_MAX)
             pytest.fail(f"still not so after {longest:g} s: {what}")
         time.sleep(0.05)
     return value
+
+
+@contextmanager
+def turn(server: KubernetesServer, thing: str) -> Iterator[None]:
+    """One test at a time rests on this thing, or takes it away, in the cluster that all workers share."""
+    with (server.kubeconfig.parent / f"{thing}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 class Kubernetes:
