@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import csv
-import fcntl
 import gzip
 import io
 import json
@@ -54,8 +53,7 @@ async def cluster(
     """The examples applied and ready, by an operator with the installation's rights."""
     async with AsyncExitStack() as stack:
         # The examples have fixed names, so one test at a time may have them in the cluster that all workers share.
-        lock = stack.enter_context((kubernetes_server.kubeconfig.parent / "examples.lock").open("w"))
-        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+        await asyncio.to_thread(stack.enter_context, turn(kubernetes_server, "examples"))
         made = await stack.enter_async_context(whole(tmp_path, timescale_server, opensearch_server, sqs_server))
         kubernetes = Kubernetes(kubernetes_server)
         rights = await asyncio.to_thread(least_rights_kubeconfig, kubernetes_server, tmp_path)

@@ -5,7 +5,6 @@ The service's least role reads and notes; who removes a tenant compares under th
 
 from __future__ import annotations
 
-import asyncpg
 import msgspec
 
 from decklog.domain.archive import ARCHIVER, ArchivePlace, Part, ToArchive
@@ -13,8 +12,9 @@ from decklog.domain.log import LogName
 from decklog.domain.record import StoredRecord
 from decklog.domain.removal import STOP_SECONDS
 from decklog.domain.store import Cursor
-from decklog.domain.tenant import DeletionPolicy, Isolation, State, Tenant
+from decklog.domain.tenant import DeletionPolicy, State, Tenant
 from decklog.timescale.connection import Pool
+from decklog.timescale.registry import tenant_of
 from decklog.timescale.statements import quoted
 
 _DUE = """
@@ -64,7 +64,7 @@ class PostgresArchives:
     async def due(self, *, limit: int) -> list[ToArchive]:
         async with self._pool.connection() as connection:
             rows = await connection.fetch(_DUE, int(State.DELETED), DeletionPolicy.ARCHIVE.value, STOP_SECONDS, limit)
-        return [ToArchive(_tenant(row), row["keep_days"]) for row in rows]
+        return [ToArchive(tenant_of(row), row["keep_days"]) for row in rows]
 
     async def read(self, tenant: Tenant, log: LogName, *, first: int, limit: int) -> list[StoredRecord]:
         async with self._pool.reading(tenant.id) as connection:
@@ -108,18 +108,3 @@ class PostgresArchives:
 
 def _held(cursor: Cursor) -> tuple[str, int, int, str, int]:
     return cursor.consumer, cursor.tenant_id, cursor.log.value, cursor.owner, cursor.next_seq
-
-
-def _tenant(row: asyncpg.Record) -> Tenant:
-    return Tenant(
-        id=row["id"],
-        name=row["name"],
-        isolation=Isolation(row["isolation"]),
-        schema=row["schema"],
-        index=row["index"],
-        queue=row["queue"],
-        retention_days=row["retention_days"],
-        state=State(row["state"]),
-        display_name=row["display_name"],
-        uid=row["uid"],
-    )

@@ -49,22 +49,7 @@ class PostgresRegistry:
                 keys = await connection.fetch(_KEYS, int(State.DELETED))
         return Snapshot(
             version,
-            {
-                row["id"]: Tenant(
-                    id=row["id"],
-                    name=row["name"],
-                    isolation=Isolation(row["isolation"]),
-                    schema=row["schema"],
-                    index=row["index"],
-                    queue=row["queue"],
-                    retention_days=row["retention_days"],
-                    state=State(row["state"]),
-                    display_name=row["display_name"],
-                    uid=row["uid"],
-                    limits=_limits(row),
-                )
-                for row in tenants
-            },
+            {row["id"]: tenant_of(row, _limits(row)) for row in tenants},
             {row["id"]: ApiKey(row["id"], row["tenant_id"], Role(row["role"]), row["hash"], row["expires_at"]) for row in keys},
         )
 
@@ -79,6 +64,23 @@ class PostgresRegistry:
         async with self._pool.connection() as connection:
             row = await connection.fetchrow(_FIND, name)
         return None if row is None else _listing(row)
+
+
+def tenant_of(row: asyncpg.Record, limits: Limits | None = None) -> Tenant:
+    """The tenant of a row of the registry; with no limits told, those that a spec has which says nothing of them."""
+    return Tenant(
+        id=row["id"],
+        name=row["name"],
+        isolation=Isolation(row["isolation"]),
+        schema=row["schema"],
+        index=row["index"],
+        queue=row["queue"],
+        retention_days=row["retention_days"],
+        state=State(row["state"]),
+        display_name=row["display_name"],
+        uid=row["uid"],
+        limits=limits or Limits(),
+    )
 
 
 def _limits(row: asyncpg.Record) -> Limits:
