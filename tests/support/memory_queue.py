@@ -64,7 +64,11 @@ class MemoryQueue:
 
     def left(self, queue: str) -> int:
         """Messages that are not deleted, received or not."""
-        return len(self._visible.get(queue, ())) + sum(name == queue for name, _ in self._hidden)
+        return len(self._visible.get(queue, ())) + self.received(queue)
+
+    def received(self, queue: str) -> int:
+        """Messages that were received and neither deleted nor given again."""
+        return sum(name == queue for name, _ in self._hidden)
 
     def _take(self, queue: str, now: float) -> list[WakeUp]:
         for key, (wake_up, visible_at) in list(self._hidden.items()):

@@ -78,6 +78,39 @@ async def test_a_failed_batch_is_not_acknowledged() -> None:
         await until(lambda: queue.left(tenant.queue) == 0)
 
 
+class BusyLog(MemoryIndex):
+    """While documents go in, more records come, so that an advance of their log does not end before `calm`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.service: MemoryService | None = None
+        self.calm = False
+
+    async def add(self, tenant: Tenant, documents: Sequence[SearchDocument]) -> None:
+        await super().add(tenant, documents)
+        if self.service is not None and not self.calm:
+            await self.service.append(tenant)
+
+
+async def test_a_log_that_is_never_done_keeps_no_message_longer_than_what_it_speaks_of() -> None:
+    index, queue = BusyLog(), MemoryQueue()
+    index.service = service = MemoryService("acme", queue=queue, index=index)
+    (tenant,) = service.tenants
+    async with running(service, settings()):
+        await wake(service, tenant, await service.append(tenant))
+        await until(lambda: index.asked > 0)
+        for _ in range(3):
+            number = (await service.store.head(tenant, EVENTS)).next_seq
+            await wake(service, tenant, number)
+            await until(lambda: queue.left(tenant.queue) == 0)
+            assert await service.done(tenant) >= number
+        beyond = number + 1_000_000  # of a life of the log that is over
+        await wake(service, tenant, beyond)
+        await until(lambda: queue.received(tenant.queue) == 1)
+        index.calm = True
+        await until(lambda: queue.left(tenant.queue) == 0)
+
+
 async def test_a_worker_lets_the_index_forget_for_tenants_that_ask_for_it_and_one_that_fails_holds_up_no_other() -> None:
     class Failing(MemoryIndex):
         async def forget(self, tenant: Tenant, log: LogName, below: int) -> None:

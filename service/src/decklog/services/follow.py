@@ -122,6 +122,7 @@ class _Advance:
         lease_seconds: float,
         batch_records_max: int,
         stopping: Callable[[], bool],
+        moved: Callable[[int], None],
     ) -> None:
         self._tenant = tenant
         self._log = cursor.log
@@ -134,6 +135,7 @@ class _Advance:
         self._records_max = batch_records_max
         self._limit = min(BATCH_RECORDS_FIRST, batch_records_max)
         self._stopping = stopping
+        self._moved = moved
         self._end = self._read_to = self._applied = cursor.next_seq
         self._applying: deque[tuple[asyncio.Task[None], _Batch]] = deque()
         self._settling: asyncio.Task[Cursor] | None = None
@@ -219,6 +221,7 @@ class _Advance:
         if self._settling is not None and self._settling.done():
             settled, self._settling = self._settling, None
             self._cursor = settled.result()
+            self._moved(self._cursor.next_seq)
         if self._settling is None and self._applied > self._cursor.next_seq:
             self._settling = asyncio.create_task(self._settle_to(self._applied, self._oldest))
             self._oldest = None
@@ -275,19 +278,20 @@ class Follower:
         """Let every advance end after the batch it is at, with its cursor moved; later ones do nothing."""
         self._stopping = True
 
-    async def advance(self, tenant: Tenant, log: LogName) -> Ended:
-        """Work until the consumer has everything that the log has. Never raises for what store, cursors or effect do."""
+    async def advance(self, tenant: Tenant, log: LogName, moved: Callable[[int], None] = lambda _: None) -> Ended:
+        """Work until the consumer has everything that the log has, which under load is never: `moved` is told on the way how
+        far the cursor has come. Never raises for what store, cursors or effect do."""
         key = (tenant.id, log)
         while (before := self._busy.get(key)) is not None:
             await before.wait()
         ended = self._busy[key] = asyncio.Event()
         try:
-            return await self._advance(tenant, log)
+            return await self._advance(tenant, log, moved)
         finally:
             del self._busy[key]
             ended.set()
 
-    async def _advance(self, tenant: Tenant, log: LogName) -> Ended:
+    async def _advance(self, tenant: Tenant, log: LogName, moved: Callable[[int], None]) -> Ended:
         key = (tenant.id, log)
         _, not_before = self._failures.get(key, (0, 0.0))
         if self._clock() < not_before:
@@ -297,7 +301,7 @@ class Follower:
             if cursor is None:
                 return Ended.HELD
             try:
-                await self._while_leased(tenant, cursor)
+                await self._while_leased(tenant, cursor, moved)
             finally:
                 # A release that fails costs the next worker a wait for the lease to end, nothing else.
                 with suppress(DecklogError):
@@ -332,7 +336,7 @@ class Follower:
             exc_info=not known,
         )
 
-    async def _while_leased(self, tenant: Tenant, cursor: Cursor) -> None:
+    async def _while_leased(self, tenant: Tenant, cursor: Cursor, moved: Callable[[int], None]) -> None:
         """Follow the log, and stop as soon as the lease is not ours any more. Raises `_LostError` and what the work raises."""
         advance = _Advance(
             tenant,
@@ -344,6 +348,7 @@ class Follower:
             lease_seconds=self._lease_seconds,
             batch_records_max=self._batch_records_max,
             stopping=lambda: self._stopping,
+            moved=moved,
         )
         work = asyncio.create_task(advance.run(), name=f"{self.consumer} {tenant.name} {cursor.log.text}")
         renewal = asyncio.create_task(self._renew(cursor), name=f"lease {tenant.name} {cursor.log.text}")

@@ -83,7 +83,8 @@ class Pollers:
         self._pollers = pollers
         self._rotation = Rotation(pollers)
         self._seen: int | None = None
-        self._deleting: set[asyncio.Task[None]] = set()
+        self._done: dict[str, list[WakeUp]] = {}
+        self._deleting: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -92,7 +93,7 @@ class Pollers:
                 for number in range(self._pollers):
                     group.create_task(self._poll(), name=f"poller {number}")
         finally:
-            for task in self._deleting:
+            for task in self._deleting.values():
                 task.cancel()
 
     def _look(self) -> None:
@@ -128,7 +129,8 @@ class Pollers:
                 self._rotation.give_back(name, not_before)
 
     def _received(self, queue: str, wake_ups: Sequence[WakeUp]) -> None:
-        """Wake each log once, however many messages there are, and delete its messages when every consumer has done it."""
+        """Wake each log once, however many messages there are, and delete its messages when every consumer has done what they
+        speak of."""
         RECEIVED.inc(len(wake_ups))
         logs: dict[tuple[int, int], list[WakeUp]] = {}
         for wake_up in wake_ups:
@@ -136,7 +138,9 @@ class Pollers:
         for messages in logs.values():
             finished = self._acknowledging(queue, messages)
             for dispatcher in self._dispatchers:
-                dispatcher.wake(messages[0].tenant_id, messages[0].log, finished)
+                dispatcher.wake(
+                    messages[0].tenant_id, messages[0].log, finished, next_seq=max(message.next_seq for message in messages)
+                )
 
     def _acknowledging(self, queue: str, messages: Sequence[WakeUp]) -> Finished:
         """What deletes a log's messages once every consumer has advanced it. Where one could not, they stay: the queue
@@ -151,12 +155,17 @@ class Pollers:
         return finished
 
     def _delete(self, queue: str, wake_ups: Sequence[WakeUp]) -> None:
-        async def delete() -> None:
-            try:
-                await self._queue.delete(queue, wake_ups)
-            except DecklogError as error:
-                _log.warning("wake-ups were not deleted; they will come again", queue=queue, reason=str(error))
+        """Delete them soon, in one request with what else is done by then."""
+        self._done.setdefault(queue, []).extend(wake_ups)
+        if queue not in self._deleting:
+            self._deleting[queue] = asyncio.create_task(self._delete_done(queue), name=f"delete {queue}")
 
-        task = asyncio.create_task(delete())
-        self._deleting.add(task)
-        task.add_done_callback(self._deleting.discard)
+    async def _delete_done(self, queue: str) -> None:
+        try:
+            while wake_ups := self._done.pop(queue, None):
+                try:
+                    await self._queue.delete(queue, wake_ups)
+                except DecklogError as error:
+                    _log.warning("wake-ups were not deleted; they will come again", queue=queue, reason=str(error))
+        finally:
+            del self._deleting[queue]
