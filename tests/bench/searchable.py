@@ -34,10 +34,11 @@ from tests.bench.stand import Customer, Stand, stand
 
 NAMES = ("searchable_rate", "searchable_lag_p99")
 BULK = 500
-RATE = 5_500.0
+RATE = 5_200.0
 """Records per second that are sent: what is asked for, and a little more."""
 _SECONDS = 32.0
-_WARMUP_SECONDS = 6.0
+_WARMUP_SECONDS = 60.0
+"""For so long the Java machine still compiles, which takes up to half a core from what is measured."""
 _RATE_MIN = 5_000.0
 _LAG_MAX = 2.0
 """Seconds."""
@@ -183,14 +184,16 @@ async def run(context: Context) -> AsyncIterator[Figure]:
     context.say("searchable: starting OpenSearch and SQS")
     async with stand(servers.timescale, servers.opensearch, servers.sqs) as place:
         [customer] = await place.customers(1, Isolation.DEDICATED)
-        context.say("searchable: OpenSearch alone")
-        await _alone(context, place.settings.search, customer)  # a virtual machine that has just begun is slow
-        alone = await _alone(context, place.settings.search, customer)
         async with place.api() as api, place.worker() as worker:
-            context.say(f"searchable: warming up, then {RATE:,.0f} records/s for {context.seconds(_SECONDS):.0f} s")
-            await _run(place, customer, api, context.seconds(_WARMUP_SECONDS), 1)
+            warmup = context.seconds(_WARMUP_SECONDS)
+            context.say(
+                f"searchable: warming up for {warmup:.0f} s, then {RATE:,.0f} records/s for {context.seconds(_SECONDS):.0f} s"
+            )
+            await _run(place, customer, api, warmup, 1)
             with usage(api) as by_api, usage(worker) as by_worker:
                 measured = await _run(place, customer, api, context.seconds(_SECONDS), 1_000_000)
+        context.say("searchable: OpenSearch alone")
+        alone = await _alone(context, place.settings.search, customer)
     records = len(measured.acknowledged) * BULK
     began = measured.acknowledged[0][1]
     rate = (records - BULK) / (measured.passed[-1][1] - began)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import Sequence
 from datetime import timedelta
@@ -18,7 +19,7 @@ from decklog.domain.query import Query
 from decklog.domain.store import INDEXER, Cursor, SearchDocument
 from decklog.domain.tenant import Tenant
 from decklog.services.follow import Ended, Follower
-from decklog.workers.indexer import Indexer
+from decklog.workers.indexer import REFRESH_SHARE, Indexer
 from tests.support.memory import make_tenant
 from tests.support.memory_index import MemoryIndex
 from tests.support.memory_store import MemoryCursors, MemoryStore, fill
@@ -43,6 +44,20 @@ class Faulty(MemoryIndex):
     async def refresh(self, tenant: Tenant) -> None:
         if self._chance.random() < self.failing_part:
             raise DecklogError(Code.SEARCH_UNAVAILABLE, "on purpose")
+        await super().refresh(tenant)
+
+
+class Slow(MemoryIndex):
+    """Every refresh takes `seconds`; knows when each began."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.began: list[float] = []
+
+    async def refresh(self, tenant: Tenant) -> None:
+        self.began.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(self.seconds)
         await super().refresh(tenant)
 
 
@@ -139,6 +154,15 @@ async def test_one_refresh_serves_all_who_wait_and_none_that_began_before_they_d
     index.gate.set()
     await asyncio.gather(first, *later)
     assert (index.began, index.refreshes) == (2, 2)
+
+
+async def test_an_index_whose_refreshes_take_long_is_refreshed_for_a_part_of_the_time_only() -> None:
+    tenant, index = make_tenant("acme"), Slow(seconds=0.05)
+    indexer = Indexer(index, refresh_gap=NO_GAP)
+    for _ in range(3):
+        await indexer.settle(tenant, EVENTS)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(index.began)]
+    assert all(gap >= 0.9 * index.seconds / REFRESH_SHARE for gap in gaps)  # a timer may be early by its grain
 
 
 async def test_refreshes_of_two_indices_do_not_wait_for_each_other() -> None:

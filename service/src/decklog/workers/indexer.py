@@ -1,7 +1,8 @@
 """The consumer `indexer`: puts records into the search index.
 
 Its cursor says how far the index *finds*, so it moves only after a refresh that began after the write. A refresh is
-dear, and many logs may share an index: one at a time and not more often than `REFRESH_GAP` serves all who wait for it.
+dear, and many logs may share an index: one at a time, not more often than `REFRESH_GAP` and for no more than
+`REFRESH_SHARE` of the time serves all who wait for it, the rarer the busier the node is.
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ from decklog.domain.tenant import Tenant
 from decklog.domain.terms import terms
 
 REFRESH_GAP = timedelta(milliseconds=300)
-"""From the beginning of one refresh of an index to that of the next."""
+"""From the beginning of one refresh of an index to that of the next, at least."""
+REFRESH_SHARE = 0.2
+"""Of the time may be spent on refreshing one index."""
+REFRESH_GAP_MAX = timedelta(seconds=1)
+"""However long a refresh takes: what OpenSearch itself waits between two, where it is asked to refresh."""
 PARALLEL = 3
 """Batches of one log at once: while terms are made of one, two are being written. Their ids make the order irrelevant."""
 YIELD_EVERY = 50
@@ -32,10 +37,10 @@ _decoder = msgspec.json.Decoder(dict)
 
 
 class _Refreshing:
-    """The refreshes of one index: who waits for the next one, and when the last one began."""
+    """The refreshes of one index: who waits for the next one, and when that one may begin."""
 
     def __init__(self) -> None:
-        self.began = float("-inf")
+        self.not_before = float("-inf")
         self.waiting: asyncio.Future[None] | None = None
         self.task: asyncio.Task[None] | None = None
 
@@ -71,9 +76,9 @@ class Indexer:
         waiting: asyncio.Future[None] | None = None
         try:
             while refreshing.waiting is not None:
-                await asyncio.sleep(max(0.0, refreshing.began + self._gap - loop.time()))
+                await asyncio.sleep(max(0.0, refreshing.not_before - loop.time()))
                 waiting, refreshing.waiting = refreshing.waiting, None
-                refreshing.began = loop.time()
+                began = loop.time()
                 try:
                     await self._index.refresh(tenant)
                 except Exception as error:  # noqa: BLE001  # whatever it is belongs to those who wait
@@ -82,6 +87,9 @@ class Indexer:
                 else:
                     REFRESHES.inc()
                     waiting.set_result(None)
+                finally:
+                    share = min((loop.time() - began) / REFRESH_SHARE, REFRESH_GAP_MAX.total_seconds())
+                    refreshing.not_before = began + max(self._gap, share)
         finally:
             refreshing.task = None
             for future in (waiting, refreshing.waiting):
