@@ -168,6 +168,14 @@ async def drop_database(database: Database) -> None:
         await admin.close()
 
 
+async def freeze_clock(database: Database, at: str = "now") -> None:
+    """The clock by which records are received and limits refill stands still."""
+    await database.execute(
+        "DO $do$ BEGIN EXECUTE format('CREATE OR REPLACE FUNCTION decklog.clock() RETURNS timestamptz LANGUAGE sql VOLATILE"
+        f" PARALLEL SAFE AS $f$ SELECT timestamptz %L $f$', timestamptz '{at}'); END $do$"
+    )
+
+
 @pytest.fixture(params=VARIANTS)
 async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
     """A new database, on plain PostgreSQL and on TimescaleDB in turn."""

@@ -24,7 +24,7 @@ from decklog.timescale.records import PostgresRecords
 from decklog.timescale.schema import ensure_heads, observe_heads
 from tests.support.memory_store import MemoryStore
 from tests.support.records import prepared
-from tests.support.stores import Database
+from tests.support.stores import Database, freeze_clock
 
 ISOLATIONS = list(Isolation)
 TODAY = datetime.now(UTC).date()
@@ -500,11 +500,4 @@ async def shift_clock(database: Database, by: str) -> None:
     await database.execute(
         "CREATE OR REPLACE FUNCTION decklog.clock() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE"
         f" AS $$ SELECT clock_timestamp() + interval '{by}' $$"
-    )
-
-
-async def freeze_clock(database: Database, at: str = "now") -> None:
-    await database.execute(
-        "DO $do$ BEGIN EXECUTE format('CREATE OR REPLACE FUNCTION decklog.clock() RETURNS timestamptz LANGUAGE sql VOLATILE"
-        f" PARALLEL SAFE AS $f$ SELECT timestamptz %L $f$', timestamptz '{at}'); END $do$"
     )
