@@ -3,8 +3,8 @@
 A session-scoped fixture per kind gives its address: `timescale_server`, `postgres_server`, `opensearch_server`, `sqs_server`, `s3_server`,
 `kubernetes_server`. `private_postgres`, `private_opensearch`, `private_sqs`, `private_s3` and `private_kubernetes` are functions that start a
 server which one test may kill. Under pytest-xdist all workers share the same servers; tests must therefore choose names (databases, indices,
-queues, buckets, namespaces) of their own. `helm`, `promql` and `composefile` are programs, `definitions` is a folder of custom resources' definitions, `edge` one with Contour and Envoy;
-they belong to `kubernetes_server`.
+queues, buckets, namespaces) of their own. `helm`, `promql` and `composefile` are programs, `definitions` is a folder of custom resources' definitions, `edge` one with Contour and Envoy,
+`ratelimit` the service that counts for Envoy; they belong to `kubernetes_server`.
 
 A server is looked for in this order:
 
@@ -184,6 +184,12 @@ def composefile() -> Path:
 def edge() -> Path:
     """A folder with the programs `contour` and `envoy`."""
     return _had(kubernetes.BACKEND.name, lambda: provision(TOOLS["edge"]))
+
+
+@pytest.fixture(scope="session")
+def ratelimit() -> Path:
+    """Envoy's rate limit service, with a Redis in memory; see its source."""
+    return _had(kubernetes.BACKEND.name, lambda: provision(TOOLS["ratelimit"]) / "ratelimit")
 
 
 class PrivatePostgres(Protocol):

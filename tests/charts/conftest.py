@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.backends import KubernetesServer
-from tests.support.charts import ROOT, Helm
+from tests.support.charts import Helm, defined
 
 
 @pytest.fixture(scope="session")
@@ -17,8 +17,4 @@ def chart(helm: Path, tmp_path_factory: pytest.TempPathFactory) -> Helm:
 
 @pytest.fixture(scope="session")
 def cluster(kubernetes_server: KubernetesServer, definitions: Path) -> KubernetesServer:
-    """With the definitions of Contour, the Gateway API, KEDA, the Prometheus operator and Decklog."""
-    ours = str(ROOT / "manifests/crd.yaml")
-    kubernetes_server.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(definitions), "-f", ours)
-    kubernetes_server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
-    return kubernetes_server
+    return defined(kubernetes_server, definitions)

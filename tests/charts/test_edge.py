@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import http.client
 import ipaddress
 import json
@@ -10,25 +10,26 @@ import socket
 import threading
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import yaml
 from websockets.sync.client import connect
 
 from tests.backends import KubernetesServer
-from tests.support.charts import WAIT_MAX, Helm, namespace, of
+from tests.support.charts import Helm, Json, namespace
 from tests.support.dev import Dev
-from tests.support.edge import Edge, Flood, drain
-from tests.support.operators import until
+from tests.support.edge import Edge, Flood, drain, limits_of
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
 
 HOST = "audit.example.com"  # as in ci/edge.yaml, with the limits
 ECHOING = "echo.example.com"
+EACH = "each.example.com"
+LOGS, OTHERS = ("/api/v1/logs", "/api/v1/logs/stats", "/api/v1/logs/export"), ("/api/v1/whoami", "/schema/none")
 LOGS_PER_MINUTE, OTHERS_PER_MINUTE, RETRY_AFTER = 10_000, 100, "6"
 RECORD = {"actor": {"id": "alice"}, "action": "document.create", "message": "through the edge"}
 
@@ -67,42 +68,30 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
 
 @pytest.fixture(scope="module")
 def standing(cluster: KubernetesServer, edge: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    """In a namespace of its own; not started yet."""
     with namespace(cluster, f"edge-{uuid.uuid4().hex[:8]}") as place:
         made = Edge(edge, cluster, place, tmp_path_factory.mktemp("edge"))
-        try:
-            made.start()
-            yield made
-        finally:
-            made.close()
+        yield made
+        made.close()
 
 
 @pytest.fixture(scope="module")
-def port(chart: Helm, cluster: KubernetesServer, standing: Edge, dev: Dev, echo: int) -> int:
-    """Where Envoy listens. There is no node: the Service leads to the API by name, and that of a second release to the echo."""
-    place = standing.namespace
-    for release, host, to in (("audit", HOST, httpx.URL(dev.content["url"]).port), ("echo", ECHOING, echo)):
-        words = ["--set", f"api.port={to}", "--set", f"httpProxy.host={host}"]
-        objects = chart.render("edge", *words, release=release, namespace=place)
-        [proxy], [service] = of(objects, "HTTPProxy"), of(objects, "Service", f"{release}-decklog-api")
-        del service["spec"]["selector"]
-        service["spec"] |= {"type": "ExternalName", "externalName": "127.0.0.1"}
-        cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all([service, proxy]))
-        valid = "--for=jsonpath={.status.currentStatus}=valid"
-        cluster.kubectl("wait", valid, "httpproxy", proxy["metadata"]["name"], "-n", place, "--timeout=90s")
-        _served(standing.port, host)
+def port(chart: Helm, standing: Edge, ratelimit: Path, dev: Dev, echo: int) -> int:
+    """Where Envoy listens. One release leads to the API, a second to the echo, and a third to the API with limits for each client."""
+    api = httpx.URL(dev.content["url"]).port
+    assert api is not None
+
+    def release(name: str, host: str, to: int, *words: str) -> list[Json]:
+        given = ["--set", f"api.port={to}", "--set", f"httpProxy.host={host}", *words]
+        return chart.render("edge", *given, release=name, namespace=standing.namespace)
+
+    each = release("each", EACH, api, "--set", "httpProxy.perClient.enabled=true")
+    standing.count(ratelimit, limits_of(each))
+    standing.start()
+    standing.lead(HOST, release("audit", HOST, api))
+    standing.lead(ECHOING, release("echo", ECHOING, echo))
+    standing.lead(EACH, each)
     return standing.port
-
-
-def _served(port: int, host: str) -> None:
-    """Envoy has the route, which it hears of after the object is said to be valid."""
-
-    def answered() -> bool:
-        with contextlib.suppress(httpx.ConnectError):  # it does not listen without a route
-            status = httpx.get(f"http://127.0.0.1:{port}/api/v1/logs/stats", headers={"Host": host}, timeout=60).status_code
-            return status in (200, 401)
-        return False
-
-    until(f"{host} is served", answered, longest=WAIT_MAX)
 
 
 def through(port: int, dev: Dev) -> httpx.Client:
@@ -169,10 +158,46 @@ def assert_held(flood: Flood, per_minute: int) -> None:
 
 
 async def test_the_log_routes_and_the_others_are_limited_apart_and_excess_is_told_when_to_come_back(port: int, dev: Dev) -> None:
-    assert_held(await drain(port, HOST, "/api/v1/whoami", at_most=20 * OTHERS_PER_MINUTE), OTHERS_PER_MINUTE)
+    assert_held(await drain(port, HOST, OTHERS, at_most=20 * OTHERS_PER_MINUTE), OTHERS_PER_MINUTE)
     with through(port, dev) as client:
         for _ in range(OTHERS_PER_MINUTE + 20):
             assert client.get("/api/v1/logs/stats").status_code == 200  # with nothing left for the others
         # A flood nobody has a key for.
-        assert_held(await drain(port, HOST, "/api/v1/logs", at_most=10 * LOGS_PER_MINUTE), LOGS_PER_MINUTE)
+        assert_held(await drain(port, HOST, LOGS, at_most=10 * LOGS_PER_MINUTE), LOGS_PER_MINUTE)
         assert client.get("/api/v1/whoami").status_code == 200  # by what came due meanwhile
+
+
+async def test_where_each_client_is_counted_a_flood_of_one_is_refused_and_all_others_are_served(port: int, dev: Dev) -> None:
+    flooding, other = "127.0.0.2", "127.0.0.3"
+    drained = asyncio.Event()
+    served = asyncio.Event()
+
+    async def flood() -> list[Flood]:
+        floods = []
+        while not served.is_set():
+            floods.append(await drain(port, EACH, OTHERS, at_most=20 * OTHERS_PER_MINUTE, client=flooding))
+            drained.set()
+        return floods
+
+    began = datetime.now(UTC)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(flood())
+        await drained.wait()
+        transport = httpx.AsyncHTTPTransport(local_address=other)
+        key = dev.content["tenants"]["globex"]["admin"]
+        headers = {"Host": EACH, "Authorization": f"Bearer {key}"}
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", headers=headers, transport=transport, timeout=60
+        ) as client:
+            for _ in range(OTHERS_PER_MINUTE - 20):
+                assert (await client.get("/api/v1/whoami")).status_code == 200
+                assert (await client.post("/api/v1/logs", json=RECORD)).status_code == 201
+        served.set()
+    floods = running.result()
+    # The service counts by the minute of the clock, and exactly.
+    first, last = (moment.replace(second=0, microsecond=0) for moment in (began, datetime.now(UTC)))
+    windows = 1 + (last - first) // timedelta(minutes=1)
+    passed = sum(each.passed for each in floods)
+    assert max(1, windows - 1) * OTHERS_PER_MINUTE <= passed <= windows * OTHERS_PER_MINUTE
+    for answer in (answer for each in floods for answer in each.refused):
+        assert 1 <= int(answer.headers["x-ratelimit-reset"]) <= 60

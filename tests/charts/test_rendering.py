@@ -109,31 +109,135 @@ def test_every_pod_has_a_policy_that_refuses_what_is_not_named(chart: Helm) -> N
 
 def test_health_and_metrics_are_not_exposed(chart: Helm) -> None:
     objects = chart.render("everything")
-    [ingress], [route], [proxy] = of(objects, "Ingress"), of(objects, "HTTPRoute"), of(objects, "HTTPProxy")
+    [ingress], [proxy] = of(objects, "Ingress"), of(objects, "HTTPProxy")
     paths = {path["path"] for rule in ingress["spec"]["rules"] for path in rule["http"]["paths"]}
     assert paths == {"/api", "/schema"}
-    assert {match["path"]["value"] for rule in route["spec"]["rules"] for match in rule["matches"]} == {"/api", "/schema"}
+    assert {path for route in of(objects, "HTTPRoute") for path in matched(route)} == {"/api/v1/logs", "/api", "/schema"}
     prefixes = {condition["prefix"] for each in proxy["spec"]["routes"] for condition in each["conditions"]}
     assert all(prefix.startswith(("/api", "/schema")) for prefix in prefixes)
     [service] = of(objects, "Service", "decklog-api")
     assert [port["targetPort"] for port in service["spec"]["ports"]] == ["http"]
 
 
-def test_the_log_routes_and_the_others_have_limits_of_their_own(chart: Helm) -> None:
-    def limits(values: str, *words: str) -> dict[str, tuple[int, str]]:
-        [proxy] = of(chart.render(values, *words), "HTTPProxy")
-        return {
-            route["conditions"][0]["prefix"]: (
-                route["rateLimitPolicy"]["local"]["requests"],
-                route["rateLimitPolicy"]["local"]["responseHeadersToAdd"][0]["value"],
-            )
-            for route in proxy["spec"]["routes"]
-        }
+def matched(route: Json) -> list[str]:
+    """The prefixes that an HTTPRoute leads on."""
+    return [match["path"]["value"] for rule in route["spec"]["rules"] for match in rule["matches"]]
 
-    logs = ("/api/v1/logs", "/api/v1/logs/export", "/api/v1/logs/stream")
-    others = ("/api", "/schema")
-    assert limits("edge") == {**dict.fromkeys(logs, (10_000, "6")), **dict.fromkeys(others, (100, "6"))}
-    assert limits("everything") == {**dict.fromkeys(logs, (60_000, "1")), **dict.fromkeys(others, (1_000, "1"))}
+
+def limited(proxy: Json) -> dict[str, Json]:
+    """The limit of each prefix of an HTTPProxy; that of the host is one for all routes that have none."""
+    host = proxy["spec"]["virtualhost"]["rateLimitPolicy"]
+    return {route["conditions"][0]["prefix"]: route.get("rateLimitPolicy", host) for route in proxy["spec"]["routes"]}
+
+
+def test_each_envoy_of_contour_has_one_bucket_for_the_log_routes_and_one_for_the_others(chart: Helm) -> None:
+    def local(requests: int, retry_after: str) -> Json:
+        told = [{"name": "Retry-After", "value": retry_after}]
+        return {"local": {"requests": requests, "unit": "minute", "responseStatusCode": 429, "responseHeadersToAdd": told}}
+
+    def limits(values: str, *words: str) -> dict[str, Json]:
+        objects = chart.render(values, *words)
+        assert of(objects, "ConfigMap", "decklog-api-limits") == []
+        [proxy] = of(objects, "HTTPProxy")
+        assert sum("rateLimitPolicy" in route for route in proxy["spec"]["routes"]) == 1
+        return limited(proxy)
+
+    logs, others = local(10_000, "6"), local(100, "6")
+    assert limits("edge") == {"/api/v1/logs": logs, "/api": others, "/schema": others}
+    logs, others = local(60_000, "1"), local(1_000, "1")
+    assert limits("everything", "--set", "httpProxy.perClient.enabled=false") == {
+        "/api/v1/logs": logs,
+        "/api": others,
+        "/schema": others,
+    }
+
+
+def test_contour_asks_the_rate_limit_service_of_each_client_with_words_that_the_service_is_given_numbers_for(chart: Helm) -> None:
+    objects = chart.render("everything", release="audit", namespace="place")
+    [proxy], [limits] = of(objects, "HTTPProxy"), of(objects, "ConfigMap", "audit-decklog-api-limits")
+    asked = {}
+    for prefix, policy in limited(proxy).items():
+        assert policy.keys() == {"global"}
+        [descriptor] = policy["global"]["descriptors"]
+        word, client = descriptor["entries"]
+        assert client == {"remoteAddress": {}}
+        asked[prefix] = (word["genericKey"]["key"], word["genericKey"]["value"])
+    [text] = limits["data"].values()
+    known = yaml.safe_load(text)
+    assert known["domain"] == "edge"
+    numbers = {}
+    for descriptor in known["descriptors"]:
+        [client] = descriptor["descriptors"]
+        assert client["key"] == "remote_address"
+        assert client["rate_limit"]["unit"] == "minute"
+        numbers[descriptor["key"], descriptor["value"]] = client["rate_limit"]["requests_per_unit"]
+    assert {prefix: numbers[words] for prefix, words in asked.items()} == {
+        "/api/v1/logs": 60_000,
+        "/api": 1_000,
+        "/schema": 1_000,
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "told"), [("everything", "Local", (60_000, 1_000, "1")), ("edge", "Global", (10_000, 100, "6"))]
+)
+def test_envoy_gateway_limits_each_client_of_either_family_for_the_log_routes_and_the_others_apart(
+    chart: Helm, values: str, kind: str, told: tuple[int, int, str]
+) -> None:
+    logs, others, retry_after = told
+    objects = chart.render(values)
+    routes = {each["metadata"]["name"]: matched(each) for each in of(objects, "HTTPRoute")}
+    found: dict[str, int] = {}
+    for policy in of(objects, "BackendTrafficPolicy"):
+        [target] = policy["spec"]["targetRefs"]
+        assert target["kind"] == "HTTPRoute"
+        limit = policy["spec"]["rateLimit"]
+        assert limit["type"] == kind
+        rules = limit[kind.lower()]["rules"]
+        sources = [rule["clientSelectors"][0]["sourceCIDR"] for rule in rules]
+        assert sources == [{"type": "Distinct", "value": "0.0.0.0/0"}, {"type": "Distinct", "value": "::/0"}]
+        assert {rule.get("shared", False) for rule in rules} == {kind == "Global"}
+        [requests] = {rule["limit"]["requests"] for rule in rules if rule["limit"]["unit"] == "Minute"}
+        found |= dict.fromkeys(routes.pop(target["name"]), requests)
+        [refusal] = policy["spec"]["responseOverride"]
+        assert (refusal["source"], refusal["match"]["statusCodes"]) == ("Local", [{"type": "Value", "value": 429}])
+        assert refusal["response"] == {"header": {"set": [{"name": "Retry-After", "value": retry_after}]}}
+        # A body that is waited for whole would hold up a stream, which has no end.
+        assert ("requestBuffer" in policy["spec"]) == (requests == others)
+    assert routes == {}
+    assert found == {"/api/v1/logs": logs, "/api": others, "/schema": others}
+
+
+def test_streams_and_exports_are_not_ended_by_a_timeout_of_the_edge_but_by_silence(chart: Helm) -> None:
+    objects = chart.render("everything", "--set", "edge.responseTimeout=90s,edge.idleTimeout=7m")
+    [proxy] = of(objects, "HTTPProxy")
+    routes = {route["conditions"][0]["prefix"]: route for route in proxy["spec"]["routes"]}
+    assert {prefix: route["timeoutPolicy"] for prefix, route in routes.items()} == {
+        "/api/v1/logs": {"response": "infinity", "idle": "7m"},
+        "/api": {"response": "90s", "idle": "7m"},
+        "/schema": {"response": "90s", "idle": "7m"},
+    }
+    assert [prefix for prefix, route in routes.items() if route.get("enableWebsockets")] == ["/api/v1/logs"]
+    for route in of(objects, "HTTPRoute"):
+        [rule] = route["spec"]["rules"]
+        assert rule["timeouts"] == {"request": "0s" if matched(route) == ["/api/v1/logs"] else "90s"}
+    for policy in of(objects, "BackendTrafficPolicy"):
+        assert policy["spec"]["timeout"] == {"http": {"streamIdleTimeout": "7m"}}
+
+
+def test_the_values_that_the_readme_gives_for_other_ingress_controllers_are_taken(chart: Helm, tmp_path: Path) -> None:
+    blocks = re.findall(r"^  ```yaml\n(.*?)^  ```$", (CHART / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    given = [block for block in blocks if yaml.safe_load(block).keys() <= {"ingress", "extraManifests"}]
+    assert len(given) == 2
+    for block in given:
+        (tmp_path / "given.yaml").write_text(block)
+        objects = chart.render("minimal", "-f", str(tmp_path / "given.yaml"))
+        [logs], [others] = of(objects, "Ingress", "decklog-api-logs"), of(objects, "Ingress", "decklog-api")
+        assert logs["metadata"]["annotations"] != others["metadata"]["annotations"]
+        for middleware in of(objects, "Middleware"):
+            place, name = middleware["metadata"]["namespace"], middleware["metadata"]["name"]
+            told = json.dumps([logs["metadata"]["annotations"], others["metadata"]["annotations"]])
+            assert f"{place}-{name}@kubernetescrd" in told
 
 
 def test_an_ingress_can_have_annotations_of_its_own_for_the_log_routes_and_one_of_them_asks_for_the_certificate(
@@ -207,6 +311,7 @@ def test_a_slip_in_the_values_is_refused_by_its_name(chart: Helm, value: str, co
         (["worker.keda.enabled=true", "worker.autoscaling.enabled=true"], "enable one of them"),
         (["ingress.enabled=true"], "ingress.enabled needs ingress.hosts"),
         (["httpRoute.enabled=true"], "httpRoute.enabled needs httpRoute.parentRefs"),
+        (["httpRoute.envoyGateway.enabled=true"], "httpRoute.envoyGateway.enabled needs httpRoute.enabled"),
         (["httpProxy.enabled=true"], "httpProxy.enabled needs httpProxy.host"),
         (["api.drainSeconds=60"], "must be longer than api.drainSeconds"),
         (["dev.enabled=true"], "brings backends and passwords of its own"),

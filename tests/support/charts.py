@@ -79,6 +79,14 @@ def environment(pod: Json) -> dict[str, str]:
     return found
 
 
+def defined(server: KubernetesServer, definitions: Path) -> KubernetesServer:
+    """With the definitions of Contour, the Gateway API, Envoy Gateway, KEDA, the Prometheus operator and Decklog."""
+    ours = str(ROOT / "manifests/crd.yaml")
+    server.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(definitions), "-f", ours)
+    server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    return server
+
+
 @contextmanager
 def namespace(server: KubernetesServer, name: str) -> Iterator[str]:
     """A namespace that refuses pods which are not restricted."""

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
+import json
+import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import httpx
+import yaml
+
 from tests.backends import KubernetesServer
 from tests.backends.server import LOOPBACK, Process, free_ports, http_status, spawn, stop_all, wait_ready
+from tests.support.charts import WAIT_MAX, Json, of
+from tests.support.operators import until
 
 START_MAX = timedelta(seconds=120)
 CONNECTIONS = 8
 AFTER_REFUSED = 40  # that many refusals say that nothing is left
+DOMAIN = "contour"  # the chart's default
+COUNTING = "ratelimit"
 
 
 class Edge:
@@ -24,12 +35,31 @@ class Edge:
     def __init__(self, programs: Path, server: KubernetesServer, namespace: str, folder: Path) -> None:
         self._programs, self._server, self.namespace, self._folder = programs, server, namespace, folder
         self._processes: list[Process] = []
+        self._counting = ""
         self.port = 0
+
+    def count(self, program: Path, limits: str) -> None:
+        """The rate limit service, with these limits; to be called before `start`, as Contour is told of it once."""
+        place = self._folder / "limits/config"
+        place.mkdir(parents=True)
+        (place / "limits.yaml").write_text(limits)
+        http, grpc, debug = free_ports(3)
+        address = _own_address()
+        environ = {
+            "RUNTIME_ROOT": str(self._folder), "RUNTIME_SUBDIRECTORY": "limits", "RUNTIME_WATCH_ROOT": "false", "USE_STATSD": "false",
+            "HOST": LOOPBACK, "PORT": str(http), "DEBUG_HOST": LOOPBACK, "DEBUG_PORT": str(debug),
+            "GRPC_HOST": address, "GRPC_PORT": str(grpc),
+        }  # fmt: skip
+        self._run(COUNTING, [program], environ)
+        self._ready(COUNTING, f"http://{LOOPBACK}:{http}/healthcheck")
+        self._server.kubectl("apply", "-f", "-", stdin=json.dumps(_extension(self.namespace, address, grpc)))
+        told = {"extensionService": f"{self.namespace}/{COUNTING}", "domain": DOMAIN, "enableXRateLimitHeaders": True}
+        self._counting = yaml.safe_dump({"rateLimitService": told})
 
     def start(self) -> None:
         xds, health, metrics, debug, stats, admin, https, self.port = free_ports(8)
         config = self._folder / "contour.yaml"
-        config.write_text(f"enableExternalNameService: true\nnetwork: {{admin-port: {admin}}}\n")
+        config.write_text(f"enableExternalNameService: true\nnetwork: {{admin-port: {admin}}}\n{self._counting}")
         told = ["--xds-address", LOOPBACK, "--xds-port", str(xds)]
         listening = {
             "health": health,
@@ -52,7 +82,7 @@ class Edge:
             self.namespace,
         ]
         self._run("contour", [contour, *words, "--insecure", "--disable-leader-election", *told])
-        self._ready("Contour", f"http://{LOOPBACK}:{health}/healthz")
+        self._ready("contour", f"http://{LOOPBACK}:{health}/healthz")
         first = self._folder / "envoy.json"
         words = ["bootstrap", first, "--admin-address", self._folder / "admin.sock"]
         bootstrap = [contour, *words, "--xds-address", LOOPBACK, "--xds-port", str(xds), "--dns-lookup-family", "v4"]
@@ -69,19 +99,72 @@ class Edge:
             "edge",
         ]
         self._run("envoy", [self._programs / "envoy", *words, "--log-level", "warning"])
-        self._ready("Envoy", f"http://{LOOPBACK}:{stats}/ready")  # it listens for others once there is a route
+        self._ready("envoy", f"http://{LOOPBACK}:{stats}/ready")  # it listens for others once there is a route
 
     def close(self) -> None:
         stop_all(self._processes)
 
-    def _run(self, name: str, argv: list[str | Path]) -> None:
-        self._processes.append(
-            spawn(argv, pid_file=self._folder / f"{name}.pid", log=self._folder / f"{name}.log", cwd=self._folder)
-        )
+    def lead(self, host: str, objects: list[Json]) -> None:
+        """The HTTPProxy and the API's Service of a release, whose host Envoy then serves. There is no node: the Service leads to
+        its port of loopback by name."""
+        [proxy] = of(objects, "HTTPProxy")
+        [service] = of(objects, "Service", proxy["metadata"]["name"])
+        del service["spec"]["selector"]
+        service["spec"] |= {"type": "ExternalName", "externalName": LOOPBACK}
+        self._server.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all([service, proxy]))
+        valid = "--for=jsonpath={.status.currentStatus}=valid"
+        self._server.kubectl("wait", valid, "httpproxy", proxy["metadata"]["name"], "-n", self.namespace, "--timeout=90s")
+        until(f"{host} is served", lambda: self._serves(host), longest=WAIT_MAX)
 
-    def _ready(self, what: str, url: str) -> None:
-        log = self._folder / f"{what.lower()}.log"
-        wait_ready(what, lambda: http_status(url) == 200, self._processes, log, START_MAX)
+    def _serves(self, host: str) -> bool:
+        """Envoy has the route, which it hears of after the object is said to be valid."""
+        with contextlib.suppress(httpx.ConnectError):  # it does not listen without a route
+            url = f"http://{LOOPBACK}:{self.port}/api/v1/logs/stats"
+            return httpx.get(url, headers={"Host": host}, timeout=60).status_code in (200, 401)
+        return False
+
+    def _run(self, name: str, argv: list[str | Path], environ: Mapping[str, str] | None = None) -> None:
+        pid, log = self._folder / f"{name}.pid", self._folder / f"{name}.log"
+        self._processes.append(spawn(argv, pid_file=pid, log=log, cwd=self._folder, environ=environ))
+
+    def _ready(self, name: str, url: str) -> None:
+        wait_ready(name, lambda: http_status(url) == 200, self._processes, self._folder / f"{name}.log", START_MAX)
+
+
+def limits_of(objects: list[Json]) -> str:
+    """What the rate limit service must know of a release with limits for each client, as the chart says it."""
+    [proxy] = of(objects, "HTTPProxy")
+    [limits] = of(objects, "ConfigMap", f"{proxy['metadata']['name']}-limits")
+    [text] = limits["data"].values()
+    return str(text)
+
+
+def _own_address() -> str:
+    """An address of this machine that is none of loopback, which an endpoint may not have. Nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))
+        return str(probe.getsockname()[0])
+
+
+def _extension(namespace: str, address: str, port: int) -> Json:
+    """The rate limit service as Contour finds it."""
+    metadata = {"name": COUNTING, "namespace": namespace}
+    of_service = {"labels": {"kubernetes.io/service-name": COUNTING}}
+    ports = [{"name": "grpc", "port": port, "protocol": "TCP"}]
+    extension = {"protocol": "h2c", "services": [{"name": COUNTING, "port": port}], "timeoutPolicy": {"response": "10s"}}
+    items = [
+        {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": ports}},
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {**metadata, **of_service},
+            "addressType": "IPv4",
+            "ports": ports,
+            "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+        },
+        {"apiVersion": "projectcontour.io/v1alpha1", "kind": "ExtensionService", "metadata": metadata, "spec": extension},
+    ]
+    return {"apiVersion": "v1", "kind": "List", "items": items}
 
 
 @dataclass(frozen=True)
@@ -100,21 +183,22 @@ class Flood:
     seconds: float
 
 
-async def drain(port: int, host: str, path: str, at_most: int) -> Flood:
-    """Asks until nothing is left of a limit; raises `AssertionError` when `at_most` requests do not do it. Refused is what the edge says 429 to."""
+async def drain(port: int, host: str, paths: Sequence[str], at_most: int, *, client: str = LOOPBACK) -> Flood:
+    """Asks from one address, the paths in turn, until nothing is left of a limit; raises `AssertionError` when `at_most` requests do not
+    do it. Refused is what the edge says 429 to."""
     began = time.monotonic()
     passed, asked, refused = 0, 0, list[Answer]()
-    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+    requests = itertools.cycle([f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode() for path in paths])
 
     async def ask() -> None:
         nonlocal passed, asked
-        reader, writer = await asyncio.open_connection(LOOPBACK, port)
+        reader, writer = await asyncio.open_connection(LOOPBACK, port, local_addr=(client, 0))
         while len(refused) < AFTER_REFUSED:
             asked += 1
             assert asked <= at_most, f"{passed} requests passed and {len(refused)} were refused"
-            writer.write(request)
+            writer.write(next(requests))
             answer = await _answer(reader)
-            if answer.status == 429 and answer.body == b"local_rate_limited":
+            if answer.status == 429 and (answer.body == b"local_rate_limited" or "x-envoy-ratelimited" in answer.headers):
                 refused.append(answer)
             else:
                 passed += 1

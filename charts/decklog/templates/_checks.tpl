@@ -40,6 +40,9 @@
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
 {{- fail "httpRoute.enabled needs httpRoute.parentRefs: a route belongs to a Gateway." -}}
 {{- end -}}
+{{- if and .Values.httpRoute.envoyGateway.enabled (not .Values.httpRoute.enabled) -}}
+{{- fail "httpRoute.envoyGateway.enabled needs httpRoute.enabled: its policies are of HTTPRoutes." -}}
+{{- end -}}
 {{- if and .Values.httpProxy.enabled (not .Values.httpProxy.host) -}}
 {{- fail "httpProxy.enabled needs httpProxy.host." -}}
 {{- end -}}
