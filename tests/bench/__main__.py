@@ -17,6 +17,7 @@ import uvloop
 
 from tests.backends import Servers, UnavailableError, running
 from tests.bench import (
+    edge_flood,
     export,
     ingest_bulk,
     ingest_single,
@@ -38,6 +39,7 @@ BENCHMARKS: tuple[ModuleType, ...] = (
     listing,
     read_audit,
     export,
+    edge_flood,
     operator_tenants,
     operator_idle,
 )

@@ -43,6 +43,10 @@ class Job(msgspec.Struct, frozen=True):
     warmup: float = 1.0
     seconds: float = 5.0
     first_number: int = 0
+    pause: float = 0.0
+    """Seconds that each connection waits between an answer and its next request."""
+    client: str = ""
+    """The address of loopback that connections come from; empty for the usual one."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -72,6 +76,7 @@ class _Run:
     def __init__(self, job: Job) -> None:
         self.parts = [template.request.split(PLACE) for template in job.templates]
         self.number = job.first_number
+        self.pause = job.pause
         self.total = 0
         self.measuring = False
         self.stopping = False
@@ -143,7 +148,10 @@ class _Connection(asyncio.Protocol):
                 run.odd_answer = self.buffer
         self.buffer = b""
         self.missing = 0
-        self.send()
+        if run.pause and not run.stopping:
+            asyncio.get_running_loop().call_later(run.pause, self.send)
+        else:
+            self.send()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.run.open -= 1
@@ -157,9 +165,15 @@ async def generate(job: Job) -> Outcome:
     """Run the job in this process."""
     run = _Run(job)
     loop = asyncio.get_running_loop()
+    here = (job.client, 0) if job.client else None
     async with asyncio.timeout(_CONNECT_SECONDS_MAX):
         for number in range(job.connections):
-            await loop.create_connection(lambda number=number: _Connection(run, number), job.host, job.port)  # type: ignore[misc]
+            await loop.create_connection(
+                lambda number=number: _Connection(run, number),
+                job.host,
+                job.port,
+                local_addr=here,
+            )
     await asyncio.sleep(job.warmup)
     run.measuring = True
     started, processor = time.perf_counter(), time.process_time()

@@ -56,13 +56,13 @@ class Stand:
     def owner_dsn(self) -> str:
         return self.settings.database.owner_dsn
 
-    async def customers(self, count: int, isolation: Isolation, *, days: int = 90) -> list[Customer]:
+    async def customers(self, count: int, isolation: Isolation, *, days: int = 90, per_second: int = _RATE_MAX) -> list[Customer]:
         """New tenants, ready. Raises RuntimeError with the condition of one that is not."""
         spec = parse_spec(
             {
                 "isolation": isolation.value,
                 "retention": {"days": days},
-                "quotas": {"eventsPerSecond": _RATE_MAX, "burst": 10 * _RATE_MAX},
+                "quotas": {"eventsPerSecond": per_second, "burst": 10 * per_second},
             }
         )
         made: list[Customer] = []

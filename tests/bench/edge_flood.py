@@ -1,0 +1,122 @@
+"""What others feel of a flood: appends through a real Contour and Envoy while one client asks many times what it may, against the same appends
+while nobody does. The limits are for each client, by Envoy's rate limit service, as one bucket for all clients would refuse the others too; the
+flooding tenant's own limit refuses most of what the edge lets through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from decklog.domain.tenant import Isolation
+from tests.backends.cache import provision
+from tests.backends.tools import TOOLS
+from tests.bench import load, payloads
+from tests.bench.context import Context
+from tests.bench.figures import Figure, median, ratio_at_most
+from tests.bench.load import Job, Outcome
+from tests.bench.processes import HOST, Server
+from tests.bench.stand import Customer, stand
+from tests.support.charts import Helm, defined, namespace
+from tests.support.edge import Edge, limits_of
+
+NAMES = ("edge_flood_p99",)
+_HOSTNAME = "decklog"  # as the load generator asks
+_CALM, _FLOODING = "127.0.0.3", "127.0.0.2"
+_LIMIT = 10_000
+"""Requests of one client to the log routes in a minute, as in ci/edge.yaml."""
+_TENANT_PER_SECOND = 100
+"""The flooding tenant's own limit."""
+_SECONDS, _WARMUP = 12.0, 2.0
+_RATIO_MAX = 1.5
+
+
+@asynccontextmanager
+async def _edge(context: Context, api: Server) -> AsyncIterator[int]:
+    """Where Envoy listens that leads to this API as the chart says."""
+    names = ("edge", "helm", "ratelimit", "definitions")
+    programs, helm, counting, definitions = [await asyncio.to_thread(provision, TOOLS[name]) for name in names]
+    cluster = await asyncio.to_thread(lambda: defined(context.servers.kubernetes, definitions))
+    with tempfile.TemporaryDirectory() as folder, namespace(cluster, f"bench-{secrets.token_hex(4)}") as place:
+        chart = Helm(helm / "helm", Path(folder))
+        words = [f"api.port={api.port}", f"httpProxy.host={_HOSTNAME}", "httpProxy.perClient.enabled=true"]
+        objects = chart.render("edge", "--set", ",".join(words), namespace=place)
+        edge = Edge(programs, cluster, place, Path(folder))
+        try:
+            await asyncio.to_thread(edge.count, counting / "ratelimit", limits_of(objects))
+            await asyncio.to_thread(edge.start)
+            await asyncio.to_thread(edge.lead, _HOSTNAME, objects)
+            yield edge.port
+        finally:
+            edge.close()
+
+
+class _Clients:
+    """Two clients of one edge, each with a key of its own tenant. No id is sent twice."""
+
+    def __init__(self, context: Context, port: int, calm: Customer, flooding: Customer) -> None:
+        self._seconds, self._port = context.seconds(_SECONDS), port
+        self._calm, self._flooding = (
+            [load.request("POST", "/api/v1/logs", customer.writer, payloads.single(i)) for i in range(100)]
+            for customer in (calm, flooding)
+        )
+        self._numbers = Counter[str]()
+
+    async def calm(self) -> Outcome:
+        """About a hundred appends a second, well below the limit of a client. Raises RuntimeError where one is refused."""
+        job = Job(HOST, self._port, self._calm, 4, _WARMUP, self._seconds, self._numbers[_CALM], pause=0.04, client=_CALM)
+        outcome = await load.apply(job)
+        self._numbers[_CALM] = outcome.next_number
+        if set(outcome.statuses) != {201}:
+            raise RuntimeError(f"not every answer was a 201: {outcome.statuses}, {outcome.odd_answer}")
+        return outcome
+
+    async def flooded(self) -> tuple[Outcome, Outcome]:
+        """The same while the other client asks about ten times what it may, from before until after; that one's answers too.
+        Raises RuntimeError where the machine is too slow for a flood."""
+        warmup, seconds = _WARMUP / 2, self._seconds + 1.5 * _WARMUP
+        job = Job(HOST, self._port, self._flooding, 32, warmup, seconds, self._numbers[_FLOODING], pause=0.018, client=_FLOODING)
+        flood, calm = await asyncio.gather(load.apply(job), self.calm())
+        self._numbers[_FLOODING] = flood.next_number
+        if 429 not in flood.statuses:
+            raise RuntimeError(f"at {flood.rate:,.0f} requests a second nothing was refused: that is no flood")
+        return calm, flood
+
+
+async def run(context: Context) -> AsyncIterator[Figure]:
+    """Yields the p99 of appends during a flood."""
+    async with stand(context.postgres("postgres")) as place:
+        [calm] = await place.customers(1, Isolation.DEDICATED)
+        [flooding] = await place.customers(1, Isolation.DEDICATED, per_second=_TENANT_PER_SECOND)
+        async with place.api() as api, _edge(context, api) as port:
+            clients = _Clients(context, port, calm, flooding)
+            idle, flooded, floods = [], [], []
+            for _ in range(context.rounds):
+                context.say(f"edge_flood_p99: through Envoy at {_LIMIT:,} requests a minute for each client")
+                idle.append(await clients.calm())
+                during, flood = await clients.flooded()
+                flooded.append(during)
+                floods.append(flood)
+    yield Figure(
+        "edge_flood_p99",
+        median([outcome.p99 for outcome in flooded]),
+        "ms",
+        median([outcome.p99 for outcome in idle]),
+        ratio_at_most(_RATIO_MAX),
+        f"rounds {_told(flooded)}; idle {_told(idle)}; p50 {flooded[-1].p50:.1f} and {idle[-1].p50:.1f} ms;"
+        f" the flood asked {median([flood.rate for flood in floods]):,.0f}/s and was answered {_statuses(floods)}",
+    )
+
+
+def _told(outcomes: list[Outcome]) -> str:
+    return ", ".join(f"{outcome.p99:.1f}" for outcome in outcomes)
+
+
+def _statuses(outcomes: list[Outcome]) -> str:
+    counted = sum((Counter(outcome.statuses) for outcome in outcomes), Counter[int]())
+    return ", ".join(f"{status} {count:,} times" for status, count in sorted(counted.items()))
