@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import asyncpg
 
@@ -153,6 +154,14 @@ class _Sizes:
         return size * min(records, counted) // max(counted, 1)
 
 
+class _Relations(NamedTuple):
+    """What was seen of a schema."""
+
+    missing: tuple[str, ...]
+    ahead: bool
+    """Whether there are enough partitions for what is to come."""
+
+
 @asynccontextmanager
 async def _translated() -> AsyncIterator[None]:
     """Database errors as `storage-unavailable`, `misconfigured` or `internal`. What PostgreSQL says of definitions and
@@ -175,8 +184,11 @@ async def _translated() -> AsyncIterator[None]:
         ) from error
 
 
-async def _observed(connection: asyncpg.Connection, asked: Sequence[tuple[Manifest, str]], sizes: _Sizes) -> list[DatabaseSeen]:
-    """Any number of tenants takes as many statements as one. Raises as `_translated` does."""
+async def _observed(
+    connection: asyncpg.Connection, asked: Sequence[tuple[Manifest, str]], sizes: _Sizes, relations: dict[str, _Relations]
+) -> list[DatabaseSeen]:
+    """Any number of tenants takes as many statements as one. What is in `relations` is not looked at, and what is looked at is
+    put there. Raises as `_translated` does."""
     async with _translated(), borrowed(connection):
         rows = await control.find_tenants([manifest.name for manifest, _ in asked])
         ids = [row.id for row in rows.values()]
@@ -184,8 +196,8 @@ async def _observed(connection: asyncpg.Connection, asked: Sequence[tuple[Manife
             manifest.name: rows[manifest.name].schema if manifest.name in rows else schema_name(manifest.name, manifest.spec)
             for manifest, _ in asked
         }
-        missing = await schema.relations_missing(connection, sorted(set(schemas.values())))
-        partitions = {row["schema"]: row for row in await connection.fetch(_PARTITIONS, list(missing), _PARTITIONS_AHEAD)}
+        if unknown := sorted(set(schemas.values()) - relations.keys()):
+            relations |= await _relations(connection, unknown)
         uuids = await control.index_uuids(sorted({index for _, index in asked}))
         heads = await schema.observe_heads(connection, ids) if ids else {}
         keys = await control.issued_keys(ids) if ids else {}
@@ -195,13 +207,12 @@ async def _observed(connection: asyncpg.Connection, asked: Sequence[tuple[Manife
         dedicated = await control.count_dedicated() if one_more else 0
         found: list[DatabaseSeen] = []
         for manifest, index in asked:
-            row, name = rows.get(manifest.name), schemas[manifest.name]
-            parts = partitions.get(name)
+            row, there = rows.get(manifest.name), relations[schemas[manifest.name]]
             found.append(
                 DatabaseSeen(
                     row=row,
-                    missing=(*missing[name], *(parts["gaps"] if parts else ())),
-                    partitions=bool(parts and parts["ahead"]),
+                    missing=there.missing,
+                    partitions=there.ahead,
                     heads=heads.get(row.id) if row else None,
                     keys=keys.get(row.id, ()) if row else (),
                     dedicated=dedicated,
@@ -211,6 +222,16 @@ async def _observed(connection: asyncpg.Connection, asked: Sequence[tuple[Manife
                 )
             )
         return found
+
+
+async def _relations(connection: asyncpg.Connection, schemas: Sequence[str]) -> dict[str, _Relations]:
+    missing = await schema.relations_missing(connection, schemas)
+    partitions = {row["schema"]: row for row in await connection.fetch(_PARTITIONS, schemas, _PARTITIONS_AHEAD)}
+    found: dict[str, _Relations] = {}
+    for name in schemas:
+        parts = partitions.get(name)
+        found[name] = _Relations((*missing[name], *(parts["gaps"] if parts else ())), bool(parts and parts["ahead"]))
+    return found
 
 
 async def _archives(connection: asyncpg.Connection, asked: Sequence[Manifest], rows: Mapping[str, Row]) -> dict[str, ArchiveSeen]:
@@ -263,7 +284,7 @@ class PostgresProvisioning:
         """What is there of each of these tenants and is known of its index, held by nobody: others may be at work on it.
         Raises `storage-unavailable` and `misconfigured`."""
         async with self._pool.connection() as connection:
-            return await _observed(connection, asked, self._sizes)
+            return await _observed(connection, asked, self._sizes, {})
 
     async def installation(self) -> str | None:
         """The uid of the reserved tenant, None before there is one. Raises `storage-unavailable` and `misconfigured`."""
@@ -285,6 +306,8 @@ class PostgresVisit:
         self._name = name
         self._sizes = sizes
         self._number: int | None = None
+        # What was seen in this visit, until something is done there: whose schema it shares is looked at by all others too.
+        self._relations: dict[str, _Relations] = {}
 
     async def row(self) -> Row | None:
         """The registry's row of this tenant's name."""
@@ -293,7 +316,7 @@ class PostgresVisit:
 
     async def observe(self, manifest: Manifest, index: str) -> DatabaseSeen:
         """What is there of this tenant and of what is known of its index."""
-        [seen] = await _observed(self._connection, [(manifest, index)], self._sizes)
+        [seen] = await _observed(self._connection, [(manifest, index)], self._sizes, self._relations)
         return seen
 
     async def apply(self, actions: Sequence[Action]) -> None:
@@ -306,10 +329,12 @@ class PostgresVisit:
         connection = self._connection
         match action:
             case CreateRelations():
+                self._relations.clear()
                 await schema.ensure_relations(
                     connection, action.schema, shared=action.shared, partition_days=action.partition_days
                 )
             case MakePartitions():
+                self._relations.clear()
                 await schema.ensure_partitions(connection, action.schema)
             case RegisterTenant():
                 await control.insert_tenant(self._name, action.row)
@@ -375,6 +400,7 @@ class PostgresVisit:
         """Take the tenant out of the database, with the relations that are its own, and put `entry` into the platform's access
         log, all at once but for partitions: those go before, some at a time, and a visit that ends meanwhile is gone on with."""
         row = action.row
+        self._relations.clear()
         async with _translated():
             if action.archive:
                 await self._close(row, action.archive)
