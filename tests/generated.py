@@ -18,7 +18,7 @@ from decklog.api.app import openapi_document
 from decklog.api.errors import STATUSES
 from decklog.domain.errors import Code
 from decklog.services import provisioning_metrics  # noqa: F401  # registers its own
-from decklog.settings import variables
+from decklog.settings import OPENTELEMETRY, variables
 from decklog_operator import manifests
 from decklog_operator import settings as operator_settings
 from decklog_operator.metrics import Census
@@ -38,6 +38,7 @@ def readme() -> str:
     errors += "".join(f"| `{code.value}` | {STATUSES[code][0]} | {STATUSES[code][1]} |\n" for code in Code)
     tables = {
         "settings": _settings(variables()),
+        "tracing settings": _settings(OPENTELEMETRY),
         "operator settings": _settings(operator_settings.variables()),
         "operator metrics": _metrics(),
         "errors": errors,

@@ -15,7 +15,7 @@ import pytest
 
 from decklog.api.errors import STATUSES
 from decklog.domain.errors import Code
-from decklog.settings import variables
+from decklog.settings import OPENTELEMETRY, variables
 from decklog_operator import settings as operator_settings
 
 ROOT = Path(__file__).parents[1]
@@ -36,9 +36,12 @@ def test_every_error_code_has_a_status_and_stands_in_the_table() -> None:
     assert rows == {code.value: str(STATUSES[code][0]) for code in Code}
 
 
-@pytest.mark.parametrize(("table", "settings"), [("settings", variables()), ("operator settings", operator_settings.variables())])
+@pytest.mark.parametrize(
+    ("table", "settings"),
+    [("settings", variables()), ("operator settings", operator_settings.variables()), ("tracing settings", OPENTELEMETRY)],
+)
 def test_every_setting_stands_in_the_table_with_its_default(table: str, settings: dict[str, tuple[type, str, object]]) -> None:
-    rows = re.findall(r"^\| `(DECKLOG_[A-Z_]+)` \| (.*) \| `?(.*?)`? \|$", section(table), re.MULTILINE)
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (.*) \| `?(.*?)`? \|$", section(table), re.MULTILINE)
     assert [(name, text, value) for name, text, value in rows] == [
         (name, text, str(default)) for name, (_, text, default) in settings.items()
     ]

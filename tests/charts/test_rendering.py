@@ -101,8 +101,8 @@ def test_every_pod_has_a_policy_that_refuses_what_is_not_named(chart: Helm) -> N
         if each is not refusal
     }
     assert reached["migrate"] == [5433]
-    assert reached["worker"] == [443, 5433, 9000, 9200]
-    assert reached["api"] == [443, 443, 5433, 9200]
+    assert reached["worker"] == [443, 4318, 5433, 9000, 9200]
+    assert reached["api"] == [443, 443, 4318, 5433, 9200]
     assert reached["operator"] == [443, 443, 5433, 6443, 9200]
     assert all("ingress" not in each["spec"] for each in of(objects, "NetworkPolicy", "decklog-migrate"))
 
@@ -275,6 +275,25 @@ def test_the_test_of_a_release_has_a_tenant_of_its_own_and_the_key_that_its_oper
     assert policy["spec"]["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
     assert of(chart.render("minimal", "--set", "doctor.enabled=false"), "Tenant") == []
     assert of(chart.render("owned"), "Tenant") == []
+
+
+@pytest.mark.parametrize("values", MATRIX)
+def test_traces_are_sent_where_a_collector_is_named_and_the_sampler_is_told_to_the_api_alone(chart: Helm, values: str) -> None:
+    told = {
+        component: {name: value for name, value in environment(pod).items() if name.startswith("OTEL_")}
+        for component, pod in pods(chart.render(values)).items()
+    }
+    if values != "everything":
+        assert {component for component, given in told.items() if given} == set()
+        return
+    where = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "https://collector.example.com:4318",
+        "OTEL_EXPORTER_OTLP_HEADERS": "<decklog-tracing/headers>",
+    }
+    sampler = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.05"}
+    assert {component: given for component, given in told.items() if given} == {"api": {**where, **sampler}, "worker": where}
+    assert settings.tracing(told["api"]).endpoint == where["OTEL_EXPORTER_OTLP_ENDPOINT"]
+    assert told["api"].keys() <= settings.OPENTELEMETRY.keys()
 
 
 def test_a_pod_that_ends_serves_on_and_has_time_for_what_is_open(chart: Helm) -> None:

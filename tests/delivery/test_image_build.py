@@ -40,7 +40,7 @@ def given() -> list[str]:
 @pytest.mark.parametrize(
     ("folder", "module", "verb", "missed"),
     [
-        ("service", "decklog", "worker", "DECKLOG_DATABASE_DSN is not set"),
+        ("service", "decklog.otel.traces", "worker", "DECKLOG_DATABASE_DSN is not set"),
         ("operator", "decklog_operator", "run", "no way to a Kubernetes API"),
     ],
 )

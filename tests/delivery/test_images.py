@@ -92,8 +92,8 @@ def test_each_dependency_comes_from_the_lock_with_its_hash_and_each_base_is_an_a
     assert re.fullmatch(r"UV_VERSION=\d+\.\d+\.\d+", version)
     extras = set(re.findall(r"--extra (\w+)", installs[0]))
     known = tomllib.loads((ROOT / "service/pyproject.toml").read_text())["project"]["optional-dependencies"]
-    # Workers archive, the operator does not.
-    assert extras == known.keys() - {"all", "embedded", *(["archive"] if image == "operator" else [])}
+    # Workers archive and requests are traced; the operator does neither.
+    assert extras == known.keys() - {"all", "embedded", *(["archive", "tracing"] if image == "operator" else [])}
 
 
 def test_the_chart_names_the_images_that_are_built() -> None:

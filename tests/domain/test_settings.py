@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.settings import PREFIX, Settings, load, variables
+from decklog.settings import OPENTELEMETRY, PREFIX, SAMPLERS, Settings, Tracing, load, tracing, variables
 
 SAMPLE: dict[type, str] = {str: "text", int: "4", float: "1.5", bool: "true"}
 OTHER = {"DECKLOG_ARCHIVE_LOCK_MODE": "compliance", "DECKLOG_TENANTS_OWNER": "decklog"}
@@ -117,3 +117,47 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_variable_and_not_shown(name
     detail = refusal({name: value})
     assert detail.startswith(f"{name} is not valid: ")
     assert not value or value not in detail.replace("65535", "")
+
+
+COLLECTOR = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
+
+
+def test_traces_are_sent_where_a_collector_is_named_and_nothing_turns_them_off() -> None:
+    assert tracing({}) == tracing({"OTEL_EXPORTER_OTLP_ENDPOINT": " "}) == Tracing()
+    assert tracing(COLLECTOR) == Tracing("http://collector:4318", 2_048)
+    assert tracing({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://other/v1/traces"}).endpoint == "https://other/v1/traces"
+    assert tracing({**COLLECTOR, "OTEL_SDK_DISABLED": "True"}) == Tracing()
+    assert tracing({**COLLECTOR, "OTEL_TRACES_EXPORTER": "none", "OTEL_TRACES_SAMPLER": "no matter"}) == Tracing()
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+@pytest.mark.parametrize("part", ["", "0", "1", "0.25", ".5", "1.0"])
+def test_every_sampler_of_opentelemetry_may_be_asked_for(sampler: str, part: str) -> None:
+    asked = {**COLLECTOR, "OTEL_TRACES_SAMPLER": sampler, "OTEL_TRACES_SAMPLER_ARG": part, "OTEL_BSP_MAX_QUEUE_SIZE": "64"}
+    assert tracing(asked) == Tracing("http://collector:4318", 64)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "hunter2:4318"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://:hunter2"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_TRACES_SAMPLER", "hunter2"),
+        ("OTEL_TRACES_SAMPLER_ARG", "1.1"),
+        ("OTEL_TRACES_SAMPLER_ARG", "nan"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "hunter2"),
+    ],
+)
+def test_a_wrong_value_for_traces_is_refused_by_the_name_of_its_variable_and_not_shown(name: str, value: str) -> None:
+    with pytest.raises(DecklogError) as refused:
+        tracing({**COLLECTOR, name: value})
+    assert refused.value.code is Code.MISCONFIGURED
+    assert refused.value.detail.startswith(f"{name} is not valid: ")
+    assert value not in refused.value.detail.removeprefix(name) or value in ("0", "1.1")
+
+
+def test_the_defaults_that_are_told_of_traces_are_those_that_hold() -> None:
+    assert OPENTELEMETRY["OTEL_BSP_MAX_QUEUE_SIZE"][2] == Tracing().queue_spans_max
+    assert OPENTELEMETRY["OTEL_TRACES_SAMPLER"][2] in SAMPLERS

@@ -73,6 +73,16 @@
 {{- end }}
 {{- end -}}
 
+{{/* Where traces go: for API and workers. Which of them are taken is told to the API alone, as one batch of a worker serves many. */}}
+{{- define "decklog.tracing" -}}
+{{- with .Values.tracing }}
+{{- if .endpoint }}
+{{- include "decklog.variable" (list "OTEL_EXPORTER_OTLP_ENDPOINT" .endpoint) }}
+{{- include "decklog.secretVariable" (list "OTEL_EXPORTER_OTLP_HEADERS" .existingSecret .keys.headers) }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{/* What API and workers have alike: the least role, and no more. */}}
 {{- define "decklog.service" -}}
 {{- include "decklog.backends" . }}
@@ -80,6 +90,7 @@
 {{- include "decklog.variable" (list "DECKLOG_DATABASE_POOL_MAX" .Values.database.poolMax) }}
 {{- include "decklog.secretVariable" (list "DECKLOG_IDENTITY_FINGERPRINT_KEY" (include "decklog.identitySecret" .) .Values.identity.keys.fingerprintKey) }}
 {{- include "decklog.variable" (list "DECKLOG_API_HOST" .Values.listenAddress) }}
+{{- include "decklog.tracing" . }}
 {{- end -}}
 
 {{- define "decklog.ownerDsn" -}}

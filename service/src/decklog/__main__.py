@@ -101,26 +101,33 @@ def _dev(arguments: argparse.Namespace) -> int:
 async def _serve(verb: str) -> int:
     from decklog import factory, settings  # noqa: PLC0415
 
-    configured = settings.load(os.environ)
+    configured, tracing = settings.load(os.environ), settings.tracing(os.environ)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     if verb == "worker":
         from decklog.workers import runner  # noqa: PLC0415
 
-        async with factory.open_service(configured) as service:
-            await runner.run(service, configured, stop)
+        async with (
+            factory.open_traces(tracing, "decklog-worker") as traces,
+            factory.open_service(configured, traces=traces) as service,
+        ):
+            await runner.run(service, configured, stop, traces=traces)
         return 0
     from decklog.api.app import create_app, create_metrics_app  # noqa: PLC0415
     from decklog.api.server import serve  # noqa: PLC0415
 
-    async with factory.open_owner(configured) as owner, factory.open_service(configured, provisioner=owner) as service:
+    async with (
+        factory.open_owner(configured) as owner,
+        factory.open_traces(tracing, "decklog-api") as traces,
+        factory.open_service(configured, provisioner=owner, traces=traces) as service,
+    ):
         api = configured.api
         async with AsyncExitStack() as stack:
             if api.metrics_port:
                 await stack.enter_async_context(serve(create_metrics_app(service), api.host, api.metrics_port))
             server = await stack.enter_async_context(
-                serve(create_app(service, configured), api.host, api.port, trusted_proxies=api.trusted_proxies)
+                serve(create_app(service, configured, traces), api.host, api.port, trusted_proxies=api.trusted_proxies)
             )
             structlog.get_logger("decklog").info("serving", host=api.host, port=server.port)
             stopping = asyncio.create_task(stop.wait())

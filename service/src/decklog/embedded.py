@@ -26,7 +26,7 @@ from decklog.api.app import create_app
 from decklog.api.server import serve
 from decklog.key_file import KeyFile, held
 from decklog.provision import INTERVAL, Upkeep
-from decklog.settings import Api, Archive, Database, Identity, Settings, Tenants
+from decklog.settings import Api, Archive, Database, Identity, Settings, Tenants, tracing
 from decklog.workers import runner
 
 _SECRETS = ("admin", "owner", "service", "fingerprint_key")
@@ -122,10 +122,12 @@ async def run(options: Options) -> int:
         manifests = [options.manifests] if options.manifests is not None else []
         upkeep = Upkeep(provisioner, vault, manifests, keeps_all=True, platform_key=True)
         troubles = await upkeep.look()
-        service = await stack.enter_async_context(factory.open_service(settings, provisioner=provisioner, vault=vault))
-        worker = asyncio.create_task(runner.run(service, settings, stop), name="worker")
+        traces = await stack.enter_async_context(factory.open_traces(tracing(os.environ), "decklog"))
+        opening = factory.open_service(settings, provisioner=provisioner, vault=vault, traces=traces)
+        service = await stack.enter_async_context(opening)
+        worker = asyncio.create_task(runner.run(service, settings, stop, traces=traces), name="worker")
         keeping = asyncio.create_task(upkeep.keep(stop, INTERVAL, pause=INTERVAL), name="upkeep")
-        server = await stack.enter_async_context(serve(create_app(service, settings), options.host, options.port))
+        server = await stack.enter_async_context(serve(create_app(service, settings, traces), options.host, options.port))
         url = f"http://{options.host}:{server.port}"
         vault.set_url(url)
         _greet(url, data, upkeep.names, vault, troubles)

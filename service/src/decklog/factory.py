@@ -21,7 +21,7 @@ from decklog.domain.record import StoredRecord
 from decklog.domain.store import Announcements, Readiness, RecordStore, SearchIndex, WakeQueue
 from decklog.domain.tenant import PLATFORM_TENANT, Tenant
 from decklog.services.access_log import AccessLog
-from decklog.services.ingest import Ingest
+from decklog.services.ingest import CommitTraces, Ingest
 from decklog.services.provisioning import KeyVault, Provisioner, TenantDirectory
 from decklog.services.reading import Reading
 from decklog.services.registry import RegistryCache
@@ -29,7 +29,7 @@ from decklog.services.search import Search
 from decklog.services.streaming import Limits, Streams
 from decklog.services.tenants import Tenants
 from decklog.services.wake import Waker
-from decklog.settings import Archive, Settings
+from decklog.settings import Archive, Settings, Tracing
 from decklog.timescale.announcements import PostgresAnnouncements
 from decklog.timescale.append import Appender
 from decklog.timescale.connection import Pool, answering
@@ -43,6 +43,7 @@ from decklog.timescale.schema import make_roles
 from decklog.timescale.schema import migrate as migrate_cell
 
 if TYPE_CHECKING:
+    from decklog.otel.traces import OtelTraces
     from decklog.services.archiving import Archiver
     from decklog.services.identity import Identity
 
@@ -93,7 +94,11 @@ class _Announcing:
 
 @asynccontextmanager
 async def open_service(
-    settings: Settings, *, provisioner: Provisioner | None = None, vault: KeyVault | None = None
+    settings: Settings,
+    *,
+    provisioner: Provisioner | None = None,
+    vault: KeyVault | None = None,
+    traces: CommitTraces | None = None,
 ) -> AsyncIterator[Service]:
     """Everything opened and running; closed in the opposite order, with what waits committed.
 
@@ -126,6 +131,7 @@ async def open_service(
             fingerprint_key=settings.identity.fingerprint_key.encode(),
             waiting_requests_max=settings.api.waiting_requests_max,
             waiting_bytes_max=settings.api.waiting_bytes_max,
+            traces=traces,
         )
         await ingest.start()
         stack.push_async_callback(ingest.stop)
@@ -162,6 +168,27 @@ async def open_service(
             readiness=readiness,
             tenants=Tenants(postgres_registry, access_log, provisioner=provisioner, vault=vault),
         )
+
+
+@asynccontextmanager
+async def open_traces(tracing: Tracing, program: str) -> AsyncIterator[OtelTraces | None]:
+    """What sends traces under the name of this program, or None where no endpoint is set: then nothing of OpenTelemetry is
+    loaded. In the end what waits is sent, for a bounded time. Raises `misconfigured`."""
+    if not tracing.endpoint:
+        yield None
+        return
+    try:
+        from decklog.otel.traces import OtelTraces  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise DecklogError(
+            Code.MISCONFIGURED,
+            f"Traces need {error.name}, which is not installed. Install decklog with its extra: decklog[tracing].",
+        ) from None
+    traces = OtelTraces(program, queue_spans_max=tracing.queue_spans_max)
+    try:
+        yield traces
+    finally:
+        await traces.stop()
 
 
 async def _open_announcements(

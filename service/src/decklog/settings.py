@@ -7,9 +7,11 @@ typo is seen at the start. The README's table of settings is compared with this 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -215,6 +217,58 @@ def _invalid(message: str) -> str:
     expected, _, path = message.partition(" - at `$.")
     name = PREFIX + path.rstrip("`").replace(".", "_").upper()
     return f"{name} is not valid: {expected}."
+
+
+SAMPLERS = frozenset(
+    f"{parent}{sampler}" for parent in ("", "parentbased_") for sampler in ("always_on", "always_off", "traceidratio")
+)
+OPENTELEMETRY: dict[str, tuple[type, str, Any]] = {
+    "OTEL_EXPORTER_OTLP_ENDPOINT": (
+        str, "Address of a collector that takes OTLP over HTTP, as in http://collector:4318; empty for no traces.", "",
+    ),
+    "OTEL_EXPORTER_OTLP_HEADERS": (str, "Headers for it, as in api-key=abc,team=audit.", ""),
+    "OTEL_SERVICE_NAME": (str, "Name of the service in traces; empty for decklog-api, decklog-worker, or decklog for `decklog dev`.", ""),
+    "OTEL_TRACES_SAMPLER": (str, f"Which requests and batches are traced: {', '.join(sorted(SAMPLERS))}.", "parentbased_always_on"),
+    "OTEL_TRACES_SAMPLER_ARG": (float, "Their part from 0 to 1, for the samplers by ratio.", 1.0),
+    "OTEL_BSP_MAX_QUEUE_SIZE": (int, "Spans that may wait to be sent; what there is no room for is dropped and counted.", 2_048),
+}  # fmt: skip
+"""What is documented of the variables that OpenTelemetry's SDK reads. They keep its names, which every collector's documentation
+uses, so they are no part of the tree; those without which nothing sensible can be sent are checked."""
+
+
+class Tracing(msgspec.Struct, frozen=True):
+    """Whether traces are sent: not where there is no endpoint."""
+
+    endpoint: str = ""
+    queue_spans_max: int = 2_048
+
+
+def tracing(environment: Mapping[str, str]) -> Tracing:
+    """What OpenTelemetry's variables say. Raises `misconfigured`, naming the variable and never its value."""
+
+    def told(name: str) -> str:
+        return environment.get(name, "").strip()
+
+    endpoint = told("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or told("OTEL_EXPORTER_OTLP_ENDPOINT")
+    if not endpoint or told("OTEL_SDK_DISABLED").lower() == "true" or told("OTEL_TRACES_EXPORTER") == "none":
+        return Tracing()
+    if not endpoint.startswith(("http://", "https://")) or not urlsplit(endpoint).hostname:
+        raise _wrong("OTEL_EXPORTER_OTLP_ENDPOINT", "an address as in http://collector:4318")
+    protocol = told("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or told("OTEL_EXPORTER_OTLP_PROTOCOL")
+    if protocol not in ("", "http/protobuf"):
+        raise _wrong("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf, the only one that Decklog speaks (mostly on port 4318)")
+    if (told("OTEL_TRACES_SAMPLER").lower() or "always_on") not in SAMPLERS:
+        raise _wrong("OTEL_TRACES_SAMPLER", f"one of {', '.join(sorted(SAMPLERS))}")
+    if not re.fullmatch(r"|0*(0|1|0?\.[0-9]+|1\.0*)", told("OTEL_TRACES_SAMPLER_ARG")):
+        raise _wrong("OTEL_TRACES_SAMPLER_ARG", "a number from 0 to 1")
+    room = told("OTEL_BSP_MAX_QUEUE_SIZE") or str(Tracing().queue_spans_max)
+    if not re.fullmatch(r"[1-9][0-9]{0,6}", room):
+        raise _wrong("OTEL_BSP_MAX_QUEUE_SIZE", "a number from 1 to 9999999")
+    return Tracing(endpoint, int(room))
+
+
+def _wrong(name: str, wanted: str) -> DecklogError:
+    return DecklogError(Code.MISCONFIGURED, f"{name} is not valid: it must be {wanted}.")
 
 
 def _put(tree: dict[str, Any], name: str, value: str) -> None:

@@ -12,6 +12,7 @@ import time
 from typing import Any, cast
 
 from litestar import Litestar, Router
+from litestar.config.app import AppConfig
 from litestar.datastructures import State
 from litestar.types import HTTPScope, Message, Receive, Send
 from litestar.utils import normalize_path
@@ -23,6 +24,7 @@ from decklog.api.openapi import document
 from decklog.api.reference import reference_routes
 from decklog.api.request import has_head, make_request_id
 from decklog.api.service import ApiService
+from decklog.api.tracing import RequestTraces, Traced
 from decklog.settings import Settings
 
 _COMMON_HEADERS = [
@@ -51,6 +53,11 @@ class Application(Litestar):
             await (super().__call__ if known else stream.refuse_socket)(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
+
+    @staticmethod
+    def _patch_opentelemetry_middleware(config: AppConfig) -> AppConfig:
+        """Litestar would load OpenTelemetry wherever that is installed, to look for a middleware that is not used here."""
+        return config
 
     async def _http(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
@@ -116,10 +123,11 @@ def _application(routes: list[Any], state: dict[str, Any]) -> Application:
     )
 
 
-def create_app(service: ApiService, settings: Settings) -> Application:
+def create_app(service: ApiService, settings: Settings, traces: RequestTraces | None = None) -> Application | Traced:
     """The whole API over a service. `/metrics` is left out where settings give it a port of its own."""
     routes = _routes(with_metrics=settings.api.metrics_port == 0)
-    return _application([*routes, *reference_routes(openapi_document())], {"service": service})
+    application = _application([*routes, *reference_routes(openapi_document())], {"service": service})
+    return application if traces is None else Traced(application, service.identity, traces)
 
 
 def create_metrics_app(service: ApiService) -> Application:

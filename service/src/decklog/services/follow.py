@@ -78,6 +78,20 @@ class Effect(Protocol):
         ...
 
 
+class BatchTrace(Protocol):
+    def done(self) -> None: ...
+
+    def broken_off(self) -> None: ...
+
+
+class BatchTraces(Protocol):
+    """What is told of batches where traces are sent."""
+
+    def batch(self, consumer: str, tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> BatchTrace:
+        """A batch begins now; it is done once the cursor has moved over it."""
+        ...
+
+
 class Ended(Enum):
     """How an advance ended."""
 
@@ -123,6 +137,7 @@ class _Advance:
         batch_records_max: int,
         stopping: Callable[[], bool],
         moved: Callable[[int], None],
+        traces: BatchTraces | None,
     ) -> None:
         self._tenant = tenant
         self._log = cursor.log
@@ -136,6 +151,8 @@ class _Advance:
         self._limit = min(BATCH_RECORDS_FIRST, batch_records_max)
         self._stopping = stopping
         self._moved = moved
+        self._traces = traces
+        self._traced: deque[tuple[int, BatchTrace]] = deque()
         self._end = self._read_to = self._applied = cursor.next_seq
         self._applying: deque[tuple[asyncio.Task[None], _Batch]] = deque()
         self._settling: asyncio.Task[Cursor] | None = None
@@ -165,6 +182,8 @@ class _Advance:
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
+            for _, trace in self._traced:
+                trace.broken_off()
 
     async def _look(self) -> None:
         """How far the log is now."""
@@ -175,6 +194,9 @@ class _Advance:
         await self._slots.acquire()
         try:
             batch = await self._read()
+            if self._traces is not None and batch.records:
+                trace = self._traces.batch(self._cursor.consumer, self._tenant, self._log, batch.records)
+                self._traced.append((batch.end, trace))
             task = asyncio.create_task(self._apply(batch))
         except BaseException:  # a slot is given back whatever happens
             self._slots.release()
@@ -233,6 +255,8 @@ class _Advance:
         moved = await self._cursors.move(cursor, to, seconds=self._lease_seconds)
         if moved is None:
             raise _LostError
+        while self._traced and self._traced[0][0] <= to:
+            self._traced.popleft()[1].done()
         RECORDS.labels(cursor.consumer).inc(to - cursor.next_seq)
         PROGRESS.labels(cursor.consumer).set_to_current_time()
         if oldest is not None:
@@ -259,6 +283,7 @@ class Follower:
         batch_records_max: int = BATCH_RECORDS_MAX,
         backoff_seconds: tuple[float, float] = BACKOFF_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        traces: BatchTraces | None = None,
     ) -> None:
         self.consumer = consumer
         self._store = store
@@ -269,6 +294,7 @@ class Follower:
         self._batch_records_max = batch_records_max
         self._backoff_seconds = backoff_seconds
         self._clock = clock
+        self._traces = traces
         self._owner = uuid.uuid4().hex
         self._busy: dict[tuple[int, LogName], asyncio.Event] = {}
         self._failures: dict[tuple[int, LogName], tuple[int, float]] = {}
@@ -349,6 +375,7 @@ class Follower:
             batch_records_max=self._batch_records_max,
             stopping=lambda: self._stopping,
             moved=moved,
+            traces=self._traces,
         )
         work = asyncio.create_task(advance.run(), name=f"{self.consumer} {tenant.name} {cursor.log.text}")
         renewal = asyncio.create_task(self._renew(cursor), name=f"lease {tenant.name} {cursor.log.text}")

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -50,12 +50,25 @@ class BulkResult(msgspec.Struct, frozen=True):
     rate: Rate | None
 
 
-class _Waiting:
-    __slots__ = ("future", "ids", "request", "size")
+class CommitTraces(Protocol):
+    """What is told of commits where traces are sent. Neither method waits or fails."""
 
-    def __init__(self, request: AppendRequest, future: asyncio.Future[Appended]) -> None:
+    def current(self) -> Any | None:
+        """The request that is being answered, as `committed` takes it; None where it is not traced."""
+        ...
+
+    def committed(self, outcomes: Sequence[tuple[AppendRequest, Appended | DecklogError, Any | None]], seconds: float) -> None:
+        """A group ended just now, after so many seconds: each request, what became of it, and what `current` gave for it."""
+        ...
+
+
+class _Waiting:
+    __slots__ = ("future", "ids", "request", "size", "traced")
+
+    def __init__(self, request: AppendRequest, future: asyncio.Future[Appended], traced: Any | None) -> None:
         self.request = request
         self.future = future
+        self.traced = traced
         self.size = sum(len(record.content) for record in request.records)
         self.ids = [(request.tenant.id, request.log, record.id) for record in request.records if record.id is not None]
 
@@ -72,6 +85,7 @@ class Ingest:
         waiting_requests_max: int = 2_000,
         waiting_bytes_max: int = 128 * 1024 * 1024,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        traces: CommitTraces | None = None,
     ) -> None:
         if len(fingerprint_key) < 32:
             raise DecklogError(Code.MISCONFIGURED, "DECKLOG_IDENTITY_FINGERPRINT_KEY must have at least 32 characters.")
@@ -81,6 +95,7 @@ class Ingest:
         self._requests_max = waiting_requests_max
         self._bytes_max = waiting_bytes_max
         self._now = now
+        self._traces = traces
         self._waiting: deque[_Waiting] = deque()
         self._bytes = 0
         self._wake = asyncio.Event()
@@ -180,7 +195,8 @@ class Ingest:
             raise _overloaded("This process is stopping")
         if request.metered:
             self._refuse_early(request.tenant, request.log, len(request.records))
-        waiting = _Waiting(request, asyncio.get_running_loop().create_future())
+        traced = None if self._traces is None else self._traces.current()
+        waiting = _Waiting(request, asyncio.get_running_loop().create_future(), traced)
         if len(self._waiting) >= self._requests_max or (self._waiting and self._bytes + waiting.size > self._bytes_max):
             raise _overloaded("Too many records wait to be committed")
         self._waiting.append(waiting)
@@ -249,7 +265,11 @@ class Ingest:
             )
             unknown.__cause__ = error
             results = [unknown] * len(group)
-        _group_seconds.observe(time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        _group_seconds.observe(seconds)
+        if self._traces is not None and any(waiting.traced is not None for waiting in group):
+            outcomes = [(waiting.request, result, waiting.traced) for waiting, result in zip(group, results, strict=True)]
+            self._traces.committed(outcomes, seconds)
         reached: dict[tuple[int, LogName], int] = {}
         stored = duplicates = conflicts = 0
         for waiting, result in zip(group, results, strict=True):

@@ -14,7 +14,7 @@ import structlog
 
 from decklog.domain.archive import ARCHIVER
 from decklog.domain.store import INDEXER
-from decklog.services.follow import Follower
+from decklog.services.follow import BatchTraces, Follower
 from decklog.services.forgetting import Forgetting
 from decklog.settings import Settings
 from decklog.workers.archiver import keep_archiving
@@ -30,13 +30,13 @@ from decklog.workers.sweep import keep_sweeping
 _log = structlog.get_logger("decklog.worker")
 
 
-def _dispatchers(service: WorkerService, settings: Settings) -> list[Dispatcher]:
+def _dispatchers(service: WorkerService, settings: Settings, traces: BatchTraces | None) -> list[Dispatcher]:
     """One for each consumer that this installation has."""
     concurrency = settings.worker.concurrency
     effects = {INDEXER: Indexer(service.search_index)} if service.search_index is not None else {}
     return [
         Dispatcher(
-            Follower(consumer, service.store, service.cursors, effect, slots=concurrency),
+            Follower(consumer, service.store, service.cursors, effect, slots=concurrency, traces=traces),
             service.registry,
             concurrency=concurrency,
         )
@@ -44,12 +44,12 @@ def _dispatchers(service: WorkerService, settings: Settings) -> list[Dispatcher]
     ]
 
 
-async def run(service: WorkerService, settings: Settings, stop: asyncio.Event) -> None:
+async def run(service: WorkerService, settings: Settings, stop: asyncio.Event, *, traces: BatchTraces | None = None) -> None:
     """Work until `stop` is set, then end what is being done: cursors moved, leases released, in a few seconds.
 
     Raises what a part of the worker raises that must not happen; a backend that is away is waited for.
     """
-    dispatchers = _dispatchers(service, settings)
+    dispatchers = _dispatchers(service, settings, traces)
     parts: list[Coroutine[Any, Any, None]] = [keep_partitions(service.keeper)]
     parts += [keep_sweeping(service.cursors, dispatcher, seconds=settings.worker.sweep_seconds) for dispatcher in dispatchers]
     if service.search_index is not None:

@@ -1,0 +1,296 @@
+"""Traces by OpenTelemetry: spans are sent over OTLP by a thread of their own, and no request ever waits for that.
+
+Loaded only where an endpoint is set. What waits to be sent is bounded, what there is no room for is dropped and counted.
+A span names tenants, logs, numbers and codes: never what a record says, a key, or what somebody looked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import islice
+from typing import NamedTuple
+
+import structlog
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    StatusCode,
+    TraceFlags,
+    format_span_id,
+    format_trace_id,
+    get_current_span,
+    set_span_in_context,
+    use_span,
+)
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from prometheus_client import Counter
+
+from decklog import __version__
+from decklog.domain.append import Appended, AppendRequest, Receipt, Status
+from decklog.domain.errors import DecklogError
+from decklog.domain.log import LogName
+from decklog.domain.record import StoredRecord
+from decklog.domain.tenant import Tenant
+from decklog.domain.trace import commit_ids
+
+LINKS_MAX = 128
+"""Of one span, as OpenTelemetry bounds them by itself."""
+EXPORT_SPANS_MAX = 512
+"""Spans of one request to the collector."""
+STOP_SECONDS_MAX = 5.0
+"""For what still waits to be sent when the process ends."""
+
+SPANS = Counter(
+    "decklog_trace_spans_total",
+    "Spans, by what became of them: exported, failed (the collector did not take them) or dropped (too many were waiting).",
+    ["outcome"],
+)
+_exported, _failed, _dropped = (SPANS.labels(outcome) for outcome in ("exported", "failed", "dropped"))
+
+_METHODS = frozenset({"GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"})
+_CARRIED = (b"traceparent", b"tracestate")
+_propagator = TraceContextTextMapPropagator()
+_log = structlog.get_logger("decklog.traces")
+
+Outcome = tuple[AppendRequest, Appended | DecklogError, "Waiting | None"]
+"""A request of a group, what became of it, and since when it waited, if it is traced."""
+
+
+class Waiting(NamedTuple):
+    """A traced request, and when it began to wait, in nanoseconds since 1970."""
+
+    request: SpanContext
+    since: int
+
+
+class _Counted(SpanExporter):
+    """Counts what the collector took, and what was taken out of the queue for it."""
+
+    def __init__(self, inner: SpanExporter) -> None:
+        self._inner = inner
+        self.taken = 0
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.taken += len(spans)
+        result = SpanExportResult.FAILURE
+        try:
+            result = self._inner.export(spans)
+        finally:
+            (_exported if result is SpanExportResult.SUCCESS else _failed).inc(len(spans))
+        return result
+
+    def shutdown(self) -> None:
+        self._inner.shutdown()
+
+
+class _Queue(BatchSpanProcessor):
+    """What waits to be sent. Spans end in one thread and are taken out by another; each counts its own."""
+
+    def __init__(self, exporter: _Counted, room: int) -> None:
+        super().__init__(exporter, max_queue_size=room, max_export_batch_size=min(room, EXPORT_SPANS_MAX))
+        self._exporter = exporter
+        self._room = room
+        self._given = 0
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if span.context is None or not span.context.trace_flags.sampled:
+            return
+        if self._given - self._exporter.taken >= self._room:
+            _dropped.inc()
+            return
+        self._given += 1
+        super().on_end(span)
+
+
+class _CommitIds(RandomIdGenerator):
+    """Gives the ids of a commit where there are any: it is known where its records are before its span is made."""
+
+    given: tuple[int, int] | None = None
+
+    def generate_trace_id(self) -> int:
+        return super().generate_trace_id() if self.given is None else self.given[0]
+
+    def generate_span_id(self) -> int:
+        return super().generate_span_id() if self.given is None else self.given[1]
+
+
+class RequestSpan:
+    """The span of a request that is being answered."""
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+        context = span.get_span_context()
+        self.trace_id = format_trace_id(context.trace_id)
+        self.span_id = format_span_id(context.span_id)
+
+    def answered(self, method: str, route: str | None, status: int, tenant: str | None) -> None:
+        """`status` is 0 where the client was gone before an answer."""
+        if route is not None:
+            self._span.update_name(f"{method} {route}")
+            self._span.set_attribute("http.route", route)
+        if status:
+            self._span.set_attribute("http.response.status_code", status)
+        if status >= 500:
+            self._span.set_attribute("error.type", str(status))
+            self._span.set_status(StatusCode.ERROR)
+        if tenant is not None:
+            self._span.set_attribute("decklog.tenant", tenant)
+
+
+class BatchSpan:
+    """The span of a batch that a consumer works on."""
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+
+    def done(self) -> None:
+        """The effect counts, and the cursor has moved."""
+        self._span.end()
+
+    def broken_off(self) -> None:
+        """It is tried again, by a span of its own."""
+        self._span.set_status(StatusCode.ERROR, "broken off")
+        self._span.end()
+
+
+class OtelTraces:
+    """What one process sends. `program` is its name where OTEL_SERVICE_NAME gives none; `queue_spans_max` bounds what waits.
+
+    Its other settings, the endpoint among them, are read by OpenTelemetry from the environment. Used in the event loop alone.
+    """
+
+    def __init__(self, program: str, *, queue_spans_max: int, exporter: SpanExporter | None = None) -> None:
+        self._queue = _Queue(_Counted(exporter or OTLPSpanExporter()), queue_spans_max)
+        resource = _resource(program)
+        self._ids = _CommitIds()
+        self._tracer = _provider(resource, self._queue).get_tracer("decklog", __version__)
+        # A commit is recorded when one of its requests is, whatever a sampler would say of its own trace.
+        commits = TracerProvider(sampler=ALWAYS_ON, resource=resource, id_generator=self._ids, shutdown_on_exit=False)
+        commits.add_span_processor(self._queue)
+        self._commits = commits.get_tracer("decklog", __version__)
+
+    async def stop(self) -> None:
+        """Send what waits, for a bounded time."""
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+        def shut() -> None:
+            self._queue.shutdown()  # type: ignore[no-untyped-call]
+            with suppress(RuntimeError):  # the loop is closed: nobody waits for this any more
+                loop.call_soon_threadsafe(ended.set)
+
+        threading.Thread(target=shut, name="traces", daemon=True).start()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_SECONDS_MAX):
+                await ended.wait()
+
+    @contextmanager
+    def request(self, method: str, headers: Iterable[tuple[bytes, bytes]]) -> Iterator[RequestSpan]:
+        """The span of a request, in the trace that its `traceparent` names; the current one while the block runs."""
+        carried = {name.decode(): value.decode("latin-1") for name, value in headers if name in _CARRIED}
+        method = method if method in _METHODS else "_OTHER"
+        span = self._tracer.start_span(
+            method,
+            _propagator.extract(carried, Context()),
+            kind=SpanKind.SERVER,
+            attributes={"http.request.method": method},
+        )
+        with use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+            yield RequestSpan(span)
+
+    def current(self) -> Waiting | None:
+        """The request that is being answered, waiting from now on; None where there is none or it is not recorded."""
+        context = get_current_span().get_span_context()
+        return Waiting(context, time.time_ns()) if context.trace_flags.sampled else None
+
+    def committed(self, outcomes: Sequence[Outcome], seconds: float) -> None:
+        """A group was just committed, or not, which took so long. One span for each of its logs that has a traced request."""
+        try:
+            ended = time.time_ns()
+            taken = ended - int(seconds * 1e9)
+            logs: dict[tuple[int, LogName], list[Outcome]] = {}
+            for outcome in outcomes:
+                logs.setdefault((outcome[0].tenant.id, outcome[0].log), []).append(outcome)
+            for of_log in logs.values():
+                if waited := [waiting for _, _, waiting in of_log if waiting is not None]:
+                    self._committed(of_log, waited, taken, ended)
+        except Exception:  # noqa: BLE001 - whatever is wrong with a trace, the writer goes on
+            _log.exception("a commit was not traced")
+
+    def _committed(self, outcomes: Sequence[Outcome], waited: Sequence[Waiting], taken: int, ended: int) -> None:
+        tenant, log = outcomes[0][0].tenant, outcomes[0][0].log
+        stored = [
+            receipt
+            for _, result, _ in outcomes
+            if isinstance(result, Appended) and result.stored
+            for receipt in result.receipts
+            if receipt.status is Status.STORED
+        ]
+        attributes: dict[str, str | int] = {"db.system.name": "postgresql", "decklog.requests": len(outcomes)}
+        self._ids.given = commit_ids(tenant, log, stored[0].epoch, stored[0].received_at) if stored else None
+        try:
+            span = self._commits.start_span(
+                "commit",
+                Context(),
+                kind=SpanKind.CLIENT,
+                attributes={**attributes, **_place(tenant, log, stored)},
+                links=[Link(each.request) for each in waited[:LINKS_MAX]],
+                start_time=taken,
+            )
+        finally:
+            self._ids.given = None
+        refused = {result.code.value for _, result, _ in outcomes if isinstance(result, DecklogError)}
+        if refused and not stored:
+            span.set_status(StatusCode.ERROR, ", ".join(sorted(refused)))
+        span.end(ended)
+        for each in waited:
+            parent = set_span_in_context(NonRecordingSpan(each.request), Context())
+            links = [Link(span.get_span_context())]
+            self._tracer.start_span("wait for commit", parent, links=links, start_time=each.since).end(taken)
+
+    def batch(self, consumer: str, tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> BatchSpan:
+        """The span of a batch that begins now, with links to the commits of its records, whether they were recorded or not."""
+        commits = dict.fromkeys((record.epoch, record.received_at) for record in records)
+        links = [
+            Link(SpanContext(*commit_ids(tenant, log, *commit), is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED)))
+            for commit in islice(commits, LINKS_MAX)
+        ]
+        attributes = {"decklog.consumer": consumer, "decklog.commits": len(commits), **_place(tenant, log, records)}
+        return BatchSpan(self._tracer.start_span(consumer, Context(), kind=SpanKind.CONSUMER, attributes=attributes, links=links))
+
+
+def _place(tenant: Tenant, log: LogName, records: Sequence[Receipt | StoredRecord]) -> dict[str, str | int]:
+    """Where these records are, by which the spans of commits and of batches are found as well."""
+    where: dict[str, str | int] = {"decklog.tenant": tenant.name, "decklog.log": log.text, "decklog.records": len(records)}
+    if records:
+        numbers = [record.seq for record in records]
+        where |= {"decklog.epoch": records[0].epoch, "decklog.seq.first": min(numbers), "decklog.seq.last": max(numbers)}
+    return where
+
+
+def _provider(resource: Resource, queue: _Queue) -> TracerProvider:
+    """With the sampler that the environment names."""
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    provider.add_span_processor(queue)
+    return provider
+
+
+def _resource(program: str) -> Resource:
+    """Who sends: what the environment says of it, and the program's own name and version where it says nothing."""
+    told = Resource.create()
+    if str(told.attributes["service.name"]).startswith("unknown_service"):
+        told = told.merge(Resource({"service.name": program}))
+    return Resource({"service.version": __version__}).merge(told)
