@@ -146,6 +146,8 @@ def _deployment() -> Json:
         ],
         "envFrom": [{"secretRef": {"name": BACKENDS_SECRET}}],
         "ports": [{"name": "health", "containerPort": HEALTH_PORT}],
+        # It begins within seconds, and where a node is busy within a minute: it is not to be killed for that.
+        "startupProbe": {"httpGet": {"path": "/healthz", "port": "health"}, "periodSeconds": 2, "failureThreshold": 60},
         "livenessProbe": probe("/healthz"),
         "readinessProbe": probe("/readyz"),
         "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import math
 import signal
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext, suppress
 from typing import Any
@@ -115,9 +116,13 @@ async def _operate(
     """Until asked to stop by a signal, or `lost`."""
     ready = asyncio.Event()
     kopf_settings = settings_of_kopf(own.selector, watch.stream_seconds)
+    # Given, as Kopf would ask for the user's name, and the number that images run as has none.
+    identity: Any = socket.gethostname()
     # Not its `stop_flag`: Kopf would wait five seconds for whoever waits for it, whenever it stops.
     operating = asyncio.create_task(
-        kopf.operator(registry=registry, settings=kopf_settings, standalone=True, clusterwide=True, ready_flag=ready)
+        kopf.operator(
+            registry=registry, settings=kopf_settings, standalone=True, clusterwide=True, ready_flag=ready, identity=identity
+        )
     )
 
     async def report() -> None:
