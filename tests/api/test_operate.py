@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import time
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
@@ -185,6 +186,20 @@ async def test_a_server_that_stops_lets_open_requests_end(world: World) -> None:
     assert (await posting).status_code == 201
     assert server.finished.done()
     await client.aclose()
+
+
+async def test_a_connection_that_is_kept_is_told_that_it_ends_and_loses_no_request(world: World) -> None:
+    stack = AsyncExitStack()
+    server = await stack.enter_async_context(serve(create_app(world, Settings()), "127.0.0.1", 0, freeze=False, linger=60))
+    url = f"http://127.0.0.1:{server.port}/api/v1/logs"
+    async with world.client(Role.WRITER) as client:
+        kept = await client.post(url, json=RECORD)
+        assert "connection" not in kept.headers
+        ending = asyncio.create_task(stack.aclose())
+        while kept.headers.get("connection") != "close":
+            kept = await client.post(url, json=RECORD)
+            assert kept.status_code == 201
+        await ending  # and not for a minute, as nobody is connected any more
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ async def _serve(verb: str) -> int:
             await runner.run(service, configured, stop, traces=traces)
         return 0
     from decklog.api.app import create_app, create_metrics_app  # noqa: PLC0415
-    from decklog.api.server import serve  # noqa: PLC0415
+    from decklog.api.server import LINGER_SECONDS, serve  # noqa: PLC0415
 
     async with (
         factory.open_owner(configured) as owner,
@@ -126,8 +126,9 @@ async def _serve(verb: str) -> int:
         async with AsyncExitStack() as stack:
             if api.metrics_port:
                 await stack.enter_async_context(serve(create_metrics_app(service), api.host, api.metrics_port))
+            app = create_app(service, configured, traces)
             server = await stack.enter_async_context(
-                serve(create_app(service, configured, traces), api.host, api.port, trusted_proxies=api.trusted_proxies)
+                serve(app, api.host, api.port, trusted_proxies=api.trusted_proxies, linger=LINGER_SECONDS)
             )
             structlog.get_logger("decklog").info("serving", host=api.host, port=server.port)
             stopping = asyncio.create_task(stop.wait())

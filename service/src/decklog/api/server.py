@@ -18,6 +18,9 @@ from decklog.domain.errors import Code, DecklogError
 
 GRACE_SECONDS = 10
 """For open requests to end once the server stops."""
+LINGER_SECONDS = 2
+"""Before that, for connections that clients keep: each is told with its next answer that it ends. To close one that is idle would
+lose the request that is on its way."""
 KEEP_ALIVE_SECONDS = 75
 """Longer than the idle time of common load balancers (60 s), so that they close first and never race us."""
 CLIENT_MESSAGE_BYTES_MAX = 4 * 1024
@@ -28,9 +31,10 @@ BACKLOG = 1_024
 class _Uvicorn(uvicorn.Server):
     """Uvicorn that leaves the process's signals alone and says when it listens."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, linger: float) -> None:
         super().__init__(config)
         self.listens = asyncio.Event()
+        self._linger = linger
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -39,6 +43,14 @@ class _Uvicorn(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.listens.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._linger
+        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        while self.server_state.connections and loop.time() < until:  # noqa: ASYNC110 - Uvicorn tells nobody when one ends
+            await asyncio.sleep(0.05)
+        await super().shutdown(sockets)
 
 
 @dataclass(frozen=True)
@@ -78,8 +90,12 @@ def proxies(setting: str) -> list[str]:
 
 
 @asynccontextmanager
-async def serve(app: Any, host: str, port: int, *, freeze: bool = True, trusted_proxies: str = "") -> AsyncIterator[Running]:
+async def serve(
+    app: Any, host: str, port: int, *, freeze: bool = True, trusted_proxies: str = "", linger: float = 0.0
+) -> AsyncIterator[Running]:
     """Serve an ASGI application; leaving the context stops it and waits for open requests. Port 0 picks a free one.
+
+    `linger` is how many seconds it goes on answering then, at most, until no connection is left.
 
     `freeze` takes what is in memory now out of the garbage collector's sight, for a process that does nothing else. A
     request of one of `trusted_proxies` comes from the last address in X-Forwarded-For that is none of them: what stands
@@ -105,7 +121,7 @@ async def serve(app: Any, host: str, port: int, *, freeze: bool = True, trusted_
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    server = _Uvicorn(config)
+    server = _Uvicorn(config, linger)
     running = asyncio.create_task(server.serve(sockets=[listener]), name="http-server")
     try:
         listens = asyncio.create_task(server.listens.wait())
