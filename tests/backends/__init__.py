@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from tests.backends import kubernetes, opensearch, postgres, s3, sqs, timescale
 from tests.backends.cache import UnavailableError
 from tests.backends.kubernetes import KubernetesServer, LocalKubernetes
+from tests.backends.node import LocalNode
 from tests.backends.opensearch import LocalOpenSearch, OpenSearchServer
 from tests.backends.postgres import LocalPostgres, PostgresServer, Variant
 from tests.backends.resolve import BACKENDS, BadAddressError, named
@@ -24,6 +25,7 @@ __all__ = [
     "BadAddressError",
     "KubernetesServer",
     "LocalKubernetes",
+    "LocalNode",
     "LocalOpenSearch",
     "LocalPostgres",
     "LocalS3",
@@ -83,6 +85,10 @@ class Servers:
 
     def private_kubernetes(self) -> LocalKubernetes:
         return self.run.private(kubernetes.BACKEND, kubernetes.BACKEND.local)
+
+    def private_node(self) -> LocalNode:
+        """A Kubernetes of the caller's own on which pods run; a machine has one at a time. Ask `node.available` first."""
+        return self.run.private(kubernetes.BACKEND, LocalNode)
 
     def private_sqs(self) -> LocalSqs:
         return self.run.private(sqs.BACKEND, sqs.BACKEND.local)

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tests.backends import BACKENDS, BadAddressError, UnavailableError, kubernetes, running
+from tests.backends import BACKENDS, BadAddressError, UnavailableError, images, kubernetes, node, running
 from tests.backends.backend import Backend
 from tests.backends.cache import provision as provision_recipe
 from tests.backends.resolve import named, prospects
@@ -66,6 +66,8 @@ def provision(backends: Sequence[Backend[Any]]) -> int:
             if backend is kubernetes.BACKEND:
                 for recipe in TOOLS.values():
                     provision_recipe(recipe)
+                node.available()
+                images.provision_all()
             print(f"{backend.name}: ready")
         except UnavailableError as unavailable:
             failed += 1

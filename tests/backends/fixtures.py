@@ -2,8 +2,9 @@
 
 A session-scoped fixture per kind gives its address: `timescale_server`, `postgres_server`, `opensearch_server`, `sqs_server`, `s3_server`,
 `kubernetes_server`. `private_postgres`, `private_opensearch`, `private_sqs`, `private_s3` and `private_kubernetes` are functions that start a
-server which one test may kill. Under pytest-xdist all workers share the same servers; tests must therefore choose names (databases, indices,
-queues, buckets, namespaces) of their own. `helm`, `promql` and `composefile` are programs, `definitions` is a folder of custom resources' definitions, `edge` one with Contour and Envoy,
+server which one test may kill, `private_node` a Kubernetes on which pods run, for which others on this machine wait.
+Under pytest-xdist all workers share the same servers; tests must therefore choose names (databases, indices, queues, buckets, namespaces) of their own.
+`helm`, `promql` and `composefile` are programs, `definitions` is a folder of custom resources' definitions, `edge` one with Contour and Envoy,
 `ratelimit` the service that counts for Envoy; they belong to `kubernetes_server`.
 
 A server is looked for in this order:
@@ -35,6 +36,7 @@ from tests.backends import (
     BadAddressError,
     KubernetesServer,
     LocalKubernetes,
+    LocalNode,
     LocalOpenSearch,
     LocalPostgres,
     LocalS3,
@@ -46,7 +48,9 @@ from tests.backends import (
     SqsServer,
     UnavailableError,
     Variant,
+    images,
     kubernetes,
+    node,
     opensearch,
     postgres,
     progress,
@@ -94,6 +98,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         if name in getattr(item, "fixturenames", ()):
             with contextlib.suppress(UnavailableError):
                 provision(recipe)
+    if "private_node" in getattr(item, "fixturenames", ()):
+        with contextlib.suppress(UnavailableError):
+            node.available()
+            images.provision_all()
     return (yield)
 
 
@@ -224,3 +232,14 @@ def private_s3(servers: Servers) -> Callable[[], LocalS3]:
 @pytest.fixture(scope="session")
 def private_kubernetes(servers: Servers) -> Callable[[], LocalKubernetes]:
     return lambda: _had("kubernetes", servers.private_kubernetes)
+
+
+@pytest.fixture(scope="session")
+def private_node(servers: Servers) -> Callable[[], LocalNode]:
+    """Where a machine can have a node, one that does not start is no reason to skip."""
+
+    def start() -> LocalNode:
+        _had("kubernetes", node.available)
+        return servers.private_node()
+
+    return start

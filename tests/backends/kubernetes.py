@@ -1,4 +1,4 @@
-"""A Kubernetes control plane as a test server: etcd, API server and controller manager, without nodes.
+"""A Kubernetes control plane as a test server: etcd, API server and controller manager, without nodes; `node` adds one.
 
 All of them, and kubectl, are one Go program (`kube/` beside this module) built once from the published modules. What the operator needs is real:
 admission policies, CRD defaulting and CEL, RBAC, garbage collection, namespace deletion. Pods stay pending. Keys and certificates are made at
@@ -8,6 +8,7 @@ every first start and live as long as the server's folder.
 from __future__ import annotations
 
 import base64
+import ipaddress
 import json
 import secrets
 import shutil
@@ -16,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import ClassVar
 
 from tests.backends.backend import Backend, LocalServer
 from tests.backends.cache import Building, Recipe, provision, provisioned
@@ -66,22 +68,33 @@ RECIPE = Recipe("kube", (LINK_FLAGS, *(path.read_text() for path in sorted(SOURC
 
 
 class LocalKubernetes(LocalServer[KubernetesServer]):
+    host = LOOPBACK  # of the API server
+    services = SERVICES
+    users: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "kubeconfig": ("admin", "system:masters"),
+        "manager.kubeconfig": ("system:kube-controller-manager", ""),
+    }
+    """Who each file lets in: a user and a group."""
+    endpoints = "none"
+    """How the Service `kubernetes` gets the API server's address."""
+
     def prepare(self) -> None:
-        self.ports = dict(zip(("etcd", "peer", "api", "manager"), free_ports(4), strict=True))
+        self.ports = self.choose_ports()
         program = provision(RECIPE) / "kubectl"
-        self.address = KubernetesServer(f"https://{LOOPBACK}:{self.ports['api']}", self.folder / "kubeconfig", program)
+        self.address = KubernetesServer(f"https://{self.host}:{self.ports['api']}", self.folder / "kubeconfig", program)
         self.pki = self.folder / "pki"
         if not self.pki.exists():
-            write_pki(
-                self.pki, ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"], [LOOPBACK, "10.96.0.1"]
-            )
-        users = {"kubeconfig": ("admin", "system:masters"), "manager.kubeconfig": ("system:kube-controller-manager", "")}
+            names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
+            write_pki(self.pki, names, [*{LOOPBACK, self.host}, str(ipaddress.ip_network(self.services)[1])])
         tokens = []
-        for file, (user, group) in users.items():
+        for file, (user, group) in self.users.items():
             token = secrets.token_hex(16)
             tokens.append(f'{token},{user},{user},"{group}"\n')
             self._write_kubeconfig(self.folder / file, token)
         (self.pki / "tokens.csv").write_text("".join(tokens))
+
+    def choose_ports(self) -> dict[str, int]:
+        return dict(zip(("etcd", "peer", "api", "manager"), free_ports(4), strict=True))
 
     def _write_kubeconfig(self, path: Path, token: str) -> None:
         authority = base64.b64encode((self.pki / "ca.crt").read_bytes()).decode()
@@ -101,7 +114,7 @@ class LocalKubernetes(LocalServer[KubernetesServer]):
         program = provision(RECIPE) / "kube"
         for name, words in (
             ("etcd", self._etcd()),
-            ("kube-apiserver", self._api_server()),
+            ("kube-apiserver", self.api_flags()),
             ("kube-controller-manager", self._manager()),
         ):
             self.spawn(name, [program, name, *words], cwd=self.folder)
@@ -112,15 +125,15 @@ class LocalKubernetes(LocalServer[KubernetesServer]):
         client, peer = (f"http://{LOOPBACK}:{self.ports[name]}" for name in ("etcd", "peer"))
         return ["--data-dir", self.folder / "etcd", "--listen-client", client, "--listen-peer", peer]
 
-    def _api_server(self) -> list[str | Path]:
+    def api_flags(self) -> list[str | Path]:
         return [
             f"--etcd-servers=http://{LOOPBACK}:{self.ports['etcd']}",
-            f"--bind-address={LOOPBACK}", f"--advertise-address={LOOPBACK}", f"--secure-port={self.ports['api']}",
+            f"--bind-address={self.host}", f"--advertise-address={self.host}", f"--secure-port={self.ports['api']}",
             f"--tls-cert-file={self.pki / 'apiserver.crt'}", f"--tls-private-key-file={self.pki / 'apiserver.key'}",
             f"--token-auth-file={self.pki / 'tokens.csv'}", "--anonymous-auth=true", "--authorization-mode=Node,RBAC",
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={self.pki / 'sa.pub'}", f"--service-account-signing-key-file={self.pki / 'sa.key'}",
-            f"--service-cluster-ip-range={SERVICES}", "--endpoint-reconciler-type=none",
+            f"--service-cluster-ip-range={self.services}", f"--endpoint-reconciler-type={self.endpoints}",
             "--profiling=false", "--shutdown-delay-duration=0s",
         ]  # fmt: skip
 

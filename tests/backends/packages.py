@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.backends.cache import Building, UnavailableError
@@ -49,6 +50,21 @@ def command_or_package(building: Building, name: str, package: str | None = None
         building.run(["apt-get", "update", "-q"], environ=environ)
         building.run(install, environ=environ)
     return command(name)
+
+
+def from_debian(building: Building, packages: Sequence[str], into: Path) -> None:
+    """Unpacks packages of the system that this machine runs into a folder. Nothing is installed, so no daemon begins to run; what they depend on is left out."""
+    downloaded = building.folder / ".packages"
+    downloaded.mkdir()
+    download = [command("apt-get"), "download", "-q", *packages]
+    try:
+        building.run(download, cwd=downloaded)
+    except UnavailableError:  # a fresh machine has no package lists yet
+        building.run(["apt-get", "update", "-q"])
+        building.run(download, cwd=downloaded)
+    for package in sorted(downloaded.glob("*.deb")):
+        building.run([command("dpkg-deb"), "--extract", package, into])
+    shutil.rmtree(downloaded)
 
 
 def from_pypi(building: Building, requirement: str, into: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -12,25 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.images import ROOT, context, stages
+from tests.support.images import ROOT, context, copy, stages
 
 IMAGES = {"service": ("decklog", "service/Dockerfile"), "operator": ("decklog_operator", "operator/Dockerfile")}
 
 
 def copied(dockerfile: str, target: Path) -> Path:
     """The tree that the COPY lines of the first stage make of the context."""
-    inside = context()
     for words in stages(ROOT / dockerfile)[0].of("COPY"):
-        *sources, place = words
-        for source in sources:
-            names = [name for name in inside if name == source or name.startswith(f"{source}/")]
-            assert names, f"{dockerfile}: {source} is not in the context"
-            for name in names:
-                relative = name.removeprefix(f"{source}/") if (ROOT / source).is_dir() else Path(source).name
-                folder = target / place.removeprefix("/")
-                to = folder / relative if place.endswith("/") or (ROOT / source).is_dir() else folder
-                to.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, to)
+        copy(words, target)
     return target
 
 

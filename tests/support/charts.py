@@ -37,10 +37,10 @@ class Helm:
             [self._program, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
-    def __call__(self, *words: str | Path) -> str:
+    def __call__(self, *words: str | Path, longest: float = WAIT_MAX) -> str:
         """What it prints; raises `RefusedError`."""
         process = self.start(*words)
-        told, complained = process.communicate(timeout=WAIT_MAX)
+        told, complained = process.communicate(timeout=longest)
         if process.returncode:
             raise RefusedError(complained + told)
         return told
@@ -87,12 +87,17 @@ def defined(server: KubernetesServer, definitions: Path) -> KubernetesServer:
     return server
 
 
-@contextmanager
-def namespace(server: KubernetesServer, name: str) -> Iterator[str]:
+def make_namespace(server: KubernetesServer, name: str) -> None:
     """A namespace that refuses pods which are not restricted."""
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
     server.kubectl("apply", "-f", "-", stdin=json.dumps(body))
+
+
+@contextmanager
+def namespace(server: KubernetesServer, name: str) -> Iterator[str]:
+    """As `make_namespace`, for a while."""
+    make_namespace(server, name)
     yield name
     server.kubectl("delete", "namespace", name, "--wait=false")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,6 +62,21 @@ def context() -> set[str]:
             if path.is_file() and (not verdicts or verdicts[-1]):
                 found.add(name)
     return found
+
+
+def copy(words: list[str], root: Path, folder: str = "/") -> None:
+    """Does what a COPY from the context does, into the file system at `root`; `folder` is the WORKDIR. Fails where nothing is copied."""
+    inside = context()
+    *sources, place = words
+    target = root / Path(folder, place).relative_to("/")
+    for source in sources:
+        names = [name for name in inside if name == source or name.startswith(f"{source}/")]
+        assert names, f"{source} is not in the context"
+        for name in names:
+            relative = name.removeprefix(f"{source}/") if (ROOT / source).is_dir() else Path(source).name
+            to = target / relative if place.endswith("/") or (ROOT / source).is_dir() else target
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, to)
 
 
 def _pattern(line: str) -> str:

@@ -8,13 +8,13 @@ import threading
 
 
 class Relay:
-    """Listens on loopback and passes bytes on to `host:port` until `cut`; after `mend` again, on the same port."""
+    """Listens, on loopback unless told otherwise, and passes bytes on to `host:port` until `cut`; after `mend` again, on the same port."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, listen: str = "127.0.0.1") -> None:
         self._target = (host, port)
         self._open: set[socket.socket] = set()
         self._passing = True
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((listen, 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 

@@ -133,8 +133,8 @@ class _Stopping:
 ROLE_PASSWORD = "not-a-secret-of-anything"
 
 
-async def new_database(server: PostgresServer) -> Database:
-    """A database with roles and the cell's relations, and without tenants."""
+async def empty_database(server: PostgresServer) -> Database:
+    """A database with roles, which nothing was migrated in."""
     name = f"decklog_{secrets.token_hex(6)}"
     admin = await asyncpg.connect(server.dsn)
     try:
@@ -151,6 +151,12 @@ async def new_database(server: PostgresServer) -> Database:
     finally:
         await admin.close()
         await connection.close()
+    return database
+
+
+async def new_database(server: PostgresServer) -> Database:
+    """A database with roles and the cell's relations, and without tenants."""
+    database = await empty_database(server)
     owner = await asyncpg.connect(database.owner_dsn)
     try:
         await migrate_cell(owner)

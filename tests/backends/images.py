@@ -1,0 +1,246 @@
+"""The images of our Dockerfiles, made where there is no Docker: by the very lines of the files, on a base of Debian's packages.
+
+COPY and RUN of a first stage are carried out in a chroot over layers of overlayfs, in mounts of its own. What takes long, the base and the
+libraries, is kept in the cache; the sources are laid over it anew each time. Needs root on Linux, and a mirror of Debian.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import platform
+import subprocess
+import tarfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import IO, Any
+
+from tests.backends.cache import Building, Recipe, make_folder, provision, remove
+from tests.backends.node import SANDBOX
+from tests.backends.packages import command_or_package, debian_mirror, from_pypi
+from tests.support.images import ROOT, Stage, copy, stages
+
+SUITE, PACKAGES = "bookworm", "python3"
+"""What python:3.11-slim-bookworm is, too: Debian with a Python."""
+DOCKERFILES = {"decklog": ROOT / "service/Dockerfile", "decklog-operator": ROOT / "operator/Dockerfile"}
+CACHED_UP_TO = ["LICENSE", "/opt/decklog/"]
+"""The COPY that comes after the libraries, and before the sources."""
+PROGRAMS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+OCI = "application/vnd.oci.image."
+Run = Callable[[Sequence[str | Path]], None]
+
+# Takes the mount point, the layers as overlayfs wants them, a folder and a line for the shell. The host's /etc says how to
+# reach package registries, and whom to trust there.
+_IN_LAYERS = """
+set -e
+root=$1 layers=$2; shift 2
+mount -t overlay overlay -o "$layers" "$root"
+mount -t proc proc "$root/proc"
+mount --rbind /dev "$root/dev"
+mount --bind /etc "$root/etc"
+exec env PATH="$0" chroot "$root" /bin/sh -c 'cd "$1" && eval "$2"' sh "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Blob:
+    """Something that an image is made of, by the name that its content has."""
+
+    content: bytes | Path
+    digest: str
+    size: int
+
+    @classmethod
+    def of(cls, content: bytes | Path) -> Blob:
+        if isinstance(content, bytes):
+            return cls(content, f"sha256:{hashlib.sha256(content).hexdigest()}", len(content))
+        with content.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return cls(content, f"sha256:{digest}", content.stat().st_size)
+
+    def descriptor(self, kind: str, **more: object) -> dict[str, object]:
+        return {"mediaType": f"{OCI}{kind}", "digest": self.digest, "size": self.size, **more}
+
+
+@dataclass(frozen=True)
+class Image:
+    names: tuple[str, ...]
+    layers: tuple[Blob, ...]
+    config: Mapping[str, Any]
+
+
+def archive(images: Sequence[Image]) -> Callable[[IO[bytes]], None]:
+    """What writes an OCI archive of these images."""
+    blobs: dict[str, Blob] = {}
+    manifests = []
+    for image in images:
+        kept = {"rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in image.layers]}, "config": image.config}
+        config = Blob.of(json.dumps({"architecture": ARCHITECTURE, "os": "linux", **kept}).encode())
+        told = {
+            "schemaVersion": 2,
+            "mediaType": f"{OCI}manifest.v1+json",
+            "config": config.descriptor("config.v1+json"),
+            "layers": [layer.descriptor("layer.v1.tar") for layer in image.layers],
+        }
+        manifest = Blob.of(json.dumps(told).encode())
+        blobs |= {blob.digest: blob for blob in (*image.layers, config, manifest)}
+        manifests += [
+            manifest.descriptor("manifest.v1+json", annotations={"io.containerd.image.name": name}) for name in image.names
+        ]
+    index = json.dumps({"schemaVersion": 2, "mediaType": f"{OCI}index.v1+json", "manifests": manifests}).encode()
+
+    def write(stream: IO[bytes]) -> None:
+        with tarfile.open(fileobj=stream, mode="w|") as tar:
+            _add(tar, "oci-layout", Blob.of(b'{"imageLayoutVersion":"1.0.0"}'))
+            for digest, blob in blobs.items():
+                _add(tar, f"blobs/{digest.replace(':', '/')}", blob)
+            _add(tar, "index.json", Blob.of(index))
+
+    return write
+
+
+def _add(tar: tarfile.TarFile, name: str, blob: Blob) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = blob.size
+    with io.BytesIO(blob.content) if isinstance(blob.content, bytes) else blob.content.open("rb") as content:
+        tar.addfile(entry, content)
+
+
+def provision_all() -> None:
+    """Base and libraries into the cache."""
+    for recipe in LIBRARIES.values():
+        provision(recipe)
+
+
+def built(folder: Path, tags: Sequence[str]) -> list[Image]:
+    """Both images as the sources are now, under `localhost/` with these tags, and the one that holds a pod's namespaces.
+
+    `folder` keeps their last layers, for as long as they are wanted.
+    """
+    base = Blob.of(provision(BASE) / "layer.tar")
+    path = [f"PATH={PROGRAMS}"]
+    waiting = {"Entrypoint": ["/usr/bin/sleep", "infinity"], "Env": path, "User": "65532:65532"}
+    found = [Image((SANDBOX,), (base,), waiting)]
+    for name, dockerfile in DOCKERFILES.items():
+        first, last = stages(dockerfile)
+        libraries = provision(LIBRARIES[name])
+        upper = folder / name
+        _carry_out(_run, first, _after_libraries(first), [libraries / "files", provision(BASE) / "root"], upper)
+        layers = (base, Blob.of(libraries / "layer.tar"), Blob.of(_packed(_run, upper, folder / f"{name}.tar", "opt/decklog")))
+        found.append(Image(tuple(f"localhost/{name}:{tag}" for tag in tags), layers, _configuration(last, path)))
+    return found
+
+
+def _configuration(last: Stage, environment: list[str]) -> dict[str, Any]:
+    """What the last stage says of the program. Fails where it does more than to copy what the first has made."""
+    assert last.of("COPY") == [["--from=build", "/opt/decklog", "/opt/decklog"]]
+    assert not last.of("RUN")
+    arguments, labels, variables = ([word for words in last.of(name) for word in words] for name in ("ARG", "LABEL", "ENV"))
+    known = dict(each.split("=", 1) for each in arguments)
+    [[user], [where], [port], entry, command] = (last.of(name)[0] for name in ("USER", "WORKDIR", "EXPOSE", "ENTRYPOINT", "CMD"))
+    return {
+        "User": user,
+        "WorkingDir": where,
+        "ExposedPorts": {f"{port}/tcp": {}},
+        "Entrypoint": entry,
+        "Cmd": command,
+        "Env": [*environment, *variables],
+        "Labels": {name: Template(value).substitute(known) for name, value in (each.split("=", 1) for each in labels)},
+    }
+
+
+def _run(words: Sequence[str | Path]) -> None:
+    subprocess.run(words, check=True, capture_output=True)
+
+
+def _after_libraries(stage: Stage) -> range:
+    return range(stage.instructions.index(("COPY", CACHED_UP_TO)), len(stage.instructions))
+
+
+def _carry_out(run: Run, stage: Stage, which: range, lowers: Sequence[Path], upper: Path) -> None:
+    """Carries out some of a stage's instructions over `lowers`, the uppermost first. What they change is in `upper` then."""
+    beside = upper.with_name(f".{upper.name}")
+    work, root = beside / "work", beside / "root"
+    for each in (upper, work, root):
+        make_folder(each)
+    layers = f"lowerdir={':'.join(map(str, lowers))},upperdir={upper},workdir={work}"
+    variables: list[str] = []
+    where = "/"
+    for number, (name, words) in enumerate(stage.instructions):
+        match name:
+            case "ARG" | "ENV":
+                variables += words
+            case "WORKDIR":
+                [where] = words
+                make_folder(upper / where.removeprefix("/"))
+            case "COPY" if number in which:
+                copy(words, upper, where)
+            case "RUN" if number in which and not _brings_uv(words):
+                enter = ["env", *variables, "unshare", "--mount", "--propagation", "private", "sh", "-c", _IN_LAYERS, PROGRAMS]
+                run([*enter, root, layers, where, *words])
+    remove(beside)
+
+
+def _brings_uv(words: list[str]) -> bool:
+    """Not carried out: the base here has no pip, and the same uv comes from its wheel."""
+    return "pip install" in words[0] and "uv==${UV_VERSION}" in words[0]
+
+
+def _packed(run: Run, files: Path, tar: Path, inside: str) -> Path:
+    """A layer, the same for the same files."""
+    run(
+        [
+            "tar",
+            "--create",
+            "--file",
+            tar,
+            "--directory",
+            files,
+            "--sort=name",
+            "--mtime=@0",
+            "--numeric-owner",
+            "--exclude=./dev/*",
+            inside,
+        ]
+    )
+    return tar
+
+
+def _build_base(building: Building) -> None:
+    root = building.folder / "root"
+    debootstrap = command_or_package(building, "debootstrap")
+    building.run([debootstrap, "--variant=minbase", f"--include={PACKAGES}", SUITE, root, debian_mirror()])
+    for each in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale"):
+        remove(root / each)
+    _packed(building.run, root, building.folder / "layer.tar", ".")
+
+
+def _libraries(name: str) -> Recipe:
+    first, _ = stages(DOCKERFILES[name])
+    which = range(_after_libraries(first).start)
+    files = sorted(
+        {source for number in which if first.instructions[number][0] == "COPY" for source in first.instructions[number][1][:-1]}
+    )
+
+    def build(building: Building) -> None:
+        base = provision(BASE) / "root"
+        [version] = [word.partition("=")[2] for words in first.of("ARG") for word in words if word.startswith("UV_VERSION=")]
+        upper = building.folder / "files"
+        make_folder(upper)
+        from_pypi(building, f"uv=={version}", upper / "uv")
+        _carry_out(building.run, first, which, [base], upper)
+        for each in upper.iterdir():
+            if each.name != "opt":
+                remove(each)
+        _packed(building.run, upper, building.folder / "layer.tar", "opt/decklog")
+
+    parts = (BASE.key, repr(first.instructions[: which.stop]), *((ROOT / each).read_text() for each in files))
+    return Recipe(f"libraries-{name}", parts, build)
+
+
+BASE = Recipe("base", (SUITE, PACKAGES, PROGRAMS), _build_base)
+LIBRARIES = {name: _libraries(name) for name in DOCKERFILES}
