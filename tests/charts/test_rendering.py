@@ -395,11 +395,35 @@ def test_the_manifests_without_helm_are_what_the_chart_renders_for_the_operator_
         assert rendered[name] == each, name
 
 
-def test_alerts_and_dashboard_are_built_on_metrics_that_the_programs_have(chart: Helm) -> None:
+PROMISED = {
+    "ingest": {"decklog_append_records_total", "decklog_append_group_seconds_bucket"},
+    "group size": {"decklog_append_group_records_sum"},
+    "lag per consumer": {"decklog_consumer_behind_records", "decklog_consumer_lag_seconds_bucket"},
+    "queue age": {"decklog_worker_wake_up_age_seconds_bucket"},
+    "partition headroom": {"decklog_keeper_partitions_until_timestamp_seconds"},
+    "quota use": {"decklog_operator_storage_quota_used_ratio"},
+    "rotation due": {"decklog_operator_rotations_due"},
+}
+"""What the dashboard has to answer, by what it is told of."""
+
+
+def told_metrics() -> set[str]:
+    """All series that the programs have."""
     known = set()
     for family in (*REGISTRY.collect(), *operator_metrics.Census().collect()):
         ends = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(family.type, ("",))
         known |= {family.name + end for end in ends}
+    return known
+
+
+@pytest.mark.parametrize("promise", PROMISED)
+def test_every_promise_has_its_metrics_and_a_place_on_the_dashboard(promise: str) -> None:
+    assert PROMISED[promise] <= told_metrics()
+    assert PROMISED[promise] <= set(re.findall(r"\bdecklog_[a-z_]+", (CHART / "files/dashboard.json").read_text()))
+
+
+def test_alerts_and_dashboard_are_built_on_metrics_that_the_programs_have(chart: Helm) -> None:
+    known = told_metrics()
     objects = chart.render("everything")
     [rule], [dashboard] = of(objects, "PrometheusRule"), of(objects, "ConfigMap", "decklog-dashboard")
     [scaled] = of(objects, "ScaledObject")

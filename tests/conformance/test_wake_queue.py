@@ -118,6 +118,14 @@ async def test_deleting_twice_or_what_was_never_received_is_harmless(either: tup
     assert await queue.receive(name, wait=2) == []
 
 
+async def test_the_real_queue_tells_how_long_a_message_was_in_it(sqs: SqsWakeQueue, real_queue: RealQueue) -> None:
+    await sqs.send(real_queue.name, [WakeUp(1, LogName.EVENTS, 1)])
+    await asyncio.sleep(0.5)
+    (found,) = await receive_all(sqs, real_queue.name, 1)
+    assert found.waited is not None
+    assert 0.4 <= found.waited < 60
+
+
 @pytest.mark.parametrize(
     "body",
     ["hello", "{}", "[1, 0, 5]", '{"tenant_id": 1, "log": 9, "next_seq": 1}', '{"tenant_id": -1, "log": 0, "next_seq": 1}'],

@@ -68,6 +68,18 @@ def test_tenants_over_their_quota_are_counted_and_none_that_is_within_it_or_of_w
     assert value(census, "tenants_over_quota") == 1
 
 
+def test_the_tenant_that_is_nearest_to_its_storage_quota_is_told_of(census: Census) -> None:
+    assert value(census, "storage_quota_used_ratio") == 0
+    for uid, gib, used in (("a", 2, 2**30), ("b", 0.5, 2**27), ("c", 0, 2**40), ("d", None, 2**40), ("e", 1, None)):
+        seen = body(uid, "True")
+        quotas = {} if gib is None else {"storageGiB": gib}
+        usage = {} if used is None else {"usage": {"storageBytes": used}}
+        census.notice({**seen, "spec": {"quotas": quotas}, "status": {**seen["status"], **usage}}, gone=False)
+    assert value(census, "storage_quota_used_ratio") == 0.5
+    census.notice(body("a"), gone=True)
+    assert value(census, "storage_quota_used_ratio") == 0.25
+
+
 def test_paused_tenants_are_counted_by_their_annotation(census: Census) -> None:
     for uid, paused in (("a", "true"), ("b", "false"), ("c", "true")):
         census.notice(body(uid, annotations={"decklog.dev/paused": paused}), gone=False)

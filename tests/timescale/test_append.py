@@ -20,6 +20,7 @@ from decklog.domain.plan import HeadSettings
 from decklog.domain.query import Query
 from decklog.domain.tenant import Isolation, State, Tenant
 from decklog.timescale.connection import Pool
+from decklog.timescale.keeper import PostgresKeeper
 from decklog.timescale.records import PostgresRecords
 from decklog.timescale.schema import ensure_heads, observe_heads
 from tests.support.memory_store import MemoryStore
@@ -402,6 +403,25 @@ async def test_a_new_tenants_partitions_are_made_without_a_look_at_those_of_othe
     assert await last() < before
     await database.execute("SELECT decklog.make_partitions()")
     assert await last() == before
+
+
+async def test_the_keeper_tells_until_when_everybodys_partitions_reach(database: Database) -> None:
+    pool = Pool(database.service_dsn, size_max=2)
+    await pool.open()
+    try:
+        keeper = PostgresKeeper(pool)
+        assert await keeper.make_partitions_ahead() is None
+        await database.tenant(isolation=Isolation.SHARED)
+        [row] = await database.execute("SELECT max(partition_days) AS days FROM decklog.relations WHERE NOT hypertable")
+        assert row["days"] == 1
+        until = await keeper.make_partitions_ahead()
+        assert until is not None
+        assert timedelta(days=7) < until - datetime.now(UTC) <= timedelta(days=8)
+        assert until == datetime.combine(until.date(), datetime.min.time(), UTC)
+        await shift_clock(database, "3 days")
+        assert await keeper.make_partitions_ahead() == until + timedelta(days=3)
+    finally:
+        await pool.close()
 
 
 async def test_one_tenants_trouble_is_not_anothers(database: Database) -> None:

@@ -320,6 +320,8 @@ async def test_partitions_are_made_ahead_again_soon_after_a_failure(monkeypatch:
         await until(lambda: service.keeper.calls == calls + 1)
         await asyncio.sleep(0.1)
         assert service.keeper.calls == calls + 1
+        assert service.keeper.until is not None
+        assert keeper.UNTIL._value.get() == service.keeper.until.timestamp()
 
 
 async def test_a_defect_in_a_part_takes_the_worker_down_instead_of_going_on_without_it() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 from decklog.domain.errors import DecklogError
 from decklog.domain.log import LogName
@@ -23,11 +24,13 @@ class CountingKeeper:
     def __init__(self) -> None:
         self.calls = 0
         self.failing: DecklogError | None = None
+        self.until: datetime | None = datetime(2026, 2, 1, tzinfo=UTC)
 
-    async def make_partitions_ahead(self) -> None:
+    async def make_partitions_ahead(self) -> datetime | None:
         self.calls += 1
         if self.failing is not None:
             raise self.failing
+        return self.until
 
 
 class MemoryService:

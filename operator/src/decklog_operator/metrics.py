@@ -18,6 +18,7 @@ from prometheus_client import Counter, Gauge, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from decklog.domain.quota import GIB
 from decklog.domain.status import QUOTA_EXCEEDED, READY
 from decklog_operator import status as statuses
 from decklog_operator.names import PAUSED
@@ -74,6 +75,7 @@ class _Known(msgspec.Struct):
     ready: str
     paused: bool
     over_quota: bool
+    quota_used: float
     unready_since: float | None
 
 
@@ -95,7 +97,7 @@ class Census(Collector):
         ready, known, now = condition.status if condition else "Unknown", self._tenants.get(uid), time.time()
         if known is None:
             since = condition.last_transition_time if condition else metadata["creationTimestamp"]
-            known = _Known(0, ready, False, False, None if ready == "True" else _seconds(since, now))
+            known = _Known(0, ready, False, False, 0.0, None if ready == "True" else _seconds(since, now))
         elif ready == "True" and known.unready_since is not None:
             READY_SECONDS.observe(max(0.0, now - known.unready_since))
             known.unready_since = None
@@ -104,6 +106,7 @@ class Census(Collector):
         known.generation, known.ready = metadata["generation"], ready
         known.paused = (metadata.get("annotations") or {}).get(PAUSED) == "true"
         known.over_quota = quota is not None and quota.status == "True"
+        known.quota_used = _quota_used(body)
         self._tenants[uid] = known
 
     def generation(self, uid: str) -> int | None:
@@ -128,6 +131,18 @@ class Census(Collector):
         yield GaugeMetricFamily(
             "decklog_operator_tenants_over_quota", f"Those of them with the condition {QUOTA_EXCEEDED}.", value=over
         )
+        yield GaugeMetricFamily(
+            "decklog_operator_storage_quota_used_ratio",
+            "The largest part of its spec.quotas.storageGiB that any of them uses.",
+            value=max((known.quota_used for known in self._tenants.values()), default=0.0),
+        )
+
+
+def _quota_used(body: Mapping[str, Any]) -> float:
+    """Which part of its storage quota a Tenant uses, as its status tells; 0 where it has none."""
+    wanted = (body.get("spec") or {}).get("quotas") or {}
+    used = (body.get("status") or {}).get("usage") or {}
+    return float(used.get("storageBytes", 0)) / (wanted["storageGiB"] * GIB) if wanted.get("storageGiB") else 0.0
 
 
 def _seconds(timestamp: str, otherwise: float) -> float:

@@ -237,12 +237,14 @@ class SearchIndex(Protocol):
 
 
 class WakeUp(msgspec.Struct, frozen=True):
-    """A message: log `log` of tenant `tenant_id` has reached `next_seq`. `receipt` is the queue's handle for it."""
+    """A message: log `log` of tenant `tenant_id` has reached `next_seq`. `receipt` is the queue's handle for it, `waited` the
+    seconds that it was in the queue, where that tells them."""
 
     tenant_id: int
     log: LogName
     next_seq: int
     receipt: str = ""
+    waited: float | None = None
 
 
 class WakeQueue(Protocol):

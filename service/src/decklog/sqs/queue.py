@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
@@ -158,7 +159,9 @@ class SqsWakeQueue:
 
     def _receive(self, queue: str, seconds: int) -> list[WakeUp]:
         url = self._url(queue)
-        answer = self._polls.receive_message(QueueUrl=url, MaxNumberOfMessages=BATCH_MAX, WaitTimeSeconds=seconds)
+        answer = self._polls.receive_message(
+            QueueUrl=url, MaxNumberOfMessages=BATCH_MAX, WaitTimeSeconds=seconds, MessageSystemAttributeNames=["SentTimestamp"]
+        )
         found: list[WakeUp] = []
         unreadable: list[str] = []
         for message in answer.get("Messages", ()):
@@ -206,7 +209,9 @@ def _read(message: MessageTypeDef) -> WakeUp | None:
         return None
     if body.tenant_id < 0 or body.next_seq < 0:
         return None
-    return WakeUp(body.tenant_id, body.log, body.next_seq, message.get("ReceiptHandle", ""))
+    sent = message.get("Attributes", {}).get("SentTimestamp", "")  # in milliseconds since 1970, by the queue's clock
+    waited = max(0.0, time.time() - int(sent) / 1_000) if sent.isdecimal() else None
+    return WakeUp(body.tenant_id, body.log, body.next_seq, message.get("ReceiptHandle", ""), waited)
 
 
 def _unavailable(queue: str, why: str) -> DecklogError:

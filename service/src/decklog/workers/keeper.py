@@ -18,6 +18,11 @@ AGAIN_AFTER = timedelta(minutes=1)
 """After a failure."""
 
 FAILURES = Counter("decklog_keeper_failures_total", "Times that partitions could not be made ahead.")
+UNTIL = Gauge(
+    "decklog_keeper_partitions_until_timestamp_seconds",
+    "Until when partitions were there for each tenant at that time, in seconds since 1970; NaN where none are needed.",
+)
+UNTIL.set(float("nan"))
 MADE = Gauge("decklog_keeper_progress_timestamp_seconds", "When partitions were last made ahead, in seconds since 1970.")
 
 _log = structlog.get_logger("decklog.worker")
@@ -28,11 +33,12 @@ async def keep_partitions(keeper: Keeper) -> None:
     while True:
         wait = EVERY
         try:
-            await keeper.make_partitions_ahead()
+            until = await keeper.make_partitions_ahead()
         except DecklogError as error:
             FAILURES.inc()
             _log.warning("partitions could not be made ahead", reason=str(error))
             wait = AGAIN_AFTER
         else:
+            UNTIL.set(float("nan") if until is None else until.timestamp())
             MADE.set_to_current_time()
         await asyncio.sleep(wait.total_seconds() * random.uniform(0.9, 1.1))  # noqa: S311

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 import structlog
-from prometheus_client import Counter
+from prometheus_client import Counter, Histogram
 
 from decklog.domain.errors import DecklogError
 from decklog.domain.store import WakeQueue, WakeUp
@@ -27,6 +27,11 @@ NOTHING_SECONDS = 1.0
 """Until queues are looked for again where there is none to ask."""
 
 RECEIVED = Counter("decklog_worker_wake_ups_total", "Wake-ups received.")
+WAITED = Histogram(
+    "decklog_worker_wake_up_age_seconds",
+    "Seconds that a wake-up was in its queue before a worker received it.",
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 1_800, 7_200),
+)
 POLL_FAILURES = Counter("decklog_worker_poll_failures_total", "Polls of a queue that failed.")
 
 _log = structlog.get_logger("decklog.worker")
@@ -132,6 +137,9 @@ class Pollers:
         """Wake each log once, however many messages there are, and delete its messages when every consumer has done what they
         speak of."""
         RECEIVED.inc(len(wake_ups))
+        for wake_up in wake_ups:
+            if wake_up.waited is not None:
+                WAITED.observe(wake_up.waited)
         logs: dict[tuple[int, int], list[WakeUp]] = {}
         for wake_up in wake_ups:
             logs.setdefault((wake_up.tenant_id, wake_up.log), []).append(wake_up)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Protocol
 
 from decklog.domain.store import Cursors, RecordStore, SearchIndex, WakeQueue
@@ -12,8 +13,9 @@ from decklog.workers.archiver import Archiving
 class Keeper(Protocol):
     """Looks after partitions; what it may do beyond the service's own rights are narrow functions of the database."""
 
-    async def make_partitions_ahead(self) -> None:
-        """Make the partitions that will be written to soon. Raises `storage-unavailable`."""
+    async def make_partitions_ahead(self) -> datetime | None:
+        """Make the partitions that will be written to soon, and tell until when those of all tenants reach; None where there
+        is nothing that needs any. Raises `storage-unavailable`."""
         ...
 
 
