@@ -15,6 +15,8 @@ from tests.backends import PostgresServer
 from tests.support.stack import Stack, installed
 from tests.support.stores import Database, drop_database, freeze_clock, new_database
 
+pytestmark = pytest.mark.slow
+
 REPLICAS, WRITERS = 3, 4
 PER_SECOND, BURST = 50, 60
 SURE = 6  # refusals of one writer, each later than a process may refuse by what it heard before
