@@ -151,6 +151,14 @@ def test_the_service_hears_who_asked_the_edge_after_whatever_was_claimed(port: i
     assert claimed.replace(" ", "") == f"203.0.113.9,{told}"
 
 
+def test_the_trace_of_who_asked_the_edge_goes_on_in_the_service(port: int) -> None:
+    caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    with httpx.Client(
+        base_url=f"http://127.0.0.1:{port}", headers={"Host": ECHOING, "traceparent": caller}, timeout=60
+    ) as client:
+        assert client.get("/api/v1/logs").json()["traceparent"] == caller
+
+
 def assert_held(flood: Flood, per_minute: int) -> None:
     """What passed is the configured number and what came due meanwhile, within a twentieth; all else was refused."""
     assert flood.passed == pytest.approx(per_minute * (1 + flood.seconds / 60), rel=0.05)
