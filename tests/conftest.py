@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.backends.fixtures", "tests.support.stores"]
+pytest_plugins = ["tests.backends.fixtures", "tests.support.stores", "tests.support.release"]

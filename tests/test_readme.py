@@ -83,7 +83,20 @@ def test_every_verb_of_the_programs_is_documented() -> None:
     for program, verbs in (
         (
             "decklog",
-            ["dev", "api", "worker", "migrate", "provision", "platform-key", "plan", "tenants", "archive", "import", "doctor"],
+            [
+                "dev",
+                "api",
+                "worker",
+                "migrate",
+                "provision",
+                "platform-key",
+                "plan",
+                "tenants",
+                "archive",
+                "import",
+                "doctor",
+                "recover",
+            ],
         ),
         ("decklog-operator", ["run", "crd", "manifests"]),
     ):

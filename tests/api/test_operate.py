@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import time
@@ -166,6 +167,20 @@ async def test_a_port_that_is_taken_is_said_at_once(world: World) -> None:
     with pytest.raises(OSError, match="in use"):
         async with serve(create_metrics_app(world), "127.0.0.1", port, freeze=False):
             pass
+
+
+async def test_a_server_that_stops_says_that_it_is_not_ready(world: World) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        app = create_app(world, Settings())
+        server = await stack.enter_async_context(serve(app, "127.0.0.1", 0, freeze=False, linger=60))
+        _, idle = await asyncio.open_connection("127.0.0.1", server.port)
+        stopping = asyncio.create_task(stack.aclose())
+        async with httpx.AsyncClient(timeout=60) as client:
+            while (ready := await client.get(f"http://127.0.0.1:{server.port}/readyz")).status_code == 200:
+                await asyncio.sleep(0.01)
+        assert (ready.status_code, ready.json()) == (503, {"status": "stopping", "checks": {}})
+        idle.close()
+        await stopping
 
 
 async def test_a_server_that_stops_lets_open_requests_end(world: World) -> None:

@@ -42,6 +42,10 @@ def test_the_api_server_takes_every_object_and_every_pod_is_restricted(
 def test_a_release_comes_changes_and_goes_and_leaves_the_definition_and_the_tenants(
     chart: Helm, cluster: KubernetesServer, place: str
 ) -> None:
+    def replicas() -> int:
+        found = json.loads(cluster.kubectl("get", "deployment", f"{place}-decklog-api", "-n", place, "-o", "json"))
+        return int(found["spec"]["replicas"])
+
     def helm(verb: str, *words: str) -> str:
         """With the migration said to be done, which runs first: there is no node to run it."""
         given: list[str | Path] = [
@@ -65,6 +69,16 @@ def test_a_release_comes_changes_and_goes_and_leaves_the_definition_and_the_tena
         if process.poll() is None:
             assert cluster.kubectl("get", "deployments", "-n", place, "-o", "name").count("\n") == (0 if verb == "install" else 3)
             complete(cluster, place, job)
+        if verb == "upgrade":  # and what is left of the version before goes last, when the new pods are asked for
+            until(
+                "the second migration was begun, or helm has ended",
+                lambda: (
+                    process.poll() is not None or cluster.kubectl("get", "job", f"{job}-post", "-n", place, "--ignore-not-found")
+                ),
+                longest=WAIT_MAX,
+            )
+            assert replicas() == 5
+            complete(cluster, place, f"{job}-post")
         told, complained = process.communicate(timeout=WAIT_MAX)
         assert process.returncode == 0, complained
         return told
@@ -74,16 +88,10 @@ def test_a_release_comes_changes_and_goes_and_leaves_the_definition_and_the_tena
     spec = {"retention": {"days": 30}, "deletionProtection": False}
     tenant = {"apiVersion": "decklog.dev/v1", "kind": "Tenant", "metadata": {"name": place}, "spec": spec}
     cluster.kubectl("apply", "-f", "-", stdin=json.dumps(tenant))
-    assert (
-        json.loads(cluster.kubectl("get", "deployment", f"{place}-decklog-api", "-n", place, "-o", "json"))["spec"]["replicas"]
-        == 2
-    )
+    assert replicas() == 2
 
     helm("upgrade", "--set", "api.replicas=5")
-    assert (
-        json.loads(cluster.kubectl("get", "deployment", f"{place}-decklog-api", "-n", place, "-o", "json"))["spec"]["replicas"]
-        == 5
-    )
+    assert replicas() == 5
 
     testing = chart.start("test", place, "-n", place, "--kubeconfig", cluster.kubeconfig)
     doctor, probes = f"pod/{place}-decklog-doctor", f"tenant/{place}-decklog-doctor"
@@ -100,7 +108,10 @@ def test_a_release_comes_changes_and_goes_and_leaves_the_definition_and_the_tena
     assert "Succeeded" in told
     assert cluster.kubectl("get", probes, "--ignore-not-found") == ""
 
-    chart("uninstall", place, "-n", place, "--kubeconfig", cluster.kubeconfig)
+    told = chart("uninstall", place, "-n", place, "--kubeconfig", cluster.kubeconfig)
+    kept = told.partition("kept due to the resource policy")[2]
+    assert "[CustomResourceDefinition] tenants.decklog.dev" in kept
+    assert "[ValidatingAdmissionPolicy]" in kept
     left = cluster.kubectl("get", "deployments,services,serviceaccounts,roles,networkpolicies,jobs", "-n", place, "-o", "name")
     assert left.split() == ["serviceaccount/default"]
     assert cluster.kubectl("get", "clusterrole", f"{place}-decklog-operator", "--ignore-not-found") == ""

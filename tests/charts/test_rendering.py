@@ -547,4 +547,4 @@ def test_a_migration_of_a_database_that_comes_with_it_is_no_hook_and_waits(chart
     [job] = of(chart.render("dev"), "Job")
     assert job["metadata"]["name"] == "decklog-migrate-1"
     assert "annotations" not in job["metadata"]
-    assert pods([job])["migrate"]["spec"]["containers"][0]["args"] == ["migrate", "--bootstrap", "--wait=600"]
+    assert pods([job])["migrate"]["spec"]["containers"][0]["args"] == ["migrate", "--bootstrap", "--post", "--wait=600"]

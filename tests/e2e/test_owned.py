@@ -50,7 +50,7 @@ async def real(
 
 async def roles(database: Database) -> set[str]:
     """As whom Decklog is connected."""
-    sql = "SELECT DISTINCT usename FROM pg_stat_activity WHERE datname = $1 AND application_name = 'decklog'"
+    sql = "SELECT DISTINCT usename FROM pg_stat_activity WHERE datname = $1 AND application_name LIKE 'decklog/%'"
     return {row["usename"] for row in await database.execute(sql, database.name)}
 
 

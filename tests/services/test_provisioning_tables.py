@@ -14,6 +14,7 @@ from piccolo.apps.migrations.auto.diffable_table import DiffableTable
 from piccolo.apps.migrations.auto.schema_differ import SchemaDiffer
 from piccolo.apps.migrations.auto.schema_snapshot import SchemaSnapshot
 
+from decklog.timescale import migrations
 from decklog.timescale.control import (
     ApiKeyRow,
     IndexRow,
@@ -21,7 +22,6 @@ from decklog.timescale.control import (
     TenantRow,
     find_tenant,
     migrate_control,
-    migration_names,
 )
 from decklog.timescale.migrations import m0001_tables, m0002_rules, m0003_rotation, m0004_limits, m0005_settled, m0006_cell
 from decklog.timescale.piccolo_app import APP_CONFIG
@@ -48,7 +48,7 @@ async def test_migrating_again_and_in_several_processes_at_once_changes_nothing(
     assert codes == [0, 0, 0]
     await migrate_control(control.database.owner_dsn)
     rows = await control.database.execute("SELECT name FROM decklog.migration WHERE app_name = 'decklog' ORDER BY name")
-    assert [row["name"] for row in rows] == migration_names()
+    assert [row["name"] for row in rows] == migrations.names()
     [version] = await control.database.execute("SELECT version FROM decklog.registry_version")
     assert version["version"] == 1
 
@@ -64,7 +64,7 @@ async def test_the_migrations_lead_to_the_tables_as_the_classes_have_them() -> N
     differ = SchemaDiffer(schema=classes, schema_snapshot=snapshot.get_snapshot(), auto_input="y")
     assert [statement for changes in differ.get_alter_statements() for statement in changes.statements] == []
     assert {TenantRow, ApiKeyRow, RegistryVersion, IndexRow} == set(APP_CONFIG.table_classes)
-    assert [module.ID for module in modules] == migration_names()
+    assert [module.ID for module in modules] == migrations.names()
 
 
 async def before_rotation(control: Control) -> None:
@@ -91,19 +91,27 @@ async def test_a_database_of_the_version_before_keeps_its_keys_and_processes_of_
     ]
 
 
-async def test_a_migration_does_not_make_readers_wait_behind_it_until_they_stop_serving(control: Control) -> None:
+async def test_a_migration_gives_way_to_readers_which_do_not_wait_behind_it_until_they_stop_serving(control: Control) -> None:
     await before_rotation(control)
     slow = await asyncpg.connect(control.database.service_dsn)
+    quick = await asyncpg.connect(control.database.service_dsn, server_settings={"lock_timeout": "3s"})
     try:
         async with slow.transaction():
             await slow.fetch("SELECT 1 FROM decklog.tenants")
-            with pytest.raises(asyncpg.LockNotAvailableError):
-                await migrate_control(control.database.owner_dsn)
+            migrating = asyncio.create_task(migrate_control(control.database.owner_dsn))
+            given_up = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'decklog.tenants'::regclass"
+            for waiting in (1, 0, 1, 0):
+                async with asyncio.timeout(60):
+                    while (await control.database.execute(given_up))[0]["count"] != waiting:
+                        await asyncio.sleep(0.02)
+                await quick.fetch("SELECT 1 FROM decklog.tenants")
+            assert not migrating.done()
+        await migrating
     finally:
         await slow.close()
-    await migrate_control(control.database.owner_dsn)
+        await quick.close()
     rows = await control.database.execute("SELECT name FROM decklog.migration WHERE app_name = 'decklog' ORDER BY name")
-    assert [row["name"] for row in rows] == migration_names()
+    assert [row["name"] for row in rows] == migrations.names()
 
 
 @pytest.mark.parametrize("table", TABLES)

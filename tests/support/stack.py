@@ -40,6 +40,7 @@ class Program:
     log: Path
     port: int = 0
     words: tuple[str, ...] = ()
+    python: str | Path = sys.executable
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -49,7 +50,7 @@ class Program:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "decklog", self.verb, *self.words],
+                [self.python, "-m", "decklog", self.verb, *self.words],
                 env=self.environment,
                 stdout=log,
                 stderr=log,
@@ -95,6 +96,8 @@ class Stack:
     folder: Path
     vault: MemoryVault = field(default_factory=MemoryVault)
     platform_key: str = ""
+    python: str | Path = sys.executable
+    """What its processes are started with from now on."""
     programs: list[Program] = field(default_factory=list)
 
     @property
@@ -137,7 +140,7 @@ class Stack:
     async def _run(self, verb: str, port: int, words: tuple[str, ...], variables: Mapping[str, str]) -> Program:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("DECKLOG_") or k.startswith("DECKLOG_TEST_")}
         environment = {**inherited, **self.variables, **variables}
-        program = Program(verb, environment, self.folder / f"{verb}-{port}.log", port, words)
+        program = Program(verb, environment, self.folder / f"{verb}-{port}.log", port, words, self.python)
         self.programs.append(program)
         program.start()
         await program.ready()

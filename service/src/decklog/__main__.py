@@ -19,7 +19,7 @@ from decklog.domain.errors import DecklogError
 
 
 def _parser() -> argparse.ArgumentParser:
-    from decklog import commands  # noqa: PLC0415 - each verb loads what it needs, and no more
+    from decklog import commands, recovery  # noqa: PLC0415 - each verb loads what it needs, and no more
     from decklog.client import commands as client  # noqa: PLC0415
 
     parser = argparse.ArgumentParser(prog="decklog", description="A multi-tenant audit log.")
@@ -38,11 +38,21 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add_parser("worker", help="follow the logs: index, sweep, make partitions")
     migrate = verbs.add_parser("migrate", help="bring the database to this version; may run again")
     migrate.add_argument("--bootstrap", action="store_true", help="make the roles first, with DECKLOG_DATABASE_ADMIN_DSN")
-    migrate.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="for the database to answer (%(default)s)")
+    migrate.add_argument(
+        "--post", action="store_true", help="then take away what only older versions use, once none of them is connected"
+    )
+    migrate.add_argument(
+        "--wait",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="for the database to answer, and older versions to go (%(default)s)",
+    )
     verbs.add_parser("platform-key", help="make a new platform key, print it once, and revoke the one before")
     _add_provision(verbs)
     client.add_parsers(verbs)
     commands.add_parsers(verbs)
+    recovery.add_parsers(verbs)
     return parser
 
 
@@ -159,7 +169,7 @@ async def _provision(arguments: argparse.Namespace) -> int:
 async def _migrate(arguments: argparse.Namespace) -> int:
     from decklog import factory, settings  # noqa: PLC0415
 
-    await factory.migrate(settings.load(os.environ), with_roles=arguments.bootstrap, wait=arguments.wait)
+    await factory.migrate(settings.load(os.environ), with_roles=arguments.bootstrap, wait=arguments.wait, post=arguments.post)
     return 0
 
 

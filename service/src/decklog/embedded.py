@@ -116,7 +116,7 @@ async def run(options: Options) -> int:
         own = _load_secrets(data / "secrets.json")
         address = await stack.enter_async_context(factory.embedded_database(data / "postgres", password=own["admin"]))
         settings = _settings(options, address, own)
-        await factory.migrate(settings, with_roles=True)
+        await factory.migrate(settings, with_roles=True, post=True)
         vault = KeyFile(data / "dev.json")
         provisioner = await stack.enter_async_context(factory.open_provisioner(settings))
         manifests = [options.manifests] if options.manifests is not None else []

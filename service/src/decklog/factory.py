@@ -22,7 +22,7 @@ from decklog.domain.store import Announcements, Readiness, RecordStore, SearchIn
 from decklog.domain.tenant import PLATFORM_TENANT, Tenant
 from decklog.services.access_log import AccessLog
 from decklog.services.ingest import CommitTraces, Ingest
-from decklog.services.provisioning import KeyVault, Provisioner, TenantDirectory
+from decklog.services.provisioning import IndexProvisioning, KeyVault, Provisioner, TenantDirectory
 from decklog.services.reading import Reading
 from decklog.services.registry import RegistryCache
 from decklog.services.search import Search
@@ -33,7 +33,7 @@ from decklog.settings import Archive, Settings, Tracing
 from decklog.timescale.announcements import PostgresAnnouncements
 from decklog.timescale.append import Appender
 from decklog.timescale.connection import Pool, answering
-from decklog.timescale.control import migrate_control
+from decklog.timescale.control import contract_control, migrate_control
 from decklog.timescale.cursors import PostgresCursors
 from decklog.timescale.keeper import PostgresKeeper, PostgresReadiness
 from decklog.timescale.provision import CONNECTIONS_MAX, PostgresProvisioning
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from decklog.otel.traces import OtelTraces
     from decklog.services.archiving import Archiver
     from decklog.services.identity import Identity
+    from decklog.services.recovery import Recovered
 
 
 @dataclass(frozen=True)
@@ -319,11 +320,12 @@ def _require(value: str, variable: str) -> None:
         raise DecklogError(Code.MISCONFIGURED, f"{variable} is not set.")
 
 
-async def migrate(settings: Settings, *, with_roles: bool = False, wait: float = 0.0) -> None:
+async def migrate(settings: Settings, *, with_roles: bool = False, wait: float = 0.0, post: bool = False) -> None:
     """Bring the database to this version's definitions; may run again, and beside running processes of the version before.
 
-    `with_roles` makes the roles first, as the superuser of `database.admin_dsn`; `wait` is how many seconds the database has
-    to answer. Raises `misconfigured`, `storage-unavailable` and what the database refuses.
+    `with_roles` makes the roles first, as the superuser of `database.admin_dsn`; `post` also takes away what only older versions
+    used, once none of them is connected any more; `wait` is how many seconds the database has to answer, and those to go.
+    Raises `misconfigured`, `storage-unavailable`, `conflict` where older processes are still connected, and what the database refuses.
     """
     _require(settings.database.owner_dsn, "DECKLOG_DATABASE_OWNER_DSN")
     if with_roles:
@@ -342,6 +344,36 @@ async def migrate(settings: Settings, *, with_roles: bool = False, wait: float =
         )
     await migrate_cell(settings.database.owner_dsn)
     await migrate_control(settings.database.owner_dsn)
+    if post:
+        await contract_control(settings.database.owner_dsn, wait=wait)
+
+
+@asynccontextmanager
+async def _search_provisioning(settings: Settings) -> AsyncIterator[IndexProvisioning | None]:
+    """None where no search is configured."""
+    if not settings.search.url:
+        yield None
+        return
+    from decklog.opensearch.client import connect  # noqa: PLC0415
+    from decklog.opensearch.provision import OpenSearchProvisioning  # noqa: PLC0415
+
+    client = connect(settings.search)
+    try:
+        yield OpenSearchProvisioning(client, replicas=settings.search.replicas)
+    finally:
+        await client.close()
+
+
+async def recover_database(settings: Settings) -> Recovered:
+    """See `decklog.services.recovery`. Raises `misconfigured`, and `storage-unavailable` where the database cannot be reached."""
+    from decklog.services import recovery  # noqa: PLC0415 - for one command
+
+    _require(settings.database.owner_dsn, "DECKLOG_DATABASE_OWNER_DSN")
+    async with AsyncExitStack() as stack:
+        pool = Pool(settings.database.owner_dsn, size_max=2, role_check=False)
+        stack.push_async_callback(pool.close)
+        search = await stack.enter_async_context(_search_provisioning(settings))
+        return await recovery.recover_database(PostgresProvisioning(pool), search, PostgresRegistry(pool))
 
 
 @asynccontextmanager
@@ -354,14 +386,8 @@ async def open_provisioner(settings: Settings) -> AsyncIterator[Provisioner]:
     async with AsyncExitStack() as stack:
         pool = Pool(settings.database.owner_dsn, size_max=CONNECTIONS_MAX, role_check=False)
         stack.push_async_callback(pool.close)
-        search = queue = None
-        if settings.search.url:
-            from decklog.opensearch.client import connect  # noqa: PLC0415
-            from decklog.opensearch.provision import OpenSearchProvisioning  # noqa: PLC0415
-
-            client = connect(settings.search)
-            stack.push_async_callback(client.close)
-            search = OpenSearchProvisioning(client, replicas=settings.search.replicas)
+        search = await stack.enter_async_context(_search_provisioning(settings))
+        queue = None
         if settings.queue.enabled:
             from decklog.sqs.provision import SqsProvisioning  # noqa: PLC0415
             from decklog.sqs.queue import connect as connect_queue  # noqa: PLC0415

@@ -55,10 +55,12 @@ async def healthz() -> dict[str, str]:
 
 @get("/readyz", opt=READYZ)
 async def readyz(request: Request[Any, Any, Any]) -> Response[bytes]:
-    """Readiness: each backend answers within two seconds.
+    """Readiness: each backend answers within two seconds, and the process was not told to stop.
 
     `degraded` means that a backend is away that this process can do without for a while.
     """
+    if request.app.state.stopping.is_set():
+        return Response(b'{"status":"stopping","checks":{}}', status_code=503, media_type="application/json")
     status, body = await checked(request.app.state.service.readiness)
     return Response(msgspec.json.encode(body), status_code=status, media_type="application/json")
 

@@ -160,5 +160,5 @@ class Health(msgspec.Struct, forbid_unknown_fields=True):
 class ReadinessAnswer(msgspec.Struct, forbid_unknown_fields=True):
     """Each backend's state: `ok`, `timeout`, or the code of what is wrong."""
 
-    status: Literal["ready", "degraded", "unready"]
+    status: Literal["ready", "degraded", "unready", "stopping"]
     checks: dict[str, str]

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Literal
 
 import asyncpg
+import stamina
 import structlog
 
 from decklog.domain.errors import Code, DecklogError
+from decklog.timescale import migrations
 
 SERVICE_ROLE = "decklog_service"
 OWNER_ROLE = "decklog_owner"
 CONNECT_SECONDS_MAX = 5.0
 COMMAND_SECONDS_MAX = 30.0
 """For what is not bounded more tightly by its caller."""
+APPLICATION = "decklog"
+"""How each of our connections calls itself, with the number of the newest migration that its process knows behind a slash."""
+TABLE_LOCK_WAIT = "500ms"
+"""How long a change of a table may wait for those who use it: others wait behind it, the service for three seconds at most, and
+a process that cannot read the registry for two seconds stops serving. Less than PostgreSQL's `deadlock_timeout`, so that of two who wait
+for each other it is the change that gives way."""
+_IN_THE_WAY = (asyncpg.exceptions.LockNotAvailableError, asyncpg.exceptions.DeadlockDetectedError)
+"""What ends such a wait."""
+_IN_THE_WAY_SECONDS_MAX = 120.0
+"""After these somebody holds a transaction open for longer than the service ever does."""
 
 PlanMode = Literal["auto", "force_custom_plan", "force_generic_plan"]
 
@@ -24,7 +36,7 @@ _log = structlog.get_logger("decklog.timescale")
 
 # What a stalled process can hold is bounded by the server itself. JIT costs more than our statements take.
 _SESSION = {
-    "application_name": "decklog",
+    "application_name": f"{APPLICATION}/{migrations.level()}",
     "lock_timeout": "3s",
     "idle_in_transaction_session_timeout": "10s",
     "jit": "off",
@@ -81,6 +93,21 @@ async def answering(dsn: str, *, within: float) -> None:
         else:
             await connection.close()
             return
+
+
+async def giving_way(change: Callable[[], Awaitable[None]]) -> None:
+    """Do this change of definitions, a transaction that waits for its locks no longer than `TABLE_LOCK_WAIT`: as often as it takes
+    until nobody stands in its way. Raises `storage-unavailable` where somebody does for very long, and what `change` raises."""
+    try:
+        async for attempt in stamina.retry_context(on=_IN_THE_WAY, attempts=None, timeout=_IN_THE_WAY_SECONDS_MAX, wait_max=2.0):
+            with attempt:
+                await change()
+    except _IN_THE_WAY as error:
+        raise DecklogError(
+            Code.STORAGE_UNAVAILABLE,
+            "A transaction that somebody holds open in the database keeps definitions from being changed; pg_stat_activity tells whose. "
+            "End it, and run this again: it goes on where it stopped.",
+        ) from error
 
 
 async def connect_writer(dsn: str) -> asyncpg.Connection:

@@ -5,7 +5,7 @@ Piccolo has the tables and their migrations. The service's role reads them throu
 
 from __future__ import annotations
 
-import pkgutil
+import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
@@ -20,11 +20,19 @@ from piccolo.table import Table
 
 from decklog.domain.access import Role
 from decklog.domain.credentials import IssuedKey
+from decklog.domain.errors import Code, DecklogError
 from decklog.domain.plan import Row
 from decklog.domain.status import Condition, read_conditions
 from decklog.domain.tenant import DEFAULT_CELL, Isolation, State, read_spec
 from decklog.timescale import migrations
-from decklog.timescale.connection import CONNECT_SECONDS_MAX, SERVICE_ROLE
+from decklog.timescale.connection import (
+    APPLICATION,
+    CONNECT_SECONDS_MAX,
+    OWNER_ROLE,
+    SERVICE_ROLE,
+    TABLE_LOCK_WAIT,
+    giving_way,
+)
 from decklog.timescale.piccolo_engine import ENGINE, on
 
 SCHEMA = "decklog"
@@ -32,9 +40,15 @@ APP = "decklog"
 _LOCK = 0x6465636B6374726C
 """Advisory lock of the migrations, so that two processes may start at once."""
 _MIGRATE_SECONDS_MAX = 120.0
-_TABLE_LOCK_WAIT = "1s"
-"""How long a change of a table may wait for those who read it: others wait behind it, and a process that cannot read the
-registry for two seconds stops serving."""
+_LOOK_AGAIN_SECONDS = 1.0
+"""Between two looks at who is connected."""
+
+# Whoever connects says by which migrations he was made. What comes from before they did so says nothing behind the name.
+_OLDER = """
+SELECT usename AS role, application_name AS name, count(*) AS connections FROM pg_stat_activity
+ WHERE datname = current_database() AND usename = ANY ($1::text[]) AND split_part(application_name, '/', 1) = $2
+   AND coalesce(substring(application_name FROM '/([0-9]+)$')::integer, 0) < $3
+ GROUP BY 1, 2 ORDER BY 1, 2"""
 
 
 class TenantRow(Table, tablename="tenants", schema=SCHEMA, db=ENGINE):  # type: ignore[call-arg]
@@ -91,38 +105,98 @@ class IndexRow(Table, tablename="search_indices", schema=SCHEMA, db=ENGINE):  # 
 # --- migrations ------------------------------------------------------------------------------------------------------
 
 
-def migration_names() -> list[str]:
-    """The migrations of this version, in order; a migration's id is the name of its module."""
-    return sorted(module.name for module in pkgutil.iter_modules(migrations.__path__))
-
-
 async def migrate_control(owner_dsn: str) -> None:
-    """The newest control tables, in one transaction. As the owner; may run again, and in two processes at once.
+    """What of the newest control tables may be made beside processes of the version before (all of them where there were none),
+    in one transaction. As the owner; may run again, and in two processes at once.
 
-    Raises what asyncpg raises.
+    Raises `misconfigured` where a newer version took away what this one uses, `storage-unavailable` as `giving_way` does, and what
+    asyncpg raises.
     """
     connection = await asyncpg.connect(owner_dsn, timeout=CONNECT_SECONDS_MAX, command_timeout=_MIGRATE_SECONDS_MAX)
-    try:
-        async with on(connection):
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-            if not await connection.fetchval("SELECT to_regnamespace($1) IS NOT NULL", SCHEMA):
-                await connection.execute(f"CREATE SCHEMA {SCHEMA}")
-            await connection.execute(f"GRANT USAGE ON SCHEMA {SCHEMA} TO {SERVICE_ROLE}")
-            # Piccolo's own table of migrations has no schema.
-            await connection.execute(f"SET LOCAL search_path = {SCHEMA}")
-            if set(migration_names()) - await _migrated(connection):
-                await connection.execute(f"SET LOCAL lock_timeout = '{_TABLE_LOCK_WAIT}'")
-                from decklog.timescale import control_migrations  # noqa: PLC0415 - see there
 
-                await control_migrations.run(APP, migrations.__name__, migration_names())
+    async def change() -> None:
+        async with on(connection):
+            await _prepare(connection)
+            done = await _migrated(connection)
+            _check_known(done)
+            await _run(connection, [name for name in migrations.names() if not (done and migrations.is_post(name))], done)
+
+    try:
+        await giving_way(change)
     finally:
         await connection.close(timeout=CONNECT_SECONDS_MAX)
 
 
+async def contract_control(owner_dsn: str, *, wait: float = 0.0) -> None:
+    """The migrations that take away what only older versions used, once no process of such a version is connected, which may
+    take so many seconds. As the owner; may run again.
+
+    Raises `conflict` with who is still connected, `storage-unavailable` as `giving_way` does, and what asyncpg raises.
+    """
+    connection = await asyncpg.connect(owner_dsn, timeout=CONNECT_SECONDS_MAX, command_timeout=_MIGRATE_SECONDS_MAX)
+
+    async def change() -> None:
+        async with on(connection):
+            await _prepare(connection)
+            await _run(connection, migrations.names(), await _migrated(connection))
+
+    clock = asyncio.get_running_loop().time
+    end = clock() + wait
+    try:
+        while older := await _older(connection):
+            if clock() >= end:
+                told = ", ".join(f"{row['name']} as {row['role']} ({row['connections']} connections)" for row in older)
+                raise DecklogError(
+                    Code.CONFLICT,
+                    f"Processes of an older version use what is to be taken away: {told}. Nothing was. Replace them and run this again.",
+                )
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        await giving_way(change)
+    finally:
+        await connection.close(timeout=CONNECT_SECONDS_MAX)
+
+
+async def _prepare(connection: asyncpg.Connection) -> None:
+    """This transaction alone migrates, in a schema that is there. Piccolo's own table of migrations has no schema."""
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+    if not await connection.fetchval("SELECT to_regnamespace($1) IS NOT NULL", SCHEMA):
+        await connection.execute(f"CREATE SCHEMA {SCHEMA}")
+    await connection.execute(f"GRANT USAGE ON SCHEMA {SCHEMA} TO {SERVICE_ROLE}")
+    await connection.execute(f"SET LOCAL search_path = {SCHEMA}")
+
+
+async def _run(connection: asyncpg.Connection, wanted: list[str], done: set[str]) -> None:
+    if set(wanted) - done:
+        await connection.execute(f"SET LOCAL lock_timeout = '{TABLE_LOCK_WAIT}'")
+        from decklog.timescale import control_migrations  # noqa: PLC0415 - see there
+
+        await control_migrations.run(APP, migrations.__name__, wanted)
+
+
 async def _migrated(connection: asyncpg.Connection) -> set[str]:
-    if not await connection.fetchval("SELECT to_regclass('migration') IS NOT NULL"):
+    """The migrations that were run here, also those of a newer version."""
+    if not await connection.fetchval("SELECT to_regclass('decklog.migration') IS NOT NULL"):
         return set()
-    return {row["name"] for row in await connection.fetch("SELECT name FROM migration WHERE app_name = $1", APP)}
+    return {row["name"] for row in await connection.fetch("SELECT name FROM decklog.migration WHERE app_name = $1", APP)}
+
+
+def _check_known(done: set[str]) -> None:
+    """What a newer version added is no matter; what it took away is."""
+    if gone := sorted(name for name in done.difference(migrations.names()) if migrations.is_post(name)):
+        raise DecklogError(
+            Code.MISCONFIGURED,
+            f"A newer version of Decklog took away what this one uses ({', '.join(gone)}). Nothing was changed. Run that version, or a newer one.",
+        )
+
+
+async def _older(connection: asyncpg.Connection) -> list[asyncpg.Record]:
+    """Who is connected that was made before the newest migration that takes something away and was not run yet."""
+    left = set(filter(migrations.is_post, migrations.names())) - await _migrated(connection)
+    if not left:
+        return []
+    known = migrations.number(max(left))
+    found: list[asyncpg.Record] = await connection.fetch(_OLDER, [SERVICE_ROLE, OWNER_ROLE], APPLICATION, known)
+    return found
 
 
 # --- rows; each function runs inside `on` ----------------------------------------------------------------------------

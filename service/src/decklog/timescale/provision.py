@@ -120,6 +120,12 @@ SELECT count(*) FROM (SELECT * FROM decklog.heads WHERE tenant_id = $1 ORDER BY 
   LEFT JOIN decklog.archives AS archive USING (tenant_id, log)
  WHERE (head.next_seq, $2::text) IS DISTINCT FROM (archive.next_seq, archive.manifest)"""
 
+# In the order in which every writer locks them.
+_BEGIN_EPOCHS = """
+UPDATE decklog.heads AS head SET epoch = head.epoch + 1
+  FROM (SELECT tenant_id, log FROM decklog.heads ORDER BY tenant_id, log FOR UPDATE) AS locked
+ WHERE (head.tenant_id, head.log) = (locked.tenant_id, locked.log) RETURNING head.tenant_id"""
+
 _SIZE = """
 SELECT (SELECT coalesce(sum(pg_total_relation_size(part)), 0)
           FROM (SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass(format('%I.records', $1::text))
@@ -292,6 +298,12 @@ class PostgresProvisioning:
             row = await control.find_tenant(PLATFORM_TENANT)
         return row.uid if row else None
 
+    async def begin_epochs(self, entry: RecordInput) -> int:
+        """Let every log begin a new epoch, and put `entry` into the platform's access log; gives the number of logs. Raises
+        `storage-unavailable` and `misconfigured`."""
+        async with self.visit(PLATFORM_TENANT) as visit:
+            return await visit.begin_epochs(entry)
+
     async def find(self, name: str) -> Row | None:
         """The registry's row of this name. Raises `storage-unavailable` and `misconfigured`."""
         async with self._pool.connection() as connection, _translated(), borrowed(connection):
@@ -427,6 +439,13 @@ class PostgresVisit:
             # Should somebody keep the tenant after all, its logs begin anew, and so does what is archived of them.
             for table in ("heads", "cursors", "archive_parts"):
                 await self._connection.execute(f"DELETE FROM decklog.{table} WHERE tenant_id = $1", row.id)
+
+    async def begin_epochs(self, entry: RecordInput) -> int:
+        """See `PostgresProvisioning.begin_epochs`."""
+        async with _translated(), on(self._connection):
+            begun = await self._connection.fetch(_BEGIN_EPOCHS)
+            await self._record(PLATFORM_TENANT, entry)
+        return len(begun)
 
     async def platform_keys(self) -> tuple[IssuedKey, ...]:
         """The platform's keys; nothing ends one but its revocation."""

@@ -9,27 +9,35 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cache, partial
 
 import asyncpg
 import msgspec
+import structlog
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.plan import NEWER_TEMPLATE, HeadSettings
 from decklog.domain.tenant import State
-from decklog.timescale.connection import CONNECT_SECONDS_MAX, OWNER_ROLE, SERVICE_ROLE
+from decklog.timescale.connection import (
+    CONNECT_SECONDS_MAX,
+    OWNER_ROLE,
+    SERVICE_ROLE,
+    TABLE_LOCK_WAIT,
+    giving_way,
+)
 from decklog.timescale.statements import quoted, statement
 
 _LOCK = 0x6465636B6C6F67
 """Advisory lock of everything that changes definitions, so that two processes may start at once."""
-_TEMPLATE_LOCK_WAIT = "10s"
-"""How long a change of a relation that is in use may wait, and make writers wait behind it."""
-
-
+DEFINITIONS = 1
+"""Number of `cell.sql` and of the template (`relations.sql`, `shared.sql`). A change of them takes the next one: what has a greater
+number in the database was made by a newer Decklog, and an older one that is started once more leaves it alone."""
 _DROPPED_AT_ONCE = 50
 """Partitions that one transaction drops: with their indexes some five hundred locks of the six thousand that there are by default."""
+
+_log = structlog.get_logger("decklog.timescale")
 
 
 async def bootstrap(connection: asyncpg.Connection, *, service_password: str, owner_password: str) -> None:
@@ -60,24 +68,50 @@ async def bootstrap(connection: asyncpg.Connection, *, service_password: str, ow
 @cache
 def _template_version() -> str:
     """What tells one version of the template from another."""
-    return hashlib.sha256((statement("relations") + statement("shared")).encode()).hexdigest()[:16]
+    return f"{DEFINITIONS}." + hashlib.sha256((statement("relations") + statement("shared")).encode()).hexdigest()[:16]
+
+
+def _newer(version: str | None) -> bool:
+    """Whether a newer Decklog made this; what comes from before the first release has no number."""
+    number, dot, _ = (version or "").partition(".")
+    return dot == "." and int(number) > DEFINITIONS
 
 
 async def migrate_cell(connection: asyncpg.Connection) -> None:
     """The relations that a cell has once, and the newest template in every schema that has an older one.
 
-    As the owner; may run again, beside running processes: each schema is locked by itself, and only where it changes.
-    Raises what asyncpg raises; running it again goes on where it stopped.
+    As the owner; may run again, beside running processes: each schema is locked by itself, and only where it changes, and the
+    change gives way to whoever uses it. What a newer version made stays as it is.
+    Raises `storage-unavailable` as `giving_way` does, and what asyncpg raises; running it again goes on where it stopped.
     """
-    async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-        await connection.execute(statement("cell"))
-    behind = "SELECT schema_name, shared FROM decklog.relations WHERE template <> $1 ORDER BY 1"
+    await _change(connection, _migrate_common)
+    behind = "SELECT schema_name, shared, template FROM decklog.relations WHERE template <> $1 ORDER BY 1"
     for row in await connection.fetch(behind, _template_version()):
+        if _newer(row["template"]):
+            _log.warning("a newer version made these relations; they stay as they are", schema=row["schema_name"])
+            continue
+        await _change(connection, partial(_apply_template, schema=row["schema_name"], shared=row["shared"]))
+
+
+async def _change(connection: asyncpg.Connection, change: Callable[[asyncpg.Connection], Awaitable[None]]) -> None:
+    """In a transaction that gives way; see `giving_way`."""
+
+    async def once() -> None:
         async with connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-            await connection.execute(f"SET LOCAL lock_timeout = '{_TEMPLATE_LOCK_WAIT}'")
-            await _apply_template(connection, row["schema_name"], shared=row["shared"])
+            await connection.execute(f"SET LOCAL lock_timeout = '{TABLE_LOCK_WAIT}'")
+            await change(connection)
+
+    await giving_way(once)
+
+
+async def _migrate_common(connection: asyncpg.Connection) -> None:
+    made = await connection.fetchval("SELECT obj_description(to_regnamespace('decklog'), 'pg_namespace')")
+    if _newer(made):
+        _log.warning("a newer version made what the cell has once; it stays as it is")
+        return
+    await connection.execute(statement("cell"))
+    await connection.execute(f"COMMENT ON SCHEMA decklog IS '{DEFINITIONS}.cell'")
 
 
 async def make_roles(admin_dsn: str, *, service_password: str, owner_password: str) -> None:
@@ -119,6 +153,7 @@ async def ensure_relations(connection: asyncpg.Connection, schema: str, *, share
         )
         # The template takes locks that writers wait for, so it is left alone where nothing of it is missing.
         if (await relations_missing(connection, [schema]))[schema]:
+            await connection.execute(f"SET LOCAL lock_timeout = '{TABLE_LOCK_WAIT}'")
             await _apply_template(connection, schema, shared=shared)
         await ensure_partitions(connection, schema)
 
@@ -126,9 +161,19 @@ async def ensure_relations(connection: asyncpg.Connection, schema: str, *, share
 async def _apply_template(connection: asyncpg.Connection, schema: str, *, shared: bool) -> None:
     name = quoted(schema)
     relation = await connection.fetchrow(
-        "SELECT hypertable, partition_days FROM decklog.relations WHERE schema_name = $1", schema
+        "SELECT hypertable, partition_days, template FROM decklog.relations WHERE schema_name = $1", schema
     )
+    if relation is None:
+        return  # removed meanwhile
+    if _newer(relation["template"]):
+        raise DecklogError(
+            Code.MISCONFIGURED,
+            f"A newer version of Decklog made the relations of {schema!r}; this one changes nothing there. Run that version.",
+        )
     partitioning = "" if relation["hypertable"] else "PARTITION BY RANGE (received_at)"
+    if shared and await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", f"{name}.records"):
+        # What policies need in the end is taken first: a writer who has read already would wait for whoever has less, who for him.
+        await connection.execute(f"LOCK TABLE {name}.records IN ACCESS EXCLUSIVE MODE")
     template = statement("relations").replace("{schema}", name).replace("{partitioning}", partitioning)
     table, rest = template.split("CREATE INDEX", 1)
     await _drop_what_differs(connection, schema)
@@ -168,15 +213,21 @@ def _differing(made: str, there: dict[str, str]) -> list[str]:
     return sorted({*added, *(thing for thing in wanted if there.get(thing) != wanted[thing])})
 
 
+def _but_its_body(function: str) -> str:
+    """What cannot be replaced of a function. Its body can, and then nobody calls it in vain meanwhile."""
+    return function.rpartition(" ")[0]
+
+
 async def _drop_what_differs(connection: asyncpg.Connection, schema: str) -> None:
     """Room for what the template makes only where there is nothing of that name. Rights and policies it puts right itself."""
     name = quoted(schema)
     made = await connection.fetchval("SELECT things::text FROM decklog.relations WHERE schema_name = $1", schema)
-    for thing in _differing(made, (await _things(connection, [schema]))[schema]):
+    wanted, there = msgspec.json.decode(made, type=dict[str, str]), (await _things(connection, [schema]))[schema]
+    for thing in _differing(made, there):
         kind, _, which = thing.partition(" ")
         if kind == "index":
             await connection.execute(f"DROP INDEX IF EXISTS {name}.{quoted(which)}")
-        elif kind == "function":
+        elif kind == "function" and _but_its_body(wanted.get(thing, "")) != _but_its_body(there.get(thing, "")):
             others = "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = to_regnamespace($1) AND proname = $2"
             for row in await connection.fetch(others, name, which):
                 await connection.execute(f"DROP FUNCTION {row[0]}")
@@ -236,7 +287,7 @@ async def relations_missing(connection: asyncpg.Connection, schemas: Sequence[st
 def _missing(template: str | None, made: str, there: dict[str, str], *, exists: bool) -> list[str]:
     if template is None or not exists:
         return ["relation records"]
-    return [NEWER_TEMPLATE] if template != _template_version() else _differing(made, there)
+    return _differing(made, there) if template == _template_version() or _newer(template) else [NEWER_TEMPLATE]
 
 
 async def ensure_heads(connection: asyncpg.Connection, tenant_id: int, settings: HeadSettings) -> None:

@@ -246,7 +246,11 @@ CREATE TABLE IF NOT EXISTS decklog.relations (
     template       text    NOT NULL DEFAULT ''  -- the version of relations.sql that was applied last
 );
 -- What the template made, by name, with its definition: what differs from it was changed by somebody else.
-ALTER TABLE decklog.relations ADD COLUMN IF NOT EXISTS things jsonb NOT NULL DEFAULT '{}';
+DO $relations$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'decklog.relations'::regclass AND attname = 'things') THEN
+        ALTER TABLE decklog.relations ADD COLUMN things jsonb NOT NULL DEFAULT '{}';
+    END IF;
+END $relations$;
 GRANT SELECT ON decklog.relations TO decklog_service;
 
 -- Native partitions only: TimescaleDB makes its chunks by itself, inside the insert that needs one.

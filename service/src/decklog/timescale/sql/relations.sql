@@ -1,5 +1,6 @@
 -- The template of one schema that holds records: a Dedicated tenant's own, or one shared by a retention class.
--- {schema} is a quoted name. Every statement may run again. Version 1.
+-- {schema} is a quoted name. Every statement may run again, and while processes of the version before serve: nothing that they use is
+-- dropped, renamed or narrowed, and an index that is new must not come from here, as writers would wait for it to be built.
 
 CREATE SCHEMA IF NOT EXISTS {schema};
 -- Here as below, rights that somebody added go: the service may do what is granted here and nothing else.
@@ -91,14 +92,6 @@ GRANT EXECUTE ON FUNCTION {schema}.store TO decklog_service;
 -- before does not count), 8 the storage is used up (nor does it then). Where no record of the group was there before, item_* are null and the
 -- records of request r have the numbers from first_seq[r] on, all with epoch[r] and received_at[r]. Else item_* tell of
 -- each record; item_status: 0 stored, 1 duplicate, 2 conflict.
-DO $before$ DECLARE
-    old regprocedure;
-BEGIN
-    -- Of times before the first release.
-    FOR old IN SELECT oid FROM pg_proc WHERE proname = 'append' AND pronamespace = '{schema}'::regnamespace AND pronargs <> 7 LOOP
-        EXECUTE 'DROP FUNCTION ' || old;
-    END LOOP;
-END $before$;
 CREATE OR REPLACE FUNCTION {schema}.append(
     r_tenant bigint[], r_log smallint[], r_count integer[], r_atomic boolean[], r_metered boolean[],
     ids text[], items decklog.new_record[],

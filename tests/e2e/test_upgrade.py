@@ -1,0 +1,169 @@
+"""An upgrade from the release with traffic running, and the way back: nobody is refused, and nothing is lost or stored twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from decklog.domain.access import Role
+from decklog.timescale import schema
+from decklog.timescale.statements import statement
+from tests.backends import PostgresServer
+from tests.backends.opensearch import OpenSearchServer
+from tests.backends.sqs import SqsServer
+from tests.e2e.conftest import own_prefix, queue_variables, search_variables
+from tests.support.catalog import catalog, taken_away
+from tests.support.records import FINGERPRINT_KEY
+from tests.support.stack import Program, Stack
+from tests.support.stores import Database, drop_database, empty_database
+from tests.support.traffic import Service, record, traffic
+
+pytestmark = pytest.mark.slow
+
+ROOMY = {"eventsPerSecond": 100_000, "burst": 100_000}
+TENANTS: dict[str, dict[str, Any]] = {
+    "dedicated": {"retention": {"days": 90}, "quotas": ROOMY},
+    "shared-a": {"isolation": "Shared", "retention": {"days": 30}, "quotas": ROOMY},
+    "shared-b": {"isolation": "Shared", "retention": {"days": 30}, "quotas": ROOMY},
+}
+
+
+class Installation:
+    """A database with processes of two versions."""
+
+    def __init__(self, release: Path, database: Database, stack: Stack) -> None:
+        self.database = database
+        self.stack = stack
+        self.service = Service()
+        self._now = stack.variables
+        self._before = {**stack.variables, "PYTHONPATH": str(release / "tree/service/src")}
+        self._python = release / "venv/bin/python"
+
+    def run(self, *words: str | Path, before: bool, stdin: str = "") -> str:
+        python, variables = (self._python, self._before) if before else (sys.executable, self._now)
+        argv = [python, *words] if str(words[0]).endswith(".py") else [python, "-m", "decklog", *words]
+        done = subprocess.run(
+            argv, input=stdin, env={"PATH": "/usr/bin:/bin", **variables}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    def provision_before(self) -> None:
+        """As the operator of the release does."""
+        script = Path(__file__).parents[1] / "support/release_provision.py"
+        told = self.run(script, before=True, stdin=json.dumps(TENANTS))
+        for name, keys in json.loads(told.splitlines()[-1]).items():
+            self.stack.vault.keys[name] = {Role(role): key for role, key in keys.items()}
+            self.stack.vault.said[name] = None, None
+
+    async def start(self, verb: str, *, before: bool) -> Program:
+        self.stack.variables, self.stack.python = (self._before, self._python) if before else (self._now, sys.executable)
+        program = await (self.stack.api() if verb == "api" else self.stack.worker())
+        self.stack.variables = self._now
+        return program
+
+    async def api(self, *, before: bool) -> Program:
+        program = await self.start("api", before=before)
+        await self.service.add(program)
+        return program
+
+    async def end(self, program: Program) -> None:
+        """As a Service and a kubelet do: no more requests first, and then the signal."""
+        await self.service.remove(program)
+        assert await asyncio.to_thread(program.stop) == 0
+
+
+@asynccontextmanager
+async def installation(
+    folder: Path, release: Path, server: PostgresServer, search: OpenSearchServer, sqs: SqsServer
+) -> AsyncIterator[Installation]:
+    database = await empty_database(server)
+    variables = {
+        "DECKLOG_DATABASE_DSN": database.service_dsn,
+        "DECKLOG_DATABASE_OWNER_DSN": database.owner_dsn,
+        "DECKLOG_IDENTITY_FINGERPRINT_KEY": FINGERPRINT_KEY.decode(),
+        "DECKLOG_API_SEARCH_TIMEOUT": "60",  # that a machine is slow is not what is tested
+        **search_variables(search),
+        **queue_variables(sqs),
+        **own_prefix(),
+    }
+    made = Installation(release, database, Stack(variables, folder))
+    try:
+        yield made
+    finally:
+        await asyncio.to_thread(made.stack.close)
+        await drop_database(database)
+
+
+@pytest.mark.timeout(600)
+async def test_an_upgrade_with_traffic_running_refuses_nobody_and_there_is_a_way_back_until_its_end(
+    release: Path,
+    timescale_server: PostgresServer,
+    opensearch_server: OpenSearchServer,
+    sqs_server: SqsServer,
+    tmp_path: Path,
+) -> None:
+    async with installation(tmp_path, release, timescale_server, opensearch_server, sqs_server) as at:
+        await asyncio.to_thread(at.run, "migrate", before=True)
+        await asyncio.to_thread(at.provision_before)
+        old = [await at.api(before=True), await at.api(before=True)]
+        old_worker = await at.start("worker", before=True)
+        async with traffic(at.stack, at.service, *TENANTS) as clients:
+            await clients.more()
+
+            # The migration that comes first takes nothing away from those who serve.
+            before = await catalog(at.database)
+            await asyncio.to_thread(at.run, "migrate", before=False)
+            assert taken_away(before, await catalog(at.database)) == []
+            await clients.more()
+
+            # Processes of the API are replaced one after the other, and then the worker.
+            new = [await at.api(before=False)]
+            await clients.more()
+            await at.end(old[0])
+            new.append(await at.api(before=False))
+            await at.end(old[1])
+            await clients.more()
+            worker = await at.start("worker", before=False)
+            assert await asyncio.to_thread(old_worker.stop) == 0
+
+            # The way back: processes of the release serve alone for a while, beside definitions that are newer.
+            back = await at.api(before=True)
+            for program in new:
+                await at.service.remove(program)
+            await clients.more()
+            for program in new:
+                await at.service.add(program)
+            await at.end(back)
+
+            await at.stack.provision(**{name.replace("-", "_"): spec for name, spec in TENANTS.items()})
+            await asyncio.to_thread(at.run, "migrate", "--post", before=False)
+            await clients.more()
+            logs = await clients.finish(worker)
+            assert clients.closings.total() >= len(TENANTS)  # each follower was sent to another process, and missed nothing
+
+        # What the release stored is known again, and cannot be taken for something else.
+        for tenant in TENANTS:
+            first = logs[tenant][0]
+            async with at.stack.client(new[0].url, at.stack.key(tenant, "writer")) as client:
+                again = await client.post("/api/v1/logs", json=record(first["id"]))
+                assert (again.status_code, again.json()["seq"]) == (200, 0)
+                assert (await client.post("/api/v1/logs", json={**record(first["id"]), "message": "other"})).status_code == 409
+
+
+def test_definitions_that_changed_since_the_release_have_a_greater_number(release: Path) -> None:
+    """So that the release, where it is started once more, leaves them alone."""
+    sources = release / "tree/service/src/decklog/timescale"
+    [before] = re.findall(r"^DEFINITIONS = (\d+)$", (sources / "schema.py").read_text(), re.MULTILINE) or ["0"]
+    names = ("cell", "relations", "shared")
+    changed = [name for name in names if (sources / f"sql/{name}.sql").read_text() != statement(name)]
+    assert int(before) + bool(changed) <= schema.DEFINITIONS, changed

@@ -1,0 +1,231 @@
+"""Clients who never try again what failed, over several processes of the API, and what must be true of them afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import websockets
+
+from decklog.domain import canonical
+from tests.support.stack import Program, Stack
+
+PAUSE = 0.05
+"""Between two requests of one client: many, and beside processes that start."""
+WAIT_MAX = 120.0
+
+
+class Service:
+    """The processes that are ready, each request to the next of them. One that says that it closes a connection gets no more."""
+
+    def __init__(self) -> None:
+        self.ready: list[Program] = []
+        self._turn = itertools.count()
+        self._busy: Counter[int] = Counter()
+
+    async def add(self, program: Program) -> None:
+        """Once it says that it is ready."""
+        async with httpx.AsyncClient() as client, asyncio.timeout(WAIT_MAX):
+            while (await client.get(f"{program.url}/readyz")).status_code != 200:
+                await asyncio.sleep(0.05)
+        self.ready.append(program)
+
+    async def remove(self, program: Program) -> None:
+        """Give it no more requests, and wait for those that it has."""
+        with suppress(ValueError):
+            self.ready.remove(program)
+        async with asyncio.timeout(WAIT_MAX):
+            while self._busy[program.port]:
+                await asyncio.sleep(0.01)
+
+    @contextmanager
+    def one(self) -> Iterator[Program]:
+        program = self.ready[next(self._turn) % len(self.ready)]
+        self._busy[program.port] += 1
+        try:
+            yield program
+        finally:
+            self._busy[program.port] -= 1
+
+    async def send(self, client: httpx.AsyncClient, method: str, path: str, **given: Any) -> httpx.Response:
+        with self.one() as program:
+            answer = await client.request(method, program.url + path, **given)
+        if answer.headers.get("connection") == "close" and program in self.ready:
+            self.ready.remove(program)
+        return answer
+
+
+@dataclass
+class Traffic:
+    """Writers, a reader and a follower for each tenant. `failures` is everything that was not answered as it should be."""
+
+    stack: Stack
+    service: Service
+    tenants: tuple[str, ...]
+    acknowledged: dict[str, dict[str, int]] = field(default_factory=dict)
+    followed: dict[str, list[int]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    closings: Counter[int] = field(default_factory=Counter)
+    reads: int = 0
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
+    clients: list[asyncio.Task[None]] = field(default_factory=list)
+    """Those that end when it is stopped."""
+
+    def headers(self, tenant: str, role: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.stack.key(tenant, role)}"}
+
+    async def more(self, count: int = 20) -> None:
+        """Until each tenant has got so many more records, and the readers had a look, too."""
+        before, read = {tenant: len(self.acknowledged[tenant]) for tenant in self.tenants}, self.reads
+        await self._until(
+            lambda: self.reads > read and all(len(self.acknowledged[tenant]) >= before[tenant] + count for tenant in self.tenants)
+        )
+
+    async def _until(self, true: Callable[[], bool]) -> None:
+        async with asyncio.timeout(WAIT_MAX):
+            while not true():
+                assert not self.failures, self.failures[:5]
+                await asyncio.sleep(0.02)
+
+    async def _write(self, tenant: str, number: int) -> None:
+        acknowledged = self.acknowledged[tenant]
+        async with httpx.AsyncClient(headers=self.headers(tenant, "writer"), timeout=60) as client:
+            for turn in itertools.count():
+                if self.stopped.is_set():
+                    return
+                ids = [f"{number}-{turn}-{item}" for item in range(1 if turn % 5 else 4)]
+                with self._told(f"writing {ids} for {tenant}"):
+                    if len(ids) == 1:
+                        answer = await self.service.send(client, "POST", "/api/v1/logs", json=record(ids[0]))
+                        assert answer.status_code == 201, answer.text
+                        acknowledged[ids[0]] = answer.json()["seq"]
+                    else:
+                        answer = await self.service.send(client, "POST", "/api/v1/logs/bulk", json=[record(each) for each in ids])
+                        assert answer.status_code == 200, answer.text
+                        assert answer.json()["stored"] == len(ids), answer.text
+                        acknowledged |= {each: item["seq"] for each, item in zip(ids, answer.json()["items"], strict=True)}
+                await asyncio.sleep(PAUSE)
+
+    async def _read(self, tenant: str) -> None:
+        async with httpx.AsyncClient(headers=self.headers(tenant, "auditor"), timeout=60) as client:
+            while not self.stopped.is_set():
+                for path in ("/api/v1/logs?limit=20", "/api/v1/logs?actor=writer-0&limit=5", "/api/v1/logs/stats?by=action"):
+                    with self._told(f"reading {path} of {tenant}"):
+                        answer = await self.service.send(client, "GET", path)
+                        assert answer.status_code == 200, answer.text
+                self.reads += 1
+                await asyncio.sleep(5 * PAUSE)
+
+    async def _follow(self, tenant: str) -> None:
+        """Over WebSockets from the beginning of the log on, behind every break from where it was."""
+        position = "-1"
+        protocols: Any = ["decklog", f"bearer.{self.stack.key(tenant, 'auditor')}"]
+        while True:
+            with self._told(f"following {tenant}"):
+                with self.service.one() as program:
+                    url = f"{program.url.replace('http', 'ws')}/api/v1/logs/stream?after={position}"
+                    socket = await websockets.connect(url, subprotocols=protocols, open_timeout=60)
+                try:
+                    async for message in socket:
+                        event = json.loads(message)
+                        assert event["type"] != "error", event
+                        if event["type"] == "record":
+                            self.followed[tenant].append(event["record"]["seq"])
+                        position = event.get("position", position)
+                except websockets.ConnectionClosed:
+                    pass
+                self.closings[socket.close_code or 0] += 1
+            await asyncio.sleep(PAUSE)
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever it is, the test must hear of it
+            self.failures.append(f"{what}: {error!r}")
+
+    async def finish(self, worker: Program | None = None) -> dict[str, list[dict[str, Any]]]:
+        """Stop writing and hold everything against the logs; gives the records of each tenant. With a worker everything is
+        found by words, too. The followers get what is left of the log."""
+        self.stopped.set()
+        await asyncio.gather(*self.clients)
+        logs = {tenant: await self._verified(tenant, searched=worker is not None) for tenant in self.tenants}
+        await self._until(lambda: all(self.followed[tenant][-1:] == [len(logs[tenant]) - 1] for tenant in self.tenants))
+        for tenant in self.tenants:
+            assert self.followed[tenant] == list(range(len(logs[tenant]))), "a follower missed a record, or got one twice"
+        assert self.failures == []
+        return logs
+
+    async def _verified(self, tenant: str, *, searched: bool) -> list[dict[str, Any]]:
+        with self.service.one() as program:
+            async with self.stack.client(program.url, self.stack.key(tenant, "auditor")) as client:
+                exported = await client.get("/api/v1/logs/export", params={"format": "ndjson"})
+                records = [json.loads(line) for line in exported.text.splitlines()]
+                assert [each["seq"] for each in records] == list(range(len(records))), "a gap or a double in the log"
+                places = {each["id"]: each["seq"] for each in records}
+                assert len(places) == len(records), "a record is stored twice"
+                assert {each: places.get(each) for each in self.acknowledged[tenant]} == self.acknowledged[tenant]
+                assert [each["received_at"] for each in records] == sorted(each["received_at"] for each in records)
+                assert [each["digest"] for each in records] == [digest(each) for each in records]
+                if searched:
+                    await indexed(client, len(records))
+        return records
+
+
+async def indexed(client: httpx.AsyncClient, count: int) -> None:
+    """Until the index has as many records as the log, and finds all of them by their words."""
+    async with asyncio.timeout(WAIT_MAX):
+        while (await client.get("/api/v1/logs", params={"limit": 1})).json()["indexed"] < count:
+            await asyncio.sleep(0.1)
+    found: list[int] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        asked: dict[str, str | int] = {"q": "written", "limit": 1_000, **({"cursor": cursor} if cursor else {})}
+        page = (await client.get("/api/v1/logs", params=asked)).json()
+        assert page["engine"] == "opensearch", page["engine"]
+        found += [each["seq"] for each in page["items"]]
+        cursor = page["next"]
+    assert sorted(found) == list(range(count))
+
+
+def record(identity: str) -> dict[str, Any]:
+    return {
+        "id": identity,
+        "action": "traffic.write",
+        "actor": {"id": f"writer-{identity[0]}"},
+        "occurred_at": "2026-01-01T00:00:00Z",
+        "message": "written",
+    }
+
+
+_ADDED = ("tenant", "log", "epoch", "seq", "received_at", "digest")
+
+
+def digest(exported: dict[str, Any]) -> str:
+    """As anybody can compute it from what he was given."""
+    own = {name: value for name, value in exported.items() if name not in _ADDED}
+    return canonical.digest_text(canonical.digest(canonical.canonical(own)))
+
+
+@asynccontextmanager
+async def traffic(stack: Stack, service: Service, *tenants: str, writers: int = 2) -> AsyncIterator[Traffic]:
+    """Going on until the block ends."""
+    made = Traffic(stack, service, tenants, {tenant: {} for tenant in tenants}, {tenant: [] for tenant in tenants})
+    ending = [made._write(tenant, number) for tenant in tenants for number in range(writers)] + [
+        made._read(each) for each in tenants
+    ]
+    made.clients = [asyncio.create_task(client) for client in ending]
+    tasks = [*made.clients, *(asyncio.create_task(made._follow(tenant)) for tenant in tenants)]
+    try:
+        yield made
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
