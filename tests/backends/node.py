@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, ClassVar
 
@@ -38,7 +39,7 @@ from tests.backends.cache import (
 )
 from tests.backends.kubernetes import LocalKubernetes
 from tests.backends.packages import command, from_debian
-from tests.backends.server import GONE_MAX, LOOPBACK, POLL_EVERY, Process, descendants, http_status, stop_all, wait_ready
+from tests.backends.server import LOOPBACK, POLL_EVERY, Process, descendants, http_status, stop_all, wait_ready
 
 NAME = "decklog-node"
 """Of the cable's end at the host, and of the cgroup that pods are in."""
@@ -54,6 +55,7 @@ PACKAGES = (
     *("containerd", "runc", "containernetworking-plugins", "iptables"),
     *("libip4tc2", "libip6tc2", "libxtables12", "libmnl0", "libnetfilter-conntrack3", "libnfnetlink0", "libnftnl11"),
 )
+CLEARED_MAX = timedelta(seconds=60)  # for the kernel to end all that ran in pods
 COVERED = ("/var/lib", "/var/log")
 """Folders that the programs write to: the machine has its own in their places, and its own /run."""
 
@@ -146,6 +148,8 @@ def check() -> None:
         raise UnavailableError("a node needs root on Linux")
     for name in ("unshare", "nsenter", "mount", "ip", *(() if provisioned(RECIPE) else ("apt-get", "dpkg-deb"))):
         command(name)
+    if not _hierarchies():
+        raise UnavailableError(f"no cgroups are mounted in {CGROUPS}")
     try:
         for probe in (root / f"{NAME}-probe-{os.getpid()}" for root in _hierarchies()):
             probe.mkdir()
@@ -203,13 +207,14 @@ def _clear() -> None:
     What runs in its cgroups belongs to a machine whose first process is dying, or to a run that was killed.
     """
     subprocess.run(["ip", "link", "delete", NAME], capture_output=True, check=False)
-    deadline = time.monotonic() + GONE_MAX.total_seconds()
+    deadline = time.monotonic() + CLEARED_MAX.total_seconds()
     for top in (root / NAME for root in _hierarchies()):
         while top.exists():
             for folder, _, _ in os.walk(top, topdown=False):
                 with contextlib.suppress(OSError):
-                    for pid in Path(folder, "cgroup.procs").read_text().split():
-                        os.kill(int(pid), signal.SIGKILL)
+                    for pid in map(int, Path(folder, "cgroup.procs").read_text().split()):
+                        if pid:  # 0 is a process that we cannot see, and to kill that would be to kill ourselves
+                            os.kill(pid, signal.SIGKILL)
                     Path(folder).rmdir()
             if time.monotonic() > deadline:
                 raise UnavailableError(f"{top} cannot be removed: something of a node still runs in it")

@@ -26,8 +26,10 @@ from decklog.timescale.connection import OWNER_ROLE, SERVICE_ROLE
 from tests.backends import LocalNode, OpenSearchServer, PostgresServer
 from tests.backends.images import archive, built
 from tests.backends.node import CGROUPS, HOST, NAME
+from tests.backends.server import LOOPBACK
 from tests.backends.sqs import SqsServer
 from tests.support.charts import CHART, Helm, Json, make_namespace
+from tests.support.edge import Edge, drain
 from tests.support.operators import until
 from tests.support.records import FINGERPRINT_KEY
 from tests.support.relay import Relay
@@ -39,6 +41,9 @@ WAIT = "--timeout=100s"
 SENDERS = 4
 PLACE = RELEASE = "decklog"
 TENANT = "acme"
+INGRESS = "audit.example.com"
+OTHERS_PER_MINUTE = 100
+"""Requests that the ingress controller lets through, but for those to the log routes."""
 NEXT = "next"
 """A tag of the same images, as a version to upgrade to."""
 
@@ -103,11 +108,13 @@ class Release:
         address = self.kubectl("get", "service", f"{RELEASE}-api", "-o", "jsonpath={.spec.clusterIP}:{.spec.ports[0].port}")
         return f"http://{address}"
 
-    def client(self, role: str) -> httpx.Client:
-        """Tries nothing again."""
+    def client(self, role: str, through: Edge | None = None) -> httpx.Client:
+        """By way of the Service, or of an ingress controller; tries nothing again."""
         secret = json.loads(self.kubectl("get", "secret", f"{TENANT}-decklog", "-o", "json"))["data"]
         headers = {"Authorization": f"Bearer {base64.b64decode(secret[role]).decode()}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=60)
+        if through is None:
+            return httpx.Client(base_url=self.url, headers=headers, timeout=60)
+        return httpx.Client(base_url=f"http://{LOOPBACK}:{through.port}", headers={**headers, "Host": INGRESS}, timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -172,12 +179,16 @@ def backends(
 
 
 @pytest.fixture(scope="module")
-def release(node: LocalNode, backends: Backends, helm: Path, tmp_path_factory: pytest.TempPathFactory) -> Release:
+def release(
+    node: LocalNode, backends: Backends, helm: Path, definitions: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Release:
     """Installed into a namespace that refuses what is not restricted, on a database in which nothing is yet."""
     folder = tmp_path_factory.mktemp("release")
-    values = {**backends.values, "image": {"registry": "localhost"}}
+    edge = {"edge": {"limits": {"othersPerMinute": OTHERS_PER_MINUTE}}, "httpProxy": {"enabled": True, "host": INGRESS}}
+    values = {**backends.values, **edge, "image": {"registry": "localhost"}}
     (folder / "values.yaml").write_text(json.dumps(values))  # JSON is YAML
     make_namespace(node.address, PLACE)
+    node.address.kubectl("apply", "--server-side", "-f", str(definitions / "01-crds.yaml"))  # Contour's
     made = Release(node, Helm(helm, folder), folder / "values.yaml")
     for name, data in backends.secrets.items():
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}
@@ -199,13 +210,24 @@ def release(node: LocalNode, backends: Backends, helm: Path, tmp_path_factory: p
     return made
 
 
+@pytest.fixture(scope="module")
+def ingress(release: Release, edge: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    """A real ingress controller before the node, which leads to the pods themselves."""
+    made = Edge(edge, release.node.address, PLACE, tmp_path_factory.mktemp("ingress"))
+    try:
+        made.start()
+        made.await_served(INGRESS, f"{RELEASE}-api")
+        yield made
+    finally:
+        made.close()
+
+
 class Sender(threading.Thread):
     """Sends one record after the other over a connection that it keeps; what is not answered by 201 is kept as trouble."""
 
-    def __init__(self, release: Release, number: int, stop: threading.Event) -> None:
+    def __init__(self, client: httpx.Client, number: int, stop: threading.Event) -> None:
         super().__init__(daemon=True)
-        self._client = release.client("writer")
-        self._number, self._stop_asked = number, stop
+        self._client, self._number, self._stop_asked = client, number, stop
         self.acknowledged: dict[str, int] = {}
         self.trouble: list[str] = []
         self.sent = 0
@@ -228,9 +250,11 @@ class Sender(threading.Thread):
 
 
 @contextmanager
-def sending(release: Release) -> Iterator[list[Sender]]:
+def sending(release: Release, ingress: Edge) -> Iterator[list[Sender]]:
+    """Half of them by way of the Service, half by way of the ingress controller."""
     stop = threading.Event()
-    senders = [Sender(release, number, stop) for number in range(SENDERS)]
+    ways = [None, ingress]
+    senders = [Sender(release.client("writer", ways[number % 2]), number, stop) for number in range(SENDERS)]
     for each in senders:
         each.start()
     try:
@@ -281,9 +305,22 @@ def test_records_go_in_and_are_found_by_what_runs_in_the_cluster(release: Releas
         until("the record is found by the index", indexed, longest=LONGEST)
 
 
-def test_an_upgrade_under_load_answers_every_request_and_loses_nothing(release: Release) -> None:
+async def test_records_reach_the_pods_through_an_ingress_controller_while_it_holds_a_flood(
+    release: Release, ingress: Edge
+) -> None:
+    record = {"id": "through", "action": "node.write", "actor": {"id": "alice"}}
+    with release.client("admin", ingress) as client:
+        stored = client.post("/api/v1/logs", json=record)
+        assert stored.status_code == 201, stored.text
+        assert "x-envoy-upstream-service-time" in stored.headers
+        flood = await drain(ingress.port, INGRESS, ["/api/v1/whoami"], at_most=20 * OTHERS_PER_MINUTE)
+        assert flood.passed == pytest.approx(OTHERS_PER_MINUTE * (1 + flood.seconds / 60), rel=0.05)
+        assert client.post("/api/v1/logs", json=record).json()["status"] == "duplicate"
+
+
+def test_an_upgrade_under_load_answers_every_request_and_loses_nothing(release: Release, ingress: Edge) -> None:
     before = release.pods("api")
-    with sending(release) as senders:
+    with sending(release, ingress) as senders:
         release.bring("upgrade", "--set", f"image.service.tag={NEXT}")
         for name in before:
             release.kubectl("wait", "--for=delete", f"pod/{name}", WAIT)
@@ -302,10 +339,12 @@ def _advanced(senders: list[Sender]) -> Callable[[], bool]:
 
 
 @pytest.mark.chaos
-def test_a_pod_that_is_killed_takes_nothing_along_that_was_acknowledged_and_the_others_serve_on(release: Release) -> None:
+def test_a_pod_that_is_killed_takes_nothing_along_that_was_acknowledged_and_the_others_serve_on(
+    release: Release, ingress: Edge
+) -> None:
     name = sorted(release.pods("api"))[0]
     container = release.pods("api")[name]["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
-    with sending(release) as senders:
+    with sending(release, ingress) as senders:
         killed = release.node.ctr("tasks", "kill", "--signal", "SIGKILL", container)
         assert killed.returncode == 0, killed.stderr
         until("each goes on", _advanced(senders), longest=LONGEST)

@@ -112,8 +112,12 @@ class Edge:
         del service["spec"]["selector"]
         service["spec"] |= {"type": "ExternalName", "externalName": LOOPBACK}
         self._server.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all([service, proxy]))
+        self.await_served(host, proxy["metadata"]["name"])
+
+    def await_served(self, host: str, proxy: str) -> None:
+        """Until what is asked of this host goes where the HTTPProxy of this name leads."""
         valid = "--for=jsonpath={.status.currentStatus}=valid"
-        self._server.kubectl("wait", valid, "httpproxy", proxy["metadata"]["name"], "-n", self.namespace, "--timeout=90s")
+        self._server.kubectl("wait", valid, "httpproxy", proxy, "-n", self.namespace, "--timeout=90s")
         until(f"{host} is served", lambda: self._serves(host), longest=WAIT_MAX)
 
     def _serves(self, host: str) -> bool:
