@@ -117,7 +117,7 @@ async def test_an_upgrade_with_traffic_running_refuses_nobody_and_there_is_a_way
         await asyncio.to_thread(at.provision_before)
         old = [await at.api(before=True), await at.api(before=True)]
         old_worker = await at.start("worker", before=True)
-        async with traffic(at.stack, at.service, *TENANTS) as clients:
+        async with traffic(at.stack, at.service, *TENANTS, writers=1) as clients:
             await clients.more()
 
             # The migration that comes first takes nothing away from those who serve.

@@ -121,7 +121,7 @@ class Traffic:
                         answer = await self.service.send(client, "GET", path)
                         assert answer.status_code == 200, answer.text
                 self.reads += 1
-                await asyncio.sleep(5 * PAUSE)
+                await asyncio.sleep(20 * PAUSE)
 
     async def _follow(self, tenant: str) -> None:
         """Over WebSockets from the beginning of the log on, behind every break from where it was."""
