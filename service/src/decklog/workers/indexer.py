@@ -24,8 +24,8 @@ REFRESH_GAP = timedelta(milliseconds=300)
 """From the beginning of one refresh of an index to that of the next, at least."""
 REFRESH_SHARE = 0.2
 """Of the time may be spent on refreshing one index."""
-REFRESH_GAP_MAX = timedelta(seconds=1)
-"""However long a refresh takes: what OpenSearch itself waits between two, where it is asked to refresh."""
+REFRESH_GAP_MAX = timedelta(milliseconds=500)
+"""However long a refresh takes: every record of a busy log waits for the end of this."""
 PARALLEL = 3
 """Batches of one log at once: while terms are made of one, two are being written. Their ids make the order irrelevant."""
 YIELD_EVERY = 50
