@@ -1,8 +1,8 @@
 """The consumer `indexer`: puts records into the search index.
 
 Its cursor says how far the index *finds*, so it moves only after a refresh that began after the write. A refresh is
-dear, and many logs may share an index: one at a time, not more often than `REFRESH_GAP` and for no more than
-`REFRESH_SHARE` of the time serves all who wait for it, the rarer the busier the node is.
+dear, and many logs may share an index: one at a time serves all who wait for it, the rarer the longer it takes, from
+`REFRESH_GAP` to `REFRESH_GAP_MAX` apart.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from decklog.domain.terms import terms
 REFRESH_GAP = timedelta(milliseconds=300)
 """From the beginning of one refresh of an index to that of the next, at least."""
 REFRESH_SHARE = 0.2
-"""Of the time may be spent on refreshing one index."""
+"""Of the time that refreshing one index should take; what takes longer than this part of `REFRESH_GAP_MAX` takes more."""
 REFRESH_GAP_MAX = timedelta(milliseconds=500)
 """However long a refresh takes: every record of a busy log waits for the end of this."""
 PARALLEL = 3
