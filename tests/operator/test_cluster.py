@@ -20,7 +20,8 @@ from decklog_operator.secrets import SecretVault
 pytestmark = pytest.mark.kmock(cls=RawHandler)  # answers as told; the emulator of Kubernetes would answer by itself
 
 Json = dict[str, Any]
-SECRET = "/api/v1/namespaces/default/secrets/acme-decklog"
+SECRETS = "/api/v1/namespaces/default/secrets"
+SECRET = f"{SECRETS}/acme-decklog"
 STATUS = "/apis/decklog.dev/v1/tenants/acme/status"
 ACME = Manifest("acme", "uid-1", 1, TenantSpec(Retention(30)))
 KEYS = dict.fromkeys((Role.WRITER, Role.AUDITOR, Role.ADMIN), f"dlk_{'0' * 16}_{'a' * 64}")
@@ -104,14 +105,25 @@ async def test_a_secret_of_an_earlier_life_of_the_tenant_is_replaced(cluster: Cl
     }
     kmock[f"get {SECRET}"] << {"metadata": old, "data": {}}
     kmock[f"delete {SECRET}"] << {}
-    kmock[f"patch {SECRET}"] << {}
+    kmock[f"post {SECRETS}"] << {}
     vault = SecretVault(cluster, "https://decklog.example.test")
     assert await vault.read(ACME) is None
     await vault.write(ACME, HANDOUT)
     assert json.loads(kmock["delete"][0].body)["preconditions"] == {"uid": "secret-1"}
-    written = json.loads(kmock["patch"][0].body)
+    written = json.loads(kmock["post"][0].body)
     assert set(written["data"]) == {"url", "writer", "auditor", "admin", "revision", "validUntil"}
     assert written["metadata"]["ownerReferences"][0]["uid"] == "uid-1"
+
+
+async def test_a_secret_that_is_there_is_made_as_it_should_be_if_it_is_the_tenants_own(
+    cluster: Cluster, kmock: RawHandler
+) -> None:
+    kmock[f"post {SECRETS}"] << 409
+    kmock[f"get {SECRET}"] << rendered(cluster)
+    kmock[f"patch {SECRET}"] << {}
+    await SecretVault(cluster, "https://decklog.example.test").write(ACME, HANDOUT)
+    assert kmock["patch"][0].params["force"] == "true"
+    assert json.loads(kmock["patch"][0].body) == rendered(cluster)
 
 
 def rendered(cluster: Cluster, handout: Handout = HANDOUT) -> Json:
@@ -182,6 +194,7 @@ async def test_a_secret_of_somebody_else_is_neither_read_nor_written_nor_deleted
         "metadata": {"name": "acme-decklog", "uid": "theirs", "labels": labels},
         "data": {"writer": "eA=="},
     }
+    kmock[f"post {SECRETS}"] << 409
     vault = SecretVault(cluster, "https://decklog.example.test")
     for use in (vault.read(ACME), vault.write(ACME, HANDOUT)):
         with pytest.raises(DecklogError) as caught:
@@ -192,7 +205,7 @@ async def test_a_secret_of_somebody_else_is_neither_read_nor_written_nor_deleted
 
 
 async def test_a_namespace_that_is_not_there_is_named(cluster: Cluster, kmock: RawHandler) -> None:
-    kmock[SECRET] << 404
+    kmock[SECRETS] << 404
     with pytest.raises(DecklogError, match=r"spec.credentials.secretNamespace 'default' does not exist") as caught:
         await SecretVault(cluster, "https://decklog.example.test").write(ACME, HANDOUT)
     assert caught.value.code is Code.INVALID_TENANT

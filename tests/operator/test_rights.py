@@ -197,7 +197,7 @@ def keys_that_are_there_cannot_be_seen(world: World) -> Iterator[None]:
 def keys_cannot_be_handed_out(world: World) -> Iterator[None]:
     yield
     name = world.apply()
-    world.says(name, "may not write the Secret")
+    world.says(name, "may not create the Secret")
     yield
     world.kubernetes.wait_ready(name)
 

@@ -79,18 +79,18 @@ async def test_one_who_gives_up_takes_the_look_from_nobody() -> None:
     assert await asking[1] == "old"
 
 
-async def test_who_is_patient_waits_for_others_and_anybody_in_a_hurry_ends_the_wait() -> None:
+async def test_who_asks_a_moment_after_a_look_waits_for_others_who_ask_too() -> None:
     shelf = Shelf()
     shelf.let_go.set()
     joined = Joined(shelf.observe)
     await joined("shared")
     shelf.there = "new"
-    patient = asyncio.create_task(joined("shared", patient=True))
+    early = asyncio.create_task(joined("shared"))
     await begun()
     assert shelf.looks == ["shared"]
-    assert await joined("shared") == await patient == "new"
+    assert await joined("shared") == await early == "new"
     assert shelf.looks == ["shared"] * 2
-    assert await joined("shared", patient=True) == "new"
+    assert await joined("shared") == "new"
     assert shelf.looks == ["shared"] * 3
 
 

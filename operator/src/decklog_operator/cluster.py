@@ -72,6 +72,18 @@ class Cluster:
         except NotFoundError:
             return None
 
+    async def create_secret(self, secret: Json) -> bool:
+        """Create the Secret; False where one of its name is there. Raises NotFoundError when its namespace is not there."""
+        namespace, name = secret["metadata"]["namespace"], secret["metadata"]["name"]
+        path = f"/api/v1/namespaces/{quote(namespace)}/secrets?fieldManager={OPERATOR}"
+        try:
+            await self._request("POST", path, f"Secret {namespace}/{name}", secret)
+        except DecklogError as error:
+            if error.code is Code.CONFLICT:
+                return False
+            raise
+        return True
+
     async def apply_secret(self, secret: Json) -> None:
         """Create the Secret or make it as given. Raises NotFoundError when its namespace is not there."""
         namespace, name = secret["metadata"]["namespace"], secret["metadata"]["name"]

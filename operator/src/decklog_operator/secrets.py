@@ -55,9 +55,11 @@ class SecretVault:
 
     async def write(self, manifest: Manifest, handout: Handout) -> None:
         """Make the Secret hold exactly these keys and what is said of them. Raises `conflict`, and `invalid-tenant` where the namespace is not there."""
-        await self._own(manifest)
+        secret = self._rendered(manifest, handout)
         try:
-            await self._cluster.apply_secret(self._rendered(manifest, handout))
+            if not await self._cluster.create_secret(secret):
+                await self._own(manifest)
+                await self._cluster.apply_secret(secret)
         except NotFoundError:
             raise DecklogError(
                 Code.INVALID_TENANT,

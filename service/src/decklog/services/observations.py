@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 OBSERVE_SECONDS_MAX = 30.0
 """For one backend to say what is there; the others are not applied to before it has, or before this."""
-PATIENCE_SECONDS, HURRY_SECONDS = 0.2, 0.1
-"""From the beginning of one look at a thing to that of the next; the second where somebody who waits for it is in a hurry."""
+PAUSE_SECONDS = 0.2
+"""From the beginning of one look at a thing to that of the next, so that more who ask share it."""
 NAMES_MAX = 1_024
 """Names remembered of things that were looked at a moment ago; a thing that is forgotten is looked at sooner."""
 GATHERED_MAX = 128
@@ -30,25 +29,20 @@ class Joined(Generic[_Result]):
     def __init__(self, observe: Callable[[str], Coroutine[Any, Any, _Result]]) -> None:
         self._observe = observe
         self._running: dict[str, asyncio.Task[_Result]] = {}
-        self._next: dict[str, tuple[asyncio.Task[_Result], asyncio.Event]] = {}
+        self._next: dict[str, asyncio.Task[_Result]] = {}
         self._begun: dict[str, float] = {}
 
-    async def __call__(self, name: str, *, patient: bool = False) -> _Result:
-        """`patient`: others may be waited for, for a moment."""
+    async def __call__(self, name: str) -> _Result:
         if name not in self._next:
-            hurry = asyncio.Event()
-            self._next[name] = asyncio.create_task(self._after(name, self._running.get(name), hurry)), hurry
-        looking, hurry = self._next[name]
-        if not patient:
-            hurry.set()
+            self._next[name] = asyncio.create_task(self._after(name, self._running.get(name)))
         # One who gives up must not take it from the others.
-        return await asyncio.shield(looking)
+        return await asyncio.shield(self._next[name])
 
-    async def _after(self, name: str, before: asyncio.Task[_Result] | None, hurry: asyncio.Event) -> _Result:
+    async def _after(self, name: str, before: asyncio.Task[_Result] | None) -> _Result:
         if before is not None:
             await asyncio.wait([before])
-        await self._rested(name, hurry)
-        running = self._running[name] = self._next.pop(name)[0]
+        await self._rested(name)
+        running = self._running[name] = self._next.pop(name)
         try:
             async with asyncio.timeout(OBSERVE_SECONDS_MAX):
                 return await self._observe(name)
@@ -56,15 +50,10 @@ class Joined(Generic[_Result]):
             if self._running[name] is running:
                 del self._running[name]
 
-    async def _rested(self, name: str, hurry: asyncio.Event) -> None:
-        """The pause between two looks, so that more who ask share the next one."""
+    async def _rested(self, name: str) -> None:
         loop = asyncio.get_running_loop()
-        begun = self._begun.pop(name, -PATIENCE_SECONDS)
-        if begun + PATIENCE_SECONDS > loop.time():
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(begun + PATIENCE_SECONDS):
-                    await hurry.wait()
-            await asyncio.sleep(begun + HURRY_SECONDS - loop.time())
+        if (begun := self._begun.pop(name, None)) is not None:
+            await asyncio.sleep(begun + PAUSE_SECONDS - loop.time())
         self._begun[name] = loop.time()
         while len(self._begun) > NAMES_MAX:
             del self._begun[next(iter(self._begun))]

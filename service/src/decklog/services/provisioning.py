@@ -355,7 +355,7 @@ class Provisioner:
         async with self._glances:
             index = index_name(manifest.name, manifest.spec, self._installation.prefix)
             database = _seen(self._gathered((manifest, index)), Part.DATABASE)
-            seen = await self._observe(manifest, database, vault, patient=True)
+            seen = await self._observe(manifest, database, vault)
         row = seen.database.row if isinstance(seen.database, DatabaseSeen) else None
         now = self._now()
         if row is None or row.uid != manifest.uid or isinstance(refusal(manifest, seen), Refusal):
@@ -443,14 +443,13 @@ class Provisioner:
         database: Coroutine[Any, Any, DatabaseSeen | Trouble],
         vault: KeyVault | None,
         *,
-        patient: bool = False,
         kept: Mapping[Part, Any] = {},
     ) -> Observation:
         """`kept` was seen a moment ago, in the same visit, and nothing was done there since."""
         index, queue = (each(manifest.name, manifest.spec, self._installation.prefix) for each in (index_name, queue_name))
         registered, (indices, queues), keys = await asyncio.gather(
             database,
-            self._outside(index, queue, patient=patient, kept=kept),
+            self._outside(index, queue, kept=kept),
             _given(None) if vault is None else _seen(_hashes(vault, manifest), Part.CREDENTIALS),
         )
         if isinstance(vault, Handover) and vault.kept is None and isinstance(registered, DatabaseSeen):
@@ -474,12 +473,12 @@ class Provisioner:
         return Observation(database, self._installation, indices, queues), stopped
 
     async def _outside(
-        self, index: str, queue: str, *, patient: bool = False, kept: Mapping[Part, Any] = {}
+        self, index: str, queue: str, *, kept: Mapping[Part, Any] = {}
     ) -> tuple[IndexSeen | Trouble | None, QueueSeen | Trouble | None]:
         """The index and the queue, None where there is no such backend. `kept` as in `_observe`."""
         found: list[Any] = await asyncio.gather(
             *(
-                _given(kept.get(part)) if observe is None or part in kept else _seen(observe(name, patient=patient), part)
+                _given(kept.get(part)) if observe is None or part in kept else _seen(observe(name), part)
                 for part, observe, name in ((Part.SEARCH, self._indices, index), (Part.QUEUE, self._queues, queue))
             )
         )

@@ -46,7 +46,7 @@ from decklog.timescale.append import append_on
 from decklog.timescale.connection import LOST, Pool, unavailable
 from decklog.timescale.piccolo_engine import borrowed, on
 
-VISITS_MAX = 7
+VISITS_MAX = 12
 """Tenants that one process looks after at once, as far as the database is concerned."""
 CONNECTIONS_MAX = VISITS_MAX + 1
 """One per visit, which holds it to its end, and one for what is looked up between visits."""
@@ -349,7 +349,7 @@ class PostgresVisit:
                 self._relations.clear()
                 await schema.ensure_partitions(connection, action.schema)
             case RegisterTenant():
-                await control.insert_tenant(self._name, action.row)
+                self._number = await control.insert_tenant(self._name, action.row)
             case UpdateTenant():
                 await control.update_tenant(action.row, action.changes)
                 if isinstance(action, AdoptTenant):  # it lives on: what is archived of it is not all any more
