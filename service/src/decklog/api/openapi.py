@@ -80,7 +80,7 @@ def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "tags": _TAGS,
-        "paths": dict(sorted(paths.items())),
+        "paths": {path: dict(sorted(methods.items())) for path, methods in sorted(paths.items())},
         "components": {
             "schemas": dict(sorted(schemas.items())),
             "securitySchemes": {
