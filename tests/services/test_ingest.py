@@ -259,6 +259,48 @@ async def test_a_tenant_over_its_rate_is_refused_locally_until_the_bucket_can_ha
         await ingest.append(tenant, body())
 
 
+async def test_of_a_flood_the_store_is_asked_only_for_what_came_due(database: Database) -> None:
+    tenant, store = await database.tenant(per_second=20, burst=1), Held(await database.records())
+    store.go.set()
+    async with running(store) as ingest:
+        await ingest.append(tenant, body())
+        await refused(ingest, tenant, body())
+        store.groups.clear()
+        await asyncio.sleep(0.11)  # at least two came due, of which the bucket holds one
+        results = await asyncio.gather(*(ingest.append(tenant, body()) for _ in range(100)), return_exceptions=True)
+    assert sum(isinstance(result, tuple) for result in results) == 1
+    assert {result.code for result in results if isinstance(result, DecklogError)} == {Code.RATE_LIMITED}
+    assert sum(store.groups) < 10
+    assert store.groups
+
+
+async def test_a_rate_that_was_raised_counts_at_once_for_whoever_was_refused_a_moment_ago(database: Database) -> None:
+    tenant, store = await database.tenant(per_second=1, burst=1_000), await database.records()
+    async with running(store) as ingest:
+        many = [body() for _ in range(1_000)]
+        await ingest.append_bulk(tenant, many)
+        with pytest.raises(DecklogError) as caught:
+            await ingest.append_bulk(tenant, many)
+        assert caught.value.code is Code.RATE_LIMITED
+        await database.execute("UPDATE decklog.heads SET per_second = 1000000 WHERE tenant_id = $1", tenant.id)
+        await asyncio.sleep(1.1)
+        assert len((await ingest.append_bulk(tenant, many)).items) == 1_000
+
+
+async def test_what_was_not_stored_for_another_reason_does_not_count_as_spent(database: Database) -> None:
+    tenant, store = await database.tenant(per_second=5, burst=1), Held(await database.records())
+    store.go.set()
+    async with running(store) as ingest:
+        await ingest.append(tenant, body())
+        error = await refused(ingest, tenant, body())
+        assert error.retry_after is not None
+        await asyncio.sleep(error.retry_after + 0.05)
+        store.failure = DecklogError(Code.STORAGE_UNAVAILABLE, "away")
+        assert (await refused(ingest, tenant, body())).code is Code.STORAGE_UNAVAILABLE
+        store.failure = None
+        await ingest.append(tenant, body())
+
+
 async def test_access_records_go_through_the_same_writer_and_are_masked_and_unmetered(database: Database) -> None:
     tenant, store = await database.tenant(per_second=1, burst=1), await database.records()
     record: RecordInput = decode(body(action="log.search", metadata={"filter": {"password": "hunter2"}}))

@@ -32,6 +32,8 @@ KEY_CHARS_MAX = 240
 """Characters of an Idempotency-Key: with `/9999` it must still fit a record's id."""
 _YIELD_EVERY = 100
 """Records of a bulk that are prepared before other requests get a turn."""
+_LEVEL_SECONDS_MAX = 1.0
+"""How long what the database said of a bucket counts: a tenant's rate may be changed, and other processes know of it."""
 
 _log = structlog.get_logger("decklog.ingest")
 _group_records = Histogram(
@@ -73,6 +75,27 @@ class _Waiting:
         self.ids = [(request.tenant.id, request.log, record.id) for record in request.records if record.id is not None]
 
 
+class _Level:
+    """What a bucket may hold that was found empty: what the database said last, less what was asked of it since."""
+
+    __slots__ = ("at", "remaining", "said", "said_at")
+
+    def __init__(self, said: Rate) -> None:
+        self.said = said
+        self.said_at = self.at = time.monotonic()
+        self.remaining = said.remaining
+
+    def spend(self, count: int) -> None:
+        if count <= self.said.burst:  # more is refused whatever there is
+            self.remaining -= count
+
+    def now(self) -> Rate:
+        moment = time.monotonic()
+        self.remaining = min(self.said.burst, self.remaining + (moment - self.at) * self.said.per_second)
+        self.at = moment
+        return msgspec.structs.replace(self.said, remaining=self.remaining)
+
+
 class Ingest:
     """The one way into the logs of a cell, for a process."""
 
@@ -101,7 +124,7 @@ class Ingest:
         self._wake = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
         self._stopping = False
-        self._empty_until: dict[tuple[int, LogName], tuple[float, Rate]] = {}
+        self._levels: dict[tuple[int, LogName], _Level] = {}
 
     async def start(self) -> None:
         self._writer = asyncio.create_task(self._write(), name="writer")
@@ -118,6 +141,7 @@ class Ingest:
 
         Raises `id-conflict`, `body-too-large` and all that `decode`, `prepare` and the store refuse.
         """
+        self._refuse_early(tenant, LogName.EVENTS, 1)
         if len(raw) > tenant.limits.record_bytes_max:
             raise _too_large(tenant)
         prepared = prepare(decode(raw), now=self._now(), fingerprint_key=self._key, id=_checked(key))
@@ -149,6 +173,7 @@ class Ingest:
             raise DecklogError(
                 Code.TOO_MANY_RECORDS, f"{len(raws)} records in one request; at most {RECORDS_PER_REQUEST_MAX} are taken."
             )
+        self._refuse_early(tenant, LogName.EVENTS, 1)
         key, now = _checked(key), self._now()
         items: list[Receipt | DecklogError | None] = [None] * len(raws)
         first: dict[str, int] = {}
@@ -193,27 +218,31 @@ class Ingest:
     async def _submit(self, request: AppendRequest) -> Appended:
         if self._stopping:
             raise _overloaded("This process is stopping")
-        if request.metered:
-            self._refuse_early(request.tenant, request.log, len(request.records))
+        level = self._refuse_early(request.tenant, request.log, len(request.records)) if request.metered else None
         traced = None if self._traces is None else self._traces.current()
         waiting = _Waiting(request, asyncio.get_running_loop().create_future(), traced)
         if len(self._waiting) >= self._requests_max or (self._waiting and self._bytes + waiting.size > self._bytes_max):
             raise _overloaded("Too many records wait to be committed")
+        if level is not None:
+            level.spend(len(request.records))
         self._waiting.append(waiting)
         self._bytes += waiting.size
         self._wake.set()
         return await waiting.future
 
-    def _refuse_early(self, tenant: Tenant, log: LogName, count: int) -> None:
-        """A tenant whose bucket was found empty is refused here until the bucket can have refilled: it can only hold less."""
-        if (known := self._empty_until.get((tenant.id, log))) is None:
-            return
-        seen, rate = known
-        level = rate.remaining + (time.monotonic() - seen) * rate.per_second
-        if count <= level or count > rate.burst:
-            self._empty_until.pop((tenant.id, log), None)
-            return
-        raise rate_limited(tenant.name, msgspec.structs.replace(rate, remaining=level), count)
+    def _refuse_early(self, tenant: Tenant, log: LogName, count: int) -> _Level | None:
+        """A flood of one tenant costs the database nothing: what a bucket that was found empty cannot hold yet is refused here.
+        It can only hold less, as other processes ask of it too. Gives what is known of it, if anything is."""
+        level = self._levels.get((tenant.id, log))
+        if level is None:
+            return None
+        if time.monotonic() - level.said_at > _LEVEL_SECONDS_MAX:
+            del self._levels[tenant.id, log]
+            return None
+        rate = level.now()
+        if rate.remaining < count <= rate.burst:
+            raise rate_limited(tenant.name, rate, count)
+        return level
 
     def _take(self) -> list[_Waiting]:
         """The next group: in order, within bounds, and without two records of one id, which wait for the next."""
@@ -274,8 +303,9 @@ class Ingest:
         stored = duplicates = conflicts = 0
         for waiting, result in zip(group, results, strict=True):
             self._bytes -= waiting.size
+            if waiting.request.metered:
+                self._note_level(waiting.request, result)
             if isinstance(result, DecklogError):
-                self._note_refusal(waiting.request, result)
                 if not waiting.future.done():
                     waiting.future.set_exception(result)
                 continue
@@ -298,9 +328,14 @@ class Ingest:
         for (tenant_id, log), next_seq in reached.items():
             self._announcements.announce(tenant_id, log, next_seq)
 
-    def _note_refusal(self, request: AppendRequest, error: DecklogError) -> None:
-        if error.code is Code.RATE_LIMITED and isinstance(rate := error.extra.get("rate"), Rate):
-            self._empty_until[request.tenant.id, request.log] = (time.monotonic(), rate)
+    def _note_level(self, request: AppendRequest, result: Appended | DecklogError) -> None:
+        """What is known of a bucket from its first refusal until nobody asks of it any more, or nothing is known."""
+        place = request.tenant.id, request.log
+        rate = result.extra.get("rate") if isinstance(result, DecklogError) else result.rate
+        if not isinstance(rate, Rate):
+            self._levels.pop(place, None)
+        elif isinstance(result, DecklogError) or place in self._levels:
+            self._levels[place] = _Level(rate)
 
 
 def _checked(key: str | None) -> str | None:
