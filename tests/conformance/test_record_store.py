@@ -21,7 +21,7 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.query import Query, matches, parse
 from decklog.domain.record import Prepared, StoredRecord
-from decklog.domain.store import Announcements, Cursors, RecordStore
+from decklog.domain.store import READ_BYTES_MAX, Announcements, Cursors, RecordStore
 from decklog.domain.tenant import Isolation, Tenant
 from decklog.domain.terms import Terms, terms
 from tests.support.memory import make_tenant
@@ -405,6 +405,26 @@ async def test_reading_keeps_to_its_range_and_goes_on_where_it_ended(cell: Cell,
     assert seqs(found) == (wanted[::-1] if newest_first else wanted)
 
 
+@pytest.mark.parametrize("newest_first", [False, True])
+async def test_a_reading_ends_with_the_record_that_fills_it(cell: Cell, newest_first: bool) -> None:
+    tenant = await cell.tenant()
+    large = [record(metadata={"large": "ä" * 100_000}) for _ in range(20)]  # twice as many bytes
+    for start in range(0, 60, 20):
+        await cell.put(tenant, *large, *([record()] if start == 20 else []))
+    numbers = list(range(61))[:: -1 if newest_first else 1]
+    fetched = await cell.store.fetch(tenant, EVENTS, numbers[::-1], newest_first=newest_first)
+    assert seqs(fetched) == numbers[: len(fetched)]
+    held = [len(each.content.encode()) for each in fetched]
+    assert sum(held[:-1]) < READ_BYTES_MAX <= sum(held)
+    assert await cell.read_all(tenant, newest_first=newest_first) == await fetched_all(cell, tenant, numbers)
+    if not isinstance(cell.store, MemoryStore):  # which looks at a few only
+        assert (await cell.read(tenant, newest_first=newest_first))[0] == fetched
+
+
+async def fetched_all(cell: Cell, tenant: Tenant, numbers: list[int]) -> list[StoredRecord]:
+    return [found for number in numbers for found in await cell.store.fetch(tenant, EVENTS, [number])]
+
+
 async def test_an_empty_range_has_nothing_and_no_continuation(cell: Cell) -> None:
     tenant = await cell.tenant()
     await cell.put(tenant, record())
@@ -417,7 +437,8 @@ async def test_an_empty_range_has_nothing_and_no_continuation(cell: Cell) -> Non
 async def test_only_records_that_exist_are_fetched(cell: Cell) -> None:
     tenant = await cell.tenant()
     await cell.put(tenant, record(), record(), record())
-    assert sorted(seqs(await cell.store.fetch(tenant, EVENTS, [2, 0, 99, 10**15]))) == [0, 2]
+    assert seqs(await cell.store.fetch(tenant, EVENTS, [2, 0, 99, 10**15])) == [2, 0]
+    assert seqs(await cell.store.fetch(tenant, EVENTS, [2, 0, 99], newest_first=False)) == [0, 2]
     assert await cell.store.fetch(tenant, EVENTS, []) == []
 
 

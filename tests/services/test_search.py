@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName, Position
 from decklog.domain.query import Query, matches, parse
 from decklog.domain.record import Prepared, StoredRecord
-from decklog.domain.store import FORGETTER
+from decklog.domain.store import FORGETTER, READ_BYTES_MAX
 from decklog.services.matching import Matcher
 from decklog.services.search import GROUPS, INTERVALS, Found, Search, read_cursor, start_of, write_cursor
 from tests.support.desk import Desk, desk
@@ -62,6 +62,14 @@ async def everything(at: Desk, search: Search, query: Query, *, limit: int) -> l
             return numbers
 
 
+async def pages_of(at: Desk, query: Query, *, limit: int) -> AsyncIterator[Found]:
+    found = await at.search.page(at.acme, EVENTS, query, limit=limit)
+    yield found
+    while found.next is not None:
+        found = await at.search.page(at.acme, EVENTS, query, limit=limit, before=found.next)
+        yield found
+
+
 async def until_refused(at: Desk, query: Query, *, limit: int) -> list[int]:
     """All pages that are given before one is refused."""
     numbers: list[int] = []
@@ -86,6 +94,15 @@ async def forget(at: Desk, below: int) -> None:
 async def walked(at: Desk, query: Query, *, end: int = 10**9) -> list[int]:
     head = await at.store.head(at.acme, EVENTS)
     return [record.seq async for batch in at.search.walk(at.acme, EVENTS, query, end=min(end, head.next_seq)) for record in batch]
+
+
+@asynccontextmanager
+async def filled_by(at: Desk, room: int) -> AsyncIterator[None]:
+    """Readings and pages end with the record that fills so many bytes or characters."""
+    at.store.bytes_max = room
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("decklog.services.search.PAGE_CHARS_MAX", room)
+        yield
 
 
 async def store(at: Desk, made: list[Prepared]) -> None:
@@ -256,7 +273,7 @@ async def test_one_tenant_never_finds_anothers_records() -> None:
     case=cases(12),
     known=st.tuples(st.just(0) | st.integers(0, 12), st.integers(0, 12)),
     limit=st.integers(1, 5),
-    scan_max=st.none() | st.integers(1, 4),
+    reading=st.tuples(st.none() | st.integers(1, 4), st.just(READ_BYTES_MAX) | st.integers(1, 2_000)),
     grouping=st.tuples(st.lists(st.sampled_from(GROUPS), max_size=2, unique=True), st.none() | st.sampled_from(INTERVALS)),
 )
 @properties
@@ -264,12 +281,12 @@ async def test_pages_counts_and_walks_are_what_the_matcher_says_from_and_up_to_w
     case: tuple[list[Prepared], Query],
     known: tuple[int, int],
     limit: int,
-    scan_max: int | None,
+    reading: tuple[int | None, int],
     grouping: tuple[list[str], str | None],
 ) -> None:
-    (made, query), (by, interval), (floor, indexed) = case, grouping, known
+    (made, query), (by, interval), (floor, indexed), (scan_max, room) = case, grouping, known, reading
     wanted = [number for number, record in enumerate(made) if matches(query, terms_of(record))]
-    async with desk() as at:
+    async with desk() as at, filled_by(at, room):
         at.store.scan_max = scan_max
         if made[:indexed]:
             await store(at, made[:indexed])
@@ -332,6 +349,23 @@ async def test_the_last_page_has_no_next_even_where_it_is_full() -> None:
         await at.put({}, {})
         assert (await at.search.page(at.acme, EVENTS, Query(), limit=2)).next is None
         assert (await at.search.page(at.acme, EVENTS, Query(), limit=1)).next is not None
+
+
+@pytest.mark.parametrize("indexed", [0, 7, 12])
+@pytest.mark.parametrize("text", [(), (("q", "needle"),)])
+async def test_a_page_of_large_records_holds_fewer_and_the_next_ones_hold_the_others(
+    indexed: int, text: tuple[tuple[str, str], ...]
+) -> None:
+    async with desk() as at, filled_by(at, 2_500):
+        large = [{"message": "needle", "metadata": "x" * 1_000} for _ in range(12)]
+        await at.put(*large[:indexed]) if indexed else None
+        await at.index_all()
+        await at.put(*large[indexed:]) if indexed < 12 else None
+        query = asked(*text, ("from", "2000-01-01T00:00:00Z"))
+        pages = [seqs(page) async for page in pages_of(at, query, limit=10)]
+        assert [number for page in pages for number in page] == list(range(12))[::-1]
+        # Three fill a page; two that do not are there already where the index is asked for more.
+        assert {len(page) for page in pages if page} <= {1, 2, 3, 5}
 
 
 async def test_a_page_before_a_restored_position_is_refused() -> None:

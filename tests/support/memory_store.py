@@ -31,7 +31,7 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import Head, LogName
 from decklog.domain.query import Query, matches
 from decklog.domain.record import Prepared, RecordInput, StoredRecord, prepare
-from decklog.domain.store import Behind, Bucket, Cursor, RecordStore, SearchDocument, SearchIndex
+from decklog.domain.store import READ_BYTES_MAX, Behind, Bucket, Cursor, RecordStore, SearchDocument, SearchIndex
 from decklog.domain.tenant import State, Tenant
 from decklog.domain.terms import Terms, terms
 from tests.support.memory_index import interval_start
@@ -86,7 +86,8 @@ class _Account(msgspec.Struct):
 
 
 class MemoryStore:
-    """A `RecordStore`. `scan_max`: rows that one call of `read` looks at before it hands over a continuation.
+    """A `RecordStore`. `scan_max`: rows that one call of `read` looks at before it hands over a continuation; `bytes_max`: what
+    fills a reading.
 
     `failing` is raised by every call while it is set, `failing_append` by appends; `seconds_per_read` is how long each reading pretends to take, so
     that one with a shorter timeout ends in `search-unavailable`; `reads` counts calls of `read`.
@@ -99,6 +100,7 @@ class MemoryStore:
         self._logs: dict[tuple[int, LogName], _Log] = {}
         self._accounts: dict[int, _Account] = {}
         self.scan_max = scan_max
+        self.bytes_max = READ_BYTES_MAX
         self.failing: DecklogError | None = None
         self.failing_append: DecklogError | None = None
         self.seconds_per_read = 0.0
@@ -240,18 +242,27 @@ class MemoryStore:
         seqs = [seq for seq in self._visible(tenant, log) if first <= seq < end]
         seqs.sort(reverse=newest_first)
         found: list[StoredRecord] = []
+        held = 0
         rows = self._logs[tenant.id, log].rows
         for looked_at, seq in enumerate(seqs):
-            if len(found) == limit or looked_at == self.scan_max:
+            if len(found) == limit or looked_at == self.scan_max or held >= self.bytes_max:
                 return found, seq + 1 if newest_first else seq
             if matches(by_columns, rows[seq].terms):
                 found.append(rows[seq].stored)
+                held += len(rows[seq].prepared.content)
         return found, None
 
-    async def fetch(self, tenant: Tenant, log: LogName, seqs: Sequence[int]) -> list[StoredRecord]:
+    async def fetch(self, tenant: Tenant, log: LogName, seqs: Sequence[int], *, newest_first: bool = True) -> list[StoredRecord]:
         await self._answer()
-        rows = self._logs[tenant.id, log].rows
-        return [rows[seq].stored for seq in self._visible(tenant, log) if seq in set(seqs)]
+        rows, wanted = self._logs[tenant.id, log].rows, set(seqs)
+        found: list[StoredRecord] = []
+        held = 0
+        for seq in sorted(wanted.intersection(self._visible(tenant, log)), reverse=newest_first):
+            if held >= self.bytes_max:
+                break
+            found.append(rows[seq].stored)
+            held += len(rows[seq].prepared.content)
+        return found
 
     async def count(
         self,

@@ -260,7 +260,11 @@ LIST = _operation(
     (*_SEARCHING, Code.INVALID_CURSOR),
     parameters=[
         *_FILTERS,
-        _parameter("limit", "Records of the page.", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
+        _parameter(
+            "limit",
+            "Records of the page. It has fewer where they are large, as it ends with what fills 8 MiB: go on while there is a `next`.",
+            {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
+        ),
         _parameter("cursor", "`next` of the page before.", {"type": "string"}),
     ],
 )

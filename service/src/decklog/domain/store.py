@@ -57,6 +57,10 @@ class Bucket(msgspec.Struct, frozen=True):
     count: int
 
 
+READ_BYTES_MAX = 8 * 1024 * 1024
+"""Of content that one reading gives, and one record more: pages of a thousand large records would take a process's memory."""
+
+
 class RecordStore(Protocol):
     """The truth: records of all tenants of one cell."""
 
@@ -90,15 +94,17 @@ class RecordStore(Protocol):
     ) -> tuple[list[StoredRecord], int | None]:
         """Records with `first <= seq < end` that satisfy what columns can decide of `query`, ordered by `seq`.
 
-        Not older (by receipt) than the tenant's retention. Returns at most `limit` records and the `seq` from which a
-        further call would go on (as its new `end` when newest first, else its new `first`), or None at the end.
+        Not older (by receipt) than the tenant's retention. Returns at most `limit` records, none after those that fill
+        `READ_BYTES_MAX`, and the `seq` from which a further call would go on (as its new `end` when newest first, else its
+        new `first`), or None at the end.
         `words` and `fields` of the query are only narrowed, never decided: the caller matches terms.
         Raises `search-unavailable` after `timeout` seconds.
         """
         ...
 
-    async def fetch(self, tenant: Tenant, log: LogName, seqs: Sequence[int]) -> list[StoredRecord]:
-        """The records with these numbers that exist and are within retention, in no particular order."""
+    async def fetch(self, tenant: Tenant, log: LogName, seqs: Sequence[int], *, newest_first: bool = True) -> list[StoredRecord]:
+        """The records with these numbers that exist and are within retention, ordered by `seq`, but none after those that
+        fill `READ_BYTES_MAX`: a further call is for the numbers behind the last one."""
         ...
 
     async def count(

@@ -13,6 +13,7 @@ import re
 import struct
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypeAlias, TypeVar
 
@@ -23,7 +24,7 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import Head, LogName, Position, from_microseconds, microseconds
 from decklog.domain.query import Query
 from decklog.domain.record import StoredRecord
-from decklog.domain.store import FORGETTER, INDEXER, Bucket, Cursors, RecordStore, SearchIndex
+from decklog.domain.store import FORGETTER, INDEXER, READ_BYTES_MAX, Bucket, Cursors, RecordStore, SearchIndex
 from decklog.domain.tenant import Tenant
 from decklog.services.matching import Matcher, terms_of
 
@@ -39,6 +40,8 @@ _SCAN_MIN, _SCAN_MAX = 100, 1_000
 """Rows of one reading while the matcher decides: few at first, as most pages are full soon."""
 _MATCHED_AT_ONCE = 64
 """Records that are matched before other requests get a turn, a few milliseconds of work."""
+PAGE_CHARS_MAX = READ_BYTES_MAX
+"""Of the content of one page, which ends with the reading that fills it, however many records were asked for."""
 _AWAY = timedelta(seconds=1)
 """How long an index that failed is not asked again, so that its silence does not delay every request."""
 _WALK_SEQS = 100_000
@@ -172,6 +175,34 @@ class _Grouping(NamedTuple):
     interval: str | None
 
 
+class _Page:
+    """What a page of at most `limit` records holds so far, and one record more, which tells that there are others."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._chars = 0
+        self.items: list[StoredRecord] = []
+
+    @property
+    def wanting(self) -> int:
+        return self._limit + 1 - len(self.items)
+
+    @property
+    def full(self) -> bool:
+        return self.wanting <= 0 or self._chars >= PAGE_CHARS_MAX
+
+    def add(self, records: Sequence[StoredRecord]) -> None:
+        """Further records, newest first."""
+        taken = records[: self.wanting]
+        self.items += taken
+        self._chars += sum(len(record.content) for record in taken)
+
+    def end(self) -> tuple[list[StoredRecord], Position | None]:
+        """The records, and the position after which the next page goes on, where this one is full."""
+        items = self.items[: self._limit]
+        return items, Position(items[-1].epoch, items[-1].received_at, items[-1].seq) if self.full else None
+
+
 class Search:
     """Searches in one cell. `timeout` is in seconds, for one page or count.
 
@@ -190,8 +221,8 @@ class Search:
         self._away_until = float("-inf")
 
     async def page(self, tenant: Tenant, log: LogName, query: Query, *, limit: int, before: Position | None = None) -> Found:
-        """At most `limit` records before a position (else from the head on), newest first. Where Postgres cannot look for what
-        is too old for the index, that is the next page, which is refused.
+        """At most `limit` records before a position (else from the head on), newest first, and fewer where they are large. Where
+        Postgres cannot look for what is too old for the index, that is the next page, which is refused.
 
         Raises `search-unavailable` where it takes too long, and `invalid-cursor` for a position of another epoch.
         """
@@ -200,26 +231,26 @@ class Search:
         head = await self._store.head(tenant, log)
         end = _end(head, before)
         floor, indexed = await self._indexed(tenant, log, head)
-        wanted, engine = limit + 1, POSTGRES
+        page, engine = _Page(limit), POSTGRES
         left_out: Position | None = None
         if self._index is None or query.empty:
-            items = await self._newest(question, 0, end, wanted, deadline)
+            await self._newest(question, 0, end, page, deadline)
         else:
             try:
-                items = await self._newest(question, min(indexed, end), end, wanted, deadline)
-                if len(items) < wanted and floor < min(indexed, end):
-                    items += await self._found(question, head, floor, min(indexed, end), wanted - len(items))
+                await self._newest(question, min(indexed, end), end, page, deadline)
+                if not page.full and floor < min(indexed, end):
+                    await self._found(question, head, floor, min(indexed, end), page)
                     engine = OPENSEARCH
-                if len(items) < wanted and floor:
+                if not page.full and floor:
                     left_out = await self._left_out(question, floor, end)
                     if left_out is None:
-                        items += await self._newest(question, 0, min(floor, end), wanted - len(items), deadline)
+                        await self._newest(question, 0, min(floor, end), page, deadline)
             except _IndexAwayError:
                 _require_bounds(query)
-                items = await self._newest(question, 0, end, wanted, deadline)
-        last = items[limit - 1] if len(items) > limit else None
-        onwards = left_out if last is None else Position(last.epoch, last.received_at, last.seq)
-        return Found(items[:limit], onwards, head, floor, indexed, engine)
+                page = _Page(limit)
+                await self._newest(question, 0, end, page, deadline)
+        items, onwards = page.end()
+        return Found(items, onwards or left_out, head, floor, indexed, engine)
 
     async def count(
         self, tenant: Tenant, log: LogName, query: Query, *, by: Sequence[str] = (), interval: str | None = None
@@ -269,9 +300,9 @@ class Search:
                     seqs = await self._find(question, first, limit, _WALK_FOUND, newest_first=False)
                 except _IndexAwayError:
                     break  # Postgres goes on from here
-                records = await self._verified(question, head, await self._fetched(question, seqs))
-                if records:
-                    yield records[::-1]
+                async for fetched in self._fetched(question, seqs, newest_first=False):
+                    if records := await self._verified(question, head, fetched):
+                        yield records
                 first = seqs[-1] + 1 if len(seqs) == _WALK_FOUND else limit
         async for records in self._walk_records(question, first, end):
             yield records
@@ -312,31 +343,35 @@ class Search:
         where it can, or there are none. Raises `search-unavailable` where these were asked for and no others."""
         if not _unbounded(question.query) or await self._oldest(question, min(floor, end)) == min(floor, end):
             return None
-        first = await self._fetched(question, [floor]) if floor < end else []
+        first = await self._store.fetch(question.tenant, question.log, [floor]) if floor < end else []
         if not first:
             raise _beyond_the_index()
         return Position(first[0].epoch, first[0].received_at, floor)
 
-    async def _found(self, question: _Question, head: Head, first: int, end: int, wanted: int) -> list[StoredRecord]:
+    async def _found(self, question: _Question, head: Head, first: int, end: int, page: _Page) -> None:
         """Matching records with `first <= seq < end` by the index, newest first."""
-        items: list[StoredRecord] = []
-        while len(items) < wanted:
-            asked = wanted - len(items)
+        while not page.full:
+            asked, last = page.wanting, -1
             seqs = await self._find(question, first, end, asked, newest_first=True)
-            records = await self._fetched(question, seqs)
-            items += await self._verified(question, head, records)
+            async with aclosing(self._fetched(question, seqs, newest_first=True)) as parts:
+                async for records in parts:
+                    page.add(await self._verified(question, head, records))
+                    last = records[-1].seq
+                    if page.full:
+                        return
             # The index may know records beyond retention. They are the oldest: below the first of them are only more.
-            if len(seqs) < asked or not records or records[-1].seq != seqs[-1]:
-                break
-            end = seqs[-1]
-        return items
+            if len(seqs) < asked or last != seqs[-1]:
+                return
+            end = last
 
-    async def _fetched(self, question: _Question, seqs: Sequence[int]) -> list[StoredRecord]:
-        """The records with these numbers, newest first."""
-        if not seqs:
-            return []
-        records = await self._store.fetch(question.tenant, question.log, seqs)
-        return sorted(records, key=lambda record: record.seq, reverse=True)
+    async def _fetched(
+        self, question: _Question, seqs: Sequence[int], *, newest_first: bool
+    ) -> AsyncGenerator[list[StoredRecord], None]:
+        """The records with these numbers, which are in this order, as many at a time as one reading gives."""
+        while seqs and (records := await self._store.fetch(question.tenant, question.log, seqs, newest_first=newest_first)):
+            yield records
+            last = records[-1].seq
+            seqs = [seq for seq in seqs if (seq < last if newest_first else seq > last)]
 
     async def _verified(self, question: _Question, head: Head, records: list[StoredRecord]) -> list[StoredRecord]:
         """In a log that was restored, the index may still know what was lost: there the record has the last word."""
@@ -369,21 +404,19 @@ class Search:
         )
         return records[0].seq if records else end
 
-    async def _newest(self, question: _Question, first: int, end: int, wanted: int, deadline: _Deadline) -> list[StoredRecord]:
+    async def _newest(self, question: _Question, first: int, end: int, page: _Page, deadline: _Deadline) -> None:
         """Matching records with `first <= seq < end` by Postgres, newest first."""
         tenant, log, query = question
         matcher = Matcher(query) if query.needs_content else None
-        items: list[StoredRecord] = []
-        rows = max(wanted, _SCAN_MIN)
+        rows = max(page.wanting, _SCAN_MIN)
         onwards: int | None = end
-        while onwards is not None and onwards > first and len(items) < wanted:
-            limit = wanted - len(items) if matcher is None else rows
+        while onwards is not None and onwards > first and not page.full:
+            limit = page.wanting if matcher is None else rows
             records, onwards = await self._store.read(
                 tenant, log, query=query, first=first, end=onwards, limit=limit, newest_first=True, timeout=deadline.left()
             )
-            items += records if matcher is None else await _matching(records, matcher)
+            page.add(records if matcher is None else await _matching(records, matcher))
             rows = min(2 * rows, _SCAN_MAX)
-        return items[:wanted]
 
     async def _walk_records(self, question: _Question, first: int, end: int) -> AsyncGenerator[list[StoredRecord], None]:
         tenant, log, query = question

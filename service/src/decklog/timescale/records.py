@@ -13,7 +13,7 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import Head, LogName
 from decklog.domain.query import Query
 from decklog.domain.record import OUTCOMES, SEVERITIES, StoredRecord
-from decklog.domain.store import Bucket
+from decklog.domain.store import READ_BYTES_MAX, Bucket
 from decklog.domain.tenant import Tenant
 from decklog.timescale.append import Appender
 from decklog.timescale.connection import PlanMode, Pool
@@ -31,6 +31,19 @@ _GROUPS = {
 }
 _INTERVALS = ("minute", "hour", "day", "week", "month")
 _NAMES = {"severity": tuple(map(str, SEVERITIES)), "outcome": tuple(map(str, OUTCOMES))}
+
+
+def _bounded(rows: str, order: str, room: str) -> str:
+    """The first of these rows (of `_RECORD` and more) that fill `room` bytes, each with what all up to it hold."""
+    held = f"sum(octet_length(content)) OVER (ORDER BY seq {order} ROWS UNBOUNDED PRECEDING) AS held"
+    return (
+        f"SELECT {_RECORD}, held FROM (SELECT {_RECORD}, {held} {rows}) AS found"
+        f" WHERE held - octet_length(content) < {room} ORDER BY seq {order}"
+    )
+
+
+def _stored(rows: Sequence[asyncpg.Record]) -> list[StoredRecord]:
+    return [StoredRecord(*row[:-1]) for row in rows]
 
 
 def _received(window: Window, parameters: Parameters) -> str:
@@ -108,6 +121,7 @@ class PostgresRecords:
         if first >= end:
             return [], None
         rows: list[asyncpg.Record] = []
+        held, full = 0, False
         windows = await self._extents.windows(tenant, log, query, first=first, end=end, newest_first=newest_first)
         ends_at = time.monotonic() + timeout
         try:
@@ -115,45 +129,60 @@ class PostgresRecords:
                 left = ends_at - time.monotonic()
                 if left <= 0:
                     raise _too_slow()
-                rows += await self._read_window(
-                    tenant, log, query, window, limit=limit - len(rows), newest_first=newest_first, timeout=left
-                )
-                if len(rows) >= limit:
+                room = limit - len(rows), READ_BYTES_MAX - held
+                found = await self._read_window(tenant, log, query, window, room, newest_first=newest_first, timeout=left)
+                rows += found
+                held += found[-1]["held"] if found else 0
+                if full := len(rows) >= limit or held >= READ_BYTES_MAX:
                     break
         except DecklogError as error:
             if isinstance(error.__cause__, asyncpg.exceptions.QueryCanceledError):
                 raise _too_slow() from error
             raise
-        records = [StoredRecord(*row) for row in rows]
-        if len(records) < limit:
+        records = _stored(rows)
+        if not full:
             return records, None
         last = records[-1].seq
         return records, last if newest_first else last + 1
 
     async def _read_window(
-        self, tenant: Tenant, log: LogName, query: Query, window: Window, *, limit: int, newest_first: bool, timeout: float
+        self,
+        tenant: Tenant,
+        log: LogName,
+        query: Query,
+        window: Window,
+        room: tuple[int, int],
+        *,
+        newest_first: bool,
+        timeout: float,
     ) -> list[asyncpg.Record]:
+        """`room`: for so many records and so many bytes."""
         parameters, scope = self._scope(tenant, log, query, window.first, window.end)
         # A plan for any values leaves out no partitions; the numbers bound what it reads.
         plan: PlanMode = "force_generic_plan" if window.wide else "force_custom_plan"
         if not window.wide:
             scope += _received(window, parameters)
-        sql = f"SELECT {_RECORD} {scope} ORDER BY seq {'DESC' if newest_first else 'ASC'} LIMIT {parameters.add(limit)}"
+        order, (limit, size) = "DESC" if newest_first else "ASC", room
+        sql = _bounded(f"{scope} ORDER BY seq {order} LIMIT {parameters.add(limit)}", order, parameters.add(size))
         async with self._pool.reading(tenant.id, timeout=timeout, plan=plan) as connection:
             rows: list[asyncpg.Record] = await connection.fetch(sql, *parameters.values)
             return rows
 
-    async def fetch(self, tenant: Tenant, log: LogName, seqs: Sequence[int]) -> list[StoredRecord]:
+    async def fetch(self, tenant: Tenant, log: LogName, seqs: Sequence[int], *, newest_first: bool = True) -> list[StoredRecord]:
+        scope = (
+            f"FROM {quoted(tenant.schema)}.records WHERE tenant_id = $1 AND log = $2 AND seq = ANY ($3::bigint[])"
+            " AND received_at > now() - $4::interval"
+        )
         async with self._pool.reading(tenant.id, plan="force_generic_plan") as connection:
             rows = await connection.fetch(
-                f"SELECT {_RECORD} FROM {quoted(tenant.schema)}.records WHERE tenant_id = $1 AND log = $2 AND seq = ANY ($3::bigint[])"
-                " AND received_at > now() - $4::interval",
+                _bounded(scope, "DESC" if newest_first else "ASC", "$5"),
                 tenant.id,
                 log.value,
                 list(seqs),
                 timedelta(days=tenant.retention_days),
+                READ_BYTES_MAX,
             )
-        return [StoredRecord(*row) for row in rows]
+        return _stored(rows)
 
     async def count(
         self,
