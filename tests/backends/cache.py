@@ -3,7 +3,7 @@
 A recipe is keyed by everything its result depends on, so a changed recipe makes a new folder and never meets an old one. It is built in a
 folder beside its final place and renamed when complete: a folder under its final name is whole. A file lock makes parallel runs do it once.
 The commands of a build inherit the lock: should this process be killed, the lock goes with the last of them, and nobody builds beside an
-orphan. This module must not know any particular server.
+orphan. What an older recipe made is removed once nobody has used it for `UNUSED_MAX`. This module must not know any particular server.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -20,9 +21,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from tests.backends import progress
+
+UNUSED_MAX = timedelta(days=14)
+"""Other checkouts may have other recipes of the same name. The folder's time tells when it was used last."""
 
 
 class UnavailableError(Exception):
@@ -101,7 +106,13 @@ def cache_folder() -> Path:
 def provisioned(recipe: Recipe) -> Path | None:
     """The finished folder of `recipe`, if it is there already."""
     folder = cache_folder() / recipe.key
-    return folder if folder.is_dir() else None
+    try:
+        os.utime(folder)
+    except FileNotFoundError:
+        return None
+    except PermissionError:  # somebody else's cache, who looks after it
+        pass
+    return folder
 
 
 def provision(recipe: Recipe) -> Path:
@@ -125,7 +136,17 @@ def provision(recipe: Recipe) -> Path:
             remove(folder)
             raise
         folder.rename(root / recipe.key)
+    _remove_unused(root, recipe.name)
     return root / recipe.key
+
+
+def _remove_unused(root: Path, name: str) -> None:
+    """What other recipes of this name made, and nobody used for long."""
+    oldest = time.time() - UNUSED_MAX.total_seconds()
+    for folder in root.glob(f"{name}-*"):
+        if re.fullmatch(r"[0-9a-f]{12}", folder.name.removeprefix(f"{name}-")) and folder.stat().st_mtime < oldest:
+            remove(folder)
+            folder.with_name(f"{folder.name}.log").unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -368,6 +368,23 @@ def test_a_failed_recipe_leaves_nothing_but_its_log(own_cache: Path) -> None:
     assert not [path for path in own_cache.iterdir() if path.is_dir()]
 
 
+def test_what_an_older_recipe_made_goes_when_it_was_not_used_for_long(own_cache: Path) -> None:
+    def made(name: str, *parts: str) -> Path:
+        return cache.provision(cache.Recipe(name, parts, lambda building: (building.folder / "file").touch()))
+
+    forgotten, used, other = made("fake", "1"), made("fake", "2"), made("fake-too", "1")
+    long_ago = time.time() - 2 * cache.UNUSED_MAX.total_seconds()
+    for folder in (forgotten, used, other):
+        os.utime(folder, (long_ago, long_ago))
+    assert made("fake", "2") == used
+    newest = made("fake", "3")
+    assert not forgotten.exists()
+    assert not forgotten.with_name(f"{forgotten.name}.log").exists()
+    assert used.is_dir()
+    assert newest.is_dir()
+    assert other.is_dir()
+
+
 def test_a_build_that_outlives_its_run_is_waited_for(own_cache: Path) -> None:
     code = (
         "from tests.backends import cache\n"
