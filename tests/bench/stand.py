@@ -8,15 +8,13 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-import asyncpg
-
 from decklog import factory
 from decklog.domain.access import Role
 from decklog.domain.tenant import PREFIX, Isolation, Manifest, State, Tenant, parse_spec
 from decklog.settings import Database, Identity, Queue, Search, Settings
-from decklog.timescale.connection import OWNER_ROLE, SERVICE_ROLE
 from tests.backends import OpenSearchServer, PostgresServer, SqsServer
 from tests.bench.processes import HOST, Server, free_port, serving
+from tests.support.stores import drop_database, empty_database
 from tests.support.vaults import MemoryVault
 
 _RATE_MAX = 1_000_000
@@ -45,7 +43,6 @@ class Stand:
 
     server: PostgresServer
     settings: Settings
-    name: str
     _vault: MemoryVault = field(default_factory=MemoryVault)
 
     @property
@@ -131,28 +128,18 @@ async def stand(
 ) -> AsyncIterator[Stand]:
     """A new database with roles, cell and control tables; dropped in the end. Index and queue are left to their servers, where
     `prefix` keeps them apart from those of another stand."""
-    name = f"bench_{secrets.token_hex(5)}"
-    admin = await asyncpg.connect(server.dsn)
+    made = await empty_database(server)
     try:
-        await admin.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
-        password = secrets.token_hex(16)
         settings = Settings(
-            database=Database(
-                dsn=server.dsn_for(name, SERVICE_ROLE, password),
-                owner_dsn=server.dsn_for(name, OWNER_ROLE, password),
-                admin_dsn=server.dsn_for(name),
-                service_password=password,
-                owner_password=password,
-            ),
+            database=Database(dsn=made.service_dsn, owner_dsn=made.owner_dsn, admin_dsn=made.admin_dsn),
             identity=Identity(fingerprint_key=secrets.token_hex(32)),
             search=Search(url=search.url, replicas=0) if search is not None else Search(),
             queue=Queue() if sqs is None else Queue(True, sqs.url, sqs.region, sqs.access_key, sqs.secret_key),
             prefix=prefix,
         )
-        await factory.migrate(settings, with_roles=True)
+        await factory.migrate(settings)
         async with factory.open_provisioner(settings) as provisioner:
             await provisioner.ensure_platform_tenant()
-        yield Stand(server, settings, name)
+        yield Stand(server, settings)
     finally:
-        await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        await admin.close()
+        await drop_database(made)
