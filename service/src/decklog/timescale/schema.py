@@ -341,10 +341,15 @@ async def observe_heads(connection: asyncpg.Connection, tenant_ids: Sequence[int
 
 
 async def ensure_partitions(connection: asyncpg.Connection, schema: str) -> None:
-    """Partitions of the coming days in this schema, which has its relations: fewer than the workers make, as somebody waits."""
+    """Partitions of the coming days in this schema, which has its relations: fewer than the workers make, as somebody waits, but
+    none is left out before one that is there."""
     await connection.execute(
         """SELECT decklog.make_partition_of(relation, decklog.clock() + make_interval(days => ahead * partition_days))
-             FROM decklog.relations AS relation, generate_series(0, CASE WHEN partition_days = 1 THEN $2 ELSE 1 END) AS ahead
+             FROM decklog.relations AS relation,
+                  (SELECT max(to_date(right(relname, 8), 'YYYYMMDD')) - (decklog.clock() AT TIME ZONE 'UTC')::date
+                     FROM pg_inherits JOIN pg_class ON oid = inhrelid
+                    WHERE inhparent = to_regclass(format('%I.records', $1::text))) AS newest (days),
+                  generate_series(0, CASE WHEN partition_days = 1 THEN greatest($2, least(coalesce(days, 0), 7)) ELSE 1 END) AS ahead
             WHERE schema_name = $1""",
         schema,
         DAYS_AHEAD,
