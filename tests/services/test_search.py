@@ -49,37 +49,30 @@ def refused(code: Code, text: str | None = None) -> Iterator[None]:
     assert error.value.code is code
 
 
-async def everything(at: Desk, search: Search, query: Query, *, limit: int) -> list[int]:
+async def pages_of(at: Desk, search: Search, query: Query, *, limit: int) -> AsyncIterator[Found]:
     """All pages of a search."""
-    numbers: list[int] = []
     before: Position | None = None
     while True:
         found = await search.page(at.acme, EVENTS, query, limit=limit, before=before)
         assert len(found.items) <= limit
-        numbers += seqs(found)
+        yield found
         before = found.next
         if before is None:
-            return numbers
+            return
 
 
-async def pages_of(at: Desk, query: Query, *, limit: int) -> AsyncIterator[Found]:
-    found = await at.search.page(at.acme, EVENTS, query, limit=limit)
-    yield found
-    while found.next is not None:
-        found = await at.search.page(at.acme, EVENTS, query, limit=limit, before=found.next)
-        yield found
+async def everything(at: Desk, search: Search, query: Query, *, limit: int) -> list[int]:
+    """The numbers on all pages of a search."""
+    return [number async for page in pages_of(at, search, query, limit=limit) for number in seqs(page)]
 
 
 async def until_refused(at: Desk, query: Query, *, limit: int) -> list[int]:
-    """All pages that are given before one is refused."""
+    """The numbers on all pages that are given before one is refused."""
     numbers: list[int] = []
-    before: Position | None = None
     with refused(Code.SEARCH_UNAVAILABLE, "searchDays"):
-        while True:
-            found = await at.search.page(at.acme, EVENTS, query, limit=limit, before=before)
-            numbers += seqs(found)
-            before = found.next
-            assert before is not None
+        async for page in pages_of(at, at.search, query, limit=limit):
+            numbers += seqs(page)
+            assert page.next is not None
     return numbers
 
 
@@ -358,11 +351,13 @@ async def test_a_page_of_large_records_holds_fewer_and_the_next_ones_hold_the_ot
 ) -> None:
     async with desk() as at, filled_by(at, 2_500):
         large = [{"message": "needle", "metadata": "x" * 1_000} for _ in range(12)]
-        await at.put(*large[:indexed]) if indexed else None
+        if large[:indexed]:
+            await at.put(*large[:indexed])
         await at.index_all()
-        await at.put(*large[indexed:]) if indexed < 12 else None
+        if large[indexed:]:
+            await at.put(*large[indexed:])
         query = asked(*text, ("from", "2000-01-01T00:00:00Z"))
-        pages = [seqs(page) async for page in pages_of(at, query, limit=10)]
+        pages = [seqs(page) async for page in pages_of(at, at.search, query, limit=10)]
         assert [number for page in pages for number in page] == list(range(12))[::-1]
         # Three fill a page; two that do not are there already where the index is asked for more.
         assert {len(page) for page in pages if page} <= {1, 2, 3, 5}

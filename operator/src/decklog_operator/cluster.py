@@ -75,7 +75,7 @@ class Cluster:
     async def create_secret(self, secret: Json) -> bool:
         """Create the Secret; False where one of its name is there. Raises NotFoundError when its namespace is not there."""
         namespace, name = secret["metadata"]["namespace"], secret["metadata"]["name"]
-        path = f"/api/v1/namespaces/{quote(namespace)}/secrets?fieldManager={OPERATOR}"
+        path = f"{_secrets_path(namespace)}?fieldManager={OPERATOR}"
         try:
             await self._request("POST", path, f"Secret {namespace}/{name}", secret)
         except DecklogError as error:
@@ -169,8 +169,12 @@ def _refusal(status: int, method: str, what: str) -> DecklogError:
     return DecklogError(Code.STORAGE_UNAVAILABLE, f"Kubernetes failed to {verb} the {what} ({status}).", retry_after=1)
 
 
+def _secrets_path(namespace: str) -> str:
+    return f"/api/v1/namespaces/{quote(namespace)}/secrets"
+
+
 def _secret_path(namespace: str, name: str) -> str:
-    return f"/api/v1/namespaces/{quote(namespace)}/secrets/{quote(name)}"
+    return f"{_secrets_path(namespace)}/{quote(name)}"
 
 
 def _lease_path(namespace: str, name: str) -> str:

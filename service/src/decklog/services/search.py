@@ -181,11 +181,11 @@ class _Page:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._chars = 0
-        self.items: list[StoredRecord] = []
+        self._items: list[StoredRecord] = []
 
     @property
     def wanting(self) -> int:
-        return self._limit + 1 - len(self.items)
+        return self._limit + 1 - len(self._items)
 
     @property
     def full(self) -> bool:
@@ -194,12 +194,12 @@ class _Page:
     def add(self, records: Sequence[StoredRecord]) -> None:
         """Further records, newest first."""
         taken = records[: self.wanting]
-        self.items += taken
+        self._items += taken
         self._chars += sum(len(record.content) for record in taken)
 
     def end(self) -> tuple[list[StoredRecord], Position | None]:
         """The records, and the position after which the next page goes on, where this one is full."""
-        items = self.items[: self._limit]
+        items = self._items[: self._limit]
         return items, Position(items[-1].epoch, items[-1].received_at, items[-1].seq) if self.full else None
 
 
