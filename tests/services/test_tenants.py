@@ -164,7 +164,7 @@ async def test_without_the_database_of_the_owner_nothing_is_told_to_be_made(cont
 
 async def test_a_database_of_another_version_is_told_to_be_migrated(control: Control) -> None:
     tenants = await tenants_of(control)
-    await control.database.execute("DROP FUNCTION decklog.make_partition_of")
+    await control.database.execute("DROP FUNCTION decklog.make_partitions_of")
     with pytest.raises(DecklogError) as refused:
         await tenants.create(PLATFORM, REQUEST, asked())
     assert refused.value.code is Code.MISCONFIGURED

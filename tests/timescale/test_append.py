@@ -22,7 +22,7 @@ from decklog.domain.tenant import Isolation, State, Tenant
 from decklog.timescale.connection import Pool
 from decklog.timescale.keeper import PostgresKeeper
 from decklog.timescale.records import PostgresRecords
-from decklog.timescale.schema import DAYS_AHEAD, ensure_heads, ensure_partitions, observe_heads
+from decklog.timescale.schema import ensure_heads, observe_heads
 from tests.support.memory_store import MemoryStore
 from tests.support.records import prepared
 from tests.support.stores import Database, freeze_clock
@@ -402,29 +402,7 @@ async def test_a_new_tenants_partitions_are_made_without_a_look_at_those_of_othe
     await database.tenant(isolation=Isolation.DEDICATED)
     assert await last() < before
     await database.execute("SELECT decklog.make_partitions()")
-    assert await last() > before  # a week is more than what a new tenant waits for
-    assert await database.execute("SELECT FROM pg_inherits WHERE inhrelid = to_regclass($1)", before)
-
-
-async def test_provisioning_makes_some_days_and_leaves_none_out_before_one_that_is_there(database: Database) -> None:
-    name = (await database.tenant(isolation=Isolation.SHARED)).schema
-
-    async def partitions() -> list[str]:
-        sql = "SELECT inhrelid::regclass::text AS name FROM pg_inherits WHERE inhparent = $1::text::regclass ORDER BY 1"
-        return [row["name"] for row in await database.execute(sql, f"{name}.records")]
-
-    assert len(await partitions()) == DAYS_AHEAD + 1
-    await database.execute("SELECT decklog.make_partitions()")
-    week = await partitions()
-    assert len(week) == 8
-    for lost in (week[1], week[-2]):
-        await database.execute(f"DROP TABLE {lost}")
-    owner = await asyncpg.connect(database.owner_dsn)
-    try:
-        await ensure_partitions(owner, name)
-    finally:
-        await owner.close()
-    assert await partitions() == week
+    assert await last() == before
 
 
 async def test_the_keeper_tells_until_when_everybodys_partitions_reach(database: Database) -> None:

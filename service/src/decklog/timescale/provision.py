@@ -59,7 +59,7 @@ _SIZE_SECONDS = {Isolation.DEDICATED: 5.0, Isolation.SHARED: 60.0}
 _SIZES_MAX = 256
 """Schemas whose size is remembered."""
 _PARTITIONS_AHEAD = "3 days"
-"""Partitions are made again when fewer days than this are left: see `schema.DAYS_AHEAD`."""
+"""Partitions are made a week ahead or more, and made again when fewer days than this are left."""
 
 # Of native partitions: TimescaleDB makes its chunks inside the insert that needs one. `ahead` tells whether there are
 # enough, `gaps` which of them are missing between others: time only asks for more of them at their end.

@@ -34,8 +34,6 @@ _LOCK = 0x6465636B6C6F67
 DEFINITIONS = 1
 """Number of `cell.sql` and of the template (`relations.sql`, `shared.sql`). A change of them takes the next one: what has a greater
 number in the database was made by a newer Decklog, and an older one that is started once more leaves it alone."""
-DAYS_AHEAD = 4
-"""For which provisioning makes daily partitions, each with its indexes; workers make a week of them."""
 _DROPPED_AT_ONCE = 50
 """Partitions that one transaction drops: with their indexes some five hundred locks of the six thousand that there are by default."""
 
@@ -340,17 +338,9 @@ async def observe_heads(connection: asyncpg.Connection, tenant_ids: Sequence[int
     }
 
 
-async def ensure_partitions(connection: asyncpg.Connection, schema: str) -> None:
-    """Partitions of the coming days in this schema, which has its relations: fewer than the workers make, as somebody waits, but
-    none is left out before one that is there."""
-    await connection.execute(
-        """SELECT decklog.make_partition_of(relation, decklog.clock() + make_interval(days => ahead * partition_days))
-             FROM decklog.relations AS relation,
-                  (SELECT max(to_date(right(relname, 8), 'YYYYMMDD')) - (decklog.clock() AT TIME ZONE 'UTC')::date
-                     FROM pg_inherits JOIN pg_class ON oid = inhrelid
-                    WHERE inhparent = to_regclass(format('%I.records', $1::text))) AS newest (days),
-                  generate_series(0, CASE WHEN partition_days = 1 THEN greatest($2, least(coalesce(days, 0), 7)) ELSE 1 END) AS ahead
-            WHERE schema_name = $1""",
-        schema,
-        DAYS_AHEAD,
+async def ensure_partitions(connection: asyncpg.Connection, schema: str) -> int:
+    """Partitions of the coming days in this schema, which has its relations; how many were made."""
+    made: int = await connection.fetchval(
+        "SELECT decklog.make_partitions_of(relation) FROM decklog.relations AS relation WHERE schema_name = $1", schema
     )
+    return made
