@@ -8,6 +8,7 @@ reads a `Job` as JSON from standard input and writes an `Outcome`.
 from __future__ import annotations
 
 import asyncio
+import random
 import sys
 import time
 from array import array
@@ -44,7 +45,8 @@ class Job(msgspec.Struct, frozen=True):
     seconds: float = 5.0
     first_number: int = 0
     pause: float = 0.0
-    """Seconds that each connection waits between an answer and its next request."""
+    """Seconds that each connection waits between an answer and its next request, on average: at random, as all of them would soon
+    ask in the same moment."""
     client: str = ""
     """The address of loopback that connections come from; empty for the usual one."""
 
@@ -149,7 +151,7 @@ class _Connection(asyncio.Protocol):
         self.buffer = b""
         self.missing = 0
         if run.pause and not run.stopping:
-            asyncio.get_running_loop().call_later(run.pause, self.send)
+            asyncio.get_running_loop().call_later(random.expovariate(1 / run.pause), self.send)
         else:
             self.send()
 

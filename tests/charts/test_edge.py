@@ -8,6 +8,7 @@ import ipaddress
 import json
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,7 @@ ECHOING = "echo.example.com"
 EACH = "each.example.com"
 LOGS, OTHERS = ("/api/v1/logs", "/api/v1/logs/stats", "/api/v1/logs/export"), ("/api/v1/whoami", "/schema/none")
 LOGS_PER_MINUTE, OTHERS_PER_MINUTE, RETRY_AFTER = 10_000, 100, "6"
+LOGS_PER_SECOND = 167  # of each client, as the service counts it
 RECORD = {"actor": {"id": "alice"}, "action": "document.create", "message": "through the edge"}
 
 
@@ -209,3 +211,11 @@ async def test_where_each_client_is_counted_a_flood_of_one_is_refused_and_all_ot
     assert max(1, windows - 1) * OTHERS_PER_MINUTE <= passed <= windows * OTHERS_PER_MINUTE
     for answer in (answer for each in floods for answer in each.refused):
         assert 1 <= int(answer.headers["x-ratelimit-reset"]) <= 60
+
+
+async def test_each_client_may_ask_of_the_log_routes_what_is_due_in_a_second_and_never_a_minute_of_it_at_once(port: int) -> None:
+    began = int(time.time())
+    floods = [await drain(port, EACH, LOGS, at_most=20 * LOGS_PER_SECOND, client="127.0.0.4") for _ in range(5)]
+    seconds = int(time.time()) - began + 1
+    assert LOGS_PER_SECOND <= sum(each.passed for each in floods) <= seconds * LOGS_PER_SECOND
+    assert {answer.headers["x-ratelimit-reset"] for each in floods for answer in each.refused} == {"1"}

@@ -169,25 +169,32 @@ def test_contour_asks_the_rate_limit_service_of_each_client_with_words_that_the_
     for descriptor in known["descriptors"]:
         [client] = descriptor["descriptors"]
         assert client["key"] == "remote_address"
-        assert client["rate_limit"]["unit"] == "minute"
-        numbers[descriptor["key"], descriptor["value"]] = client["rate_limit"]["requests_per_unit"]
+        limit = client["rate_limit"]
+        numbers[descriptor["key"], descriptor["value"]] = (limit["requests_per_unit"], limit["unit"])
     assert {prefix: numbers[words] for prefix, words in asked.items()} == {
-        "/api/v1/logs": 60_000,
-        "/api": 1_000,
-        "/schema": 1_000,
+        "/api/v1/logs": (1_000, "second"),  # as all of a minute's may come at once
+        "/api": (1_000, "minute"),
+        "/schema": (1_000, "minute"),
     }
 
 
+PER_MINUTE, PER_SECOND = "Minute", "Second"
+
+
 @pytest.mark.parametrize(
-    ("values", "kind", "told"), [("everything", "Local", (60_000, 1_000, "1")), ("edge", "Global", (10_000, 100, "6"))]
+    ("values", "kind", "told"),
+    [
+        ("everything", "Local", ((60_000, PER_MINUTE), (1_000, PER_MINUTE), "1")),
+        ("edge", "Global", ((167, PER_SECOND), (100, PER_MINUTE), "6")),
+    ],
 )
 def test_envoy_gateway_limits_each_client_of_either_family_for_the_log_routes_and_the_others_apart(
-    chart: Helm, values: str, kind: str, told: tuple[int, int, str]
+    chart: Helm, values: str, kind: str, told: tuple[tuple[int, str], tuple[int, str], str]
 ) -> None:
     logs, others, retry_after = told
     objects = chart.render(values)
     routes = {each["metadata"]["name"]: matched(each) for each in of(objects, "HTTPRoute")}
-    found: dict[str, int] = {}
+    found: dict[str, tuple[int, str]] = {}
     for policy in of(objects, "BackendTrafficPolicy"):
         [target] = policy["spec"]["targetRefs"]
         assert target["kind"] == "HTTPRoute"
@@ -197,13 +204,13 @@ def test_envoy_gateway_limits_each_client_of_either_family_for_the_log_routes_an
         sources = [rule["clientSelectors"][0]["sourceCIDR"] for rule in rules]
         assert sources == [{"type": "Distinct", "value": "0.0.0.0/0"}, {"type": "Distinct", "value": "::/0"}]
         assert {rule.get("shared", False) for rule in rules} == {kind == "Global"}
-        [requests] = {rule["limit"]["requests"] for rule in rules if rule["limit"]["unit"] == "Minute"}
-        found |= dict.fromkeys(routes.pop(target["name"]), requests)
+        [limit] = {(rule["limit"]["requests"], rule["limit"]["unit"]) for rule in rules}
+        found |= dict.fromkeys(routes.pop(target["name"]), limit)
         [refusal] = policy["spec"]["responseOverride"]
         assert (refusal["source"], refusal["match"]["statusCodes"]) == ("Local", [{"type": "Value", "value": 429}])
         assert refusal["response"] == {"header": {"set": [{"name": "Retry-After", "value": retry_after}]}}
         # A body that is waited for whole would hold up a stream, which has no end.
-        assert ("requestBuffer" in policy["spec"]) == (requests == others)
+        assert ("requestBuffer" in policy["spec"]) == (limit == others)
     assert routes == {}
     assert found == {"/api/v1/logs": logs, "/api": others, "/schema": others}
 

@@ -48,7 +48,7 @@ class Edge:
         environ = {
             "RUNTIME_ROOT": str(self._folder), "RUNTIME_SUBDIRECTORY": "limits", "RUNTIME_WATCH_ROOT": "false", "USE_STATSD": "false",
             "HOST": LOOPBACK, "PORT": str(http), "DEBUG_HOST": LOOPBACK, "DEBUG_PORT": str(debug),
-            "GRPC_HOST": address, "GRPC_PORT": str(grpc), "LOCAL_CACHE_SIZE_IN_BYTES": "1048576",
+            "GRPC_HOST": address, "GRPC_PORT": str(grpc), "LOCAL_CACHE_SIZE_IN_BYTES": "1048576", "GOMAXPROCS": "1",
         }  # fmt: skip
         self._run(COUNTING, [program], environ)
         self._ready(COUNTING, f"http://{LOOPBACK}:{http}/healthcheck")
