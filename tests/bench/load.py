@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import sys
 import time
 from array import array
@@ -25,6 +26,7 @@ PLACE = b"#" * 12
 _ANSWER_BYTES_KEPT = 300
 _MEDIANS_MAX = 64
 _CONNECT_SECONDS_MAX = 10.0
+_BIND_ADDRESS_NO_PORT = 24  # of Linux's in.h
 _DRAIN_SECONDS_MAX = 20.0
 
 
@@ -49,6 +51,8 @@ class Job(msgspec.Struct, frozen=True):
     ask in the same moment."""
     client: str = ""
     """The address of loopback that connections come from; empty for the usual one."""
+    reconnects: bool = False
+    """Whether a connection that the server ends is followed by another one; else it is odd."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -76,9 +80,10 @@ class Outcome(msgspec.Struct, frozen=True):
 
 class _Run:
     def __init__(self, job: Job) -> None:
+        self.job = job
+        self.connecting = set[asyncio.Task[None]]()
         self.parts = [template.request.split(PLACE) for template in job.templates]
         self.number = job.first_number
-        self.pause = job.pause
         self.total = 0
         self.measuring = False
         self.stopping = False
@@ -88,6 +93,33 @@ class _Run:
         self.odd_answer = b""
         self.open = 0
         self.idle = asyncio.Event()
+
+    async def connect(self, turn: int) -> None:
+        loop = asyncio.get_running_loop()
+        connection = socket.socket()
+        connection.setblocking(False)
+        if self.job.client:
+            # The port is chosen when it is known where to, or the ports of connections that just ended would be looked through.
+            connection.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
+            connection.bind((self.job.client, 0))
+        await loop.sock_connect(connection, (self.job.host, self.job.port))
+        await loop.create_connection(lambda: _Connection(self, turn), sock=connection)
+
+    def reconnect(self, turn: int) -> None:
+        """When the lost connection would have asked again."""
+
+        async def connect() -> None:
+            await asyncio.sleep(self.waits())
+            if not self.stopping:
+                await self.connect(turn)
+
+        task = asyncio.get_running_loop().create_task(connect())
+        self.connecting.add(task)
+        task.add_done_callback(self.connecting.discard)
+
+    def waits(self) -> float:
+        """Seconds until a connection asks again."""
+        return random.expovariate(1 / self.job.pause) if self.job.pause else 0.0
 
     def request(self, turn: int) -> bytes:
         parts = self.parts[turn % len(self.parts)]
@@ -148,16 +180,22 @@ class _Connection(asyncio.Protocol):
             run.statuses[status] += 1
             if status >= b"300" and not run.odd_answer:
                 run.odd_answer = self.buffer
+        ends = run.job.reconnects and b"\r\nconnection: close\r\n" in self.buffer
         self.buffer = b""
         self.missing = 0
-        if run.pause and not run.stopping:
-            asyncio.get_running_loop().call_later(random.expovariate(1 / run.pause), self.send)
+        if ends:
+            self.transport.close()
+        elif run.job.pause and not run.stopping:
+            asyncio.get_running_loop().call_later(run.waits(), self.send)
         else:
             self.send()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.run.open -= 1
         if not self.run.stopping:
+            if self.run.job.reconnects:
+                self.run.reconnect(self.turn)
+                return
             self.run.odd_answer = self.run.odd_answer or b"connection lost"
         if not self.run.open:
             self.run.idle.set()
@@ -166,16 +204,9 @@ class _Connection(asyncio.Protocol):
 async def generate(job: Job) -> Outcome:
     """Run the job in this process."""
     run = _Run(job)
-    loop = asyncio.get_running_loop()
-    here = (job.client, 0) if job.client else None
     async with asyncio.timeout(_CONNECT_SECONDS_MAX):
         for number in range(job.connections):
-            await loop.create_connection(
-                lambda number=number: _Connection(run, number),
-                job.host,
-                job.port,
-                local_addr=here,
-            )
+            await run.connect(number)
     await asyncio.sleep(job.warmup)
     run.measuring = True
     started, processor = time.perf_counter(), time.process_time()
@@ -183,6 +214,7 @@ async def generate(job: Job) -> Outcome:
     run.measuring = False
     seconds, processor = time.perf_counter() - started, time.process_time() - processor
     run.stopping = True
+    await asyncio.gather(*run.connecting)
     if run.open:
         async with asyncio.timeout(_DRAIN_SECONDS_MAX):
             await run.idle.wait()

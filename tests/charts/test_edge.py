@@ -1,4 +1,5 @@
-"""The edge holds: the chart's HTTPProxy, as Contour and Envoy make of it, before the API of `decklog dev`."""
+"""The edge holds: the chart's HTTPProxy, as Contour and Envoy make of it, and its HTTPRoutes with their policies, as Envoy Gateway does,
+before the API of `decklog dev`."""
 
 from __future__ import annotations
 
@@ -24,6 +25,7 @@ from tests.backends import KubernetesServer
 from tests.support.charts import Helm, Json, namespace
 from tests.support.dev import Dev
 from tests.support.edge import Edge, Flood, drain, limits_of
+from tests.support.envoy_gateway import EnvoyGateway
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
 
@@ -96,26 +98,48 @@ def port(chart: Helm, standing: Edge, ratelimit: Path, dev: Dev, echo: int) -> i
     return standing.port
 
 
-def through(port: int, dev: Dev) -> httpx.Client:
-    key = dev.content["tenants"]["acme"]["admin"]
-    return httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"Host": HOST, "Authorization": f"Bearer {key}"}, timeout=60)
+@pytest.fixture(scope="module")
+def gated(chart: Helm, gateway: Path, edge: Path, dev: Dev, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Where the Envoy of an Envoy Gateway listens that leads to the API and counts each client by itself."""
+    api = httpx.URL(dev.content["url"]).port
+    words = f"api.port={api},httpRoute.hostnames={{{HOST}}},httpRoute.envoyGateway.global=false"
+    made = EnvoyGateway(gateway, edge / "envoy", tmp_path_factory.mktemp("gateway"))
+    try:
+        made.start(HOST, chart.render("edge", "--set", words))
+        yield made.port
+    finally:
+        made.close()
 
 
-def test_a_record_goes_in_and_comes_out_through_the_edge(port: int, dev: Dev) -> None:
-    with through(port, dev) as client:
+@pytest.fixture(params=["port", "gated"], ids=["contour", "envoy-gateway"])
+def way(request: pytest.FixtureRequest) -> int:
+    """Where an edge of either kind listens."""
+    port: int = request.getfixturevalue(request.param)
+    return port
+
+
+def through(port: int, dev: Dev, *, host: str = HOST, tenant: str = "acme", address: str | None = None) -> httpx.Client:
+    key = dev.content["tenants"][tenant]["admin"]
+    transport = httpx.HTTPTransport(local_address=address)
+    headers = {"Host": host, "Authorization": f"Bearer {key}"}
+    return httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, transport=transport, timeout=60)
+
+
+def test_a_record_goes_in_and_comes_out_through_the_edge(way: int, dev: Dev) -> None:
+    with through(way, dev) as client:
         stored = client.post("/api/v1/logs", json=RECORD)
         assert stored.status_code == 201, stored.text
-        assert "x-envoy-upstream-service-time" in stored.headers
+        assert {"x-envoy-upstream-service-time", "x-ratelimit-limit"} & stored.headers.keys()  # what either edge adds
         found = client.get(f"/api/v1/logs/{stored.json()['seq']}")
         assert (found.status_code, found.json()["message"]) == (200, RECORD["message"])
 
 
-def test_a_stream_goes_through_the_edge(port: int, dev: Dev) -> None:
+def test_a_stream_goes_through_the_edge(way: int, dev: Dev) -> None:
     protocols: Any = ["decklog", f"bearer.{dev.content['tenants']['acme']['admin']}"]
-    way = socket.create_connection(("127.0.0.1", port))
+    connection = socket.create_connection(("127.0.0.1", way))
     with (
-        connect(f"ws://{HOST}/api/v1/logs/stream", sock=way, subprotocols=protocols) as stream,
-        through(port, dev) as client,
+        connect(f"ws://{HOST}/api/v1/logs/stream", sock=connection, subprotocols=protocols) as stream,
+        through(way, dev) as client,
     ):
         assert json.loads(stream.recv(timeout=60))["type"] == "open"
         client.post("/api/v1/logs", json={**RECORD, "message": "streamed"})
@@ -124,14 +148,15 @@ def test_a_stream_goes_through_the_edge(port: int, dev: Dev) -> None:
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/healthz"])
-def test_health_and_metrics_cannot_be_reached_through_the_edge(port: int, dev: Dev, path: str) -> None:
+def test_health_and_metrics_cannot_be_reached_through_the_edge(way: int, dev: Dev, path: str) -> None:
     def status(to: int | None, asked: str) -> int:
         connection = http.client.HTTPConnection("127.0.0.1", to, timeout=60)  # which sends a path as it is
         connection.request("GET", asked, headers={"Host": HOST})
         answer = connection.getresponse()
         assert b"decklog_" not in answer.read()
         connection.close()
-        return answer.status
+        # Where an edge asks for the path that this one stands for.
+        return status(to, answer.headers["Location"]) if answer.status == 307 else answer.status
 
     for asked in (
         path,
@@ -141,7 +166,7 @@ def test_health_and_metrics_cannot_be_reached_through_the_edge(port: int, dev: D
         f"/api/v1/logs/../../..{path}",
         f"/api/v1/logs/..%2f..%2f..{path}",
     ):
-        assert status(port, asked) in (400, 401, 404), asked
+        assert status(way, asked) in (400, 401, 404), asked
     assert status(httpx.URL(dev.content["url"]).port, "/healthz") == 200
 
 
@@ -219,3 +244,18 @@ async def test_each_client_may_ask_of_the_log_routes_what_is_due_in_a_second_and
     seconds = int(time.time()) - began + 1
     assert LOGS_PER_SECOND <= sum(each.passed for each in floods) <= seconds * LOGS_PER_SECOND
     assert {answer.headers["x-ratelimit-reset"] for each in floods for answer in each.refused} == {"1"}
+
+
+async def test_envoy_gateway_counts_each_client_of_the_log_routes_and_of_the_others_apart_and_tells_it_when_to_come_back(
+    gated: int, dev: Dev
+) -> None:
+    flooding, other = "127.0.0.5", "127.0.0.6"
+    assert_held(await drain(gated, HOST, OTHERS[:1], at_most=20 * OTHERS_PER_MINUTE, client=flooding), OTHERS_PER_MINUTE)
+    began = time.monotonic()
+    floods = [await drain(gated, HOST, LOGS, at_most=20 * LOGS_PER_SECOND, client=flooding) for _ in range(5)]
+    seconds = time.monotonic() - began
+    assert sum(each.passed for each in floods) == pytest.approx(LOGS_PER_SECOND * (1 + seconds), rel=0.05)
+    assert {answer.headers["retry-after"] for each in floods for answer in each.refused} == {RETRY_AFTER}
+    with through(gated, dev, tenant="globex", address=other) as client:
+        assert client.get("/api/v1/whoami").status_code == 200
+        assert client.post("/api/v1/logs", json=RECORD).status_code == 201

@@ -184,7 +184,7 @@ PER_MINUTE, PER_SECOND = "Minute", "Second"
 @pytest.mark.parametrize(
     ("values", "kind", "told"),
     [
-        ("everything", "Local", ((60_000, PER_MINUTE), (1_000, PER_MINUTE), "1")),
+        ("everything", "Local", ((1_000, PER_SECOND), (1_000, PER_MINUTE), "1")),
         ("edge", "Global", ((167, PER_SECOND), (100, PER_MINUTE), "6")),
     ],
 )
