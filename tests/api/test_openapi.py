@@ -158,7 +158,7 @@ def test_the_service_answers_as_its_document_says(case: Any, served: World) -> N
             response_headers_conformance,
             response_schema_conformance,
         ],
-        timeout=30,
+        timeout=120,  # the largest bulk is long under coverage
     )
 
 

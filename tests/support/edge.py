@@ -48,7 +48,7 @@ class Edge:
         environ = {
             "RUNTIME_ROOT": str(self._folder), "RUNTIME_SUBDIRECTORY": "limits", "RUNTIME_WATCH_ROOT": "false", "USE_STATSD": "false",
             "HOST": LOOPBACK, "PORT": str(http), "DEBUG_HOST": LOOPBACK, "DEBUG_PORT": str(debug),
-            "GRPC_HOST": address, "GRPC_PORT": str(grpc), "LOCAL_CACHE_SIZE_IN_BYTES": "1048576", "GOMAXPROCS": "1",
+            "GRPC_HOST": address, "GRPC_PORT": str(grpc), "LOCAL_CACHE_SIZE_IN_BYTES": "1048576",
         }  # fmt: skip
         self._run(COUNTING, [program], environ)
         self._ready(COUNTING, f"http://{LOOPBACK}:{http}/healthcheck")
@@ -118,14 +118,7 @@ class Edge:
         """Until what is asked of this host goes where the HTTPProxy of this name leads."""
         valid = "--for=jsonpath={.status.currentStatus}=valid"
         self._server.kubectl("wait", valid, "httpproxy", proxy, "-n", self.namespace, "--timeout=90s")
-        until(f"{host} is served", lambda: self._serves(host), longest=WAIT_MAX)
-
-    def _serves(self, host: str) -> bool:
-        """Envoy has the route, which it hears of after the object is said to be valid."""
-        with contextlib.suppress(httpx.ConnectError):  # it does not listen without a route
-            url = f"http://{LOOPBACK}:{self.port}/api/v1/logs/stats"
-            return httpx.get(url, headers={"Host": host}, timeout=60).status_code in (200, 401)
-        return False
+        until(f"{host} is served", lambda: serves(self.port, host), longest=WAIT_MAX)
 
     def _run(self, name: str, argv: list[str | Path], environ: Mapping[str, str] | None = None) -> None:
         pid, log = self._folder / f"{name}.pid", self._folder / f"{name}.log"
@@ -133,6 +126,14 @@ class Edge:
 
     def _ready(self, name: str, url: str) -> None:
         wait_ready(name, lambda: http_status(url) == 200, self._processes, self._folder / f"{name}.log", START_MAX)
+
+
+def serves(port: int, host: str) -> bool:
+    """Envoy has the route, which it hears of after who leads it says so."""
+    with contextlib.suppress(httpx.TransportError):  # it does not listen without a route
+        url = f"http://{LOOPBACK}:{port}/api/v1/logs/stats"
+        return httpx.get(url, headers={"Host": host}, timeout=60).status_code in (200, 401)
+    return False
 
 
 def limits_of(objects: list[Json]) -> str:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
-from datetime import timedelta
 from pathlib import Path
 
-import httpx
 import yaml
 
 from tests.backends.server import LOOPBACK, Process, free_ports, http_status, spawn, stop_all, wait_ready
 from tests.backends.tools import ENVOY_VERSION
 from tests.support.charts import Json, of
+from tests.support.edge import START_MAX, serves
 from tests.support.operators import until
 
-START_MAX = timedelta(seconds=60)
 _CONTROLLER = "gateway.envoyproxy.io/gatewayclass-controller"
 _API = "gateway.envoyproxy.io/v1alpha1"
 
@@ -55,7 +52,7 @@ class EnvoyGateway:
         self._processes.append(spawn(argv, pid_file=self._folder / "envoy-gateway.pid", log=log, cwd=self._folder))
         url = f"http://{LOOPBACK}:{admin}/api/info"
         wait_ready("envoy-gateway", lambda: http_status(url) == 200, self._processes, log, START_MAX)
-        until(f"{host} is served", lambda: self._serves(host), longest=START_MAX.total_seconds())
+        until(f"{host} is served", lambda: serves(self.port, host), longest=START_MAX.total_seconds())
 
     def close(self) -> None:
         stop_all(self._processes)
@@ -75,12 +72,6 @@ class EnvoyGateway:
             "telemetry": {"metrics": {"prometheus": {"disable": True}}},
             "logging": {"level": {"default": "warn"}},
         }
-
-    def _serves(self, host: str) -> bool:
-        with contextlib.suppress(httpx.TransportError):
-            url = f"http://{LOOPBACK}:{self.port}/api/v1/logs/stats"
-            return httpx.get(url, headers={"Host": host}, timeout=60).status_code in (200, 401)
-        return False
 
 
 def _gateway(namespace: str, name: str, port: int) -> list[Json]:
