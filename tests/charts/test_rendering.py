@@ -450,6 +450,9 @@ def test_every_alert_says_what_to_do_in_the_readme_it_leads_to(chart: Helm) -> N
         assert f"### {alert['alert']}\n" in readme
         assert alert["annotations"]["runbook_url"] == f"https://example.com/runbook#{alert['alert'].lower()}"
         assert 'namespace="decklog-system"' in alert["expr"]
+    [rule] = of(chart.render("everything", "--set", "metrics.prometheusRule.runbookUrl="), "PrometheusRule")
+    annotations = [each["annotations"] for group in rule["spec"]["groups"] for each in group["rules"]]
+    assert [each.keys() for each in annotations] == [{"summary"}] * len(alerts)  # a link to nowhere would be worse than none
 
 
 def test_every_value_is_described_and_has_a_schema() -> None:
