@@ -118,10 +118,10 @@ def way(request: pytest.FixtureRequest) -> int:
     return port
 
 
-def through(port: int, dev: Dev, *, host: str = HOST, tenant: str = "acme", address: str | None = None) -> httpx.Client:
+def through(port: int, dev: Dev, *, tenant: str = "acme", address: str | None = None) -> httpx.Client:
     key = dev.content["tenants"][tenant]["admin"]
     transport = httpx.HTTPTransport(local_address=address)
-    headers = {"Host": host, "Authorization": f"Bearer {key}"}
+    headers = {"Host": HOST, "Authorization": f"Bearer {key}"}
     return httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, transport=transport, timeout=60)
 
 
