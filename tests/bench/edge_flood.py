@@ -9,7 +9,7 @@ import asyncio
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from tests.bench.load import Job, Outcome
 from tests.bench.processes import HOST, Server
 from tests.bench.stand import Customer, stand
 from tests.support.charts import Helm
-from tests.support.envoy_gateway import EnvoyGateway
+from tests.support.envoy_gateway import envoy_gateway
 
 NAMES = ("edge_flood_p99",)
 _HOSTNAME = "decklog"  # as the load generator asks
@@ -55,15 +55,11 @@ class _Round:
 async def _edge(api: Server) -> AsyncIterator[int]:
     """Where Envoy listens that leads to this API as the chart says."""
     programs, helm, gateway = [await asyncio.to_thread(provision, TOOLS[name]) for name in ("edge", "helm", "gateway")]
-    with tempfile.TemporaryDirectory() as folder:
-        words = f"api.port={api.port},httpRoute.hostnames={{{_HOSTNAME}}},httpRoute.envoyGateway.global=false"
-        objects = Helm(helm / "helm", Path(folder)).render("edge", "--set", words)
-        edge = EnvoyGateway(gateway / "envoy-gateway", programs / "envoy", Path(folder))
-        try:
-            await asyncio.to_thread(edge.start, _HOSTNAME, objects)
-            yield edge.port
-        finally:
-            edge.close()
+    with tempfile.TemporaryDirectory() as name, ExitStack() as kept:
+        folder = Path(name)
+        chart = Helm(helm / "helm", folder)
+        edge = envoy_gateway(gateway / "envoy-gateway", programs / "envoy", chart, folder, host=_HOSTNAME, api_port=api.port)
+        yield await asyncio.to_thread(kept.enter_context, edge)
 
 
 class _Clients:

@@ -25,7 +25,7 @@ from tests.backends import KubernetesServer
 from tests.support.charts import Helm, Json, namespace
 from tests.support.dev import Dev
 from tests.support.edge import Edge, Flood, drain, limits_of
-from tests.support.envoy_gateway import EnvoyGateway
+from tests.support.envoy_gateway import envoy_gateway
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
 
@@ -102,13 +102,9 @@ def port(chart: Helm, standing: Edge, ratelimit: Path, dev: Dev, echo: int) -> i
 def gated(chart: Helm, gateway: Path, edge: Path, dev: Dev, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """Where the Envoy of an Envoy Gateway listens that leads to the API and counts each client by itself."""
     api = httpx.URL(dev.content["url"]).port
-    words = f"api.port={api},httpRoute.hostnames={{{HOST}}},httpRoute.envoyGateway.global=false"
-    made = EnvoyGateway(gateway, edge / "envoy", tmp_path_factory.mktemp("gateway"))
-    try:
-        made.start(HOST, chart.render("edge", "--set", words))
-        yield made.port
-    finally:
-        made.close()
+    assert api is not None
+    with envoy_gateway(gateway, edge / "envoy", chart, tmp_path_factory.mktemp("gateway"), host=HOST, api_port=api) as port:
+        yield port
 
 
 @pytest.fixture(params=["port", "gated"], ids=["contour", "envoy-gateway"])

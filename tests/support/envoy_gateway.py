@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
-from tests.backends.server import LOOPBACK, Process, free_ports, http_status, spawn, stop_all, wait_ready
+from tests.backends.server import LOOPBACK, free_ports, http_status, spawn, stop_all, wait_ready
 from tests.backends.tools import ENVOY_VERSION
-from tests.support.charts import Json, of
+from tests.support.charts import Helm, Json, of
 from tests.support.edge import START_MAX, serves
 from tests.support.operators import until
 
@@ -17,61 +19,57 @@ _CONTROLLER = "gateway.envoyproxy.io/gatewayclass-controller"
 _API = "gateway.envoyproxy.io/v1alpha1"
 
 
-class EnvoyGateway:
-    """Its Gateway has the name that the routes of these objects ask for, and listens on `port`. There is one at a time: its own ports
-    are fixed."""
+@contextmanager
+def envoy_gateway(program: Path, envoy: Path, chart: Helm, folder: Path, *, host: str, api_port: int) -> Iterator[int]:
+    """Where the Envoy listens through which `host` leads to the API on this port of loopback, as the chart says with ci/edge.yaml and each
+    client counted by itself. There is one at a time: some ports of Envoy Gateway are fixed."""
+    words = f"api.port={api_port},httpRoute.hostnames={{{host}}},httpRoute.envoyGateway.global=false"
+    port, admin = free_ports(2)
+    told, config, log = folder / "told", folder / "envoy-gateway.yaml", folder / "envoy-gateway.log"
+    homes = {name: str(folder / name) for name in ("configHome", "dataHome", "stateHome", "runtimeDir")}
+    # Where it would put an Envoy that it fetched.
+    place = folder / f"dataHome/envoy-versions/{ENVOY_VERSION}/bin"
+    place.mkdir(parents=True)
+    (place / "envoy").symlink_to(envoy)
+    told.mkdir()
+    (told / "told.yaml").write_text(yaml.safe_dump_all(_told(chart.render("edge", "--set", words), port)))
+    config.write_text(yaml.safe_dump(_config(told, homes, admin)))
+    certificates: list[str | Path] = [program, "certgen", "--local", "--config-home", homes["configHome"]]
+    subprocess.run(certificates, check=True, capture_output=True, timeout=START_MAX.total_seconds())
+    argv: list[str | Path] = [program, "server", "--config-path", config]
+    process = spawn(argv, pid_file=folder / "envoy-gateway.pid", log=log, cwd=folder)
+    try:
+        wait_ready("envoy-gateway", lambda: http_status(f"http://{LOOPBACK}:{admin}/api/info") == 200, [process], log, START_MAX)
+        until(f"{host} is served", lambda: serves(port, host), longest=START_MAX.total_seconds())
+        yield port
+    finally:
+        stop_all([process])
 
-    def __init__(self, program: Path, envoy: Path, folder: Path) -> None:
-        self._program, self._folder = program, folder
-        self._processes: list[Process] = []
-        self._homes = {name: str(folder / name) for name in ("configHome", "dataHome", "stateHome", "runtimeDir")}
-        # Where it would put an Envoy that it fetched.
-        place = folder / f"dataHome/envoy-versions/{ENVOY_VERSION}/bin"
-        place.mkdir(parents=True)
-        (place / "envoy").symlink_to(envoy)
-        self._told = folder / "told"
-        self._told.mkdir()
-        self.port = 0
 
-    def start(self, host: str, objects: list[Json]) -> None:
-        """With the routes and policies of a release, until `host` is served. They lead to loopback, not to the API's Service: without a
-        cluster it knows none."""
-        self.port, admin = free_ports(2)
-        routes = of(objects, "HTTPRoute")
-        [parent] = routes[0]["spec"]["parentRefs"]
-        told = [*_gateway(parent["namespace"], parent["name"], self.port), *of(objects, "BackendTrafficPolicy")]
-        for route in routes:
-            told += [_to_loopback(route), route]
-        (self._told / "told.yaml").write_text(yaml.safe_dump_all(told))
-        config = self._folder / "envoy-gateway.yaml"
-        config.write_text(yaml.safe_dump(self._config(admin)))
-        certificates: list[str | Path] = [self._program, "certgen", "--local", "--config-home", self._homes["configHome"]]
-        subprocess.run(certificates, check=True, capture_output=True, timeout=START_MAX.total_seconds())
-        log = self._folder / "envoy-gateway.log"
-        argv: list[str | Path] = [self._program, "server", "--config-path", config]
-        self._processes.append(spawn(argv, pid_file=self._folder / "envoy-gateway.pid", log=log, cwd=self._folder))
-        url = f"http://{LOOPBACK}:{admin}/api/info"
-        wait_ready("envoy-gateway", lambda: http_status(url) == 200, self._processes, log, START_MAX)
-        until(f"{host} is served", lambda: serves(self.port, host), longest=START_MAX.total_seconds())
+def _config(told: Path, homes: Json, admin: int) -> Json:
+    custom = {
+        "resource": {"type": "File", "file": {"paths": [str(told)]}},
+        "infrastructure": {"type": "Host", "host": homes},
+    }
+    return {
+        "apiVersion": _API,
+        "kind": "EnvoyGateway",
+        "gateway": {"controllerName": _CONTROLLER},
+        "provider": {"type": "Custom", "custom": custom},
+        "extensionApis": {"enableBackend": True},
+        "admin": {"address": {"host": LOOPBACK, "port": admin}},
+        "telemetry": {"metrics": {"prometheus": {"disable": True}}},
+        "logging": {"level": {"default": "warn"}},
+    }
 
-    def close(self) -> None:
-        stop_all(self._processes)
 
-    def _config(self, admin: int) -> Json:
-        custom = {
-            "resource": {"type": "File", "file": {"paths": [str(self._told)]}},
-            "infrastructure": {"type": "Host", "host": self._homes},
-        }
-        return {
-            "apiVersion": _API,
-            "kind": "EnvoyGateway",
-            "gateway": {"controllerName": _CONTROLLER},
-            "provider": {"type": "Custom", "custom": custom},
-            "extensionApis": {"enableBackend": True},
-            "admin": {"address": {"host": LOOPBACK, "port": admin}},
-            "telemetry": {"metrics": {"prometheus": {"disable": True}}},
-            "logging": {"level": {"default": "warn"}},
-        }
+def _told(objects: list[Json], port: int) -> list[Json]:
+    """The routes and policies of a release, with the Gateway that they ask for. They lead to loopback, not to the API's Service: without
+    a cluster Envoy Gateway knows none."""
+    routes = of(objects, "HTTPRoute")
+    [parent] = routes[0]["spec"]["parentRefs"]
+    backends = [_to_loopback(route) for route in routes]
+    return [*_gateway(parent["namespace"], parent["name"], port), *of(objects, "BackendTrafficPolicy"), *backends, *routes]
 
 
 def _gateway(namespace: str, name: str, port: int) -> list[Json]:
