@@ -17,7 +17,7 @@ from prometheus_client import REGISTRY
 from decklog.api.app import openapi_document
 from decklog.api.errors import STATUSES
 from decklog.domain.errors import Code
-from decklog.services import provisioning_metrics  # noqa: F401  # registers its own
+from decklog.services.tenancy import metrics as provisioning_metrics  # noqa: F401  # registers its own
 from decklog.settings import OPENTELEMETRY, variables
 from decklog_operator import manifests
 from decklog_operator import settings as operator_settings

@@ -13,20 +13,20 @@ import pytest
 
 from decklog.api.app import create_app
 from decklog.api.server import serve
-from decklog.domain.access import Role
-from decklog.domain.credentials import TENANT_ROLES, IssuedKey
+from decklog.domain.identity.access import Role
+from decklog.domain.identity.rotation import TENANT_ROLES, IssuedKey
 from decklog.domain.store import Readiness
 from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Tenant
-from decklog.services.access_log import AccessLog
-from decklog.services.identity import Identity
-from decklog.services.ingest import Ingest
-from decklog.services.issuers import Issuers
-from decklog.services.provisioning import Provisioner
-from decklog.services.reading import Reading
-from decklog.services.registry import RegistryCache
-from decklog.services.search import Search
-from decklog.services.streaming import Limits, Streams
-from decklog.services.tenants import Tenants
+from decklog.services.identity.identity import Identity
+from decklog.services.identity.issuers import Issuers
+from decklog.services.identity.registry import RegistryCache
+from decklog.services.records.access_log import AccessLog
+from decklog.services.records.ingest import Ingest
+from decklog.services.records.reading import Reading
+from decklog.services.records.streaming import Limits, Streams
+from decklog.services.search.search import Search
+from decklog.services.tenancy.provisioning import Provisioner
+from decklog.services.tenancy.tenants import Tenants
 from decklog.settings import Settings
 from tests.support.memory import MemoryRegistry, make_tenant
 from tests.support.memory_control import ServedControl

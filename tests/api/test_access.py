@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from decklog.api import shapes
-from decklog.domain.access import Role
+from decklog.domain.identity.access import Role
 from decklog.domain.tenant import State
-from decklog.services.keys import new_key
+from decklog.services.identity.keys import new_key
 from tests.api.conftest import World, running_world
 from tests.api.test_append import RECORD, code_of
 from tests.support.memory_store import fill

@@ -15,8 +15,8 @@ import pytest
 import zstandard
 
 from decklog.api import shapes
-from decklog.domain.access import Role
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.identity.access import Role
 from decklog.domain.log import LogName
 from decklog.domain.tenant import Limits
 from tests.api.conftest import World

@@ -23,9 +23,9 @@ from schemathesis.specs.openapi.checks import (
 
 from decklog.api.app import openapi_document
 from decklog.api.errors import STATUSES
-from decklog.domain.access import Role
 from decklog.domain.errors import Code
-from decklog.domain.query import PARAMETERS
+from decklog.domain.identity.access import Role
+from decklog.domain.search.query import PARAMETERS
 from tests.api.conftest import World, running_world
 from tests.support.memory_store import fill
 

@@ -18,10 +18,10 @@ from joserfc.jwk import ECKey
 from decklog.api.app import create_app, create_metrics_app
 from decklog.api.errors import STATUSES, close_code, problem, retry_after
 from decklog.api.server import serve
-from decklog.domain.access import Role
-from decklog.domain.append import Rate
 from decklog.domain.errors import Code, DecklogError
-from decklog.services.issuers import IssuerConfig, Issuers
+from decklog.domain.identity.access import Role
+from decklog.domain.records.append import Rate
+from decklog.services.identity.issuers import IssuerConfig, Issuers
 from decklog.settings import Api, Settings
 from tests.api.conftest import World, running_world
 from tests.api.test_append import RECORD, code_of

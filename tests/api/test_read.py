@@ -15,8 +15,8 @@ import msgspec
 import pytest
 
 from decklog.api import shapes
-from decklog.domain.access import Role
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.identity.access import Role
 from decklog.domain.log import LogName
 from tests.api.conftest import World
 from tests.api.test_append import RECORD, code_of, connect

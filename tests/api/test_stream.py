@@ -19,7 +19,7 @@ from websockets.typing import Subprotocol
 
 from decklog.api.app import create_app
 from decklog.api.server import serve
-from decklog.domain.access import Role
+from decklog.domain.identity.access import Role
 from decklog.domain.tenant import Limits, State
 from decklog.settings import Settings
 from tests.api.conftest import World, running_world

@@ -12,13 +12,13 @@ import msgspec
 import pytest
 
 from decklog.api import shapes
-from decklog.domain.access import Role
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.identity.access import Role
 from decklog.domain.log import LogName
-from decklog.domain.query import Query
+from decklog.domain.search.query import Query
 from decklog.domain.tenant import State
-from decklog.services.provisioning import Provisioner
-from decklog.services.tenants import CREATIONS_MAX
+from decklog.services.tenancy.provisioning import Provisioner
+from decklog.services.tenancy.tenants import CREATIONS_MAX
 from tests.api.conftest import World, running_world
 from tests.api.test_append import code_of
 from tests.support.memory_control import MemoryVisit

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 
 from decklog.domain.log import rfc3339
-from decklog.domain.record import OUTCOMES, SEVERITIES, decode, prepare
+from decklog.domain.records.record import OUTCOMES, SEVERITIES, decode, prepare
 from tests.bench.stand import Customer, Stand
 
 DAYS = 91

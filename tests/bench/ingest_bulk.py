@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 
-from decklog.domain.record import decode, prepare
+from decklog.domain.records.record import decode, prepare
 from decklog.domain.tenant import Isolation
 from tests.backends import Variant
 from tests.bench import load, payloads

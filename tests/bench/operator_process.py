@@ -16,10 +16,10 @@ import kopf
 import uvloop
 
 import decklog.settings
-from decklog.domain.status import Condition, TenantStatus
+from decklog.assembly.factory import open_provisioner
+from decklog.domain.tenancy.status import Condition, TenantStatus
 from decklog.domain.tenant import Manifest
-from decklog.factory import open_provisioner
-from decklog.services.provisioning import KeyVault, Provisioner
+from decklog.services.tenancy.provisioning import KeyVault, Provisioner
 from decklog_operator import settings
 from decklog_operator.names import GROUP, PLURAL, VERSION
 from decklog_operator.run import run

@@ -17,11 +17,11 @@ from datetime import UTC, datetime
 import asyncpg
 
 from decklog.domain.log import LogName
-from decklog.domain.query import Query
-from decklog.domain.record import decode, prepare
+from decklog.domain.records.record import decode, prepare
+from decklog.domain.search.query import Query
+from decklog.domain.search.terms import terms
 from decklog.domain.store import INDEXER, SearchDocument
 from decklog.domain.tenant import Isolation
-from decklog.domain.terms import terms
 from decklog.opensearch.client import connect
 from decklog.opensearch.search import OpenSearchIndex
 from decklog.settings import Search

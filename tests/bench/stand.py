@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from decklog import factory
-from decklog.domain.access import Role
+from decklog.assembly import factory
+from decklog.domain.identity.access import Role
 from decklog.domain.tenant import PREFIX, Isolation, Manifest, State, Tenant, parse_spec
 from decklog.settings import Database, Identity, Queue, Search, Settings
 from tests.backends import OpenSearchServer, PostgresServer, SqsServer

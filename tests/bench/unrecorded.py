@@ -9,9 +9,10 @@ from typing import Any
 
 import uvloop
 
-from decklog import factory, settings
+from decklog import settings
 from decklog.api.app import create_app
 from decklog.api.server import serve
+from decklog.assembly import factory
 
 
 async def _nothing(*_: Any, **__: Any) -> None:

@@ -11,8 +11,9 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
-from decklog import factory, settings
+from decklog import settings
 from decklog.api import metrics as api_metrics
+from decklog.assembly import factory
 from decklog.workers import runner
 from decklog_operator import manifests
 from decklog_operator import metrics as operator_metrics

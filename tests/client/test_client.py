@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from decklog.client.client import Client
-from decklog.domain.access import Role
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.identity.access import Role
 from tests.api.conftest import World, running_world
 
 RECORD = {"action": "a.b", "actor": {"id": "alice"}, "severity": "INFO"}

@@ -12,8 +12,8 @@ import pytest
 from decklog.client import doctor
 from decklog.client.client import Client
 from decklog.client.doctor import Finding, Outcome, Report
-from decklog.domain.access import Role
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.identity.access import Role
 from tests.api.conftest import World, running_world
 
 TIMEOUT = 20.0

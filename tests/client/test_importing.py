@@ -16,14 +16,14 @@ from typing import Any
 import httpx
 import pytest
 
-from decklog.client import commands
+from decklog.cli import client as commands
 from decklog.client.checkpoint import Checkpoints, default_folder
 from decklog.client.client import Client
 from decklog.client.importing import BATCH_RECORDS_MAX, Importer, Report
 from decklog.client.progress import Progress
-from decklog.domain.access import Role
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.masking import MASK
+from decklog.domain.identity.access import Role
+from decklog.domain.privacy.masking import MASK
 from decklog.domain.tenant import State
 from tests.api.conftest import World, running_world
 from tests.support import real_events

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from decklog.client.jwks import BYTES_MAX, fetch
+from decklog.outbound.jwks import BYTES_MAX, fetch
 
 
 @asynccontextmanager

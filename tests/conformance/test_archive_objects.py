@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from decklog.domain.archive import ArchiveError, ArchiveObjects
-from decklog.s3.folder import FolderObjects
+from decklog.domain.archive.manifest import ArchiveError, ArchiveObjects
+from decklog.files.archive import FolderObjects
 from decklog.s3.objects import KEEP_UNTIL, S3Objects
 from tests.backends import S3Server
 from tests.support.archives import archive_settings, bucket, s3_client

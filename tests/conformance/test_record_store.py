@@ -16,14 +16,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from decklog.domain.append import Appended, AppendRequest, Status
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
-from decklog.domain.query import Query, matches, parse
-from decklog.domain.record import Prepared, StoredRecord
+from decklog.domain.records.append import Appended, AppendRequest, Status
+from decklog.domain.records.record import Prepared, StoredRecord
+from decklog.domain.search.query import Query, matches, parse
+from decklog.domain.search.terms import Terms, terms
 from decklog.domain.store import READ_BYTES_MAX, Announcements, Cursors, RecordStore
 from decklog.domain.tenant import Isolation, Tenant
-from decklog.domain.terms import Terms, terms
 from tests.support.memory import make_tenant
 from tests.support.memory_index import interval_start
 from tests.support.memory_store import MemoryAnnouncements, MemoryCursors, MemoryStore

@@ -9,13 +9,13 @@ from typing import Protocol
 import msgspec
 import pytest
 
-from decklog.domain.access import Role
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.identity.access import Role
 from decklog.domain.store import Registry, Snapshot
 from decklog.domain.tenant import Isolation, Limits, State, Tenant
-from decklog.services.keys import key_hash
+from decklog.services.identity.keys import key_hash
 from decklog.timescale.connection import Pool
-from decklog.timescale.registry import PostgresRegistry
+from decklog.timescale.control.registry import PostgresRegistry
 from tests.support.control import NOBODY_LISTENS, Control, control, installation
 from tests.support.memory import MemoryRegistry, make_tenant
 from tests.support.vaults import MemoryVault

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
-from decklog.domain.query import Query, matches
-from decklog.domain.record import Prepared
+from decklog.domain.records.record import Prepared
+from decklog.domain.search.query import Query, matches
+from decklog.domain.search.terms import Terms, parse_network
 from decklog.domain.store import Bucket, SearchIndex
 from decklog.domain.tenant import Isolation, State, Tenant
-from decklog.domain.terms import Terms, parse_network
 from decklog.opensearch import mapping, search
 from decklog.opensearch.client import connect
 from decklog.opensearch.search import OpenSearchIndex

@@ -19,7 +19,7 @@ import yaml
 from decklog import settings
 from decklog.__main__ import _parser
 from decklog.domain.errors import DecklogError
-from decklog.manifests import read_manifests
+from decklog.files.manifests import read_manifests
 from decklog.s3.objects import S3Objects
 from tests.backends.s3 import LocalS3
 from tests.support.compose import COMPOSE, FILE, OURS, PROGRAMS, SERVICES, interpolated, make_secrets, mounts, variables

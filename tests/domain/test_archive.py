@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from decklog.domain.archive import (
+from decklog.domain.archive.manifest import (
     ArchivedLog,
     ArchiveManifest,
     Part,
@@ -20,9 +20,9 @@ from decklog.domain.archive import (
     part_name,
     part_problems,
 )
-from decklog.domain.canonical import digest
 from decklog.domain.log import LogName
-from decklog.domain.record import StoredRecord
+from decklog.domain.records.canonical import digest
+from decklog.domain.records.record import StoredRecord
 from tests.support.memory import make_tenant
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)

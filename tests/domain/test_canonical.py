@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decklog.domain.canonical import canonical, canonical_plain, digest, digest_text, in_plain_order, number
+from decklog.domain.records.canonical import canonical, canonical_plain, digest, digest_text, in_plain_order, number
 from tests.support.json_values import floats, objects, respelled, texts, values
 
 # RFC 8785, appendix B: the bits of a double and its serialisation.

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decklog.domain.cloudtrail import IAM_PREFIXES, record
-from decklog.domain.foreign_event import NotAnEventError
-from decklog.domain.record import Actor, Outcome, RecordInput, Resource, Severity, Source, decode, prepare
+from decklog.domain.intake.cloudtrail import IAM_PREFIXES, record
+from decklog.domain.intake.foreign_event import NotAnEventError
+from decklog.domain.records.record import Actor, Outcome, RecordInput, Resource, Severity, Source, decode, prepare
 from tests.support import real_events
 from tests.support.json_values import values
 

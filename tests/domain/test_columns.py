@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from decklog.domain.columns import COLUMNS, age, table
-from decklog.domain.status import Condition, TenantListing
+from decklog.domain.tenancy.columns import COLUMNS, age, table
+from decklog.domain.tenancy.status import Condition, TenantListing
 from decklog.domain.tenant import Isolation, State, parse_spec
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

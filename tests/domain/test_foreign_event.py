@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decklog.domain.foreign_event import REPLACEMENT, NotAnEventError, fingerprint, moment, resources, storable, text
-from decklog.domain.record import RELATED_MAX, Resource
+from decklog.domain.intake.foreign_event import REPLACEMENT, NotAnEventError, fingerprint, moment, resources, storable, text
+from decklog.domain.records.record import RELATED_MAX, Resource
 
 anything = st.recursive(
     st.none() | st.integers() | st.text(st.characters(), max_size=6) | st.text("\0\ud800\udfffa\ufffd", max_size=4),

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decklog.domain.foreign_event import NotAnEventError
-from decklog.domain.kubernetes_audit import record
-from decklog.domain.masking import MASK
-from decklog.domain.record import Actor, Outcome, RecordInput, Resource, Severity, Source, decode, prepare
+from decklog.domain.intake.foreign_event import NotAnEventError
+from decklog.domain.intake.kubernetes_audit import record
+from decklog.domain.privacy.masking import MASK
+from decklog.domain.records.record import Actor, Outcome, RecordInput, Resource, Severity, Source, decode, prepare
 from tests.support import real_events
 from tests.support.json_values import values
 

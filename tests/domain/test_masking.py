@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decklog.domain.masking import MASK, is_secret_name, mask
+from decklog.domain.privacy.masking import MASK, is_secret_name, mask
 from tests.support.json_values import texts, values
 
 SECRET_NAMES = [

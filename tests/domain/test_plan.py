@@ -12,9 +12,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from decklog.domain.access import Role
-from decklog.domain.credentials import TENANT_ROLES, IssuedKey, Reason, Succession, current_keys
-from decklog.domain.plan import (
+from decklog.domain.identity.access import Role
+from decklog.domain.identity.rotation import TENANT_ROLES, IssuedKey, Reason, Succession, current_keys
+from decklog.domain.tenancy.plan import (
     DEDICATED_MAX,
     NEWER_TEMPLATE,
     Action,
@@ -50,10 +50,11 @@ from decklog.domain.plan import (
     repairs,
     withheld,
 )
-from decklog.domain.plan import plan as plan_at
-from decklog.domain.quota import GIB
-from decklog.domain.removal import plan_removal
-from decklog.domain.status import QUOTA_EXCEEDED, READY, SYNCED, Part, conditions
+from decklog.domain.tenancy.plan import plan as plan_at
+from decklog.domain.tenancy.quota import GIB
+from decklog.domain.tenancy.removal import plan_removal
+from decklog.domain.tenancy.status import QUOTA_EXCEEDED, READY, SYNCED, Part, conditions
+from decklog.domain.tenancy.verdicts import TERMINAL, verdicts
 from decklog.domain.tenant import (
     PLATFORM_TENANT,
     DriftPolicy,
@@ -66,7 +67,6 @@ from decklog.domain.tenant import (
     queue_name,
     schema_name,
 )
-from decklog.domain.verdicts import TERMINAL, verdicts
 
 ROUNDS_MAX = 4
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

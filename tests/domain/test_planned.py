@@ -8,9 +8,9 @@ import msgspec
 from hypothesis import given
 from msgspec.structs import replace
 
-from decklog.domain.plan import Action, DatabaseSeen, IndexSeen, Installation, Observation, QueueSeen, Row, Trouble
-from decklog.domain.planned import Planned, empty_world, lines, plain, planned
-from decklog.domain.status import Part
+from decklog.domain.tenancy.plan import Action, DatabaseSeen, IndexSeen, Installation, Observation, QueueSeen, Row, Trouble
+from decklog.domain.tenancy.preview import Planned, empty_world, lines, plain, planned
+from decklog.domain.tenancy.status import Part
 from decklog.domain.tenant import Manifest
 from tests.domain.test_plan import NOTHING, NOW, cases, converged, manifest, registered
 

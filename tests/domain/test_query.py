@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
-from decklog.domain.query import METADATA_MAX, PARAMETER_CHARS_MAX, PARAMETERS, Query, describe, matches, parse
-from decklog.domain.record import Prepared
+from decklog.domain.records.record import Prepared
+from decklog.domain.search.query import METADATA_MAX, PARAMETER_CHARS_MAX, PARAMETERS, Query, describe, matches, parse
 from tests.support.strategies import cases, prepared, records, terms_of
 
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decklog.domain.canonical import canonical
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.masking import MASK, mask
-from decklog.domain.record import (
+from decklog.domain.privacy.masking import MASK, mask
+from decklog.domain.records.canonical import canonical
+from decklog.domain.records.record import (
     DEPTH_MAX,
     RECORD_BYTES_MAX,
     Actor,

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from decklog.domain.archive import ArchivePlace, ArchiveSeen
-from decklog.domain.plan import (
+from decklog.domain.archive.manifest import ArchivePlace, ArchiveSeen
+from decklog.domain.tenancy.plan import (
     Action,
     DatabaseSeen,
     IndexSeen,
@@ -23,7 +23,7 @@ from decklog.domain.plan import (
     Trouble,
     UpdateTenant,
 )
-from decklog.domain.removal import (
+from decklog.domain.tenancy.removal import (
     STOP_SECONDS,
     RemoveDocuments,
     RemoveIndex,
@@ -33,9 +33,9 @@ from decklog.domain.removal import (
     plan_removal,
     removal_verdicts,
 )
-from decklog.domain.status import ARCHIVE, READY, SYNCED, Part
+from decklog.domain.tenancy.status import ARCHIVE, READY, SYNCED, Part
+from decklog.domain.tenancy.verdicts import verdicts
 from decklog.domain.tenant import DeletionPolicy, Isolation, Manifest, State
-from decklog.domain.verdicts import verdicts
 from tests.domain.test_plan import INSTALLATION, NOTHING, UNREACHABLE, cases, converged, done, kinds, manifest
 
 REMOVING = (RemoveIndex, RemoveDocuments, RemoveQueue, RemoveTenant)

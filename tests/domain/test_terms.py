@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 
-from decklog.domain.record import Prepared
-from decklog.domain.terms import FIELDS_MAX, KEYWORD_CHARS_MAX, WORD_CHARS_MAX, WORDS_MAX, Terms, parse_ip, words
+from decklog.domain.records.record import Prepared
+from decklog.domain.search.terms import FIELDS_MAX, KEYWORD_CHARS_MAX, WORD_CHARS_MAX, WORDS_MAX, Terms, parse_ip, words
 from tests.support.strategies import prepared, records, terms_of
 
 

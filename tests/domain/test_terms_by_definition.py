@@ -10,7 +10,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decklog.domain.terms import WORD_CHARS_MAX, WORDS_MAX, field, scalar, terms
+from decklog.domain.search.terms import WORD_CHARS_MAX, WORDS_MAX, field, scalar, terms
 from tests.support.strategies import prepared, values
 
 TEXTS = ("action", "message", "actor", "resource", "related", "before", "after", "metadata")

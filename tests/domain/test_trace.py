@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decklog.domain.log import LogName
-from decklog.domain.trace import commit_ids
+from decklog.domain.records.trace import commit_ids
 from tests.support.memory import make_tenant
 
 ACME, OTHER = make_tenant("acme"), make_tenant("other")

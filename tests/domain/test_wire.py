@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decklog.domain.canonical import canonical, digest
 from decklog.domain.log import LogName
-from decklog.domain.record import StoredRecord
-from decklog.domain.wire import CSV_COLUMNS, csv_cells, csv_header, csv_rows, inert, render, renderer
+from decklog.domain.records.canonical import canonical, digest
+from decklog.domain.records.record import StoredRecord
+from decklog.domain.records.wire import CSV_COLUMNS, csv_cells, csv_header, csv_rows, inert, render, renderer
 from tests.support.strategies import TRAPS, prepared, values
 
 RECEIVED = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from decklog import factory
-from decklog.domain.status import ARCHIVE
+from decklog.assembly import factory
+from decklog.domain.tenancy.status import ARCHIVE
 from decklog.domain.tenant import parse_spec
 from tests.backends import PostgresServer, S3Server
 from tests.support.archives import bucket, s3_client

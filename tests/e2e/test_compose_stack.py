@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from decklog import factory
+from decklog.assembly import factory
 from tests.backends import OpenSearchServer
 from tests.backends.sqs import SqsServer
 from tests.e2e.conftest import own_prefix

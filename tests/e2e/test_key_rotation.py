@@ -11,9 +11,9 @@ import httpx
 import pytest
 from msgspec.structs import replace
 
-from decklog import factory
+from decklog.assembly import factory
 from decklog.domain.tenant import parse_spec
-from decklog.services.keys import key_hash
+from decklog.services.identity.keys import key_hash
 from tests.backends import PostgresServer
 from tests.support.stack import Program, Stack, installed
 from tests.support.stores import Database, drop_database, new_database

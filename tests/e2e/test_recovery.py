@@ -16,7 +16,7 @@ import httpx
 import msgspec
 import pytest
 
-from decklog import factory
+from decklog.assembly import factory
 from decklog.domain.tenant import Manifest, parse_spec
 from tests.backends import PostgresServer, Servers, timescale
 from tests.backends.backend import LocalServer

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from decklog.domain.access import Role
-from decklog.timescale import schema
+from decklog.domain.identity.access import Role
+from decklog.timescale.control import schema
 from decklog.timescale.statements import statement
 from tests.backends import PostgresServer
 from tests.backends.opensearch import OpenSearchServer

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from kmock import RawHandler
 
-from decklog.domain.access import Role
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.identity.access import Role
 from decklog.domain.tenant import Manifest, Retention, TenantSpec
-from decklog.services.provisioning import Handout
+from decklog.services.tenancy.provisioning import Handout
 from decklog_operator.cluster import Cluster, NotFoundError, connect, in_pod, own_namespace
 from decklog_operator.secrets import SecretVault
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from decklog.domain.status import timestamp
+from decklog.domain.tenancy.status import timestamp
 from decklog_operator.metrics import Census, visiting
 from tests.support.operators import Kubernetes, Operator, until
 from tests.support.provisioning import FolderProvisioner

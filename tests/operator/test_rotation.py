@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from decklog.domain.status import READY, SYNCED, KeyStatus, TenantStatus, Verdict, conditions
+from decklog.domain.tenancy.status import READY, SYNCED, KeyStatus, TenantStatus, Verdict, conditions
 from decklog.domain.tenant import Manifest
-from decklog.services.keys import key_hash
+from decklog.services.identity.keys import key_hash
 from decklog_operator.names import FINALIZER
 from decklog_operator.reconcile import Reconciler
 from decklog_operator.settings import OperatorSettings

@@ -8,9 +8,20 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from decklog.domain.archive import ArchivePlace, ArchiveSeen
+from decklog.domain.archive.manifest import ArchivePlace, ArchiveSeen
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.status import NAME_BLOCKED, READY, SYNCED, Drift, KeyStatus, Part, TenantStatus, Usage, Verdict, conditions
+from decklog.domain.tenancy.status import (
+    NAME_BLOCKED,
+    READY,
+    SYNCED,
+    Drift,
+    KeyStatus,
+    Part,
+    TenantStatus,
+    Usage,
+    Verdict,
+    conditions,
+)
 from decklog.domain.tenant import Manifest, parse_spec
 from decklog_operator import status as statuses
 

@@ -14,15 +14,15 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import format_trace_id
 
-from decklog.domain.append import Appended, AppendRequest
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
-from decklog.domain.record import StoredRecord
+from decklog.domain.records.append import Appended, AppendRequest
+from decklog.domain.records.record import StoredRecord
 from decklog.domain.tenant import Tenant
 from decklog.otel import traces as traces_module
 from decklog.otel.traces import LINKS_MAX, SPANS, OtelTraces
-from decklog.services.follow import Ended, Follower
-from decklog.services.ingest import Ingest
+from decklog.services.following.follow import Ended, Follower
+from decklog.services.records.ingest import Ingest
 from tests.support.memory import make_tenant
 from tests.support.memory_store import MemoryAnnouncements, MemoryCursors, MemoryStore, fill
 from tests.support.records import FINGERPRINT_KEY, body

@@ -11,26 +11,26 @@ from typing import Any
 import msgspec
 import pytest
 
-from decklog.domain.append import Appended, AppendRequest
-from decklog.domain.archive import ArchiveError, ArchiveManifest, ArchiveObjects
+from decklog.domain.archive.manifest import ArchiveError, ArchiveManifest, ArchiveObjects
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
-from decklog.domain.record import StoredRecord
-from decklog.domain.status import ARCHIVE, READY, SYNCED
+from decklog.domain.records.append import Appended, AppendRequest
+from decklog.domain.records.record import StoredRecord
+from decklog.domain.tenancy.status import ARCHIVE, READY, SYNCED
 from decklog.domain.tenant import Isolation, Manifest, Tenant
+from decklog.files.archive import FolderObjects
 from decklog.parquet.part import decode, encode
-from decklog.s3.folder import FolderObjects
 from decklog.s3.objects import S3Objects
-from decklog.services.archive_check import check_archive
-from decklog.services.archiving import MARKER, Archiver
-from decklog.services.follow import Ended
-from decklog.services.provisioning import Provisioner
-from decklog.timescale.archive import PostgresArchives
+from decklog.services.archive.archiver import MARKER, Archiver
+from decklog.services.archive.verify import check_archive
+from decklog.services.following.follow import Ended
+from decklog.services.tenancy.provisioning import Provisioner
 from decklog.timescale.connection import Pool
-from decklog.timescale.cursors import PostgresCursors
-from decklog.timescale.provision import CONNECTIONS_MAX, PostgresProvisioning
-from decklog.timescale.registry import PostgresRegistry
-from decklog.workers.archiver import _Rounds
+from decklog.timescale.control.provision import CONNECTIONS_MAX, PostgresProvisioning
+from decklog.timescale.control.registry import PostgresRegistry
+from decklog.timescale.records.archive import PostgresArchives
+from decklog.timescale.records.cursors import PostgresCursors
+from decklog.workers.duties.archiver import _Rounds
 from tests.backends import S3Server
 from tests.services.test_removal import all_have_heard, left_in_the_database, platform_log, told
 from tests.services.test_rotation import Fuse, FusedDatabase, Killed

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import asyncpg
 import pytest
 
-from decklog.domain.append import Appended
-from decklog.domain.plan import CreateRelations, DatabaseSeen, plan
-from decklog.domain.status import SYNCED, Drift, Part
+from decklog.domain.records.append import Appended
+from decklog.domain.tenancy.plan import CreateRelations, DatabaseSeen, plan
+from decklog.domain.tenancy.status import SYNCED, Drift, Part
 from decklog.domain.tenant import DriftPolicy, Isolation
 from tests.backends import OpenSearchServer, SqsServer
 from tests.support.control import Control, control, on_each_variant

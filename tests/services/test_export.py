@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.wire import CSV_COLUMNS
-from decklog.services.export import CONTENT_TYPES, Export
-from decklog.services.reading import EXPORTS_MAX, EXPORTS_PER_TENANT_MAX
+from decklog.domain.records.wire import CSV_COLUMNS
+from decklog.services.records.export import CONTENT_TYPES, Export
+from decklog.services.records.reading import EXPORTS_MAX, EXPORTS_PER_TENANT_MAX
 from tests.support.desk import REQUEST, Desk, desk
 
 every_format = pytest.mark.parametrize("format", sorted(CONTENT_TYPES))

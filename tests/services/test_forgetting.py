@@ -9,10 +9,10 @@ from msgspec.structs import replace
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
-from decklog.domain.query import parse
+from decklog.domain.search.query import parse
 from decklog.domain.store import FORGETTER
 from decklog.domain.tenant import Limits
-from decklog.services.forgetting import PASS_SECONDS, Forgetting
+from decklog.services.search.forgetting import PASS_SECONDS, Forgetting
 from tests.support.desk import Desk, desk
 
 EVENTS, ACCESS = LogName.EVENTS, LogName.ACCESS

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from decklog.domain.plan import DatabaseSeen
-from decklog.domain.status import READY, TenantStatus
+from decklog.domain.tenancy.plan import DatabaseSeen
+from decklog.domain.tenancy.status import READY, TenantStatus
 from decklog.domain.tenant import Manifest, parse_spec
-from decklog.services.provisioning import Provisioner
+from decklog.services.tenancy.provisioning import Provisioner
 from tests.support.memory_control import MemoryControl, MemoryVisit
 from tests.support.vaults import MemoryVault
 

@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 
-from decklog.domain.access import Role
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.identity.access import Role
 from decklog.domain.tenant import State
-from decklog.services.identity import Identity
-from decklog.services.issuers import KEYS_SECONDS_MAX, IssuerConfig, Issuers, load_issuers
-from decklog.services.keys import key_hash, new_key
-from decklog.services.registry import RegistryCache
+from decklog.services.identity.identity import Identity
+from decklog.services.identity.issuers import KEYS_SECONDS_MAX, IssuerConfig, Issuers, load_issuers
+from decklog.services.identity.keys import key_hash, new_key
+from decklog.services.identity.registry import RegistryCache
 from tests.support.memory import MemoryRegistry, make_tenant
 
 pytestmark = pytest.mark.filterwarnings("ignore::joserfc.errors.SecurityWarning")

@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from decklog.domain.append import Appended, AppendRequest, Status
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
-from decklog.domain.query import Query
-from decklog.domain.record import RecordInput, decode
+from decklog.domain.records.append import Appended, AppendRequest, Status
+from decklog.domain.records.record import RecordInput, decode
+from decklog.domain.search.query import Query
 from decklog.domain.store import RecordStore
 from decklog.domain.tenant import Tenant
-from decklog.services.ingest import Ingest
+from decklog.services.records.ingest import Ingest
 from tests.support.memory_store import MemoryAnnouncements
 from tests.support.records import FINGERPRINT_KEY, body
 from tests.support.stores import Database

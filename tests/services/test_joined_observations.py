@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from decklog.services.observations import Gathered, Joined
+from decklog.services.tenancy.observations import Gathered, Joined
 
 
 class Shelf:

@@ -11,18 +11,18 @@ import pytest
 import structlog
 from msgspec.structs import replace
 
-from decklog.domain.access import Role
-from decklog.domain.append import Appended, AppendRequest
-from decklog.domain.credentials import TENANT_ROLES
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.identity.access import Role
+from decklog.domain.identity.rotation import TENANT_ROLES
 from decklog.domain.log import LogName
-from decklog.domain.plan import QueueSeen, plan, queue_values
-from decklog.domain.planned import planned
-from decklog.domain.status import NAME_BLOCKED, QUOTA_EXCEEDED, READY, SYNCED, Part, TenantStatus
+from decklog.domain.records.append import Appended, AppendRequest
 from decklog.domain.store import INDEXER
+from decklog.domain.tenancy.plan import QueueSeen, plan, queue_values
+from decklog.domain.tenancy.preview import planned
+from decklog.domain.tenancy.status import NAME_BLOCKED, QUOTA_EXCEEDED, READY, SYNCED, Part, TenantStatus
 from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Manifest, Queue, Retention, State, TenantSpec, parse_spec
-from decklog.services.keys import key_hash
-from decklog.services.provisioning import Provisioner, QueueAction
+from decklog.services.identity.keys import key_hash
+from decklog.services.tenancy.provisioning import Provisioner, QueueAction
 from tests.backends import OpenSearchServer, SqsServer
 from tests.support.control import Control, control, on_each_variant
 from tests.support.memory_control import MemoryControl

@@ -13,8 +13,8 @@ from botocore.stub import Stubber
 from msgspec.structs import replace
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.plan import CreateIndex, CreateQueue, Mark, QueueSeen, SetQueueAttributes, UpdateIndex
-from decklog.domain.status import NAME_BLOCKED
+from decklog.domain.tenancy.plan import CreateIndex, CreateQueue, Mark, QueueSeen, SetQueueAttributes, UpdateIndex
+from decklog.domain.tenancy.status import NAME_BLOCKED
 from decklog.domain.tenant import Queue
 from decklog.opensearch import mapping
 from decklog.opensearch.provision import OpenSearchProvisioning

@@ -19,19 +19,19 @@ import structlog
 from msgspec.structs import replace
 from opensearchpy import AsyncOpenSearch
 
-from decklog.domain.append import Appended
-from decklog.domain.credentials import TENANT_ROLES
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.plan import plan
-from decklog.domain.status import SYNCED, TenantStatus
+from decklog.domain.identity.rotation import TENANT_ROLES
+from decklog.domain.records.append import Appended
+from decklog.domain.tenancy.plan import plan
+from decklog.domain.tenancy.status import SYNCED, TenantStatus
 from decklog.domain.tenant import Isolation, Manifest, parse_spec
 from decklog.opensearch.provision import OpenSearchProvisioning
-from decklog.services.keys import key_hash, new_key
-from decklog.services.provisioning import Provisioner
+from decklog.services.identity.keys import key_hash, new_key
+from decklog.services.tenancy.provisioning import Provisioner
 from decklog.sqs.provision import SqsProvisioning
 from decklog.timescale.connection import Pool
-from decklog.timescale.provision import CONNECTIONS_MAX, PostgresProvisioning
-from decklog.timescale.registry import PostgresRegistry
+from decklog.timescale.control.provision import CONNECTIONS_MAX, PostgresProvisioning
+from decklog.timescale.control.registry import PostgresRegistry
 from tests.backends import OpenSearchServer, SqsServer
 from tests.services.test_drift import DAMAGES
 from tests.services.test_removal import all_have_heard

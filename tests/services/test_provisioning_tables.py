@@ -14,8 +14,18 @@ from piccolo.apps.migrations.auto.diffable_table import DiffableTable
 from piccolo.apps.migrations.auto.schema_differ import SchemaDiffer
 from piccolo.apps.migrations.auto.schema_snapshot import SchemaSnapshot
 
-from decklog.timescale import migrations
-from decklog.timescale.control import (
+from decklog.timescale.control import migrations
+from decklog.timescale.control.migrations import (
+    m0001_tables,
+    m0002_rules,
+    m0003_rotation,
+    m0004_limits,
+    m0005_settled,
+    m0006_cell,
+)
+from decklog.timescale.control.piccolo_app import APP_CONFIG
+from decklog.timescale.control.piccolo_engine import on
+from decklog.timescale.control.tables import (
     ApiKeyRow,
     IndexRow,
     RegistryVersion,
@@ -23,9 +33,6 @@ from decklog.timescale.control import (
     find_tenant,
     migrate_control,
 )
-from decklog.timescale.migrations import m0001_tables, m0002_rules, m0003_rotation, m0004_limits, m0005_settled, m0006_cell
-from decklog.timescale.piccolo_app import APP_CONFIG
-from decklog.timescale.piccolo_engine import on
 from tests.support.control import Control, control
 from tests.support.vaults import MemoryVault
 
@@ -39,9 +46,7 @@ async def test_migrating_again_and_in_several_processes_at_once_changes_nothing(
         "DROP TABLE decklog.api_keys, decklog.tenants, decklog.registry_version, decklog.search_indices, decklog.migration"
     )
     await control.database.execute("DROP FUNCTION decklog.count_registry_version")
-    script = (
-        "import asyncio, sys; from decklog.timescale.control import migrate_control; asyncio.run(migrate_control(sys.argv[1]))"
-    )
+    script = "import asyncio, sys; from decklog.timescale.control.tables import migrate_control; asyncio.run(migrate_control(sys.argv[1]))"
     command = [sys.executable, "-c", script, control.database.owner_dsn]
     processes = [subprocess.Popen(command, env={**os.environ}) for _ in range(3)]
     codes = await asyncio.gather(*(asyncio.to_thread(process.wait, 60) for process in processes))

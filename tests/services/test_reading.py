@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from decklog.domain.access import Principal, RequestContext, Role
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.identity.access import Principal, RequestContext, Role
 from decklog.domain.log import LogName
-from decklog.domain.record import Outcome
+from decklog.domain.records.record import Outcome
 from decklog.domain.tenant import State
-from decklog.services.access_log import ACTIONS, TENANTS_LIST, AccessLog
+from decklog.services.records.access_log import ACTIONS, TENANTS_LIST, AccessLog
 from tests.support.desk import REQUEST, Desk, desk
 
 Parameters = list[tuple[str, str]]

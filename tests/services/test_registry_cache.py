@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from decklog.domain.access import Role
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.identity.access import Role
 from decklog.domain.store import Snapshot
-from decklog.services.registry import RegistryCache
+from decklog.services.identity.registry import RegistryCache
 from tests.support.memory import MemoryRegistry, make_tenant
 
 

@@ -9,20 +9,20 @@ from typing import Any
 import pytest
 from opensearchpy import AsyncOpenSearch
 
-from decklog.domain.append import Appended, AppendRequest
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
-from decklog.domain.removal import STOP_SECONDS
-from decklog.domain.status import READY, SYNCED, Part, TenantStatus
+from decklog.domain.records.append import Appended, AppendRequest
+from decklog.domain.tenancy.removal import STOP_SECONDS
+from decklog.domain.tenancy.status import READY, SYNCED, Part, TenantStatus
 from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Manifest, State, Tenant
 from decklog.opensearch.provision import OpenSearchProvisioning
 from decklog.opensearch.search import OpenSearchIndex
-from decklog.services.provisioning import Provisioner
+from decklog.services.tenancy.provisioning import Provisioner
 from decklog.sqs.provision import SqsProvisioning
-from decklog.timescale import schema
 from decklog.timescale.connection import Pool
-from decklog.timescale.provision import CONNECTIONS_MAX, PostgresProvisioning
-from decklog.timescale.registry import PostgresRegistry
+from decklog.timescale.control import schema
+from decklog.timescale.control.provision import CONNECTIONS_MAX, PostgresProvisioning
+from decklog.timescale.control.registry import PostgresRegistry
 from tests.backends import OpenSearchServer, SqsServer
 from tests.services.test_rotation import Fuse, FusedDatabase, Killed
 from tests.support.control import Control, control, on_each_variant

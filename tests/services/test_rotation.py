@@ -15,18 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from decklog.domain.access import Role
-from decklog.domain.credentials import TENANT_ROLES, IssuedKey, Reason, current_keys
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.plan import Action, DatabaseSeen, IssueKeys, Row, plan
-from decklog.domain.record import RecordInput
-from decklog.domain.removal import RemoveTenant, Stopped
-from decklog.domain.status import Condition, Part, TenantStatus
+from decklog.domain.identity.access import Role
+from decklog.domain.identity.rotation import TENANT_ROLES, IssuedKey, Reason, current_keys
+from decklog.domain.records.record import RecordInput
+from decklog.domain.tenancy.plan import Action, DatabaseSeen, IssueKeys, Row, plan
+from decklog.domain.tenancy.removal import RemoveTenant, Stopped
+from decklog.domain.tenancy.status import Condition, Part, TenantStatus
 from decklog.domain.tenant import Manifest, parse_spec
-from decklog.services.keys import key_hash, new_key
-from decklog.services.provisioning import DatabaseProvisioning, DatabaseVisit, Handout, Provisioner
+from decklog.services.identity.keys import key_hash, new_key
+from decklog.services.tenancy.provisioning import DatabaseProvisioning, DatabaseVisit, Handout, Provisioner
 from decklog.timescale.connection import Pool
-from decklog.timescale.provision import CONNECTIONS_MAX, PostgresProvisioning
+from decklog.timescale.control.provision import CONNECTIONS_MAX, PostgresProvisioning
 from tests.support.control import Control, control, on_each_variant
 from tests.support.memory_control import MemoryControl
 from tests.support.vaults import MemoryVault

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from decklog.domain.append import AppendRequest
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName, Position
-from decklog.domain.query import Query, matches, parse
-from decklog.domain.record import Prepared, StoredRecord
+from decklog.domain.records.append import AppendRequest
+from decklog.domain.records.record import Prepared, StoredRecord
+from decklog.domain.search.query import Query, matches, parse
 from decklog.domain.store import FORGETTER, READ_BYTES_MAX
-from decklog.services.matching import Matcher
-from decklog.services.search import GROUPS, INTERVALS, Found, Search, read_cursor, start_of, write_cursor
+from decklog.services.search.matching import Matcher
+from decklog.services.search.search import GROUPS, INTERVALS, Found, Search, read_cursor, start_of, write_cursor
 from tests.support.desk import Desk, desk
 from tests.support.memory_index import interval_start
 from tests.support.strategies import TIMES, cases, records, terms_of
@@ -94,7 +94,7 @@ async def filled_by(at: Desk, room: int) -> AsyncIterator[None]:
     """Readings and pages end with the record that fills so many bytes or characters."""
     at.store.bytes_max = room
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("decklog.services.search.PAGE_CHARS_MAX", room)
+        patch.setattr("decklog.services.search.search.PAGE_CHARS_MAX", room)
         yield
 
 
@@ -428,7 +428,7 @@ async def test_buckets_are_ordered_by_time_then_by_count() -> None:
 async def test_too_many_buckets_are_refused(
     monkeypatch: pytest.MonkeyPatch, indexed: bool, parameters: list[tuple[str, str]]
 ) -> None:
-    monkeypatch.setattr("decklog.services.search.BUCKETS_MAX", 3)
+    monkeypatch.setattr("decklog.services.search.search.BUCKETS_MAX", 3)
     async with desk(indexed=indexed) as at:
         await at.put(*[{"action": f"happened.{number}"} for number in range(3)])
         await at.index_all()

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from decklog.domain.append import Appended, AppendRequest
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
-from decklog.domain.status import QUOTA_EXCEEDED, READY, TenantStatus
+from decklog.domain.records.append import Appended, AppendRequest
+from decklog.domain.tenancy.status import QUOTA_EXCEEDED, READY, TenantStatus
 from decklog.domain.tenant import Isolation
 from tests.support.control import Control, control, on_each_variant
 from tests.support.records import prepared

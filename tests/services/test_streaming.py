@@ -13,18 +13,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from decklog.domain.access import Principal, Role
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.identity.access import Principal, Role
 from decklog.domain.log import LogName, Position
-from decklog.domain.query import matches, parse
-from decklog.domain.record import StoredRecord
+from decklog.domain.records.record import StoredRecord
+from decklog.domain.search.query import matches, parse
 from decklog.domain.tenant import Isolation, State
 from decklog.domain.tenant import Limits as TenantLimits
-from decklog.services import streaming
-from decklog.services.access_log import AccessLog
-from decklog.services.ingest import Ingest
-from decklog.services.matching import terms_of
-from decklog.services.streaming import Event, Limits, Streams, Subscription
+from decklog.services.records import streaming
+from decklog.services.records.access_log import AccessLog
+from decklog.services.records.ingest import Ingest
+from decklog.services.records.streaming import Event, Limits, Streams, Subscription
+from decklog.services.search.matching import terms_of
 from tests.support.desk import REQUEST, Desk, desk
 from tests.support.memory_store import FINGERPRINT_KEY
 from tests.support.records import body

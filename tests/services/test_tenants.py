@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from decklog.domain.access import Principal, RequestContext, Role
-from decklog.domain.append import Receipt, Status
-from decklog.domain.credentials import TENANT_ROLES
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.record import RecordInput
-from decklog.domain.status import READY, Part
+from decklog.domain.identity.access import Principal, RequestContext, Role
+from decklog.domain.identity.rotation import TENANT_ROLES
+from decklog.domain.records.append import Receipt, Status
+from decklog.domain.records.record import RecordInput
+from decklog.domain.tenancy.status import READY, Part
 from decklog.domain.tenant import (
     PLATFORM_TENANT,
     Manifest,
@@ -24,10 +24,10 @@ from decklog.domain.tenant import (
     TenantMetadata,
     parse_spec,
 )
-from decklog.services.access_log import AccessLog
-from decklog.services.keys import key_hash
-from decklog.services.provisioning import Provisioner, TenantDirectory
-from decklog.services.tenants import Created, Tenants
+from decklog.services.identity.keys import key_hash
+from decklog.services.records.access_log import AccessLog
+from decklog.services.tenancy.provisioning import Provisioner, TenantDirectory
+from decklog.services.tenancy.tenants import Created, Tenants
 from tests.backends import OpenSearchServer, SqsServer
 from tests.support.control import Control, control, on_each_variant
 from tests.support.memory import make_tenant

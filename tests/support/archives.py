@@ -11,7 +11,7 @@ from typing import Any
 
 import boto3
 
-from decklog.domain.archive import ArchiveError, ArchiveObjects
+from decklog.domain.archive.manifest import ArchiveError, ArchiveObjects
 from decklog.settings import Archive
 from tests.backends import S3Server
 

@@ -12,20 +12,20 @@ import boto3
 import pytest
 from opensearchpy import AsyncOpenSearch
 
-from decklog.domain.append import Appended, AppendRequest
 from decklog.domain.errors import DecklogError
 from decklog.domain.log import LogName
+from decklog.domain.records.append import Appended, AppendRequest
 from decklog.domain.store import Snapshot
 from decklog.domain.tenant import Manifest, Tenant, parse_spec
 from decklog.opensearch.client import connect
 from decklog.opensearch.provision import OpenSearchProvisioning
-from decklog.services.provisioning import Provisioner
+from decklog.services.tenancy.provisioning import Provisioner
 from decklog.settings import Search
 from decklog.sqs.provision import SqsProvisioning
 from decklog.timescale.connection import Pool
-from decklog.timescale.control import migrate_control
-from decklog.timescale.provision import CONNECTIONS_MAX, PostgresProvisioning
-from decklog.timescale.registry import PostgresRegistry
+from decklog.timescale.control.provision import CONNECTIONS_MAX, PostgresProvisioning
+from decklog.timescale.control.registry import PostgresRegistry
+from decklog.timescale.control.tables import migrate_control
 from tests.backends import OpenSearchServer, PostgresServer, SqsServer
 from tests.support.records import prepared
 from tests.support.stores import VARIANTS, Database, drop_database, new_database

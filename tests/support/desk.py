@@ -8,17 +8,17 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from decklog.domain.access import Principal, RequestContext, Role
+from decklog.domain.identity.access import Principal, RequestContext, Role
 from decklog.domain.log import LogName
-from decklog.domain.query import Query
+from decklog.domain.search.query import Query
 from decklog.domain.store import INDEXER
 from decklog.domain.tenant import Limits as TenantLimits
 from decklog.domain.tenant import Tenant
-from decklog.services.access_log import AccessLog
-from decklog.services.ingest import Ingest
-from decklog.services.reading import Reading
-from decklog.services.search import Search
-from decklog.services.streaming import Limits, Streams
+from decklog.services.records.access_log import AccessLog
+from decklog.services.records.ingest import Ingest
+from decklog.services.records.reading import Reading
+from decklog.services.records.streaming import Limits, Streams
+from decklog.services.search.search import Search
 from tests.support.memory import make_tenant
 from tests.support.memory_index import MemoryIndex
 from tests.support.memory_store import FINGERPRINT_KEY, MemoryAnnouncements, MemoryCursors, MemoryStore, fill, index_all

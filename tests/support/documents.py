@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from decklog.domain.log import LogName
+from decklog.domain.search.terms import Terms
 from decklog.domain.store import SearchDocument
 from decklog.domain.tenant import Tenant
-from decklog.domain.terms import Terms
 from tests.support.strategies import prepared, terms_of
 
 

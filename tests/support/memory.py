@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 from datetime import datetime
 
-from decklog.domain.access import Role
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.identity.access import Role
 from decklog.domain.store import ApiKey, Snapshot
 from decklog.domain.tenant import Isolation, Limits, State, Tenant
-from decklog.services.keys import new_key
+from decklog.services.identity.keys import new_key
 
 _numbers = itertools.count(1)
 

@@ -14,9 +14,11 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec.structs import replace
 
-from decklog.domain.access import Role
-from decklog.domain.credentials import IssuedKey
-from decklog.domain.plan import (
+from decklog.domain.identity.access import Role
+from decklog.domain.identity.rotation import IssuedKey
+from decklog.domain.records.record import RecordInput
+from decklog.domain.store import ApiKey
+from decklog.domain.tenancy.plan import (
     Action,
     DatabaseSeen,
     HeadSettings,
@@ -29,10 +31,8 @@ from decklog.domain.plan import (
     UpdateTenant,
     head_settings,
 )
-from decklog.domain.record import RecordInput
-from decklog.domain.removal import STOP_SECONDS, RemoveTenant, Stopped
-from decklog.domain.status import Condition, TenantListing
-from decklog.domain.store import ApiKey
+from decklog.domain.tenancy.removal import STOP_SECONDS, RemoveTenant, Stopped
+from decklog.domain.tenancy.status import Condition, TenantListing
 from decklog.domain.tenant import PLATFORM_TENANT, Manifest, State, Tenant, index_name, parse_spec, queue_name, schema_name
 from tests.support.memory import MemoryRegistry, make_tenant
 from tests.support.memory_store import MemoryStore

@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
-from decklog.domain.query import Query, matches
+from decklog.domain.search.query import Query, matches
+from decklog.domain.search.terms import Terms
 from decklog.domain.store import Bucket, SearchDocument
 from decklog.domain.tenant import Tenant
-from decklog.domain.terms import Terms
 
 _Key = tuple[int, LogName, int, int]
 

@@ -15,7 +15,9 @@ from typing import Any
 
 import msgspec
 
-from decklog.domain.append import (
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import Head, LogName
+from decklog.domain.records.append import (
     QUERIES,
     RECORDS,
     Appended,
@@ -27,13 +29,11 @@ from decklog.domain.append import (
     rate_limited,
     storage_used_up,
 )
-from decklog.domain.errors import Code, DecklogError
-from decklog.domain.log import Head, LogName
-from decklog.domain.query import Query, matches
-from decklog.domain.record import Prepared, RecordInput, StoredRecord, prepare
+from decklog.domain.records.record import Prepared, RecordInput, StoredRecord, prepare
+from decklog.domain.search.query import Query, matches
+from decklog.domain.search.terms import Terms, terms
 from decklog.domain.store import READ_BYTES_MAX, Behind, Bucket, Cursor, RecordStore, SearchDocument, SearchIndex
 from decklog.domain.tenant import State, Tenant
-from decklog.domain.terms import Terms, terms
 from tests.support.memory_index import interval_start
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)

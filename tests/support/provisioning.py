@@ -20,12 +20,12 @@ from pathlib import Path
 
 import msgspec
 
-from decklog.domain.access import Role
 from decklog.domain.errors import DecklogError
-from decklog.domain.removal import deletion_refusal
-from decklog.domain.status import READY, SYNCED, Condition, KeyStatus, Part, TenantStatus, Verdict, conditions
+from decklog.domain.identity.access import Role
+from decklog.domain.tenancy.removal import deletion_refusal
+from decklog.domain.tenancy.status import READY, SYNCED, Condition, KeyStatus, Part, TenantStatus, Verdict, conditions
 from decklog.domain.tenant import Manifest, State, index_name, queue_name, schema_name
-from decklog.services.provisioning import Handout, KeyVault
+from decklog.services.tenancy.provisioning import Handout, KeyVault
 from decklog.settings import Settings
 
 FOLDER_VARIABLE = "TEST_PROVISIONING_FOLDER"

@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from decklog.domain.record import Prepared, decode, prepare
+from decklog.domain.records.record import Prepared, decode, prepare
 
 FINGERPRINT_KEY = b"a key of at least thirty-two bytes"
 

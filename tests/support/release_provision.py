@@ -11,7 +11,7 @@ import os
 import sys
 from typing import Any
 
-from decklog import factory, settings
+from decklog import factory, settings  # type: ignore[attr-defined]  # of the release, not of this tree
 from decklog.domain.tenant import parse_spec
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import httpx
 
-from decklog import factory, settings
-from decklog.domain.access import Role
+from decklog import settings
+from decklog.assembly import factory
+from decklog.domain.identity.access import Role
 from decklog.domain.tenant import parse_spec
 from tests.support.records import FINGERPRINT_KEY
 from tests.support.vaults import MemoryVault

@@ -11,15 +11,15 @@ from typing import Any
 import asyncpg
 import pytest
 
-from decklog.domain.plan import HeadSettings
 from decklog.domain.store import RecordStore
+from decklog.domain.tenancy.plan import HeadSettings
 from decklog.domain.tenant import Isolation, State, Tenant, index_name, parse_spec, partition_days, schema_name
-from decklog.timescale.announcements import PostgresAnnouncements
-from decklog.timescale.append import Appender
 from decklog.timescale.connection import OWNER_ROLE, SERVICE_ROLE, Pool
-from decklog.timescale.cursors import PostgresCursors
-from decklog.timescale.records import PostgresRecords
-from decklog.timescale.schema import bootstrap, ensure_heads, ensure_relations, migrate_cell
+from decklog.timescale.control.schema import bootstrap, ensure_heads, ensure_relations, migrate_cell
+from decklog.timescale.records.announcements import PostgresAnnouncements
+from decklog.timescale.records.append import Appender
+from decklog.timescale.records.cursors import PostgresCursors
+from decklog.timescale.records.records import PostgresRecords
 from tests.backends.postgres import PostgresServer
 
 VARIANTS = ("postgres", "timescale")

@@ -14,9 +14,9 @@ import msgspec
 from hypothesis import strategies as st
 
 from decklog.domain.log import LogName
-from decklog.domain.query import Query, parse
-from decklog.domain.record import DEPTH_MAX, OUTCOMES, SEVERITIES, Prepared, decode, prepare
-from decklog.domain.terms import KEYWORD_CHARS_MAX, WORD_CHARS_MAX, Terms, terms
+from decklog.domain.records.record import DEPTH_MAX, OUTCOMES, SEVERITIES, Prepared, decode, prepare
+from decklog.domain.search.query import Query, parse
+from decklog.domain.search.terms import KEYWORD_CHARS_MAX, WORD_CHARS_MAX, Terms, terms
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 """The time that generated records are prepared at; none of them happened later."""

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import websockets
 
-from decklog.domain import canonical
+from decklog.domain.records import canonical
 from tests.support.stack import Program, Stack
 
 PAUSE = 0.05

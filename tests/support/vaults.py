@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from decklog.domain.access import Role
+from decklog.domain.identity.access import Role
 from decklog.domain.tenant import Manifest
-from decklog.services.provisioning import Handout
+from decklog.services.tenancy.provisioning import Handout
 
 
 class MemoryVault:

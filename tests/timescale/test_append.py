@@ -13,16 +13,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from decklog.domain.append import Appended, AppendRequest, Status
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
-from decklog.domain.plan import HeadSettings
-from decklog.domain.query import Query
+from decklog.domain.records.append import Appended, AppendRequest, Status
+from decklog.domain.search.query import Query
+from decklog.domain.tenancy.plan import HeadSettings
 from decklog.domain.tenant import Isolation, State, Tenant
 from decklog.timescale.connection import Pool
-from decklog.timescale.keeper import PostgresKeeper
-from decklog.timescale.records import PostgresRecords
-from decklog.timescale.schema import ensure_heads, observe_heads
+from decklog.timescale.control.schema import ensure_heads, observe_heads
+from decklog.timescale.records.keeper import PostgresKeeper
+from decklog.timescale.records.records import PostgresRecords
 from tests.support.memory_store import MemoryStore
 from tests.support.records import prepared
 from tests.support.stores import Database, freeze_clock

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from decklog.domain.append import Appended, AppendRequest
 from decklog.domain.log import LogName, rfc3339
-from decklog.domain.query import Query
+from decklog.domain.records.append import Appended, AppendRequest
+from decklog.domain.search.query import Query
 from decklog.domain.tenant import Isolation, Tenant
-from decklog.timescale.records import PostgresRecords
+from decklog.timescale.records.records import PostgresRecords
 from tests.support.records import prepared
 from tests.support.stores import Database
 from tests.timescale.test_append import shift_clock

@@ -11,13 +11,13 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from decklog.domain.append import Appended, AppendRequest
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
+from decklog.domain.records.append import Appended, AppendRequest
 from decklog.domain.tenant import Isolation
-from decklog.timescale import migrations, schema
 from decklog.timescale.connection import Pool
-from decklog.timescale.control import contract_control, migrate_control
+from decklog.timescale.control import migrations, schema
+from decklog.timescale.control.tables import contract_control, migrate_control
 from tests.backends import PostgresServer
 from tests.support.catalog import catalog, taken_away
 from tests.support.records import prepared
@@ -28,7 +28,7 @@ FOUNDATION = 2
 POST = """
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 
-from decklog.timescale.piccolo_engine import ENGINE
+from decklog.timescale.control.piccolo_engine import ENGINE
 
 ID = "m9001_post_display_name"
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import pytest
 
-from decklog.domain.archive import ArchiveError, ToArchive
+from decklog.domain.archive.manifest import ArchiveError, ToArchive
 from decklog.domain.errors import Code, DecklogError
-from decklog.services.follow import Ended
-from decklog.workers import archiver
-from decklog.workers.archiver import _Rounds
+from decklog.services.following.follow import Ended
+from decklog.workers.duties import archiver
+from decklog.workers.duties.archiver import _Rounds
 from tests.support.memory import make_tenant
 
 

@@ -13,25 +13,25 @@ import msgspec
 import pytest
 from opensearchpy import AsyncOpenSearch
 
-from decklog.domain.append import AppendRequest
 from decklog.domain.errors import DecklogError
 from decklog.domain.log import LogName
-from decklog.domain.query import Query
+from decklog.domain.records.append import AppendRequest
+from decklog.domain.search.query import Query
 from decklog.domain.store import INDEXER, Cursors, RecordStore, SearchIndex, WakeQueue, WakeUp
 from decklog.domain.tenant import Isolation, Limits, Tenant
 from decklog.opensearch import mapping
 from decklog.opensearch.client import connect
 from decklog.opensearch.search import OpenSearchIndex
-from decklog.services.archiving import Archiver
-from decklog.services.follow import FAILURES
-from decklog.services.forgetting import Forgetting
-from decklog.services.registry import RegistryCache
-from decklog.services.search import Search as Finding
-from decklog.services.wake import Waker
+from decklog.services.archive.archiver import Archiver
+from decklog.services.following.follow import FAILURES
+from decklog.services.following.wake import Waker
+from decklog.services.identity.registry import RegistryCache
+from decklog.services.search.forgetting import Forgetting
+from decklog.services.search.search import Search as Finding
 from decklog.settings import Search, Settings, Worker
 from decklog.sqs.queue import SqsWakeQueue
 from decklog.sqs.queue import connect as connect_queue
-from decklog.timescale.keeper import PostgresKeeper
+from decklog.timescale.records.keeper import PostgresKeeper
 from decklog.workers import runner
 from tests.backends import OpenSearchServer, SqsServer
 from tests.support.memory import MemoryRegistry

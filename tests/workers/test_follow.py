@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
-from decklog.domain.record import StoredRecord
+from decklog.domain.records.record import StoredRecord
 from decklog.domain.store import Cursor
 from decklog.domain.tenant import Tenant
-from decklog.services.follow import Ended, Follower
+from decklog.services.following.follow import Ended, Follower
 from tests.support.memory import make_tenant
 from tests.support.memory_store import MemoryCursors, MemoryStore, fill
 

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
-from decklog.domain.query import Query
+from decklog.domain.search.query import Query
 from decklog.domain.store import INDEXER, Cursor, SearchDocument
 from decklog.domain.tenant import Tenant
-from decklog.services.follow import Ended, Follower
-from decklog.workers.indexer import REFRESH_SHARE, Indexer
+from decklog.services.following.follow import Ended, Follower
+from decklog.workers.consumers.indexer import REFRESH_SHARE, Indexer
 from tests.support.memory import make_tenant
 from tests.support.memory_index import MemoryIndex
 from tests.support.memory_store import MemoryCursors, MemoryStore, fill

@@ -16,7 +16,8 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.store import FORGETTER, INDEXER, SearchDocument, WakeUp
 from decklog.domain.tenant import Limits, State, Tenant
-from decklog.workers import dispatch, keeper, poll, runner
+from decklog.workers import dispatch, poll, runner
+from decklog.workers.duties import keeper
 from decklog.workers.health import SILENCE_MAX, HealthServer
 from decklog.workers.poll import Rotation
 from tests.support.memory_index import MemoryIndex

@@ -16,7 +16,7 @@ from opensearchpy import AsyncOpenSearch
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
-from decklog.domain.query import Query
+from decklog.domain.search.query import Query
 from decklog.domain.store import SearchDocument
 from decklog.domain.tenant import Tenant
 from decklog.opensearch import index as index_module

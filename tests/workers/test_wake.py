@@ -11,8 +11,8 @@ import pytest
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.store import WakeUp
-from decklog.services import wake
-from decklog.services.wake import Waker
+from decklog.services.following import wake
+from decklog.services.following.wake import Waker
 from tests.support.memory import make_tenant
 from tests.support.memory_queue import MemoryQueue
 

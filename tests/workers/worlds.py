@@ -11,7 +11,7 @@ from decklog.domain.errors import DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.store import INDEXER
 from decklog.domain.tenant import Tenant
-from decklog.services.registry import RegistryCache
+from decklog.services.identity.registry import RegistryCache
 from decklog.settings import Settings, Worker
 from decklog.workers import runner
 from tests.support.memory import MemoryRegistry, make_tenant

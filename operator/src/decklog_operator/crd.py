@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import msgspec
 
-from decklog.domain.columns import COLUMNS
+from decklog.domain.tenancy.columns import COLUMNS
 from decklog.domain.tenant import (
     KIND,
     NAME_CHARS_MAX,

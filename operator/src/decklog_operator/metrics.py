@@ -18,8 +18,8 @@ from prometheus_client import Counter, Gauge, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from decklog.domain.quota import GIB
-from decklog.domain.status import QUOTA_EXCEEDED, READY
+from decklog.domain.tenancy.quota import GIB
+from decklog.domain.tenancy.status import QUOTA_EXCEEDED, READY
 from decklog_operator import status as statuses
 from decklog_operator.names import PAUSED
 

@@ -1,7 +1,7 @@
 """One visit to one tenant: the same for a new Tenant, an edited one, a restarted operator and a look that is due.
 
 This module decides when to look again and what to tell Kubernetes; what a tenant needs is decided in
-`decklog.services.provisioning`, and who calls is decided in `handlers`. It knows nothing of Kopf.
+`decklog.services.tenancy.provisioning`, and who calls is decided in `handlers`. It knows nothing of Kopf.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import msgspec
 import structlog
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.removal import deletion_refusal
-from decklog.domain.status import READY, Condition, KeyStatus, TenantStatus, Usage, timestamp
+from decklog.domain.tenancy.removal import deletion_refusal
+from decklog.domain.tenancy.status import READY, Condition, KeyStatus, TenantStatus, Usage, timestamp
 from decklog.domain.tenant import ROTATE, DeletionPolicy, Manifest, check_name, parse_spec
-from decklog.services.provisioning import KeyVault
+from decklog.services.tenancy.provisioning import KeyVault
 from decklog_operator import metrics
 from decklog_operator import status as statuses
 from decklog_operator.cluster import Cluster, NotFoundError
@@ -47,7 +47,7 @@ Body = Mapping[str, Any]
 
 
 class Provisioning(Protocol):
-    """What is used of `decklog.services.provisioning.Provisioner`; nothing of it raises for a broken backend."""
+    """What is used of `decklog.services.tenancy.provisioning.Provisioner`; nothing of it raises for a broken backend."""
 
     async def reconcile(self, manifest: Manifest, vault: KeyVault | None, previous: Sequence[Condition] = ()) -> TenantStatus: ...
 

@@ -17,7 +17,7 @@ import structlog
 from prometheus_client import REGISTRY
 
 import decklog.settings
-from decklog import logs
+from decklog import log_lines as logs
 from decklog.domain.errors import Code, DecklogError
 from decklog_operator import cluster, health, metrics, settings
 from decklog_operator.handlers import tenant

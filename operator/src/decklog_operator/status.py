@@ -15,8 +15,8 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from decklog.domain.errors import DecklogError
-from decklog.domain.removal import ARCHIVING, DELETING
-from decklog.domain.status import (
+from decklog.domain.tenancy.removal import ARCHIVING, DELETING
+from decklog.domain.tenancy.status import (
     ARCHIVE,
     DRIFT_FIELDS_MAX,
     NAME_BLOCKED,
@@ -31,9 +31,9 @@ from decklog.domain.status import (
     Verdict,
     timestamp,
 )
-from decklog.domain.status import conditions as made
+from decklog.domain.tenancy.status import conditions as made
+from decklog.domain.tenancy.verdicts import TERMINAL
 from decklog.domain.tenant import Manifest
-from decklog.domain.verdicts import TERMINAL
 from decklog_operator.names import PAUSED, secret_name
 
 _Name = Annotated[str, Meta(max_length=253)]

@@ -19,8 +19,9 @@ from decklog.domain.errors import DecklogError
 
 
 def _parser() -> argparse.ArgumentParser:
-    from decklog import commands, recovery  # noqa: PLC0415 - each verb loads what it needs, and no more
-    from decklog.client import commands as client  # noqa: PLC0415
+    from decklog.cli import client  # noqa: PLC0415
+    from decklog.cli import recover as recovery  # noqa: PLC0415 - each verb loads what it needs, and no more
+    from decklog.cli import tenants as commands  # noqa: PLC0415 - each verb loads what it needs, and no more
 
     parser = argparse.ArgumentParser(prog="decklog", description="A multi-tenant audit log.")
     parser.add_argument("--version", action="version", version=__version__)
@@ -95,7 +96,7 @@ def _seconds(text: str) -> float:
 
 
 def _dev(arguments: argparse.Namespace) -> int:
-    from decklog import embedded  # noqa: PLC0415
+    from decklog.cli import dev as embedded  # noqa: PLC0415
 
     manifests: Path | None = arguments.manifests
     if manifests is not None and not manifests.is_dir():
@@ -109,7 +110,8 @@ def _dev(arguments: argparse.Namespace) -> int:
 
 
 async def _serve(verb: str) -> int:
-    from decklog import factory, settings  # noqa: PLC0415
+    from decklog import settings  # noqa: PLC0415
+    from decklog.assembly import factory  # noqa: PLC0415
 
     configured, tracing = settings.load(os.environ), settings.tracing(os.environ)
     stop = asyncio.Event()
@@ -148,7 +150,8 @@ async def _serve(verb: str) -> int:
 
 
 async def _provision(arguments: argparse.Namespace) -> int:
-    from decklog import provision, settings  # noqa: PLC0415
+    from decklog import settings  # noqa: PLC0415
+    from decklog import upkeep as provision  # noqa: PLC0415
 
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -167,14 +170,16 @@ async def _provision(arguments: argparse.Namespace) -> int:
 
 
 async def _migrate(arguments: argparse.Namespace) -> int:
-    from decklog import factory, settings  # noqa: PLC0415
+    from decklog import settings  # noqa: PLC0415
+    from decklog.assembly import factory  # noqa: PLC0415
 
     await factory.migrate(settings.load(os.environ), with_roles=arguments.bootstrap, wait=arguments.wait, post=arguments.post)
     return 0
 
 
 async def _platform_key() -> int:
-    from decklog import factory, settings  # noqa: PLC0415
+    from decklog import settings  # noqa: PLC0415
+    from decklog.assembly import factory  # noqa: PLC0415
 
     async with factory.open_provisioner(settings.load(os.environ)) as provisioner:
         sys.stdout.write(await provisioner.ensure_platform_key(None) + "\n")
@@ -182,7 +187,7 @@ async def _platform_key() -> int:
 
 
 def _configure_logging() -> None:
-    from decklog.logs import configure  # noqa: PLC0415
+    from decklog.log_lines import configure  # noqa: PLC0415
 
     configure(os.environ.get("DECKLOG_LOG_FORMAT", "json" if not sys.stderr.isatty() else "text"))
 

@@ -17,12 +17,12 @@ from litestar.datastructures import State
 from litestar.types import HTTPScope, Message, Receive, Send
 from litestar.utils import normalize_path
 
-from decklog.api import append, health, logs, stream, tenants
 from decklog.api.errors import handle
 from decklog.api.metrics import observe_scope
 from decklog.api.openapi import document
-from decklog.api.reference import reference_routes
 from decklog.api.request import has_head, make_request_id
+from decklog.api.routes import append, health, logs, stream, tenants
+from decklog.api.routes.reference import reference_routes
 from decklog.api.service import ApiService
 from decklog.api.tracing import RequestTraces, Traced
 from decklog.settings import Settings

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from decklog.domain.access import Principal
 from decklog.domain.errors import Code, DecklogError
-from decklog.services.identity import Identity, unauthenticated
+from decklog.domain.identity.access import Principal
+from decklog.services.identity.identity import Identity, unauthenticated
 
 SUBPROTOCOL = "decklog"
 SUBPROTOCOL_TOKEN = "bearer."  # noqa: S105 - the prefix of an entry, not a secret

@@ -18,8 +18,8 @@ from litestar.types import Scope, Send
 from decklog.api.limits import ClientGoneError
 from decklog.api.rate import rate_headers
 from decklog.api.request import has_head
-from decklog.domain.append import Rate
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.records.append import Rate
 
 PROBLEM_JSON = "application/problem+json"
 TYPE_PREFIX = "https://decklog.dev/problems/"

@@ -15,7 +15,7 @@ import zstandard
 from litestar.types import Receive
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.record import RECORD_BYTES_MAX
+from decklog.domain.records.record import RECORD_BYTES_MAX
 
 BULK_BYTES_MAX: Final = 16 * 1024 * 1024
 """Bytes of a bulk, as sent and as decoded."""

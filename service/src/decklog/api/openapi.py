@@ -16,7 +16,7 @@ from litestar.routes import BaseRoute, HTTPRoute
 from decklog import __version__
 from decklog.api import shapes
 from decklog.api.errors import Problem
-from decklog.domain.record import RecordInput
+from decklog.domain.records.record import RecordInput
 from decklog.domain.tenant import TenantManifest
 
 _SHAPES = (

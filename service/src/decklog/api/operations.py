@@ -11,8 +11,8 @@ from typing import Any
 
 from decklog.api.errors import PROBLEM_JSON, STATUSES, problem
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.query import PARAMETER_CHARS_MAX
-from decklog.domain.record import OUTCOMES, SEVERITIES
+from decklog.domain.records.record import OUTCOMES, SEVERITIES
+from decklog.domain.search.query import PARAMETER_CHARS_MAX
 
 Json = dict[str, Any]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-from decklog.domain.append import Rate
+from decklog.domain.records.append import Rate
 
 
 def rate_headers(rate: Rate) -> list[tuple[bytes, bytes]]:

@@ -13,8 +13,8 @@ from litestar.types import Scope
 
 from decklog.api.auth import authenticate
 from decklog.api.service import ApiService, Parameters
-from decklog.domain.access import Principal, RequestContext
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.identity.access import Principal, RequestContext
 
 PARAMETERS_MAX = 100
 QUERY_BYTES_MAX = 16 * 1024

@@ -11,15 +11,15 @@ from typing import Protocol
 
 import msgspec
 
-from decklog.domain.access import Principal, RequestContext, Role
-from decklog.domain.append import Rate, Receipt
 from decklog.domain.errors import DecklogError
+from decklog.domain.identity.access import Principal, RequestContext, Role
 from decklog.domain.log import Head, LogName, Position
-from decklog.domain.record import StoredRecord
-from decklog.domain.status import TenantListing
+from decklog.domain.records.append import Rate, Receipt
+from decklog.domain.records.record import StoredRecord
 from decklog.domain.store import Bucket, Readiness
+from decklog.domain.tenancy.status import TenantListing
 from decklog.domain.tenant import Tenant, TenantManifest
-from decklog.services.identity import Identity
+from decklog.services.identity.identity import Identity
 
 Parameters = Sequence[tuple[str, str]]
 """Query parameters in the order sent."""

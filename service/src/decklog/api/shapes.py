@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from decklog.domain.record import Outcome, RecordInput, Severity
-from decklog.domain.status import Condition
+from decklog.domain.records.record import Outcome, RecordInput, Severity
+from decklog.domain.tenancy.status import Condition
 from decklog.domain.tenant import Isolation, TenantSpec
 
 Seq = Annotated[int, Meta(ge=0, description="Position in the log: 0, 1, 2, … without a gap.")]

@@ -14,10 +14,10 @@ from litestar.types import HTTPScope, Message, Receive, Send
 from litestar.utils import normalize_path
 from structlog.contextvars import bound_contextvars
 
-from decklog.api import append
 from decklog.api.auth import token_of
+from decklog.api.routes import append
 from decklog.domain.errors import DecklogError
-from decklog.services.identity import Identity
+from decklog.services.identity.identity import Identity
 
 TRACED = "/api/"
 """How the paths of traced requests begin: probes and scrapes are not worth a trace."""

@@ -17,7 +17,7 @@ import msgspec
 
 from decklog.client.client import Client, Readiness, readiness
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.status import QUOTA_EXCEEDED
+from decklog.domain.tenancy.status import QUOTA_EXCEEDED
 
 ACTION = "decklog.probe"
 ACTOR = "decklog-doctor"

@@ -21,11 +21,11 @@ from decklog.client.checkpoint import Checkpoint, Checkpoints
 from decklog.client.client import BulkItem, Client, ItemError
 from decklog.client.event_files import EventFile, Piece
 from decklog.client.progress import Progress
-from decklog.domain import cloudtrail, kubernetes_audit
-from decklog.domain.access import Permission
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.foreign_event import MESSAGE_MAX, REPLACEMENT, NotAnEventError, storable
-from decklog.domain.record import RECORD_BYTES_MAX, RecordInput
+from decklog.domain.identity.access import Permission
+from decklog.domain.intake import cloudtrail, kubernetes_audit
+from decklog.domain.intake.foreign_event import MESSAGE_MAX, REPLACEMENT, NotAnEventError, storable
+from decklog.domain.records.record import RECORD_BYTES_MAX, RecordInput
 
 MAPPINGS: dict[str, Callable[[Any], RecordInput]] = {"cloudtrail": cloudtrail.record, "kubernetes": kubernetes_audit.record}
 BATCH_RECORDS_MAX = 500

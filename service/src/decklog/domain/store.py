@@ -12,14 +12,14 @@ from typing import Protocol
 
 import msgspec
 
-from decklog.domain.access import Role
-from decklog.domain.append import Appended, AppendRequest
 from decklog.domain.errors import DecklogError
+from decklog.domain.identity.access import Role
 from decklog.domain.log import Head, LogName
-from decklog.domain.query import Query
-from decklog.domain.record import StoredRecord
+from decklog.domain.records.append import Appended, AppendRequest
+from decklog.domain.records.record import StoredRecord
+from decklog.domain.search.query import Query
+from decklog.domain.search.terms import Terms
 from decklog.domain.tenant import Tenant
-from decklog.domain.terms import Terms
 
 
 class ApiKey(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.record import RECORD_BYTES_MAX
+from decklog.domain.records.record import RECORD_BYTES_MAX
 
 API_VERSION = "decklog.dev/v1"
 KIND = "Tenant"

@@ -15,10 +15,10 @@ from opensearchpy import AsyncOpenSearch
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName, from_microseconds, microseconds
-from decklog.domain.query import Query
+from decklog.domain.search.query import Query
+from decklog.domain.search.terms import field
 from decklog.domain.store import Bucket, SearchDocument
 from decklog.domain.tenant import Tenant
-from decklog.domain.terms import field
 from decklog.opensearch import index
 from decklog.opensearch.client import translated, unavailable
 

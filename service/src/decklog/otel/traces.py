@@ -40,12 +40,12 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from prometheus_client import Counter
 
 from decklog import __version__
-from decklog.domain.append import Appended, AppendRequest, Receipt, Status
 from decklog.domain.errors import DecklogError
 from decklog.domain.log import LogName
-from decklog.domain.record import StoredRecord
+from decklog.domain.records.append import Appended, AppendRequest, Receipt, Status
+from decklog.domain.records.record import StoredRecord
+from decklog.domain.records.trace import commit_ids
 from decklog.domain.tenant import Tenant
-from decklog.domain.trace import commit_ids
 
 LINKS_MAX = 128
 """Of one span, as OpenTelemetry bounds them by itself."""

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from decklog.domain.archive import ArchiveError
+from decklog.domain.archive.manifest import ArchiveError
 from decklog.domain.errors import Code
-from decklog.domain.record import StoredRecord
+from decklog.domain.records.record import StoredRecord
 
 BATCH_ROWS = 1_000
 """Records that are taken out of a file at once."""

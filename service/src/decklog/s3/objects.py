@@ -17,9 +17,9 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from decklog.domain.archive import ArchiveError
+from decklog.domain.archive.manifest import ArchiveError
 from decklog.domain.errors import Code
-from decklog.domain.status import timestamp
+from decklog.domain.tenancy.status import timestamp
 from decklog.settings import Archive
 
 if TYPE_CHECKING:

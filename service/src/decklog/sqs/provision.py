@@ -11,9 +11,9 @@ import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.plan import CreateQueue, Mark, QueueSeen, SetQueueAttributes, queue_values
-from decklog.domain.removal import RemoveQueue
-from decklog.domain.status import NAME_BLOCKED
+from decklog.domain.tenancy.plan import CreateQueue, Mark, QueueSeen, SetQueueAttributes, queue_values
+from decklog.domain.tenancy.removal import RemoveQueue
+from decklog.domain.tenancy.status import NAME_BLOCKED
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

@@ -12,7 +12,7 @@ import stamina
 import structlog
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.timescale import migrations
+from decklog.timescale.control import migrations
 
 SERVICE_ROLE = "decklog_service"
 OWNER_ROLE = "decklog_owner"

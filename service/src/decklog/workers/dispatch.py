@@ -13,8 +13,8 @@ from prometheus_client import Gauge
 
 from decklog.domain.errors import DecklogError
 from decklog.domain.log import LogName
-from decklog.services.follow import Ended, Follower
-from decklog.services.registry import RegistryCache
+from decklog.services.following.follow import Ended, Follower
+from decklog.services.identity.registry import RegistryCache
 
 ACTIVE_PER_SLOT = 16
 """Logs being advanced for each that is worked on: most wait for a refresh, which serves many of one index at once."""

@@ -14,7 +14,7 @@ from prometheus_client import Counter, Histogram
 from decklog.domain.errors import DecklogError
 from decklog.domain.store import WakeQueue, WakeUp
 from decklog.domain.tenant import State
-from decklog.services.registry import RegistryCache
+from decklog.services.identity.registry import RegistryCache
 from decklog.workers.dispatch import Dispatcher, Finished
 
 WAIT_SECONDS_MAX = 20.0

@@ -12,20 +12,20 @@ from typing import Any
 
 import structlog
 
-from decklog.domain.archive import ARCHIVER
+from decklog.domain.archive.manifest import ARCHIVER
 from decklog.domain.store import INDEXER
-from decklog.services.follow import BatchTraces, Follower
-from decklog.services.forgetting import Forgetting
+from decklog.services.following.follow import BatchTraces, Follower
+from decklog.services.search.forgetting import Forgetting
 from decklog.settings import Settings
-from decklog.workers.archiver import keep_archiving
+from decklog.workers.consumers.indexer import Indexer
 from decklog.workers.dispatch import Dispatcher
-from decklog.workers.forget import keep_forgetting
+from decklog.workers.duties.archiver import keep_archiving
+from decklog.workers.duties.forget import keep_forgetting
+from decklog.workers.duties.keeper import keep_partitions
+from decklog.workers.duties.sweep import keep_sweeping
 from decklog.workers.health import HealthServer
-from decklog.workers.indexer import Indexer
-from decklog.workers.keeper import keep_partitions
 from decklog.workers.poll import Pollers
 from decklog.workers.service import WorkerService
-from decklog.workers.sweep import keep_sweeping
 
 _log = structlog.get_logger("decklog.worker")
 

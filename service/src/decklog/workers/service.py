@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Protocol
 
 from decklog.domain.store import Cursors, RecordStore, SearchIndex, WakeQueue
-from decklog.services.registry import RegistryCache
-from decklog.workers.archiver import Archiving
+from decklog.services.identity.registry import RegistryCache
+from decklog.workers.duties.archiver import Archiving
 
 
 class Keeper(Protocol):

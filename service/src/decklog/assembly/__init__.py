@@ -1,0 +1,1 @@
+"""The rooms that join services and adapters into programs."""

@@ -1,0 +1,1 @@
+"""The archive format: parts, names and the manifest that lists them."""

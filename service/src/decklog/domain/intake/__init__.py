@@ -1,0 +1,1 @@
+"""Mappings of other systems' audit events to records."""

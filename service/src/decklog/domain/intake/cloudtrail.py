@@ -1,0 +1,203 @@
+"""AWS CloudTrail events as records.
+
+`action` is in IAM's notation, so that it reads like the policies that allow it: the prefix of the service and the
+event's own name (`ec2:DescribeInstances`). The whole event stays in `metadata`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from decklog.domain.intake.foreign_event import (
+    ID_MAX,
+    MESSAGE_MAX,
+    NAME_MAX,
+    USER_AGENT_MAX,
+    NotAnEventError,
+    fingerprint,
+    first,
+    members,
+    moment,
+    required,
+    resources,
+    text,
+)
+from decklog.domain.records.record import ID_CHARS_MAX, Actor, Outcome, RecordInput, Resource, Severity, Source
+
+IAM_PREFIXES = {
+    "api.pricing": "pricing",
+    "appstream2": "appstream",
+    "cloudcontrolapi": "cloudformation",
+    "discovery-marketplace": "aws-marketplace",
+    "email": "ses",
+    "entitlement-marketplace": "aws-marketplace",
+    "iotdata": "iot",
+    "metering-marketplace": "aws-marketplace",
+    "migrationhub": "mgh",
+    "monitoring": "cloudwatch",
+    "mturk-requester": "mechanicalturk",
+    "servicecatalog-appregistry": "servicecatalog",
+    "streams.dynamodb": "dynamodb",
+    "tagging": "tag",
+}
+"""Services whose prefix in IAM is not the first part of their `eventSource` (`monitoring.amazonaws.com`)."""
+
+_DOMAIN = ".amazonaws.com"
+_DENIED = re.compile(r"AccessDenied|Unauthori[sz]ed|NotAuthorized|Forbidden|AuthFailure|AuthorizationError")
+_SERVERS_FAULT = re.compile(r"^Server\.|^Internal(Error|Failure|Server|Service)|^ServiceUnavailable|^ServiceException")
+
+_TARGETS: dict[str, tuple[tuple[str, str], ...]] = {
+    "cloudtrail": (("name", "AWS::CloudTrail::Trail"),),
+    "dynamodb": (("tableName", "AWS::DynamoDB::Table"),),
+    "ec2": (
+        ("instanceId", "AWS::EC2::Instance"),
+        ("volumeId", "AWS::EC2::Volume"),
+        ("snapshotId", "AWS::EC2::Snapshot"),
+        ("imageId", "AWS::EC2::Image"),
+        ("groupId", "AWS::EC2::SecurityGroup"),
+        ("routeTableId", "AWS::EC2::RouteTable"),
+        ("internetGatewayId", "AWS::EC2::InternetGateway"),
+        ("subnetId", "AWS::EC2::Subnet"),
+        ("vpcId", "AWS::EC2::VPC"),
+    ),
+    "iam": (
+        ("roleName", "AWS::IAM::Role"),
+        ("userName", "AWS::IAM::User"),
+        ("groupName", "AWS::IAM::Group"),
+        ("instanceProfileName", "AWS::IAM::InstanceProfile"),
+        ("policyArn", "AWS::IAM::ManagedPolicy"),
+    ),
+    "kms": (("keyId", "AWS::KMS::Key"),),
+    "lambda": (("functionName", "AWS::Lambda::Function"),),
+    "logs": (("logGroupName", "AWS::Logs::LogGroup"),),
+    "rds": (
+        ("dBInstanceIdentifier", "AWS::RDS::DBInstance"),
+        ("dBClusterIdentifier", "AWS::RDS::DBCluster"),
+        ("dBSnapshotIdentifier", "AWS::RDS::DBSnapshot"),
+    ),
+    "s3": (("bucketName", "AWS::S3::Bucket"),),
+    "secretsmanager": (("secretId", "AWS::SecretsManager::Secret"),),
+    "ssm": (("instanceId", "AWS::EC2::Instance"),),
+    "sts": (("roleArn", "AWS::IAM::Role"),),
+}
+"""Request parameters that name what was acted on, by IAM prefix, for events without `resources`; most telling first."""
+
+
+def record(event: Any) -> RecordInput:
+    """The record of one CloudTrail event. Raises NotAnEventError, saying what it lacks."""
+    if not isinstance(event, dict):
+        raise NotAnEventError("it is not a JSON object")
+    service, action = _action(event)
+    identity = members(event.get("userIdentity"))
+    outcome = _outcome(event)
+    resource, related = resources(_resources(event, service))
+    return RecordInput(
+        id=_id(event),
+        action=action[:NAME_MAX],
+        actor=_actor(identity),
+        resource=resource,
+        related=related,
+        occurred_at=moment(event.get("eventTime"), "eventTime"),
+        severity=_severity(event, outcome),
+        outcome=outcome,
+        message=text(event.get("errorMessage"), MESSAGE_MAX),
+        source=_source(event),
+        session_id=_session(identity),
+        correlation_id=first(text(event.get(name), ID_MAX) for name in ("requestID", "sharedEventID")),
+        metadata=event,
+    )
+
+
+def _id(event: dict[str, Any]) -> str:
+    identity = event.get("eventID")
+    if isinstance(identity, str) and 0 < len(identity) <= ID_CHARS_MAX:
+        return identity
+    return "cloudtrail:" + fingerprint(event, 32)
+
+
+def _action(event: dict[str, Any]) -> tuple[str, str]:
+    insight = members(event.get("insightDetails"))
+    if insight and "eventName" not in event:
+        return "cloudtrail", "cloudtrail:" + required(insight, "insightType")
+    name = required(event, "eventName")
+    source = required(event, "eventSource").removesuffix(_DOMAIN)
+    service = IAM_PREFIXES.get(source) or source.partition(".")[0]
+    return service, f"{service}:{name}"
+
+
+def _actor(identity: dict[str, Any]) -> Actor:
+    kind, arn = text(identity.get("type"), NAME_MAX), text(identity.get("arn"), ID_MAX)
+    by_service = text(identity.get("invokedBy"), ID_MAX)
+    user_name = text(identity.get("userName"), ID_MAX)
+    names = ("principalId", "userName", "accountId", "credentialId")
+    known = [text(identity.get(name), ID_MAX) for name in names]
+    known.insert(1, text(members(identity.get("onBehalfOf")).get("userId"), ID_MAX))
+    if kind in (None, "AWSService"):
+        known.insert(0, by_service)
+    found = first([arn, *known, by_service])
+    if kind is None:
+        kind = "AWSService" if by_service else "Unknown"
+    # Of a role's session the ARN ends in `<role>/<session>`, which people know it by.
+    name = user_name or (arn.partition("/")[2] if arn else None)
+    return Actor(id=found or "unknown", type=kind, name=name or None)
+
+
+def _session(identity: dict[str, Any]) -> str | None:
+    """The key of temporary credentials, which is one session; keys that stay are none, and no key is a secret."""
+    key = text(identity.get("accessKeyId"), ID_MAX)
+    return key if key and key.startswith("ASIA") else None
+
+
+def _outcome(event: dict[str, Any]) -> Outcome:
+    code = event.get("errorCode")
+    answer = members(event.get("responseElements"))
+    if isinstance(code, str) and code:
+        return Outcome.DENIED if _DENIED.search(code) else Outcome.FAILURE
+    if "Failure" in (answer.get("ConsoleLogin"), answer.get("SwitchRole"), answer.get("ExitRole")):
+        return Outcome.DENIED
+    return Outcome.FAILURE if event.get("errorMessage") else Outcome.SUCCESS
+
+
+def _severity(event: dict[str, Any], outcome: Outcome) -> Severity:
+    """What went well informs, what did not warns, and what the service could not do is an error."""
+    if outcome is Outcome.SUCCESS:
+        return Severity.INFO
+    code = event.get("errorCode")
+    return Severity.ERROR if isinstance(code, str) and _SERVERS_FAULT.search(code) else Severity.WARNING
+
+
+def _source(event: dict[str, Any]) -> Source | None:
+    ip, agent = text(event.get("sourceIPAddress"), NAME_MAX), text(event.get("userAgent"), USER_AGENT_MAX)
+    return Source(ip=ip, user_agent=agent) if ip or agent else None
+
+
+def _resources(event: dict[str, Any], service: str) -> Iterator[Resource | None]:
+    listed = event.get("resources")
+    if isinstance(listed, list) and listed:
+        yield from map(_listed, listed)
+        return
+    parameters = members(event.get("requestParameters"))
+    for name, kind in _TARGETS.get(service, ()):
+        if value := text(parameters.get(name), ID_MAX):
+            yield Resource(type=kind, id=value)
+    if service == "ec2":
+        items = members(parameters.get("instancesSet")).get("items")
+        for item in items if isinstance(items, list) else ():
+            if value := text(members(item).get("instanceId"), ID_MAX):
+                yield Resource(type="AWS::EC2::Instance", id=value)
+
+
+def _listed(value: Any) -> Resource | None:
+    """One of the event's `resources`; where it has no type, service and kind as its ARN has them (`iam:role`)."""
+    listed = members(value)
+    arn = first(text(listed.get(name), ID_MAX) for name in ("ARN", "arn", "ARNPrefix"))
+    kind = text(listed.get("type"), NAME_MAX)
+    if kind is None and arn is not None:
+        parts = arn.split(":", maxsplit=5)
+        if len(parts) == 6:
+            kind = ":".join(part for part in (parts[2], re.split("[:/]", parts[5])[0]) if part)
+    if kind is None and arn is None:
+        return None
+    return Resource(type=(kind or "unknown")[:NAME_MAX], id=arn)

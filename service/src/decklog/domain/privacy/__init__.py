@@ -1,0 +1,1 @@
+"""Values that must not be stored in clear, and how they are masked."""

@@ -1,0 +1,1 @@
+"""Audit records: their shape, their canonical bytes, their receipts and their wire forms."""

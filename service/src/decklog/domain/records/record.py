@@ -1,0 +1,360 @@
+"""An audit record: what a client may send, and what is made of it before it is stored.
+
+The shape follows NIST SP 800-53 AU-3 (what, when, where, source, outcome, identities) with the field's usual names.
+`prepare` is everything that can be decided about one record outside any lock.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from functools import lru_cache
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+from msgspec.structs import replace
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.privacy.masking import is_secret_name, mask
+from decklog.domain.records.canonical import canonical, canonical_plain, digest, in_plain_order
+from decklog.domain.search.terms import keyword, parse_ip
+
+RECORD_BYTES_MAX = 256 * 1024
+"""Bytes of one record as sent, and of its canonical form."""
+RELATED_MAX = 100
+"""Further resources of one record."""
+DEPTH_MAX = 32
+"""Levels of arrays and objects in `metadata`, `before` and `after`."""
+FUTURE_SKEW_MAX = timedelta(minutes=5)
+"""How far ahead of the server's clock `occurred_at` may be: clocks differ, but evidence from the future is an error."""
+ID_CHARS_MAX = 256
+"""Characters of a client's id."""
+
+Name = Annotated[str, Meta(min_length=1, max_length=256)]
+Reference = Annotated[str, Meta(max_length=1024)]
+
+
+class Severity(StrEnum):
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+    CRITICAL = "CRITICAL"
+
+
+class Outcome(StrEnum):
+    SUCCESS = "success"
+    FAILURE = "failure"
+    DENIED = "denied"
+    UNKNOWN = "unknown"
+
+
+SEVERITIES = tuple(Severity)
+OUTCOMES = tuple(Outcome)
+
+
+class Actor(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
+    """Who did it."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=1024, description="Stable identity of the actor.")]
+    type: Annotated[str, Meta(max_length=256, description="user, service, api_key, …")] | None = None
+    name: Annotated[str, Meta(max_length=1024, description="For people to read.")] | None = None
+
+
+class Resource(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
+    """To what it was done."""
+
+    type: Annotated[str, Meta(min_length=1, max_length=256, description="document, bucket, pod, …")]
+    id: Annotated[str, Meta(max_length=1024, description="Stable identity of the resource.")] | None = None
+    name: Annotated[str, Meta(max_length=1024, description="For people to read.")] | None = None
+
+
+class Source(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
+    """From where. `ip` is kept as sent; only what is an address can be found by the `ip` filter."""
+
+    ip: Annotated[str, Meta(max_length=256)] | None = None
+    user_agent: Annotated[str, Meta(max_length=2048)] | None = None
+
+
+class RecordInput(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
+    """A record as a client sends it. Unknown fields are refused by name.
+
+    null stands for absent, except in `before`, `after` and `metadata`, where it is JSON like any other.
+    """
+
+    action: Annotated[str, Meta(min_length=1, max_length=256, description="What was done: document.create, ec2:RunInstances.")]
+    actor: Actor
+    id: (
+        Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX, description="The client's own id; makes a retry safe.")] | None
+    ) = None
+    resource: Resource | None = None
+    related: Annotated[list[Resource], Meta(max_length=RELATED_MAX)] | None = None
+    occurred_at: Annotated[datetime, Meta(tz=True, description="RFC 3339 with offset; the time of receipt if absent.")] | None = (
+        None
+    )
+    severity: Severity | None = None
+    outcome: Outcome | None = None
+    message: Annotated[str, Meta(max_length=8192)] | None = None
+    source: Source | None = None
+    session_id: Reference | None = None
+    correlation_id: Reference | None = None
+    before: Annotated[Any, Meta(description="State before, any JSON.")] | UnsetType = UNSET
+    after: Annotated[Any, Meta(description="State after, any JSON.")] | UnsetType = UNSET
+    metadata: Annotated[Any, Meta(description="Anything else, any JSON.")] | UnsetType = UNSET
+
+
+class Prepared(msgspec.Struct, frozen=True, gc=False):
+    """A record ready to be stored: exact content, its digest, and the values that filters need, cut as terms are."""
+
+    id: str | None
+    fingerprint: bytes | None
+    occurred_at: datetime
+    action: str
+    actor_type: str | None
+    actor_id: str
+    resource_type: str | None
+    resource_id: str | None
+    severity: int
+    outcome: int
+    ip: str | None
+    session_id: str | None
+    correlation_id: str | None
+    content: bytes
+    digest: bytes
+
+
+class StoredRecord(msgspec.Struct, frozen=True):
+    """A record as storage gives it back. `content` is the exact text that was hashed, a JSON object."""
+
+    epoch: int
+    seq: int
+    received_at: datetime
+    digest: bytes
+    content: str
+
+
+class _Content(RecordInput, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What is stored where something was masked: the pointers of what was, beside what the client sent."""
+
+    masked: list[str] | None = None
+
+
+_input = msgspec.json.Decoder(RecordInput)
+_SEVERITY = {severity: index for index, severity in enumerate(SEVERITIES)}
+_OUTCOME = {outcome: index for index, outcome in enumerate(OUTCOMES)}
+_JSON_FIELDS = ("metadata", "before", "after")
+"""The fields that hold any JSON; all others are strings of bounded length, enumerations and times."""
+_NUL = b"\\u0000"
+_keyed = lru_cache(maxsize=8)(lambda key: hmac.new(key, digestmod="sha256"))  # taking a key in costs more than a record does
+_address = lru_cache(maxsize=4_096)(parse_ip)  # the same few come again and again; at most 256 characters each
+
+
+def decode(raw: bytes | memoryview | msgspec.Raw) -> RecordInput:
+    """One record from JSON. Raises `body-too-large`, `invalid-json` or `invalid-record`, naming the field."""
+    if len(memoryview(raw)) > RECORD_BYTES_MAX:
+        raise DecklogError(Code.BODY_TOO_LARGE, f"A record may have at most {RECORD_BYTES_MAX} bytes.")
+    try:
+        return _input.decode(raw)
+    except msgspec.ValidationError as error:
+        raise DecklogError(Code.INVALID_RECORD, f"{error}.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        if where := _lone_surrogate(bytes(raw)):
+            raise _surrogate(where) from None
+        raise DecklogError(Code.INVALID_JSON, f"The record is not valid JSON in UTF-8: {error}.") from None
+    except RecursionError:
+        raise _too_deep("the record") from None
+
+
+def _too_deep(where: str) -> DecklogError:
+    return DecklogError(Code.INVALID_RECORD, f"{where} is nested more than {DEPTH_MAX} levels deep.")
+
+
+def _surrogate(where: str) -> DecklogError:
+    return DecklogError(
+        Code.INVALID_RECORD,
+        f"{where[:200]} contains a lone surrogate (half of a UTF-16 pair), which is no character. Replace it, as by U+FFFD.",
+    )
+
+
+def _nul(where: str) -> DecklogError:
+    return DecklogError(Code.INVALID_RECORD, f"{where[:200]} contains U+0000, which cannot be stored. Remove or replace it.")
+
+
+def _where(value: Any, bad: Callable[[str], bool], path: str) -> str | None:
+    """Dotted path of the first string or key for which `bad` holds; only called when there is an error to explain."""
+    if isinstance(value, str):
+        return path if bad(value) else None
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if found := path or "the record" if bad(key) else _where(item, bad, f"{path}.{key}" if path else key):
+                return found
+    elif isinstance(value, list):
+        for item in value:
+            if found := _where(item, bad, path):
+                return found
+    return None
+
+
+def _has_surrogate(text: str) -> bool:
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _has_nul(text: str) -> bool:
+    return "\0" in text
+
+
+def _lone_surrogate(raw: bytes) -> str | None:
+    """Where a lone surrogate is, in JSON that msgspec refused: its own message does not tell."""
+    if b"\\ud" not in raw.lower():
+        return None
+    try:
+        return _where(json.loads(raw), _has_surrogate, "")
+    except (ValueError, RecursionError):
+        return None
+
+
+# What `_findings` can find, as bits.
+_REWRITE, _SECRET, _DEEP, _FOREIGN = 1, 2, 4, 8
+
+
+def _findings(value: Any, depth: int) -> int:
+    """What is special about a JSON value, in one walk: most records have nothing, and are then encoded as they are."""
+    kind = type(value)
+    if kind is str or kind is int or kind is bool or value is None:
+        return 0
+    if kind is float:
+        return _REWRITE
+    if kind is not dict and kind is not list:
+        return _FOREIGN
+    if depth == 0:
+        return _DEEP
+    found = 0
+    if kind is list:
+        for item in value:
+            if type(item) is not str:
+                found |= _findings(item, depth - 1)
+        return found
+    for key, item in value.items():
+        if type(key) is not str:
+            return _FOREIGN
+        if not in_plain_order(key):
+            found |= _REWRITE
+        if is_secret_name(key):
+            found |= _SECRET
+        if type(item) is not str:
+            found |= _findings(item, depth - 1)
+    return found
+
+
+def _json(value: Any) -> Any:
+    """What a value of this process (times, tuples, enumerations) is in JSON."""
+    value = msgspec.to_builtins(value, str_keys=True)
+    if isinstance(value, dict):
+        return {key: _json(item) for key, item in value.items()}
+    return [_json(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _canonical_forms(record: RecordInput, complete: RecordInput) -> tuple[bytes, bytes]:
+    """Canonical bytes of what was sent and of what is stored: the same with defaults, and with secrets masked.
+
+    Most senders leave no default to fill and no secret to mask, and then one form serves as both.
+    """
+    sent: dict[str, Any] = {}
+    stored: dict[str, Any] = {}
+    masked: list[str] = []
+    for name in _JSON_FIELDS:
+        value = getattr(record, name)
+        if value is UNSET or not (found := _findings(value, DEPTH_MAX)):
+            continue
+        if found & _FOREIGN:
+            value = _json(value)
+            found = _findings(value, DEPTH_MAX)
+        if found & _DEEP:
+            raise _too_deep(name)
+        clean = mask(value, f"/{name}", masked) if found & _SECRET else value
+        sent[name] = msgspec.Raw(canonical(value))
+        stored[name] = sent[name] if clean is value else msgspec.Raw(canonical(clean))
+    if complete is record and not masked:
+        both = canonical_plain(replace(record, **sent) if sent else record)
+        return both, both
+    if sent:
+        record = replace(record, **sent)
+        complete = replace(complete, **stored)
+    if masked:
+        complete = _Content(**{name: getattr(complete, name) for name in complete.__struct_fields__}, masked=sorted(masked))
+    return canonical_plain(record), canonical_plain(complete)
+
+
+def _check_time(occurred_at: datetime, now: datetime) -> None:
+    if occurred_at - now > FUTURE_SKEW_MAX:
+        raise DecklogError(
+            Code.INVALID_RECORD,
+            f"occurred_at is {occurred_at}, more than {FUTURE_SKEW_MAX.seconds // 60} minutes ahead of the server's clock.",
+        )
+    if occurred_at.year < 2 or occurred_at.year > 9998:
+        raise DecklogError(Code.INVALID_RECORD, "occurred_at is outside the years 2 to 9998.")
+
+
+def _with_id(record: RecordInput, id: str | None) -> RecordInput:  # noqa: A002
+    if id is None or record.id is not None:
+        return record
+    if not 1 <= len(id) <= ID_CHARS_MAX:
+        raise DecklogError(Code.INVALID_RECORD, f"The id must have 1 to {ID_CHARS_MAX} characters, and has {len(id)}.")
+    return replace(record, id=id)
+
+
+def prepare(record: RecordInput, *, now: datetime, fingerprint_key: bytes, id: str | None = None) -> Prepared:  # noqa: A002
+    """Everything that can be decided about one record before it has a place in its log.
+
+    `id` stands for the record's own where that is absent (`Idempotency-Key`). The fingerprint is an HMAC-SHA-256 of
+    what the client sent, before defaults and masking; `content` is canonical JSON of what is stored.
+    Raises `invalid-record` (time in the future, nesting, U+0000) and `body-too-large`.
+    """
+    record = _with_id(record, id)
+    occurred_at = record.occurred_at or now
+    severity, outcome = record.severity or Severity.INFO, record.outcome or Outcome.UNKNOWN
+    _check_time(occurred_at, now)
+    complete = record
+    if record.occurred_at is None or record.severity is None or record.outcome is None:
+        complete = replace(record, occurred_at=occurred_at, severity=severity, outcome=outcome)
+    try:
+        sent, content = _canonical_forms(record, complete)
+    except UnicodeEncodeError:
+        raise _surrogate(_where(_json(record), _has_surrogate, "") or "The record") from None
+    except ValueError as error:
+        raise DecklogError(Code.INVALID_RECORD, f"The record cannot be written as JSON: {error}.") from None
+    if _NUL in sent and (where := _where(_json(record), _has_nul, "")):
+        raise _nul(where)
+    if len(content) > RECORD_BYTES_MAX:
+        raise DecklogError(Code.BODY_TOO_LARGE, f"A record may have at most {RECORD_BYTES_MAX} bytes in canonical form.")
+    actor, resource, source = record.actor, record.resource, record.source
+    return Prepared(
+        id=record.id,
+        fingerprint=None if record.id is None else _fingerprint(fingerprint_key, sent),
+        occurred_at=occurred_at.astimezone(UTC),
+        action=keyword(record.action),
+        actor_type=_cut(actor.type),
+        actor_id=keyword(actor.id),
+        resource_type=_cut(resource.type) if resource else None,
+        resource_id=_cut(resource.id) if resource else None,
+        severity=_SEVERITY[severity],
+        outcome=_OUTCOME[outcome],
+        ip=_address(source.ip) if source and source.ip else None,
+        session_id=_cut(record.session_id),
+        correlation_id=_cut(record.correlation_id),
+        content=content,
+        digest=digest(content),
+    )
+
+
+def _fingerprint(key: bytes, sent: bytes) -> bytes:
+    state = _keyed(key).copy()
+    state.update(sent)
+    return state.digest()[:16]
+
+
+def _cut(text: str | None) -> str | None:
+    return None if text is None else keyword(text)

@@ -1,0 +1,1 @@
+"""Queries over records and the terms that every search engine evaluates."""

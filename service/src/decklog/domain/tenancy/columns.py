@@ -1,0 +1,125 @@
+"""The table of tenants: what `kubectl get tenants` and `decklog tenants` show, from one list of columns. Pure.
+
+Kubernetes finds a cell by its path in a Tenant, `decklog tenants` by its function of the registry's row; the two stand
+beside each other here, and a test compares the two tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+
+from decklog.domain.tenancy.status import READY, Condition, Part, TenantListing
+
+_PADDING = 3
+"""Blanks between two columns, and no column is narrower than twice that: as kubectl has it."""
+
+
+def _condition(listing: TenantListing, kind: str) -> Condition | None:
+    return next((condition for condition in listing.conditions if condition.type == kind), None)
+
+
+def _ready(field: str) -> Callable[[TenantListing], str]:
+    def cell(listing: TenantListing) -> str:
+        condition = _condition(listing, READY)
+        return "" if condition is None else str(getattr(condition, field))
+
+    return cell
+
+
+def _name_of(part: Part, field: str) -> Callable[[TenantListing], str]:
+    """The name of a backend's thing, nothing where that backend is not configured."""
+
+    def cell(listing: TenantListing) -> str:
+        condition = _condition(listing, part)
+        used = condition is not None and condition.reason != "NotConfigured"
+        return str(getattr(listing, field)) if used else ""
+
+    return cell
+
+
+class Column(msgspec.Struct, frozen=True):
+    """One column. `kind` and `path` are what Kubernetes needs of it, `cell` is its text of a listing; a date's cell is
+    made of its age. A `wide` column is only shown by `-o wide` and `--wide`."""
+
+    name: str
+    kind: str
+    path: str
+    description: str
+    cell: Callable[[TenantListing], str | datetime]
+    wide: bool = False
+
+
+def _of_ready(field: str) -> str:
+    return f'.status.conditions[?(@.type=="{READY}")].{field}'
+
+
+COLUMNS = (
+    Column("Ready", "string", _of_ready("status"), "Whether everything the tenant asked for is there.", _ready("status")),
+    Column("Reason", "string", _of_ready("reason"), "Why it is ready or not.", _ready("reason")),
+    Column("Isolation", "string", ".spec.isolation", "Dedicated or Shared.", lambda listing: listing.isolation.value),
+    Column(
+        "Retention",
+        "integer",
+        ".spec.retention.days",
+        "Days that records are kept.",
+        lambda listing: str(listing.retention_days),
+    ),
+    Column("Age", "date", ".metadata.creationTimestamp", "Since when the Tenant exists.", lambda listing: listing.created_at),
+    Column("Cell", "string", ".spec.cell", "The database with its records.", lambda listing: listing.cell, wide=True),
+    Column(
+        "Schema",
+        "string",
+        ".status.database.schema",
+        "The Postgres schema with its records.",
+        lambda listing: listing.schema,
+        wide=True,
+    ),
+    Column(
+        "Index",
+        "string",
+        ".status.search.index",
+        "The OpenSearch index that finds them.",
+        _name_of(Part.SEARCH, "index"),
+        wide=True,
+    ),
+    Column("Queue", "string", ".status.queue.name", "The SQS queue of its wake-ups.", _name_of(Part.QUEUE, "queue"), wide=True),
+    Column("Message", "string", _of_ready("message"), "What is missing, and what to do.", _ready("message"), wide=True),
+)
+
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "y": 31_536_000}
+# Up to how many seconds an age is told in which units; the second one is left out where there is none of it.
+_AGES = ((120, "s"), (600, "ms"), (10_800, "m"), (28_800, "hm"), (172_800, "h"), (691_200, "dh"), (63_072_000, "d"))
+_OLDER = ((252_288_000, "yd"), (float("inf"), "y"))
+
+
+def age(span: timedelta) -> str:
+    """How long ago that is, as kubectl tells it: 45s, 5m10s, 7h30m, 4d2h, 3y20d. Clocks that differ make no negative age."""
+    rest = max(0, int(span.total_seconds()))
+    units = next(units for below, units in (*_AGES, *_OLDER) if rest < below)
+    told = ""
+    for unit in units:
+        count, rest = divmod(rest, _UNITS[unit])
+        told += f"{count}{unit}" if count or not told else ""
+    return told
+
+
+def _text(value: str | datetime, now: datetime) -> str:
+    """A cell as it is printed: one line, and nothing in it that a terminal would obey."""
+    if isinstance(value, datetime):
+        return age(now - value)
+    line = next(iter(value.splitlines()), "")
+    shown = "".join(character if character.isprintable() else "?" for character in line)
+    return shown if line == value else shown + "..."
+
+
+def table(listings: Sequence[TenantListing], now: datetime, *, wide: bool = False) -> str:
+    """The table with its header, a line each, in the order given."""
+    columns = [column for column in COLUMNS if wide or not column.wide]
+    rows = [["NAME", *(column.name.upper() for column in columns)]]
+    rows += [[listing.name, *(_text(column.cell(listing), now) for column in columns)] for listing in listings]
+    widths = [max(2 * _PADDING, _PADDING + max(map(len, column))) for column in zip(*rows, strict=True)]
+    lines = ("".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "".join(f"{line}\n" for line in lines)

@@ -1,0 +1,1 @@
+"""Adapters over local files: keys, manifests and the archive in a folder."""

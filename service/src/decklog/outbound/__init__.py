@@ -1,0 +1,1 @@
+"""Calls to systems outside of the installation, with every size and time bounded."""

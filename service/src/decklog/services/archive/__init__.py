@@ -1,0 +1,1 @@
+"""Writing and verifying the archive of deleted tenants."""

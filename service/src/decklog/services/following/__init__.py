@@ -1,0 +1,1 @@
+"""Consumers that follow a log by cursor, and the wake-ups that prompt them."""

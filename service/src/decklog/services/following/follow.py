@@ -1,0 +1,409 @@
+"""Follows logs for one consumer: lease, read the next records, do the effect, move the cursor by compare-and-set.
+
+What a log has is read from the log itself, never from a message, so wake-ups may be lost, doubled or reordered. The
+cursor moves only after the effect is settled, so a record may be worked on twice (effects must be harmless when
+repeated) and is never left out. No transaction is open while an effect runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Protocol
+
+import msgspec
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import LogName
+from decklog.domain.records.record import StoredRecord
+from decklog.domain.search.query import Query
+from decklog.domain.store import Cursor, Cursors, RecordStore
+from decklog.domain.tenant import Tenant
+
+BATCH_RECORDS_MAX = 1_000
+BATCH_RECORDS_FIRST = 200
+"""Of the first batch, while nothing is known of how large a log's records are."""
+BATCH_BYTES = 2 * 1024 * 1024
+"""What a batch should weigh, by the average of the batch before."""
+LOOK_AGAIN_SECONDS = 0.1
+"""While the last batch settles; what came meanwhile is one batch."""
+LEASE_SECONDS = 30.0
+"""A worker that dies holds its logs no longer than this."""
+READ_SECONDS_MAX = 20.0
+BACKOFF_SECONDS = (0.5, 15.0)
+"""Shortest and longest wait after failures of one log, before jitter."""
+BACKING_OFF_MAX = 100_000
+"""Logs whose failures are remembered."""
+
+LAG = Histogram(
+    "decklog_consumer_lag_seconds",
+    "Seconds from the receipt of a record to its being done, for the oldest record of each move of a cursor.",
+    ["consumer"],
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 1_800, 7_200),
+)
+RECORDS = Counter("decklog_consumer_records_total", "Records done.", ["consumer"])
+BATCHES = Counter("decklog_consumer_batches_total", "Batches whose effect succeeded.", ["consumer"])
+FAILURES = Counter("decklog_consumer_failures_total", "Advances of a log that failed and will be tried again.", ["consumer"])
+PROGRESS = Gauge(
+    "decklog_consumer_progress_timestamp_seconds", "When a cursor was last moved, in seconds since 1970.", ["consumer"]
+)
+
+_EVERYTHING = Query()
+_log = structlog.get_logger("decklog.follow")
+
+
+class Effect(Protocol):
+    """What a consumer does with records. Both methods may be repeated with the same records."""
+
+    @property
+    def parallel(self) -> int:
+        """Batches of one log that may be applied at once; 1 where their order matters."""
+        ...
+
+    async def apply(self, tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> None:
+        """Do it, in the order of `seq`. Whatever is raised is a failure, and the records come again."""
+        ...
+
+    async def settle(self, tenant: Tenant, log: LogName) -> None:
+        """Return when everything applied before the call may be called done. Runs beside later `apply` calls."""
+        ...
+
+
+class BatchTrace(Protocol):
+    def done(self) -> None: ...
+
+    def broken_off(self) -> None: ...
+
+
+class BatchTraces(Protocol):
+    """What is told of batches where traces are sent."""
+
+    def batch(self, consumer: str, tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> BatchTrace:
+        """A batch begins now; it is done once the cursor has moved over it."""
+        ...
+
+
+class Ended(Enum):
+    """How an advance ended."""
+
+    DONE = "done"
+    """The consumer had everything that the log had (or is stopping)."""
+    HELD = "held"
+    """Another worker has the lease."""
+    LOST = "lost"
+    """Another worker took the lease or moved the cursor meanwhile; it goes on from there."""
+    WAITING = "waiting"
+    """It failed a moment ago and is not tried yet."""
+    FAILED = "failed"
+
+
+class _LostError(Exception):
+    """The log is somebody else's now."""
+
+
+class _Batch(msgspec.Struct, frozen=True):
+    records: list[StoredRecord]
+    end: int
+    """Records below this number have been read."""
+
+    @property
+    def oldest(self) -> datetime | None:
+        return self.records[0].received_at if self.records else None
+
+
+class _Advance:
+    """The way through one log under a lease. Batches are read in order and applied, several at once where the effect
+    allows it; what all batches up to one have done is settled beside the next ones, and the cursor follows."""
+
+    def __init__(
+        self,
+        tenant: Tenant,
+        cursor: Cursor,
+        store: RecordStore,
+        cursors: Cursors,
+        effect: Effect,
+        *,
+        slots: asyncio.Semaphore,
+        lease_seconds: float,
+        batch_records_max: int,
+        stopping: Callable[[], bool],
+        moved: Callable[[int], None],
+        traces: BatchTraces | None,
+    ) -> None:
+        self._tenant = tenant
+        self._log = cursor.log
+        self._cursor = cursor
+        self._store = store
+        self._cursors = cursors
+        self._effect = effect
+        self._slots = slots
+        self._lease_seconds = lease_seconds
+        self._records_max = batch_records_max
+        self._limit = min(BATCH_RECORDS_FIRST, batch_records_max)
+        self._stopping = stopping
+        self._moved = moved
+        self._traces = traces
+        self._traced: deque[tuple[int, BatchTrace]] = deque()
+        self._end = self._read_to = self._applied = cursor.next_seq
+        self._applying: deque[tuple[asyncio.Task[None], _Batch]] = deque()
+        self._settling: asyncio.Task[Cursor] | None = None
+        self._oldest: datetime | None = None
+
+    async def run(self) -> None:
+        """Until the log has no more. Raises `_LostError` and what the work raises."""
+        try:
+            while True:
+                if self._stopping():
+                    self._end = self._read_to
+                if self._read_to < self._end and len(self._applying) < self._effect.parallel:
+                    await self._begin_batch()
+                elif self._applying:
+                    await self._end_batch()
+                elif self._settling is not None:
+                    # What arrives meanwhile is not to wait for it: the next settling then has more to do at once.
+                    await asyncio.wait((self._settling,), timeout=LOOK_AGAIN_SECONDS)
+                    await self._look()
+                else:
+                    await self._look()
+                    if self._end <= self._read_to:
+                        return
+                self._settle()
+        finally:
+            left = [task for task, _ in self._applying] + ([self._settling] if self._settling else [])
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+            for _, trace in self._traced:
+                trace.broken_off()
+
+    async def _look(self) -> None:
+        """How far the log is now."""
+        if not self._stopping():
+            self._end = max(self._end, (await self._store.head(self._tenant, self._log)).next_seq)
+
+    async def _begin_batch(self) -> None:
+        await self._slots.acquire()
+        try:
+            batch = await self._read()
+            if self._traces is not None and batch.records:
+                trace = self._traces.batch(self._cursor.consumer, self._tenant, self._log, batch.records)
+                self._traced.append((batch.end, trace))
+            task = asyncio.create_task(self._apply(batch))
+        except BaseException:  # a slot is given back whatever happens
+            self._slots.release()
+            raise
+        task.add_done_callback(lambda _: self._slots.release())
+        self._applying.append((task, batch))
+        self._read_to = batch.end
+        if batch.records:
+            average = sum(len(record.content) for record in batch.records) // len(batch.records) + 1
+            self._limit = max(1, min(self._records_max, BATCH_BYTES // average))
+
+    async def _read(self) -> _Batch:
+        records, onward = await self._store.read(
+            self._tenant,
+            self._log,
+            query=_EVERYTHING,
+            first=self._read_to,
+            end=self._end,
+            limit=self._limit,
+            newest_first=False,
+            timeout=READ_SECONDS_MAX,
+        )
+        if onward is not None and not self._read_to < onward <= self._end:
+            raise DecklogError(Code.INTERNAL, f"A reading that began at {self._read_to} would go on at {onward}.")
+        # Where the store is at its end, what is missing below `end` is beyond the tenant's retention: it is done too.
+        return _Batch(records, self._end if onward is None else onward)
+
+    async def _apply(self, batch: _Batch) -> None:
+        if batch.records:
+            await self._effect.apply(self._tenant, self._log, batch.records)
+            BATCHES.labels(self._cursor.consumer).inc()
+
+    async def _end_batch(self) -> None:
+        """Wait for the first of the batches."""
+        task, batch = self._applying[0]
+        await asyncio.wait((task,))
+        self._applying.popleft()
+        task.result()
+        self._applied = batch.end
+        self._oldest = self._oldest or batch.oldest
+
+    def _settle(self) -> None:
+        """Take over what was settled, and begin to settle what was applied since. Raises `_LostError`."""
+        if self._settling is not None and self._settling.done():
+            settled, self._settling = self._settling, None
+            self._cursor = settled.result()
+            self._moved(self._cursor.next_seq)
+        if self._settling is None and self._applied > self._cursor.next_seq:
+            self._settling = asyncio.create_task(self._settle_to(self._applied, self._oldest))
+            self._oldest = None
+
+    async def _settle_to(self, to: int, oldest: datetime | None) -> Cursor:
+        """Everything below `to` was applied; make it count."""
+        cursor = self._cursor
+        await self._effect.settle(self._tenant, self._log)
+        moved = await self._cursors.move(cursor, to, seconds=self._lease_seconds)
+        if moved is None:
+            raise _LostError
+        while self._traced and self._traced[0][0] <= to:
+            self._traced.popleft()[1].done()
+        RECORDS.labels(cursor.consumer).inc(to - cursor.next_seq)
+        PROGRESS.labels(cursor.consumer).set_to_current_time()
+        if oldest is not None:
+            LAG.labels(cursor.consumer).observe(max(0.0, (datetime.now(UTC) - oldest).total_seconds()))
+        return moved
+
+
+class Follower:
+    """One consumer of one process. `advance` may be called for many logs at once; a call for a log that is being
+    advanced waits for that to end.
+
+    `slots` bounds how many batches are read and applied at once; waiting for an effect to settle takes no slot.
+    """
+
+    def __init__(
+        self,
+        consumer: str,
+        store: RecordStore,
+        cursors: Cursors,
+        effect: Effect,
+        *,
+        slots: int = 4,
+        lease_seconds: float = LEASE_SECONDS,
+        batch_records_max: int = BATCH_RECORDS_MAX,
+        backoff_seconds: tuple[float, float] = BACKOFF_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+        traces: BatchTraces | None = None,
+    ) -> None:
+        self.consumer = consumer
+        self._store = store
+        self._cursors = cursors
+        self._effect = effect
+        self._slots = asyncio.Semaphore(slots)
+        self._lease_seconds = lease_seconds
+        self._batch_records_max = batch_records_max
+        self._backoff_seconds = backoff_seconds
+        self._clock = clock
+        self._traces = traces
+        self._owner = uuid.uuid4().hex
+        self._busy: dict[tuple[int, LogName], asyncio.Event] = {}
+        self._failures: dict[tuple[int, LogName], tuple[int, float]] = {}
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Let every advance end after the batch it is at, with its cursor moved; later ones do nothing."""
+        self._stopping = True
+
+    async def advance(self, tenant: Tenant, log: LogName, moved: Callable[[int], None] = lambda _: None) -> Ended:
+        """Work until the consumer has everything that the log has, which under load is never: `moved` is told on the way how
+        far the cursor has come. Never raises for what store, cursors or effect do."""
+        key = (tenant.id, log)
+        while (before := self._busy.get(key)) is not None:
+            await before.wait()
+        ended = self._busy[key] = asyncio.Event()
+        try:
+            return await self._advance(tenant, log, moved)
+        finally:
+            del self._busy[key]
+            ended.set()
+
+    async def _advance(self, tenant: Tenant, log: LogName, moved: Callable[[int], None]) -> Ended:
+        key = (tenant.id, log)
+        _, not_before = self._failures.get(key, (0, 0.0))
+        if self._clock() < not_before:
+            return Ended.WAITING
+        try:
+            cursor = await self._cursors.lease(self.consumer, tenant.id, log, owner=self._owner, seconds=self._lease_seconds)
+            if cursor is None:
+                return Ended.HELD
+            try:
+                await self._while_leased(tenant, cursor, moved)
+            finally:
+                # A release that fails costs the next worker a wait for the lease to end, nothing else.
+                with suppress(DecklogError):
+                    await self._cursors.release(cursor)
+        except _LostError:
+            _log.info("a lease was lost", consumer=self.consumer, tenant=tenant.name, log=log.text)
+            return Ended.LOST
+        except Exception as error:  # noqa: BLE001  # whatever an effect raises, the other logs go on and this one is tried again
+            self._failed(tenant, log, error)
+            return Ended.FAILED
+        self._failures.pop(key, None)
+        return Ended.DONE
+
+    def _failed(self, tenant: Tenant, log: LogName, error: Exception) -> None:
+        """Remember not to try again at once."""
+        FAILURES.labels(self.consumer).inc()
+        count, _ = self._failures.get((tenant.id, log), (0, 0.0))
+        shortest, longest = self._backoff_seconds
+        wait = min(longest, shortest * 2.0 ** min(count, 30)) * random.uniform(0.5, 1.5)  # noqa: S311
+        if len(self._failures) >= BACKING_OFF_MAX:
+            self._failures.clear()
+        self._failures[tenant.id, log] = (count + 1, self._clock() + wait)
+        known = isinstance(error, DecklogError)
+        _log.warning(
+            "a log could not be advanced",
+            consumer=self.consumer,
+            tenant=tenant.name,
+            log=log.text,
+            reason=str(error) if known else type(error).__name__,
+            attempt=count + 1,
+            again_in_seconds=round(wait, 2),
+            exc_info=not known,
+        )
+
+    async def _while_leased(self, tenant: Tenant, cursor: Cursor, moved: Callable[[int], None]) -> None:
+        """Follow the log, and stop as soon as the lease is not ours any more. Raises `_LostError` and what the work raises."""
+        advance = _Advance(
+            tenant,
+            cursor,
+            self._store,
+            self._cursors,
+            self._effect,
+            slots=self._slots,
+            lease_seconds=self._lease_seconds,
+            batch_records_max=self._batch_records_max,
+            stopping=lambda: self._stopping,
+            moved=moved,
+            traces=self._traces,
+        )
+        work = asyncio.create_task(advance.run(), name=f"{self.consumer} {tenant.name} {cursor.log.text}")
+        renewal = asyncio.create_task(self._renew(cursor), name=f"lease {tenant.name} {cursor.log.text}")
+        try:
+            await asyncio.wait((work, renewal), return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                renewal.result()
+                raise _LostError
+            work.result()
+        finally:
+            for task in (work, renewal):
+                task.cancel()
+            await asyncio.gather(work, renewal, return_exceptions=True)
+
+    async def _renew(self, cursor: Cursor) -> None:
+        """Keeps the lease while the work takes long; returns when it is lost."""
+        good_until = self._clock() + self._lease_seconds
+        while True:
+            await asyncio.sleep(self._lease_seconds / 3)
+            asked = self._clock()
+            try:
+                held = await self._cursors.lease(
+                    cursor.consumer, cursor.tenant_id, cursor.log, owner=cursor.owner, seconds=self._lease_seconds
+                )
+            except DecklogError:
+                if self._clock() >= good_until:
+                    return
+                continue
+            if held is None:
+                return
+            good_until = asked + self._lease_seconds

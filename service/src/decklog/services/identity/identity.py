@@ -1,0 +1,180 @@
+"""Who is asking: API keys and JSON Web Tokens become principals here, and nowhere else.
+
+Nothing but the credential itself decides tenant and role. Every refusal is the same `unauthenticated` with the same
+words, so that an answer does not tell which part of a guess was right; the reason goes to the log, without the token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import time
+from collections.abc import Callable
+
+import structlog
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.identity.access import Principal, Role
+from decklog.domain.store import ApiKey, Snapshot
+from decklog.domain.tenant import State, Tenant
+from decklog.services.identity.issuers import Claims, Issuers, Untrusted
+from decklog.services.identity.keys import KEY_PREFIX
+from decklog.services.identity.registry import RegistryCache
+
+TOKEN_CHARS_MAX = 8 * 1024
+VERIFIED_MAX = 4_096
+"""Verified tokens that are remembered, by their SHA-256; a signature costs about as much as storing a record."""
+RECOGNISED_MAX = 16_384
+"""API keys that are remembered, by their SHA-256, until the registry changes."""
+
+_KEY = re.compile(r"dlk_([0-9a-z]{8,32})_([0-9A-Za-z]{32,128})")
+_NO_HASH = bytes(32)
+
+_log = structlog.get_logger(__name__)
+
+
+def unauthenticated() -> DecklogError:
+    return DecklogError(
+        Code.UNAUTHENTICATED,
+        "The credential is not valid: malformed, unknown, revoked, expired, or not meant for this service.",
+    )
+
+
+class Identity:
+    """Verifies credentials against the registry and the trusted issuers. `now` gives seconds since 1970."""
+
+    def __init__(self, registry: RegistryCache, issuers: Issuers, *, now: Callable[[], float] = time.time) -> None:
+        self._registry = registry
+        self._issuers = issuers
+        self._now = now
+        self._verified: dict[bytes, Claims] = {}
+        self._recognised: dict[bytes, Principal] = {}
+        self._recognised_in: Snapshot | None = None
+
+    async def authenticate(self, token: str) -> Principal:
+        """Who this token proves. Raises `unauthenticated`, and `registry-stale` where that cannot be known now."""
+        await self._registry.current()
+        principal = self.recognise(token)
+        if principal is not None:
+            return principal
+        if token.startswith(KEY_PREFIX):
+            await self._registry.refresh()
+            principal = self._by_key(token, _name(token))
+            if principal is None:
+                raise _refused("unknown key")
+            return principal
+        return await self._by_token(token)
+
+    def recognise(self, token: str) -> Principal | None:
+        """As `authenticate`, at once and without I/O; None where only `authenticate` can tell."""
+        if len(token) > TOKEN_CHARS_MAX:
+            raise _refused("too long")
+        if not self._registry.fresh:
+            return None
+        name = _name(token)
+        if token.startswith(KEY_PREFIX):
+            return self._remembered(name) or self._by_key(token, name)
+        claims = self._verified.get(name)
+        if claims is None or not self._issuers.current(claims):
+            return None
+        return self._principal(claims)
+
+    def still_valid(self, principal: Principal) -> bool:
+        """Whether the credential would be accepted again, for what stays open. Raises `registry-stale`."""
+        if principal.expires_at is not None and principal.expires_at <= self._now():
+            return False
+        snapshot = self._registry.snapshot
+        if principal.kind == "api_key":
+            key = snapshot.keys.get(principal.subject)
+            if key is None or key.role is not principal.role or self._expired(key):
+                return False
+        tenant = principal.tenant
+        if tenant is None:
+            return True
+        known = snapshot.tenants.get(tenant.id)
+        return known is not None and known.state is State.ACTIVE
+
+    def _remembered(self, name: bytes) -> Principal | None:
+        """Whom a key of this SHA-256 proved in the registry as it is now. What is compared is a hash of what was sent, so
+        the time that it takes tells nothing of a key."""
+        snapshot = self._registry.snapshot
+        if self._recognised_in is not snapshot or len(self._recognised) >= RECOGNISED_MAX:
+            self._recognised, self._recognised_in = {}, snapshot
+        principal = self._recognised.get(name)
+        if principal is None or (principal.expires_at is not None and principal.expires_at <= self._now()):
+            return None
+        return principal
+
+    def _by_key(self, token: str, hashed: bytes) -> Principal | None:
+        """None where the key's id is not known here (yet)."""
+        match = _KEY.fullmatch(token)
+        if match is None:
+            raise _refused("malformed key")
+        snapshot = self._registry.snapshot
+        key = snapshot.keys.get(match[1])
+        # An unknown id costs the same hash and comparison as a known one.
+        good = hmac.compare_digest(hashed, _NO_HASH if key is None else key.hash)
+        if key is None:
+            return None
+        if not good:
+            raise _refused("wrong secret", key=key.id)
+        if self._expired(key):
+            raise _refused("expired key", key=key.id)
+        tenant: Tenant | None = None
+        if key.tenant_id is not None:
+            tenant = snapshot.tenants.get(key.tenant_id)
+            if tenant is None or tenant.state is State.DELETED:
+                raise _refused("deleted tenant", key=key.id)
+        if (tenant is None) is not (key.role is Role.PLATFORM):
+            raise _refused("key of no tenant that is not the platform's, or the reverse", key=key.id)
+        principal = Principal(
+            kind="api_key",
+            subject=key.id,
+            role=key.role,
+            tenant=tenant,
+            expires_at=None if key.expires_at is None else key.expires_at.timestamp(),
+        )
+        if self._recognised_in is snapshot:
+            self._recognised[hashed] = principal
+        return principal
+
+    def _expired(self, key: ApiKey) -> bool:
+        return key.expires_at is not None and key.expires_at.timestamp() <= self._now()
+
+    async def _by_token(self, token: str) -> Principal:
+        try:
+            claims = await self._issuers.verify(token)
+        except Untrusted as error:
+            raise _refused(error.reason) from None
+        principal = self._principal(claims)
+        while len(self._verified) >= VERIFIED_MAX:
+            del self._verified[next(iter(self._verified))]
+        self._verified[_name(token)] = claims
+        return principal
+
+    def _principal(self, claims: Claims) -> Principal:
+        if claims.expires_at <= self._now():
+            raise _refused("expired token")
+        tenant: Tenant | None = None
+        if claims.tenant is not None:
+            tenant = self._registry.tenant(claims.tenant)
+            if tenant is None or tenant.state is State.DELETED:
+                raise _refused("unknown tenant", tenant=claims.tenant)
+        return Principal(
+            kind="jwt",
+            subject=claims.subject,
+            role=claims.role,
+            tenant=tenant,
+            issuer=claims.issuer,
+            expires_at=claims.expires_at,
+        )
+
+
+def _name(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def _refused(reason: str, **facts: str) -> DecklogError:
+    _log.info("credential refused", reason=reason, **facts)
+    return unauthenticated()

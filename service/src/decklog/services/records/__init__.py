@@ -1,0 +1,1 @@
+"""Appending, reading, exporting and streaming records."""

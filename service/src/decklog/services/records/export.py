@@ -1,0 +1,151 @@
+"""Everything that matches, as one file: frozen at the head of its start, oldest first, in constant memory.
+
+A file that looks whole is whole: the last bytes are given only when every record before them was, and after the access
+record that says how many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.identity.access import Principal, RequestContext
+from decklog.domain.log import Head, LogName
+from decklog.domain.records.record import Outcome, StoredRecord
+from decklog.domain.records.wire import csv_cells, csv_header, csv_rows, renderer
+from decklog.domain.search.query import Query
+from decklog.domain.tenant import Tenant
+from decklog.services.records.access_log import EXPORT_CLOSE, AccessLog, filters
+from decklog.services.search.search import Search
+
+CONTENT_TYPES = {
+    "ndjson": "application/x-ndjson",
+    "json": "application/json",
+    "csv": "text/csv; charset=utf-8; header=present",
+}
+"""The formats of an export, the default first."""
+
+
+class Reader(msgspec.Struct, frozen=True):
+    """Who exports what."""
+
+    principal: Principal
+    request: RequestContext
+    tenant: Tenant
+    log: LogName
+    query: Query
+    format: str
+    head: Head
+
+    def details(self, **more: Any) -> dict[str, Any]:
+        """What the access records of this export say."""
+        return {"filter": filters(self.query), "format": self.format, "head": self.head.next_seq, **more}
+
+
+async def _ahead(batches: AsyncGenerator[list[StoredRecord], None]) -> AsyncIterator[list[StoredRecord]]:
+    """The same batches; the next one is fetched while the last is written."""
+
+    async def following() -> list[StoredRecord] | None:
+        return await anext(batches, None)
+
+    pending = asyncio.create_task(following())
+    try:
+        while (batch := await pending) is not None:
+            pending = asyncio.create_task(following())
+            yield batch
+    finally:
+        pending.cancel()
+        await asyncio.wait({pending})
+        if not pending.cancelled():
+            pending.exception()  # whatever it was, nobody waits for this batch any more
+        await batches.aclose()
+
+
+class Export:
+    """An async iterator of bytes; `aclose` it wherever it ends, so that an abandoned one is recorded too.
+
+    Iterating raises what reading raises, `unauthenticated` once the credential is withdrawn, and
+    `access-log-unavailable`; the transfer must then be broken off, not ended.
+    """
+
+    def __init__(
+        self, search: Search, access_log: AccessLog, reader: Reader, still_valid: Callable[[Principal], bool] | None = None
+    ) -> None:
+        self.tenant = reader.tenant
+        self.log = reader.log
+        self.format = reader.format
+        self.content_type = CONTENT_TYPES[reader.format]
+        self.filename = f"{reader.tenant.name}-{reader.log.text}-{reader.head.next_seq}.{reader.format}"
+        self.finished = False
+        self._search = search
+        self._access_log = access_log
+        self._reader = reader
+        self._still_valid = still_valid
+        self._given = 0
+        self._chunks = self._generate()
+
+    def __aiter__(self) -> Export:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await anext(self._chunks)
+        except StopAsyncIteration:
+            raise
+        except BaseException:
+            await self._abandon()
+            raise
+
+    async def aclose(self) -> None:
+        await self._chunks.aclose()
+        await self._abandon()
+
+    async def _abandon(self) -> None:
+        if self.finished:
+            return
+        self.finished = True
+        await self._access_log.write_late(
+            self._reader.principal,
+            self._reader.request,
+            EXPORT_CLOSE,
+            resource=("log", self.log.text),
+            details=self._reader.details(records=self._given),
+            outcome=Outcome.FAILURE,
+        )
+
+    async def _generate(self) -> AsyncGenerator[bytes, None]:
+        """One chunk is always held back, so that the last is given only after the closing access record."""
+        reader = self._reader
+        held, count = {"json": "[", "csv": csv_header()}.get(self.format, ""), 0
+        batches = _ahead(self._search.walk(reader.tenant, reader.log, reader.query, end=reader.head.next_seq))
+        async for batch in batches:
+            if self._still_valid is not None and not self._still_valid(reader.principal):
+                raise DecklogError(Code.UNAUTHENTICATED, "The credential was withdrawn during the export.")
+            self._given = count
+            if held:
+                yield held.encode()
+            held = self._written(batch, first=count == 0)
+            count += len(batch)
+        await self._access_log.write(
+            reader.principal,
+            reader.request,
+            EXPORT_CLOSE,
+            resource=("log", self.log.text),
+            details=reader.details(records=count),
+        )
+        self._given, self.finished = count, True
+        held += "\n]\n" if self.format == "json" else ""
+        if held:
+            yield held.encode()
+
+    def _written(self, batch: Sequence[StoredRecord], *, first: bool) -> str:
+        if self.format == "csv":
+            return csv_rows(map(csv_cells, batch))
+        render = renderer(self.tenant.name, self.log)
+        if self.format == "json":
+            return ("\n" if first else ",\n") + ",\n".join(map(render, batch))
+        return "\n".join(map(render, batch)) + "\n"

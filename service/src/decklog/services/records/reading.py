@@ -1,0 +1,214 @@
+"""What an auditor may ask for: a list, one record, statistics, an export.
+
+Each call checks the permission, parses its own parameters and refuses what it does not know, and writes its access
+record before it returns (rule 8).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from weakref import WeakSet
+
+import msgspec
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.identity.access import Principal, RequestContext
+from decklog.domain.log import Head, LogName
+from decklog.domain.records.record import Outcome, StoredRecord
+from decklog.domain.search.query import parse
+from decklog.domain.store import Bucket, RecordStore
+from decklog.domain.tenant import Tenant
+from decklog.services.records.access_log import EXPORT_OPEN, READ, SEARCH, STATS, AccessLog, filters
+from decklog.services.records.export import CONTENT_TYPES, Export, Reader
+from decklog.services.search.search import GROUPS, INTERVALS, Search, read_cursor, write_cursor
+
+LIMIT_DEFAULT = 100
+LIMIT_MAX = 1_000
+"""Records of one page."""
+GROUPS_MAX = 2
+EXPORTS_MAX, EXPORTS_PER_TENANT_MAX = 50, 10
+"""Exports that one process gives at once; each holds a few batches of records."""
+
+_SEQ_END = 2**63
+_LIMIT = re.compile(r"[1-9][0-9]{0,3}")
+
+Parameters = Sequence[tuple[str, str]]
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Records, newest first; `next` is the cursor of the following page, or None after the last."""
+
+    items: list[StoredRecord]
+    next: str | None
+    head: Head
+    indexed_from: int
+    indexed: int
+    engine: str
+
+
+class Stats(msgspec.Struct, frozen=True):
+    """Exact counts. Each bucket's key has one value for each name in `by`."""
+
+    by: tuple[str, ...]
+    interval: str | None
+    buckets: list[Bucket]
+    total: int
+    head: Head
+    indexed_from: int
+    indexed: int
+    engine: str
+
+
+def _invalid(name: str, why: str) -> DecklogError:
+    return DecklogError(Code.INVALID_PARAMETER, f"{name}: {why}", extra={"parameter": name})
+
+
+def _one(parameters: Parameters, name: str) -> str | None:
+    values = [value for key, value in parameters if key == name]
+    if len(values) > 1:
+        raise _invalid(name, "may be given once only.")
+    return values[0] if values else None
+
+
+def _choice(parameters: Parameters, name: str, allowed: Sequence[str]) -> str | None:
+    value = _one(parameters, name)
+    if value is not None and value not in allowed:
+        raise _invalid(name, f"{value[:80]!r} is not one of {', '.join(allowed)}.")
+    return value
+
+
+def _limit(parameters: Parameters) -> int:
+    text = _one(parameters, "limit")
+    if text is None:
+        return LIMIT_DEFAULT
+    if not _LIMIT.fullmatch(text) or int(text) > LIMIT_MAX:
+        raise _invalid("limit", f"must be a number from 1 to {LIMIT_MAX}.")
+    return int(text)
+
+
+def _groups(parameters: Parameters) -> tuple[str, ...]:
+    names = [part for key, value in parameters if key == "by" for part in value.split(",")]
+    for name in names:
+        if name not in GROUPS:
+            raise _invalid("by", f"{name[:80]!r} is not one of {', '.join(GROUPS)}.")
+    if len(names) > GROUPS_MAX or len(set(names)) < len(names):
+        raise _invalid("by", f"at most {GROUPS_MAX} different names.")
+    return tuple(names)
+
+
+class Reading:
+    """The reads of one process. `still_valid` tells, during an export, whether its credential still holds."""
+
+    def __init__(
+        self,
+        search: Search,
+        store: RecordStore,
+        access_log: AccessLog,
+        *,
+        still_valid: Callable[[Principal], bool] | None = None,
+    ) -> None:
+        self._search = search
+        self._store = store
+        self._access_log = access_log
+        self._still_valid = still_valid
+        self._exports: WeakSet[Export] = WeakSet()
+
+    async def list(self, principal: Principal, request: RequestContext, parameters: Parameters) -> tuple[Tenant, LogName, Page]:
+        """One page of the records that match. Raises `search-unavailable` and what any parameter's refusal is."""
+        tenant = self._access_log.admit(principal)
+        log, query = parse(parameters, others=("limit", "cursor"))
+        limit, cursor = _limit(parameters), _one(parameters, "cursor")
+        before = None if cursor is None else read_cursor(cursor, tenant, log, query)
+        found = await self._search.page(tenant, log, query, limit=limit, before=before)
+        await self._access_log.write(
+            principal,
+            request,
+            SEARCH,
+            resource=("log", log.text),
+            details={
+                "filter": filters(query),
+                "limit": limit,
+                "records": len(found.items),
+                "engine": found.engine,
+                **({"before": str(before)} if before else {}),
+            },
+        )
+        onwards = None if found.next is None else write_cursor(found.next, tenant, log, query)
+        return tenant, log, Page(found.items, onwards, found.head, found.indexed_from, found.indexed, found.engine)
+
+    async def get(
+        self, principal: Principal, request: RequestContext, seq: int, parameters: Parameters
+    ) -> tuple[Tenant, LogName, StoredRecord]:
+        """The record with this number. Raises `not-found`; that someone asked is recorded nevertheless."""
+        tenant = self._access_log.admit(principal)
+        for name, _ in parameters:
+            if name != "log":
+                raise DecklogError(
+                    Code.UNKNOWN_PARAMETER,
+                    f"There is no parameter {name[:80]!r} here. Known: log.",
+                    extra={"parameter": name[:80]},
+                )
+        log, _ = parse(parameters)
+        found = await self._store.fetch(tenant, log, [seq]) if 0 <= seq < _SEQ_END else []
+        await self._access_log.write(
+            principal,
+            request,
+            READ,
+            resource=("log", log.text),
+            details={"seq": str(seq)[:40], "records": len(found)},
+            outcome=Outcome.SUCCESS if found else Outcome.FAILURE,
+        )
+        if not found:
+            raise DecklogError(
+                Code.NOT_FOUND,
+                f"The log {log.text!r} has no record {str(seq)[:40]}: not yet, or not within its retention any more.",
+            )
+        return tenant, log, found[0]
+
+    async def stats(self, principal: Principal, request: RequestContext, parameters: Parameters) -> Stats:
+        """Counts by `by` and `interval`. Raises `too-many-buckets` and `search-unavailable`."""
+        tenant = self._access_log.admit(principal)
+        log, query = parse(parameters, others=("by", "interval"))
+        by, interval = _groups(parameters), _choice(parameters, "interval", INTERVALS)
+        counted = await self._search.count(tenant, log, query, by=by, interval=interval)
+        await self._access_log.write(
+            principal,
+            request,
+            STATS,
+            resource=("log", log.text),
+            details={
+                "filter": filters(query),
+                "by": list(by),
+                "interval": interval,
+                "buckets": len(counted.buckets),
+                "engine": counted.engine,
+            },
+        )
+        return Stats(
+            by, interval, counted.buckets, counted.total, counted.head, counted.indexed_from, counted.indexed, counted.engine
+        )
+
+    async def export(self, principal: Principal, request: RequestContext, parameters: Parameters) -> Export:
+        """Everything that matches and is there now. Its first access record is written when this returns.
+
+        Raises `overloaded` where too many exports are being given.
+        """
+        tenant = self._access_log.admit(principal)
+        log, query = parse(parameters, others=("format",))
+        name = _choice(parameters, "format", tuple(CONTENT_TYPES)) or next(iter(CONTENT_TYPES))
+        head = await self._store.head(tenant, log)
+        running = [export for export in self._exports if not export.finished]
+        if len(running) >= EXPORTS_MAX or sum(export.tenant.id == tenant.id for export in running) >= EXPORTS_PER_TENANT_MAX:
+            raise DecklogError(
+                Code.OVERLOADED, "Too many exports are being given at once. Try again when one has ended.", retry_after=5
+            )
+        reader = Reader(principal, request, tenant, log, query, name, head)
+        export = Export(self._search, self._access_log, reader, self._still_valid)
+        self._exports.add(export)
+        try:
+            await self._access_log.write(principal, request, EXPORT_OPEN, resource=("log", log.text), details=reader.details())
+        except BaseException:
+            export.finished = True  # nothing was given, so there is no end to record
+            raise
+        return export

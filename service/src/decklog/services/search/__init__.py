@@ -1,0 +1,1 @@
+"""Finding and counting records across the index and the database."""

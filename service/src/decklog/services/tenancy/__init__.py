@@ -1,0 +1,1 @@
+"""Provisioning of tenants: observe, plan, apply, report."""

@@ -1,0 +1,178 @@
+"""Tenants over the API: who exists and how each stands, and new ones where Decklog itself owns its tenants.
+
+Whatever is told was recorded before: in the tenant's access log where its own people ask, in the platform's otherwise.
+Where Kubernetes owns the tenants this module has no provisioner, and nothing here could make one.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.identity.access import Permission, Principal, RequestContext, Role, acting_tenant, require
+from decklog.domain.records.record import Outcome
+from decklog.domain.tenancy.status import READY, Part, TenantListing, TenantStatus
+from decklog.domain.tenant import NAME_CHARS_MAX, NAME_PATTERN, Manifest, State, TenantManifest, parse_manifest, spec_changes
+from decklog.services.records.access_log import TENANTS_CREATE_CLOSE, TENANTS_CREATE_OPEN, TENANTS_LIST, TENANTS_READ, AccessLog
+from decklog.services.tenancy.provisioning import Handover, KeyVault, Provisioner, TenantDirectory
+
+CREATIONS_MAX = 16
+"""Tenants that one process makes at once, those that wait for each other included; more get 503."""
+_ATTEMPTS_MAX = 2
+"""Another request may register the same name first, with the uid that it thought of."""
+_RETRY_SECONDS = 5
+
+
+class Created(msgspec.Struct, frozen=True):
+    """A tenant that is there. `new`: it was not before; `keys` are those that this very request made, told only now."""
+
+    listing: TenantListing
+    new: bool
+    keys: Mapping[Role, str]
+
+    def __repr__(self) -> str:
+        return f"Created({self.listing.name!r})"  # the keys must not get into a log or a traceback by way of this
+
+
+class Tenants:
+    """What the API does about tenants. `provisioner` is None where Kubernetes owns them, `vault` where nobody keeps keys."""
+
+    def __init__(
+        self,
+        directory: TenantDirectory,
+        access_log: AccessLog,
+        *,
+        provisioner: Provisioner | None = None,
+        vault: KeyVault | None = None,
+    ) -> None:
+        self._directory = directory
+        self._access_log = access_log
+        self._provisioner = provisioner
+        self._vault = vault
+        self._creating = 0
+
+    async def list(self, principal: Principal, request: RequestContext) -> Sequence[TenantListing]:
+        """All tenants, by name. Raises `forbidden` for everybody but the platform."""
+        require(principal, Permission.LIST_TENANTS)
+        found = await self._directory.tenants()
+        await self._access_log.write(principal, request, TENANTS_LIST, resource=("tenant", None), details={"count": len(found)})
+        return found
+
+    async def get(self, principal: Principal, request: RequestContext, name: str) -> TenantListing:
+        """The tenant of this name. Raises `not-found`: for a tenant's own people also where it is another's, which looks
+        the same and is looked up by nobody. That someone asked is recorded nevertheless."""
+        if principal.tenant is None:
+            require(principal, Permission.LIST_TENANTS)
+            known = len(name) <= NAME_CHARS_MAX and re.fullmatch(NAME_PATTERN, name) is not None
+        else:
+            known = acting_tenant(principal, Permission.READ).name == name
+        found = await self._directory.tenant(name) if known else None
+        await self._access_log.write(
+            principal,
+            request,
+            TENANTS_READ,
+            resource=("tenant", name),
+            details={"count": 0 if found is None else 1},
+            outcome=Outcome.FAILURE if found is None else Outcome.SUCCESS,
+        )
+        if found is None:
+            raise DecklogError(Code.NOT_FOUND, "There is no tenant of this name, or it is not yours.")
+        return found
+
+    async def create(self, principal: Principal, request: RequestContext, sent: TenantManifest) -> Created:
+        """Make a tenant, or make up for what is missing of one that is there with the same spec. May be repeated.
+
+        Raises `invalid-tenant`, `managed-by-kubernetes`, `conflict` for a name that exists with another spec,
+        `overloaded`, and `storage-unavailable` or `misconfigured` where the tenant has no database or no keys yet; the
+        same request goes on.
+        """
+        require(principal, Permission.CREATE_TENANTS)
+        name, spec = parse_manifest(msgspec.to_builtins(sent))
+        if self._provisioner is None:
+            raise DecklogError(
+                Code.MANAGED_BY_KUBERNETES,
+                "Tenants are made in Kubernetes here. Apply the Tenant in `manifest`: kubectl apply -f -.",
+                extra={"manifest": msgspec.to_builtins(sent)},
+            )
+        if self._vault is None and spec.credentials.rotation.interval_days:
+            raise DecklogError(
+                Code.INVALID_TENANT,
+                "spec.credentials.rotation.intervalDays must be 0 here: this answer is the only place that keys are told. "
+                "A Tenant in the files of decklog provision may have a schedule, as that keeps its keys.",
+            )
+        if self._creating >= CREATIONS_MAX:
+            raise DecklogError(Code.OVERLOADED, "Too many tenants are being made at once. Try again.", retry_after=_RETRY_SECONDS)
+        self._creating += 1
+        try:
+            return await self._recorded(
+                self._provisioner, principal, request, Manifest(name, "", 1, spec, sent.metadata.annotations.rotate)
+            )
+        finally:
+            self._creating -= 1
+
+    async def _recorded(
+        self, provisioner: Provisioner, principal: Principal, request: RequestContext, asked: Manifest
+    ) -> Created:
+        """What is asked for is recorded before anything is done, and what came of it after that."""
+        resource = ("tenant", asked.name)
+        wanted = {"spec": msgspec.to_builtins(asked.spec), "rotate": bool(asked.rotate)}
+        await self._access_log.write(principal, request, TENANTS_CREATE_OPEN, resource=resource, details=wanted)
+        came: dict[str, Any] = {"code": Code.INTERNAL.value}
+        outcome = Outcome.FAILURE
+        try:
+            made = await self._made(provisioner, asked)
+            came, outcome = {"new": made.new, "roles": sorted(made.keys)}, Outcome.SUCCESS
+            return made
+        except DecklogError as error:
+            came = {"code": error.code.value}
+            raise
+        finally:
+            await self._access_log.write_late(
+                principal, request, TENANTS_CREATE_CLOSE, resource=resource, details=came, outcome=outcome
+            )
+
+    async def _made(self, provisioner: Provisioner, asked: Manifest) -> Created:
+        for attempt in range(_ATTEMPTS_MAX):
+            there = await self._directory.tenant(asked.name)
+            new = there is None or there.state is State.DELETED
+            handover = Handover(self._vault)
+            status = await provisioner.reconcile(_manifest(asked, there), handover)
+            if not (new and status.condition(READY).reason == "Conflict" and attempt + 1 < _ATTEMPTS_MAX):
+                break
+        _check(asked.name, status)
+        listing = await self._directory.tenant(asked.name)
+        if listing is None:
+            raise DecklogError(Code.INTERNAL, f"The tenant {asked.name!r} was made and is not there.")
+        return Created(listing, new, handover.made)
+
+
+def _manifest(asked: Manifest, there: TenantListing | None) -> Manifest:
+    """What is asked for, as the object that is there or, for a name that is free, as a new one. Raises `conflict`."""
+    if there is None or there.state is State.DELETED:
+        return msgspec.structs.replace(asked, uid=str(uuid.uuid4()))
+    if there.spec != asked.spec:
+        fields = ", ".join(f"spec.{path}" for path in spec_changes(there.spec, asked.spec)) if there.spec else "all of spec"
+        raise DecklogError(
+            Code.CONFLICT, f"The tenant {asked.name!r} exists with another spec ({fields}), and is not changed so."
+        )
+    return msgspec.structs.replace(asked, uid=there.uid, generation=there.generation)
+
+
+def _check(name: str, status: TenantStatus) -> None:
+    """Raises what kept a tenant from having a database and keys. What else is missing its conditions say."""
+    bad = [status.condition(part) for part in (Part.DATABASE, Part.CREDENTIALS) if status.condition(part).status != "True"]
+    if not bad:
+        return
+    ready = status.condition(READY)
+    if ready.reason != "NotReady":
+        code = Code.INVALID_TENANT if ready.reason == "UnknownCell" else Code.CONFLICT
+        raise DecklogError(code, f"{ready.message} ({ready.reason})")
+    reasons = f"The tenant {name!r} is not ready yet. " + " ".join(f"{condition.type}: {condition.message}" for condition in bad)
+    if any(condition.reason == "Misconfigured" for condition in bad):
+        raise DecklogError(Code.MISCONFIGURED, reasons)
+    raise DecklogError(Code.STORAGE_UNAVAILABLE, f"{reasons} Send the same request again.", retry_after=_RETRY_SECONDS)

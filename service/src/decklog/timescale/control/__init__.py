@@ -1,0 +1,1 @@
+"""The control plane in PostgreSQL: control tables, migrations, roles and relations."""

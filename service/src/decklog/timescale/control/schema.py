@@ -1,0 +1,346 @@
+"""The relations of a cell and of each tenant: made, upgraded and observed by the role that owns them, never by the service.
+
+The three variants of storage (TimescaleDB, its Apache edition, plain PostgreSQL) differ only in how a relation is
+partitioned; what a server can do is detected here and noted in `decklog.relations`. Dedicated relations are hypertables
+where there is TimescaleDB; Shared ones are always native partitions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cache, partial
+
+import asyncpg
+import msgspec
+import structlog
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import LogName
+from decklog.domain.tenancy.plan import NEWER_TEMPLATE, HeadSettings
+from decklog.domain.tenant import State
+from decklog.timescale.connection import (
+    CONNECT_SECONDS_MAX,
+    OWNER_ROLE,
+    SERVICE_ROLE,
+    TABLE_LOCK_WAIT,
+    giving_way,
+)
+from decklog.timescale.statements import quoted, statement
+
+_LOCK = 0x6465636B6C6F67
+"""Advisory lock of everything that changes definitions, so that two processes may start at once."""
+DEFINITIONS = 1
+"""Number of `cell.sql` and of the template (`relations.sql`, `shared.sql`). A change of them takes the next one: what has a greater
+number in the database was made by a newer Decklog, and an older one that is started once more leaves it alone."""
+_DROPPED_AT_ONCE = 50
+"""Partitions that one transaction drops: with their indexes some five hundred locks of the six thousand that there are by default."""
+
+_log = structlog.get_logger("decklog.timescale")
+
+
+async def bootstrap(connection: asyncpg.Connection, *, service_password: str, owner_password: str) -> None:
+    """Roles, rights on the database, and TimescaleDB where the server has it. Needs a superuser, once.
+
+    May run again; passwords are set each time. Raises what asyncpg raises.
+    """
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+        for role, password in ((OWNER_ROLE, owner_password), (SERVICE_ROLE, service_password)):
+            if not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", role):
+                await connection.execute(f"CREATE ROLE {role} LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE")
+            # DDL takes no parameters: the server quotes the password itself, and the text is never logged by us.
+            alter = await connection.fetchval(
+                "SELECT format('ALTER ROLE %I LOGIN NOSUPERUSER NOBYPASSRLS PASSWORD %L', $1::text, $2::text)", role, password
+            )
+            await connection.execute(alter)
+        database = await connection.fetchval("SELECT quote_ident(current_database())")
+        await connection.execute(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
+        await connection.execute(f"GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {database} TO {OWNER_ROLE}")
+        await connection.execute(f"GRANT CONNECT ON DATABASE {database} TO {SERVICE_ROLE}")
+        if await connection.fetchval("SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb')"):
+            preloaded = await connection.fetchval("SELECT current_setting('shared_preload_libraries')")
+            if "timescaledb" in preloaded:
+                await connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+
+
+@cache
+def _template_version() -> str:
+    """What tells one version of the template from another."""
+    return f"{DEFINITIONS}." + hashlib.sha256((statement("relations") + statement("shared")).encode()).hexdigest()[:16]
+
+
+def _newer(version: str | None) -> bool:
+    """Whether a newer Decklog made this; what comes from before the first release has no number."""
+    number, dot, _ = (version or "").partition(".")
+    return dot == "." and int(number) > DEFINITIONS
+
+
+async def migrate_cell(connection: asyncpg.Connection) -> None:
+    """The relations that a cell has once, and the newest template in every schema that has an older one.
+
+    As the owner; may run again, beside running processes: each schema is locked by itself, and only where it changes, and the
+    change gives way to whoever uses it. What a newer version made stays as it is.
+    Raises `storage-unavailable` as `giving_way` does, and what asyncpg raises; running it again goes on where it stopped.
+    """
+    await _change(connection, _migrate_common)
+    behind = "SELECT schema_name, shared, template FROM decklog.relations WHERE template <> $1 ORDER BY 1"
+    for row in await connection.fetch(behind, _template_version()):
+        if _newer(row["template"]):
+            _log.warning("a newer version made these relations; they stay as they are", schema=row["schema_name"])
+            continue
+        await _change(connection, partial(_apply_template, schema=row["schema_name"], shared=row["shared"]))
+
+
+async def _change(connection: asyncpg.Connection, change: Callable[[asyncpg.Connection], Awaitable[None]]) -> None:
+    """In a transaction that gives way; see `giving_way`."""
+
+    async def once() -> None:
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+            await connection.execute(f"SET LOCAL lock_timeout = '{TABLE_LOCK_WAIT}'")
+            await change(connection)
+
+    await giving_way(once)
+
+
+async def _migrate_common(connection: asyncpg.Connection) -> None:
+    made = await connection.fetchval("SELECT obj_description(to_regnamespace('decklog'), 'pg_namespace')")
+    if _newer(made):
+        _log.warning("a newer version made what the cell has once; it stays as it is")
+        return
+    await connection.execute(statement("cell"))
+    await connection.execute(f"COMMENT ON SCHEMA decklog IS '{DEFINITIONS}.cell'")
+
+
+async def make_roles(admin_dsn: str, *, service_password: str, owner_password: str) -> None:
+    """`bootstrap` over a connection of its own."""
+    connection = await asyncpg.connect(admin_dsn, timeout=CONNECT_SECONDS_MAX)
+    try:
+        await bootstrap(connection, service_password=service_password, owner_password=owner_password)
+    finally:
+        await connection.close()
+
+
+async def migrate(owner_dsn: str) -> None:
+    """`migrate_cell` over a connection of its own."""
+    connection = await asyncpg.connect(owner_dsn, timeout=CONNECT_SECONDS_MAX)
+    try:
+        await migrate_cell(connection)
+    finally:
+        await connection.close()
+
+
+async def has_timescale(connection: asyncpg.Connection) -> bool:
+    return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')"))
+
+
+async def ensure_relations(connection: asyncpg.Connection, schema: str, *, shared: bool, partition_days: int) -> None:
+    """The schema with its relation, function, rights and first partitions. As the owner; may run again."""
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+        # Chunks carry the grants of their hypertable but not its policies, so whoever may read the one could name the other:
+        # what tenants share is partitioned natively everywhere, where partitions carry no grants at all.
+        hypertable = not shared and await has_timescale(connection)
+        await connection.execute(
+            "INSERT INTO decklog.relations (schema_name, shared, partition_days, hypertable) VALUES ($1, $2, $3, $4)"
+            " ON CONFLICT DO NOTHING",
+            schema,
+            shared,
+            partition_days,
+            hypertable,
+        )
+        # The template takes locks that writers wait for, so it is left alone where nothing of it is missing.
+        if (await relations_missing(connection, [schema]))[schema]:
+            await connection.execute(f"SET LOCAL lock_timeout = '{TABLE_LOCK_WAIT}'")
+            await _apply_template(connection, schema, shared=shared)
+        await ensure_partitions(connection, schema)
+
+
+async def _apply_template(connection: asyncpg.Connection, schema: str, *, shared: bool) -> None:
+    name = quoted(schema)
+    relation = await connection.fetchrow(
+        "SELECT hypertable, partition_days, template FROM decklog.relations WHERE schema_name = $1", schema
+    )
+    if relation is None:
+        return  # removed meanwhile
+    if _newer(relation["template"]):
+        raise DecklogError(
+            Code.MISCONFIGURED,
+            f"A newer version of Decklog made the relations of {schema!r}; this one changes nothing there. Run that version.",
+        )
+    partitioning = "" if relation["hypertable"] else "PARTITION BY RANGE (received_at)"
+    if shared and await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", f"{name}.records"):
+        # What policies need in the end is taken first: a writer who has read already would wait for whoever has less, who for him.
+        await connection.execute(f"LOCK TABLE {name}.records IN ACCESS EXCLUSIVE MODE")
+    template = statement("relations").replace("{schema}", name).replace("{partitioning}", partitioning)
+    table, rest = template.split("CREATE INDEX", 1)
+    await _drop_what_differs(connection, schema)
+    await connection.execute(table)
+    if relation["hypertable"]:
+        await connection.execute(
+            "SELECT create_hypertable($1::text::regclass, by_range('received_at', make_interval(days => $2)),"
+            " create_default_indexes => false, if_not_exists => true)",
+            f"{name}.records",
+            relation["partition_days"],
+        )
+    await connection.execute("CREATE INDEX" + rest)
+    if shared:
+        await connection.execute(statement("shared").replace("{schema}", name))
+    await connection.execute(
+        "UPDATE decklog.relations SET template = $2, things = $3 WHERE schema_name = $1",
+        schema,
+        _template_version(),
+        msgspec.json.encode((await _things(connection, [schema]))[schema]).decode(),
+    )
+
+
+async def _things(connection: asyncpg.Connection, schemas: Sequence[str]) -> defaultdict[str, dict[str, str]]:
+    """What is in each schema, by name, with its definition."""
+    found: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for schema, thing, definition in await connection.fetch(statement("things"), schemas, SERVICE_ROLE):
+        found[schema][thing] = definition
+    return found
+
+
+def _differing(made: str, there: dict[str, str]) -> list[str]:
+    """Names of what is not as the template `made` it, or was added to it. An index that somebody added is his own affair."""
+    wanted = msgspec.json.decode(made, type=dict[str, str])
+    if not wanted:
+        return []  # made by a version that did not write down what it made
+    added = (thing for thing in there.keys() - wanted.keys() if not thing.startswith("index "))
+    return sorted({*added, *(thing for thing in wanted if there.get(thing) != wanted[thing])})
+
+
+def _but_its_body(function: str) -> str:
+    """What cannot be replaced of a function. Its body can, and then nobody calls it in vain meanwhile."""
+    return function.rpartition(" ")[0]
+
+
+async def _drop_what_differs(connection: asyncpg.Connection, schema: str) -> None:
+    """Room for what the template makes only where there is nothing of that name. Rights and policies it puts right itself."""
+    name = quoted(schema)
+    made = await connection.fetchval("SELECT things::text FROM decklog.relations WHERE schema_name = $1", schema)
+    wanted, there = msgspec.json.decode(made, type=dict[str, str]), (await _things(connection, [schema]))[schema]
+    for thing in _differing(made, there):
+        kind, _, which = thing.partition(" ")
+        if kind == "index":
+            await connection.execute(f"DROP INDEX IF EXISTS {name}.{quoted(which)}")
+        elif kind == "function" and _but_its_body(wanted.get(thing, "")) != _but_its_body(there.get(thing, "")):
+            others = "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = to_regnamespace($1) AND proname = $2"
+            for row in await connection.fetch(others, name, which):
+                await connection.execute(f"DROP FUNCTION {row[0]}")
+        elif thing == "row-level security":
+            await connection.execute(
+                f"ALTER TABLE IF EXISTS {name}.records DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY"
+            )
+
+
+async def drop_partitions(connection: asyncpg.Connection, schema: str) -> None:
+    """The partitions of a Dedicated tenant's schema, some at a time: each takes a lock on all of its indexes, and the server
+    has room for so many. As the owner; may run again. Raises `conflict` where it is not one tenant's own."""
+    of_schema = (
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = to_regclass(format('%I.records', $1::text)) LIMIT $2"
+    )
+    more = True
+    while more:
+        async with connection.transaction():
+            await _hold_alone(connection, schema)
+            partitions = await connection.fetch(of_schema, schema, _DROPPED_AT_ONCE)
+            for row in partitions:
+                await connection.execute(f"DROP TABLE {row[0]}")
+        more = bool(partitions)
+
+
+async def drop_relations(connection: asyncpg.Connection, schema: str) -> None:
+    """A Dedicated tenant's schema with all that is in it; nothing of it is there afterwards. Inside a transaction. Raises as
+    `drop_partitions`."""
+    await _hold_alone(connection, schema)
+    # As `make_partition_of` does: nobody makes one in there meanwhile.
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('decklog.partition.' || $1, 0))", schema)
+    await connection.execute(f"DROP SCHEMA IF EXISTS {quoted(schema)} CASCADE")
+    await connection.execute("DELETE FROM decklog.relations WHERE schema_name = $1", schema)
+
+
+async def _hold_alone(connection: asyncpg.Connection, schema: str) -> None:
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+    others = (
+        "SELECT count(*) > 1 OR EXISTS (SELECT FROM decklog.relations WHERE schema_name = $1 AND shared)"
+        " FROM decklog.tenants WHERE schema = $1"
+    )
+    if await connection.fetchval(others, schema):
+        raise DecklogError(Code.CONFLICT, f"The schema {schema!r} is not of one tenant alone. Nothing of it is removed.")
+
+
+async def relations_missing(connection: asyncpg.Connection, schemas: Sequence[str]) -> dict[str, list[str]]:
+    """What of each schema is not as the template wants it, by name, for a status; empty when all is there."""
+    rows = await connection.fetch(
+        """SELECT schema, relation.template, relation.things::text, to_regclass(format('%I.records', schema)) IS NOT NULL
+             FROM unnest($1::text[]) AS schema LEFT JOIN decklog.relations AS relation ON relation.schema_name = schema""",
+        schemas,
+    )
+    there = await _things(connection, schemas)
+    return {schema: _missing(template, made, there[schema], exists=exists) for schema, template, made, exists in rows}
+
+
+def _missing(template: str | None, made: str, there: dict[str, str], *, exists: bool) -> list[str]:
+    if template is None or not exists:
+        return ["relation records"]
+    return _differing(made, there) if template == _template_version() or _newer(template) else [NEWER_TEMPLATE]
+
+
+async def ensure_heads(connection: asyncpg.Connection, tenant_id: int, settings: HeadSettings) -> None:
+    """Both heads of a tenant with these settings; `next_seq`, epoch and receipt time of existing heads stay. Where there
+    was no bucket before, the new one is full."""
+    await connection.execute(
+        """INSERT INTO decklog.heads AS h (tenant_id, log, state, per_second, burst, tokens, per_day, dedup_window)
+           SELECT $1, given.log, $3, given.per_second, given.burst, given.burst, given.per_day, make_interval(secs => $7)
+             FROM unnest($2::smallint[], $4::float8[], $5::integer[], $6::bigint[]) AS given (log, per_second, burst, per_day)
+           ON CONFLICT (tenant_id, log) DO UPDATE SET state = excluded.state, per_second = excluded.per_second,
+             burst = excluded.burst, per_day = excluded.per_day, dedup_window = excluded.dedup_window,
+             tokens = CASE WHEN h.burst = 0 THEN excluded.burst ELSE least(h.tokens, excluded.burst) END
+           WHERE (h.state, h.per_second, h.burst, h.per_day, h.dedup_window)
+                 IS DISTINCT FROM (excluded.state, excluded.per_second, excluded.burst, excluded.per_day, excluded.dedup_window)""",
+        tenant_id,
+        [LogName.EVENTS, LogName.ACCESS],
+        int(settings.state),
+        [float(settings.events_per_second), settings.queries_per_minute / 60],
+        [settings.burst, settings.queries_per_minute],
+        [~settings.events_per_day if settings.storage_used_up else settings.events_per_day, 0],
+        float(settings.dedup_seconds),
+    )
+
+
+async def observe_heads(connection: asyncpg.Connection, tenant_ids: Sequence[int]) -> dict[int, HeadSettings]:
+    """The settings of these tenants' heads; nothing of a tenant where they are not such as settings make."""
+    rows = await connection.fetch(
+        """SELECT tenant_id, e.state, e.per_second, e.burst, extract(epoch FROM e.dedup_window)::float8 AS window, e.per_day,
+                  a.burst AS queries
+             FROM decklog.heads AS e JOIN decklog.heads AS a USING (tenant_id)
+            WHERE tenant_id = ANY($1::bigint[]) AND e.log = $2 AND a.log = $3
+              AND (a.state, a.dedup_window, a.per_second, a.per_day) = (e.state, e.dedup_window, a.burst / 60.0::float8, 0)""",
+        tenant_ids,
+        LogName.EVENTS,
+        LogName.ACCESS,
+    )
+    return {
+        row["tenant_id"]: HeadSettings(
+            State(row["state"]),
+            int(row["per_second"]),
+            row["burst"],
+            int(row["window"]),
+            max(row["per_day"], ~row["per_day"]),
+            row["queries"],
+            storage_used_up=row["per_day"] < 0,
+        )
+        for row in rows
+    }
+
+
+async def ensure_partitions(connection: asyncpg.Connection, schema: str) -> int:
+    """Partitions of the coming days in this schema, which has its relations; how many were made."""
+    made: int = await connection.fetchval(
+        "SELECT decklog.make_partitions_of(relation) FROM decklog.relations AS relation WHERE schema_name = $1", schema
+    )
+    return made

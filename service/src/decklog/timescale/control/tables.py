@@ -1,0 +1,370 @@
+"""The control tables: tenants, API keys and the registry's version, written by provisioning as the owner and by nobody else.
+
+Piccolo has the tables and their migrations. The service's role reads them through `registry.py`, without Piccolo.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+import msgspec
+from piccolo.columns import JSONB, Array, BigInt, BigSerial, Bytea, ForeignKey, Integer, OnDelete, SmallInt, Text, Timestamptz
+from piccolo.columns.defaults.timestamptz import TimestamptzNow
+from piccolo.query.functions import Count
+from piccolo.table import Table
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.identity.access import Role
+from decklog.domain.identity.rotation import IssuedKey
+from decklog.domain.tenancy.plan import Row
+from decklog.domain.tenancy.status import Condition, read_conditions
+from decklog.domain.tenant import DEFAULT_CELL, Isolation, State, read_spec
+from decklog.timescale.connection import (
+    APPLICATION,
+    CONNECT_SECONDS_MAX,
+    OWNER_ROLE,
+    SERVICE_ROLE,
+    TABLE_LOCK_WAIT,
+    giving_way,
+)
+from decklog.timescale.control import migrations
+from decklog.timescale.control.piccolo_engine import ENGINE, on
+
+SCHEMA = "decklog"
+APP = "decklog"
+_LOCK = 0x6465636B6374726C
+"""Advisory lock of the migrations, so that two processes may start at once."""
+_MIGRATE_SECONDS_MAX = 120.0
+_LOOK_AGAIN_SECONDS = 1.0
+"""Between two looks at who is connected."""
+
+# Whoever connects says by which migrations he was made. What comes from before they did so says nothing behind the name.
+_OLDER = """
+SELECT usename AS role, application_name AS name, count(*) AS connections FROM pg_stat_activity
+ WHERE datname = current_database() AND usename = ANY ($1::text[]) AND split_part(application_name, '/', 1) = $2
+   AND coalesce(substring(application_name FROM '/([0-9]+)$')::integer, 0) < $3
+ GROUP BY 1, 2 ORDER BY 1, 2"""
+
+
+class TenantRow(Table, tablename="tenants", schema=SCHEMA, db=ENGINE):  # type: ignore[call-arg]
+    """One tenant: a deleted one that is retained keeps its row, its number and its name."""
+
+    id = BigSerial(primary_key=True)
+    name = Text(unique=True, required=True)
+    uid = Text(required=True)
+    former_uids = Array(base_column=Text(), default=list)
+    isolation = Text(required=True)
+    schema = Text(required=True)
+    index = Text(required=True)
+    queue = Text(required=True)
+    retention_days = Integer(required=True)
+    state = SmallInt(required=True)
+    display_name = Text()
+    spec = JSONB(required=True)
+    generation = BigInt(required=True)
+    conditions = JSONB(default="[]")
+    created_at = Timestamptz(default=TimestamptzNow())
+    deleted_at = Timestamptz(null=True, default=None)
+    keys_revision = BigInt(default=0)
+    keys_request = Text(default="")
+    settled = Array(base_column=Text(), default=list)
+    cell = Text(default=DEFAULT_CELL)
+
+
+class ApiKeyRow(Table, tablename="api_keys", schema=SCHEMA, db=ENGINE):  # type: ignore[call-arg]
+    """One API key: never the secret, only its hash. `tenant_id` is null for the platform's."""
+
+    id = Text(primary_key=True)
+    tenant_id = ForeignKey(references=TenantRow, on_delete=OnDelete.restrict, null=True, default=None, index=True)
+    role = Text(required=True)
+    hash = Bytea(unique=True, required=True)
+    created_at = Timestamptz(default=TimestamptzNow())
+    expires_at = Timestamptz(null=True, default=None)
+    revoked_at = Timestamptz(null=True, default=None)
+
+
+class RegistryVersion(Table, tablename="registry_version", schema=SCHEMA, db=ENGINE):  # type: ignore[call-arg]
+    """One row: a number that grows with every change of what the service serves by."""
+
+    id = SmallInt(primary_key=True, default=1)
+    version = BigInt(default=1)
+
+
+class IndexRow(Table, tablename="search_indices", schema=SCHEMA, db=ENGINE):  # type: ignore[call-arg]
+    """For each index the life of it that the indexer's cursors count for; null while there is none."""
+
+    name = Text(primary_key=True)
+    uuid = Text(null=True, default=None)
+
+
+# --- migrations ------------------------------------------------------------------------------------------------------
+
+
+async def migrate_control(owner_dsn: str) -> None:
+    """What of the newest control tables may be made beside processes of the version before (all of them where there were none),
+    in one transaction. As the owner; may run again, and in two processes at once.
+
+    Raises `misconfigured` where a newer version took away what this one uses, `storage-unavailable` as `giving_way` does, and what
+    asyncpg raises.
+    """
+    connection = await asyncpg.connect(owner_dsn, timeout=CONNECT_SECONDS_MAX, command_timeout=_MIGRATE_SECONDS_MAX)
+
+    async def change() -> None:
+        async with on(connection):
+            await _prepare(connection)
+            done = await _migrated(connection)
+            _check_known(done)
+            await _run(connection, [name for name in migrations.names() if not (done and migrations.is_post(name))], done)
+
+    try:
+        await giving_way(change)
+    finally:
+        await connection.close(timeout=CONNECT_SECONDS_MAX)
+
+
+async def contract_control(owner_dsn: str, *, wait: float = 0.0) -> None:
+    """The migrations that take away what only older versions used, once no process of such a version is connected, which may
+    take so many seconds. As the owner; may run again.
+
+    Raises `conflict` with who is still connected, `storage-unavailable` as `giving_way` does, and what asyncpg raises.
+    """
+    connection = await asyncpg.connect(owner_dsn, timeout=CONNECT_SECONDS_MAX, command_timeout=_MIGRATE_SECONDS_MAX)
+
+    async def change() -> None:
+        async with on(connection):
+            await _prepare(connection)
+            await _run(connection, migrations.names(), await _migrated(connection))
+
+    clock = asyncio.get_running_loop().time
+    end = clock() + wait
+    try:
+        while older := await _older(connection):
+            if clock() >= end:
+                told = ", ".join(f"{row['name']} as {row['role']} ({row['connections']} connections)" for row in older)
+                raise DecklogError(
+                    Code.CONFLICT,
+                    f"Processes of an older version use what is to be taken away: {told}. Nothing was. Replace them and run this again.",
+                )
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        await giving_way(change)
+    finally:
+        await connection.close(timeout=CONNECT_SECONDS_MAX)
+
+
+async def _prepare(connection: asyncpg.Connection) -> None:
+    """This transaction alone migrates, in a schema that is there. Piccolo's own table of migrations has no schema."""
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+    if not await connection.fetchval("SELECT to_regnamespace($1) IS NOT NULL", SCHEMA):
+        await connection.execute(f"CREATE SCHEMA {SCHEMA}")
+    await connection.execute(f"GRANT USAGE ON SCHEMA {SCHEMA} TO {SERVICE_ROLE}")
+    await connection.execute(f"SET LOCAL search_path = {SCHEMA}")
+
+
+async def _run(connection: asyncpg.Connection, wanted: list[str], done: set[str]) -> None:
+    if set(wanted) - done:
+        await connection.execute(f"SET LOCAL lock_timeout = '{TABLE_LOCK_WAIT}'")
+        from decklog.timescale.control import upgrade as control_migrations  # noqa: PLC0415 - see there
+
+        await control_migrations.run(APP, migrations.__name__, wanted)
+
+
+async def _migrated(connection: asyncpg.Connection) -> set[str]:
+    """The migrations that were run here, also those of a newer version."""
+    if not await connection.fetchval("SELECT to_regclass('decklog.migration') IS NOT NULL"):
+        return set()
+    return {row["name"] for row in await connection.fetch("SELECT name FROM decklog.migration WHERE app_name = $1", APP)}
+
+
+def _check_known(done: set[str]) -> None:
+    """What a newer version added is no matter; what it took away is."""
+    if gone := sorted(name for name in done.difference(migrations.names()) if migrations.is_post(name)):
+        raise DecklogError(
+            Code.MISCONFIGURED,
+            f"A newer version of Decklog took away what this one uses ({', '.join(gone)}). Nothing was changed. Run that version, or a newer one.",
+        )
+
+
+async def _older(connection: asyncpg.Connection) -> list[asyncpg.Record]:
+    """Who is connected that was made before the newest migration that takes something away and was not run yet."""
+    left = set(filter(migrations.is_post, migrations.names())) - await _migrated(connection)
+    if not left:
+        return []
+    known = migrations.number(max(left))
+    found: list[asyncpg.Record] = await connection.fetch(_OLDER, [SERVICE_ROLE, OWNER_ROLE], APPLICATION, known)
+    return found
+
+
+# --- rows; each function runs inside `on` ----------------------------------------------------------------------------
+
+
+def _encoded(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+async def find_tenants(names: Sequence[str]) -> dict[str, Row]:
+    """The tenants of these names, deleted or not."""
+    return {found["name"]: _row(found) for found in await TenantRow.select().where(TenantRow.name.is_in(list(names)))}
+
+
+async def find_tenant(name: str) -> Row | None:
+    """The tenant of this name, deleted or not."""
+    return (await find_tenants([name])).get(name)
+
+
+def _row(found: dict[str, Any]) -> Row:
+    return Row(
+        id=found["id"],
+        uid=found["uid"],
+        isolation=Isolation(found["isolation"]),
+        schema=found["schema"],
+        index=found["index"],
+        queue=found["queue"],
+        retention_days=found["retention_days"],
+        state=State(found["state"]),
+        display_name=found["display_name"],
+        spec=read_spec(found["spec"]),
+        generation=found["generation"],
+        former_uids=tuple(found["former_uids"]),
+        conditions=read_conditions(found["conditions"]),
+        keys_revision=found["keys_revision"],
+        keys_request=found["keys_request"],
+        settled=tuple(found["settled"]),
+        cell=found["cell"],
+    )
+
+
+async def count_dedicated() -> int:
+    """Dedicated tenants, deleted ones included: their relations are still there."""
+    found = await TenantRow.select(Count()).where(TenantRow.isolation == Isolation.DEDICATED.value).first()
+    return int(found["count"])
+
+
+def _values(row: Row) -> dict[Any, Any]:
+    return {
+        TenantRow.uid: row.uid,
+        TenantRow.former_uids: list(row.former_uids),
+        TenantRow.isolation: row.isolation.value,
+        TenantRow.schema: row.schema,
+        TenantRow.index: row.index,
+        TenantRow.queue: row.queue,
+        TenantRow.retention_days: row.retention_days,
+        TenantRow.state: int(row.state),
+        TenantRow.display_name: row.display_name,
+        TenantRow.spec: _encoded(row.spec),
+        TenantRow.generation: row.generation,
+        TenantRow.settled: list(row.settled),
+        TenantRow.cell: row.cell,
+    }
+
+
+async def insert_tenant(name: str, row: Row) -> int:
+    """The number that the tenant got."""
+    values = {column._meta.name: value for column, value in _values(row).items()}  # noqa: SLF001 - Piccolo's documented way
+    inserted = await TenantRow.insert(TenantRow(name=name, **values))
+    return int(inserted[0]["id"])
+
+
+async def update_tenant(row: Row, changes: Sequence[str]) -> None:
+    """Write these fields of the row; the version grows where the service serves by one of them."""
+    values: dict[Any, Any] = {column: value for column, value in _values(row).items() if column._meta.name in changes}  # noqa: SLF001
+    if "state" in changes:
+        values[TenantRow.deleted_at] = TimestamptzNow().python() if row.state is State.DELETED else None
+    if values:
+        await TenantRow.update(values).where(TenantRow.id == row.id)
+
+
+async def delete_tenant(tenant_id: int) -> None:
+    """The row of a tenant that goes for ever, with its keys. Its number is not used again."""
+    await ApiKeyRow.delete().where(_of(tenant_id))
+    await TenantRow.delete().where(TenantRow.id == tenant_id).where(TenantRow.state == State.DELETED.value)
+
+
+async def forget_index(index: str) -> None:
+    """No cursor counts for an index of this name any more."""
+    await IndexRow.delete().where(IndexRow.name == index)
+
+
+async def index_uuids(indices: Sequence[str]) -> dict[str, str | None]:
+    """The life of each index that the indexer's cursors count for, None or nothing where they are at the beginning."""
+    found = await IndexRow.select(IndexRow.name, IndexRow.uuid).where(IndexRow.name.is_in(list(indices)))
+    return {row["name"]: row["uuid"] for row in found}
+
+
+async def set_index_uuid(index: str, uuid: str | None) -> None:
+    await IndexRow.insert(IndexRow(name=index, uuid=uuid)).on_conflict(IndexRow.name, "DO UPDATE", [IndexRow.uuid])
+
+
+async def set_conditions(tenant_id: int, conditions: Sequence[Condition], settled: Sequence[str]) -> None:
+    values = {TenantRow.conditions: _encoded(conditions), TenantRow.settled: list(settled)}
+    await TenantRow.update(values).where(TenantRow.id == tenant_id)
+
+
+def _of(tenant_id: int | None) -> Any:
+    return ApiKeyRow.tenant_id.is_null() if tenant_id is None else ApiKeyRow.tenant_id == tenant_id
+
+
+async def issued_keys(tenant_ids: Sequence[int]) -> defaultdict[int, tuple[IssuedKey, ...]]:
+    """The keys of these tenants that were not revoked; some may have ended by themselves."""
+    found: defaultdict[int, tuple[IssuedKey, ...]] = defaultdict(tuple)
+    for row in await _unrevoked(ApiKeyRow.tenant_id.is_in(list(tenant_ids))):
+        found[row["tenant_id"]] += (_key(row),)
+    return found
+
+
+async def platform_keys() -> tuple[IssuedKey, ...]:
+    """The keys of the platform that were not revoked."""
+    return tuple(_key(row) for row in await _unrevoked(_of(None)))
+
+
+async def _unrevoked(whose: Any) -> list[dict[str, Any]]:
+    columns = (ApiKeyRow.tenant_id, ApiKeyRow.id, ApiKeyRow.role, ApiKeyRow.hash, ApiKeyRow.created_at, ApiKeyRow.expires_at)
+    found: list[dict[str, Any]] = (
+        await ApiKeyRow.select(*columns).where(whose).where(ApiKeyRow.revoked_at.is_null()).order_by(ApiKeyRow.id)
+    )
+    return found
+
+
+def _key(row: dict[str, Any]) -> IssuedKey:
+    return IssuedKey(row["id"], Role(row["role"]), row["hash"], row["created_at"], row["expires_at"])
+
+
+async def insert_keys(tenant_id: int | None, keys: Sequence[IssuedKey]) -> None:
+    rows = [
+        ApiKeyRow(id=key.id, tenant_id=tenant_id, role=key.role.value, hash=key.hash, created_at=key.created_at) for key in keys
+    ]
+    await ApiKeyRow.insert(*rows)
+
+
+async def retire_keys(tenant_id: int, ids: Sequence[str], until: datetime) -> None:
+    """Let these keys of the tenant in until then and no longer; an earlier end of theirs stays."""
+    await (
+        ApiKeyRow.update({ApiKeyRow.expires_at: until})
+        .where(_of(tenant_id))
+        .where(ApiKeyRow.id.is_in(list(ids)))
+        .where(ApiKeyRow.expires_at.is_null() | (ApiKeyRow.expires_at > until))
+    )
+
+
+async def set_keys_revision(tenant_id: int, revision: int) -> None:
+    await TenantRow.update({TenantRow.keys_revision: revision}).where(TenantRow.id == tenant_id)
+
+
+async def set_keys_request(tenant_id: int, request: str) -> None:
+    await TenantRow.update({TenantRow.keys_request: request}).where(TenantRow.id == tenant_id)
+
+
+async def revoke_keys(tenant_id: int | None, ids: Sequence[str]) -> None:
+    """Revoke these keys of the tenant; those of others are never touched."""
+    if not ids:
+        return
+    await (
+        ApiKeyRow.update({ApiKeyRow.revoked_at: TimestamptzNow().python()})
+        .where(_of(tenant_id))
+        .where(ApiKeyRow.id.is_in(list(ids)))
+        .where(ApiKeyRow.revoked_at.is_null())
+    )

@@ -1,8 +1,0 @@
-"""Piccolo's configuration: which engine, which app. For new migrations: `PICCOLO_CONF=decklog.timescale.piccolo_conf`."""
-
-from piccolo.conf.apps import AppRegistry
-
-from decklog.timescale.piccolo_engine import ENGINE
-
-DB = ENGINE
-APP_REGISTRY = AppRegistry(apps=["decklog.timescale.piccolo_app"])

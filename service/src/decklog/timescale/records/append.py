@@ -1,0 +1,303 @@
+"""Appending: groups of requests become one transaction, and what it answers becomes receipts.
+
+A group is one autocommit statement, a single round trip: the append function of its schema, or that of the cell where it
+is for several. The cell's gives up where a key was there before, which is rare among strangers; then a transaction asks
+each schema for itself. All lock heads in the order of tenants and logs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+import asyncpg
+import structlog
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import LogName
+from decklog.domain.records.append import (
+    QUERIES,
+    RECORDS,
+    Appended,
+    AppendRequest,
+    Rate,
+    Receipt,
+    Status,
+    day_full,
+    rate_limited,
+    storage_used_up,
+)
+from decklog.timescale.connection import LOST, connect_writer, unavailable
+from decklog.timescale.statements import quoted
+
+_log = structlog.get_logger("decklog.timescale")
+
+_STATUS = tuple(Status)
+
+_APPEND = "SELECT * FROM {schema}.append($1, $2, $3, $4, $5, $6, $7)"
+_APPEND_NEW = "SELECT * FROM decklog.append_new($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+_KNOWN = "DL001"
+"""SQLSTATE of `append_new` where a key was there before."""
+_LOCK = (
+    "SELECT count(*) FROM (SELECT FROM decklog.heads WHERE (tenant_id, log) IN (SELECT * FROM unnest($1::bigint[], $2::smallint[]))"
+    " ORDER BY tenant_id, log FOR UPDATE) AS locked"
+)
+
+
+def _ids(requests: Sequence[AppendRequest]) -> list[str]:
+    return [r.id for request in requests for r in request.records if r.id is not None]
+
+
+def _items(requests: Sequence[AppendRequest]) -> list[tuple[Any, ...]]:
+    """The records as `decklog.new_record`, each with the number of its request."""
+    return [
+        (
+            number,
+            r.id,
+            r.fingerprint,
+            r.occurred_at,
+            r.severity,
+            r.outcome,
+            r.action,
+            r.actor_type,
+            r.actor_id,
+            r.resource_type,
+            r.resource_id,
+            r.ip,
+            r.session_id,
+            r.correlation_id,
+            r.digest,
+            r.content.decode(),
+        )
+        for number, request in enumerate(requests, start=1)
+        for r in request.records
+    ]
+
+
+def _columns(requests: Sequence[AppendRequest]) -> tuple[list[int], list[int], list[int], list[bool]]:
+    """Of each request: tenant, log, how many records, and whether it is metered."""
+    return (
+        [request.tenant.id for request in requests],
+        [request.log.value for request in requests],
+        [len(request.records) for request in requests],
+        [request.metered for request in requests],
+    )
+
+
+def _rate(request: AppendRequest, row: asyncpg.Record, number: int) -> Rate | None:
+    """Of the request with this number; None where no bucket was asked."""
+    per_second, burst, remaining = row["per_second"][number], row["burst"][number], row["remaining"][number]
+    if per_second is None:
+        return None
+    return Rate(per_second, burst, max(0.0, remaining), QUERIES if request.log is LogName.ACCESS else RECORDS)
+
+
+def _refusal(code: int, request: AppendRequest, rate: Rate | None, at: datetime) -> DecklogError | None:
+    name, count = request.tenant.name, len(request.records)
+    match code:
+        case 1 if rate is not None:
+            return rate_limited(name, rate, count)
+        case 2 if rate is not None:
+            return DecklogError(
+                Code.BATCH_EXCEEDS_BURST,
+                f"{count} records at once, but the tenant {name!r} may append at most {rate.burst}. Send smaller batches.",
+            )
+        case 3:
+            return DecklogError(
+                Code.TENANT_SUSPENDED, f"The tenant {name!r} is suspended: nothing is taken in or given out. Its data is kept."
+            )
+        case 4:
+            return DecklogError(Code.NOT_FOUND, f"The tenant {name!r} has no such log; it may have just been deleted.")
+        case 6:
+            return DecklogError(
+                Code.CLOCK_BEHIND,
+                "The database's clock is behind the newest record of this log; nothing is taken in until it has caught up.",
+                retry_after=30,
+            )
+        case 7:
+            return day_full(name, at)
+        case 8:
+            return storage_used_up(name)
+        case 0 | 5:
+            return None
+    # A database that was migrated by a newer version, and nothing was stored.
+    return DecklogError(Code.INTERNAL, f"The database refuses for a reason that this version of Decklog does not know ({code}).")
+
+
+def _receipts(request: AppendRequest, number: int, first: int, row: asyncpg.Record) -> list[Receipt]:
+    """Of the request with this number, whose records come from `first` on among those of the group."""
+    statuses = row.get("item_status")
+    if statuses is None:
+        epoch, seq, received_at = row["epoch"][number], row["first_seq"][number], row["received_at"][number]
+        return [Receipt(Status.STORED, epoch, seq + i, received_at, record.digest) for i, record in enumerate(request.records)]
+    epochs, seqs, received, digests = row["item_epoch"], row["item_seq"], row["item_received_at"], row["item_digest"]
+    return [
+        Receipt(_STATUS[statuses[i]], epochs[i], seqs[i], received[i], digests[i] or record.digest)
+        for i, record in enumerate(request.records, start=first)
+    ]
+
+
+def _results(requests: Sequence[AppendRequest], row: asyncpg.Record) -> list[Appended | DecklogError]:
+    results: list[Appended | DecklogError] = []
+    item = 0
+    for number, request in enumerate(requests):
+        code = row["request_status"][number]
+        rate = _rate(request, row, number)
+        if (refusal := _refusal(code, request, rate, row["received_at"][number])) is not None:
+            results.append(refusal)
+        else:
+            results.append(Appended(_receipts(request, number, item, row), code == 0, rate))
+        item += len(request.records)
+    return results
+
+
+async def append_on(connection: asyncpg.Connection, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError]:
+    """Append requests of one schema, in order of tenant and log, in the transaction that the connection is in."""
+    sql = _APPEND.replace("{schema}", quoted(requests[0].tenant.schema))
+    tenants, logs, counts, metered = _columns(requests)
+    atomic = [request.atomic for request in requests]
+    return _results(
+        requests, await connection.fetchrow(sql, tenants, logs, counts, atomic, metered, _ids(requests), _items(requests))
+    )
+
+
+async def _append_new(connection: asyncpg.Connection, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError] | None:
+    """Append requests of several schemas, in order of tenant and log; None, and nothing stored, where a key was there."""
+    runs = [list(run) for _, run in groupby(requests, key=lambda request: request.tenant.schema)]
+    ids, items = [_ids(run) for run in runs], [_items(run) for run in runs]
+    try:
+        row = await connection.fetchrow(
+            _APPEND_NEW,
+            [run[0].tenant.schema for run in runs],
+            *([len(each) for each in lists] for lists in (runs, items, ids)),
+            *_columns(requests),
+            [each for of_run in ids for each in of_run],
+            [each for of_run in items for each in of_run],
+        )
+    except asyncpg.exceptions.PostgresError as error:
+        if error.sqlstate == _KNOWN:
+            return None
+        raise
+    return _results(requests, row)
+
+
+async def _append_each(connection: asyncpg.Connection, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError]:
+    """Append requests of several schemas, in order of tenant and log, each schema by itself in one transaction."""
+    results: dict[int, Appended | DecklogError] = {}
+    by_schema: dict[str, list[int]] = {}
+    for i, request in enumerate(requests):
+        by_schema.setdefault(request.tenant.schema, []).append(i)
+    await connection.execute(_LOCK, *_columns(requests)[:2])
+    for chosen in by_schema.values():
+        results.update(zip(chosen, await append_on(connection, [requests[i] for i in chosen]), strict=True))
+    return [results[i] for i in range(len(requests))]
+
+
+class Appender:
+    """The one writing connection of a process to a cell. Not for use by two tasks at once."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._connection: asyncpg.Connection | None = None
+        self._busy = asyncio.Lock()
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            connection.terminate()
+
+    async def _connected(self) -> asyncpg.Connection:
+        if self._connection is None or self._connection.is_closed():
+            try:
+                self._connection = await connect_writer(self._dsn)
+            except (*LOST, asyncpg.exceptions.PostgresError) as error:
+                raise unavailable(error) from error
+        return self._connection
+
+    async def append(self, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError]:
+        """See `RecordStore.append`."""
+        async with self._busy:
+            try:
+                return await self._attempt(requests)
+            except asyncpg.exceptions.CheckViolationError:
+                # No partition for this receipt time: certainly nothing was stored. Make it and go again, once.
+                await self._make_partitions({request.tenant.schema for request in requests})
+                return await self._again(requests)
+            except (asyncpg.exceptions.InvalidCachedStatementError, asyncpg.exceptions.OutdatedSchemaCacheError):
+                await self.close()
+                return await self._again(requests)
+            except asyncpg.exceptions.PostgresError as error:
+                return await self._split(requests, error)
+
+    async def _again(self, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError]:
+        try:
+            return await self._attempt(requests)
+        except asyncpg.exceptions.PostgresError as error:
+            return await self._split(requests, error)
+
+    async def _split(self, requests: Sequence[AppendRequest], error: Exception) -> list[Appended | DecklogError]:
+        """The server refused a group, so nothing of it is stored: try each tenant alone, that one's trouble stays its own."""
+        if len({request.tenant.id for request in requests}) == 1:
+            return [unavailable(error)] * len(requests)
+        results: dict[int, Appended | DecklogError] = {}
+        for tenant_id in {request.tenant.id for request in requests}:
+            chosen = [i for i, request in enumerate(requests) if request.tenant.id == tenant_id]
+            try:
+                outcome = await self._attempt([requests[i] for i in chosen])
+            except asyncpg.exceptions.PostgresError as again:
+                outcome = [unavailable(again)] * len(chosen)
+            except DecklogError as lost:
+                outcome = [lost] * len(chosen)
+            results.update(zip(chosen, outcome, strict=True))
+        return [results[i] for i in range(len(requests))]
+
+    async def _attempt(self, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError]:
+        order = sorted(range(len(requests)), key=lambda i: (requests[i].tenant.id, requests[i].log.value, i))
+        ordered = [requests[i] for i in order]
+        connection = await self._connected()
+        committing = True
+        found: list[Appended | DecklogError] | None
+        try:
+            if len({request.tenant.schema for request in ordered}) == 1:
+                found = await append_on(connection, ordered)
+            else:
+                found = await _append_new(connection, ordered)
+                if found is None:
+                    committing = False
+                    async with connection.transaction():
+                        found = await _append_each(connection, ordered)
+                        committing = True
+        except LOST as error:
+            # A client that gave its records ids may safely send them again; we never do.
+            await self.close()
+            if not committing:
+                raise unavailable(error) from error
+            _log.warning("outcome of a commit is unknown", error=type(error).__name__, requests=len(requests))
+            raise DecklogError(
+                Code.OUTCOME_UNKNOWN,
+                "The connection to the database was lost during the commit; the records may or may not be stored. "
+                "Sending them again is safe if each has an id.",
+                retry_after=1,
+            ) from error
+        except asyncio.CancelledError:
+            # The statement may still be running on the server; the connection cannot be used for anything else.
+            await self.close()
+            raise
+        results = dict(zip(order, found, strict=True))
+        return [results[i] for i in range(len(requests))]
+
+    async def _make_partitions(self, schemas: set[str]) -> None:
+        connection = await self._connected()
+        try:
+            for schema in sorted(schemas):
+                await connection.execute("SELECT decklog.make_partition($1, decklog.clock())", schema)
+                # A log whose last record was stamped ahead of the clock needs the partition of that time.
+                await connection.execute(
+                    "SELECT decklog.make_partition($1, max(received_at)) FROM decklog.heads HAVING max(received_at) > decklog.clock()",
+                    schema,
+                )
+        except (*LOST, asyncpg.exceptions.PostgresError) as error:
+            raise unavailable(error) from error

@@ -1,0 +1,205 @@
+"""What each closed partition holds of a log: its numbers and its times, so that reading touches only what it must.
+
+Receipt times never decrease along `seq`, so what lies before a head's receipt time never changes again. That is learned
+from the records once, kept in the process, and costs one look into three indexes for each partition. Nothing is decided
+here: a window leaves out only what cannot match.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+import asyncpg
+
+from decklog.domain.log import Head, LogName
+from decklog.domain.search.query import Query
+from decklog.domain.tenant import Tenant
+from decklog.timescale.connection import PlanMode, Pool
+from decklog.timescale.records.filters import by_index
+from decklog.timescale.statements import quoted
+
+_LOGS_MAX = 1_000
+"""Logs whose extents a process keeps, the last used ones; about 20 KB each at a hundred partitions."""
+_GROWTH = 8
+"""Partitions of a window over those of the one before: few are read where matches are frequent, and where they are rare
+there are few statements."""
+_MANY = 20_000
+"""Numbers to read in the order of `seq` from which knowing the partitions is worth the look."""
+_EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Extent(NamedTuple):
+    """What a log has in one span of receipt times, `start <= received_at < end`: numbers and `occurred_at`, inclusive."""
+
+    start: datetime
+    end: datetime
+    first: int
+    last: int
+    oldest: datetime
+    newest: datetime
+
+
+class Window(NamedTuple):
+    """A part of a log: `first <= seq < end`, and received from `since` (inclusive) to `until` (exclusive), where known.
+
+    `wide`: it may concern so many partitions that planning for each of them costs more than it saves.
+    """
+
+    first: int
+    end: int
+    since: datetime | None
+    until: datetime | None
+    wide: bool = False
+
+
+class _Known:
+    """Of one log. Records that were received from `open_from` on are in no extent."""
+
+    def __init__(self, head: Head) -> None:
+        self.head = head
+        self.closed: list[Extent] = []
+        self.open_from: datetime | None = None
+        self.span = timedelta()
+        self.learning = asyncio.Lock()
+
+    @property
+    def complete(self) -> bool:
+        """Whether no partition was closed since the last look."""
+        return self.open_from is not None and self.head.received_at < self.open_from + self.span
+
+
+class Extents:
+    """Extents of the logs of a cell, for one process."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        # By retention, too: what is beyond it is not looked into, and a longer one shows more.
+        self._logs: OrderedDict[tuple[int, LogName, int], _Known] = OrderedDict()
+
+    def seen(self, tenant: Tenant, log: LogName, head: Head) -> None:
+        """Take note of a head: it tells what is closed. A log of another epoch may hold other records."""
+        key = (tenant.id, log, tenant.retention_days)
+        known = self._logs.get(key)
+        if known is None or known.head.epoch != head.epoch:
+            self._logs[key] = known = _Known(head)
+            while len(self._logs) > _LOGS_MAX:
+                self._logs.popitem(last=False)
+        self._logs.move_to_end(key)
+        if head.next_seq > known.head.next_seq:
+            known.head = head
+
+    async def windows(
+        self, tenant: Tenant, log: LogName, query: Query, *, first: int, end: int, newest_first: bool
+    ) -> list[Window]:
+        """Where to look for records with `first <= seq < end` that match, in the order of reading.
+
+        Raises `storage-unavailable`.
+        """
+        known = self._logs.get((tenant.id, log, tenant.retention_days))
+        if known is not None:
+            many = min(end, known.head.next_seq) - first > _MANY
+            if newest_first or many or query.since is not None or query.until is not None:
+                await self._learn(tenant, log, known)
+        if known is None or known.open_from is None:
+            return [Window(first, end, None, None, wide=True)]
+        # Clocks differ: what is just beyond retention is looked into, and left out by the database.
+        oldest = datetime.now(UTC) - timedelta(days=tenant.retention_days) - known.span
+        parts = [extent for extent in known.closed if extent.end > oldest and _touches(extent, query, first, end)]
+        windows = [Window(max(first, part.first), min(end, part.last + 1), part.start, part.end) for part in parts]
+        tail = max(first, known.closed[-1].last + 1 if known.closed else 0)
+        if tail < end:
+            until = known.head.received_at + _MICROSECOND if end <= known.head.next_seq else None
+            windows.append(Window(tail, end, known.open_from, until))
+        ordered = windows[::-1] if newest_first else windows
+        return _first_and_rest(ordered) if by_index(query) else _growing(ordered)
+
+    async def span(self, tenant: Tenant, log: LogName, query: Query, *, first: int, end: int) -> Window | None:
+        """One window around all that may match, None where nothing can. Raises `storage-unavailable`."""
+        windows = await self.windows(tenant, log, query, first=first, end=end, newest_first=False)
+        return _joined(windows) if windows else None
+
+    async def _learn(self, tenant: Tenant, log: LogName, known: _Known) -> None:
+        """Look into the partitions that were closed since the last time."""
+        if known.complete:
+            return
+        async with known.learning:
+            if known.complete:
+                return
+            head = known.head
+            async with self._pool.reading(tenant.id, plan="force_generic_plan") as connection:
+                start, span, plan = await _beginning(connection, tenant, log, head)
+                start, found = known.open_from or start, list(known.closed)
+                await connection.execute(f"SET LOCAL plan_cache_mode = {plan}")
+                while start + span <= head.received_at:
+                    extent = await _look(connection, tenant, log, start, start + span)
+                    found += [] if extent is None else [extent]
+                    start += span
+            known.closed, known.open_from, known.span = found, start, span
+
+
+def _touches(extent: Extent, query: Query, first: int, end: int) -> bool:
+    return (
+        extent.first < end
+        and extent.last >= first
+        and (query.since is None or extent.newest >= query.since)
+        and (query.until is None or extent.oldest < query.until)
+    )
+
+
+def _joined(windows: Sequence[Window], *, wide: bool = False) -> Window:
+    low, high = sorted((windows[0], windows[-1]))
+    return Window(low.first, high.end, low.since, high.until, wide)
+
+
+def _first_and_rest(windows: Sequence[Window]) -> list[Window]:
+    rest = windows[1:]
+    return [*windows[:1], *([_joined(rest, wide=len(rest) > _GROWTH)] if rest else [])]
+
+
+def _growing(windows: Sequence[Window]) -> list[Window]:
+    """Neighbours together, in groups that grow."""
+    groups: list[Window] = []
+    at, size = 0, 1
+    while at < len(windows):
+        groups.append(_joined(windows[at : at + size]))
+        at += size
+        size *= _GROWTH
+    return groups
+
+
+async def _beginning(
+    connection: asyncpg.Connection, tenant: Tenant, log: LogName, head: Head
+) -> tuple[datetime, timedelta, PlanMode]:
+    """Where the partition of the log's oldest record begins, how long partitions are, and how to plan for one of them."""
+    relation = await connection.fetchrow(
+        "SELECT partition_days, hypertable FROM decklog.relations WHERE schema_name = $1", tenant.schema
+    )
+    span = timedelta(days=relation["partition_days"])
+    oldest = await connection.fetchval(
+        f"SELECT received_at FROM {quoted(tenant.schema)}.records WHERE tenant_id = $1 AND log = $2"
+        " AND received_at > now() - $3::interval ORDER BY seq LIMIT 1",
+        tenant.id,
+        log.value,
+        timedelta(days=tenant.retention_days),
+    )
+    oldest = oldest or head.received_at
+    # Native partitions are left out when a plan for any values is begun, those of TimescaleDB only when one is made.
+    plan: PlanMode = "force_custom_plan" if relation["hypertable"] else "force_generic_plan"
+    return _EPOCH_START + (oldest - _EPOCH_START) // span * span, span, plan
+
+
+async def _look(connection: asyncpg.Connection, tenant: Tenant, log: LogName, start: datetime, end: datetime) -> Extent | None:
+    row = await connection.fetchrow(
+        f"SELECT min(seq), max(seq), min(occurred_at), max(occurred_at) FROM {quoted(tenant.schema)}.records"
+        " WHERE tenant_id = $1 AND log = $2 AND received_at >= $3 AND received_at < $4",
+        tenant.id,
+        log.value,
+        start,
+        end,
+    )
+    return None if row[0] is None else Extent(start, end, *row)

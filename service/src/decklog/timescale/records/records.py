@@ -1,0 +1,231 @@
+"""Records in Postgres: `RecordStore`, put together of the appender and of hand-written statements for reading."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+
+import asyncpg
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import Head, LogName
+from decklog.domain.records.append import Appended, AppendRequest
+from decklog.domain.records.record import OUTCOMES, SEVERITIES, StoredRecord
+from decklog.domain.search.query import Query
+from decklog.domain.store import READ_BYTES_MAX, Bucket
+from decklog.domain.tenant import Tenant
+from decklog.timescale.connection import PlanMode, Pool
+from decklog.timescale.records.append import Appender
+from decklog.timescale.records.extents import Extents, Window
+from decklog.timescale.records.filters import Parameters, conditions
+from decklog.timescale.statements import quoted
+
+_RECORD = "epoch, seq, received_at, digest, content"
+_GROUPS = {
+    "action": "action",
+    "actor": "actor_id",
+    "resource_type": "resource_type",
+    "severity": "severity",
+    "outcome": "outcome",
+}
+_INTERVALS = ("minute", "hour", "day", "week", "month")
+_NAMES = {"severity": tuple(map(str, SEVERITIES)), "outcome": tuple(map(str, OUTCOMES))}
+
+
+def _bounded(rows: str, order: str, room: str) -> str:
+    """The first of these rows (of `_RECORD` and more) that fill `room` bytes, each with what all up to it hold."""
+    held = f"sum(octet_length(content)) OVER (ORDER BY seq {order} ROWS UNBOUNDED PRECEDING) AS held"
+    return (
+        f"SELECT {_RECORD}, held FROM (SELECT {_RECORD}, {held} {rows}) AS found"
+        f" WHERE held - octet_length(content) < {room} ORDER BY seq {order}"
+    )
+
+
+def _stored(rows: Sequence[asyncpg.Record]) -> list[StoredRecord]:
+    return [StoredRecord(*row[:-1]) for row in rows]
+
+
+def _received(window: Window, parameters: Parameters) -> str:
+    condition = ""
+    if window.since is not None:
+        condition += f" AND received_at >= {parameters.add(window.since)}"
+    if window.until is not None:
+        condition += f" AND received_at < {parameters.add(window.until)}"
+    return condition
+
+
+def _too_slow() -> DecklogError:
+    return DecklogError(
+        Code.SEARCH_UNAVAILABLE,
+        "The search took too long without an index for it. Narrow the time range with from= and to=.",
+        retry_after=1,
+    )
+
+
+class PostgresRecords:
+    """The records of one cell. One appender and one pool per process."""
+
+    def __init__(self, appender: Appender, pool: Pool) -> None:
+        self._appender = appender
+        self._pool = pool
+        self._extents = Extents(pool)
+
+    async def append(self, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError]:
+        return await self._appender.append(requests)
+
+    async def head(self, tenant: Tenant, log: LogName) -> Head:
+        async with self._pool.connection() as connection:
+            row = await connection.fetchrow(
+                "SELECT epoch, next_seq, received_at FROM decklog.heads WHERE tenant_id = $1 AND log = $2", tenant.id, log.value
+            )
+        if row is None:
+            raise DecklogError(Code.NOT_FOUND, f"The tenant {tenant.name!r} has no log {log.text!r}.")
+        head = Head(row["epoch"], row["next_seq"], row["received_at"])
+        self._extents.seen(tenant, log, head)
+        return head
+
+    async def first_received(self, tenant: Tenant, log: LogName, *, days: int, timeout: float) -> int:
+        async with self._pool.reading(tenant.id, timeout=timeout) as connection:
+            number: int = await connection.fetchval(
+                f"SELECT coalesce((SELECT seq FROM {quoted(tenant.schema)}.records WHERE tenant_id = $1 AND log = $2"
+                " AND received_at > now() - $3::interval ORDER BY seq LIMIT 1),"
+                " (SELECT next_seq FROM decklog.heads WHERE tenant_id = $1 AND log = $2), 0)",
+                tenant.id,
+                log.value,
+                timedelta(days=days),
+            )
+        return number
+
+    def _scope(self, tenant: Tenant, log: LogName, query: Query, first: int, end: int) -> tuple[Parameters, str]:
+        """FROM and WHERE of everything that reads: the tenant, its retention, the range, the filters."""
+        parameters = Parameters(tenant.id, log.value, first, end, timedelta(days=tenant.retention_days))
+        where = [
+            "tenant_id = $1 AND log = $2 AND seq >= $3 AND seq < $4 AND received_at > now() - $5::interval",
+            *conditions(query, parameters),
+        ]
+        return parameters, f"FROM {quoted(tenant.schema)}.records WHERE " + " AND ".join(where)
+
+    async def read(
+        self,
+        tenant: Tenant,
+        log: LogName,
+        *,
+        query: Query,
+        first: int,
+        end: int,
+        limit: int,
+        newest_first: bool,
+        timeout: float,
+    ) -> tuple[list[StoredRecord], int | None]:
+        if first >= end:
+            return [], None
+        rows: list[asyncpg.Record] = []
+        held, full = 0, False
+        windows = await self._extents.windows(tenant, log, query, first=first, end=end, newest_first=newest_first)
+        ends_at = time.monotonic() + timeout
+        try:
+            for window in windows:
+                left = ends_at - time.monotonic()
+                if left <= 0:
+                    raise _too_slow()
+                room = limit - len(rows), READ_BYTES_MAX - held
+                found = await self._read_window(tenant, log, query, window, room, newest_first=newest_first, timeout=left)
+                rows += found
+                held += found[-1]["held"] if found else 0
+                if full := len(rows) >= limit or held >= READ_BYTES_MAX:
+                    break
+        except DecklogError as error:
+            if isinstance(error.__cause__, asyncpg.exceptions.QueryCanceledError):
+                raise _too_slow() from error
+            raise
+        records = _stored(rows)
+        if not full:
+            return records, None
+        last = records[-1].seq
+        return records, last if newest_first else last + 1
+
+    async def _read_window(
+        self,
+        tenant: Tenant,
+        log: LogName,
+        query: Query,
+        window: Window,
+        room: tuple[int, int],
+        *,
+        newest_first: bool,
+        timeout: float,
+    ) -> list[asyncpg.Record]:
+        """`room`: for so many records and so many bytes."""
+        parameters, scope = self._scope(tenant, log, query, window.first, window.end)
+        # A plan for any values leaves out no partitions; the numbers bound what it reads.
+        plan: PlanMode = "force_generic_plan" if window.wide else "force_custom_plan"
+        if not window.wide:
+            scope += _received(window, parameters)
+        order, (limit, size) = "DESC" if newest_first else "ASC", room
+        sql = _bounded(f"{scope} ORDER BY seq {order} LIMIT {parameters.add(limit)}", order, parameters.add(size))
+        async with self._pool.reading(tenant.id, timeout=timeout, plan=plan) as connection:
+            rows: list[asyncpg.Record] = await connection.fetch(sql, *parameters.values)
+            return rows
+
+    async def fetch(self, tenant: Tenant, log: LogName, seqs: Sequence[int], *, newest_first: bool = True) -> list[StoredRecord]:
+        scope = (
+            f"FROM {quoted(tenant.schema)}.records WHERE tenant_id = $1 AND log = $2 AND seq = ANY ($3::bigint[])"
+            " AND received_at > now() - $4::interval"
+        )
+        async with self._pool.reading(tenant.id, plan="force_generic_plan") as connection:
+            rows = await connection.fetch(
+                _bounded(scope, "DESC" if newest_first else "ASC", "$5"),
+                tenant.id,
+                log.value,
+                list(seqs),
+                timedelta(days=tenant.retention_days),
+                READ_BYTES_MAX,
+            )
+        return _stored(rows)
+
+    async def count(
+        self,
+        tenant: Tenant,
+        log: LogName,
+        *,
+        query: Query,
+        first: int,
+        end: int,
+        by: Sequence[str],
+        interval: str | None,
+        limit: int,
+        timeout: float,
+    ) -> list[Bucket]:
+        window = await self._extents.span(tenant, log, query, first=first, end=end)
+        if window is None:
+            return []
+        parameters, scope = self._scope(tenant, log, query, window.first, window.end)
+        scope += _received(window, parameters)
+        columns = [_GROUPS[name] for name in by]
+        if interval is not None:
+            if interval not in _INTERVALS:
+                raise ValueError(interval)
+            columns.append(f"date_trunc('{interval}', occurred_at, 'UTC')")
+        groups = ", ".join(str(number) for number in range(1, len(columns) + 1))
+        sql = f"SELECT {', '.join([*columns, 'count(*)'])} {scope}" + (f" GROUP BY {groups} LIMIT {limit + 1}" if columns else "")
+        try:
+            async with self._pool.reading(tenant.id, timeout=timeout, plan="force_custom_plan") as connection:
+                rows = await connection.fetch(sql, *parameters.values)
+        except DecklogError as error:
+            if isinstance(error.__cause__, asyncpg.exceptions.QueryCanceledError):
+                raise _too_slow() from error
+            raise
+        if len(rows) > limit:
+            raise DecklogError(
+                Code.TOO_MANY_BUCKETS, f"There are more than {limit} buckets. Narrow the filters or take a longer interval."
+            )
+        return [
+            Bucket(
+                tuple(_NAMES[name][row[i]] if name in _NAMES else row[i] for i, name in enumerate(by)),
+                row[len(by)] if interval is not None else None,
+                row[-1],
+            )
+            for row in rows
+            if row[-1]
+        ]

@@ -1,0 +1,1 @@
+"""Consumers of a log, one module each."""
