@@ -91,9 +91,8 @@ async def test_a_database_of_the_version_before_keeps_its_keys_and_processes_of_
         "INSERT INTO decklog.tenants (name, uid, isolation, schema, index, queue, retention_days, state, display_name, spec, generation)"
         " VALUES ('beta', 'uid-b', 'Dedicated', 't_beta', 'i', 'q', 30, 0, '', '{}', 1)"
     )
-    assert await control.database.execute("SELECT keys_revision, keys_request FROM decklog.tenants WHERE name = 'beta'") == [
-        (0, "")
-    ]
+    rows = await control.database.execute("SELECT keys_revision, keys_request FROM decklog.tenants WHERE name = 'beta'")
+    assert [tuple(row) for row in rows] == [(0, "")]
 
 
 async def test_a_migration_gives_way_to_readers_which_do_not_wait_behind_it_until_they_stop_serving(control: Control) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Literal
+from typing import Literal, cast
 
 import asyncpg
 import stamina
@@ -13,6 +13,7 @@ import structlog
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.timescale.control import migrations
+from decklog.timescale.statements import only_row
 
 SERVICE_ROLE = "decklog_service"
 OWNER_ROLE = "decklog_owner"
@@ -172,7 +173,8 @@ class Pool:
                             server_settings={**_SESSION, **_READER},
                         )
             async with self._pool.acquire(timeout=CONNECT_SECONDS_MAX) as connection:
-                yield connection
+                # A proxy with all methods of a connection; the type stubs know the two as unrelated.
+                yield cast("asyncpg.Connection", connection)
 
     @asynccontextmanager
     async def reading(
@@ -197,7 +199,8 @@ class Pool:
 
 async def check_role(connection: asyncpg.Connection) -> None:
     """Refuse to work with more rights than are needed, or with a server that may forget commits. Raises `misconfigured`."""
-    row = await connection.fetchrow(
+    row = await only_row(
+        connection,
         "SELECT rolsuper, rolbypassrls, current_user AS name, current_setting('synchronous_commit') AS commits,"
         " pg_has_role(current_user, $1, 'MEMBER') AS owner FROM pg_roles WHERE rolname = current_user",
         OWNER_ROLE,

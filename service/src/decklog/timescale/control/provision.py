@@ -46,6 +46,7 @@ from decklog.timescale.control import schema
 from decklog.timescale.control import tables as control
 from decklog.timescale.control.piccolo_engine import borrowed, on
 from decklog.timescale.records.append import append_on
+from decklog.timescale.statements import only_row
 
 VISITS_MAX = 12
 """Tenants that one process looks after at once, as far as the database is concerned."""
@@ -151,7 +152,7 @@ class _Sizes:
         now = time.monotonic()
         measured_at, size, counted = self._known.get(row.schema, (-math.inf, 0, 0))
         if now - measured_at > _SIZE_SECONDS[row.isolation]:
-            found = await connection.fetchrow(_SIZE, row.schema)
+            found = await only_row(connection, _SIZE, row.schema)
             size, counted = found["bytes"], found["records"]
             self._known[row.schema] = (now, size, counted)
             while len(self._known) > _SIZES_MAX:

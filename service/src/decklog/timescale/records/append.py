@@ -31,7 +31,7 @@ from decklog.domain.records.append import (
     storage_used_up,
 )
 from decklog.timescale.connection import LOST, connect_writer, unavailable
-from decklog.timescale.statements import quoted
+from decklog.timescale.statements import only_row, quoted
 
 _log = structlog.get_logger("decklog.timescale")
 
@@ -160,7 +160,7 @@ async def append_on(connection: asyncpg.Connection, requests: Sequence[AppendReq
     tenants, logs, counts, metered = _columns(requests)
     atomic = [request.atomic for request in requests]
     return _results(
-        requests, await connection.fetchrow(sql, tenants, logs, counts, atomic, metered, _ids(requests), _items(requests))
+        requests, await only_row(connection, sql, tenants, logs, counts, atomic, metered, _ids(requests), _items(requests))
     )
 
 
@@ -169,7 +169,8 @@ async def _append_new(connection: asyncpg.Connection, requests: Sequence[AppendR
     runs = [list(run) for _, run in groupby(requests, key=lambda request: request.tenant.schema)]
     ids, items = [_ids(run) for run in runs], [_items(run) for run in runs]
     try:
-        row = await connection.fetchrow(
+        row = await only_row(
+            connection,
             _APPEND_NEW,
             [run[0].tenant.schema for run in runs],
             *([len(each) for each in lists] for lists in (runs, items, ids)),

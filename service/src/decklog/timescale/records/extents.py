@@ -20,7 +20,7 @@ from decklog.domain.search.query import Query
 from decklog.domain.tenant import Tenant
 from decklog.timescale.connection import PlanMode, Pool
 from decklog.timescale.records.filters import by_index
-from decklog.timescale.statements import quoted
+from decklog.timescale.statements import only_row, quoted
 
 _LOGS_MAX = 1_000
 """Logs whose extents a process keeps, the last used ones; about 20 KB each at a hundred partitions."""
@@ -176,8 +176,8 @@ async def _beginning(
     connection: asyncpg.Connection, tenant: Tenant, log: LogName, head: Head
 ) -> tuple[datetime, timedelta, PlanMode]:
     """Where the partition of the log's oldest record begins, how long partitions are, and how to plan for one of them."""
-    relation = await connection.fetchrow(
-        "SELECT partition_days, hypertable FROM decklog.relations WHERE schema_name = $1", tenant.schema
+    relation = await only_row(
+        connection, "SELECT partition_days, hypertable FROM decklog.relations WHERE schema_name = $1", tenant.schema
     )
     span = timedelta(days=relation["partition_days"])
     oldest = await connection.fetchval(
@@ -194,7 +194,8 @@ async def _beginning(
 
 
 async def _look(connection: asyncpg.Connection, tenant: Tenant, log: LogName, start: datetime, end: datetime) -> Extent | None:
-    row = await connection.fetchrow(
+    row = await only_row(
+        connection,
         f"SELECT min(seq), max(seq), min(occurred_at), max(occurred_at) FROM {quoted(tenant.schema)}.records"
         " WHERE tenant_id = $1 AND log = $2 AND received_at >= $3 AND received_at < $4",
         tenant.id,
