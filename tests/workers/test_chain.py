@@ -22,7 +22,6 @@ from decklog.domain.tenant import Isolation, Limits, Tenant
 from decklog.opensearch import mapping
 from decklog.opensearch.client import connect
 from decklog.opensearch.search import OpenSearchIndex
-from decklog.services.archive.archiver import Archiver
 from decklog.services.following.follow import FAILURES
 from decklog.services.following.wake import Waker
 from decklog.services.identity.registry import RegistryCache
@@ -58,15 +57,27 @@ class LosingQueue(SqsWakeQueue):
 
 @dataclass
 class Real:
-    """Fulfils `WorkerService` over real backends, the registry aside."""
+    """What a worker is given: real backends, and a registry in memory."""
 
     registry: RegistryCache
     store: RecordStore
     cursors: Cursors
-    search_index: SearchIndex | None
+    index: SearchIndex | None
     queue: WakeQueue | None
     keeper: PostgresKeeper
-    archiver: Archiver | None = None
+
+    async def work(self, given: Settings, stop: asyncio.Event) -> None:
+        """Run a worker until `stop` is set."""
+        await runner.run(
+            stop,
+            given,
+            registry=self.registry,
+            store=self.store,
+            cursors=self.cursors,
+            keeper=self.keeper,
+            index=self.index,
+            queue=self.queue,
+        )
 
 
 class Chain:
@@ -92,8 +103,8 @@ class Chain:
                 await asyncio.sleep(0.02)
 
     async def found(self, tenant: Tenant, query: Query | None = None, log: LogName = EVENTS) -> list[int]:
-        assert self.service.search_index is not None
-        return await self.service.search_index.find(
+        assert self.service.index is not None
+        return await self.service.index.find(
             tenant, log, query=query or Query(), first=0, end=10**9, limit=10**6, newest_first=False
         )
 
@@ -101,7 +112,7 @@ class Chain:
     async def worker(self, *, sweep_seconds: float) -> AsyncIterator[None]:
         stop = asyncio.Event()
         given = Settings(worker=Worker(sweep_seconds=sweep_seconds, pollers=2))
-        running = asyncio.create_task(runner.run(self.service, given, stop))
+        running = asyncio.create_task(self.service.work(given, stop))
         try:
             yield
         finally:
@@ -192,7 +203,7 @@ async def test_workers_that_are_killed_at_any_moment_leave_nothing_out(chain: Ch
     for _ in range(6):
         stop = asyncio.Event()
         given = Settings(worker=Worker(sweep_seconds=0.1, pollers=1))
-        worker = asyncio.create_task(runner.run(chain.service, given, stop))
+        worker = asyncio.create_task(chain.service.work(given, stop))
         for _ in range(4):
             head = await chain.append(tenant, chance.randint(1, 800))
         await asyncio.sleep(chance.random() / 2)
@@ -216,9 +227,9 @@ async def test_what_the_index_has_forgotten_is_found_all_the_same(chain: Chain) 
         for tenant in chosen:
             await chain.append(tenant, 10)
             await chain.until_indexed(tenant, 40)
-    assert chain.service.search_index is not None
-    forgetting = Forgetting(chain.service.store, chain.service.cursors, chain.service.search_index)
-    search = Finding(chain.service.store, index=chain.service.search_index, cursors=chain.service.cursors)
+    assert chain.service.index is not None
+    forgetting = Forgetting(chain.service.store, chain.service.cursors, chain.service.index)
+    search = Finding(chain.service.store, index=chain.service.index, cursors=chain.service.cursors)
     short = msgspec.structs.replace(chosen[1], limits=Limits(search_days=10))
     for left in (list(range(40)), list(range(30, 40))):
         assert await forgetting.forget(short, EVENTS)

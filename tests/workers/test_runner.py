@@ -16,7 +16,7 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.store import FORGETTER, INDEXER, SearchDocument, WakeUp
 from decklog.domain.tenant import Limits, State, Tenant
-from decklog.workers import dispatch, poll, runner
+from decklog.workers import dispatch, poll
 from decklog.workers.duties import keeper
 from decklog.workers.health import SILENCE_MAX, HealthServer
 from decklog.workers.poll import Rotation
@@ -176,7 +176,7 @@ async def test_two_workers_share_the_logs_and_leave_nothing_out() -> None:
     other.backing, other.registry, other.store, other.cursors = service.backing, service.registry, service.store, service.cursors
     stop = asyncio.Event()
     async with running(service, settings(sweep_seconds=0.2)):
-        second = asyncio.create_task(runner.run(other, settings(sweep_seconds=0.2), stop))
+        second = asyncio.create_task(other.work(settings(sweep_seconds=0.2), stop))
         for _ in range(50):
             for tenant in service.tenants:
                 await wake(service, tenant, await service.append(tenant))
@@ -335,7 +335,7 @@ async def test_a_defect_in_a_part_takes_the_worker_down_instead_of_going_on_with
     await service.registry.start()
     async with asyncio.timeout(20):
         with pytest.raises(RuntimeError, match="a defect"):
-            await runner.run(service, settings(), asyncio.Event())
+            await service.work(settings(), asyncio.Event())
     await service.registry.stop()
 
 

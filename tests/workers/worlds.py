@@ -34,7 +34,7 @@ class CountingKeeper:
 
 
 class MemoryService:
-    """Fulfils `WorkerService`."""
+    """Everything that a worker is given, in memory."""
 
     def __init__(self, *names: str, queue: MemoryQueue | None = None, index: MemoryIndex | None = None) -> None:
         self.backing = MemoryRegistry()
@@ -42,10 +42,22 @@ class MemoryService:
         self.registry = RegistryCache(self.backing, interval=0.02)
         self.store = MemoryStore(*self.tenants)
         self.cursors = MemoryCursors(self.store)
-        self.search_index = index
+        self.index = index
         self.queue = queue
         self.keeper = CountingKeeper()
-        self.archiver = None
+
+    async def work(self, given: Settings, stop: asyncio.Event) -> None:
+        """Run a worker until `stop` is set."""
+        await runner.run(
+            stop,
+            given,
+            registry=self.registry,
+            store=self.store,
+            cursors=self.cursors,
+            keeper=self.keeper,
+            index=self.index,
+            queue=self.queue,
+        )
 
     async def append(self, tenant: Tenant, count: int = 1, *, log: LogName = LogName.EVENTS) -> int:
         """The log's next number afterwards."""
@@ -70,7 +82,7 @@ async def running(service: MemoryService, given: Settings) -> AsyncIterator[asyn
     """A worker over the service, stopped in the end."""
     await service.registry.start()
     stop = asyncio.Event()
-    worker = asyncio.create_task(runner.run(service, given, stop))
+    worker = asyncio.create_task(service.work(given, stop))
     try:
         yield stop
     finally:

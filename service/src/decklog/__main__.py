@@ -124,7 +124,18 @@ async def _serve(verb: str) -> int:
             factory.open_traces(tracing, "decklog-worker") as traces,
             factory.open_service(configured, traces=traces) as service,
         ):
-            await runner.run(service, configured, stop, traces=traces)
+            await runner.run(
+                stop,
+                configured,
+                registry=service.registry,
+                store=service.store,
+                cursors=service.cursors,
+                keeper=service.keeper,
+                index=service.search_index,
+                queue=service.queue,
+                archiver=service.archiver,
+                traces=traces,
+            )
         return 0
     from decklog.api.app import create_app, create_metrics_app  # noqa: PLC0415
     from decklog.api.server import LINGER_SECONDS, serve  # noqa: PLC0415

@@ -125,7 +125,17 @@ async def run(options: Options) -> int:
         traces = await stack.enter_async_context(factory.open_traces(tracing(os.environ), "decklog"))
         opening = factory.open_service(settings, provisioner=provisioner, vault=vault, traces=traces)
         service = await stack.enter_async_context(opening)
-        worker = asyncio.create_task(runner.run(service, settings, stop, traces=traces), name="worker")
+        working = runner.run(
+            stop,
+            settings,
+            registry=service.registry,
+            store=service.store,
+            cursors=service.cursors,
+            keeper=service.keeper,
+            archiver=service.archiver,
+            traces=traces,
+        )
+        worker = asyncio.create_task(working, name="worker")
         keeping = asyncio.create_task(upkeep.keep(stop, INTERVAL, pause=INTERVAL), name="upkeep")
         server = await stack.enter_async_context(serve(create_app(service, settings, traces), options.host, options.port))
         url = f"http://{options.host}:{server.port}"

@@ -13,64 +13,61 @@ from typing import Any
 import structlog
 
 from decklog.domain.archive.manifest import ARCHIVER
-from decklog.domain.store import INDEXER
-from decklog.services.following.follow import BatchTraces, Follower
+from decklog.domain.store import INDEXER, Cursors, RecordStore, SearchIndex, WakeQueue
+from decklog.services.following.follow import BatchTraces, Effect, Follower
+from decklog.services.identity.registry import RegistryCache
 from decklog.services.search.forgetting import Forgetting
 from decklog.settings import Settings
 from decklog.workers.consumers.indexer import Indexer
 from decklog.workers.dispatch import Dispatcher
-from decklog.workers.duties.archiver import keep_archiving
+from decklog.workers.duties.archiver import Archiving, keep_archiving
 from decklog.workers.duties.forget import keep_forgetting
-from decklog.workers.duties.keeper import keep_partitions
+from decklog.workers.duties.keeper import Keeper, keep_partitions
 from decklog.workers.duties.sweep import keep_sweeping
 from decklog.workers.health import HealthServer
 from decklog.workers.poll import Pollers
-from decklog.workers.service import WorkerService
 
 _log = structlog.get_logger("decklog.worker")
 
 
-def _dispatchers(service: WorkerService, settings: Settings, traces: BatchTraces | None) -> list[Dispatcher]:
-    """One for each consumer that this installation has."""
-    concurrency = settings.worker.concurrency
-    effects = {INDEXER: Indexer(service.search_index)} if service.search_index is not None else {}
-    return [
-        Dispatcher(
-            Follower(consumer, service.store, service.cursors, effect, slots=concurrency, traces=traces),
-            service.registry,
-            concurrency=concurrency,
-        )
+async def run(
+    stop: asyncio.Event,
+    settings: Settings,
+    *,
+    registry: RegistryCache,
+    store: RecordStore,
+    cursors: Cursors,
+    keeper: Keeper,
+    index: SearchIndex | None = None,
+    queue: WakeQueue | None = None,
+    archiver: Archiving | None = None,
+    traces: BatchTraces | None = None,
+) -> None:
+    """Work until `stop` is set, then end the work in hand: cursors moved, leases released, within a few seconds.
+
+    Duties whose backend is None are left out. A backend that is down is waited for.
+    Raises what a duty raises that must not happen, because a worker without one of its duties must not go on.
+    """
+    effects = {INDEXER: Indexer(index)} if index is not None else {}
+    dispatchers = [
+        _dispatcher(consumer, effect, registry, store, cursors, slots=settings.worker.concurrency, traces=traces)
         for consumer, effect in effects.items()
     ]
-
-
-async def run(service: WorkerService, settings: Settings, stop: asyncio.Event, *, traces: BatchTraces | None = None) -> None:
-    """Work until `stop` is set, then end what is being done: cursors moved, leases released, in a few seconds.
-
-    Raises what a part of the worker raises that must not happen; a backend that is away is waited for.
-    """
-    dispatchers = _dispatchers(service, settings, traces)
-    parts: list[Coroutine[Any, Any, None]] = [keep_partitions(service.keeper)]
-    parts += [keep_sweeping(service.cursors, dispatcher, seconds=settings.worker.sweep_seconds) for dispatcher in dispatchers]
-    if service.search_index is not None:
-        parts.append(keep_forgetting(Forgetting(service.store, service.cursors, service.search_index), service.registry))
-    if service.queue is not None and dispatchers:
-        pollers = Pollers(
-            service.queue,
-            service.registry,
-            dispatchers,
-            pollers=settings.worker.pollers,
-        )
-        parts.append(pollers.run())
-    if service.archiver is not None:
-        parts.append(keep_archiving(service.archiver))
+    duties: list[Coroutine[Any, Any, None]] = [keep_partitions(keeper)]
+    duties += [keep_sweeping(cursors, dispatcher, seconds=settings.worker.sweep_seconds) for dispatcher in dispatchers]
+    if index is not None:
+        duties.append(keep_forgetting(Forgetting(store, cursors, index), registry))
+    if queue is not None and dispatchers:
+        duties.append(Pollers(queue, registry, dispatchers, pollers=settings.worker.pollers).run())
+    if archiver is not None:
+        duties.append(keep_archiving(archiver))
     health = HealthServer(settings.api.host, settings.worker.metrics_port) if settings.worker.metrics_port else None
     if health is not None:
-        parts.append(health.beat())
-    consumers = [dispatcher.consumer for dispatcher in dispatchers] + ([ARCHIVER] if service.archiver is not None else [])
-    _log.info("worker started", consumers=consumers, queue=service.queue is not None)
+        duties.append(health.beat())
+    consumers = [*effects, *([ARCHIVER] if archiver is not None else [])]
+    _log.info("worker started", consumers=consumers, queue=queue is not None)
     try:
-        await _until(stop, parts)
+        await _until(stop, duties)
     finally:
         await asyncio.gather(*(dispatcher.stop() for dispatcher in dispatchers))
         if health is not None:
@@ -78,9 +75,22 @@ async def run(service: WorkerService, settings: Settings, stop: asyncio.Event, *
     _log.info("worker stopped")
 
 
-async def _until(stop: asyncio.Event, parts: list[Coroutine[Any, Any, None]]) -> None:
-    """Run the parts until `stop` is set; none of them ends by itself, so one that does takes the worker down."""
-    tasks = [asyncio.create_task(part) for part in parts]
+def _dispatcher(
+    consumer: str,
+    effect: Effect,
+    registry: RegistryCache,
+    store: RecordStore,
+    cursors: Cursors,
+    *,
+    slots: int,
+    traces: BatchTraces | None,
+) -> Dispatcher:
+    return Dispatcher(Follower(consumer, store, cursors, effect, slots=slots, traces=traces), registry, concurrency=slots)
+
+
+async def _until(stop: asyncio.Event, duties: list[Coroutine[Any, Any, None]]) -> None:
+    """Run the duties until `stop` is set. No duty returns by itself: one that ends stops the worker."""
+    tasks = [asyncio.create_task(duty) for duty in duties]
     stopping = asyncio.create_task(stop.wait())
     try:
         done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Protocol
 
 import structlog
 from prometheus_client import Counter, Gauge
 
 from decklog.domain.errors import DecklogError
-from decklog.workers.service import Keeper
 
 EVERY = timedelta(hours=1)
 """Partitions are made days ahead, so that many failures in a row do no harm."""
@@ -26,6 +26,18 @@ UNTIL.set(float("nan"))
 MADE = Gauge("decklog_keeper_progress_timestamp_seconds", "When partitions were last made ahead, in seconds since 1970.")
 
 _log = structlog.get_logger("decklog.worker")
+
+
+class Keeper(Protocol):
+    """Creates partitions. What it does beyond the service's own rights are narrow functions of the database."""
+
+    async def make_partitions_ahead(self) -> datetime | None:
+        """Create the partitions that records will soon be written to.
+
+        Return the time until which every tenant has partitions; None where no tenant needs any.
+        Raises `storage-unavailable`.
+        """
+        ...
 
 
 async def keep_partitions(keeper: Keeper) -> None:
