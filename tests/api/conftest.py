@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,9 +13,9 @@ import pytest
 
 from decklog.api.app import create_app
 from decklog.api.server import serve
+from decklog.api.services import ApiServices
 from decklog.domain.identity.access import Role
 from decklog.domain.identity.rotation import TENANT_ROLES, IssuedKey
-from decklog.domain.store import Readiness
 from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Tenant
 from decklog.services.identity.identity import Identity
 from decklog.services.identity.issuers import Issuers
@@ -66,8 +66,9 @@ class World:
     url: str = ""
 
     @property
-    def readiness(self) -> Mapping[str, Readiness]:
-        return self.backends
+    def services(self) -> ApiServices:
+        """What the application is made of."""
+        return ApiServices(self.identity, self.ingest, self.reading, self.streams, self.tenants, self.backends)
 
     def add(self, tenant: Tenant, **quotas: Any) -> Tenant:
         """A tenant with its heads, and with a key for each role."""
@@ -134,7 +135,9 @@ async def running_world(
             await part.start()
             stack.push_async_callback(part.stop)
         stack.push_async_callback(access_log.stop)
-        server = await stack.enter_async_context(serve(create_app(world, settings or Settings()), "127.0.0.1", 0, freeze=False))
+        server = await stack.enter_async_context(
+            serve(create_app(world.services, settings or Settings()), "127.0.0.1", 0, freeze=False)
+        )
         world.url = f"http://127.0.0.1:{server.port}"
         yield world
 

@@ -151,7 +151,10 @@ async def test_metrics_may_have_a_port_of_their_own() -> None:
     async with running_world(settings=Settings(api=Api(metrics_port=1))) as world:
         async with world.client() as client:
             assert (await client.get("/metrics")).status_code == 404
-        async with serve(create_metrics_app(world), "127.0.0.1", 0, freeze=False) as server, httpx.AsyncClient() as client:
+        async with (
+            serve(create_metrics_app(world.services), "127.0.0.1", 0, freeze=False) as server,
+            httpx.AsyncClient() as client,
+        ):
             url = f"http://127.0.0.1:{server.port}"
             metrics = await client.get(url + "/metrics")
             assert metrics.headers["content-type"].startswith("text/plain; version=")
@@ -165,13 +168,13 @@ async def test_metrics_may_have_a_port_of_their_own() -> None:
 async def test_a_port_that_is_taken_is_said_at_once(world: World) -> None:
     port = int(world.url.rsplit(":", 1)[1])
     with pytest.raises(OSError, match="in use"):
-        async with serve(create_metrics_app(world), "127.0.0.1", port, freeze=False):
+        async with serve(create_metrics_app(world.services), "127.0.0.1", port, freeze=False):
             pass
 
 
 async def test_a_server_that_stops_says_that_it_is_not_ready(world: World) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        app = create_app(world, Settings())
+        app = create_app(world.services, Settings())
         server = await stack.enter_async_context(serve(app, "127.0.0.1", 0, freeze=False, linger=60))
         _, idle = await asyncio.open_connection("127.0.0.1", server.port)
         stopping = asyncio.create_task(stack.aclose())
@@ -193,7 +196,7 @@ async def test_a_server_that_stops_lets_open_requests_end(world: World) -> None:
         return await append(*arguments, **more)
 
     world.ingest.append = slow  # type: ignore[method-assign]
-    async with serve(create_app(world, Settings()), "127.0.0.1", 0, freeze=False) as server:
+    async with serve(create_app(world.services, Settings()), "127.0.0.1", 0, freeze=False) as server:
         client = world.client(Role.WRITER)
         posting = asyncio.create_task(client.post(f"http://127.0.0.1:{server.port}/api/v1/logs", json=RECORD))
         await entered.wait()
@@ -205,7 +208,9 @@ async def test_a_server_that_stops_lets_open_requests_end(world: World) -> None:
 
 async def test_a_connection_that_is_kept_is_told_that_it_ends_and_loses_no_request(world: World) -> None:
     stack = AsyncExitStack()
-    server = await stack.enter_async_context(serve(create_app(world, Settings()), "127.0.0.1", 0, freeze=False, linger=60))
+    server = await stack.enter_async_context(
+        serve(create_app(world.services, Settings()), "127.0.0.1", 0, freeze=False, linger=60)
+    )
     url = f"http://127.0.0.1:{server.port}/api/v1/logs"
     async with world.client(Role.WRITER) as client:
         kept = await client.post(url, json=RECORD)
@@ -233,7 +238,7 @@ async def test_a_connection_that_is_kept_is_told_that_it_ends_and_loses_no_reque
 async def test_who_asked_is_taken_from_a_trusted_proxy_and_from_nobody_before_it(
     world: World, trusted: str, told: list[str], ip: str
 ) -> None:
-    app = create_app(world, Settings())
+    app = create_app(world.services, Settings())
     async with serve(app, "127.0.0.1", 0, freeze=False, trusted_proxies=trusted) as server, world.client(Role.AUDITOR) as client:
         url = f"http://127.0.0.1:{server.port}/api/v1/logs?log=access"
         await client.get(url, headers=[("X-Forwarded-For", each) for each in told])
@@ -244,7 +249,7 @@ async def test_who_asked_is_taken_from_a_trusted_proxy_and_from_nobody_before_it
 @pytest.mark.parametrize("wrong", ["*", "proxy.example", "127.0.0.1,10.0.0.1/8", "10.0.0.0/33"])
 async def test_a_proxy_that_is_no_address_is_refused_and_not_believed_by_chance(world: World, wrong: str) -> None:
     with pytest.raises(DecklogError, match=r"DECKLOG_API_TRUSTED_PROXIES: entry [12] must be") as refused:
-        async with serve(create_app(world, Settings()), "127.0.0.1", 0, freeze=False, trusted_proxies=wrong):
+        async with serve(create_app(world.services, Settings()), "127.0.0.1", 0, freeze=False, trusted_proxies=wrong):
             pass
     assert refused.value.code is Code.MISCONFIGURED
     assert wrong not in refused.value.detail

@@ -331,7 +331,7 @@ async def test_another_media_type_is_refused(world: World) -> None:
 
 
 async def test_a_server_that_stops_tells_its_listeners_to_come_back(world: World) -> None:
-    async with serve(create_app(world, Settings()), "127.0.0.1", 0, freeze=False) as second:
+    async with serve(create_app(world.services, Settings()), "127.0.0.1", 0, freeze=False) as second:
         url = f"127.0.0.1:{second.port}/api/v1/logs/stream"
         headers = {"Authorization": f"Bearer {world.keys['acme', Role.AUDITOR]}"}
         listener = await connect("ws://" + url, additional_headers=headers)

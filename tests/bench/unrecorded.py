@@ -24,8 +24,8 @@ async def _serve() -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with factory.open_service(configured) as service:
-        service.reading._access_log.write = _nothing  # type: ignore[method-assign]
-        async with serve(create_app(service, configured), configured.api.host, configured.api.port):
+        service.api.reading._access_log.write = _nothing  # type: ignore[method-assign]
+        async with serve(create_app(service.api, configured), configured.api.host, configured.api.port):
             await stop.wait()
 
 

@@ -148,8 +148,8 @@ async def _serve(verb: str) -> int:
         api = configured.api
         async with AsyncExitStack() as stack:
             if api.metrics_port:
-                await stack.enter_async_context(serve(create_metrics_app(service), api.host, api.metrics_port))
-            app = create_app(service, configured, traces)
+                await stack.enter_async_context(serve(create_metrics_app(service.api), api.host, api.metrics_port))
+            app = create_app(service.api, configured, traces)
             server = await stack.enter_async_context(
                 serve(app, api.host, api.port, trusted_proxies=api.trusted_proxies, linger=LINGER_SECONDS)
             )

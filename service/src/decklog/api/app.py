@@ -23,7 +23,7 @@ from decklog.api.openapi import document
 from decklog.api.request import has_head, make_request_id
 from decklog.api.routes import append, health, logs, stream, tenants
 from decklog.api.routes.reference import reference_routes
-from decklog.api.service import ApiService
+from decklog.api.services import ApiServices
 from decklog.api.tracing import RequestTraces, Traced
 from decklog.settings import Settings
 
@@ -44,7 +44,7 @@ class Application(Litestar):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
             if scope["method"] == "POST" and (scope["path"] == append.PATH or normalize_path(scope["path"]) == append.PATH):
-                await append.answer(self.state.service, scope, receive, send)
+                await append.answer(self.state.services, scope, receive, send)
             else:
                 await self._http(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -123,16 +123,16 @@ def _application(routes: list[Any], state: dict[str, Any]) -> Application:
     )
 
 
-def create_app(service: ApiService, settings: Settings, traces: RequestTraces | None = None) -> Application | Traced:
-    """The whole API over a service. `/metrics` is left out where settings give it a port of its own."""
+def create_app(services: ApiServices, settings: Settings, traces: RequestTraces | None = None) -> Application | Traced:
+    """The whole API over these services. `/metrics` is left out where settings give it a port of its own."""
     routes = _routes(with_metrics=settings.api.metrics_port == 0)
-    application = _application([*routes, *reference_routes(openapi_document())], {"service": service})
-    return application if traces is None else Traced(application, service.identity, traces)
+    application = _application([*routes, *reference_routes(openapi_document())], {"services": services})
+    return application if traces is None else Traced(application, services.identity, traces)
 
 
-def create_metrics_app(service: ApiService) -> Application:
+def create_metrics_app(services: ApiServices) -> Application:
     """`/metrics` and the probes alone, for `settings.api.metrics_port`."""
-    return _application([health.healthz, health.readyz, health.metrics], {"service": service})
+    return _application([health.healthz, health.readyz, health.metrics], {"services": services})
 
 
 @functools.cache

@@ -12,9 +12,10 @@ from litestar import Request
 from litestar.types import Scope
 
 from decklog.api.auth import authenticate
-from decklog.api.service import ApiService, Parameters
+from decklog.api.services import ApiServices
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Principal, RequestContext
+from decklog.services.records.reading import Parameters
 
 PARAMETERS_MAX = 100
 QUERY_BYTES_MAX = 16 * 1024
@@ -38,7 +39,7 @@ def has_head(path: str) -> bool:
 class Asked(NamedTuple):
     """A request that is authenticated and parsed."""
 
-    service: ApiService
+    services: ApiServices
     principal: Principal
     context: RequestContext
     parameters: Parameters
@@ -112,6 +113,6 @@ def context_of(scope: Scope) -> RequestContext:
 async def ask(request: Request[Any, Any, Any]) -> Asked:
     """Parse and authenticate a request. Raises `unauthenticated` and the errors of `query_parameters`."""
     parameters = query_parameters(request.scope["query_string"])
-    service: ApiService = request.app.state.service
-    principal = await authenticate(service.identity, request.scope["headers"])
-    return Asked(service, principal, context_of(request.scope), parameters)
+    services: ApiServices = request.app.state.services
+    principal = await authenticate(services.identity, request.scope["headers"])
+    return Asked(services, principal, context_of(request.scope), parameters)

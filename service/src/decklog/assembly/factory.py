@@ -43,9 +43,9 @@ from decklog.timescale.records.keeper import PostgresKeeper, PostgresReadiness
 from decklog.timescale.records.records import PostgresRecords
 
 if TYPE_CHECKING:
+    from decklog.api.services import ApiServices
     from decklog.otel.traces import OtelTraces
     from decklog.services.archive.archiver import Archiver
-    from decklog.services.identity.identity import Identity
     from decklog.services.tenancy.recovery import Recovered
 
 
@@ -53,12 +53,8 @@ if TYPE_CHECKING:
 class Service:
     """One process's share of Decklog's data plane: what the API and the workers are made of."""
 
+    api: ApiServices
     registry: RegistryCache
-    identity: Identity
-    ingest: Ingest
-    access_log: AccessLog
-    reading: Reading
-    streams: Streams
     store: RecordStore
     cursors: PostgresCursors
     announcements: Announcements
@@ -66,8 +62,6 @@ class Service:
     search_index: SearchIndex | None
     queue: WakeQueue | None
     archiver: Archiver | None
-    readiness: dict[str, Readiness]
-    tenants: Tenants
 
 
 class _Announcing:
@@ -107,6 +101,7 @@ async def open_service(
     Raises `misconfigured`, and `storage-unavailable` where the database cannot be reached.
     """
     # What verifies tokens is heavy, and the operator has no use for it.
+    from decklog.api.services import ApiServices  # noqa: PLC0415
     from decklog.outbound.jwks import fetch  # noqa: PLC0415
     from decklog.services.identity.identity import Identity  # noqa: PLC0415
     from decklog.services.identity.issuers import load_issuers  # noqa: PLC0415
@@ -153,12 +148,15 @@ async def open_service(
         await streams.start()
         stack.push_async_callback(streams.stop)
         yield Service(
+            api=ApiServices(
+                identity=identity,
+                ingest=ingest,
+                reading=Reading(search, store, access_log, still_valid=identity.still_valid),
+                streams=streams,
+                tenants=Tenants(postgres_registry, access_log, provisioner=provisioner, vault=vault),
+                readiness=readiness,
+            ),
             registry=registry,
-            identity=identity,
-            ingest=ingest,
-            access_log=access_log,
-            reading=Reading(search, store, access_log, still_valid=identity.still_valid),
-            streams=streams,
             store=store,
             cursors=cursors,
             announcements=announcements,
@@ -166,8 +164,6 @@ async def open_service(
             search_index=index,
             queue=queue,
             archiver=_open_archiver(settings.archive, stack, pool, cursors),
-            readiness=readiness,
-            tenants=Tenants(postgres_registry, access_log, provisioner=provisioner, vault=vault),
         )
 
 

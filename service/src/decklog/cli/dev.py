@@ -137,7 +137,7 @@ async def run(options: Options) -> int:
         )
         worker = asyncio.create_task(working, name="worker")
         keeping = asyncio.create_task(upkeep.keep(stop, INTERVAL, pause=INTERVAL), name="upkeep")
-        server = await stack.enter_async_context(serve(create_app(service, settings, traces), options.host, options.port))
+        server = await stack.enter_async_context(serve(create_app(service.api, settings, traces), options.host, options.port))
         url = f"http://{options.host}:{server.port}"
         vault.set_url(url)
         _greet(url, data, upkeep.names, vault, troubles)

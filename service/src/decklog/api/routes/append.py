@@ -28,7 +28,7 @@ from decklog.api.metrics import observe
 from decklog.api.operations import APPEND, APPEND_BULK
 from decklog.api.rate import rate_headers
 from decklog.api.request import ask, make_request_id, media_type, refuse_parameters
-from decklog.api.service import ApiService
+from decklog.api.services import ApiServices
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Permission, Principal, acting_tenant
 from decklog.domain.log import rfc3339
@@ -53,7 +53,7 @@ def receipt_json(tenant: str, receipt: Receipt, status: str) -> bytes:
     ).encode()
 
 
-async def answer(service: ApiService, scope: HTTPScope, receive: Receive, send: Send) -> None:
+async def answer(services: ApiServices, scope: HTTPScope, receive: Receive, send: Send) -> None:
     """The ASGI application behind `POST /api/v1/logs`: every part of the answer, errors, request id and metrics included."""
     started = perf_counter()
     headers = dict(scope["headers"])
@@ -62,7 +62,7 @@ async def answer(service: ApiService, scope: HTTPScope, receive: Receive, send: 
     common = [*_HEADERS, (b"x-request-id", identifier.encode())]
     status = 0
     try:
-        status, body, rate = await _stored(service, scope, headers, receive)
+        status, body, rate = await _stored(services, scope, headers, receive)
         common.append((b"content-length", b"%d" % len(body)))
         if rate is not None:
             common += rate_headers(rate)
@@ -79,28 +79,28 @@ async def answer(service: ApiService, scope: HTTPScope, receive: Receive, send: 
 
 
 async def _stored(
-    service: ApiService, scope: HTTPScope, headers: dict[bytes, bytes], receive: Receive
+    services: ApiServices, scope: HTTPScope, headers: dict[bytes, bytes], receive: Receive
 ) -> tuple[int, bytes, Rate | None]:
     if scope["query_string"]:
         refuse_parameters(scope["query_string"])
-    tenant = acting_tenant(await _principal(service, scope, headers), Permission.APPEND)
+    tenant = acting_tenant(await _principal(services, scope, headers), Permission.APPEND)
     _check_single(headers)
     check_length(headers.get(b"content-length"), RECORD_BYTES_MAX)
     raw = await read_body(receive)
     key = headers.get(b"idempotency-key")
-    receipt, rate = await service.ingest.append(tenant, raw, key=None if key is None else key.decode("latin-1"))
+    receipt, rate = await services.ingest.append(tenant, raw, key=None if key is None else key.decode("latin-1"))
     status, word = _STATUS[receipt.status]
     return status, receipt_json(tenant.name, receipt, word), rate
 
 
-async def _principal(service: ApiService, scope: HTTPScope, headers: dict[bytes, bytes]) -> Principal:
+async def _principal(services: ApiServices, scope: HTTPScope, headers: dict[bytes, bytes]) -> Principal:
     """As `authenticate`, without waiting where the credential is known."""
     authorization = headers.get(b"authorization")
     if authorization is not None and len(headers) == len(list(scope["headers"])):
-        principal = service.identity.recognise(bearer(authorization))
+        principal = services.identity.recognise(bearer(authorization))
         if principal is not None:
             return principal
-    return await authenticate(service.identity, scope["headers"])
+    return await authenticate(services.identity, scope["headers"])
 
 
 def _check_single(headers: dict[bytes, bytes]) -> None:
@@ -155,7 +155,7 @@ async def append_bulk(request: Request[Any, Any, Any]) -> Response[bytes]:
     body = await decoded(body, headers.get(b"content-encoding", b"").strip().lower().decode("latin-1"))
     raws = split_array(body) if sent_as == "application/json" else split_lines(body)
     key = headers.get(b"idempotency-key")
-    result = await asked.service.ingest.append_bulk(
+    result = await asked.services.ingest.append_bulk(
         tenant, raws, key=None if key is None else key.decode("latin-1"), atomic=atomic
     )
     items = [_item(item) for item in result.items]

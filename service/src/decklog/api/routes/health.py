@@ -61,7 +61,7 @@ async def readyz(request: Request[Any, Any, Any]) -> Response[bytes]:
     """
     if request.app.state.stopping.is_set():
         return Response(b'{"status":"stopping","checks":{}}', status_code=503, media_type="application/json")
-    status, body = await checked(request.app.state.service.readiness)
+    status, body = await checked(request.app.state.services.readiness)
     return Response(msgspec.json.encode(body), status_code=status, media_type="application/json")
 
 

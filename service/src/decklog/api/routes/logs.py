@@ -17,12 +17,13 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from decklog.api.operations import EXPORT, GET_RECORD, LIST, STATS
 from decklog.api.request import ask
-from decklog.api.service import Export, Page, Stats
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Permission, acting_tenant
 from decklog.domain.log import LogName
 from decklog.domain.records.wire import render, renderer
 from decklog.domain.tenant import Tenant
+from decklog.services.records.export import Export
+from decklog.services.records.reading import Page, Stats
 
 _SEQ = re.compile(r"[0-9]{1,18}")
 JSON = "application/json"
@@ -71,7 +72,7 @@ async def list_records(request: Request[Any, Any, Any]) -> Response[bytes]:
     """
     asked = await ask(request)
     acting_tenant(asked.principal, Permission.READ)
-    tenant, log, page = await asked.service.reading.list(asked.principal, asked.context, asked.parameters)
+    tenant, log, page = await asked.services.reading.list(asked.principal, asked.context, asked.parameters)
     return Response(page_json(tenant, log, page), media_type=JSON)
 
 
@@ -82,7 +83,7 @@ async def get_record(request: Request[Any, Any, Any], seq: FromPath[str]) -> Res
     acting_tenant(asked.principal, Permission.READ)
     if not _SEQ.fullmatch(seq):
         raise DecklogError(Code.NOT_FOUND, "A record is addressed by its sequence number, a whole number from 0.")
-    tenant, log, record = await asked.service.reading.get(asked.principal, asked.context, int(seq), asked.parameters)
+    tenant, log, record = await asked.services.reading.get(asked.principal, asked.context, int(seq), asked.parameters)
     return Response(render(tenant.name, log, record), media_type=JSON)
 
 
@@ -91,7 +92,7 @@ async def count_records(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Count records by one or two fields, and by time."""
     asked = await ask(request)
     acting_tenant(asked.principal, Permission.READ)
-    stats = await asked.service.reading.stats(asked.principal, asked.context, asked.parameters)
+    stats = await asked.services.reading.stats(asked.principal, asked.context, asked.parameters)
     return Response(stats_json(stats), media_type=JSON)
 
 
@@ -104,7 +105,7 @@ async def export_records(request: Request[Any, Any, Any]) -> ASGIApp:
     """
     asked = await ask(request)
     acting_tenant(asked.principal, Permission.READ)
-    return Download(await asked.service.reading.export(asked.principal, asked.context, asked.parameters))
+    return Download(await asked.services.reading.export(asked.principal, asked.context, asked.parameters))
 
 
 class Download:

@@ -23,10 +23,11 @@ from decklog.api.errors import PROBLEM_JSON, close_code, problem, request_id, tr
 from decklog.api.limits import ClientGoneError
 from decklog.api.operations import STREAM
 from decklog.api.request import Asked, ask, context_of, query_parameters
-from decklog.api.service import ApiService, Event, Subscription
+from decklog.api.services import ApiServices
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Permission, acting_tenant
 from decklog.domain.records.wire import renderer
+from decklog.services.records.streaming import Event, Subscription
 
 PATH = "/api/v1/logs/stream"
 EVENT_STREAM = "text/event-stream"
@@ -53,7 +54,7 @@ def _after(asked: Asked, last_event_id: str | None) -> tuple[Asked, str | None]:
 async def _open(asked: Asked, last_event_id: str | None = None) -> Subscription:
     acting_tenant(asked.principal, Permission.READ)
     asked, after = _after(asked, last_event_id)
-    return await asked.service.streams.open(asked.principal, asked.context, asked.parameters, after)
+    return await asked.services.streams.open(asked.principal, asked.context, asked.parameters, after)
 
 
 class Ended(Enum):
@@ -181,9 +182,9 @@ class EventStream:
 
 async def _asked(socket: WebSocket[Any, Any, Any]) -> Asked:
     parameters = query_parameters(socket.scope["query_string"])
-    service: ApiService = socket.app.state.service
-    principal = await authenticate(service.identity, socket.scope["headers"], socket.scope["subprotocols"])
-    return Asked(service, principal, context_of(socket.scope), parameters)
+    services: ApiServices = socket.app.state.services
+    principal = await authenticate(services.identity, socket.scope["headers"], socket.scope["subprotocols"])
+    return Asked(services, principal, context_of(socket.scope), parameters)
 
 
 async def _messages(socket: WebSocket[Any, Any, Any]) -> AsyncIterator[None]:

@@ -26,7 +26,7 @@ async def list_tenants(request: Request[Any, Any, Any]) -> Response[bytes]:
     """List all tenants with their conditions. For the platform; recorded like every reading."""
     refuse_parameters(request.scope["query_string"])
     asked = await ask(request)
-    listings = await asked.service.tenants.list(asked.principal, asked.context)
+    listings = await asked.services.tenants.list(asked.principal, asked.context)
     return Response(msgspec.json.encode({"items": [listing.shown() for listing in listings]}), media_type=JSON)
 
 
@@ -61,7 +61,7 @@ async def create_tenant(request: Request[Any, Any, Any]) -> Response[bytes]:
         raise DecklogError(Code.UNSUPPORTED_ENCODING, "A Tenant is sent without Content-Encoding.")
     check_length(headers.get(b"content-length"), TENANT_BYTES_MAX)
     sent = _sent(await read_body(request.receive, TENANT_BYTES_MAX))
-    made = await asked.service.tenants.create(asked.principal, asked.context, sent)
+    made = await asked.services.tenants.create(asked.principal, asked.context, sent)
     answer = {"tenant": made.listing.shown(), "keys": dict(made.keys) or None}
     location = {"Location": f"/api/v1/tenants/{made.listing.name}"}
     return Response(msgspec.json.encode(answer), media_type=JSON, status_code=201 if made.new else 200, headers=location)
@@ -76,7 +76,7 @@ async def get_tenant(request: Request[Any, Any, Any], name: FromPath[str]) -> Re
     """
     refuse_parameters(request.scope["query_string"])
     asked = await ask(request)
-    listing = await asked.service.tenants.get(asked.principal, asked.context, name)
+    listing = await asked.services.tenants.get(asked.principal, asked.context, name)
     return Response(msgspec.json.encode(listing.shown()), media_type=JSON)
 
 

@@ -1,0 +1,25 @@
+"""The services that the HTTP API calls: what `create_app` needs and every route gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from decklog.domain.store import Readiness
+from decklog.services.identity.identity import Identity
+from decklog.services.records.ingest import Ingest
+from decklog.services.records.reading import Reading
+from decklog.services.records.streaming import Streams
+from decklog.services.tenancy.tenants import Tenants
+
+
+@dataclass(frozen=True)
+class ApiServices:
+    """Started services over one cell. The caller stops them after the server; `readiness` is by name of the backend."""
+
+    identity: Identity
+    ingest: Ingest
+    reading: Reading
+    streams: Streams
+    tenants: Tenants
+    readiness: Mapping[str, Readiness]
