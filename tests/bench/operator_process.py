@@ -16,7 +16,7 @@ import kopf
 import uvloop
 
 import decklog.settings
-from decklog.assembly.factory import open_provisioner
+from decklog.assembly.control_plane import open_provisioner
 from decklog.domain.tenancy.status import Condition, TenantStatus
 from decklog.domain.tenant import Manifest
 from decklog.services.tenancy.provisioning import KeyVault, Provisioner

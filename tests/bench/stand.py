@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from decklog.assembly import factory
+from decklog.assembly import control_plane, maintenance
 from decklog.domain.identity.access import Role
 from decklog.domain.tenant import PREFIX, Isolation, Manifest, State, Tenant, parse_spec
 from decklog.settings import Database, Identity, Queue, Search, Settings
@@ -63,7 +63,7 @@ class Stand:
             }
         )
         made: list[Customer] = []
-        async with factory.open_provisioner(self.settings) as provisioner:
+        async with control_plane.open_provisioner(self.settings) as provisioner:
             for _ in range(count):
                 manifest = Manifest(f"bench-{secrets.token_hex(5)}", secrets.token_hex(8), 1, spec)
                 status = await provisioner.reconcile(manifest, self._vault)
@@ -137,8 +137,8 @@ async def stand(
             queue=Queue() if sqs is None else Queue(True, sqs.url, sqs.region, sqs.access_key, sqs.secret_key),
             prefix=prefix,
         )
-        await factory.migrate(settings)
-        async with factory.open_provisioner(settings) as provisioner:
+        await maintenance.migrate(settings)
+        async with control_plane.open_provisioner(settings) as provisioner:
             await provisioner.ensure_platform_tenant()
         yield Stand(server, settings)
     finally:

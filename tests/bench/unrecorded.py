@@ -12,7 +12,7 @@ import uvloop
 from decklog import settings
 from decklog.api.app import create_app
 from decklog.api.server import serve
-from decklog.assembly import factory
+from decklog.assembly.api import open_api
 
 
 async def _nothing(*_: Any, **__: Any) -> None:
@@ -23,9 +23,9 @@ async def _serve() -> None:
     configured = settings.load(os.environ)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with factory.open_service(configured) as service:
-        service.api.reading._access_log.write = _nothing  # type: ignore[method-assign]
-        async with serve(create_app(service.api, configured), configured.api.host, configured.api.port):
+    async with open_api(configured) as services:
+        services.reading._access_log.write = _nothing  # type: ignore[method-assign]
+        async with serve(create_app(services, configured), configured.api.host, configured.api.port):
             await stop.wait()
 
 

@@ -13,15 +13,14 @@ from prometheus_client import REGISTRY
 
 from decklog import settings
 from decklog.api import metrics as api_metrics
-from decklog.assembly import factory
-from decklog.workers import runner
+from decklog.assembly import api, control_plane, worker
 from decklog_operator import manifests
 from decklog_operator import metrics as operator_metrics
 from decklog_operator import settings as operator_settings
 from tests import generated_chart
 from tests.support.charts import CHART, MATRIX, Helm, Json, RefusedError, environment, of, pods
 
-THEY_REGISTER_THEIR_METRICS = (factory, api_metrics, runner)
+THEY_REGISTER_THEIR_METRICS = (control_plane, api, worker, api_metrics)
 
 LEFT_TO_EXTRA_ENV = {
     "DECKLOG_IDENTITY_ISSUERS_FILE": "made by identity.issuers",

@@ -55,7 +55,7 @@ def test_the_image_is_built_and_starts_as_nobody_on_a_root_that_is_read_only(
     assert told.returncode == 0, told.stderr
     assert verb in told.stdout
     # All that it may ever need is there, also what is loaded late; and nobody can write to what it runs.
-    probe = f"import os, decklog.factory, decklog.opensearch.client, decklog.sqs.queue, {module}; print(os.getuid(), os.access('/opt/decklog', os.W_OK))"
+    probe = f"import os, decklog.assembly.api, decklog.assembly.worker, decklog.assembly.control_plane, decklog.opensearch.client, decklog.sqs.queue, {module}; print(os.getuid(), os.access('/opt/decklog', os.W_OK))"
     shown = docker(*confined, "--entrypoint", "/opt/decklog/bin/python", name, "-c", probe)
     assert shown.stdout == "65532 False\n", shown.stderr
     refused = docker(*confined, name, verb)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from decklog.assembly import factory
+from decklog.assembly import control_plane
 from decklog.domain.tenancy.status import ARCHIVE
 from decklog.domain.tenant import parse_spec
 from tests.backends import PostgresServer, S3Server
@@ -64,7 +64,7 @@ async def fill(stack: Stack) -> None:
 async def removed(stack: Stack, database: Database) -> str:
     """Deletes the tenant while worker after worker is killed at its work; what the archive's condition said last."""
     left = [0.2, 0.5, 1.0]
-    async with factory.open_provisioner(stack.settings) as provisioner:
+    async with control_plane.open_provisioner(stack.settings) as provisioner:
         manifest = await provisioner.manifest("acme", parse_spec(SPEC))
         async with asyncio.timeout(240):
             while not (status := await provisioner.remove(manifest)).synced:

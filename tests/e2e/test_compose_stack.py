@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from decklog.assembly import factory
+from decklog.assembly import maintenance
 from tests.backends import OpenSearchServer
 from tests.backends.sqs import SqsServer
 from tests.e2e.conftest import own_prefix
@@ -86,7 +86,7 @@ async def installed(folder: Path, search: OpenSearchServer, queue: SqsServer) ->
     """With its secrets made and its database migrated."""
     make_secrets(folder)
     password = (folder / "admin/password").read_text()
-    async with factory.embedded_database(folder / "postgres", password=password) as address:
+    async with maintenance.embedded_database(folder / "postgres", password=password) as address:
         servers = {"opensearch:9200": urlsplit(search.url).netloc, "elasticmq:9324": urlsplit(queue.url).netloc}
         machine = Machine(folder, {"timescale:5432": address, **servers})
         for path in folder.glob("*/dsn"):

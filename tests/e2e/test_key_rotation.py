@@ -11,7 +11,7 @@ import httpx
 import pytest
 from msgspec.structs import replace
 
-from decklog.assembly import factory
+from decklog.assembly import control_plane
 from decklog.domain.tenant import parse_spec
 from decklog.services.identity.keys import key_hash
 from tests.backends import PostgresServer
@@ -37,7 +37,7 @@ async def stack(database: Database, tmp_path: Path) -> AsyncIterator[Stack]:
 
 
 async def rotate(stack: Stack, request: str) -> None:
-    async with factory.open_provisioner(stack.settings) as provisioner:
+    async with control_plane.open_provisioner(stack.settings) as provisioner:
         manifest = replace(await provisioner.manifest("acme", parse_spec(SPEC)), rotate=request)
         assert (await provisioner.reconcile(manifest, stack.vault)).ready
 

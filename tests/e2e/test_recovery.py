@@ -16,7 +16,7 @@ import httpx
 import msgspec
 import pytest
 
-from decklog.assembly import factory
+from decklog.assembly import control_plane
 from decklog.domain.tenant import Manifest, parse_spec
 from tests.backends import PostgresServer, Servers, timescale
 from tests.backends.backend import LocalServer
@@ -80,7 +80,7 @@ async def lose_queues(stack: Stack) -> None:
 
 
 async def rotate(stack: Stack, name: str) -> None:
-    async with factory.open_provisioner(stack.settings) as provisioner:
+    async with control_plane.open_provisioner(stack.settings) as provisioner:
         manifest = await provisioner.manifest(name, parse_spec(TENANTS[name]))
         assert (await provisioner.reconcile(msgspec.structs.replace(manifest, rotate="again"), stack.vault)).ready
 
@@ -171,7 +171,7 @@ async def test_tenants_whose_objects_are_lost_are_taken_over_by_the_next_ones_of
             async with stack.client(api.url, stack.key("acme", "writer")) as client:
                 assert [(await client.post("/api/v1/logs", json=record(str(n)))).json()["seq"] for n in range(3)] == [0, 1, 2]
             new, vault = Manifest("acme", str(uuid.uuid4()), 1, spec), MemoryVault()
-            async with factory.open_provisioner(stack.settings) as provisioner:
+            async with control_plane.open_provisioner(stack.settings) as provisioner:
                 [ready] = [each for each in (await provisioner.reconcile(new, vault)).conditions if each.type == "Ready"]
                 assert (ready.status, ready.reason) == ("False", "Conflict")
 

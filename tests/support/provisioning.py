@@ -182,5 +182,5 @@ def _hash(key: str) -> str:
 
 @asynccontextmanager
 async def open_folder(settings: Settings) -> AsyncIterator[FolderProvisioner]:
-    """As `decklog.factory.open_provisioner`, on the folder that the environment names."""
+    """As `decklog.assembly.control_plane.open_provisioner`, on the folder that the environment names."""
     yield FolderProvisioner(Path(os.environ[FOLDER_VARIABLE]))

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 
 from decklog import settings
-from decklog.assembly import factory
+from decklog.assembly import control_plane, maintenance
 from decklog.domain.identity.access import Role
 from decklog.domain.tenant import parse_spec
 from tests.support.records import FINGERPRINT_KEY
@@ -107,7 +107,7 @@ class Stack:
 
     async def provision(self, **specs: Mapping[str, object]) -> None:
         """Tenants by name (`_` stands for `-`), each ready afterwards."""
-        async with factory.open_provisioner(self.settings) as provisioner:
+        async with control_plane.open_provisioner(self.settings) as provisioner:
             status = await provisioner.ensure_platform_tenant()
             assert status.ready, status
             self.platform_key = await provisioner.ensure_platform_key(self.platform_key or None)
@@ -164,7 +164,7 @@ async def installed(folder: Path, *, service_dsn: str, owner_dsn: str, **variabl
         },
         folder,
     )
-    await factory.migrate(stack.settings)
+    await maintenance.migrate(stack.settings)
     try:
         yield stack
     finally:

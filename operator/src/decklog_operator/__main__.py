@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run() -> int:
     import uvloop  # noqa: PLC0415  # see above
 
-    from decklog.assembly.factory import open_provisioner  # noqa: PLC0415
+    from decklog.assembly.control_plane import open_provisioner  # noqa: PLC0415
     from decklog_operator.run import run  # noqa: PLC0415
 
     try:

@@ -111,45 +111,32 @@ def _dev(arguments: argparse.Namespace) -> int:
 
 async def _serve(verb: str) -> int:
     from decklog import settings  # noqa: PLC0415
-    from decklog.assembly import factory  # noqa: PLC0415
+    from decklog.assembly import backends, control_plane  # noqa: PLC0415
 
     configured, tracing = settings.load(os.environ), settings.tracing(os.environ)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     if verb == "worker":
-        from decklog.workers import runner  # noqa: PLC0415
+        from decklog.assembly.worker import run_worker  # noqa: PLC0415
 
-        async with (
-            factory.open_traces(tracing, "decklog-worker") as traces,
-            factory.open_service(configured, traces=traces) as service,
-        ):
-            await runner.run(
-                stop,
-                configured,
-                registry=service.registry,
-                store=service.store,
-                cursors=service.cursors,
-                keeper=service.keeper,
-                index=service.search_index,
-                queue=service.queue,
-                archiver=service.archiver,
-                traces=traces,
-            )
+        async with backends.open_traces(tracing, "decklog-worker") as traces:
+            await run_worker(configured, stop, traces=traces)
         return 0
     from decklog.api.app import create_app, create_metrics_app  # noqa: PLC0415
     from decklog.api.server import LINGER_SECONDS, serve  # noqa: PLC0415
+    from decklog.assembly.api import open_api  # noqa: PLC0415
 
     async with (
-        factory.open_owner(configured) as owner,
-        factory.open_traces(tracing, "decklog-api") as traces,
-        factory.open_service(configured, provisioner=owner, traces=traces) as service,
+        control_plane.open_owner(configured) as owner,
+        backends.open_traces(tracing, "decklog-api") as traces,
+        open_api(configured, provisioner=owner, traces=traces) as service,
     ):
         api = configured.api
         async with AsyncExitStack() as stack:
             if api.metrics_port:
-                await stack.enter_async_context(serve(create_metrics_app(service.api), api.host, api.metrics_port))
-            app = create_app(service.api, configured, traces)
+                await stack.enter_async_context(serve(create_metrics_app(service), api.host, api.metrics_port))
+            app = create_app(service, configured, traces)
             server = await stack.enter_async_context(
                 serve(app, api.host, api.port, trusted_proxies=api.trusted_proxies, linger=LINGER_SECONDS)
             )
@@ -182,17 +169,17 @@ async def _provision(arguments: argparse.Namespace) -> int:
 
 async def _migrate(arguments: argparse.Namespace) -> int:
     from decklog import settings  # noqa: PLC0415
-    from decklog.assembly import factory  # noqa: PLC0415
+    from decklog.assembly import maintenance  # noqa: PLC0415
 
-    await factory.migrate(settings.load(os.environ), with_roles=arguments.bootstrap, wait=arguments.wait, post=arguments.post)
+    await maintenance.migrate(settings.load(os.environ), with_roles=arguments.bootstrap, wait=arguments.wait, post=arguments.post)
     return 0
 
 
 async def _platform_key() -> int:
     from decklog import settings  # noqa: PLC0415
-    from decklog.assembly import factory  # noqa: PLC0415
+    from decklog.assembly import control_plane  # noqa: PLC0415
 
-    async with factory.open_provisioner(settings.load(os.environ)) as provisioner:
+    async with control_plane.open_provisioner(settings.load(os.environ)) as provisioner:
         sys.stdout.write(await provisioner.ensure_platform_key(None) + "\n")
     return 0
 

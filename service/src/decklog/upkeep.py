@@ -17,7 +17,7 @@ from pathlib import Path
 import structlog
 from msgspec.structs import replace
 
-from decklog.assembly import factory
+from decklog.assembly import control_plane
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.tenancy.status import READY, Condition, TenantStatus
 from decklog.domain.tenant import PLATFORM_TENANT, Manifest, State
@@ -176,7 +176,7 @@ async def run(options: Options, settings: Settings, stop: asyncio.Event) -> int:
         stack.enter_context(held(lock, f"Another decklog provision keeps {options.keys}. One is enough; stop it, or wait."))
         keys = KeyFile(options.keys)
         keys.set_url(options.url)
-        provisioner = await stack.enter_async_context(factory.open_provisioner(settings))
+        provisioner = await stack.enter_async_context(control_plane.open_provisioner(settings))
         upkeep = Upkeep(provisioner, keys, options.manifests, platform_key=options.platform_key)
         if options.once:
             troubles = await upkeep.look()

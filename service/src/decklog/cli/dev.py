@@ -23,11 +23,12 @@ import msgspec
 
 from decklog.api.app import create_app
 from decklog.api.server import serve
-from decklog.assembly import factory
+from decklog.assembly import backends, control_plane, maintenance
+from decklog.assembly.api import open_api
+from decklog.assembly.worker import run_worker
 from decklog.files.keys import KeyFile, held
 from decklog.settings import Api, Archive, Database, Identity, Settings, Tenants, tracing
 from decklog.upkeep import INTERVAL, Upkeep
-from decklog.workers import runner
 
 _SECRETS = ("admin", "owner", "service", "fingerprint_key")
 
@@ -82,7 +83,7 @@ def _settings(options: Options, address: str, own: dict[str, str]) -> Settings:
             owner_password=own["owner"],
         ),
         api=Api(host=options.host, port=options.port),
-        archive=Archive(folder=str(options.data_dir.absolute() / "archive") if factory.can_archive() else ""),
+        archive=Archive(folder=str(options.data_dir.absolute() / "archive") if backends.can_archive() else ""),
         identity=Identity(fingerprint_key=own["fingerprint_key"]),
         tenants=Tenants(owner="decklog"),
         log_format="text",
@@ -114,30 +115,20 @@ async def run(options: Options) -> int:
         if options.ready_file is not None:
             options.ready_file.unlink(missing_ok=True)
         own = _load_secrets(data / "secrets.json")
-        address = await stack.enter_async_context(factory.embedded_database(data / "postgres", password=own["admin"]))
+        address = await stack.enter_async_context(maintenance.embedded_database(data / "postgres", password=own["admin"]))
         settings = _settings(options, address, own)
-        await factory.migrate(settings, with_roles=True, post=True)
+        await maintenance.migrate(settings, with_roles=True, post=True)
         vault = KeyFile(data / "dev.json")
-        provisioner = await stack.enter_async_context(factory.open_provisioner(settings))
+        provisioner = await stack.enter_async_context(control_plane.open_provisioner(settings))
         manifests = [options.manifests] if options.manifests is not None else []
         upkeep = Upkeep(provisioner, vault, manifests, keeps_all=True, platform_key=True)
         troubles = await upkeep.look()
-        traces = await stack.enter_async_context(factory.open_traces(tracing(os.environ), "decklog"))
-        opening = factory.open_service(settings, provisioner=provisioner, vault=vault, traces=traces)
-        service = await stack.enter_async_context(opening)
-        working = runner.run(
-            stop,
-            settings,
-            registry=service.registry,
-            store=service.store,
-            cursors=service.cursors,
-            keeper=service.keeper,
-            archiver=service.archiver,
-            traces=traces,
-        )
-        worker = asyncio.create_task(working, name="worker")
+        traces = await stack.enter_async_context(backends.open_traces(tracing(os.environ), "decklog"))
+        opening = open_api(settings, provisioner=provisioner, vault=vault, traces=traces)
+        services = await stack.enter_async_context(opening)
+        worker = asyncio.create_task(run_worker(settings, stop, traces=traces), name="worker")
         keeping = asyncio.create_task(upkeep.keep(stop, INTERVAL, pause=INTERVAL), name="upkeep")
-        server = await stack.enter_async_context(serve(create_app(service.api, settings, traces), options.host, options.port))
+        server = await stack.enter_async_context(serve(create_app(services, settings, traces), options.host, options.port))
         url = f"http://{options.host}:{server.port}"
         vault.set_url(url)
         _greet(url, data, upkeep.names, vault, troubles)

@@ -38,10 +38,10 @@ def add_parsers(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 async def run_database(_: argparse.Namespace) -> int:
     """`decklog recover database`. Raises `misconfigured` and `storage-unavailable`."""
     from decklog import settings  # noqa: PLC0415 - other verbs do without all that they load
-    from decklog.assembly import factory  # noqa: PLC0415 - other verbs do without all that they load
+    from decklog.assembly import maintenance  # noqa: PLC0415 - other verbs do without all that they load
 
     configured = settings.load(os.environ)
-    done = await factory.recover_database(configured)
+    done = await maintenance.recover_database(configured)
     sys.stdout.write(f"{done.logs} logs have begun a new epoch.\n")
     for index in done.indices:
         sys.stdout.write(f"removed the index {index}; it is made and filled again\n")
@@ -55,13 +55,13 @@ async def run_database(_: argparse.Namespace) -> int:
 async def run_tenants(arguments: argparse.Namespace) -> int:
     """`decklog recover tenants`. Raises `misconfigured` and `storage-unavailable`."""
     from decklog import settings  # noqa: PLC0415 - as above
-    from decklog.assembly import factory  # noqa: PLC0415 - as above
+    from decklog.assembly import control_plane  # noqa: PLC0415 - as above
     from decklog.services.tenancy.recovery import recover_tenants  # noqa: PLC0415
 
     if bool(arguments.names) is arguments.all:
         sys.stderr.write("decklog: Give names of tenants, or --all.\n")
         return 2
-    async with factory.open_provisioner(settings.load(os.environ)) as provisioner:
+    async with control_plane.open_provisioner(settings.load(os.environ)) as provisioner:
         told = await recover_tenants(provisioner, None if arguments.all else arguments.names)
     for name, trouble in sorted(told.items()):
         sys.stdout.write(f"{name}: {trouble or 'kept, for the next Tenant of this name to take over'}\n")

@@ -89,9 +89,9 @@ def _listed(listing: TenantListing) -> bool:
 async def run_tenants(arguments: argparse.Namespace) -> int:
     """`decklog tenants`. Raises `misconfigured` and `storage-unavailable`."""
     from decklog import settings  # noqa: PLC0415 - other verbs do without all that they load
-    from decklog.assembly import factory  # noqa: PLC0415 - other verbs do without all that they load
+    from decklog.assembly import control_plane  # noqa: PLC0415 - other verbs do without all that they load
 
-    async with factory.open_directory(settings.load(os.environ)) as directory:
+    async with control_plane.open_directory(settings.load(os.environ)) as directory:
         found = [listing for listing in await directory.tenants() if arguments.all or _listed(listing)]
     found.sort(key=lambda listing: listing.name)  # the database may sort by the rules of a language
     if arguments.json:
@@ -139,7 +139,7 @@ async def run_plan(arguments: argparse.Namespace) -> int:
 async def run_archive_verify(arguments: argparse.Namespace) -> int:
     """`decklog archive verify`. Raises `misconfigured` and what the archive raises where it cannot be read."""
     from decklog import settings  # noqa: PLC0415 - as above
-    from decklog.assembly import factory  # noqa: PLC0415 - as above
+    from decklog.assembly import backends  # noqa: PLC0415 - as above
     from decklog.services.archive.verify import check_archive  # noqa: PLC0415
 
     live = sys.stderr.isatty()
@@ -148,7 +148,7 @@ async def run_archive_verify(arguments: argparse.Namespace) -> int:
         if live:
             sys.stderr.write(f"\r{text}\x1b[K")
 
-    async with factory.open_archive(settings.load(os.environ), arguments.manifest) as (objects, name, decode):
+    async with backends.open_archive(settings.load(os.environ), arguments.manifest) as (objects, name, decode):
         report = await check_archive(objects, name, decode, progress=progress)
     progress("")
     if arguments.json:
@@ -165,10 +165,10 @@ async def run_archive_verify(arguments: argparse.Namespace) -> int:
 
 
 async def _against_backends(configured: Settings, specs: Mapping[str, TenantSpec]) -> list[Planned]:
-    from decklog.assembly import factory  # noqa: PLC0415 - as above
+    from decklog.assembly import control_plane  # noqa: PLC0415 - as above
 
     found: list[Planned] = []
-    async with factory.open_provisioner(configured) as provisioner:
+    async with control_plane.open_provisioner(configured) as provisioner:
         for name, spec in specs.items():
             manifest = await provisioner.manifest(name, spec)
             found.append(planned(manifest, await provisioner.observe(manifest, None), datetime.now(UTC)))

@@ -1,0 +1,153 @@
+"""Open the services of the HTTP API."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from decklog.api.services import ApiServices
+from decklog.assembly import backends
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import LogName
+from decklog.domain.store import Announcements, Readiness, RecordStore
+from decklog.domain.tenant import PLATFORM_TENANT, Tenant
+from decklog.outbound.jwks import fetch
+from decklog.services.following.wake import Waker
+from decklog.services.identity.identity import Identity
+from decklog.services.identity.issuers import load_issuers
+from decklog.services.identity.registry import RegistryCache
+from decklog.services.records.access_log import AccessLog
+from decklog.services.records.ingest import CommitTraces, Ingest
+from decklog.services.records.reading import Reading
+from decklog.services.records.streaming import Limits, Streams
+from decklog.services.search.search import Search
+from decklog.services.tenancy.provisioning import KeyVault, Provisioner
+from decklog.services.tenancy.tenants import Tenants
+from decklog.settings import Settings
+from decklog.timescale.connection import Pool
+from decklog.timescale.records.announcements import PostgresAnnouncements
+from decklog.timescale.records.cursors import PostgresCursors
+from decklog.timescale.records.keeper import PostgresReadiness
+
+
+class _Announcing:
+    """Announces new records to other processes, and wakes the workers where there is a queue."""
+
+    def __init__(self, inner: PostgresAnnouncements, registry: RegistryCache, waker: Waker | None) -> None:
+        self._inner = inner
+        self._registry = registry
+        self._waker = waker
+
+    def announce(self, tenant_id: int, log: LogName, next_seq: int) -> None:
+        self._inner.announce(tenant_id, log, next_seq)
+        if self._waker is None:
+            return
+        try:
+            tenant = self._registry.snapshot.tenants.get(tenant_id)
+        except DecklogError:
+            return  # The registry is stale: the sweeper finds these records.
+        if tenant is not None:
+            self._waker.wake(tenant, log, next_seq)
+
+    def subscribe(self, heard: Callable[[int, LogName, int], None]) -> Callable[[], None]:
+        return self._inner.subscribe(heard)
+
+
+@asynccontextmanager
+async def open_api(
+    settings: Settings,
+    *,
+    provisioner: Provisioner | None = None,
+    vault: KeyVault | None = None,
+    traces: CommitTraces | None = None,
+) -> AsyncIterator[ApiServices]:
+    """Open the services of the API. On exit they close in the opposite order, and waiting records are committed first.
+
+    Args:
+        settings: Needs a DSN and the fingerprint key.
+        provisioner: Creates tenants over the API; None where Kubernetes owns the tenants.
+        vault: Stores the keys of tenants that the API creates; None returns them in the answer alone.
+        traces: Receives the spans of commits.
+
+    Raises:
+        DecklogError: `misconfigured`, or `storage-unavailable` where the database cannot be reached.
+    """
+    async with AsyncExitStack() as stack:
+        pool, postgres_registry, registry = await stack.enter_async_context(backends.open_database(settings))
+        readiness: dict[str, Readiness] = {"database": PostgresReadiness(pool)}
+        index = None
+        if (opened := await stack.enter_async_context(backends.open_index(settings))) is not None:
+            index, readiness["search"] = opened
+        announcements = await _open_announcements(settings, stack, pool, registry)
+        store = await stack.enter_async_context(backends.open_store(settings, pool))
+        ingest = await _open_ingest(settings, stack, store, announcements, traces)
+        access_log = AccessLog(ingest, lambda: _platform_tenant(registry))
+        stack.push_async_callback(access_log.stop)
+        identity = Identity(registry, load_issuers(settings.identity.issuers_file, fetch=fetch))
+        cursors = PostgresCursors(pool) if index is not None else None
+        search = Search(store, index=index, cursors=cursors, timeout=settings.api.search_timeout)
+
+        def tenant_now(tenant_id: int) -> Tenant | None:
+            return registry.snapshot.tenants.get(tenant_id)
+
+        streams = Streams(
+            store,
+            announcements,
+            access_log,
+            still_valid=identity.still_valid,
+            tenant_now=tenant_now,
+            limits=Limits(streams_max=settings.api.streams_max),
+        )
+        await stack.enter_async_context(backends.started(registry))
+        await streams.start()
+        stack.push_async_callback(streams.stop)
+        yield ApiServices(
+            identity=identity,
+            ingest=ingest,
+            reading=Reading(search, store, access_log, still_valid=identity.still_valid),
+            streams=streams,
+            tenants=Tenants(postgres_registry, access_log, provisioner=provisioner, vault=vault),
+            readiness=readiness,
+        )
+
+
+async def _open_announcements(settings: Settings, stack: AsyncExitStack, pool: Pool, registry: RegistryCache) -> _Announcing:
+    queue = await stack.enter_async_context(backends.open_queue(settings))
+    announcements = PostgresAnnouncements(settings.database.dsn, pool)
+    await announcements.start()
+    stack.push_async_callback(announcements.stop)
+    waker = Waker(queue) if queue is not None else None
+    if waker is not None:
+        stack.push_async_callback(waker.stop)
+    return _Announcing(announcements, registry, waker)
+
+
+async def _open_ingest(
+    settings: Settings,
+    stack: AsyncExitStack,
+    store: RecordStore,
+    announcements: Announcements,
+    traces: CommitTraces | None,
+) -> Ingest:
+    ingest = Ingest(
+        store,
+        announcements,
+        fingerprint_key=settings.identity.fingerprint_key.encode(),
+        waiting_requests_max=settings.api.waiting_requests_max,
+        waiting_bytes_max=settings.api.waiting_bytes_max,
+        traces=traces,
+    )
+    await ingest.start()
+    stack.push_async_callback(ingest.stop)
+    return ingest
+
+
+def _platform_tenant(registry: RegistryCache) -> Tenant:
+    tenant = registry.tenant(PLATFORM_TENANT)
+    if tenant is None:
+        raise DecklogError(
+            Code.STORAGE_UNAVAILABLE,
+            "The platform's own tenant does not exist yet. Provisioning creates it first.",
+            retry_after=5,
+        )
+    return tenant

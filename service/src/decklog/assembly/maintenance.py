@@ -1,0 +1,65 @@
+"""Open what single commands need: migrations, recovery, and the embedded database of `decklog dev`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from decklog.assembly import backends
+from decklog.assembly.control_plane import open_index_provisioning
+from decklog.services.tenancy import recovery
+from decklog.settings import Settings
+from decklog.timescale.connection import answering
+from decklog.timescale.control.provision import PostgresProvisioning
+from decklog.timescale.control.registry import PostgresRegistry
+from decklog.timescale.control.schema import make_roles
+from decklog.timescale.control.schema import migrate as migrate_cell
+from decklog.timescale.control.tables import contract_control, migrate_control
+from decklog.timescale.embedded import running
+
+
+async def migrate(settings: Settings, *, with_roles: bool = False, wait: float = 0.0, post: bool = False) -> None:
+    """Bring the database to the definitions of this version. It is idempotent, and safe beside processes of the version before.
+
+    Args:
+        settings: Needs `database.owner_dsn`; with roles also `database.admin_dsn` and the two passwords.
+        with_roles: Create the two roles first, as the superuser of `database.admin_dsn`.
+        wait: Seconds for the database to answer, and for processes of older versions to disconnect.
+        post: Then remove what only older versions use, once none of them is connected.
+
+    Raises:
+        DecklogError: `misconfigured`, `storage-unavailable`, or `conflict` while older processes are connected.
+    """
+    database = settings.database
+    backends.require(database.owner_dsn, "DECKLOG_DATABASE_OWNER_DSN")
+    if with_roles:
+        backends.require(database.admin_dsn, "DECKLOG_DATABASE_ADMIN_DSN")
+        backends.require(database.service_password, "DECKLOG_DATABASE_SERVICE_PASSWORD")
+        backends.require(database.owner_password, "DECKLOG_DATABASE_OWNER_PASSWORD")
+    await answering(database.admin_dsn if with_roles else database.owner_dsn, within=wait)
+    if with_roles:
+        await make_roles(database.admin_dsn, service_password=database.service_password, owner_password=database.owner_password)
+    await migrate_cell(database.owner_dsn)
+    await migrate_control(database.owner_dsn)
+    if post:
+        await contract_control(database.owner_dsn, wait=wait)
+
+
+async def recover_database(settings: Settings) -> recovery.Recovered:
+    """Begin new epochs after a restore; see `decklog.services.tenancy.recovery`.
+
+    Raises:
+        DecklogError: `misconfigured`, or `storage-unavailable` where the database cannot be reached.
+    """
+    dsn = settings.database.owner_dsn
+    backends.require(dsn, "DECKLOG_DATABASE_OWNER_DSN")
+    async with backends.open_pool(dsn, size_max=2, role_check=False) as pool, open_index_provisioning(settings) as indices:
+        return await recovery.recover_database(PostgresProvisioning(pool), indices, PostgresRegistry(pool))
+
+
+@asynccontextmanager
+async def embedded_database(folder: Path, *, password: str) -> AsyncIterator[str]:
+    """Run a PostgreSQL over a folder, and yield its `host:port`; see `decklog.timescale.embedded`."""
+    async with running(folder, password=password) as address:
+        yield address

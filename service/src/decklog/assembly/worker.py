@@ -1,0 +1,41 @@
+"""Open what a worker needs, and run it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from decklog.assembly import backends
+from decklog.services.following.follow import BatchTraces
+from decklog.settings import Settings
+from decklog.timescale.records.cursors import PostgresCursors
+from decklog.timescale.records.keeper import PostgresKeeper
+from decklog.workers import runner
+
+
+async def run_worker(settings: Settings, stop: asyncio.Event, *, traces: BatchTraces | None = None) -> None:
+    """Work until `stop` is set. A DSN is enough; search, queue and archive are opened where they are configured.
+
+    Raises:
+        DecklogError: `misconfigured`, or `storage-unavailable` where the database cannot be reached at the start.
+    """
+    async with AsyncExitStack() as stack:
+        pool, _, registry = await stack.enter_async_context(backends.open_database(settings))
+        cursors = PostgresCursors(pool)
+        store = await stack.enter_async_context(backends.open_store(settings, pool))
+        search = await stack.enter_async_context(backends.open_index(settings))
+        queue = await stack.enter_async_context(backends.open_queue(settings))
+        archiver = await stack.enter_async_context(backends.open_archiver(settings.archive, pool, cursors))
+        await stack.enter_async_context(backends.started(registry))
+        await runner.run(
+            stop,
+            settings,
+            registry=registry,
+            store=store,
+            cursors=cursors,
+            keeper=PostgresKeeper(pool),
+            index=search[0] if search is not None else None,
+            queue=queue,
+            archiver=archiver,
+            traces=traces,
+        )
