@@ -20,13 +20,13 @@ lint: $(STAMP)                     ## style, types, layers, freshness of generat
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m tests.generated --check
+	$(BIN)/python -m tools.generate --check
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 generate: $(STAMP)                 ## the CRD, the manifests and the OpenAPI document, from the code
-	$(BIN)/python -m tests.generated
+	$(BIN)/python -m tools.generate
 
 bench: $(STAMP)                    ## ONLY=<name> runs one, SCALE=small a quick one
 	$(BIN)/python -m tests.bench --scale $(or $(SCALE),full) $(if $(ONLY),--only $(ONLY))
@@ -36,7 +36,7 @@ images:                            ## needs Docker; ARGS="--build-arg BASE=..." 
 	$(IMAGE) $(ARGS) -f operator/Dockerfile -t decklog-operator:$(VERSION) .
 
 kind: $(STAMP)                     ## a cluster with a registry for `tilt up`; needs Docker, kind and kubectl
-	manifests/dev/kind.sh
+	tools/dev/kind.sh
 
 lock: $(UV)                        ## the one lock: hashes, and no address of an index
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \

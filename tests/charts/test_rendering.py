@@ -17,8 +17,8 @@ from decklog.assembly import api, control_plane, worker
 from decklog_operator import manifests
 from decklog_operator import metrics as operator_metrics
 from decklog_operator import settings as operator_settings
-from tests import generated_chart
 from tests.support.charts import CHART, MATRIX, Helm, Json, RefusedError, environment, of, pods
+from tools import chart as chart_files
 
 THEY_REGISTER_THEIR_METRICS = (control_plane, api, worker, api_metrics)
 
@@ -456,7 +456,7 @@ def test_every_alert_says_what_to_do_in_the_readme_it_leads_to(chart: Helm) -> N
 
 
 def test_every_value_is_described_and_has_a_schema() -> None:
-    described = generated_chart.values()
+    described = chart_files.values()
     assert len(described) > 100
     assert all(value.text.endswith((".", ")")) for value in described)
     for path in sorted((CHART / "ci").glob("*.yaml")):
@@ -464,15 +464,15 @@ def test_every_value_is_described_and_has_a_schema() -> None:
 
 
 def test_no_value_is_a_secret() -> None:
-    names = {value.path[-1].lower() for value in generated_chart.values() if "keys" not in value.path}
+    names = {value.path[-1].lower() for value in chart_files.values() if "keys" not in value.path}
     assert [name for name in names if "password" in name or "token" in name or name.endswith("dsn")] == []
 
 
 def test_a_value_that_is_not_described_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "values.yaml").write_text("# What it is.\nknown: 1\nunknown: 2\n")
-    monkeypatch.setattr(generated_chart, "CHART", tmp_path)
+    monkeypatch.setattr(chart_files, "CHART", tmp_path)
     with pytest.raises(ValueError, match="unknown is not described"):
-        generated_chart.values()
+        chart_files.values()
 
 
 DEV = {"timescale": 5432, "opensearch": 9200, "elasticmq": 9324, "s3": 7070}

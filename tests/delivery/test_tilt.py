@@ -29,7 +29,7 @@ from tests.support.images import ROOT, context, stages
 from tests.support.tilt import Tilt
 
 TILTFILE = (ROOT / "Tiltfile").read_text()
-FOLDER = ROOT / "manifests/dev"
+FOLDER = ROOT / "tools/dev"
 CONTEXT = "kind-decklog"
 WAIT_MAX = 60.0
 NAMESPACE = "decklog-system"

@@ -9,21 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests import generated
 from tests.backends import KubernetesServer
 from tests.support.operators import ROOT
-
-
-def test_generated_files_are_as_the_code_makes_them() -> None:
-    assert generated.stale() == []
-
-
-def test_a_stale_file_is_named_and_made_anew(tmp_path: Path) -> None:
-    assert generated.write(tmp_path) == list(generated.FILES)
-    (tmp_path / "manifests/crd.yaml").write_text("old")
-    assert generated.stale(tmp_path) == ["manifests/crd.yaml"]
-    assert generated.write(tmp_path) == ["manifests/crd.yaml"]
-    assert generated.stale(tmp_path) == []
 
 
 @pytest.mark.parametrize(("command", "file"), [("crd", "crd.yaml"), ("manifests", "install.yaml")])

@@ -1,7 +1,7 @@
-"""What of the chart is made: its definition and rights from the operator's code, its schema and table of values from `values.yaml`.
+"""Generate files of the chart: definition and rights from the operator's code, schema and table of values from `values.yaml`.
 
-So a right, a rule of the definition or a value is written down once. The texts of `values.yaml` say what each value is for and, in
-square brackets at their end, of which type it is where its default does not tell.
+The comment above a value in `values.yaml` describes it. Square brackets at the end of the comment name the type where the default
+does not show it: `[integer?]` is optional, `[1..10]` a range, `[a|b]` a choice, `[object]`, `[objects]` and `[strings]` are free.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TYPES = {"string", "integer", "number", "boolean"}
 
 @dataclass(frozen=True)
 class Value:
-    """One documented value: its path, its default, what it is for, and its schema."""
+    """One documented value: path, default, description and JSON schema."""
 
     path: tuple[str, ...]
     default: Any
@@ -41,12 +41,12 @@ class Value:
 
 
 def crd_template() -> str:
-    """The definition, kept when the release goes: with it would go every Tenant of the cluster."""
+    """Return the CRD template. Helm keeps the CRD on uninstall, because deleting it deletes every Tenant."""
     return _kept([custom_resource_definition()])
 
 
 def protection_template() -> str:
-    """What refuses to delete a protected Tenant: there as long as the definition, so under the same value and kept with it."""
+    """Return the template of the deletion-protection policy. Helm keeps it as long as the CRD."""
     return _kept(manifests.protection())
 
 
@@ -58,7 +58,7 @@ def _kept(objects: list[Json]) -> str:
 
 
 def rights_template() -> str:
-    """What the operator may do, under the names of a release. Its account is made beside those of the other components."""
+    """Return the template of the operator's roles and bindings, under the names of a release. `accounts.yaml` has its account."""
     objects = [each for each in manifests.rights() if each["kind"] != "ServiceAccount"]
     for each in objects:
         each["metadata"]["labels"] = "LABELS"
@@ -70,12 +70,12 @@ def rights_template() -> str:
 
 
 def _escaped(text: str) -> str:
-    """The same for Helm, which must not take anything in it for a template."""
+    """Return the text with template delimiters escaped for Helm."""
     return text.replace("{{", '{{ "{{" }}')
 
 
 def schema() -> str:
-    """The schema of the values: what is not in `values.yaml` is refused."""
+    """Return the JSON schema of the values. It rejects values that `values.yaml` does not have."""
     root = _closed()
     root["$schema"] = "http://json-schema.org/draft-07/schema#"
     root["properties"]["global"] = {"type": "object", "description": "What a chart that this one is part of has for all."}
@@ -87,28 +87,26 @@ def schema() -> str:
     return json.dumps(root, indent=2, ensure_ascii=False) + "\n"
 
 
-def readme() -> str:
-    """The chart's README with its table of values made anew."""
-    table = "| value | what | default |\n| --- | --- | --- |\n" + "".join(
+def values_table() -> str:
+    """Return the Markdown table of all values."""
+    return "| value | description | default |\n| --- | --- | --- |\n" + "".join(
         f"| `{'.'.join(value.path)}` | {value.text.replace('|', chr(92) + '|')} | {_shown(value.default)} |\n"
         for value in values()
     )
-    text = (CHART / "README.md").read_text()
-    before, begin, rest = text.partition("<!-- values -->\n")
-    _, end, after = rest.partition("<!-- /values -->")
-    return before + begin + table + end + after
 
 
 def _shown(default: Any) -> str:
-    return (
-        ""
-        if default in ("", None)
-        else f"`{json.dumps(default, ensure_ascii=False) if not isinstance(default, str) else default}`"
-    )
+    if default in ("", None):
+        return ""
+    return f"`{default if isinstance(default, str) else json.dumps(default, ensure_ascii=False)}`"
 
 
 def values() -> list[Value]:
-    """Every value of `values.yaml`, in its order. Raises ValueError for one that is not described."""
+    """Return every value of `values.yaml`, in file order.
+
+    Raises:
+        ValueError: a value has no comment, or its default does not show its type.
+    """
     text = (CHART / "values.yaml").read_text()
     described = dict(_comments(text))
     found = []
@@ -132,7 +130,7 @@ def _leaves(
 
 
 def _comments(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The comment above each key, by the key's path."""
+    """Yield the path of each key and the comment above it."""
     path: list[tuple[int, str]] = []
     comment: list[str] = []
     for line in text.splitlines():
