@@ -15,7 +15,7 @@ from decklog.api.app import create_app
 from decklog.api.server import serve
 from decklog.api.services import ApiServices
 from decklog.domain.identity.access import Role
-from decklog.domain.identity.rotation import TENANT_ROLES, IssuedKey
+from decklog.domain.tenancy.parts.keys import TENANT_ROLES, IssuedKey
 from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Tenant
 from decklog.services.identity.identity import Identity
 from decklog.services.identity.issuers import Issuers

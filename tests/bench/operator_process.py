@@ -17,8 +17,8 @@ import uvloop
 
 import decklog.settings
 from decklog.assembly.control_plane import open_provisioner
+from decklog.domain.tenancy.manifest import Manifest
 from decklog.domain.tenancy.status import Condition, TenantStatus
-from decklog.domain.tenant import Manifest
 from decklog.services.tenancy.provisioning import KeyVault, Provisioner
 from decklog_operator import settings
 from decklog_operator.names import GROUP, PLURAL, VERSION

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 
 from decklog.assembly import control_plane, maintenance
 from decklog.domain.identity.access import Role
-from decklog.domain.tenant import PREFIX, Isolation, Manifest, State, Tenant, parse_spec
+from decklog.domain.tenancy.manifest import Manifest
+from decklog.domain.tenancy.names import PREFIX
+from decklog.domain.tenancy.spec import parse_spec
+from decklog.domain.tenant import Isolation, State, Tenant
 from decklog.settings import Database, Identity, Queue, Search, Settings
 from tests.backends import OpenSearchServer, PostgresServer, SqsServer
 from tests.bench.processes import HOST, Server, free_port, serving

@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from decklog.domain.tenancy.columns import COLUMNS, age, table
+from decklog.domain.tenancy.spec import parse_spec
 from decklog.domain.tenancy.status import Condition, TenantListing
-from decklog.domain.tenant import Isolation, State, parse_spec
+from decklog.domain.tenant import Isolation, State
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 ACME = TenantListing(

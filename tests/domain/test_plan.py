@@ -13,60 +13,34 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from decklog.domain.identity.access import Role
-from decklog.domain.identity.rotation import TENANT_ROLES, IssuedKey, Reason, Succession, current_keys
-from decklog.domain.tenancy.plan import (
+from decklog.domain.tenancy.decision import Observation
+from decklog.domain.tenancy.manifest import Manifest
+from decklog.domain.tenancy.names import index_name, queue_name, schema_name
+from decklog.domain.tenancy.parts.credentials import IssueKeys, RestateKeys, RevokeKeys, VaultSeen
+from decklog.domain.tenancy.parts.database import (
     DEDICATED_MAX,
     NEWER_TEMPLATE,
-    Action,
     AdoptTenant,
-    CreateIndex,
-    CreateQueue,
     CreateRelations,
-    DatabaseSeen,
-    HeadSettings,
-    IndexSeen,
-    Installation,
-    IssueKeys,
     MakePartitions,
-    Observation,
-    QueueSeen,
     RegisterTenant,
-    RestateKeys,
-    RevokeKeys,
-    RewindIndexer,
-    Row,
     SetHeads,
-    SetQueueAttributes,
-    Stored,
-    Trouble,
-    UpdateIndex,
     UpdateTenant,
-    VaultSeen,
-    fields,
     head_settings,
-    keys_told,
-    owner,
-    refusal,
-    repairs,
-    withheld,
 )
+from decklog.domain.tenancy.parts.keys import TENANT_ROLES, IssuedKey, Reason, Succession, current_keys
+from decklog.domain.tenancy.parts.part import Action, Installation, Trouble
+from decklog.domain.tenancy.parts.queue import CreateQueue, QueueSeen, SetQueueAttributes
+from decklog.domain.tenancy.parts.search import CreateIndex, IndexSeen, RewindIndexer, UpdateIndex
+from decklog.domain.tenancy.plan import fields, keys_told, owner, refusal, repairs, withheld
 from decklog.domain.tenancy.plan import plan as plan_at
 from decklog.domain.tenancy.quota import GIB
+from decklog.domain.tenancy.registered import DatabaseSeen, HeadSettings, Row, Stored
 from decklog.domain.tenancy.removal import plan_removal
+from decklog.domain.tenancy.spec import DriftPolicy, Queue, parse_spec
 from decklog.domain.tenancy.status import QUOTA_EXCEEDED, READY, SYNCED, Part, conditions
 from decklog.domain.tenancy.verdicts import TERMINAL, verdicts
-from decklog.domain.tenant import (
-    PLATFORM_TENANT,
-    DriftPolicy,
-    Isolation,
-    Manifest,
-    Queue,
-    State,
-    index_name,
-    parse_spec,
-    queue_name,
-    schema_name,
-)
+from decklog.domain.tenant import PLATFORM_TENANT, Isolation, State
 
 ROUNDS_MAX = 4
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -11,31 +11,19 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from decklog.domain.archive.manifest import ArchivePlace, ArchiveSeen
-from decklog.domain.tenancy.plan import (
-    Action,
-    DatabaseSeen,
-    IndexSeen,
-    Installation,
-    Observation,
-    QueueSeen,
-    RevokeKeys,
-    SetHeads,
-    Trouble,
-    UpdateTenant,
-)
-from decklog.domain.tenancy.removal import (
-    STOP_SECONDS,
-    RemoveDocuments,
-    RemoveIndex,
-    RemoveQueue,
-    RemoveTenant,
-    Stopped,
-    plan_removal,
-    removal_verdicts,
-)
+from decklog.domain.tenancy.decision import Observation
+from decklog.domain.tenancy.manifest import Manifest
+from decklog.domain.tenancy.parts.credentials import RevokeKeys
+from decklog.domain.tenancy.parts.database import RemoveTenant, SetHeads, UpdateTenant
+from decklog.domain.tenancy.parts.part import Action, Installation, Trouble
+from decklog.domain.tenancy.parts.queue import QueueSeen, RemoveQueue
+from decklog.domain.tenancy.parts.search import IndexSeen, RemoveDocuments, RemoveIndex
+from decklog.domain.tenancy.registered import DatabaseSeen, Stopped
+from decklog.domain.tenancy.removal import STOP_SECONDS, plan_removal, removal_verdicts
+from decklog.domain.tenancy.spec import DeletionPolicy
 from decklog.domain.tenancy.status import ARCHIVE, READY, SYNCED, Part
 from decklog.domain.tenancy.verdicts import verdicts
-from decklog.domain.tenant import DeletionPolicy, Isolation, Manifest, State
+from decklog.domain.tenant import Isolation, State
 from tests.domain.test_plan import INSTALLATION, NOTHING, UNREACHABLE, cases, converged, done, kinds, manifest
 
 REMOVING = (RemoveIndex, RemoveDocuments, RemoveQueue, RemoveTenant)

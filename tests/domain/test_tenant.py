@@ -10,24 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.tenant import (
-    API_VERSION,
-    KIND,
-    NAME_CHARS_MAX,
-    RETENTION_CLASSES,
-    Isolation,
-    TenantSpec,
-    check_name,
-    index_name,
-    parse_manifest,
-    parse_spec,
-    partition_days,
-    queue_name,
-    retention_class,
-    schema_name,
-    seconds,
-    spec_changes,
-)
+from decklog.domain.tenancy.manifest import API_VERSION, KIND, parse_manifest
+from decklog.domain.tenancy.names import NAME_CHARS_MAX, check_name, index_name, queue_name, schema_name
+from decklog.domain.tenancy.parts.database import partition_days
+from decklog.domain.tenancy.spec import RETENTION_CLASSES, TenantSpec, parse_spec, retention_class, seconds, spec_changes
+from decklog.domain.tenant import Isolation
 
 DLQ = "-dlq"
 

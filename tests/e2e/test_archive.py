@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from decklog.assembly import control_plane
+from decklog.domain.tenancy.spec import parse_spec
 from decklog.domain.tenancy.status import ARCHIVE
-from decklog.domain.tenant import parse_spec
 from tests.backends import PostgresServer, S3Server
 from tests.support.archives import bucket, s3_client
 from tests.support.stack import Stack, installed

@@ -16,7 +16,8 @@ import pytest
 import websockets
 from joserfc import jwk, jwt
 
-from decklog.domain.tenant import index_name, parse_spec
+from decklog.domain.tenancy.names import index_name
+from decklog.domain.tenancy.spec import parse_spec
 from tests.backends import OpenSearchServer
 from tests.backends.sqs import SqsServer
 from tests.e2e.conftest import whole

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from decklog.assembly import control_plane
-from decklog.domain.tenant import parse_spec
+from decklog.domain.tenancy.spec import parse_spec
 from decklog.services.identity.keys import key_hash
 from tests.backends import PostgresServer
 from tests.support.stack import Program, Stack, installed

@@ -17,7 +17,8 @@ import msgspec
 import pytest
 
 from decklog.assembly import control_plane
-from decklog.domain.tenant import Manifest, parse_spec
+from decklog.domain.tenancy.manifest import Manifest
+from decklog.domain.tenancy.spec import parse_spec
 from tests.backends import PostgresServer, Servers, timescale
 from tests.backends.backend import LocalServer
 from tests.backends.cache import UnavailableError, last_lines, make_folder

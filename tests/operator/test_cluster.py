@@ -12,7 +12,8 @@ from kmock import RawHandler
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
-from decklog.domain.tenant import Manifest, Retention, TenantSpec
+from decklog.domain.tenancy.manifest import Manifest
+from decklog.domain.tenancy.spec import Retention, TenantSpec
 from decklog.services.tenancy.provisioning import Handout
 from decklog_operator.cluster import Cluster, NotFoundError, connect, in_pod, own_namespace
 from decklog_operator.secrets import SecretVault

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 import yaml
 
-from decklog.domain.tenant import RETENTION_CLASSES, TenantSpec, parse_manifest
+from decklog.domain.tenancy.manifest import parse_manifest
+from decklog.domain.tenancy.spec import RETENTION_CLASSES, TenantSpec
 from decklog_operator.crd import custom_resource_definition
 from tests.support.operators import ROOT, Json, Kubernetes
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from decklog.domain.tenancy.status import timestamp
+from decklog.domain.log import rfc3339_seconds
 from decklog_operator.metrics import Census, visiting
 from tests.support.operators import Kubernetes, Operator, until
 from tests.support.provisioning import FolderProvisioner
@@ -30,9 +30,9 @@ def body(uid: str, ready: str | None = None, *, since: float = 0.0, created: flo
         "reason": "x",
         "message": "x",
         "observedGeneration": 1,
-        "lastTransitionTime": timestamp(now - timedelta(seconds=since)),
+        "lastTransitionTime": rfc3339_seconds(now - timedelta(seconds=since)),
     }
-    created_at = timestamp(now - timedelta(seconds=created))
+    created_at = rfc3339_seconds(now - timedelta(seconds=created))
     return {
         "metadata": {"uid": uid, "generation": 3, "creationTimestamp": created_at, **metadata},
         "status": {"conditions": [condition] if ready else []},

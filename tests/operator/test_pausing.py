@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import structlog
 
+from decklog.domain.tenancy.manifest import Manifest
+from decklog.domain.tenancy.spec import parse_spec
 from decklog.domain.tenancy.status import QUOTA_EXCEEDED, READY, SYNCED, Part, TenantStatus, Verdict, conditions
-from decklog.domain.tenant import Manifest, parse_spec
 from decklog_operator import status as statuses
 from decklog_operator.names import FINALIZER
 from decklog_operator.reconcile import Reconciler

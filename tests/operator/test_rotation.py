@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
+from decklog.domain.tenancy.manifest import Manifest
 from decklog.domain.tenancy.status import READY, SYNCED, KeyStatus, TenantStatus, Verdict, conditions
-from decklog.domain.tenant import Manifest
 from decklog.services.identity.keys import key_hash
 from decklog_operator.names import FINALIZER
 from decklog_operator.reconcile import Reconciler

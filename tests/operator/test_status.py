@@ -10,6 +10,8 @@ from msgspec.structs import replace
 
 from decklog.domain.archive.manifest import ArchivePlace, ArchiveSeen
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.tenancy.manifest import Manifest
+from decklog.domain.tenancy.spec import parse_spec
 from decklog.domain.tenancy.status import (
     NAME_BLOCKED,
     READY,
@@ -22,7 +24,6 @@ from decklog.domain.tenancy.status import (
     Verdict,
     conditions,
 )
-from decklog.domain.tenant import Manifest, parse_spec
 from decklog_operator import status as statuses
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)

@@ -16,8 +16,9 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.records.append import Appended, AppendRequest
 from decklog.domain.records.record import StoredRecord
+from decklog.domain.tenancy.manifest import Manifest
 from decklog.domain.tenancy.status import ARCHIVE, READY, SYNCED
-from decklog.domain.tenant import Isolation, Manifest, Tenant
+from decklog.domain.tenant import Isolation, Tenant
 from decklog.files.archive import FolderObjects
 from decklog.parquet.part import decode, encode
 from decklog.s3.objects import S3Objects

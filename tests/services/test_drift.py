@@ -8,9 +8,12 @@ import asyncpg
 import pytest
 
 from decklog.domain.records.append import Appended
-from decklog.domain.tenancy.plan import CreateRelations, DatabaseSeen, plan
+from decklog.domain.tenancy.parts.database import CreateRelations
+from decklog.domain.tenancy.plan import plan
+from decklog.domain.tenancy.registered import DatabaseSeen
+from decklog.domain.tenancy.spec import DriftPolicy
 from decklog.domain.tenancy.status import SYNCED, Drift, Part
-from decklog.domain.tenant import DriftPolicy, Isolation
+from decklog.domain.tenant import Isolation
 from tests.backends import OpenSearchServer, SqsServer
 from tests.support.control import Control, control, on_each_variant
 from tests.support.vaults import MemoryVault

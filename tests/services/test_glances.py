@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from decklog.domain.tenancy.plan import DatabaseSeen
+from decklog.domain.tenancy.manifest import Manifest
+from decklog.domain.tenancy.registered import DatabaseSeen
+from decklog.domain.tenancy.spec import parse_spec
 from decklog.domain.tenancy.status import READY, TenantStatus
-from decklog.domain.tenant import Manifest, parse_spec
 from decklog.services.tenancy.provisioning import Provisioner
 from tests.support.memory_control import MemoryControl, MemoryVisit
 from tests.support.vaults import MemoryVault

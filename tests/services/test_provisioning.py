@@ -13,14 +13,17 @@ from msgspec.structs import replace
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
-from decklog.domain.identity.rotation import TENANT_ROLES
 from decklog.domain.log import LogName
 from decklog.domain.records.append import Appended, AppendRequest
 from decklog.domain.store import INDEXER
-from decklog.domain.tenancy.plan import QueueSeen, plan, queue_values
+from decklog.domain.tenancy.manifest import Manifest
+from decklog.domain.tenancy.parts.keys import TENANT_ROLES
+from decklog.domain.tenancy.parts.queue import QueueSeen, queue_values
+from decklog.domain.tenancy.plan import plan
 from decklog.domain.tenancy.preview import planned
+from decklog.domain.tenancy.spec import Queue, Retention, TenantSpec, parse_spec
 from decklog.domain.tenancy.status import NAME_BLOCKED, QUOTA_EXCEEDED, READY, SYNCED, Part, TenantStatus
-from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Manifest, Queue, Retention, State, TenantSpec, parse_spec
+from decklog.domain.tenant import PLATFORM_TENANT, Isolation, State
 from decklog.services.identity.keys import key_hash
 from decklog.services.tenancy.provisioning import Provisioner, QueueAction
 from tests.backends import OpenSearchServer, SqsServer

@@ -13,9 +13,11 @@ from botocore.stub import Stubber
 from msgspec.structs import replace
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.tenancy.plan import CreateIndex, CreateQueue, Mark, QueueSeen, SetQueueAttributes, UpdateIndex
+from decklog.domain.tenancy.parts.part import Mark
+from decklog.domain.tenancy.parts.queue import CreateQueue, QueueSeen, SetQueueAttributes
+from decklog.domain.tenancy.parts.search import CreateIndex, UpdateIndex
+from decklog.domain.tenancy.spec import Queue
 from decklog.domain.tenancy.status import NAME_BLOCKED
-from decklog.domain.tenant import Queue
 from decklog.opensearch import mapping
 from decklog.opensearch.provision import OpenSearchProvisioning
 from decklog.sqs.provision import SqsProvisioning

@@ -20,11 +20,13 @@ from msgspec.structs import replace
 from opensearchpy import AsyncOpenSearch
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.identity.rotation import TENANT_ROLES
 from decklog.domain.records.append import Appended
+from decklog.domain.tenancy.manifest import Manifest
+from decklog.domain.tenancy.parts.keys import TENANT_ROLES
 from decklog.domain.tenancy.plan import plan
+from decklog.domain.tenancy.spec import parse_spec
 from decklog.domain.tenancy.status import SYNCED, TenantStatus
-from decklog.domain.tenant import Isolation, Manifest, parse_spec
+from decklog.domain.tenant import Isolation
 from decklog.opensearch.provision import OpenSearchProvisioning
 from decklog.services.identity.keys import key_hash, new_key
 from decklog.services.tenancy.provisioning import Provisioner

@@ -8,8 +8,9 @@ from msgspec.structs import replace
 from prometheus_client import REGISTRY
 
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.tenancy.manifest import Manifest
+from decklog.domain.tenancy.spec import parse_spec
 from decklog.domain.tenancy.status import Part
-from decklog.domain.tenant import Manifest, parse_spec
 from decklog.services.tenancy.provisioning import Provisioner
 from tests.support.memory_control import MemoryControl
 from tests.support.vaults import MemoryVault

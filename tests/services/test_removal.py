@@ -12,9 +12,10 @@ from opensearchpy import AsyncOpenSearch
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.records.append import Appended, AppendRequest
+from decklog.domain.tenancy.manifest import Manifest
 from decklog.domain.tenancy.removal import STOP_SECONDS
 from decklog.domain.tenancy.status import READY, SYNCED, Part, TenantStatus
-from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Manifest, State, Tenant
+from decklog.domain.tenant import PLATFORM_TENANT, Isolation, State, Tenant
 from decklog.opensearch.provision import OpenSearchProvisioning
 from decklog.opensearch.search import OpenSearchIndex
 from decklog.services.tenancy.provisioning import Provisioner

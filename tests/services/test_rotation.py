@@ -17,12 +17,16 @@ from msgspec.structs import replace
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
-from decklog.domain.identity.rotation import TENANT_ROLES, IssuedKey, Reason, current_keys
 from decklog.domain.records.record import RecordInput
-from decklog.domain.tenancy.plan import Action, DatabaseSeen, IssueKeys, Row, plan
-from decklog.domain.tenancy.removal import RemoveTenant, Stopped
+from decklog.domain.tenancy.manifest import Manifest
+from decklog.domain.tenancy.parts.credentials import IssueKeys
+from decklog.domain.tenancy.parts.database import RemoveTenant
+from decklog.domain.tenancy.parts.keys import TENANT_ROLES, IssuedKey, Reason, current_keys
+from decklog.domain.tenancy.parts.part import Action
+from decklog.domain.tenancy.plan import plan
+from decklog.domain.tenancy.registered import DatabaseSeen, Row, Stopped
+from decklog.domain.tenancy.spec import parse_spec
 from decklog.domain.tenancy.status import Condition, Part, TenantStatus
-from decklog.domain.tenant import Manifest, parse_spec
 from decklog.services.identity.keys import key_hash, new_key
 from decklog.services.tenancy.provisioning import DatabaseProvisioning, DatabaseVisit, Handout, Provisioner
 from decklog.timescale.connection import Pool

@@ -10,20 +10,13 @@ import pytest
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Principal, RequestContext, Role
-from decklog.domain.identity.rotation import TENANT_ROLES
 from decklog.domain.records.append import Receipt, Status
 from decklog.domain.records.record import RecordInput
+from decklog.domain.tenancy.manifest import Manifest, TenantAnnotations, TenantManifest, TenantMetadata
+from decklog.domain.tenancy.parts.keys import TENANT_ROLES
+from decklog.domain.tenancy.spec import parse_spec
 from decklog.domain.tenancy.status import READY, Part
-from decklog.domain.tenant import (
-    PLATFORM_TENANT,
-    Manifest,
-    State,
-    Tenant,
-    TenantAnnotations,
-    TenantManifest,
-    TenantMetadata,
-    parse_spec,
-)
+from decklog.domain.tenant import PLATFORM_TENANT, State, Tenant
 from decklog.services.identity.keys import key_hash
 from decklog.services.records.access_log import AccessLog
 from decklog.services.tenancy.provisioning import Provisioner, TenantDirectory

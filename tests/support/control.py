@@ -16,7 +16,9 @@ from decklog.domain.errors import DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.records.append import Appended, AppendRequest
 from decklog.domain.store import Snapshot
-from decklog.domain.tenant import Manifest, Tenant, parse_spec
+from decklog.domain.tenancy.manifest import Manifest
+from decklog.domain.tenancy.spec import parse_spec
+from decklog.domain.tenant import Tenant
 from decklog.opensearch.client import connect
 from decklog.opensearch.provision import OpenSearchProvisioning
 from decklog.services.tenancy.provisioning import Provisioner

@@ -15,25 +15,27 @@ import msgspec
 from msgspec.structs import replace
 
 from decklog.domain.identity.access import Role
-from decklog.domain.identity.rotation import IssuedKey
 from decklog.domain.records.record import RecordInput
 from decklog.domain.store import ApiKey
-from decklog.domain.tenancy.plan import (
-    Action,
-    DatabaseSeen,
-    HeadSettings,
-    IssueKeys,
+from decklog.domain.tenancy.manifest import Manifest
+from decklog.domain.tenancy.names import index_name, queue_name, schema_name
+from decklog.domain.tenancy.parts.credentials import IssueKeys
+from decklog.domain.tenancy.parts.database import (
     MakePartitions,
     RegisterTenant,
-    RewindIndexer,
-    Row,
+    RemoveTenant,
     SetHeads,
     UpdateTenant,
     head_settings,
 )
-from decklog.domain.tenancy.removal import STOP_SECONDS, RemoveTenant, Stopped
+from decklog.domain.tenancy.parts.keys import IssuedKey
+from decklog.domain.tenancy.parts.part import Action
+from decklog.domain.tenancy.parts.search import RewindIndexer
+from decklog.domain.tenancy.registered import DatabaseSeen, HeadSettings, Row, Stopped
+from decklog.domain.tenancy.removal import STOP_SECONDS
+from decklog.domain.tenancy.spec import parse_spec
 from decklog.domain.tenancy.status import Condition, TenantListing
-from decklog.domain.tenant import PLATFORM_TENANT, Manifest, State, Tenant, index_name, parse_spec, queue_name, schema_name
+from decklog.domain.tenant import PLATFORM_TENANT, State, Tenant
 from tests.support.memory import MemoryRegistry, make_tenant
 from tests.support.memory_store import MemoryStore
 

@@ -22,9 +22,11 @@ import msgspec
 
 from decklog.domain.errors import DecklogError
 from decklog.domain.identity.access import Role
+from decklog.domain.tenancy.manifest import Manifest
+from decklog.domain.tenancy.names import index_name, queue_name, schema_name
 from decklog.domain.tenancy.removal import deletion_refusal
 from decklog.domain.tenancy.status import READY, SYNCED, Condition, KeyStatus, Part, TenantStatus, Verdict, conditions
-from decklog.domain.tenant import Manifest, State, index_name, queue_name, schema_name
+from decklog.domain.tenant import State
 from decklog.services.tenancy.provisioning import Handout, KeyVault
 from decklog.settings import Settings
 

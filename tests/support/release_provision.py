@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from decklog import factory, settings  # type: ignore[attr-defined]  # of the release, not of this tree
-from decklog.domain.tenant import parse_spec
+from decklog.domain.tenancy.spec import parse_spec
 
 
 class Vault:

@@ -18,7 +18,7 @@ import httpx
 from decklog import settings
 from decklog.assembly import control_plane, maintenance
 from decklog.domain.identity.access import Role
-from decklog.domain.tenant import parse_spec
+from decklog.domain.tenancy.spec import parse_spec
 from tests.support.records import FINGERPRINT_KEY
 from tests.support.vaults import MemoryVault
 

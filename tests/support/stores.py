@@ -12,8 +12,11 @@ import asyncpg
 import pytest
 
 from decklog.domain.store import RecordStore
-from decklog.domain.tenancy.plan import HeadSettings
-from decklog.domain.tenant import Isolation, State, Tenant, index_name, parse_spec, partition_days, schema_name
+from decklog.domain.tenancy.names import index_name, schema_name
+from decklog.domain.tenancy.parts.database import partition_days
+from decklog.domain.tenancy.registered import HeadSettings
+from decklog.domain.tenancy.spec import parse_spec
+from decklog.domain.tenant import Isolation, State, Tenant
 from decklog.timescale.connection import OWNER_ROLE, SERVICE_ROLE, Pool
 from decklog.timescale.control.schema import bootstrap, ensure_heads, ensure_relations, migrate_cell
 from decklog.timescale.records.announcements import PostgresAnnouncements

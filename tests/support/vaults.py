@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decklog.domain.identity.access import Role
-from decklog.domain.tenant import Manifest
+from decklog.domain.tenancy.manifest import Manifest
 from decklog.services.tenancy.provisioning import Handout
 
 

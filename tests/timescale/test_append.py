@@ -17,7 +17,7 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.records.append import Appended, AppendRequest, Status
 from decklog.domain.search.query import Query
-from decklog.domain.tenancy.plan import HeadSettings
+from decklog.domain.tenancy.registered import HeadSettings
 from decklog.domain.tenant import Isolation, State, Tenant
 from decklog.timescale.connection import Pool
 from decklog.timescale.control.schema import ensure_heads, observe_heads

@@ -1,6 +1,6 @@
 """The custom resource definition of Tenant, made from the typed spec, so that the two cannot disagree.
 
-What a type can say (bounds, patterns, defaults, descriptions) is said once, in `decklog.domain.tenant`; what only a
+What a type can say (bounds, patterns, defaults, descriptions) is said once, in `decklog.domain.tenancy.spec`; what only a
 comparison can say stands here as CEL rules. No rule uses `messageExpression` with numbers (it breaks the cost budget
 of the whole definition), and each default names all of its keys (a rule that reads them refuses `{}`).
 """
@@ -12,17 +12,10 @@ from typing import Any, cast
 import msgspec
 
 from decklog.domain.tenancy.columns import COLUMNS
-from decklog.domain.tenant import (
-    KIND,
-    NAME_CHARS_MAX,
-    NAME_PATTERN,
-    PLATFORM_TENANT,
-    RETENTION_CLASSES,
-    Isolation,
-    Quotas,
-    Rotation,
-    TenantSpec,
-)
+from decklog.domain.tenancy.manifest import KIND
+from decklog.domain.tenancy.names import NAME_CHARS_MAX, NAME_PATTERN
+from decklog.domain.tenancy.spec import RETENTION_CLASSES, Quotas, Rotation, TenantSpec
+from decklog.domain.tenant import PLATFORM_TENANT, Isolation
 from decklog_operator.names import DEFINITION, GROUP, PLURAL, VERSION
 from decklog_operator.status import TenantStatusView
 

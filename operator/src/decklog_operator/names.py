@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decklog.domain.tenant import API_VERSION
+from decklog.domain.tenancy.manifest import API_VERSION
 
 GROUP, _, VERSION = API_VERSION.partition("/")
 PLURAL = "tenants"

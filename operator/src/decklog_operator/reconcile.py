@@ -16,9 +16,12 @@ import msgspec
 import structlog
 
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import rfc3339_seconds
+from decklog.domain.tenancy.manifest import ROTATE, Manifest
+from decklog.domain.tenancy.names import check_name
 from decklog.domain.tenancy.removal import deletion_refusal
-from decklog.domain.tenancy.status import READY, Condition, KeyStatus, TenantStatus, Usage, timestamp
-from decklog.domain.tenant import ROTATE, DeletionPolicy, Manifest, check_name, parse_spec
+from decklog.domain.tenancy.spec import DeletionPolicy, parse_spec
+from decklog.domain.tenancy.status import READY, Condition, KeyStatus, TenantStatus, Usage
 from decklog.services.tenancy.provisioning import KeyVault
 from decklog_operator import metrics
 from decklog_operator import status as statuses
@@ -264,7 +267,7 @@ class Reconciler:
         tenant.events -= 1
         try:
             await self._cluster.post_event(
-                name=name, uid=uid, kind=event.kind, reason=event.reason, message=event.message, now=timestamp(now)
+                name=name, uid=uid, kind=event.kind, reason=event.reason, message=event.message, now=rfc3339_seconds(now)
             )
         except DecklogError as error:
             _log.warning("event not posted", reason=error.code.value, detail=error.detail)

@@ -15,8 +15,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.identity.rotation import TENANT_ROLES
-from decklog.domain.tenant import API_VERSION, KIND, Manifest
+from decklog.domain.tenancy.manifest import API_VERSION, KIND, Manifest
+from decklog.domain.tenancy.parts.keys import TENANT_ROLES
 from decklog.services.tenancy.provisioning import Handout
 from decklog_operator.cluster import Cluster, NotFoundError
 from decklog_operator.names import CHECKSUM, OPERATOR, TENANT_LABEL, secret_name

@@ -15,6 +15,8 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from decklog.domain.errors import DecklogError
+from decklog.domain.log import rfc3339_seconds
+from decklog.domain.tenancy.manifest import Manifest
 from decklog.domain.tenancy.removal import ARCHIVING, DELETING
 from decklog.domain.tenancy.status import (
     ARCHIVE,
@@ -29,11 +31,9 @@ from decklog.domain.tenancy.status import (
     TenantStatus,
     Usage,
     Verdict,
-    timestamp,
 )
 from decklog.domain.tenancy.status import conditions as made
 from decklog.domain.tenancy.verdicts import TERMINAL
-from decklog.domain.tenant import Manifest
 from decklog_operator.names import PAUSED, secret_name
 
 _Name = Annotated[str, Meta(max_length=253)]
@@ -228,7 +228,7 @@ def of(manifest: Manifest, found: TenantStatus, previous: Status, earlier: Usage
     if (usage := _usage(found.usage, previous, earlier)) is not None:
         shown["usage"] = usage
     if found.purged_after is not None:
-        shown["purged_after"] = timestamp(found.purged_after)
+        shown["purged_after"] = rfc3339_seconds(found.purged_after)
     return {**_plain(TenantStatusView(found.observed_generation, found.conditions, **shown)), **kept}
 
 
@@ -253,7 +253,7 @@ def _usage(found: Usage | None, previous: Status, earlier: Usage | None) -> Usag
     view = UsageView(
         found.records,
         found.storage_bytes,
-        timestamp(found.at),
+        rfc3339_seconds(found.at),
         rate,
         msgspec.UNSET if found.queue_depth is None else found.queue_depth,
         msgspec.UNSET if found.search_lag is None else found.search_lag,

@@ -19,8 +19,9 @@ from msgspec.structs import replace
 
 from decklog.assembly import control_plane
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.tenancy.manifest import Manifest
 from decklog.domain.tenancy.status import READY, Condition, TenantStatus
-from decklog.domain.tenant import PLATFORM_TENANT, Manifest, State
+from decklog.domain.tenant import PLATFORM_TENANT, State
 from decklog.files.keys import KeyFile, held
 from decklog.files.manifests import Wanted, read_manifests
 from decklog.services.tenancy.provisioning import Handout, Handover, Provisioner

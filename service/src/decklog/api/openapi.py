@@ -17,7 +17,7 @@ from decklog import __version__
 from decklog.api import shapes
 from decklog.api.errors import Problem
 from decklog.domain.records.record import RecordInput
-from decklog.domain.tenant import TenantManifest
+from decklog.domain.tenancy.manifest import TenantManifest
 
 _SHAPES = (
     RecordInput,

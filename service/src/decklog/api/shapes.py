@@ -12,8 +12,9 @@ import msgspec
 from msgspec import Meta
 
 from decklog.domain.records.record import Outcome, RecordInput, Severity
+from decklog.domain.tenancy.spec import TenantSpec
 from decklog.domain.tenancy.status import Condition
-from decklog.domain.tenant import Isolation, TenantSpec
+from decklog.domain.tenant import Isolation
 
 Seq = Annotated[int, Meta(ge=0, description="Position in the log: 0, 1, 2, … without a gap.")]
 Epoch = Annotated[int, Meta(ge=0, description="Number of the log's life; it grows when the log is restored.")]

@@ -14,10 +14,12 @@ import msgspec
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.tenancy.columns import table
-from decklog.domain.tenancy.plan import Installation
+from decklog.domain.tenancy.manifest import Manifest
+from decklog.domain.tenancy.parts.part import Installation
 from decklog.domain.tenancy.preview import NEW, Planned, empty_world, lines, plain, planned
+from decklog.domain.tenancy.spec import TenantSpec
 from decklog.domain.tenancy.status import TenantListing
-from decklog.domain.tenant import PLATFORM_TENANT, Manifest, State, TenantSpec
+from decklog.domain.tenant import PLATFORM_TENANT, State
 
 if TYPE_CHECKING:
     from decklog.settings import Settings

@@ -55,6 +55,11 @@ def rfc3339(moment: datetime) -> str:
     return moment.isoformat(timespec="microseconds")[: -len("+00:00")] + "Z"
 
 
+def rfc3339_seconds(moment: datetime) -> str:
+    """Return the UTC time to the second, as Kubernetes writes times: `2026-01-02T03:04:05Z`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 class Position(msgspec.Struct, frozen=True, order=True):
     """Where a record is: in which life of its log, when it was received, and its number.
 

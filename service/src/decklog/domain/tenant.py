@@ -1,61 +1,30 @@
-"""A tenant: what a platform engineer asks for, the names that follow from it, and what the service knows of it.
+"""A tenant as the data plane knows it: a row of the registry, its state and the limits that each process applies.
 
-The spec is the one typed source of the custom resource definition, of `decklog dev`'s manifests and of the plan. Names
-of schemas, indices and queues are pure functions of the tenant's name, so creation may always be repeated.
+This module must not import the control plane: what a platform engineer asks for is in `tenancy/spec.py`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from enum import IntEnum, StrEnum
-from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
 
-from decklog.domain.errors import Code, DecklogError
 from decklog.domain.records.record import RECORD_BYTES_MAX
 
-API_VERSION = "decklog.dev/v1"
-KIND = "Tenant"
-ROTATE = "decklog.dev/rotate"
-"""Annotation of a Tenant: a value that was not there before asks for new API keys."""
 PLATFORM_TENANT = "decklog"
 """The reserved tenant; its access log holds the actions that belong to no tenant."""
-PREFIX = "decklog"
-"""How the names of indices and queues begin; another one where several installations share a cluster or an account."""
 DEFAULT_CELL = "default"
+"""Name of the only database of an installation that names none."""
 CELL_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
-NAME_CHARS_MAX = 40
-NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
-REQUEST_PATTERN = r"[ -~]{0,64}"
-"""What a request such as `Manifest.rotate` may be: it is stored, and shown in the status."""
-ARCHIVE_DAYS_MAX = 36_500
-"""A hundred years, as S3 Object Lock has it."""
-RETENTION_CLASSES = (30, 90, 365, 2555)
-"""Days that Shared relations, indices and queues exist for; a Shared tenant lives in the smallest that holds its days."""
+STREAMS_MAX = 50
+"""Streams that one tenant may have open at once in each process of the API, unless its spec says otherwise."""
 
 
 class Isolation(StrEnum):
+    """Whether a tenant has a schema, index and queue of its own, or shares those of its retention class."""
+
     DEDICATED = "Dedicated"
     SHARED = "Shared"
-
-
-class DeletionPolicy(StrEnum):
-    RETAIN = "Retain"
-    ARCHIVE = "Archive"
-    DELETE = "Delete"
-
-
-class AdoptionPolicy(StrEnum):
-    ADOPT = "Adopt"
-    REFUSE = "Refuse"
-
-
-class DriftPolicy(StrEnum):
-    REPAIR = "Repair"
-    REPORT = "Report"
 
 
 class State(IntEnum):
@@ -66,259 +35,22 @@ class State(IntEnum):
     DELETED = 2
 
 
-class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
-    days: Annotated[int, Meta(ge=1, le=3650, description="Days that records are kept and can be read, by time of receipt.")]
-    search_days: (
-        Annotated[
-            int,
-            Meta(
-                ge=1,
-                le=3650,
-                description="Days that the search index keeps records; at most days. For older ones Postgres answers, where full text "
-                "and metadata need a time range. A larger number brings none back. Without it, as long as they are kept.",
-            ),
-        ]
-        | UnsetType
-    ) = UNSET
-    archive_days: (
-        Annotated[
-            int,
-            Meta(
-                ge=1,
-                le=ARCHIVE_DAYS_MAX,
-                description="Days that what deletionPolicy Archive archived is kept at least: by S3 Object Lock where the bucket has "
-                "it, else it is only written down in the archive. Without it, as the bucket says.",
-            ),
-        ]
-        | UnsetType
-    ) = UNSET
+class Limits(msgspec.Struct, frozen=True):
+    """Limits that each process applies by itself. The others are on the tenant's heads, exact across processes.
 
-
-class Quotas(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
-    events_per_second: Annotated[
-        int,
-        Meta(ge=1, le=1_000_000, description="Records per second that the tenant may append, exact across all replicas."),
-    ] = 1_000
-    burst: Annotated[
-        int, Meta(ge=1, le=10_000_000, description="Records that may be appended at once; at least eventsPerSecond.")
-    ] = 10_000
-    events_per_day: (
-        Annotated[
-            int,
-            Meta(
-                ge=1,
-                le=1_000_000_000_000,
-                description="Records that may be stored on one day of UTC, exact across all replicas; at least burst. Without it, any number.",
-            ),
-        ]
-        | UnsetType
-    ) = UNSET
-    storage_gib: (
-        Annotated[
-            float,
-            Meta(
-                ge=0.01,
-                le=1_000_000,
-                description="GiB that the records of both logs may take with their indexes, as status.usage.storageBytes has it; "
-                "fractions are fine. While they take more, nothing more is taken in, and all can be read. Without it, any room.",
-            ),
-        ]
-        | UnsetType
-    ) = msgspec.field(default=UNSET, name="storageGiB")
-    queries_per_minute: (
-        Annotated[
-            int,
-            Meta(
-                ge=1,
-                le=1_000_000,
-                description="Lists, records, counts, exports and streams that may be asked for in a minute, exact across all replicas. "
-                "So many may come at once. Without it, any number.",
-            ),
-        ]
-        | UnsetType
-    ) = UNSET
-    streams: Annotated[int, Meta(ge=1, le=1_000, description="Streams that may be open at once in each process of the API.")] = 50
-
-
-class Ingest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
-    dedup_window: Annotated[
-        str,
-        Meta(
-            pattern=r"^[1-9][0-9]{0,2}(m|h|d)$",
-            max_length=4,
-            description="How long a retry with the same id is recognised, as in 30m, 24h, 7d.",
-        ),
-    ] = "24h"
-    record_bytes_max: Annotated[
-        int, Meta(ge=1_024, le=RECORD_BYTES_MAX, description="Bytes that one record may have, as it is sent.")
-    ] = RECORD_BYTES_MAX
-
-
-class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
-    visibility_timeout_seconds: Annotated[
-        int, Meta(ge=0, le=43_200, description="Seconds that a message is hidden from others after it was received.")
-    ] = 30
-    # A wake-up is worth nothing after a day: the sweep has found what it told of long before.
-    message_retention_seconds: Annotated[
-        int, Meta(ge=60, le=1_209_600, description="Seconds that a message is kept that nobody deals with.")
-    ] = 86_400
-    max_receive_count: Annotated[
-        int, Meta(ge=1, le=1_000, description="Deliveries of a message before it goes to the dead-letter queue.")
-    ] = 10
-
-
-class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
-    interval_days: Annotated[
-        int, Meta(ge=0, le=365, description="Days after which the API keys are changed for new ones; 0: only on request.")
-    ] = 0
-    overlap_hours: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=720,
-            description="Hours that the keys before stay valid after a change; less than the interval. 0 ends them at once.",
-        ),
-    ] = 24
-
-
-class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
-    secret_namespace: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            max_length=63,
-            pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
-            description="Namespace of the Secret <tenant>-decklog with the API keys.",
-        ),
-    ] = "default"  # noqa: S105
-    rotation: Annotated[Rotation, Meta(description="When the API keys are changed for new ones.")] = Rotation()
-
-
-class TenantSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
-    """`spec` of a Tenant."""
-
-    retention: Annotated[Retention, Meta(description="How long records are kept.")]
-    display_name: Annotated[str, Meta(max_length=128, description="For people to read.")] = ""
-    isolation: Annotated[
-        Isolation,
-        Meta(
-            description="Dedicated: own schema, index and queue. Shared: one per retention class, separated by row-level security. Immutable."
-        ),
-    ] = Isolation.DEDICATED
-    cell: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            max_length=63,
-            pattern=CELL_PATTERN,
-            description="The database that the records are kept in, by the name that the installation gives it. Immutable.",
-        ),
-    ] = DEFAULT_CELL
-    quotas: Annotated[Quotas, Meta(description="Limits, refused with 429 and Retry-After.")] = Quotas()
-    ingest: Annotated[Ingest, Meta(description="How records are taken in.")] = Ingest()
-    queue: (
-        Annotated[
-            Queue,
-            Meta(description="The tenant's own SQS queue, which wakes workers. Dedicated only: a Shared class has a fixed one."),
-        ]
-        | UnsetType
-    ) = UNSET
-    credentials: Annotated[Credentials, Meta(description="Where the API keys are put, and when they change.")] = Credentials()
-    suspend: Annotated[bool, Meta(description="Refuse ingest and reads; data is kept.")] = False
-    drift_policy: Annotated[
-        DriftPolicy,
-        Meta(
-            description="What is done about things that somebody changed behind Decklog's back. Repair: they are put back. "
-            "Report: the conditions say Drifted and name them, and nothing is done."
-        ),
-    ] = DriftPolicy.REPAIR
-    deletion_policy: Annotated[
-        DeletionPolicy,
-        Meta(
-            description="What deleting the Tenant does to its data. Retain keeps everything; applying the Tenant again adopts it. "
-            "Archive puts all records into the archive, reads them back and then goes on as Delete; without an archive it waits. "
-            "Delete removes it: what is Dedicated at once; of a Shared tenant nobody can read any more, and its records go with the "
-            "partitions of its class."
-        ),
-    ] = DeletionPolicy.RETAIN
-    deletion_protection: Annotated[
-        bool,
-        Meta(description="Refuse to delete the Tenant, whatever deletionPolicy says. On by default: set it to false before."),
-    ] = True
-    legal_hold: Annotated[
-        bool, Meta(description="Refuse to delete the Tenant because its records are needed as evidence, until this is lifted.")
-    ] = False
-    adoption_policy: Annotated[
-        AdoptionPolicy,
-        Meta(
-            description="Whether a new Tenant takes over what a deleted one of the same name left under deletionPolicy Retain: "
-            "records, numbers and all. Refuse: it is not made, and says so."
-        ),
-    ] = AdoptionPolicy.ADOPT
-
-
-class Manifest(msgspec.Struct, frozen=True):
-    """A Tenant as it was asked for. `uid` tells two objects of one name apart (Kubernetes' UID, or one made by us).
-
-    `rotate` asks for new API keys, once for each value that is not the one before; empty asks for nothing.
+    `streams` counts open streams, `record_bytes_max` is in bytes, and `search_days` is 0 where the index keeps all days.
     """
 
-    name: str
-    uid: str
-    generation: int
-    spec: TenantSpec
-    rotate: str = ""
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """What of the spec's limits each process of the service heeds by itself; the others are on the tenant's heads, where
-    they are exact across processes."""
-
-    streams: int = Quotas().streams
-    record_bytes_max: int = Ingest().record_bytes_max
+    streams: int = STREAMS_MAX
+    record_bytes_max: int = RECORD_BYTES_MAX
     search_days: int = 0
-    """0: the index keeps all days."""
-
-
-class TenantAnnotations(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """`metadata.annotations` of a Tenant that is sent to the API."""
-
-    rotate: Annotated[
-        str,
-        Meta(
-            max_length=64, pattern=f"^{REQUEST_PATTERN}$", description="A value that was not there before asks for new API keys."
-        ),
-    ] = msgspec.field(default="", name=ROTATE)
-
-
-class TenantMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """`metadata` of a Tenant that is sent to the API: nothing is taken that Decklog would not keep."""
-
-    name: Annotated[
-        str,
-        Meta(
-            max_length=NAME_CHARS_MAX,
-            pattern=NAME_PATTERN,
-            description="The tenant's name; what belongs to it is named after it.",
-        ),
-    ]
-    annotations: Annotated[TenantAnnotations, Meta(description="What is asked for once.")] = TenantAnnotations()
-
-
-class TenantManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
-    """A Tenant as `kubectl apply` takes it."""
-
-    api_version: Literal["decklog.dev/v1"]
-    kind: Literal["Tenant"]
-    metadata: TenantMetadata
-    spec: TenantSpec
 
 
 class Tenant(msgspec.Struct, frozen=True):
-    """What the service needs of a tenant to serve it: a row of the registry.
+    """A row of the registry, with what the service needs to serve the tenant.
 
-    `id` is the number that storage separates by and is never used again; `schema` and `index` are where its records
-    are kept and found; `queue` is the name of the queue with its wake-ups.
+    `id` is the number that storage separates by; it is never used again. `schema` is the Postgres schema of the records,
+    `index` the OpenSearch index, and `queue` the SQS queue of the wake-ups.
     """
 
     id: int
@@ -332,145 +64,3 @@ class Tenant(msgspec.Struct, frozen=True):
     display_name: str = ""
     uid: str = ""
     limits: Limits = Limits()
-
-
-_UNITS = {"m": 60, "h": 3_600, "d": 86_400}
-
-
-def seconds(duration: str) -> int:
-    """Seconds of a duration such as 30m, 24h or 7d (checked by the spec's pattern)."""
-    return int(duration[:-1]) * _UNITS[duration[-1]]
-
-
-def check_name(name: str) -> str:
-    """Raises `invalid-tenant`."""
-    if len(name) > NAME_CHARS_MAX or not re.fullmatch(NAME_PATTERN, name):
-        raise DecklogError(
-            Code.INVALID_TENANT,
-            f"metadata.name {name[:80]!r} must have at most {NAME_CHARS_MAX} characters of a-z, 0-9 and '-', and start with a letter.",
-        )
-    return name
-
-
-def check_request(rotate: str) -> str:
-    """Raises `invalid-tenant`."""
-    if not re.fullmatch(REQUEST_PATTERN, rotate):
-        raise DecklogError(
-            Code.INVALID_TENANT,
-            "The request to rotate must have at most 64 characters, all of them printable ASCII. The time of day will do.",
-        )
-    return rotate
-
-
-def retention_class(days: int) -> int:
-    """The smallest class of days that holds `days`. Raises `invalid-tenant` where there is none."""
-    for upper in RETENTION_CLASSES:
-        if days <= upper:
-            return upper
-    raise DecklogError(
-        Code.INVALID_TENANT,
-        f"spec.retention.days {days} is more than the largest shared class, {RETENTION_CLASSES[-1]}.",
-    )
-
-
-def parse_spec(value: Any) -> TenantSpec:
-    """A spec from plain JSON. Raises `invalid-tenant`, naming the field."""
-    try:
-        spec = msgspec.convert(value, TenantSpec)
-    except msgspec.ValidationError as error:
-        raise DecklogError(Code.INVALID_TENANT, f"spec: {error}.") from None
-    problems: list[str] = []
-    if "\0" in spec.display_name or any("\ud800" <= character <= "\udfff" for character in spec.display_name):
-        problems.append("spec.displayName holds a character that cannot be stored (U+0000 or a lone surrogate).")
-    # `$` in a pattern lets one line feed through, in Python and in nothing else that reads these patterns.
-    if "\n" in spec.ingest.dedup_window:
-        problems.append("spec.ingest.dedupWindow must be like 30m, 24h or 7d.")
-    if "\n" in spec.cell:
-        problems.append("spec.cell must be the name of a cell.")
-    if "\n" in spec.credentials.secret_namespace:
-        problems.append("spec.credentials.secretNamespace must be the name of a namespace.")
-    if spec.retention.search_days is not UNSET and spec.retention.search_days > spec.retention.days:
-        problems.append("spec.retention.searchDays must be at most spec.retention.days.")
-    if spec.quotas.burst < spec.quotas.events_per_second:
-        problems.append("spec.quotas.burst must be at least spec.quotas.eventsPerSecond.")
-    if spec.quotas.events_per_day is not UNSET and spec.quotas.events_per_day < spec.quotas.burst:
-        problems.append("spec.quotas.eventsPerDay must be at least spec.quotas.burst.")
-    rotation = spec.credentials.rotation
-    if rotation.interval_days and rotation.overlap_hours >= rotation.interval_days * 24:
-        problems.append("spec.credentials.rotation.overlapHours must be less than the hours of intervalDays.")
-    if spec.isolation is Isolation.SHARED and spec.queue is not UNSET:
-        problems.append("spec.queue is for Dedicated tenants: the queue of a Shared one belongs to its class.")
-    if spec.isolation is Isolation.SHARED and spec.retention.days > RETENTION_CLASSES[-1]:
-        problems.append(f"spec.retention.days of a Shared tenant may be at most {RETENTION_CLASSES[-1]}.")
-    if problems:
-        raise DecklogError(Code.INVALID_TENANT, " ".join(problems))
-    return spec
-
-
-def spec_changes(before: TenantSpec, after: TenantSpec) -> tuple[str, ...]:
-    """The fields that differ, as in `retention.days`; one that is left out is as its default."""
-    return tuple(_changes(before, after))
-
-
-def _changes(before: msgspec.Struct, after: msgspec.Struct) -> Iterator[str]:
-    for field in msgspec.structs.fields(after):
-        one, other = getattr(before, field.name), getattr(after, field.name)
-        if isinstance(one, msgspec.Struct) and isinstance(other, msgspec.Struct):
-            yield from (f"{field.encode_name}.{path}" for path in _changes(one, other))
-        elif one != other:
-            yield field.encode_name
-
-
-def read_spec(text: str) -> TenantSpec | None:
-    """A spec as the registry holds it in JSON; None where another version wrote it, which will be written again."""
-    try:
-        return msgspec.json.decode(text, type=TenantSpec)
-    except msgspec.DecodeError:
-        return None
-
-
-def parse_manifest(value: Any) -> tuple[str, TenantSpec]:
-    """Name and spec of a manifest (a decoded YAML document). Raises `invalid-tenant`."""
-    if not isinstance(value, dict) or value.get("apiVersion") != API_VERSION or value.get("kind") != KIND:
-        raise DecklogError(Code.INVALID_TENANT, f"The manifest must have apiVersion {API_VERSION} and kind {KIND}.")
-    metadata = value.get("metadata")
-    name = metadata.get("name") if isinstance(metadata, dict) else None
-    if not isinstance(name, str):
-        raise DecklogError(Code.INVALID_TENANT, "The manifest has no metadata.name.")
-    if name == PLATFORM_TENANT:
-        raise DecklogError(
-            Code.INVALID_TENANT,
-            f"metadata.name {PLATFORM_TENANT} is reserved for the platform's own audit log. Use another name.",
-        )
-    return check_name(name), parse_spec(value.get("spec"))
-
-
-def _suffix(name: str, spec: TenantSpec) -> tuple[str, str]:
-    if spec.isolation is Isolation.DEDICATED:
-        return "t", name
-    return "shared", str(retention_class(spec.retention.days))
-
-
-def schema_name(name: str, spec: TenantSpec) -> str:
-    """The Postgres schema of a tenant's records, at most 63 bytes: `t_acme`, `shared_365`."""
-    return "_".join(_suffix(name, spec)).replace("-", "_")
-
-
-def index_name(name: str, spec: TenantSpec, prefix: str = PREFIX) -> str:
-    """The OpenSearch index of a tenant's records: `decklog-t-acme`, `decklog-shared-365`."""
-    return "-".join((prefix, *_suffix(name, spec)))
-
-
-def queue_name(name: str, spec: TenantSpec, prefix: str = PREFIX) -> str:
-    """The SQS queue of a tenant's wake-ups, at most 80 characters with the `-dlq` that its dead-letter queue ends in.
-
-    It ends in a word of its own, or the queue of a tenant `acme-dlq` would be the dead-letter queue of `acme`.
-    """
-    return index_name(name, spec, prefix) + "-wake"
-
-
-def partition_days(retention_days: int) -> int:
-    """Days that one partition spans: short enough that dropping is fine-grained, long enough that there are ~100."""
-    if retention_days <= 92:
-        return 1
-    return 7 if retention_days <= 731 else 30

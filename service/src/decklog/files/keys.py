@@ -12,7 +12,7 @@ from typing import Any
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
-from decklog.domain.tenant import Manifest
+from decklog.domain.tenancy.manifest import Manifest
 from decklog.services.tenancy.provisioning import Handout
 
 

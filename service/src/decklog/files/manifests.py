@@ -10,7 +10,8 @@ import msgspec
 import yaml
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.tenant import KIND, ROTATE, TenantSpec, check_request, parse_manifest
+from decklog.domain.tenancy.manifest import KIND, ROTATE, check_request, parse_manifest
+from decklog.domain.tenancy.spec import TenantSpec
 
 
 class Wanted(msgspec.Struct, frozen=True):

@@ -9,8 +9,8 @@ from typing import Any
 from opensearchpy import AsyncOpenSearch, NotFoundError, RequestError
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.tenancy.plan import CreateIndex, IndexSeen, Mark, UpdateIndex
-from decklog.domain.tenancy.removal import RemoveDocuments, RemoveIndex
+from decklog.domain.tenancy.parts.part import Mark
+from decklog.domain.tenancy.parts.search import CreateIndex, IndexSeen, RemoveDocuments, RemoveIndex, UpdateIndex
 from decklog.opensearch.client import translated, unavailable
 from decklog.opensearch.mapping import FIELDS, VERSION, alias, mapping, new_index, settings
 

@@ -19,7 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from decklog.domain.archive.manifest import ArchiveError
 from decklog.domain.errors import Code
-from decklog.domain.tenancy.status import timestamp
+from decklog.domain.log import rfc3339_seconds
 from decklog.settings import Archive
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class S3Objects:
             "ChecksumSHA256": base64.b64encode(hashlib.sha256(content).digest()).decode(),
         }
         if keep_until is not None:
-            request["Metadata"] = {KEEP_UNTIL: timestamp(keep_until)}
+            request["Metadata"] = {KEEP_UNTIL: rfc3339_seconds(keep_until)}
         if keep_until is not None and locked:
             request["ObjectLockMode"] = "COMPLIANCE" if self._mode == "COMPLIANCE" else "GOVERNANCE"
             request["ObjectLockRetainUntilDate"] = keep_until

@@ -11,8 +11,8 @@ import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.tenancy.plan import CreateQueue, Mark, QueueSeen, SetQueueAttributes, queue_values
-from decklog.domain.tenancy.removal import RemoveQueue
+from decklog.domain.tenancy.parts.part import Mark
+from decklog.domain.tenancy.parts.queue import CreateQueue, QueueSeen, RemoveQueue, SetQueueAttributes, queue_values
 from decklog.domain.tenancy.status import NAME_BLOCKED
 
 if TYPE_CHECKING:

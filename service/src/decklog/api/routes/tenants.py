@@ -14,7 +14,7 @@ from decklog.api.request import ask, media_type, refuse_parameters
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Permission, require
 from decklog.domain.log import from_microseconds, rfc3339
-from decklog.domain.tenant import TenantManifest
+from decklog.domain.tenancy.manifest import TenantManifest
 
 JSON = "application/json"
 TENANT_BYTES_MAX = 64 * 1024

@@ -6,310 +6,44 @@ may be made as often as one likes; no action of it removes data (see `removal`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
-from typing import ClassVar
 
-import msgspec
 from msgspec.structs import replace
 
-from decklog.domain.archive.manifest import ArchiveSeen
-from decklog.domain.identity.access import Role
-from decklog.domain.identity.rotation import (
-    IssuedKey,
+from decklog.domain.tenancy.decision import Observation
+from decklog.domain.tenancy.manifest import Manifest
+from decklog.domain.tenancy.names import index_name, queue_name, schema_name
+from decklog.domain.tenancy.parts.credentials import IssueKeys, RestateKeys, RevokeKeys, VaultSeen
+from decklog.domain.tenancy.parts.database import (
+    DEDICATED_MAX,
+    FORMER_UIDS_MAX,
+    NEWER_TEMPLATE,
+    AdoptTenant,
+    CreateRelations,
+    MakePartitions,
+    RegisterTenant,
+    SetHeads,
+    UpdateTenant,
+    head_settings,
+    partition_days,
+)
+from decklog.domain.tenancy.parts.keys import (
     Reason,
-    Succession,
     current_keys,
     due_roles,
     key_status,
     succession,
     valid_until,
 )
+from decklog.domain.tenancy.parts.part import Action, Mark, Refusal, Trouble
+from decklog.domain.tenancy.parts.queue import CreateQueue, QueueSeen, SetQueueAttributes, queue_values
+from decklog.domain.tenancy.parts.search import CreateIndex, IndexSeen, RewindIndexer, UpdateIndex
 from decklog.domain.tenancy.quota import is_used_up
-from decklog.domain.tenancy.status import Condition, KeyStatus, Part, Usage
-from decklog.domain.tenant import (
-    DEFAULT_CELL,
-    PLATFORM_TENANT,
-    PREFIX,
-    AdoptionPolicy,
-    DriftPolicy,
-    Isolation,
-    Manifest,
-    Queue,
-    State,
-    TenantSpec,
-    index_name,
-    partition_days,
-    queue_name,
-    retention_class,
-    schema_name,
-    seconds,
-)
-
-DEDICATED_MAX = 200
-"""Dedicated tenants of one cell: thousands of hypertables or indices do not scale. Shared ones are not counted."""
-FORMER_UIDS_MAX = 16
-"""Former owners remembered of a tenant that was adopted again and again."""
-NEWER_TEMPLATE = "this version's template"
-"""What is missing of relations that an older version of Decklog made."""
-
-# --- what is there ---------------------------------------------------------------------------------------------------
-
-
-class Trouble(msgspec.Struct, frozen=True):
-    """Why something could not be seen or done. `reason` is one word, `message` is for people and holds no secret."""
-
-    reason: str
-    message: str
-
-
-class HeadSettings(msgspec.Struct, frozen=True):
-    """What is decided of the heads of a tenant: the log of events takes `events_per_second`, `burst` and `events_per_day`,
-    that of accesses `queries_per_minute`. 0 of what may be absent is no limit. `storage_used_up`: the log of events takes
-    nothing in."""
-
-    state: State
-    events_per_second: int
-    burst: int
-    dedup_seconds: int
-    events_per_day: int = 0
-    queries_per_minute: int = 0
-    storage_used_up: bool = False
-
-
-class Row(msgspec.Struct, frozen=True):
-    """A tenant as the registry has it.
-
-    `former_uids` owned the tenant before it was retained and adopted. `spec` is None where it cannot be read any more.
-    `keys_revision` counts how often the vault was written to, `keys_request` is the request to rotate that was done last.
-    `settled` has the parts that were in order for this generation: what differs in them later was changed by somebody else.
-    """
-
-    id: int
-    uid: str
-    isolation: Isolation
-    schema: str
-    index: str
-    queue: str
-    retention_days: int
-    state: State
-    display_name: str
-    spec: TenantSpec | None
-    generation: int
-    former_uids: tuple[str, ...] = ()
-    conditions: tuple[Condition, ...] = ()
-    keys_revision: int = 0
-    keys_request: str = ""
-    settled: tuple[str, ...] = ()
-    cell: str = DEFAULT_CELL
-
-
-class Stored(msgspec.Struct, frozen=True):
-    """Of both logs: `records` taken in so far, the `unindexed` of them that no index has yet, and the bytes that they take, an
-    estimate by the share of records where the relations are shared."""
-
-    records: int
-    unindexed: int
-    bytes: int
-
-
-class DatabaseSeen(msgspec.Struct, frozen=True):
-    """`missing` lists what of the relations is not as it should be. `partitions` is whether those of the coming days
-    are there. `keys` are those that were not revoked. `dedicated` counts the Dedicated tenants of the cell. `index_uuid` is the life of the index that the
-    indexer's cursors count for; None where they are at the beginning. `archive` is None where none is asked for."""
-
-    row: Row | None = None
-    missing: tuple[str, ...] = ("relations",)
-    partitions: bool = False
-    heads: HeadSettings | None = None
-    keys: tuple[IssuedKey, ...] = ()
-    dedicated: int = 0
-    index_uuid: str | None = None
-    stored: Stored | None = None
-    archive: ArchiveSeen | None = None
-
-
-class IndexSeen(msgspec.Struct, frozen=True):
-    """`owner` is the uid that the index is marked with, None without a mark; `drift` names what differs."""
-
-    exists: bool = False
-    owner: str | None = None
-    uuid: str | None = None
-    drift: tuple[str, ...] = ()
-
-
-class QueueSeen(msgspec.Struct, frozen=True):
-    """A queue and its dead-letter queue; `exists` is true when both are there, else `missing` names which is not. `owners` has
-    their marks (None: no mark), `settings` the values of what a spec can decide, by SQS's names, as far as they are told;
-    `drift` names what else differs, `depth` counts messages, `tenants` are the names of tenants
-    that they are tagged with."""
-
-    exists: bool = False
-    owners: tuple[str | None, ...] = ()
-    drift: tuple[str, ...] = ()
-    settings: Mapping[str, int] = {}
-    missing: tuple[str, ...] = ()
-    tenants: tuple[str | None, ...] = ()
-    depth: int = 0
-
-
-class VaultSeen(msgspec.Struct, frozen=True):
-    """What the tenant's people were given: the hashes of their keys, by role, and what is said of them. `revision` and
-    `valid_until` are None where this kind of vault does not keep them; `drift` names what else differs from what was put."""
-
-    hashes: Mapping[Role, bytes] = {}
-    revision: int | None = None
-    valid_until: str | None = None
-    drift: tuple[str, ...] = ()
-
-
-def held(database: DatabaseSeen) -> VaultSeen:
-    """A vault with the keys that the registry has and nothing ends: what is taken for granted where none can be asked."""
-    return VaultSeen({key.role: key.hash for key in database.keys if key.expires_at is None})
-
-
-class Installation(msgspec.Struct, frozen=True):
-    """Whose all this is. `uid` is that of the reserved tenant, which owns what tenants share; None where it is not
-    known. Names of indices and queues begin with `prefix`. `cell` is the name of the one database that holds records."""
-
-    uid: str | None = None
-    prefix: str = PREFIX
-    cell: str = DEFAULT_CELL
-
-
-class Observation(msgspec.Struct, frozen=True):
-    """What is there, each backend for itself. None: not configured (for the vault: no keys are wanted)."""
-
-    database: DatabaseSeen | Trouble
-    installation: Installation = Installation()
-    search: IndexSeen | Trouble | None = None
-    queue: QueueSeen | Trouble | None = None
-    vault: VaultSeen | Trouble | None = None
-
-
-# --- what to do ------------------------------------------------------------------------------------------------------
-
-
-class Action(msgspec.Struct, frozen=True, tag=True, tag_field="action"):
-    """One thing to do, for the tenant that the plan is of. Doing it again changes nothing."""
-
-    part: ClassVar[Part]
-
-
-class CreateRelations(Action, frozen=True):
-    schema: str
-    shared: bool
-    partition_days: int
-    missing: tuple[str, ...]
-    part: ClassVar[Part] = Part.DATABASE
-
-
-class MakePartitions(Action, frozen=True):
-    schema: str
-    part: ClassVar[Part] = Part.DATABASE
-
-
-class RegisterTenant(Action, frozen=True):
-    """A new row of the registry, with a number that was never used."""
-
-    row: Row
-    part: ClassVar[Part] = Part.DATABASE
-
-
-class UpdateTenant(Action, frozen=True):
-    """The row with these values; `changes` names the fields that differ."""
-
-    row: Row
-    changes: tuple[str, ...]
-    part: ClassVar[Part] = Part.DATABASE
-
-
-class AdoptTenant(UpdateTenant, frozen=True):
-    """As `UpdateTenant`, for a tenant that was deleted and retained: it lives on under this uid."""
-
-
-class SetHeads(Action, frozen=True):
-    settings: HeadSettings
-    part: ClassVar[Part] = Part.DATABASE
-
-
-class RewindIndexer(Action, frozen=True):
-    """Let the indexer begin anew for all tenants of the index, as its cursors count for another life of it; they count
-    for this one from now on (None: there is no index)."""
-
-    index: str
-    index_uuid: str | None
-    part: ClassVar[Part] = Part.DATABASE
-
-
-class Mark(msgspec.Struct, frozen=True):
-    """What is created carries whose it is: the tenant's name and uid; the reserved tenant's on what tenants share."""
-
-    tenant: str
-    uid: str
-
-
-class CreateIndex(Action, frozen=True):
-    index: str
-    mark: Mark
-    part: ClassVar[Part] = Part.SEARCH
-
-
-class UpdateIndex(Action, frozen=True):
-    index: str
-    mark: Mark
-    drift: tuple[str, ...]
-    part: ClassVar[Part] = Part.SEARCH
-
-
-class CreateQueue(Action, frozen=True):
-    """The queue and its dead-letter queue, with a redrive policy."""
-
-    queue: str
-    mark: Mark
-    settings: Queue = Queue()
-    part: ClassVar[Part] = Part.QUEUE
-
-
-class SetQueueAttributes(Action, frozen=True):
-    queue: str
-    mark: Mark
-    drift: tuple[str, ...]
-    settings: Queue = Queue()
-    part: ClassVar[Part] = Part.QUEUE
-
-
-class IssueKeys(Action, frozen=True):
-    """A new key for each of these roles, made `at`; with them the keys before go as `succession` says. `valid_until` is
-    put beside them, and `request` is done thereby."""
-
-    roles: tuple[Role, ...]
-    reason: Reason
-    revision: int
-    at: datetime
-    valid_until: str
-    request: str
-    succession: Succession
-    part: ClassVar[Part] = Part.CREDENTIALS
-
-
-class RestateKeys(Action, frozen=True):
-    """The same keys, with everything that is put beside them as it should be."""
-
-    revision: int
-    valid_until: str
-    drift: tuple[str, ...]
-    part: ClassVar[Part] = Part.CREDENTIALS
-
-
-class RevokeKeys(Action, frozen=True):
-    ids: tuple[str, ...]
-    part: ClassVar[Part] = Part.CREDENTIALS
-
-
-class Refusal(Trouble, frozen=True):
-    """Why nothing at all is done until somebody changes something."""
-
+from decklog.domain.tenancy.registered import DatabaseSeen, HeadSettings, Row
+from decklog.domain.tenancy.spec import AdoptionPolicy, DriftPolicy, Queue, retention_class
+from decklog.domain.tenancy.status import KeyStatus, Usage
+from decklog.domain.tenant import PLATFORM_TENANT, Isolation, State
 
 # --- the decisions ---------------------------------------------------------------------------------------------------
 
@@ -517,18 +251,6 @@ def storage_used_up(manifest: Manifest, database: DatabaseSeen) -> bool:
     return is_used_up(quotas, database.stored.bytes, refusing=refusing and same)
 
 
-def head_settings(spec: TenantSpec, *, storage_used_up: bool = False) -> HeadSettings:
-    return HeadSettings(
-        State.SUSPENDED if spec.suspend else State.ACTIVE,
-        spec.quotas.events_per_second,
-        spec.quotas.burst,
-        seconds(spec.ingest.dedup_window),
-        spec.quotas.events_per_day or 0,
-        spec.quotas.queries_per_minute or 0,
-        storage_used_up,
-    )
-
-
 def _wanted_row(manifest: Manifest, row: Row | None, prefix: str) -> Row:
     spec = manifest.spec
     former: tuple[str, ...] = ()
@@ -619,15 +341,6 @@ def _queue(manifest: Manifest, seen: Observation) -> Iterable[Action]:
         yield SetQueueAttributes(name, mark, tuple(drift), settings)  # makes the one that is missing, too
     elif not queue.exists:
         yield CreateQueue(name, mark, settings)
-
-
-def queue_values(settings: Queue) -> dict[str, int]:
-    """What a spec decides of a queue, by SQS's names."""
-    return {
-        "VisibilityTimeout": settings.visibility_timeout_seconds,
-        "MessageRetentionPeriod": settings.message_retention_seconds,
-        "maxReceiveCount": settings.max_receive_count,
-    }
 
 
 def _credentials(manifest: Manifest, seen: Observation, now: datetime) -> Iterable[Action]:

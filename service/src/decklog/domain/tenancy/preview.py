@@ -10,24 +10,16 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from decklog.domain.tenancy.plan import (
-    Action,
-    DatabaseSeen,
-    IndexSeen,
-    Installation,
-    Mark,
-    Observation,
-    QueueSeen,
-    Refusal,
-    Row,
-    Trouble,
-    VaultSeen,
-    held,
-    plan,
-    refusal,
-)
+from decklog.domain.tenancy.decision import Observation
+from decklog.domain.tenancy.manifest import Manifest
+from decklog.domain.tenancy.parts.credentials import VaultSeen, held
+from decklog.domain.tenancy.parts.part import Action, Installation, Mark, Refusal, Trouble
+from decklog.domain.tenancy.parts.queue import QueueSeen
+from decklog.domain.tenancy.parts.search import IndexSeen
+from decklog.domain.tenancy.plan import plan, refusal
+from decklog.domain.tenancy.registered import DatabaseSeen, Row
+from decklog.domain.tenancy.spec import spec_changes
 from decklog.domain.tenancy.status import Part
-from decklog.domain.tenant import Manifest, spec_changes
 
 NEW = "new"
 """Stands for the uid of the reserved tenant where it is not made yet: provisioning makes it before any other tenant."""

@@ -6,8 +6,8 @@ heeds it. What is over the quota meanwhile is what comes in between two visits.
 
 from __future__ import annotations
 
+from decklog.domain.tenancy.spec import Quotas
 from decklog.domain.tenancy.status import QUOTA_EXCEEDED, Verdict
-from decklog.domain.tenant import Quotas
 
 GIB = 1 << 30
 ROOM_SHARE = 0.95

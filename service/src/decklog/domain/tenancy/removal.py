@@ -10,37 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import ClassVar
 
-import msgspec
 from msgspec.structs import replace
 
 from decklog.domain.archive.manifest import ArchiveSeen
-from decklog.domain.tenancy.plan import (
-    Action,
-    DatabaseSeen,
-    IndexSeen,
-    Observation,
-    QueueSeen,
-    Refusal,
-    RevokeKeys,
-    Row,
-    SetHeads,
-    Trouble,
-    UpdateTenant,
-)
-from decklog.domain.tenancy.status import ARCHIVE, READY, SYNCED, Part, Verdict, timestamp
-from decklog.domain.tenant import (
-    DeletionPolicy,
-    Isolation,
-    Manifest,
-    State,
-    TenantSpec,
-    index_name,
-    partition_days,
-    queue_name,
-    retention_class,
-)
+from decklog.domain.log import rfc3339_seconds
+from decklog.domain.tenancy.decision import Observation
+from decklog.domain.tenancy.manifest import Manifest
+from decklog.domain.tenancy.names import index_name, queue_name
+from decklog.domain.tenancy.parts.credentials import RevokeKeys
+from decklog.domain.tenancy.parts.database import RemoveTenant, SetHeads, UpdateTenant, partition_days
+from decklog.domain.tenancy.parts.part import Action, Refusal, Trouble
+from decklog.domain.tenancy.parts.queue import QueueSeen, RemoveQueue
+from decklog.domain.tenancy.parts.search import IndexSeen, RemoveDocuments, RemoveIndex
+from decklog.domain.tenancy.registered import DatabaseSeen, Row, Stopped
+from decklog.domain.tenancy.spec import DeletionPolicy, TenantSpec, retention_class
+from decklog.domain.tenancy.status import ARCHIVE, READY, SYNCED, Part, Verdict
+from decklog.domain.tenant import Isolation, State
 
 STOP_SECONDS = 5.0
 """How long ago a tenant must have been marked as deleted before anything of it goes: no process serves by a registry that is
@@ -53,45 +39,6 @@ _NO_ARCHIVE = Verdict(
     "spec.deletionPolicy is Archive, and no worker tells of an archive: a deletion stops ingest and reads and then waits, with all "
     "data kept. Give the workers DECKLOG_ARCHIVE_BUCKET, or set the policy to Retain or to Delete to go on.",
 )
-
-
-class Stopped(msgspec.Struct, frozen=True):
-    """Of a tenant that is marked as deleted: the seconds since then, and when it took in its last record."""
-
-    seconds: float
-    last_received: datetime | None
-
-
-class RemoveIndex(Action, frozen=True):
-    index: str
-    part: ClassVar[Part] = Part.SEARCH
-
-
-class RemoveDocuments(Action, frozen=True):
-    """All that an index which several tenants share holds of this one."""
-
-    index: str
-    tenant_id: int
-    part: ClassVar[Part] = Part.SEARCH
-
-
-class RemoveQueue(Action, frozen=True):
-    """The queue and its dead-letter queue, each as far as one of these uids owns it."""
-
-    queue: str
-    owners: frozenset[str]
-    part: ClassVar[Part] = Part.QUEUE
-
-
-class RemoveTenant(Action, frozen=True):
-    """The relations of a Dedicated tenant, and all that the registry has of any. What a Shared one leaves in the relations of
-    its class can be read by nobody, and is gone at `purged_after`. `archive` is the manifest that must hold all records, or
-    nothing is removed; empty where none has to."""
-
-    row: Row
-    purged_after: datetime | None
-    archive: str = ""
-    part: ClassVar[Part] = Part.DATABASE
 
 
 def deletion_refusal(spec: TenantSpec) -> Refusal | None:
@@ -276,7 +223,7 @@ def _gone(manifest: Manifest, row: Row | None, removed: RemoveTenant | None) -> 
             "False",
             "Removed",
             "Deleted: nobody can read its records any more. They are in partitions that it shared with others, the last of which "
-            f"has done its time at purgedAfter {timestamp(removed.purged_after)}.",
+            f"has done its time at purgedAfter {rfc3339_seconds(removed.purged_after)}.",
         )
     if row is None and manifest.spec.deletion_policy is DeletionPolicy.DELETE:
         return Verdict("False", "Removed", "Deleted: nothing is kept of it.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -11,7 +11,9 @@ import msgspec
 from msgspec import Meta
 
 from decklog.domain.archive.manifest import ArchiveSeen
-from decklog.domain.tenant import Isolation, State, TenantSpec
+from decklog.domain.log import rfc3339_seconds
+from decklog.domain.tenancy.spec import TenantSpec
+from decklog.domain.tenant import Isolation, State
 
 MESSAGE_CHARS_MAX = 1_024
 
@@ -165,11 +167,6 @@ class Verdict(msgspec.Struct, frozen=True):
     message: str
 
 
-def timestamp(at: datetime) -> str:
-    """RFC 3339 to the second, as Kubernetes has it."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def read_conditions(text: str) -> tuple[Condition, ...]:
     """Conditions as the registry holds them in JSON; none where another version wrote something else."""
     try:
@@ -186,7 +183,7 @@ def conditions(
     made: list[Condition] = []
     for kind, verdict in verdicts.items():
         old = before.get(kind)
-        since = old.last_transition_time if old and old.status == verdict.status else timestamp(now)
+        since = old.last_transition_time if old and old.status == verdict.status else rfc3339_seconds(now)
         message = verdict.message[:MESSAGE_CHARS_MAX]
         made.append(Condition(str(kind), verdict.status, verdict.reason, message, generation, since))
     return tuple(made)

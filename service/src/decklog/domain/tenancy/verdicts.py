@@ -4,30 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from decklog.domain.tenancy.plan import (
-    Action,
-    AdoptTenant,
-    CreateIndex,
-    CreateQueue,
-    CreateRelations,
-    DatabaseSeen,
-    IndexSeen,
-    IssueKeys,
-    Observation,
-    QueueSeen,
-    RegisterTenant,
-    SetHeads,
-    Trouble,
-    disabling,
-    fields,
-    owner,
-    refusal,
-    storage_used_up,
-)
+from decklog.domain.tenancy.decision import Observation
+from decklog.domain.tenancy.manifest import Manifest
+from decklog.domain.tenancy.parts.credentials import IssueKeys
+from decklog.domain.tenancy.parts.database import AdoptTenant, CreateRelations, RegisterTenant, SetHeads
+from decklog.domain.tenancy.parts.part import Action, Trouble
+from decklog.domain.tenancy.parts.queue import CreateQueue, QueueSeen
+from decklog.domain.tenancy.parts.search import CreateIndex, IndexSeen
+from decklog.domain.tenancy.plan import disabling, fields, owner, refusal, storage_used_up
 from decklog.domain.tenancy.quota import quota_verdict
+from decklog.domain.tenancy.registered import DatabaseSeen
 from decklog.domain.tenancy.removal import archive_verdict
 from decklog.domain.tenancy.status import QUOTA_EXCEEDED, READY, SYNCED, Part, Verdict
-from decklog.domain.tenant import Manifest
 
 DRIFTED = "Drifted"
 TERMINAL = frozenset({"Conflict", "Immutable", "InvalidSpec", "TooManyDedicated", "UnknownCell", "AdoptionRefused", DRIFTED})

@@ -37,10 +37,9 @@ from decklog.domain.archive.manifest import (
     part_name,
 )
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.log import LogName
+from decklog.domain.log import LogName, rfc3339_seconds
 from decklog.domain.records.record import StoredRecord
 from decklog.domain.store import Cursor, Cursors
-from decklog.domain.tenancy.status import timestamp
 from decklog.domain.tenant import Tenant
 from decklog.services.following.follow import Ended
 
@@ -262,7 +261,7 @@ class Archiver:
         tenant = due.tenant
         logs = {log.text: ArchivedLog(head, tuple(await self._checked(tenant, held, log, head))) for log, head in heads.items()}
         name, until = manifest_name(tenant, heads), self._keep_until(due)
-        told = timestamp(until) if until is not None else ""
+        told = rfc3339_seconds(until) if until is not None else ""
         content = msgspec.json.format(
             msgspec.json.encode(ArchiveManifest(name, tenant.name, tenant.uid, tenant.isolation.value, told, logs)), indent=1
         )

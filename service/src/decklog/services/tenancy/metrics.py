@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from decklog.domain.tenancy.plan import Trouble
+from decklog.domain.tenancy.parts.part import Trouble
 from decklog.domain.tenancy.status import Part
 
 CALL_SECONDS = Histogram(

@@ -21,47 +21,21 @@ from msgspec.structs import replace
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
-from decklog.domain.identity.rotation import TENANT_ROLES, IssuedKey
+from decklog.domain.log import rfc3339_seconds
 from decklog.domain.records.record import Actor, Outcome, RecordInput, Resource
-from decklog.domain.tenancy.plan import (
-    Action,
-    CreateIndex,
-    CreateQueue,
-    DatabaseSeen,
-    IndexSeen,
-    Installation,
-    IssueKeys,
-    Observation,
-    QueueSeen,
-    Refusal,
-    RestateKeys,
-    RevokeKeys,
-    Row,
-    SetQueueAttributes,
-    Trouble,
-    UpdateIndex,
-    VaultSeen,
-    fields,
-    held,
-    keys_told,
-    plan,
-    refusal,
-    repairs,
-    used,
-    withheld,
-)
-from decklog.domain.tenancy.removal import (
-    RemoveDocuments,
-    RemoveIndex,
-    RemoveQueue,
-    RemoveTenant,
-    Stopped,
-    deletion_refusal,
-    may_go,
-    names,
-    plan_removal,
-    removal_verdicts,
-)
+from decklog.domain.tenancy.decision import Observation
+from decklog.domain.tenancy.manifest import Manifest, check_request
+from decklog.domain.tenancy.names import PREFIX, check_name, index_name, queue_name
+from decklog.domain.tenancy.parts.credentials import IssueKeys, RestateKeys, RevokeKeys, VaultSeen, held
+from decklog.domain.tenancy.parts.database import RemoveTenant
+from decklog.domain.tenancy.parts.keys import TENANT_ROLES, IssuedKey
+from decklog.domain.tenancy.parts.part import Action, Installation, Refusal, Trouble
+from decklog.domain.tenancy.parts.queue import CreateQueue, QueueSeen, RemoveQueue, SetQueueAttributes
+from decklog.domain.tenancy.parts.search import CreateIndex, IndexSeen, RemoveDocuments, RemoveIndex, UpdateIndex
+from decklog.domain.tenancy.plan import fields, keys_told, plan, refusal, repairs, used, withheld
+from decklog.domain.tenancy.registered import DatabaseSeen, Row, Stopped
+from decklog.domain.tenancy.removal import deletion_refusal, may_go, names, plan_removal, removal_verdicts
+from decklog.domain.tenancy.spec import Retention, TenantSpec, parse_spec
 from decklog.domain.tenancy.status import (
     DRIFT_FIELDS_MAX,
     SYNCED,
@@ -72,23 +46,9 @@ from decklog.domain.tenancy.status import (
     TenantStatus,
     Verdict,
     conditions,
-    timestamp,
 )
 from decklog.domain.tenancy.verdicts import DRIFTED, refused_verdicts, verdicts
-from decklog.domain.tenant import (
-    DEFAULT_CELL,
-    PLATFORM_TENANT,
-    PREFIX,
-    Isolation,
-    Manifest,
-    Retention,
-    TenantSpec,
-    check_name,
-    check_request,
-    index_name,
-    parse_spec,
-    queue_name,
-)
+from decklog.domain.tenant import DEFAULT_CELL, PLATFORM_TENANT, Isolation
 from decklog.services.identity.keys import key_hash, new_key
 from decklog.services.tenancy.metrics import DRIFT, REPAIRS, WAITING, backend, calling
 from decklog.services.tenancy.observations import OBSERVE_SECONDS_MAX, Gathered, Joined
@@ -599,7 +559,7 @@ class _Changed:
         """None where nothing was found but not everything could be seen."""
         if not self._found and any(isinstance(each, Trouble) for each in (seen.database, seen.search, seen.queue, seen.vault)):
             return None
-        repaired, at = list(self._found.values()), timestamp(now) if self._found else ""
+        repaired, at = list(self._found.values()), rfc3339_seconds(now) if self._found else ""
         return Drift(tuple(sorted(self._found))[:DRIFT_FIELDS_MAX], sum(repaired), not all(repaired), at)
 
 
@@ -691,7 +651,7 @@ def _entry(
     }
     if removed is not None:
         details |= {"tenantId": removed.row.id, "schema": removed.row.schema}
-        details |= {"purgedAfter": timestamp(removed.purged_after)} if removed.purged_after else {}
+        details |= {"purgedAfter": rfc3339_seconds(removed.purged_after)} if removed.purged_after else {}
         details |= {"archive": removed.archive} if removed.archive else {}
     return RecordInput(
         action=action,

@@ -14,9 +14,11 @@ from msgspec.structs import replace
 
 from decklog.domain.errors import DecklogError
 from decklog.domain.records.record import Actor, RecordInput, Resource
-from decklog.domain.tenancy.removal import RemoveIndex
+from decklog.domain.tenancy.manifest import Manifest
+from decklog.domain.tenancy.parts.search import RemoveIndex
+from decklog.domain.tenancy.spec import DeletionPolicy, Retention, TenantSpec
 from decklog.domain.tenancy.status import SYNCED
-from decklog.domain.tenant import PLATFORM_TENANT, DeletionPolicy, Manifest, Retention, State, TenantSpec
+from decklog.domain.tenant import PLATFORM_TENANT, State
 from decklog.services.tenancy.provisioning import IndexProvisioning, Provisioner, TenantDirectory
 
 

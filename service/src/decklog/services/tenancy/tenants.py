@@ -16,8 +16,11 @@ import msgspec
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Permission, Principal, RequestContext, Role, acting_tenant, require
 from decklog.domain.records.record import Outcome
+from decklog.domain.tenancy.manifest import Manifest, TenantManifest, parse_manifest
+from decklog.domain.tenancy.names import NAME_CHARS_MAX, NAME_PATTERN
+from decklog.domain.tenancy.spec import spec_changes
 from decklog.domain.tenancy.status import READY, Part, TenantListing, TenantStatus
-from decklog.domain.tenant import NAME_CHARS_MAX, NAME_PATTERN, Manifest, State, TenantManifest, parse_manifest, spec_changes
+from decklog.domain.tenant import State
 from decklog.services.records.access_log import TENANTS_CREATE_CLOSE, TENANTS_CREATE_OPEN, TENANTS_LIST, TENANTS_READ, AccessLog
 from decklog.services.tenancy.provisioning import Handover, KeyVault, Provisioner, TenantDirectory
 

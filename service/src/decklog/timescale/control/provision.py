@@ -19,28 +19,29 @@ import asyncpg
 from decklog.domain.archive.manifest import ARCHIVER, ArchivePlace, ArchiveSeen
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
-from decklog.domain.identity.rotation import IssuedKey
 from decklog.domain.log import LogName
 from decklog.domain.records.append import AppendRequest
 from decklog.domain.records.record import RecordInput, prepare
 from decklog.domain.store import INDEXER
-from decklog.domain.tenancy.plan import (
-    Action,
+from decklog.domain.tenancy.manifest import Manifest
+from decklog.domain.tenancy.names import schema_name
+from decklog.domain.tenancy.parts.credentials import IssueKeys
+from decklog.domain.tenancy.parts.database import (
     AdoptTenant,
     CreateRelations,
-    DatabaseSeen,
-    IssueKeys,
     MakePartitions,
     RegisterTenant,
-    RewindIndexer,
-    Row,
+    RemoveTenant,
     SetHeads,
-    Stored,
     UpdateTenant,
 )
-from decklog.domain.tenancy.removal import RemoveTenant, Stopped
+from decklog.domain.tenancy.parts.keys import IssuedKey
+from decklog.domain.tenancy.parts.part import Action
+from decklog.domain.tenancy.parts.search import RewindIndexer
+from decklog.domain.tenancy.registered import DatabaseSeen, Row, Stopped, Stored
+from decklog.domain.tenancy.spec import DeletionPolicy
 from decklog.domain.tenancy.status import Condition
-from decklog.domain.tenant import PLATFORM_TENANT, DeletionPolicy, Isolation, Manifest, State, Tenant, schema_name
+from decklog.domain.tenant import PLATFORM_TENANT, Isolation, State, Tenant
 from decklog.timescale.connection import LOST, Pool, unavailable
 from decklog.timescale.control import schema
 from decklog.timescale.control import tables as control

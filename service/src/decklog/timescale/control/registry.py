@@ -6,8 +6,9 @@ import asyncpg
 
 from decklog.domain.identity.access import Role
 from decklog.domain.store import ApiKey, Snapshot
+from decklog.domain.tenancy.spec import read_spec
 from decklog.domain.tenancy.status import TenantListing, read_conditions
-from decklog.domain.tenant import Isolation, Limits, State, Tenant, read_spec
+from decklog.domain.tenant import Isolation, Limits, State, Tenant
 from decklog.timescale.connection import Pool
 
 _VERSION = "SELECT version FROM decklog.registry_version"

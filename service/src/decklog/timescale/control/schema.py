@@ -18,7 +18,8 @@ import structlog
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
-from decklog.domain.tenancy.plan import NEWER_TEMPLATE, HeadSettings
+from decklog.domain.tenancy.parts.database import NEWER_TEMPLATE
+from decklog.domain.tenancy.registered import HeadSettings
 from decklog.domain.tenant import State
 from decklog.timescale.connection import (
     CONNECT_SECONDS_MAX,

@@ -20,10 +20,11 @@ from piccolo.table import Table
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
-from decklog.domain.identity.rotation import IssuedKey
-from decklog.domain.tenancy.plan import Row
+from decklog.domain.tenancy.parts.keys import IssuedKey
+from decklog.domain.tenancy.registered import Row
+from decklog.domain.tenancy.spec import read_spec
 from decklog.domain.tenancy.status import Condition, read_conditions
-from decklog.domain.tenant import DEFAULT_CELL, Isolation, State, read_spec
+from decklog.domain.tenant import DEFAULT_CELL, Isolation, State
 from decklog.timescale.connection import (
     APPLICATION,
     CONNECT_SECONDS_MAX,

@@ -12,7 +12,8 @@ from decklog.domain.log import LogName
 from decklog.domain.records.record import StoredRecord
 from decklog.domain.store import Cursor
 from decklog.domain.tenancy.removal import STOP_SECONDS
-from decklog.domain.tenant import DeletionPolicy, State, Tenant
+from decklog.domain.tenancy.spec import DeletionPolicy
+from decklog.domain.tenant import State, Tenant
 from decklog.timescale.connection import Pool
 from decklog.timescale.control.registry import tenant_of
 from decklog.timescale.statements import quoted

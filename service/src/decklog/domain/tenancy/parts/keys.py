@@ -14,8 +14,10 @@ from enum import StrEnum
 import msgspec
 
 from decklog.domain.identity.access import Role
-from decklog.domain.tenancy.status import KeyStatus, timestamp
-from decklog.domain.tenant import Manifest, Rotation
+from decklog.domain.log import rfc3339_seconds
+from decklog.domain.tenancy.manifest import Manifest
+from decklog.domain.tenancy.spec import Rotation
+from decklog.domain.tenancy.status import KeyStatus
 
 TENANT_ROLES = (Role.WRITER, Role.AUDITOR, Role.ADMIN)
 """Each tenant gets one API key per role, and has one more for a while after each change."""
@@ -68,7 +70,7 @@ def valid_until(rotation: Rotation, made: Iterable[datetime]) -> str:
     """RFC 3339: until when all keys that were made at these times are good at least, as each is let in to the end of its
     overlap; or empty. A request ends them earlier."""
     at = rotate_at(rotation, made)
-    return "" if at is None else timestamp(at + timedelta(hours=rotation.overlap_hours))
+    return "" if at is None else rfc3339_seconds(at + timedelta(hours=rotation.overlap_hours))
 
 
 def due_roles(
@@ -134,7 +136,7 @@ def key_status(
     return KeyStatus(
         revision=revision,
         valid_until=valid_until(rotation, made),
-        overlap_until=timestamp(max(ends)) if ends else "",
+        overlap_until=rfc3339_seconds(max(ends)) if ends else "",
         rotated=rotated,
         rotate_at=at,
         wake_at=min((moment for moment in (at, *ends) if moment is not None and moment > now), default=None),

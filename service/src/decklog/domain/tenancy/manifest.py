@@ -1,0 +1,94 @@
+"""A Tenant object: its name, UID, generation and spec, and the form in which `kubectl apply` and the API take it."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.tenancy.names import NAME_CHARS_MAX, NAME_PATTERN, check_name
+from decklog.domain.tenancy.spec import TenantSpec, parse_spec
+from decklog.domain.tenant import PLATFORM_TENANT
+
+API_VERSION = "decklog.dev/v1"
+KIND = "Tenant"
+ROTATE = "decklog.dev/rotate"
+"""Annotation of a Tenant: a value that was not there before asks for new API keys."""
+REQUEST_PATTERN = r"[ -~]{0,64}"
+"""What a request such as `Manifest.rotate` may be: it is stored, and shown in the status."""
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """A Tenant as it was asked for. `uid` tells two objects of one name apart (Kubernetes' UID, or one made by us).
+
+    `rotate` asks for new API keys, once for each value that is not the one before; empty asks for nothing.
+    """
+
+    name: str
+    uid: str
+    generation: int
+    spec: TenantSpec
+    rotate: str = ""
+
+
+class TenantAnnotations(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """`metadata.annotations` of a Tenant that is sent to the API."""
+
+    rotate: Annotated[
+        str,
+        Meta(
+            max_length=64, pattern=f"^{REQUEST_PATTERN}$", description="A value that was not there before asks for new API keys."
+        ),
+    ] = msgspec.field(default="", name=ROTATE)
+
+
+class TenantMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """`metadata` of a Tenant that is sent to the API: nothing is taken that Decklog would not keep."""
+
+    name: Annotated[
+        str,
+        Meta(
+            max_length=NAME_CHARS_MAX,
+            pattern=NAME_PATTERN,
+            description="The tenant's name; what belongs to it is named after it.",
+        ),
+    ]
+    annotations: Annotated[TenantAnnotations, Meta(description="What is asked for once.")] = TenantAnnotations()
+
+
+class TenantManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+    """A Tenant as `kubectl apply` takes it."""
+
+    api_version: Literal["decklog.dev/v1"]
+    kind: Literal["Tenant"]
+    metadata: TenantMetadata
+    spec: TenantSpec
+
+
+def check_request(rotate: str) -> str:
+    """Raises `invalid-tenant`."""
+    if not re.fullmatch(REQUEST_PATTERN, rotate):
+        raise DecklogError(
+            Code.INVALID_TENANT,
+            "The request to rotate must have at most 64 characters, all of them printable ASCII. The time of day will do.",
+        )
+    return rotate
+
+
+def parse_manifest(value: Any) -> tuple[str, TenantSpec]:
+    """Name and spec of a manifest (a decoded YAML document). Raises `invalid-tenant`."""
+    if not isinstance(value, dict) or value.get("apiVersion") != API_VERSION or value.get("kind") != KIND:
+        raise DecklogError(Code.INVALID_TENANT, f"The manifest must have apiVersion {API_VERSION} and kind {KIND}.")
+    metadata = value.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    if not isinstance(name, str):
+        raise DecklogError(Code.INVALID_TENANT, "The manifest has no metadata.name.")
+    if name == PLATFORM_TENANT:
+        raise DecklogError(
+            Code.INVALID_TENANT,
+            f"metadata.name {PLATFORM_TENANT} is reserved for the platform's own audit log. Use another name.",
+        )
+    return check_name(name), parse_spec(value.get("spec"))

@@ -1,0 +1,303 @@
+"""`spec` of a Tenant: the one typed source of the custom resource definition, of manifests in files and of the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.records.record import RECORD_BYTES_MAX
+from decklog.domain.tenant import CELL_PATTERN, DEFAULT_CELL, STREAMS_MAX, Isolation
+
+ARCHIVE_DAYS_MAX = 36_500
+"""A hundred years, as S3 Object Lock has it."""
+RETENTION_CLASSES = (30, 90, 365, 2555)
+"""Days that Shared relations, indices and queues exist for; a Shared tenant lives in the smallest that holds its days."""
+
+
+class DeletionPolicy(StrEnum):
+    RETAIN = "Retain"
+    ARCHIVE = "Archive"
+    DELETE = "Delete"
+
+
+class AdoptionPolicy(StrEnum):
+    ADOPT = "Adopt"
+    REFUSE = "Refuse"
+
+
+class DriftPolicy(StrEnum):
+    REPAIR = "Repair"
+    REPORT = "Report"
+
+
+class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+    days: Annotated[int, Meta(ge=1, le=3650, description="Days that records are kept and can be read, by time of receipt.")]
+    search_days: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                le=3650,
+                description="Days that the search index keeps records; at most days. For older ones Postgres answers, where full text "
+                "and metadata need a time range. A larger number brings none back. Without it, as long as they are kept.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    archive_days: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                le=ARCHIVE_DAYS_MAX,
+                description="Days that what deletionPolicy Archive archived is kept at least: by S3 Object Lock where the bucket has "
+                "it, else it is only written down in the archive. Without it, as the bucket says.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+class Quotas(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+    events_per_second: Annotated[
+        int,
+        Meta(ge=1, le=1_000_000, description="Records per second that the tenant may append, exact across all replicas."),
+    ] = 1_000
+    burst: Annotated[
+        int, Meta(ge=1, le=10_000_000, description="Records that may be appended at once; at least eventsPerSecond.")
+    ] = 10_000
+    events_per_day: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                le=1_000_000_000_000,
+                description="Records that may be stored on one day of UTC, exact across all replicas; at least burst. Without it, any number.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    storage_gib: (
+        Annotated[
+            float,
+            Meta(
+                ge=0.01,
+                le=1_000_000,
+                description="GiB that the records of both logs may take with their indexes, as status.usage.storageBytes has it; "
+                "fractions are fine. While they take more, nothing more is taken in, and all can be read. Without it, any room.",
+            ),
+        ]
+        | UnsetType
+    ) = msgspec.field(default=UNSET, name="storageGiB")
+    queries_per_minute: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                le=1_000_000,
+                description="Lists, records, counts, exports and streams that may be asked for in a minute, exact across all replicas. "
+                "So many may come at once. Without it, any number.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    streams: Annotated[int, Meta(ge=1, le=1_000, description="Streams that may be open at once in each process of the API.")] = (
+        STREAMS_MAX
+    )
+
+
+class Ingest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+    dedup_window: Annotated[
+        str,
+        Meta(
+            pattern=r"^[1-9][0-9]{0,2}(m|h|d)$",
+            max_length=4,
+            description="How long a retry with the same id is recognised, as in 30m, 24h, 7d.",
+        ),
+    ] = "24h"
+    record_bytes_max: Annotated[
+        int, Meta(ge=1_024, le=RECORD_BYTES_MAX, description="Bytes that one record may have, as it is sent.")
+    ] = RECORD_BYTES_MAX
+
+
+class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+    visibility_timeout_seconds: Annotated[
+        int, Meta(ge=0, le=43_200, description="Seconds that a message is hidden from others after it was received.")
+    ] = 30
+    # A wake-up is worth nothing after a day: the sweep has found what it told of long before.
+    message_retention_seconds: Annotated[
+        int, Meta(ge=60, le=1_209_600, description="Seconds that a message is kept that nobody deals with.")
+    ] = 86_400
+    max_receive_count: Annotated[
+        int, Meta(ge=1, le=1_000, description="Deliveries of a message before it goes to the dead-letter queue.")
+    ] = 10
+
+
+class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+    interval_days: Annotated[
+        int, Meta(ge=0, le=365, description="Days after which the API keys are changed for new ones; 0: only on request.")
+    ] = 0
+    overlap_hours: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=720,
+            description="Hours that the keys before stay valid after a change; less than the interval. 0 ends them at once.",
+        ),
+    ] = 24
+
+
+class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+    secret_namespace: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=63,
+            pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+            description="Namespace of the Secret <tenant>-decklog with the API keys.",
+        ),
+    ] = "default"  # noqa: S105
+    rotation: Annotated[Rotation, Meta(description="When the API keys are changed for new ones.")] = Rotation()
+
+
+class TenantSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+    """`spec` of a Tenant."""
+
+    retention: Annotated[Retention, Meta(description="How long records are kept.")]
+    display_name: Annotated[str, Meta(max_length=128, description="For people to read.")] = ""
+    isolation: Annotated[
+        Isolation,
+        Meta(
+            description="Dedicated: own schema, index and queue. Shared: one per retention class, separated by row-level security. Immutable."
+        ),
+    ] = Isolation.DEDICATED
+    cell: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=63,
+            pattern=CELL_PATTERN,
+            description="The database that the records are kept in, by the name that the installation gives it. Immutable.",
+        ),
+    ] = DEFAULT_CELL
+    quotas: Annotated[Quotas, Meta(description="Limits, refused with 429 and Retry-After.")] = Quotas()
+    ingest: Annotated[Ingest, Meta(description="How records are taken in.")] = Ingest()
+    queue: (
+        Annotated[
+            Queue,
+            Meta(description="The tenant's own SQS queue, which wakes workers. Dedicated only: a Shared class has a fixed one."),
+        ]
+        | UnsetType
+    ) = UNSET
+    credentials: Annotated[Credentials, Meta(description="Where the API keys are put, and when they change.")] = Credentials()
+    suspend: Annotated[bool, Meta(description="Refuse ingest and reads; data is kept.")] = False
+    drift_policy: Annotated[
+        DriftPolicy,
+        Meta(
+            description="What is done about things that somebody changed behind Decklog's back. Repair: they are put back. "
+            "Report: the conditions say Drifted and name them, and nothing is done."
+        ),
+    ] = DriftPolicy.REPAIR
+    deletion_policy: Annotated[
+        DeletionPolicy,
+        Meta(
+            description="What deleting the Tenant does to its data. Retain keeps everything; applying the Tenant again adopts it. "
+            "Archive puts all records into the archive, reads them back and then goes on as Delete; without an archive it waits. "
+            "Delete removes it: what is Dedicated at once; of a Shared tenant nobody can read any more, and its records go with the "
+            "partitions of its class."
+        ),
+    ] = DeletionPolicy.RETAIN
+    deletion_protection: Annotated[
+        bool,
+        Meta(description="Refuse to delete the Tenant, whatever deletionPolicy says. On by default: set it to false before."),
+    ] = True
+    legal_hold: Annotated[
+        bool, Meta(description="Refuse to delete the Tenant because its records are needed as evidence, until this is lifted.")
+    ] = False
+    adoption_policy: Annotated[
+        AdoptionPolicy,
+        Meta(
+            description="Whether a new Tenant takes over what a deleted one of the same name left under deletionPolicy Retain: "
+            "records, numbers and all. Refuse: it is not made, and says so."
+        ),
+    ] = AdoptionPolicy.ADOPT
+
+
+_UNITS = {"m": 60, "h": 3_600, "d": 86_400}
+
+
+def seconds(duration: str) -> int:
+    """Seconds of a duration such as 30m, 24h or 7d (checked by the spec's pattern)."""
+    return int(duration[:-1]) * _UNITS[duration[-1]]
+
+
+def retention_class(days: int) -> int:
+    """The smallest class of days that holds `days`. Raises `invalid-tenant` where there is none."""
+    for upper in RETENTION_CLASSES:
+        if days <= upper:
+            return upper
+    raise DecklogError(
+        Code.INVALID_TENANT,
+        f"spec.retention.days {days} is more than the largest shared class, {RETENTION_CLASSES[-1]}.",
+    )
+
+
+def parse_spec(value: Any) -> TenantSpec:
+    """A spec from plain JSON. Raises `invalid-tenant`, naming the field."""
+    try:
+        spec = msgspec.convert(value, TenantSpec)
+    except msgspec.ValidationError as error:
+        raise DecklogError(Code.INVALID_TENANT, f"spec: {error}.") from None
+    problems: list[str] = []
+    if "\0" in spec.display_name or any("\ud800" <= character <= "\udfff" for character in spec.display_name):
+        problems.append("spec.displayName holds a character that cannot be stored (U+0000 or a lone surrogate).")
+    # `$` in a pattern lets one line feed through, in Python and in nothing else that reads these patterns.
+    if "\n" in spec.ingest.dedup_window:
+        problems.append("spec.ingest.dedupWindow must be like 30m, 24h or 7d.")
+    if "\n" in spec.cell:
+        problems.append("spec.cell must be the name of a cell.")
+    if "\n" in spec.credentials.secret_namespace:
+        problems.append("spec.credentials.secretNamespace must be the name of a namespace.")
+    if spec.retention.search_days is not UNSET and spec.retention.search_days > spec.retention.days:
+        problems.append("spec.retention.searchDays must be at most spec.retention.days.")
+    if spec.quotas.burst < spec.quotas.events_per_second:
+        problems.append("spec.quotas.burst must be at least spec.quotas.eventsPerSecond.")
+    if spec.quotas.events_per_day is not UNSET and spec.quotas.events_per_day < spec.quotas.burst:
+        problems.append("spec.quotas.eventsPerDay must be at least spec.quotas.burst.")
+    rotation = spec.credentials.rotation
+    if rotation.interval_days and rotation.overlap_hours >= rotation.interval_days * 24:
+        problems.append("spec.credentials.rotation.overlapHours must be less than the hours of intervalDays.")
+    if spec.isolation is Isolation.SHARED and spec.queue is not UNSET:
+        problems.append("spec.queue is for Dedicated tenants: the queue of a Shared one belongs to its class.")
+    if spec.isolation is Isolation.SHARED and spec.retention.days > RETENTION_CLASSES[-1]:
+        problems.append(f"spec.retention.days of a Shared tenant may be at most {RETENTION_CLASSES[-1]}.")
+    if problems:
+        raise DecklogError(Code.INVALID_TENANT, " ".join(problems))
+    return spec
+
+
+def spec_changes(before: TenantSpec, after: TenantSpec) -> tuple[str, ...]:
+    """The fields that differ, as in `retention.days`; one that is left out is as its default."""
+    return tuple(_changes(before, after))
+
+
+def _changes(before: msgspec.Struct, after: msgspec.Struct) -> Iterator[str]:
+    for field in msgspec.structs.fields(after):
+        one, other = getattr(before, field.name), getattr(after, field.name)
+        if isinstance(one, msgspec.Struct) and isinstance(other, msgspec.Struct):
+            yield from (f"{field.encode_name}.{path}" for path in _changes(one, other))
+        elif one != other:
+            yield field.encode_name
+
+
+def read_spec(text: str) -> TenantSpec | None:
+    """A spec as the registry holds it in JSON; None where another version wrote it, which will be written again."""
+    try:
+        return msgspec.json.decode(text, type=TenantSpec)
+    except msgspec.DecodeError:
+        return None
