@@ -20,10 +20,12 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.records.append import Appended, AppendRequest, Status
 from decklog.domain.records.record import Prepared, StoredRecord
+from decklog.domain.search.fields import COUNTABLE, FIELDS, Field
 from decklog.domain.search.query import Query, matches, parse
 from decklog.domain.search.terms import Terms, terms
 from decklog.domain.store import READ_BYTES_MAX, Announcements, Cursors, RecordStore
 from decklog.domain.tenant import Isolation, Tenant
+from tests.support.fields import example
 from tests.support.memory import make_tenant
 from tests.support.memory_index import interval_start
 from tests.support.memory_store import MemoryAnnouncements, MemoryCursors, MemoryStore
@@ -33,7 +35,6 @@ from tests.support.strategies import cases, prepared, records, terms_of
 EVENTS, ACCESS = LogName.EVENTS, LogName.ACCESS
 EVERYTHING = Query()
 END = 10**12
-GROUPS = ("action", "actor", "resource_type", "severity", "outcome")
 INTERVALS = ("minute", "hour", "day", "week", "month")
 KINDS = ("memory", *(f"{variant}-{isolation.value}" for variant in VARIANTS for isolation in Isolation))
 
@@ -458,6 +459,18 @@ async def test_columns_decide_a_query_as_the_matcher_does(cell: Cell, case: tupl
         assert decided == (wanted[::-1] if newest_first else wanted)
 
 
+@pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.parameter)
+async def test_store_finds_the_example_of_each_field(cell: Cell, field: Field) -> None:
+    tenant = await cell.kept_tenant()
+    query, found, other = example(field)
+    place = (await cell.put(tenant, other, found)).receipts[1].seq
+    read = await cell.read_all(tenant, query=query, first=place - 1)
+    assert [item.seq for item in read if matches(query, stored_terms(item))] == [place]
+    if not query.needs_content:
+        assert seqs(read) == [place]
+        assert await cell.count(tenant, query=query, first=place - 1) == {((), None): 1}
+
+
 LONG = "x" * 600
 
 
@@ -553,7 +566,7 @@ def expected(found: list[Terms], by: tuple[str, ...], interval: str | None) -> d
 
 @given(
     case=cases(),
-    by=st.lists(st.sampled_from(GROUPS), max_size=2, unique=True).map(tuple),
+    by=st.lists(st.sampled_from(list(COUNTABLE)), max_size=2, unique=True).map(tuple),
     interval=st.none() | st.sampled_from(INTERVALS),
 )
 @settings(slow_examples, max_examples=80)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.records.record import Prepared
+from decklog.domain.search.fields import COUNTABLE, FIELDS, Field
 from decklog.domain.search.query import Query, matches
 from decklog.domain.search.terms import Terms, parse_network
 from decklog.domain.store import Bucket, SearchIndex
@@ -27,13 +28,13 @@ from decklog.opensearch.search import OpenSearchIndex
 from decklog.settings import Search
 from tests.backends import OpenSearchServer
 from tests.support.documents import documents, made
+from tests.support.fields import example
 from tests.support.memory_index import MemoryIndex, interval_start
 from tests.support.strategies import NETWORKS, cases, terms_of
 
 EVERYTHING = Query()
 EVENTS = LogName.EVENTS
 INTERVALS = ("minute", "hour", "day", "week", "month")
-GROUPS = ("action", "actor", "resource_type", "severity", "outcome")
 _numbers = itertools.count(1)
 
 
@@ -97,7 +98,7 @@ async def test_an_index_finds_exactly_the_records_that_the_matcher_says(
 @LAWS
 @given(
     case=cases(most=12),
-    by=st.lists(st.sampled_from(GROUPS), max_size=2, unique=True),
+    by=st.lists(st.sampled_from(list(COUNTABLE)), max_size=2, unique=True),
     interval=st.one_of(st.none(), st.sampled_from(INTERVALS)),
 )
 async def test_an_index_counts_exactly_the_records_that_the_matcher_says(
@@ -113,6 +114,14 @@ async def test_an_index_counts_exactly_the_records_that_the_matcher_says(
     buckets = await indices.count(tenant, query, by=by, interval=interval)
     assert {(bucket.key, bucket.start): bucket.count for bucket in buckets} == expected
     assert len(buckets) == len(expected)
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.parameter)
+async def test_index_finds_the_example_of_each_field(indices: Indices, field: Field) -> None:
+    query, found, other = example(field)
+    tenant = await indices.holding(terms_of(other), terms_of(found))
+    assert await indices.find(tenant, query) == [1]
+    assert await indices.count(tenant, query) == [Bucket((), None, 1)]
 
 
 @LAWS

@@ -10,7 +10,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decklog.domain.search.terms import WORD_CHARS_MAX, WORDS_MAX, field, scalar, terms
+from decklog.domain.search.terms import WORD_CHARS_MAX, WORDS_MAX, leaf, scalar, terms
 from tests.support.strategies import prepared, values
 
 TEXTS = ("action", "message", "actor", "resource", "related", "before", "after", "metadata")
@@ -42,7 +42,7 @@ def test_words_and_fields_are_those_of_the_leaves(value: dict[str, Any]) -> None
     content = msgspec.json.decode(prepared(value).content)
     found = terms(content)
     assert found.words == set(words_by_definition(content))
-    assert found.fields == {field(path, scalar(leaf)) for path, leaf in leaves(content.get("metadata")) if path}
+    assert found.fields == {leaf(path, scalar(value)) for path, value in leaves(content.get("metadata")) if path}
 
 
 @settings(max_examples=200, deadline=None)

@@ -17,10 +17,11 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName, Position
 from decklog.domain.records.append import AppendRequest
 from decklog.domain.records.record import Prepared, StoredRecord
+from decklog.domain.search.fields import COUNTABLE
 from decklog.domain.search.query import Query, matches, parse
 from decklog.domain.store import FORGETTER, READ_BYTES_MAX
 from decklog.services.search.matching import Matcher
-from decklog.services.search.search import GROUPS, INTERVALS, Found, Search, read_cursor, start_of, write_cursor
+from decklog.services.search.search import INTERVALS, Found, Search, read_cursor, start_of, write_cursor
 from tests.support.desk import Desk, desk
 from tests.support.memory_index import interval_start
 from tests.support.strategies import TIMES, cases, records, terms_of
@@ -267,7 +268,9 @@ async def test_one_tenant_never_finds_anothers_records() -> None:
     known=st.tuples(st.just(0) | st.integers(0, 12), st.integers(0, 12)),
     limit=st.integers(1, 5),
     reading=st.tuples(st.none() | st.integers(1, 4), st.just(READ_BYTES_MAX) | st.integers(1, 2_000)),
-    grouping=st.tuples(st.lists(st.sampled_from(GROUPS), max_size=2, unique=True), st.none() | st.sampled_from(INTERVALS)),
+    grouping=st.tuples(
+        st.lists(st.sampled_from(list(COUNTABLE)), max_size=2, unique=True), st.none() | st.sampled_from(INTERVALS)
+    ),
 )
 @properties
 async def test_pages_counts_and_walks_are_what_the_matcher_says_from_and_up_to_wherever_the_index_is(

@@ -13,8 +13,10 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
+from decklog.domain.errors import DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.records.record import DEPTH_MAX, OUTCOMES, SEVERITIES, Prepared, decode, prepare
+from decklog.domain.search.fields import FIELDS, METADATA_PREFIX, Field, Kind
 from decklog.domain.search.query import Query, parse
 from decklog.domain.search.terms import KEYWORD_CHARS_MAX, WORD_CHARS_MAX, Terms, terms
 
@@ -257,54 +259,55 @@ def records() -> st.SearchStrategy[Prepared]:
     return values().map(prepared)
 
 
+def _satisfied_by(found: Terms, field: Field) -> list[tuple[str, str]]:
+    """Parameters of one field that this record satisfies."""
+    name, value = field.parameter, getattr(found, field.term)
+    match field.kind:
+        case Kind.SINCE:
+            return [(name, value.isoformat())]
+        case Kind.UNTIL:
+            return [(name, (value + timedelta(microseconds=1)).isoformat())]
+        case Kind.LEAVES:
+            pairs = (leaf.partition("=") for leaf in sorted(value)[:4])
+            return [(f"{METADATA_PREFIX}{path}", text) for path, _, text in pairs if path and text and "\\" not in path]
+        case Kind.WORDS:
+            return [(name, " ".join(sorted(value)[:3]))] if value else []
+        case Kind.KEYWORD if field.prefixes:
+            prefixes = [value[:length].rstrip("*") + "*" for length in (0, 1, 5) if "*" not in value[:length]]
+            return [(name, text) for text in (value, *prefixes)]
+        case Kind.KEYWORD | Kind.CHOICE | Kind.CHOICES | Kind.NETWORK:
+            return [(name, value)] if value else []
+
+
 def _from_record(found: Terms) -> st.SearchStrategy[list[tuple[str, str]]]:
     """Parameters that this record satisfies, some of them."""
-    present = [
-        (name, value)
-        for name in (
-            "action",
-            "actor",
-            "resource_type",
-            "resource_id",
-            "severity",
-            "outcome",
-            "ip",
-            "session_id",
-            "correlation_id",
-            "id",
-        )
-        if (value := getattr(found, name))
-    ]
-    present += [("action", found.action[:length].rstrip("*") + "*") for length in (0, 1, 5) if "*" not in found.action[:length]]
-    present += [("from", found.occurred_at.isoformat()), ("to", (found.occurred_at + timedelta(microseconds=1)).isoformat())]
-    if found.words:
-        present.append(("q", " ".join(sorted(found.words)[:3])))
-    for leaf in sorted(found.fields)[:4]:
-        path, _, value = leaf.partition("=")
-        if path and value and "\\" not in path:
-            present.append((f"metadata.{path}", value))
+    present = [parameter for field in FIELDS for parameter in _satisfied_by(found, field)]
     return st.lists(st.sampled_from(present), min_size=1, max_size=3, unique_by=lambda item: item[0])
 
 
+def _parameters(field: Field) -> st.SearchStrategy[tuple[str, str]]:
+    """Any parameter of one field that can be parsed."""
+    name = st.just(field.parameter)
+    match field.kind:
+        case Kind.SINCE | Kind.UNTIL:
+            return st.tuples(name, st.sampled_from(EDGES))
+        case Kind.LEAVES:
+            return st.tuples(st.sampled_from(KEYS).filter(bool).map(lambda key: f"{METADATA_PREFIX}{key}"), _text.filter(bool))
+        case Kind.CHOICE | Kind.CHOICES:
+            return st.tuples(name, st.sampled_from(field.choices))
+        case Kind.NETWORK:
+            return st.tuples(name, st.sampled_from(NETWORKS)).filter(lambda item: _parses([item]))
+        case Kind.KEYWORD if field.prefixes:
+            return st.tuples(name, _text.map(lambda text: text.replace("*", "") + "*"))
+        case Kind.KEYWORD | Kind.WORDS:
+            return st.tuples(name, _text.filter(bool)).filter(lambda item: _parses([item]))
+
+
 def _at_random() -> st.SearchStrategy[list[tuple[str, str]]]:
-    one = st.one_of(
-        st.tuples(
-            st.sampled_from(("actor", "resource_type", "resource_id", "session_id", "correlation_id", "id")), _text.filter(bool)
-        ),
-        st.tuples(st.just("action"), _text.map(lambda text: text.replace("*", "") + "*")),
-        st.tuples(st.just("severity"), st.sampled_from(SEVERITIES).map(str)),
-        st.tuples(st.just("outcome"), st.sampled_from(OUTCOMES).map(str)),
-        st.tuples(st.just("ip"), st.sampled_from(NETWORKS)).filter(lambda item: _parses([item])),
-        st.tuples(st.sampled_from(("from", "to")), st.sampled_from(EDGES)),
-        st.tuples(st.just("q"), _text).filter(lambda item: _parses([item])),
-        st.tuples(st.sampled_from(KEYS).filter(bool).map(lambda key: f"metadata.{key}"), _text.filter(bool)),
-    )
-    return st.lists(one, min_size=1, max_size=3, unique_by=lambda item: item[0])
+    return st.lists(st.one_of(*map(_parameters, FIELDS)), min_size=1, max_size=3, unique_by=lambda item: item[0])
 
 
 def _parses(parameters: list[tuple[str, str]]) -> bool:
-    from decklog.domain.errors import DecklogError
-
     try:
         parse(parameters)
     except DecklogError:

@@ -11,7 +11,7 @@ from typing import Any
 
 from decklog.api.errors import PROBLEM_JSON, STATUSES, problem
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.records.record import OUTCOMES, SEVERITIES
+from decklog.domain.search.fields import COUNTABLE, FIELDS, METADATA_PREFIX, Field, Kind
 from decklog.domain.search.query import PARAMETER_CHARS_MAX
 
 Json = dict[str, Any]
@@ -69,40 +69,47 @@ def _text(name: str, description: str, example: str) -> Json:
 
 _TIME: Json = {"type": "string", "format": "date-time"}
 _LOG = _parameter("log", "Which of the tenant's two logs.", {"type": "string", "enum": ["events", "access"], "default": "events"})
-_FILTERS: list[Json] = [
-    _LOG,
-    _parameter("from", "Not before this time, by `occurred_at`.", _TIME, example="2026-01-01T00:00:00Z"),
-    _parameter("to", "Before this time, by `occurred_at`.", _TIME, example="2026-02-01T00:00:00Z"),
-    _text("actor", "`actor.id`, whole.", "alice"),
-    _text("action", "`action`, whole, or its beginning where a `*` ends it.", "document.*"),
-    _text("resource_type", "`resource.type`, whole.", "document"),
-    _text("resource_id", "`resource.id`, whole.", "d-17"),
-    _parameter(
-        "severity",
-        "One of these; may be repeated.",
-        {"type": "array", "items": {"type": "string", "enum": list(SEVERITIES)}, "maxItems": 4},
-        style="form",
-        explode=True,
-    ),
-    _parameter("outcome", "This outcome.", {"type": "string", "enum": list(OUTCOMES)}),
-    _text("ip", "`source.ip` is this address, or is in this network.", "192.0.2.0/24"),
-    _text("session_id", "`session_id`, whole.", "s-9"),
-    _text("correlation_id", "`correlation_id`, whole.", "req-7"),
-    _text("id", "The client's `id`, whole.", "evt-2041"),
-    _text("q", "All of these words, anywhere in the record's texts.", "forecast alice"),
-    _parameter(
-        "metadata",
-        "`metadata.<path>=<value>`: this leaf of `metadata`, with dots between keys; for example `metadata.reason=retention`.",
-        {
-            "type": "object",
-            "patternProperties": {r"^metadata\..+$": {"type": "string", "minLength": 1}},
-            "additionalProperties": False,
-        },
-        style="form",
-        explode=True,
-        example={"metadata.reason": "retention"},
-    ),
-]
+
+
+def _filter(field: Field) -> Json:
+    """The parameter of one filter."""
+    name, value = field.parameter, f"`{field.path}`"
+    match field.kind:
+        case Kind.SINCE:
+            return _parameter(name, f"Lower bound of {value}, inclusive.", _TIME, example=field.example)
+        case Kind.UNTIL:
+            return _parameter(name, f"Upper bound of {value}, exclusive.", _TIME, example=field.example)
+        case Kind.KEYWORD if field.prefixes:
+            return _text(name, f"Exact value of {value}, or a prefix of it followed by `*`.", field.example)
+        case Kind.KEYWORD:
+            return _text(name, f"Exact value of {value}.", field.example)
+        case Kind.CHOICE:
+            return _parameter(name, f"Exact value of {value}.", {"type": "string", "enum": list(field.choices)})
+        case Kind.CHOICES:
+            choices = {"type": "string", "enum": list(field.choices)}
+            schema = {"type": "array", "items": choices, "maxItems": len(field.choices)}
+            return _parameter(name, f"Any of these values of {value}; may be repeated.", schema, style="form", explode=True)
+        case Kind.NETWORK:
+            return _text(name, f"Address, or network in CIDR notation, that contains {value}.", field.example)
+        case Kind.WORDS:
+            return _text(name, "Words that must all occur in the texts of the record, in any order.", field.example)
+        case Kind.LEAVES:
+            path, _, leaf = field.example.partition("=")
+            return _parameter(
+                name,
+                f"Exact value of one leaf of {value}: `{METADATA_PREFIX}<path>=<value>`, with dots between keys. Example: `{field.example}`.",
+                {
+                    "type": "object",
+                    "patternProperties": {r"^metadata\..+$": {"type": "string", "minLength": 1}},
+                    "additionalProperties": False,
+                },
+                style="form",
+                explode=True,
+                example={path: leaf},
+            )
+
+
+_FILTERS = [_LOG, *map(_filter, FIELDS)]
 _SEQ_PATH = _parameter(
     "seq", "The record's sequence number.", {"type": "integer", "minimum": 0}, place="path", example=2041, required=True
 )
@@ -304,7 +311,7 @@ STATS = _operation(
             "Group by one or two of these.",
             {
                 "type": "array",
-                "items": {"type": "string", "enum": ["action", "actor", "resource_type", "severity", "outcome"]},
+                "items": {"type": "string", "enum": list(COUNTABLE)},
                 "maxItems": 2,
                 "uniqueItems": True,
             },

@@ -10,6 +10,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from decklog.domain.search.fields import FIELDS, Field, Kind
+
 VERSION = 2
 """Grows with every change of the fields or of the alias. Provisioning puts what is new into older indices, so fields are only
 added."""
@@ -17,33 +19,38 @@ added."""
 _COMPARED = {"type": "keyword", "doc_values": False}
 _COUNTED = {"type": "keyword"}
 
-FIELDS: dict[str, dict[str, Any]] = {
+_NUMBER = {"type": "long"}
+
+
+def _stored_as(field: Field) -> dict[str, Any]:
+    """Return the mapping of a field by its kind."""
+    match field.kind:
+        case Kind.SINCE | Kind.UNTIL:
+            # Whole microseconds since 1970, as exact as Postgres keeps them.
+            return _NUMBER
+        case Kind.KEYWORD | Kind.CHOICE | Kind.CHOICES:
+            return _COUNTED if field.countable else _COMPARED
+        case Kind.NETWORK:
+            return {"type": "ip", "doc_values": False}
+        case Kind.LEAVES:
+            return _COMPARED
+        case Kind.WORDS:
+            # Distinct words, in an array or joined by spaces; the domain made them, and they are not analysed any further.
+            return {"type": "text", "analyzer": "whitespace", "norms": False, "index_options": "docs"}
+
+
+PROPERTIES: dict[str, dict[str, Any]] = {
     "tenant_id": _COMPARED,
     "log": _COMPARED,
     "epoch": _COMPARED,
-    "seq": {"type": "long"},
-    # Times are whole microseconds since 1970, as exact as Postgres keeps them.
-    "received_at": {"type": "long"},
-    "occurred_at": {"type": "long"},
-    # The same moment cut to milliseconds, which is all a `date` holds that may lie before 1970; for calendar intervals.
+    "seq": _NUMBER,
+    "received_at": _NUMBER,
+    # `occurred_at` cut to milliseconds, which is all that a `date` holds that may lie before 1970; for calendar intervals.
     "occurred_ms": {"type": "date", "format": "epoch_millis", "index": False},
-    "action": _COUNTED,
-    "actor": _COUNTED,
-    "resource_type": _COUNTED,
-    "severity": _COUNTED,
-    "outcome": _COUNTED,
     "actor_type": _COMPARED,
-    "resource_id": _COMPARED,
-    "session_id": _COMPARED,
-    "correlation_id": _COMPARED,
-    "id": _COMPARED,
-    "ip": {"type": "ip", "doc_values": False},
-    # Leaves of `metadata` as `path=value`.
-    "fields": _COMPARED,
-    # Distinct words, in an array or joined by spaces; they were made by the domain and are not analysed any further.
-    "words": {"type": "text", "analyzer": "whitespace", "norms": False, "index_options": "docs"},
+    **{field.term: _stored_as(field) for field in FIELDS},
 }
-"""Every field of a document, by name."""
+"""The fields of a document, by name: its place, then its terms."""
 
 
 def alias(index: str) -> str:
@@ -59,7 +66,7 @@ def new_index(index: str, meta: dict[str, Any], replicas: int) -> dict[str, Any]
 
 def mapping(meta: dict[str, Any]) -> dict[str, Any]:
     """The mapping of an index with `meta` as its `_meta`."""
-    return {"dynamic": False, "_source": {"enabled": False}, "_meta": meta, "properties": copy.deepcopy(FIELDS)}
+    return {"dynamic": False, "_source": {"enabled": False}, "_meta": meta, "properties": copy.deepcopy(PROPERTIES)}
 
 
 def settings(replicas: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.tenancy.parts.part import Mark
 from decklog.domain.tenancy.parts.search import CreateIndex, IndexSeen, RemoveDocuments, RemoveIndex, UpdateIndex
 from decklog.opensearch.client import translated, unavailable
-from decklog.opensearch.mapping import FIELDS, VERSION, alias, mapping, new_index, settings
+from decklog.opensearch.mapping import PROPERTIES, VERSION, alias, mapping, new_index, settings
 
 CALLS_MAX = 8
 """Requests of provisioning at once; creating an index is work for the whole cluster."""
@@ -51,7 +51,7 @@ class OpenSearchProvisioning:
 
     def _drift(self, mappings: Mapping[str, Any], current: Mapping[str, str], meta: Mapping[str, Any]) -> list[str]:
         there = mappings.get("properties", {})
-        drift = [f"field {name}" for name, field in FIELDS.items() if there.get(name) != field]
+        drift = [f"field {name}" for name, field in PROPERTIES.items() if there.get(name) != field]
         if meta and meta.get("version", 0) < VERSION:
             drift.append("version")
         if str(mappings.get("dynamic")).lower() != "false":

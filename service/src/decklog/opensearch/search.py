@@ -15,8 +15,9 @@ from opensearchpy import AsyncOpenSearch
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName, from_microseconds, microseconds
-from decklog.domain.search.query import Query
-from decklog.domain.search.terms import field
+from decklog.domain.search.fields import COUNTABLE, Kind
+from decklog.domain.search.query import Filter, Query
+from decklog.domain.search.terms import leaf
 from decklog.domain.store import Bucket, SearchDocument
 from decklog.domain.tenant import Tenant
 from decklog.opensearch import index
@@ -35,9 +36,7 @@ SEARCH_TIME_MAX = timedelta(seconds=5)
 ANSWER_TIME_MAX = SEARCH_TIME_MAX + timedelta(seconds=1)
 """After this nobody waits for an answer any more, which may never come."""
 
-_COUNTED = frozenset({"action", "actor", "resource_type", "severity", "outcome"})
 _INTERVALS = frozenset({"minute", "hour", "day", "week", "month"})
-_COMPARED = ("actor", "resource_type", "resource_id", "outcome", "session_id", "correlation_id", "id")
 _IPV4_AS_IPV6 = ipaddress.IPv6Network("::ffff:0:0/96")
 
 Clause = dict[str, Any]
@@ -47,40 +46,52 @@ def _term(name: str, value: str | int) -> Clause:
     return {"term": {name: {"value": value}}}
 
 
-def _in_network(network: str) -> Clause:
+def _in_network(name: str, network: str) -> Clause:
     """Addresses within a network in CIDR notation.
 
     An index keeps IPv4 addresses as IPv6 ones, so an IPv6 network that spans those must leave them out.
     """
-    inside = _term("ip", network)
+    inside = _term(name, network)
     parsed = ipaddress.ip_network(network)
     if isinstance(parsed, ipaddress.IPv6Network) and _IPV4_AS_IPV6.subnet_of(parsed):
-        return {"bool": {"filter": [inside], "must_not": [_term("ip", "0.0.0.0/0")]}}
+        return {"bool": {"filter": [inside], "must_not": [_term(name, "0.0.0.0/0")]}}
     return inside
 
 
+_BOUNDS = {Kind.SINCE: "gte", Kind.UNTIL: "lt"}
+
+
 def _clauses(query: Query) -> list[Clause]:
-    """What a record must satisfy, each clause by itself, as `domain.query.matches` decides it."""
-    clauses = [_term(name, value) for name in _COMPARED if (value := getattr(query, name)) is not None]
-    if query.action is not None:
-        kind = "prefix" if query.action_prefix else "term"
-        # Every action starts with the empty prefix, and every record has an action.
-        if query.action or not query.action_prefix:
-            clauses.append({kind: {"action": {"value": query.action}}})
-    if query.ip is not None:
-        clauses.append(_in_network(query.ip))
-    if query.severities:
-        clauses.append({"terms": {"severity": list(query.severities)}})
-    bounds = {}
-    if query.since is not None:
-        bounds["gte"] = microseconds(query.since)
-    if query.until is not None:
-        bounds["lt"] = microseconds(query.until)
-    if bounds:
-        clauses.append({"range": {"occurred_at": bounds}})
-    clauses += [_term("fields", field(path, value)) for path, value in query.fields]
-    clauses += [_term("words", word) for word in query.words]
-    return clauses
+    """Return what a record must satisfy, each clause by itself, as `domain.search.query.matches` decides it."""
+    clauses: list[Clause] = []
+    bounds: dict[str, dict[str, int]] = {}
+    for wanted in query.filters:
+        if wanted.field.kind in _BOUNDS:
+            bounds.setdefault(wanted.field.term, {})[_BOUNDS[wanted.field.kind]] = microseconds(wanted.value)
+        else:
+            clauses += _clause(wanted)
+    return [*clauses, *({"range": {name: within}} for name, within in bounds.items())]
+
+
+def _clause(wanted: Filter) -> list[Clause]:
+    """Return the clauses of one filter, all of which must hold."""
+    name, value = wanted.field.term, wanted.value
+    match wanted.field.kind:
+        case Kind.SINCE | Kind.UNTIL:
+            return []  # both are one range, which `_clauses` adds
+        case Kind.KEYWORD if wanted.prefix:
+            # An empty prefix needs no clause: every record has a value in a field with prefixes.
+            return [{"prefix": {name: {"value": value}}}] if value else []
+        case Kind.KEYWORD | Kind.CHOICE:
+            return [_term(name, value)]
+        case Kind.CHOICES:
+            return [{"terms": {name: list(value)}}]
+        case Kind.NETWORK:
+            return [_in_network(name, value)]
+        case Kind.LEAVES:
+            return [_term(name, leaf(path, text)) for path, text in value]
+        case Kind.WORDS:
+            return [_term(name, word) for word in value]
 
 
 def _scope(tenant: Tenant, log: LogName, query: Query, first: int, end: int) -> Clause:
@@ -211,10 +222,10 @@ class OpenSearchIndex:
 
 
 def _sources(by: Sequence[str], interval: str | None) -> list[dict[str, Any]]:
-    unknown = [name for name in by if name not in _COUNTED]
+    unknown = [name for name in by if name not in COUNTABLE]
     if unknown or (interval is not None and interval not in _INTERVALS):
         raise DecklogError(Code.INVALID_PARAMETER, f"Records are not counted by {', '.join(unknown) or interval}.")
-    sources: list[dict[str, Any]] = [{name: {"terms": {"field": name, "missing_bucket": True}}} for name in by]
+    sources: list[dict[str, Any]] = [{name: {"terms": {"field": COUNTABLE[name].term, "missing_bucket": True}}} for name in by]
     if interval is not None:
         sources.append({"start": {"date_histogram": {"field": "occurred_ms", "calendar_interval": interval, "time_zone": "UTC"}}})
     return sources

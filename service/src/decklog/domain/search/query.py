@@ -1,42 +1,56 @@
-"""One filter model for lists, exports, statistics and streams, and its evaluation in memory.
+"""The filter model of lists, exports, statistics and streams, and its evaluation in memory.
 
-`parse` turns query parameters into a `Query` and refuses what it does not know, so that no filter is ever silently
-ignored; `matches` says whether a record's terms satisfy it. OpenSearch and SQL translate the same fields.
+`parse` turns query parameters into a `Query` and refuses a name that it does not know, so no filter is silently ignored. `matches`
+decides whether a record's terms satisfy a query; OpenSearch and SQL translate the same filters and must agree with it.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import msgspec
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
-from decklog.domain.records.record import OUTCOMES, SEVERITIES
-from decklog.domain.search.terms import Terms, field, keyword, parse_network, words
+from decklog.domain.search.fields import CONTENT, FIELDS, METADATA_PREFIX, NAMES, Field, Kind, find
+from decklog.domain.search.terms import Terms, keyword, leaf, parse_network, words
 
 PARAMETER_CHARS_MAX = 2_000
+"""Characters of the value of one parameter."""
 WORDS_MAX = 32
 """Words in `q`."""
 METADATA_MAX = 16
 """`metadata.<path>` filters in one query."""
+PARAMETERS = ("log", *NAMES)
+"""Names of the parameters that `parse` reads, besides `metadata.<path>`."""
 
+_NAME_CHARS_MAX = 80
+"""Characters of an unknown name that an error repeats."""
 _DATE_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})")
-
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _EARLIEST, _LATEST = datetime(1, 2, 1, tzinfo=UTC), datetime(9999, 12, 1, tzinfo=UTC)
-"""No record is beyond (years 2 to 9998), and within these every engine can still calculate."""
+"""Bounds are clamped to these: records lie within the years 2 to 9998, and every engine can still calculate here."""
 
 
-class Query(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What to find. Every field narrows; an empty query matches everything. Keywords are cut as terms are.
+class Filter(NamedTuple):
+    """One condition of a query: `value` as the field's kind has it; with `prefix`, of what the value must begin with."""
 
-    `action` matches the whole value, or a prefix where `action_prefix` is true. `since` is inclusive, `until`
-    exclusive, both by `occurred_at`. `ip` is a network in its canonical spelling. `fields` are `metadata` leaves as
-    (path, value); `words` must all occur, in any order.
+    field: Field
+    value: Any
+    prefix: bool
+
+
+class Query(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
+    """The conditions that a record must satisfy, all of them; an empty query matches every record.
+
+    Keywords are cut as terms are. `action` is a prefix where `action_prefix` is true. `since` is inclusive, `until` exclusive, both
+    by `occurred_at`. `ip` is a network in canonical spelling. `fields` are leaves of `metadata` as (path, value). All of `words`
+    must occur, in any order. Names and order are part of page cursors and of access records.
     """
 
     since: datetime | None = None
@@ -55,21 +69,24 @@ class Query(msgspec.Struct, frozen=True, omit_defaults=True):
     fields: tuple[tuple[str, str], ...] = ()
     words: tuple[str, ...] = ()
 
+    @cached_property
+    def filters(self) -> tuple[Filter, ...]:
+        """The conditions, in the order of `FIELDS`."""
+        return tuple(
+            Filter(field, value, field.prefixes and getattr(self, f"{field.wanted}_prefix"))
+            for field in FIELDS
+            if (value := getattr(self, field.wanted)) is not None and value != ()
+        )
+
     @property
     def empty(self) -> bool:
-        return self == _EVERYTHING
+        """Whether every record matches, because there is no condition."""
+        return not self.filters
 
     @property
     def needs_content(self) -> bool:
-        """Whether columns alone cannot decide: full text and `metadata` are only in the content."""
-        return bool(self.words or self.fields)
-
-
-_EVERYTHING = Query()
-
-_KEYWORDS = ("actor", "resource_type", "resource_id", "session_id", "correlation_id", "id")
-PARAMETERS = ("from", "to", "action", "severity", "outcome", "ip", "q", "log", *_KEYWORDS)
-"""Names of the filters, besides `metadata.<path>`."""
+        """Whether the content must be matched: full text and `metadata` have no column of their own."""
+        return any(item.field.column == CONTENT for item in self.filters)
 
 
 def _invalid(name: str, why: str) -> DecklogError:
@@ -77,7 +94,11 @@ def _invalid(name: str, why: str) -> DecklogError:
 
 
 def parse_time(name: str, text: str) -> datetime:
-    """RFC 3339 with offset, in UTC. Raises `invalid-parameter`."""
+    """Return an RFC 3339 time with offset in UTC, clamped to the times that records can have.
+
+    Raises:
+        DecklogError: `invalid-parameter`.
+    """
     if not _DATE_TIME.fullmatch(text):
         raise _invalid(name, f"{text!r} is not an RFC 3339 time with offset, like 2026-01-31T12:00:00Z.")
     try:
@@ -103,101 +124,140 @@ def _one_of(name: str, text: str, allowed: Sequence[str]) -> str:
     return text
 
 
-def _action(text: str) -> tuple[str, bool]:
-    prefix = text.endswith("*")
-    text = text[:-1] if prefix else text
-    if "*" in text:
-        raise _invalid("action", "'*' may only stand at the end, as in user.*")
-    return keyword(text), prefix
+def _keyword(field: Field, text: str) -> str:
+    if field.prefixes:
+        text = text.removesuffix("*")
+        if "*" in text:
+            raise _invalid(field.parameter, "'*' is allowed only at the end, as in user.*")
+    return keyword(text)
 
 
 def _words(text: str) -> tuple[str, ...]:
     found = tuple(dict.fromkeys(words(text)))
     if not found:
-        raise _invalid("q", "there is no word (letters or digits) to look for.")
+        raise _invalid("q", "at least one word of letters or digits is required.")
     if len(found) > WORDS_MAX:
-        raise _invalid("q", f"at most {WORDS_MAX} words.")
+        raise _invalid("q", f"at most {WORDS_MAX} words are allowed.")
     return found
 
 
-def parse(parameters: Iterable[tuple[str, str]], *, others: Sequence[str] = ()) -> tuple[LogName, Query]:
-    """The log and the filters that query parameters ask for; `others` are names that the caller handles itself.
+def _value(field: Field, name: str, text: str) -> Any:
+    """Return the value of a filter, as `Query` holds it, from the name and the text of its parameter."""
+    match field.kind:
+        case Kind.SINCE | Kind.UNTIL:
+            return parse_time(name, text)
+        case Kind.KEYWORD:
+            return _keyword(field, text)
+        case Kind.CHOICE | Kind.CHOICES:
+            return _one_of(name, text, field.choices)
+        case Kind.NETWORK:
+            return _network(text)
+        case Kind.LEAVES:
+            return keyword(name.removeprefix(METADATA_PREFIX)), keyword(text)
+        case Kind.WORDS:
+            return _words(text)
 
-    Raises `unknown-parameter` and `invalid-parameter`, naming the parameter.
+
+_SEVERAL = (Kind.CHOICES, Kind.LEAVES)
+"""Kinds whose filter holds the values of several parameters."""
+
+
+def _field(name: str, others: Sequence[str]) -> Field | None:
+    """Return the field of a parameter, or None for `log`. Raises `unknown-parameter`."""
+    field = find(name)
+    if field is None and name != "log":
+        known = ", ".join(sorted({*PARAMETERS, *others}))
+        raise DecklogError(
+            Code.UNKNOWN_PARAMETER,
+            f"There is no parameter {name[:_NAME_CHARS_MAX]!r}. Known: {known}, metadata.<path>.",
+            extra={"parameter": name[:_NAME_CHARS_MAX]},
+        )
+    return field
+
+
+def _check_text(name: str, text: str) -> None:
+    if not text or len(text) > PARAMETER_CHARS_MAX or _UNSTORABLE.search(name + text):
+        raise _invalid(
+            name[:_NAME_CHARS_MAX],
+            f"must have 1 to {PARAMETER_CHARS_MAX} characters, none of them U+0000 or a lone surrogate.",
+        )
+
+
+def _query(values: dict[str, Any]) -> Query:
+    """Return the query of these values, by name. Raises `invalid-parameter` for too many leaves and for an empty range."""
+    fields = sorted(values.get("fields", ()))
+    if len(fields) > METADATA_MAX:
+        raise _invalid("metadata", f"at most {METADATA_MAX} filters by metadata are allowed in one query.")
+    query = msgspec.convert({**values, "severities": sorted(set(values.get("severities", ()))), "fields": fields}, Query)
+    if query.since and query.until and query.since >= query.until:
+        raise _invalid("from", "must be before `to`.")
+    return query
+
+
+def parse(parameters: Iterable[tuple[str, str]], *, others: Sequence[str] = ()) -> tuple[LogName, Query]:
+    """Return the log and the filters of query parameters.
+
+    Args:
+        parameters: Names and values, decoded, in the order sent.
+        others: Names that the caller reads itself; they are skipped.
+
+    Raises:
+        DecklogError: `unknown-parameter` or `invalid-parameter`, with the name of the first parameter that is refused.
     """
     log = LogName.EVENTS
-    values: dict[str, object] = {}
-    severities: list[str] = []
-    fields: list[tuple[str, str]] = []
+    values: dict[str, Any] = {}
     seen: set[str] = set()
     for name, text in parameters:
         if name in others:
             continue
-        if name not in PARAMETERS and not (name.startswith("metadata.") and len(name) > len("metadata.")):
-            raise DecklogError(
-                Code.UNKNOWN_PARAMETER,
-                f"There is no parameter {name[:80]!r}. Known: {', '.join(sorted({*PARAMETERS, *others}))}, metadata.<path>.",
-                extra={"parameter": name[:80]},
-            )
-        if name in seen and name != "severity":
+        field = _field(name, others)
+        if name in seen and not (field and field.kind is Kind.CHOICES):
             raise _invalid(name, "may be given once only.")
         seen.add(name)
-        if not text or len(text) > PARAMETER_CHARS_MAX or _UNSTORABLE.search(name + text):
-            raise _invalid(
-                name[:80], f"must have 1 to {PARAMETER_CHARS_MAX} characters, none of them U+0000 or a lone surrogate."
-            )
-        if name == "log":
+        _check_text(name, text)
+        if field is None:
             log = LogName.parse(text)
-        elif name == "from":
-            values["since"] = parse_time(name, text)
-        elif name == "to":
-            values["until"] = parse_time(name, text)
-        elif name == "action":
-            values["action"], values["action_prefix"] = _action(text)
-        elif name == "severity":
-            severities.append(_one_of(name, text, SEVERITIES))
-        elif name == "outcome":
-            values["outcome"] = _one_of(name, text, OUTCOMES)
-        elif name == "ip":
-            values["ip"] = _network(text)
-        elif name == "q":
-            values["words"] = _words(text)
-        elif name in _KEYWORDS:
-            values[name] = keyword(text)
+            continue
+        value = _value(field, name, text)
+        if field.kind in _SEVERAL:
+            values.setdefault(field.wanted, []).append(value)
         else:
-            fields.append((keyword(name.removeprefix("metadata.")), keyword(text)))
-    if len(fields) > METADATA_MAX:
-        raise _invalid("metadata", f"at most {METADATA_MAX} filters by metadata in one query.")
-    query = msgspec.convert({**values, "severities": sorted(set(severities)), "fields": sorted(fields)}, Query)
-    if query.since and query.until and query.since >= query.until:
-        raise _invalid("from", "must be before `to`.")
-    return log, query
+            values[field.wanted] = value
+        if field.prefixes:
+            values[f"{field.wanted}_prefix"] = text.endswith("*")
+    return log, _query(values)
+
+
+def _in_network(ip: str | None, network: str) -> bool:
+    return ip is not None and ipaddress.ip_address(ip) in ipaddress.ip_network(network)
+
+
+_SATISFIED: dict[Kind, Callable[[Any, Any], bool]] = {
+    Kind.SINCE: lambda found, wanted: found >= wanted,
+    Kind.UNTIL: lambda found, wanted: found < wanted,
+    Kind.KEYWORD: lambda found, wanted: found == wanted,
+    Kind.CHOICE: lambda found, wanted: found == wanted,
+    Kind.CHOICES: lambda found, wanted: found in wanted,
+    Kind.NETWORK: _in_network,
+    Kind.LEAVES: lambda found, wanted: all(leaf(path, value) in found for path, value in wanted),
+    Kind.WORDS: lambda found, wanted: found.issuperset(wanted),
+}
+"""Whether a record's term satisfies a filter's value."""
+
+
+def _satisfies(terms: Terms, wanted: Filter) -> bool:
+    found = getattr(terms, wanted.field.term)
+    if wanted.prefix:
+        return found is not None and found.startswith(wanted.value)
+    return _SATISFIED[wanted.field.kind](found, wanted.value)
 
 
 def matches(query: Query, terms: Terms) -> bool:
-    """Whether a record with these terms is what the query asks for."""
-    if query.since is not None and terms.occurred_at < query.since:
-        return False
-    if query.until is not None and terms.occurred_at >= query.until:
-        return False
-    if query.action is not None and not (
-        terms.action.startswith(query.action) if query.action_prefix else terms.action == query.action
-    ):
-        return False
-    for name in ("actor", "resource_type", "resource_id", "outcome", "session_id", "correlation_id", "id"):
-        wanted = getattr(query, name)
-        if wanted is not None and getattr(terms, name) != wanted:
-            return False
-    if query.severities and terms.severity not in query.severities:
-        return False
-    if query.ip is not None and (terms.ip is None or ipaddress.ip_address(terms.ip) not in ipaddress.ip_network(query.ip)):
-        return False
-    if not all(field(path, value) in terms.fields for path, value in query.fields):
-        return False
-    return all(word in terms.words for word in query.words)
+    """Return whether a record with these terms satisfies the query."""
+    return all(_satisfies(terms, wanted) for wanted in query.filters)
 
 
 def describe(query: Query) -> dict[str, object]:
-    """The filters as plain JSON, for access records. Metadata values stay: they are what was searched for."""
+    """Return the filters as plain JSON for access records, values of `metadata` included."""
     plain: dict[str, object] = msgspec.to_builtins(query)
     return plain

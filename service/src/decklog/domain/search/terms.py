@@ -84,7 +84,7 @@ def scalar(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-def field(path: str, value: str) -> str:
+def leaf(path: str, value: str) -> str:
     """One filterable leaf: `path` below `metadata` with dots between keys, array indices left out.
 
     What is `=` in a path is written so that no other path and value make the same leaf.
@@ -134,11 +134,11 @@ def _gather(value: Any, path: str | None, texts: list[str], fields: set[str]) ->
         return
     if value is None:
         return
-    leaf = value if kind is str else scalar(value)
+    text = value if kind is str else scalar(value)
     if kind is not bool:
-        texts.append(leaf)
+        texts.append(text)
     if path and len(fields) < FIELDS_MAX:
-        fields.add(field(path, leaf))
+        fields.add(leaf(path, text))
 
 
 def _distinct_words(texts: list[str]) -> frozenset[str]:

@@ -16,12 +16,13 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Principal, RequestContext
 from decklog.domain.log import Head, LogName
 from decklog.domain.records.record import Outcome, StoredRecord
+from decklog.domain.search.fields import COUNTABLE
 from decklog.domain.search.query import parse
 from decklog.domain.store import Bucket, RecordStore
 from decklog.domain.tenant import Tenant
 from decklog.services.records.access_log import EXPORT_OPEN, READ, SEARCH, STATS, AccessLog, filters
 from decklog.services.records.export import CONTENT_TYPES, Export, Reader
-from decklog.services.search.search import GROUPS, INTERVALS, Search, read_cursor, write_cursor
+from decklog.services.search.search import INTERVALS, Search, read_cursor, write_cursor
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1_000
@@ -90,8 +91,8 @@ def _limit(parameters: Parameters) -> int:
 def _groups(parameters: Parameters) -> tuple[str, ...]:
     names = [part for key, value in parameters if key == "by" for part in value.split(",")]
     for name in names:
-        if name not in GROUPS:
-            raise _invalid("by", f"{name[:80]!r} is not one of {', '.join(GROUPS)}.")
+        if name not in COUNTABLE:
+            raise _invalid("by", f"{name[:80]!r} is not one of {', '.join(COUNTABLE)}.")
     if len(names) > GROUPS_MAX or len(set(names)) < len(names):
         raise _invalid("by", f"at most {GROUPS_MAX} different names.")
     return tuple(names)

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from decklog.domain.records.record import StoredRecord
+from decklog.domain.search.fields import Kind
 from decklog.domain.search.query import Query, matches
 from decklog.domain.search.terms import Terms, terms
 
@@ -18,8 +19,6 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 _CONTEXTUAL = frozenset("\u03c3\u03c2")
 """Sigma is lower-cased by its place in the word, and JSON's escapes can change what stands before it."""
-
-_KEYWORDS = ("actor", "action", "resource_type", "resource_id", "session_id", "correlation_id", "id")
 
 
 def _as_written(value: str) -> str:
@@ -36,7 +35,7 @@ class Matcher:
 
     def __init__(self, query: Query) -> None:
         self.query = query
-        self._texts = [_as_written(value) for name in _KEYWORDS if (value := getattr(query, name)) is not None]
+        self._texts = [_as_written(wanted.value) for wanted in query.filters if wanted.field.kind is Kind.KEYWORD]
         self._texts += [_as_written(value) for _, value in query.fields]
         self._words = [word for word in query.words if not _CONTEXTUAL & set(word)]
 

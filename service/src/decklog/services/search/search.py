@@ -23,12 +23,12 @@ import structlog
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import Head, LogName, Position, from_microseconds, microseconds
 from decklog.domain.records.record import StoredRecord
+from decklog.domain.search.fields import COUNTABLE
 from decklog.domain.search.query import Query
 from decklog.domain.store import FORGETTER, INDEXER, READ_BYTES_MAX, Bucket, Cursors, RecordStore, SearchIndex
 from decklog.domain.tenant import Tenant
 from decklog.services.search.matching import Matcher, terms_of
 
-GROUPS = ("action", "actor", "resource_type", "severity", "outcome")
 INTERVALS = ("minute", "hour", "day", "week", "month")
 BUCKETS_MAX = 10_000
 """Buckets of one answer."""
@@ -255,7 +255,7 @@ class Search:
     async def count(
         self, tenant: Tenant, log: LogName, query: Query, *, by: Sequence[str] = (), interval: str | None = None
     ) -> Counted:
-        """How many records match, by up to two of `GROUPS` and one of `INTERVALS`.
+        """How many records match, by up to two `COUNTABLE` fields and one of `INTERVALS`.
 
         Raises `search-unavailable` and `too-many-buckets`.
         """
@@ -463,7 +463,7 @@ class Search:
             )
             for record in await _matching(records, matcher):
                 found = terms_of(record)
-                key = tuple(getattr(found, name) for name in by)
+                key = tuple(getattr(found, COUNTABLE[name].term) for name in by)
                 counts[key, start_of(interval, found.occurred_at) if interval else None] += 1
             _check_buckets(counts)
         return counts

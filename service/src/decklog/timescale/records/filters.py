@@ -7,26 +7,21 @@ fulfils; the matcher of the domain decides them afterwards, so that Postgres nev
 from __future__ import annotations
 
 import string
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from decklog.domain.records.record import OUTCOMES, SEVERITIES, Outcome, Severity
-from decklog.domain.search.query import Query
+from decklog.domain.records.record import Outcome, Severity
+from decklog.domain.search.fields import Kind
+from decklog.domain.search.query import Filter, Query
 from decklog.domain.search.terms import KEYWORD_CHARS_MAX
 
 RECEIPT_SLACK = timedelta(hours=1)
 """A record is received at most 5 minutes before it occurred, by clocks of processes that may differ; with room to spare,
 a lower bound of `occurred_at` is one of `received_at` too, and partitions can be left out."""
 
-_EQUAL = (
-    ("actor", "actor_id"),
-    ("resource_type", "resource_type"),
-    ("resource_id", "resource_id"),
-    ("session_id", "session_id"),
-    ("correlation_id", "correlation_id"),
-    ("id", "id"),
-)
-_INDEXED = ("actor", "resource_id", "id")
+_INDEXED = frozenset({"actor_id", "action", "resource_id", "id"})
+"""Columns that an index of `records` has in front of `seq`."""
 _VERBATIM = frozenset(string.ascii_letters + string.digits + " .,:;!?@#$&*()[]{}<>|+=~^'-/")
 """Characters that stand in canonical JSON as they are; others may be escaped or folded there."""
 _ONLY_ONE_CASE = frozenset("abcdefghjlmnopqrtuvwxyz0123456789")
@@ -55,44 +50,48 @@ def _value_pattern(value: str) -> str | None:
 
 
 def conditions(query: Query, parameters: Parameters) -> list[str]:
-    """Conditions, all of which hold for every record that matches."""
-    found: list[str] = []
-    add = parameters.add
-    if query.since is not None:
-        found.append(f"occurred_at >= {add(query.since)}")
-        found.append(f"received_at >= {add(query.since - RECEIPT_SLACK)}")
-    if query.until is not None:
-        found.append(f"occurred_at < {add(query.until)}")
-    for name, column in _EQUAL:
-        if (value := getattr(query, name)) is not None:
-            found.append(f"{column} = {add(value)}")
-    if query.action is not None and not query.action_prefix:
-        found.append(f"action = {add(query.action)}")
-    elif query.action:
-        # Bytes order: everything with this prefix lies between it and it followed by the last code point, as often as fits.
-        last = query.action + chr(0x10FFFF) * KEYWORD_CHARS_MAX
-        found.append(f"action >= {add(query.action)} AND action <= {add(last)}")
-    if query.severities:
-        # Numbers of ours, in the text: so every plan knows how rare they are, and which index is for them.
-        found.append(f"severity IN ({', '.join(str(SEVERITIES.index(s)) for s in SEVERITIES if s in query.severities)})")
-    if query.outcome is not None:
-        found.append(f"outcome = {[str(o) for o in OUTCOMES].index(query.outcome)}")
-    if query.ip is not None:
-        found.append(f"ip <<= {add(query.ip)}::text::inet")
-    found += [f"content ILIKE {add(_word_pattern(word))}" for word in query.words]
-    for _, value in query.fields:
-        if (pattern := _value_pattern(value)) is not None:
-            found.append(f"content LIKE {add(pattern)}")
-    return found
+    """Return conditions, all of which hold for every record that matches."""
+    return [condition for wanted in query.filters for condition in _conditions(wanted, parameters.add)]
+
+
+def _conditions(wanted: Filter, add: Callable[[Any], str]) -> list[str]:
+    """Return the conditions of one filter; `add` takes a value and returns its parameter."""
+    column, value = wanted.field.column, wanted.value
+    match wanted.field.kind:
+        case Kind.SINCE:
+            return [f"{column} >= {add(value)}", f"received_at >= {add(value - RECEIPT_SLACK)}"]
+        case Kind.UNTIL:
+            return [f"{column} < {add(value)}"]
+        case Kind.KEYWORD if wanted.prefix:
+            # In the order of bytes, every value with this prefix lies between it and it followed by the last code points.
+            last = value + chr(0x10FFFF) * KEYWORD_CHARS_MAX
+            return [f"{column} >= {add(value)}", f"{column} <= {add(last)}"] if value else []
+        case Kind.KEYWORD:
+            return [f"{column} = {add(value)}"]
+        case Kind.CHOICE:
+            return [f"{column} = {wanted.field.choices.index(value)}"]
+        case Kind.CHOICES:
+            # Our own numbers, in the text: so every plan knows how rare they are, and which index holds them.
+            numbers = sorted(wanted.field.choices.index(choice) for choice in value)
+            return [f"{column} IN ({', '.join(map(str, numbers))})"]
+        case Kind.NETWORK:
+            return [f"{column} <<= {add(value)}::text::inet"]
+        case Kind.LEAVES:
+            patterns = (_value_pattern(text) for _, text in value)
+            return [f"{column} LIKE {add(pattern)}" for pattern in patterns if pattern is not None]
+        case Kind.WORDS:
+            return [f"{column} ILIKE {add(_word_pattern(word))}" for word in value]
 
 
 def by_index(query: Query) -> bool:
-    """Whether some index, in the order of `seq`, has just what matches or little more: then one plan is right for any
-    values of the parameters."""
+    """Return whether some index, in the order of `seq`, holds what matches and little more.
+
+    Then one plan is right for any values of the parameters.
+    """
     if query.since is not None or query.until is not None:
         return False
-    exact_action = query.action is not None and not query.action_prefix
-    return query.empty or exact_action or _went_wrong(query) or any(getattr(query, name) is not None for name in _INDEXED)
+    indexed = any(wanted.field.column in _INDEXED and not wanted.prefix for wanted in query.filters)
+    return query.empty or indexed or _went_wrong(query)
 
 
 def _went_wrong(query: Query) -> bool:

@@ -11,7 +11,8 @@ import asyncpg
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import Head, LogName
 from decklog.domain.records.append import Appended, AppendRequest
-from decklog.domain.records.record import OUTCOMES, SEVERITIES, StoredRecord
+from decklog.domain.records.record import StoredRecord
+from decklog.domain.search.fields import COUNTABLE
 from decklog.domain.search.query import Query
 from decklog.domain.store import READ_BYTES_MAX, Bucket
 from decklog.domain.tenant import Tenant
@@ -22,15 +23,7 @@ from decklog.timescale.records.filters import Parameters, conditions
 from decklog.timescale.statements import quoted
 
 _RECORD = "epoch, seq, received_at, digest, content"
-_GROUPS = {
-    "action": "action",
-    "actor": "actor_id",
-    "resource_type": "resource_type",
-    "severity": "severity",
-    "outcome": "outcome",
-}
 _INTERVALS = ("minute", "hour", "day", "week", "month")
-_NAMES = {"severity": tuple(map(str, SEVERITIES)), "outcome": tuple(map(str, OUTCOMES))}
 
 
 def _bounded(rows: str, order: str, room: str) -> str:
@@ -202,7 +195,8 @@ class PostgresRecords:
             return []
         parameters, scope = self._scope(tenant, log, query, window.first, window.end)
         scope += _received(window, parameters)
-        columns = [_GROUPS[name] for name in by]
+        groups_by = [COUNTABLE[name] for name in by]
+        columns = [field.column for field in groups_by]
         if interval is not None:
             if interval not in _INTERVALS:
                 raise ValueError(interval)
@@ -222,7 +216,7 @@ class PostgresRecords:
             )
         return [
             Bucket(
-                tuple(_NAMES[name][row[i]] if name in _NAMES else row[i] for i, name in enumerate(by)),
+                tuple(field.choices[row[i]] if field.choices else row[i] for i, field in enumerate(groups_by)),
                 row[len(by)] if interval is not None else None,
                 row[-1],
             )

@@ -1,0 +1,42 @@
+"""The mapping of an index is a contract with indices that exist: `VERSION` must grow with every change of it."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+
+from decklog.opensearch import index, mapping
+
+VERSION_2 = {
+    "tenant_id": {"type": "keyword", "doc_values": False},
+    "log": {"type": "keyword", "doc_values": False},
+    "epoch": {"type": "keyword", "doc_values": False},
+    "seq": {"type": "long"},
+    "received_at": {"type": "long"},
+    "occurred_at": {"type": "long"},
+    "occurred_ms": {"type": "date", "format": "epoch_millis", "index": False},
+    "action": {"type": "keyword"},
+    "actor": {"type": "keyword"},
+    "resource_type": {"type": "keyword"},
+    "severity": {"type": "keyword"},
+    "outcome": {"type": "keyword"},
+    "actor_type": {"type": "keyword", "doc_values": False},
+    "resource_id": {"type": "keyword", "doc_values": False},
+    "session_id": {"type": "keyword", "doc_values": False},
+    "correlation_id": {"type": "keyword", "doc_values": False},
+    "id": {"type": "keyword", "doc_values": False},
+    "ip": {"type": "ip", "doc_values": False},
+    "fields": {"type": "keyword", "doc_values": False},
+    "words": {"type": "text", "analyzer": "whitespace", "norms": False, "index_options": "docs"},
+}
+
+
+def test_mapping_is_the_one_of_its_version() -> None:
+    wanted = {"dynamic": False, "_source": {"enabled": False}, "_meta": {"a": 1}, "properties": VERSION_2}
+    assert json.dumps(mapping.mapping({"a": 1}), sort_keys=True) == json.dumps(wanted, sort_keys=True)
+    assert mapping.VERSION == 2
+
+
+def test_document_has_the_fields_of_the_mapping() -> None:
+    assert {field.encode_name for field in msgspec.structs.fields(index._Document)} == set(mapping.PROPERTIES)

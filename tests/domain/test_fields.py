@@ -1,0 +1,49 @@
+"""The table of fields: complete, and each row understood by the filter model."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from decklog.domain.search.fields import COUNTABLE, FIELDS, Field, Kind, find
+from decklog.domain.search.query import Query, matches
+from decklog.domain.search.terms import Terms
+from tests.support.fields import example
+from tests.support.strategies import terms_of
+
+
+def test_fields_are_the_attributes_of_a_query() -> None:
+    prefixes = [f"{field.wanted}_prefix" for field in FIELDS if field.prefixes]
+    assert Counter(Query.__struct_fields__) == Counter([field.wanted for field in FIELDS] + prefixes)
+
+
+def test_fields_are_the_terms_of_a_record_without_the_actor_type() -> None:
+    assert {field.term for field in FIELDS} == set(Terms.__struct_fields__) - {"actor_type"}
+
+
+def test_fields_use_every_kind() -> None:
+    assert {field.kind for field in FIELDS} == set(Kind)
+
+
+def test_find_returns_the_field_of_each_parameter() -> None:
+    assert [find(field.example.partition("=")[0] if field.kind is Kind.LEAVES else field.parameter) for field in FIELDS] == list(
+        FIELDS
+    )
+
+
+@pytest.mark.parametrize("name", ["metadata", "metadata.", "log", "limit", "", "Actor"])
+def test_find_returns_none_for_other_names(name: str) -> None:
+    assert find(name) is None
+
+
+def test_countable_fields_are_the_ones_with_few_values() -> None:
+    assert set(COUNTABLE) == {"action", "actor", "resource_type", "severity", "outcome"}
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.parameter)
+def test_matcher_finds_the_example_of_each_field(field: Field) -> None:
+    query, found, other = example(field)
+    assert [wanted.field for wanted in query.filters] == [field]
+    assert matches(query, terms_of(found))
+    assert not matches(query, terms_of(other))

@@ -1,0 +1,54 @@
+"""For each field of `decklog.domain.search.fields`: a query, a record that it finds, and one that it does not find."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any, NamedTuple
+
+from decklog.domain.records.record import Prepared
+from decklog.domain.search.fields import METADATA_PREFIX, Field, Kind
+from decklog.domain.search.query import Query, parse
+from tests.support.strategies import prepared
+
+_PLAIN = {"action": "other", "actor": {"id": "somebody"}, "occurred_at": "2026-01-15T00:00:00Z"}
+_TOO_EARLY, _TOO_LATE = "2025-12-31T23:59:59.999999Z", "2026-02-01T00:00:00Z"
+
+
+class Example(NamedTuple):
+    """A query for one field, and two records that differ in that field alone."""
+
+    query: Query
+    found: Prepared
+    other: Prepared
+
+
+def _at(path: str, value: Any) -> dict[str, Any]:
+    """A record with this value at a dotted path, and with what an object there cannot lack."""
+    name, _, key = path.partition(".")
+    if not key:
+        return {name: value}
+    return {name: {"type": "-", key: value} if name == "resource" else {key: value}}
+
+
+def example(field: Field) -> Example:
+    """An example for a field. It fails for a field whose example in the table finds nothing."""
+    name, text = field.parameter, field.example
+    found, other = {}, {}
+    match field.kind:
+        case Kind.SINCE:
+            found, other = _at(field.path, text), _at(field.path, _TOO_EARLY)
+        case Kind.UNTIL:
+            found, other = {}, _at(field.path, _TOO_LATE)
+        case Kind.KEYWORD:
+            found = _at(field.path, text.replace("*", "more"))
+        case Kind.CHOICE | Kind.CHOICES:
+            found = _at(field.path, text)
+        case Kind.NETWORK:
+            found = _at(field.path, str(ipaddress.ip_network(text)[-1]))
+        case Kind.WORDS:
+            found, other = {"message": f"The {text.upper()}."}, {"message": text.split()[0]}
+        case Kind.LEAVES:
+            name, _, text = text.partition("=")
+            key = name.removeprefix(METADATA_PREFIX)
+            found, other = _at(field.path, {key: text}), _at(field.path, {key: text + text})
+    return Example(parse([(name, text)])[1], prepared({**_PLAIN, **found}), prepared({**_PLAIN, **other}))
