@@ -13,7 +13,9 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from tests.backends import BACKENDS, BadAddressError, UnavailableError, images, kubernetes, node, running
@@ -22,6 +24,11 @@ from tests.backends.cache import provision as provision_recipe
 from tests.backends.resolve import named, prospects
 from tests.backends.run import RUN_VARIABLE, down
 from tests.backends.tools import TOOLS
+
+AT_ONCE_MAX = 3
+"""Recipes built at a time. The compiler uses every core it gets; the others mostly download, unpack or link."""
+SLOW_TOOLS = ("gateway", "edge", "helm", "ratelimit")
+"""Tools whose builds take more than a minute, the longest first."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,20 +66,42 @@ def show(backends: Sequence[Backend[Any]]) -> int:
 
 
 def provision(backends: Sequence[Backend[Any]]) -> int:
-    failed = 0
-    for backend in backends:
-        try:
-            backend.provision()
-            if backend is kubernetes.BACKEND:
-                for recipe in TOOLS.values():
-                    provision_recipe(recipe)
-                node.available()
-                images.provision_all()
-            print(f"{backend.name}: ready")
-        except UnavailableError as unavailable:
-            failed += 1
-            print(f"{backend.name}: cannot be had: {unavailable}", file=sys.stderr)
-    return 1 if failed else 0
+    """Fill the cache, several recipes at a time: most wait for one core or for a registry during part of their build."""
+    with ThreadPoolExecutor(AT_ONCE_MAX) as pool:
+        started = [(backend, [pool.submit(job) for job in _jobs(backend)]) for backend in _slowest_first(backends)]
+        return sum([_report(backend, jobs) for backend, jobs in started]) and 1
+
+
+def _slowest_first(backends: Sequence[Backend[Any]]) -> list[Backend[Any]]:
+    return sorted(backends, key=lambda backend: backend is not kubernetes.BACKEND)
+
+
+def _jobs(backend: Backend[Any]) -> list[Callable[[], object]]:
+    """Return what fills the cache for one backend, the longest first."""
+    jobs: list[Callable[[], object]] = [backend.provision]
+    if backend is kubernetes.BACKEND:
+        tools = sorted(TOOLS, key=lambda name: SLOW_TOOLS.index(name) if name in SLOW_TOOLS else len(SLOW_TOOLS))
+        jobs += [partial(provision_recipe, TOOLS[name]) for name in tools]
+        jobs += [node.available, images.provision_all]
+    return jobs
+
+
+def _report(backend: Backend[Any], jobs: Sequence[Future[object]]) -> bool:
+    """Print what became of one backend; return whether it failed."""
+    reasons = [str(error) for job in jobs if (error := _unavailable(job)) is not None]
+    for reason in reasons:
+        print(f"{backend.name}: cannot be had: {reason}", file=sys.stderr)
+    if not reasons:
+        print(f"{backend.name}: ready")
+    return bool(reasons)
+
+
+def _unavailable(job: Future[object]) -> UnavailableError | None:
+    try:
+        job.result()
+    except UnavailableError as unavailable:
+        return unavailable
+    return None
 
 
 def up(backends: Sequence[Backend[Any]]) -> int:

@@ -12,9 +12,10 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from tests.backends.cache import Building, UnavailableError
+from tests.backends.cache import Building, UnavailableError, cache_folder, locked
 
 MAVEN_DEPENDENCY_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 
@@ -42,14 +43,19 @@ def command_or_package(building: Building, name: str, package: str | None = None
         return command(name)
     except UnavailableError:
         obtainable(name)
+    with _alone("apt"):
+        _install(building, package or name)
+    return command(name)
+
+
+def _install(building: Building, package: str) -> None:
     environ = {"DEBIAN_FRONTEND": "noninteractive"}
-    install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300", package or name]
+    install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300", package]
     try:
         building.run(install, environ=environ)
     except UnavailableError:  # a fresh machine has no package lists yet
         building.run(["apt-get", "update", "-q"], environ=environ)
         building.run(install, environ=environ)
-    return command(name)
 
 
 def from_debian(building: Building, packages: Sequence[str], into: Path) -> None:
@@ -57,11 +63,12 @@ def from_debian(building: Building, packages: Sequence[str], into: Path) -> None
     downloaded = building.folder / ".packages"
     downloaded.mkdir()
     download = [command("apt-get"), "download", "-q", *packages]
-    try:
-        building.run(download, cwd=downloaded)
-    except UnavailableError:  # a fresh machine has no package lists yet
-        building.run(["apt-get", "update", "-q"])
-        building.run(download, cwd=downloaded)
+    with _alone("apt"):
+        try:
+            building.run(download, cwd=downloaded)
+        except UnavailableError:  # a fresh machine has no package lists yet
+            building.run(["apt-get", "update", "-q"])
+            building.run(download, cwd=downloaded)
     for package in sorted(downloaded.glob("*.deb")):
         building.run([command("dpkg-deb"), "--extract", package, into])
     shutil.rmtree(downloaded)
@@ -88,15 +95,21 @@ def from_maven(building: Building, artifact: str, into: Path) -> None:
     """Copies one artifact (group:name:version:type) of the Maven repository into a folder."""
     mvn = command_or_package(building, "mvn", "maven")
     goal = f"{MAVEN_DEPENDENCY_PLUGIN}:copy"
-    building.run([mvn, "-q", "-B", "-ntp", goal, f"-Dartifact={artifact}", f"-DoutputDirectory={into}"])
+    with _alone("mvn"):
+        building.run([mvn, "-q", "-B", "-ntp", goal, f"-Dartifact={artifact}", f"-DoutputDirectory={into}"])
 
 
 def from_maven_project(building: Building, pom: Path, into: Path) -> None:
     """Copies all the jars that a Maven project depends on into a folder."""
     mvn = command_or_package(building, "mvn", "maven")
-    building.run(
-        [mvn, "-q", "-B", "-ntp", "-f", pom, f"{MAVEN_DEPENDENCY_PLUGIN}:copy-dependencies", f"-DoutputDirectory={into}"]
-    )
+    goal = f"{MAVEN_DEPENDENCY_PLUGIN}:copy-dependencies"
+    with _alone("mvn"):
+        building.run([mvn, "-q", "-B", "-ntp", "-f", pom, goal, f"-DoutputDirectory={into}"])
+
+
+def _alone(client: str) -> AbstractContextManager[int]:
+    """Keep other recipes from using a client whose own files two processes must not change at once."""
+    return locked(cache_folder() / f"{client}.lock", f"another recipe that uses {client}")
 
 
 def debian_mirror() -> str:
