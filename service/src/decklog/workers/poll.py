@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -12,10 +11,11 @@ import structlog
 from prometheus_client import Counter, Histogram
 
 from decklog.domain.errors import DecklogError
+from decklog.domain.pauses import jittered
 from decklog.domain.store import WakeQueue, WakeUp
 from decklog.domain.tenant import State
 from decklog.services.identity.registry import RegistryCache
-from decklog.workers.dispatch import Dispatcher, Finished
+from decklog.workers.dispatch import Dispatcher
 
 WAIT_SECONDS_MAX = 20.0
 """Of one long poll where there are not more queues than pollers."""
@@ -23,8 +23,8 @@ ROUND_SECONDS = 1.0
 """Between two polls of one queue where there are more: they do not wait then, and each request costs money."""
 FAILED_SECONDS = 10.0
 """A queue that could not be asked is left alone for so long, before jitter."""
-NOTHING_SECONDS = 1.0
-"""Until queues are looked for again where there is none to ask."""
+NOTHING_SECONDS = 0.3
+"""Pause, before jitter, while no queue is due or the registry cannot be read."""
 
 RECEIVED = Counter("decklog_worker_wake_ups_total", "Wake-ups received.")
 WAITED = Histogram(
@@ -72,7 +72,11 @@ class Rotation:
 
 
 class Pollers:
-    """Asks the queues of all active tenants and wakes the dispatchers; a message goes once its log was advanced."""
+    """Polls the queues of all tenants and wakes the dispatchers.
+
+    A message is deleted once every dispatcher has scheduled its log: messages only wake. A log that fails afterwards, or
+    that a crash forgets, is found by the sweep, so one consumer that is down sends no message to the dead-letter queue.
+    """
 
     def __init__(
         self,
@@ -88,92 +92,63 @@ class Pollers:
         self._pollers = pollers
         self._rotation = Rotation(pollers)
         self._seen: int | None = None
-        self._done: dict[str, list[WakeUp]] = {}
-        self._deleting: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
-        """Until cancelled."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                for number in range(self._pollers):
-                    group.create_task(self._poll(), name=f"poller {number}")
-        finally:
-            for task in self._deleting.values():
-                task.cancel()
+        """Poll until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(self._pollers):
+                group.create_task(self._poll(), name=f"poller {number}")
 
-    def _look(self) -> None:
+    async def _poll(self) -> None:
+        while True:
+            try:
+                self._update_queues()
+            except DecklogError as error:
+                _log.warning("no queue can be polled", reason=str(error))
+                await asyncio.sleep(NOTHING_SECONDS)
+                continue
+            name = self._rotation.take(time.monotonic())
+            if name is None:
+                await asyncio.sleep(jittered(NOTHING_SECONDS, 0.6))
+            else:
+                await self._poll_one(name)
+
+    def _update_queues(self) -> None:
         """Take over the queues of a registry that has changed. Raises `registry-stale`."""
         snapshot = self._registry.snapshot
         if snapshot.version != self._seen:
             self._seen = snapshot.version
             self._rotation.update(tenant.queue for tenant in snapshot.tenants.values() if tenant.state is not State.DELETED)
 
-    async def _poll(self) -> None:
-        while True:
-            try:
-                self._look()
-            except DecklogError as error:
-                _log.warning("no queue is asked", reason=str(error))
-                await asyncio.sleep(NOTHING_SECONDS)
-                continue
-            name = self._rotation.take(time.monotonic())
-            if name is None:
-                await asyncio.sleep(NOTHING_SECONDS * random.uniform(0.1, 0.5))  # noqa: S311
-                continue
-            not_before = 0.0
-            try:
-                wake_ups = await self._queue.receive(name, wait=0.0 if self._rotation.crowded else WAIT_SECONDS_MAX)
-                if not wake_ups and self._rotation.crowded:
-                    not_before = time.monotonic() + ROUND_SECONDS
-                self._received(name, wake_ups)
-            except DecklogError as error:
-                POLL_FAILURES.inc()
-                _log.warning("a queue could not be asked", queue=name, reason=str(error))
-                not_before = time.monotonic() + FAILED_SECONDS * random.uniform(0.5, 1.5)  # noqa: S311
-            finally:
-                self._rotation.give_back(name, not_before)
+    async def _poll_one(self, queue: str) -> None:
+        not_before = 0.0
+        try:
+            wake_ups = await self._queue.receive(queue, wait=0.0 if self._rotation.crowded else WAIT_SECONDS_MAX)
+            if wake_ups:
+                self._wake(wake_ups)
+                await self._delete(queue, wake_ups)
+            elif self._rotation.crowded:
+                not_before = time.monotonic() + ROUND_SECONDS
+        except DecklogError as error:
+            POLL_FAILURES.inc()
+            _log.warning("a queue could not be polled", queue=queue, reason=str(error))
+            not_before = time.monotonic() + jittered(FAILED_SECONDS, 0.5)
+        finally:
+            self._rotation.give_back(queue, not_before)
 
-    def _received(self, queue: str, wake_ups: Sequence[WakeUp]) -> None:
-        """Wake each log once, however many messages there are, and delete its messages when every consumer has done what they
-        speak of."""
+    def _wake(self, wake_ups: Sequence[WakeUp]) -> None:
+        """Schedule each log once for each consumer, however many messages name it."""
         RECEIVED.inc(len(wake_ups))
         for wake_up in wake_ups:
             if wake_up.waited is not None:
                 WAITED.observe(wake_up.waited)
-        logs: dict[tuple[int, int], list[WakeUp]] = {}
-        for wake_up in wake_ups:
-            logs.setdefault((wake_up.tenant_id, wake_up.log), []).append(wake_up)
-        for messages in logs.values():
-            finished = self._acknowledging(queue, messages)
+        for tenant_id, log in dict.fromkeys((wake_up.tenant_id, wake_up.log) for wake_up in wake_ups):
             for dispatcher in self._dispatchers:
-                dispatcher.wake(
-                    messages[0].tenant_id, messages[0].log, finished, next_seq=max(message.next_seq for message in messages)
-                )
+                dispatcher.wake(tenant_id, log)
 
-    def _acknowledging(self, queue: str, messages: Sequence[WakeUp]) -> Finished:
-        """What deletes a log's messages once every consumer has advanced it. Where one could not, they stay: the queue
-        gives them again, or puts them aside in the end."""
-        outcomes: list[bool] = []
-
-        def finished(advanced: bool) -> None:
-            outcomes.append(advanced)
-            if len(outcomes) == len(self._dispatchers) and all(outcomes):
-                self._delete(queue, messages)
-
-        return finished
-
-    def _delete(self, queue: str, wake_ups: Sequence[WakeUp]) -> None:
-        """Delete them soon, in one request with what else is done by then."""
-        self._done.setdefault(queue, []).extend(wake_ups)
-        if queue not in self._deleting:
-            self._deleting[queue] = asyncio.create_task(self._delete_done(queue), name=f"delete {queue}")
-
-    async def _delete_done(self, queue: str) -> None:
+    async def _delete(self, queue: str, wake_ups: Sequence[WakeUp]) -> None:
+        """Delete what one poll received, in one request."""
         try:
-            while wake_ups := self._done.pop(queue, None):
-                try:
-                    await self._queue.delete(queue, wake_ups)
-                except DecklogError as error:
-                    _log.warning("wake-ups were not deleted; they will come again", queue=queue, reason=str(error))
-        finally:
-            del self._deleting[queue]
+            await self._queue.delete(queue, wake_ups)
+        except DecklogError as error:
+            _log.warning("messages could not be deleted and will be received again", queue=queue, reason=str(error))

@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -42,6 +41,7 @@ from decklog.domain.records.record import StoredRecord
 from decklog.domain.store import Cursor, Cursors
 from decklog.domain.tenant import Tenant
 from decklog.services.following.follow import Ended
+from decklog.services.following.leases import LEASE_SECONDS, Held, LeaseLostError, leased
 
 READ_RECORDS = 250
 """Records that are asked for at once: the largest there may be are 64 MiB together."""
@@ -50,8 +50,6 @@ PART_BYTES = 16 * 1024 * 1024
 PART_RECORDS = 50_000
 PARTS_A_TURN = 16
 """Parts of one tenant before the next tenant has its turn."""
-LEASE_SECONDS = 30.0
-"""A worker that dies holds its tenant no longer than this; who works renews it."""
 PART_SECONDS_MAX = 150.0
 """For one part, or one look at one."""
 MARKER = "decklog-archive.json"
@@ -67,10 +65,6 @@ FAILURES = Counter("decklog_archive_failures_total", "Turns that failed and will
 WAITING = Gauge("decklog_archive_waiting_tenants", "Deleted tenants that are not archived yet, at the last look.")
 
 _log = structlog.get_logger("decklog.archive")
-
-
-class _LostError(Exception):
-    """Another worker has the tenant now."""
 
 
 class Archiver:
@@ -112,22 +106,14 @@ class Archiver:
     async def advance(self, due: ToArchive) -> Ended:
         """Take one turn at a tenant. DONE when its manifest is written, WAITING when there is more to do in another turn.
         Raises `ArchiveError` where the archive is at fault, and `storage-unavailable` where the database is."""
-        tenant, held = due.tenant, dict[LogName, Cursor]()
+        tenant = due.tenant
         try:
-            for log in LogName:
-                cursor = await self._cursors.lease(ARCHIVER, tenant.id, log, owner=self._owner, seconds=self._lease_seconds)
-                if cursor is None:
-                    return Ended.HELD
-                held[log] = cursor
-            return await self._while_leased(due, held)
-        except _LostError:
-            _log.info("a lease was lost", consumer=ARCHIVER, tenant=tenant.name)
+            async with leased(
+                self._cursors, ARCHIVER, tenant, tuple(LogName), owner=self._owner, seconds=self._lease_seconds
+            ) as held:
+                return Ended.HELD if held is None else await self._turn(due, held)
+        except LeaseLostError:
             return Ended.LOST
-        finally:
-            for cursor in held.values():
-                # A release that fails costs the next worker a wait for the lease to end, nothing else.
-                with suppress(DecklogError):
-                    await self._cursors.release(cursor)
 
     async def check(self) -> bool:
         """See whether the archive can be read, and now and then whether it can be written; whether it locks what is to be
@@ -147,39 +133,7 @@ class Archiver:
         reason, message = (failed.reason, failed.detail) if failed is not None else ("", "")
         await self._archives.tell(ArchivePlace(self.place, locked, reason, message))
 
-    async def _while_leased(self, due: ToArchive, held: dict[LogName, Cursor]) -> Ended:
-        """Take the turn, and stop as soon as a lease is not ours any more. Raises `_LostError` and what the turn raises."""
-        work = asyncio.create_task(self._turn(due, held), name=f"archive {due.tenant.name}")
-        renewal = asyncio.create_task(self._renew(due.tenant), name=f"leases {due.tenant.name}")
-        try:
-            await asyncio.wait((work, renewal), return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                renewal.result()
-                raise _LostError
-            return work.result()
-        finally:
-            for task in (work, renewal):
-                task.cancel()
-            await asyncio.gather(work, renewal, return_exceptions=True)
-
-    async def _renew(self, tenant: Tenant) -> None:
-        """Keeps the leases; returns when one is lost."""
-        loop = asyncio.get_running_loop()
-        good_until = loop.time() + self._lease_seconds
-        while True:
-            await asyncio.sleep(self._lease_seconds / 3)
-            asked = loop.time()
-            try:
-                for log in LogName:
-                    if not await self._cursors.lease(ARCHIVER, tenant.id, log, owner=self._owner, seconds=self._lease_seconds):
-                        return
-            except DecklogError:
-                if loop.time() >= good_until:
-                    return
-                continue
-            good_until = asked + self._lease_seconds
-
-    async def _turn(self, due: ToArchive, held: dict[LogName, Cursor]) -> Ended:
+    async def _turn(self, due: ToArchive, held: Held) -> Ended:
         tenant, budget = due.tenant, PARTS_A_TURN
         heads = dict[LogName, int]()
         for log in LogName:
@@ -196,7 +150,7 @@ class Archiver:
         return await self._finish(due, held, heads)
 
     async def _export(self, due: ToArchive, cursor: Cursor, head: int) -> Cursor:
-        """The next part of a log, noted. Raises `_LostError`."""
+        """The next part of a log, noted. Raises `LeaseLostError`."""
         tenant, log = due.tenant, cursor.log
         records = await self._gather(tenant, log, cursor.next_seq, head)
         if not records:
@@ -209,7 +163,7 @@ class Archiver:
             BYTES.inc(part.bytes)
             RECORDS.inc(part.rows)
         if moved is None:
-            raise _LostError
+            raise LeaseLostError
         return moved
 
     async def _gather(self, tenant: Tenant, log: LogName, first: int, end: int) -> list[StoredRecord]:
@@ -256,10 +210,12 @@ class Archiver:
             raise _damaged(part.name)
         return back
 
-    async def _finish(self, due: ToArchive, held: dict[LogName, Cursor], heads: dict[LogName, int]) -> Ended:
-        """Read all parts once more, and write the manifest. Raises `_LostError`."""
+    async def _finish(self, due: ToArchive, held: Held, heads: dict[LogName, int]) -> Ended:
+        """Read all parts once more, and write the manifest. Raises `LeaseLostError`."""
         tenant = due.tenant
-        logs = {log.text: ArchivedLog(head, tuple(await self._checked(tenant, held, log, head))) for log, head in heads.items()}
+        logs = {
+            log.text: ArchivedLog(head, tuple(await self._checked(tenant, held[log], log, head))) for log, head in heads.items()
+        }
         name, until = manifest_name(tenant, heads), self._keep_until(due)
         told = rfc3339_seconds(until) if until is not None else ""
         content = msgspec.json.format(
@@ -269,16 +225,16 @@ class Archiver:
         if await self._objects.get(name, bytes_max=MANIFEST_BYTES_MAX) != content:
             raise _damaged(name)
         if not await self._archives.finish(held[LogName.ACCESS], name, heads):
-            raise _LostError
+            raise LeaseLostError
         TENANTS.inc()
         _log.info("a tenant is archived", tenant=tenant.name, place=self.place, manifest=name)
         return Ended.DONE
 
-    async def _checked(self, tenant: Tenant, held: dict[LogName, Cursor], log: LogName, head: int) -> list[Part]:
+    async def _checked(self, tenant: Tenant, cursor: Cursor, log: LogName, head: int) -> list[Part]:
         """The parts of a log, each as it was written. From one on that is not, the log is to be exported anew."""
         parts, end = chain(await self._archives.parts(tenant, log))
         if parts and end != head:
-            await self._rewind(held[log], end)
+            await self._rewind(cursor, end)
             raise ArchiveError("Damaged", f"The parts of {tenant.name!r} end before record {end} of {head}.", Code.INTERNAL)
         for part in parts:
             try:
@@ -286,19 +242,13 @@ class Archiver:
                     await self._read_back(part)
             except ArchiveError as error:
                 if error.reason in {"NotFound", "Damaged"}:
-                    await self._rewind(held[log], part.first_seq)
+                    await self._rewind(cursor, part.first_seq)
                 raise
-            for each in held.values():
-                if (
-                    await self._cursors.lease(ARCHIVER, tenant.id, each.log, owner=self._owner, seconds=self._lease_seconds)
-                    != each
-                ):
-                    raise _LostError
         return parts
 
     async def _rewind(self, cursor: Cursor, to: int) -> None:
         if await self._cursors.move(cursor, to, seconds=self._lease_seconds) is None:
-            raise _LostError
+            raise LeaseLostError
 
     def _keep_until(self, due: ToArchive) -> datetime | None:
         return None if due.keep_days is None else self._now() + timedelta(days=due.keep_days)

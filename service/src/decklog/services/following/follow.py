@@ -8,12 +8,10 @@ repeated) and is never left out. No transaction is open while an effect runs.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Protocol
@@ -24,10 +22,12 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
+from decklog.domain.pauses import backoff, jittered
 from decklog.domain.records.record import StoredRecord
 from decklog.domain.search.query import Query
 from decklog.domain.store import Cursor, Cursors, RecordStore
 from decklog.domain.tenant import Tenant
+from decklog.services.following.leases import LEASE_SECONDS, LeaseLostError, leased
 
 BATCH_RECORDS_MAX = 1_000
 BATCH_RECORDS_FIRST = 200
@@ -36,8 +36,6 @@ BATCH_BYTES = 2 * 1024 * 1024
 """What a batch should weigh, by the average of the batch before."""
 LOOK_AGAIN_SECONDS = 0.1
 """While the last batch settles; what came meanwhile is one batch."""
-LEASE_SECONDS = 30.0
-"""A worker that dies holds its logs no longer than this."""
 READ_SECONDS_MAX = 20.0
 BACKOFF_SECONDS = (0.5, 15.0)
 """Shortest and longest wait after failures of one log, before jitter."""
@@ -106,10 +104,6 @@ class Ended(Enum):
     FAILED = "failed"
 
 
-class _LostError(Exception):
-    """The log is somebody else's now."""
-
-
 class _Batch(msgspec.Struct, frozen=True):
     records: list[StoredRecord]
     end: int
@@ -136,7 +130,6 @@ class _Advance:
         lease_seconds: float,
         batch_records_max: int,
         stopping: Callable[[], bool],
-        moved: Callable[[int], None],
         traces: BatchTraces | None,
     ) -> None:
         self._tenant = tenant
@@ -150,7 +143,6 @@ class _Advance:
         self._records_max = batch_records_max
         self._limit = min(BATCH_RECORDS_FIRST, batch_records_max)
         self._stopping = stopping
-        self._moved = moved
         self._traces = traces
         self._traced: deque[tuple[int, BatchTrace]] = deque()
         self._end = self._read_to = self._applied = cursor.next_seq
@@ -159,7 +151,7 @@ class _Advance:
         self._oldest: datetime | None = None
 
     async def run(self) -> None:
-        """Until the log has no more. Raises `_LostError` and what the work raises."""
+        """Until the log has no more. Raises `LeaseLostError` and what the work raises."""
         try:
             while True:
                 if self._stopping():
@@ -239,11 +231,10 @@ class _Advance:
         self._oldest = self._oldest or batch.oldest
 
     def _settle(self) -> None:
-        """Take over what was settled, and begin to settle what was applied since. Raises `_LostError`."""
+        """Take over what was settled, and begin to settle what was applied since. Raises `LeaseLostError`."""
         if self._settling is not None and self._settling.done():
             settled, self._settling = self._settling, None
             self._cursor = settled.result()
-            self._moved(self._cursor.next_seq)
         if self._settling is None and self._applied > self._cursor.next_seq:
             self._settling = asyncio.create_task(self._settle_to(self._applied, self._oldest))
             self._oldest = None
@@ -254,7 +245,7 @@ class _Advance:
         await self._effect.settle(self._tenant, self._log)
         moved = await self._cursors.move(cursor, to, seconds=self._lease_seconds)
         if moved is None:
-            raise _LostError
+            raise LeaseLostError
         while self._traced and self._traced[0][0] <= to:
             self._traced.popleft()[1].done()
         RECORDS.labels(cursor.consumer).inc(to - cursor.next_seq)
@@ -304,36 +295,34 @@ class Follower:
         """Let every advance end after the batch it is at, with its cursor moved; later ones do nothing."""
         self._stopping = True
 
-    async def advance(self, tenant: Tenant, log: LogName, moved: Callable[[int], None] = lambda _: None) -> Ended:
-        """Work until the consumer has everything that the log has, which under load is never: `moved` is told on the way how
-        far the cursor has come. Never raises for what store, cursors or effect do."""
+    async def advance(self, tenant: Tenant, log: LogName) -> Ended:
+        """Work until the consumer has done every record of the log. Under load that may never be.
+
+        Errors of the store, the cursors and the effect are logged and counted, and end as `FAILED`.
+        """
         key = (tenant.id, log)
         while (before := self._busy.get(key)) is not None:
             await before.wait()
         ended = self._busy[key] = asyncio.Event()
         try:
-            return await self._advance(tenant, log, moved)
+            return await self._advance(tenant, log)
         finally:
             del self._busy[key]
             ended.set()
 
-    async def _advance(self, tenant: Tenant, log: LogName, moved: Callable[[int], None]) -> Ended:
+    async def _advance(self, tenant: Tenant, log: LogName) -> Ended:
         key = (tenant.id, log)
         _, not_before = self._failures.get(key, (0, 0.0))
         if self._clock() < not_before:
             return Ended.WAITING
         try:
-            cursor = await self._cursors.lease(self.consumer, tenant.id, log, owner=self._owner, seconds=self._lease_seconds)
-            if cursor is None:
-                return Ended.HELD
-            try:
-                await self._while_leased(tenant, cursor, moved)
-            finally:
-                # A release that fails costs the next worker a wait for the lease to end, nothing else.
-                with suppress(DecklogError):
-                    await self._cursors.release(cursor)
-        except _LostError:
-            _log.info("a lease was lost", consumer=self.consumer, tenant=tenant.name, log=log.text)
+            async with leased(
+                self._cursors, self.consumer, tenant, [log], owner=self._owner, seconds=self._lease_seconds
+            ) as held:
+                if held is None:
+                    return Ended.HELD
+                await self._work(tenant, held[log])
+        except LeaseLostError:
             return Ended.LOST
         except Exception as error:  # noqa: BLE001  # whatever an effect raises, the other logs go on and this one is tried again
             self._failed(tenant, log, error)
@@ -345,8 +334,8 @@ class Follower:
         """Remember not to try again at once."""
         FAILURES.labels(self.consumer).inc()
         count, _ = self._failures.get((tenant.id, log), (0, 0.0))
-        shortest, longest = self._backoff_seconds
-        wait = min(longest, shortest * 2.0 ** min(count, 30)) * random.uniform(0.5, 1.5)  # noqa: S311
+        first, longest = self._backoff_seconds
+        wait = jittered(backoff(count + 1, first=first, longest=longest), 0.5)
         if len(self._failures) >= BACKING_OFF_MAX:
             self._failures.clear()
         self._failures[tenant.id, log] = (count + 1, self._clock() + wait)
@@ -362,9 +351,9 @@ class Follower:
             exc_info=not known,
         )
 
-    async def _while_leased(self, tenant: Tenant, cursor: Cursor, moved: Callable[[int], None]) -> None:
-        """Follow the log, and stop as soon as the lease is not ours any more. Raises `_LostError` and what the work raises."""
-        advance = _Advance(
+    async def _work(self, tenant: Tenant, cursor: Cursor) -> None:
+        """Follow the log to its end. Raises `LeaseLostError` and what the effect raises."""
+        await _Advance(
             tenant,
             cursor,
             self._store,
@@ -374,36 +363,5 @@ class Follower:
             lease_seconds=self._lease_seconds,
             batch_records_max=self._batch_records_max,
             stopping=lambda: self._stopping,
-            moved=moved,
             traces=self._traces,
-        )
-        work = asyncio.create_task(advance.run(), name=f"{self.consumer} {tenant.name} {cursor.log.text}")
-        renewal = asyncio.create_task(self._renew(cursor), name=f"lease {tenant.name} {cursor.log.text}")
-        try:
-            await asyncio.wait((work, renewal), return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                renewal.result()
-                raise _LostError
-            work.result()
-        finally:
-            for task in (work, renewal):
-                task.cancel()
-            await asyncio.gather(work, renewal, return_exceptions=True)
-
-    async def _renew(self, cursor: Cursor) -> None:
-        """Keeps the lease while the work takes long; returns when it is lost."""
-        good_until = self._clock() + self._lease_seconds
-        while True:
-            await asyncio.sleep(self._lease_seconds / 3)
-            asked = self._clock()
-            try:
-                held = await self._cursors.lease(
-                    cursor.consumer, cursor.tenant_id, cursor.log, owner=cursor.owner, seconds=self._lease_seconds
-                )
-            except DecklogError:
-                if self._clock() >= good_until:
-                    return
-                continue
-            if held is None:
-                return
-            good_until = asked + self._lease_seconds
+        ).run()

@@ -8,12 +8,11 @@ answered. A pass is leased for that hour, so that several workers do one.
 from __future__ import annotations
 
 import uuid
-from contextlib import suppress
 
-from decklog.domain.errors import DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.store import FORGETTER, Cursors, RecordStore, SearchIndex
 from decklog.domain.tenant import Tenant
+from decklog.services.following.leases import leased
 
 PASS_SECONDS = 3_600.0
 """From one pass over a log to the next, for all workers; far longer than any question to the index takes."""
@@ -30,19 +29,23 @@ class Forgetting:
 
     async def forget(self, tenant: Tenant, log: LogName) -> bool:
         """One pass over a log, if it is due. Raises `search-unavailable` and `storage-unavailable`; then it is due again."""
-        cursor = await self._cursors.lease(FORGETTER, tenant.id, log, owner=uuid.uuid4().hex, seconds=PASS_SECONDS)
-        if cursor is None:
-            return False
-        try:
+        async with leased(
+            self._cursors,
+            FORGETTER,
+            tenant,
+            [log],
+            owner=uuid.uuid4().hex,
+            seconds=PASS_SECONDS,
+            release_on_success=False,
+        ) as held:
+            if held is None:
+                return False
+            cursor = held[log]
             if cursor.next_seq:
                 await self._index.forget(tenant, log, cursor.next_seq)
             days = tenant.limits.search_days
             floor = await self._store.first_received(tenant, log, days=days, timeout=READ_SECONDS_MAX)
-        except BaseException:
-            with suppress(DecklogError):
-                await self._cursors.release(cursor)
-            raise
-        # Once the floor may have been moved the lease is kept, whatever is said of it.
+        # Outside the block: once the floor may have moved, the lease is kept even if the move raises.
         if floor > cursor.next_seq:
             await self._cursors.move(cursor, floor, seconds=PASS_SECONDS)
         return True
