@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gzip
 import io
@@ -15,8 +14,9 @@ from typing import Any
 
 import httpx
 import pytest
+from cyclopts import CycloptsError
 
-from decklog.cli import client as commands
+from decklog.cli import program
 from decklog.client.checkpoint import Checkpoints, default_folder
 from decklog.client.client import Client
 from decklog.client.importing import BATCH_RECORDS_MAX, Importer, Report
@@ -405,10 +405,7 @@ def test_state_is_kept_where_the_desktop_specification_says(monkeypatch: pytest.
 
 
 async def command(*words: str) -> int:
-    parser = argparse.ArgumentParser()
-    commands.add_parsers(parser.add_subparsers(required=True))
-    arguments = parser.parse_args(["import", *words])
-    code: int = await arguments.run(arguments)
+    code: int = await program.app.run_async(["import", *words])
     return code
 
 
@@ -491,25 +488,83 @@ async def test_what_is_missing_is_said(key_file: Path, tmp_path: Path) -> None:
         await command("cloudtrail", path, "--url", "http://127.0.0.1:1", "--key-file", str(tmp_path / "missing"))
     with pytest.raises(DecklogError, match="cannot be reached"):
         await command("cloudtrail", path, "--url", "http://127.0.0.1:1", "--key", "k")
-    with pytest.raises(SystemExit):
+    with pytest.raises(CycloptsError, match="syslog"):
         await command("syslog", path)
 
 
-# What is shown
+# Progress
 
 
-def test_a_terminal_gets_a_bar_and_lines_above_it() -> None:
+class Stopwatch:
+    """A clock that only a test moves."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def drawn(shown: io.StringIO) -> list[str]:
+    """Every line that was drawn, each over the one before."""
+    return shown.getvalue().split("\r\x1b[K")[1:]
+
+
+def test_progress_draws_a_bar_on_a_terminal_and_messages_above_it() -> None:
     shown = io.StringIO()
     progress = Progress(shown, live=True)
-    progress.advance("file", 0.5, 1_000)
+    progress.begin(200)
+    progress.advance("file", 100, 1_000)
     progress.say("file:86: refused: \x1b[31mred")
-    bar, line = shown.getvalue().split("\r\x1b[K")[1:]
+    bar, line = drawn(shown)
     assert "[############............]" in bar
     assert "50%" in bar
     assert line == "file:86: refused: \\x1b[31mred\n"
 
 
-def test_a_terminal_is_told_at_once_why_nothing_moves() -> None:
+@pytest.mark.parametrize("name", ["f", "a/folder/with/a/long/name/" + "x" * 60 + ".ndjson.gz"])
+@pytest.mark.parametrize("columns", [50, 80, 200])
+def test_progress_never_hides_count_rate_and_time_left(name: str, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    shown, clock = io.StringIO(), Stopwatch()
+    progress = Progress(shown, live=True, clock=clock)
+    progress.begin(4_000_000_000)
+    clock.seconds = 3_600
+    progress.advance(name, 1_000_000_000, 12_345_678)
+    [line] = drawn(shown)
+    assert line.endswith(" 25% 12,345,678 records, 3,429/s, 3:00:00 left")
+    assert len(line) < columns
+    assert name[-1] in line
+
+
+def test_progress_counts_records_of_an_earlier_import_in_no_rate() -> None:
+    shown, clock = io.StringIO(), Stopwatch()
+    progress = Progress(shown, live=True, clock=clock)
+    progress.begin(1_000)
+    progress.skip(800, 8_000)
+    clock.seconds = 10
+    progress.advance("file", 900, 9_000)
+    [line] = drawn(shown)
+    assert line.endswith(" 90% 9,000 records, 100/s, 0:10 left")
+
+
+async def test_import_progress_counts_all_files(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr("decklog.client.importing.BATCH_RECORDS_MAX", 5)
+    monkeypatch.setattr("decklog.client.progress._REDRAW_SECONDS", 0.0)
+    files = [file_of(tmp_path / name, [event(10 * number + item) for item in range(10)]) for number, name in enumerate("abcd")]
+    shown = io.StringIO()
+    async with Client(machine.world.url, machine.world.keys["acme", Role.WRITER]) as client:
+        await Importer(client, "cloudtrail", Progress(shown, live=True), machine.checkpoints).run(files)
+    lines = [line for line in drawn(shown) if "%" in line]
+    shares = [int(line.partition("%")[0].rpartition(" ")[2]) for line in lines]
+    assert shares == sorted(shares)
+    assert shares[-1] == 100
+    assert [line for line in lines if str(files[2]) in line][-1].rpartition("%")[0].endswith(" 75")
+    assert "40 records" in lines[-1]
+
+
+def test_progress_shows_at_once_on_a_terminal_why_an_import_waits() -> None:
     shown = io.StringIO()
     progress = Progress(shown, live=True)
     for _ in range(2):
@@ -518,10 +573,11 @@ def test_a_terminal_is_told_at_once_why_nothing_moves() -> None:
     assert shown.getvalue() == "\r\x1b[Kwaiting: later" * 2 + "\r\x1b[K"
 
 
-def test_a_file_of_output_gets_no_control_characters() -> None:
+def test_progress_writes_no_control_characters_into_a_file() -> None:
     shown = io.StringIO()
     progress = Progress(shown, live=False)
-    progress.advance("file", 0.5, 1_000)
+    progress.begin(10)
+    progress.advance("file", 5, 1_000)
     progress.say("hello")
     for _ in range(3):
         progress.waiting("later")

@@ -15,14 +15,25 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from cyclopts import CycloptsError
 
 from decklog import settings
-from decklog.__main__ import _parser
 from decklog.domain.errors import DecklogError
 from decklog.files.manifests import read_manifests
 from decklog.s3.objects import S3Objects
 from tests.backends.s3 import LocalS3
-from tests.support.compose import COMPOSE, FILE, OURS, PROGRAMS, SERVICES, interpolated, make_secrets, mounts, variables
+from tests.support.compose import (
+    COMPOSE,
+    FILE,
+    OURS,
+    PROGRAMS,
+    SERVICES,
+    arguments,
+    interpolated,
+    make_secrets,
+    mounts,
+    variables,
+)
 from tests.support.images import ROOT, stages
 
 PORTS = {"timescale": 5432, "opensearch": 9200, "elasticmq": 9324, "s3": 7070}
@@ -73,8 +84,8 @@ def test_composes_own_reader_refuses_a_slip(composefile: Path, tmp_path: Path) -
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_takes_its_words_and_every_variable(name: str, volumes: Path) -> None:
     service = PROGRAMS[name]
-    arguments = _parser().parse_args(service["command"])
-    assert arguments.verb == name
+    assert service["command"][0] == name
+    arguments(service["command"])
     loaded = settings.load(variables(service, volumes))
     if name in ("api", "worker"):
         assert (loaded.database.dsn != "", len(loaded.identity.fingerprint_key) >= 32) == (True, True)
@@ -181,14 +192,14 @@ def test_health_is_asked_of_the_program_where_it_listens(name: str, volumes: Pat
     [entry] = stages(ROOT / "service/Dockerfile")[-1].of("ENTRYPOINT")
     how, *test = service["healthcheck"]["test"]
     assert (how, test[: len(entry)]) == ("CMD", entry)
-    asked = _parser().parse_args(test[len(entry) :])
+    asked = arguments(test[len(entry) :])
     loaded = settings.load(variables(service, volumes))
     listens = {
         "api": loaded.api.port,
         "worker": loaded.worker.metrics_port,
-        "provision": getattr(_parser().parse_args(service["command"]), "health_port", None),
+        "provision": arguments(service["command"]).get("health_port"),
     }[name]
-    assert (asked.verb, asked.ready, asked.url) == ("doctor", True, f"http://127.0.0.1:{listens}")
+    assert (test[len(entry)], asked["ready"], asked["connection"].url) == ("doctor", True, f"http://127.0.0.1:{listens}")
     assert listens
 
 
@@ -208,10 +219,10 @@ def test_what_is_mounted_and_waited_for_is_there() -> None:
             assert set(service["networks"]) <= COMPOSE["networks"].keys()
             assert "backends" in service["networks"]
     assert named == COMPOSE["volumes"].keys()
-    arguments = _parser().parse_args(SERVICES["provision"]["command"])
+    given = arguments(SERVICES["provision"]["command"])
     shown = mounts(SERVICES["provision"])
-    assert {"acme", "globex", "minimal"} <= read_manifests([ROOT / shown[str(path)] for path in arguments.manifests]).keys()
-    assert str(arguments.keys.parent) in shown
+    assert {"acme", "globex", "minimal"} <= read_manifests([ROOT / shown[str(path)] for path in given["manifests"]]).keys()
+    assert str(given["keys"].parent) in shown
 
 
 def test_whoever_mounts_a_secret_waits_until_it_is_made() -> None:
@@ -251,7 +262,7 @@ def test_images_are_pinned_and_those_that_the_tests_run() -> None:
 
 
 def test_the_parser_of_the_program_would_refuse_a_slip(volumes: Path) -> None:
-    with pytest.raises(SystemExit):
-        _parser().parse_args(["provision", "--manifest", "x", "--key", "y", "--nothing"])
+    with pytest.raises(CycloptsError):
+        arguments(["provision", "--manifest", "x", "--key", "y", "--nothing"])
     with pytest.raises(DecklogError, match="DECKLOG_SERCH_URL"):
         settings.load({**variables(SERVICES["api"], volumes), "DECKLOG_SERCH_URL": "x"})

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.backends import PostgresServer
-from tests.support.dev import ROOT
+from tests.support.dev import ROOT, decklog
 from tests.support.relay import Relay
 from tests.support.stack import Stack, installed
 from tests.support.stores import drop_database, new_database
@@ -28,19 +27,6 @@ async def stack(postgres_server: PostgresServer, tmp_path: Path) -> AsyncIterato
             yield made
     finally:
         await drop_database(database)
-
-
-def decklog(*words: str, variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """What the program prints, with these settings and no others."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("DECKLOG_")}
-    return subprocess.run(
-        [sys.executable, "-m", "decklog", *words],
-        env={**environment, **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
 
 
 async def test_the_table_shows_the_tenants_and_needs_no_more_than_the_least_role(stack: Stack) -> None:
@@ -122,7 +108,7 @@ async def test_a_plan_against_the_backends_tells_what_is_left_to_do_and_does_not
     owner = {"DECKLOG_DATABASE_OWNER_DSN": stack.variables["DECKLOG_DATABASE_OWNER_DSN"]}
     before = decklog(*words, variables=owner)
     assert before.returncode == 3
-    assert before.stdout.splitlines()[:2] == ["decklog: the platform's own tenant is made first", "acme: 5 to do"]
+    assert before.stdout.splitlines()[:2] == ["decklog: the platform's own tenant is created first", "acme: 5 to do"]
     assert decklog(*words, variables=owner).stdout == before.stdout
     assert decklog("tenants", "--all", variables=owner).stderr == "There are no tenants.\n"
 

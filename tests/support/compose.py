@@ -6,10 +6,13 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from decklog.cli.program import app
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker-compose.yml"
@@ -31,6 +34,13 @@ PROGRAMS = {name: service for name, service in OURS.items() if "entrypoint" not 
 def mounts(service: Json) -> dict[str, str]:
     """What is mounted where, by the path inside."""
     return {path.split(":")[1]: path.split(":")[0] for path in service.get("volumes", [])}
+
+
+def arguments(words: Sequence[str]) -> Json:
+    """The arguments that `decklog` reads from a command line, defaults included. Raises CycloptsError."""
+    _, bound, _ = app.parse_args(list(words))
+    bound.apply_defaults()
+    return bound.arguments
 
 
 def make_secrets(root: Path) -> None:

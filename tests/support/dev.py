@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,20 @@ import httpx
 ROOT = Path(__file__).parents[2]
 READY_SECONDS_MAX = 60.0
 EXAMPLES = ROOT / "manifests" / "examples"
+
+
+def decklog(*words: str, variables: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `decklog` in the repository with these settings and no others."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DECKLOG_")}
+    return subprocess.run(
+        [sys.executable, "-m", "decklog", *words],
+        cwd=ROOT,
+        env={**environment, **(variables or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
 
 
 class Dev:

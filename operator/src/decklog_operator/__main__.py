@@ -1,50 +1,63 @@
-"""`decklog-operator`: the control plane's command."""
+"""The `decklog-operator` command."""
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
+
+from cyclopts import App, CycloptsError, Parameter
 
 from decklog.domain.errors import Code, DecklogError
 
-_COMMANDS = {
-    "run": "serve the Tenants of the cluster that KUBECONFIG or this pod's service account leads to",
-    "crd": "print the definition of Tenant",
-    "manifests": "print everything that the operator needs in a cluster",
-}
+app = App(
+    name="decklog-operator",
+    help="Gives Tenants their database, index, queue and keys.",
+    help_epilogue="Exit codes: 0 (stopped by a signal), 1 (an error), 2 (wrong use or settings).",
+    help_format="plaintext",
+    version=lambda: version("decklog-operator"),
+    default_parameter=Parameter(negative=()),
+    result_action="return_value",
+    exit_on_error=False,
+    print_error=False,
+    suppress_keyboard_interrupt=False,
+    verbose=False,
+)
+# By name, so that printing definitions loads neither Kopf nor a backend.
+app.command(
+    "decklog_operator.cli.run:run",
+    name="run",
+    help="Serve the Tenants of the cluster that KUBECONFIG or the pod's service account names.",
+)
+app.command("decklog_operator.cli.definitions:crd", name="crd", help="Print the custom resource definition of Tenant.")
+app.command(
+    "decklog_operator.cli.definitions:manifests", name="manifests", help="Print everything that the operator needs in a cluster."
+)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0 when asked to stop, 2 when a setting is wrong, 1 for everything else."""
-    parser = argparse.ArgumentParser(prog="decklog-operator", description="Gives Tenants their database, index, queue and keys.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in _COMMANDS.items():
-        commands.add_parser(name, help=text, description=text)
-    given = parser.parse_args(arguments)
-    if given.command == "run":
-        return _run()
-    from decklog_operator import manifests  # noqa: PLC0415  # printing needs neither Kopf nor a backend
-
-    sys.stdout.write(manifests.crd_yaml() if given.command == "crd" else manifests.install_yaml())
-    return 0
-
-
-def _run() -> int:
-    import uvloop  # noqa: PLC0415  # see above
-
-    from decklog.assembly.control_plane import open_provisioner  # noqa: PLC0415
-    from decklog_operator.run import run  # noqa: PLC0415
-
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a command line (by default, this process's) and return its exit code. An expected error is one line on stderr."""
+    words = sys.argv[1:] if words is None else words
     try:
-        uvloop.run(run(os.environ, open_provisioner))
+        if not words:
+            app.help_print([])
+            return 2
+        app(list(words))
+    except CycloptsError as error:
+        return _failed(str(error), 2)
     except DecklogError as error:
-        print(f"decklog-operator: {error.detail}", file=sys.stderr)
-        return 2 if error.code is Code.MISCONFIGURED else 1
+        return _failed(error.detail, 2 if error.code is Code.MISCONFIGURED else 1)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename is not None else ""
+        return _failed(f"{place}{error.strerror or error}.", 2)
     except KeyboardInterrupt:
         pass
     return 0
+
+
+def _failed(why: str, code: int) -> int:
+    sys.stderr.write(f"decklog-operator: {why}\n")
+    return code
 
 
 if __name__ == "__main__":

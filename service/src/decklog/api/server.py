@@ -61,16 +61,18 @@ class Running:
     finished: asyncio.Task[None]
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens there; port 0 picks a free one. Raises OSError, which names the address."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        listener.listen(BACKLOG)
         listener.setblocking(False)
-    except OSError:
+    except OSError as error:
         listener.close()
-        raise
+        raise OSError(error.errno, error.strerror or str(error), f"{host}:{port}") from None
     return listener
 
 
@@ -91,9 +93,18 @@ def proxies(setting: str) -> list[str]:
 
 @asynccontextmanager
 async def serve(
-    app: Any, host: str, port: int, *, freeze: bool = True, trusted_proxies: str = "", linger: float = 0.0
+    app: Any,
+    host: str,
+    port: int,
+    *,
+    listener: socket.socket | None = None,
+    freeze: bool = True,
+    trusted_proxies: str = "",
+    linger: float = 0.0,
 ) -> AsyncIterator[Running]:
     """Serve an ASGI application; leaving the context stops it and waits for open requests. Port 0 picks a free one.
+
+    `listener` is a socket of `listen` to serve on, in place of a new one; it is closed at the end.
 
     `linger` is how many seconds it goes on answering then, at most, until no connection is left.
 
@@ -102,7 +113,7 @@ async def serve(
     before it may be anybody's claim. Raises OSError where the address cannot be had, and `misconfigured`.
     """
     trusted = proxies(trusted_proxies)
-    listener = _listen(host, port)
+    listener = listener or listen(host, port)
     config = uvicorn.Config(
         app,
         loop="none",

@@ -1,41 +1,58 @@
 """`decklog dev`: the whole of Decklog in one process, over a PostgreSQL of its own in one folder.
 
-The same provisioning, the same API and the same worker as in production, with the real, least roles; only search and
-queues are left out, which is what Decklog does wherever they are not configured. The archive is a folder beside the database.
+It runs the same provisioning, API and worker as production, with the real, least roles. Search and queues are left out, as in
+every installation that does not configure them. The archive is a folder beside the database.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import secrets
-import shutil
-import signal
+import shlex
+import socket
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 import msgspec
+import uvloop
+from cyclopts import App
 
 from decklog.api.app import create_app
-from decklog.api.server import serve
-from decklog.assembly import backends, control_plane, maintenance
+from decklog.api.server import listen, serve
 from decklog.assembly.api import open_api
+from decklog.assembly.backends import open_traces
+from decklog.assembly.control_plane import open_provisioner
+from decklog.assembly.maintenance import embedded_database, migrate
 from decklog.assembly.worker import run_worker
-from decklog.files.keys import KeyFile, held
-from decklog.settings import Api, Archive, Database, Identity, Settings, Tenants, tracing
+from decklog.cli.dev_folder import DevFolder
+from decklog.cli.manual import manual
+from decklog.cli.options import Flag, Port
+from decklog.cli.signals import stop_on_signal
+from decklog.files.keys import KeyFile
+from decklog.settings import Api, tracing
 from decklog.upkeep import INTERVAL, Upkeep
 
-_SECRETS = ("admin", "owner", "service", "fingerprint_key")
+_PORT = 8321
+
+app = App(
+    name="dev",
+    help_epilogue=manual(
+        """Runs the API, a worker and provisioning over a PostgreSQL in the data folder, and creates the tenants of the manifests. Ctrl-C
+stops it; the data stays.""",
+        "decklog dev",
+        "decklog dev --port 0 --data-dir /tmp/decklog --fresh",
+        "decklog tenants --data-dir .decklog",
+        exits="0, 2 (it could not start)",
+    ),
+)
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line of `decklog dev` says."""
+    """The options of `decklog dev`; `manifests` is None where no tenant is to be created."""
 
     host: str
     port: int
@@ -45,59 +62,85 @@ class Options:
     fresh: bool
 
 
-@contextmanager
-def _folder(folder: Path, *, fresh: bool) -> Iterator[None]:
-    """The folder, made or emptied, and this process's alone until the block ends. Raises `misconfigured`."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with held(folder / "lock", f"Another decklog dev uses {folder}. Stop it, or give another --data-dir."):
-        if fresh:
-            for entry in folder.iterdir():
-                if entry.is_dir():
-                    shutil.rmtree(entry)
-                elif entry.name != "lock":
-                    entry.unlink()
-        yield
+@app.default
+def dev(
+    *,
+    host: str = "127.0.0.1",
+    port: Port = _PORT,
+    data_dir: Path = Path(".decklog"),
+    manifests: Path = Path("manifests/examples"),
+    ready_file: Path | None = None,
+    fresh: Flag = False,
+) -> int:
+    """Run everything in one process, with its own PostgreSQL.
+
+    Args:
+        host: Address that the API listens on.
+        port: Port of the API; 0 picks a free one.
+        data_dir: Folder of all data.
+        manifests: Folder of Tenant manifests.
+        ready_file: File that is created, with the API's address in it, once everything is ready.
+        fresh: Empty the data folder first.
+    """
+    found = manifests if manifests.is_dir() else None
+    if found is None:
+        sys.stderr.write(f"decklog: There is no folder {manifests}; starting without tenants.\n")
+    return uvloop.run(_run(Options(host, port, data_dir, found, ready_file, fresh)))
 
 
-def _load_secrets(path: Path) -> dict[str, str]:
-    """Passwords and keys of this folder, made once."""
-    if path.exists():
-        found: dict[str, str] = json.loads(path.read_text())
-        return found
-    made = {name: secrets.token_urlsafe(32) for name in _SECRETS}
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump(made, file)
-    return made
+async def _run(options: Options) -> int:
+    """Serve until a signal. Raises `misconfigured`, `invalid-tenant` and OSError."""
+    folder = DevFolder(options.data_dir)
+    async with AsyncExitStack() as stack:
+        stop = stack.enter_context(stop_on_signal())
+        # The port is taken first: where another process has it, nothing is created.
+        listener = stack.enter_context(listen(options.host, options.port))
+        stack.enter_context(folder.locked(fresh=options.fresh))
+        if options.ready_file is not None:
+            options.ready_file.unlink(missing_ok=True)
+        opening = embedded_database(folder.database, password=folder.admin_password())
+        address = await stack.enter_async_context(opening)
+        stack.enter_context(folder.published(address))
+        await _serve(options, folder, address, listener, stop)
+    return 0
 
 
-def _settings(options: Options, address: str, own: dict[str, str]) -> Settings:
-    def dsn(user: str, secret: str) -> str:
-        return f"postgresql://{user}:{quote(own[secret], safe='')}@{address}/decklog"
+async def _serve(options: Options, folder: DevFolder, address: str, listener: socket.socket, stop: asyncio.Event) -> None:
+    """Create the tenants and serve over the database at `address` until `stop` is set."""
+    settings = folder.settings(address, Api(host=options.host, port=options.port))
+    await migrate(settings, with_roles=True, post=True)
+    vault = KeyFile(folder.keys)
+    manifests = [options.manifests] if options.manifests is not None else []
+    async with AsyncExitStack() as stack:
+        provisioner = await stack.enter_async_context(open_provisioner(settings))
+        upkeep = Upkeep(provisioner, vault, manifests, keeps_all=True, platform_key=True)
+        troubles = await upkeep.look()
+        traces = await stack.enter_async_context(open_traces(tracing(os.environ), "decklog"))
+        opening = open_api(settings, provisioner=provisioner, vault=vault, traces=traces)
+        services = await stack.enter_async_context(opening)
+        application = create_app(services, settings, traces)
+        server = await stack.enter_async_context(serve(application, options.host, options.port, listener=listener))
+        parts = {
+            asyncio.create_task(run_worker(settings, stop, traces=traces), name="worker"),
+            asyncio.create_task(upkeep.keep(stop, INTERVAL, pause=INTERVAL), name="upkeep"),
+        }
+        url = f"http://{options.host}:{server.port}"
+        vault.set_url(url)
+        _say(greeting(url, options.data_dir, upkeep.names, vault, troubles))
+        if options.ready_file is not None:
+            options.ready_file.write_text(url + "\n")
+        await _until_stopped(stop, parts, server.finished)
+        _say("Stopping.")
 
-    return Settings(
-        database=Database(
-            dsn=dsn("decklog_service", "service"),
-            owner_dsn=dsn("decklog_owner", "owner"),
-            admin_dsn=dsn("postgres", "admin"),
-            service_password=own["service"],
-            owner_password=own["owner"],
-        ),
-        api=Api(host=options.host, port=options.port),
-        archive=Archive(folder=str(options.data_dir.absolute() / "archive") if backends.can_archive() else ""),
-        identity=Identity(fingerprint_key=own["fingerprint_key"]),
-        tenants=Tenants(owner="decklog"),
-        log_format="text",
-    )
 
-
-@asynccontextmanager
-async def _signals(stop: asyncio.Event) -> AsyncIterator[None]:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    yield
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.remove_signal_handler(number)
+async def _until_stopped(stop: asyncio.Event, parts: set[asyncio.Task[None]], server: asyncio.Task[None]) -> None:
+    """Wait for `stop` or for the end of a part, then for the end of all of them. Raises what a part raised."""
+    stopping = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait({stopping, server, *parts}, return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    await asyncio.wait(parts, timeout=10)
+    for task in done - {stopping}:
+        task.result()
 
 
 def _say(text: str) -> None:
@@ -105,55 +148,20 @@ def _say(text: str) -> None:
     sys.stdout.flush()
 
 
-async def run(options: Options) -> int:
-    """Serve until a signal comes. Gives the exit code; raises `misconfigured` and `invalid-tenant`."""
-    stop = asyncio.Event()
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(_signals(stop))
-        data = options.data_dir.absolute()
-        stack.enter_context(_folder(data, fresh=options.fresh))
-        if options.ready_file is not None:
-            options.ready_file.unlink(missing_ok=True)
-        own = _load_secrets(data / "secrets.json")
-        address = await stack.enter_async_context(maintenance.embedded_database(data / "postgres", password=own["admin"]))
-        settings = _settings(options, address, own)
-        await maintenance.migrate(settings, with_roles=True, post=True)
-        vault = KeyFile(data / "dev.json")
-        provisioner = await stack.enter_async_context(control_plane.open_provisioner(settings))
-        manifests = [options.manifests] if options.manifests is not None else []
-        upkeep = Upkeep(provisioner, vault, manifests, keeps_all=True, platform_key=True)
-        troubles = await upkeep.look()
-        traces = await stack.enter_async_context(backends.open_traces(tracing(os.environ), "decklog"))
-        opening = open_api(settings, provisioner=provisioner, vault=vault, traces=traces)
-        services = await stack.enter_async_context(opening)
-        worker = asyncio.create_task(run_worker(settings, stop, traces=traces), name="worker")
-        keeping = asyncio.create_task(upkeep.keep(stop, INTERVAL, pause=INTERVAL), name="upkeep")
-        server = await stack.enter_async_context(serve(create_app(services, settings, traces), options.host, options.port))
-        url = f"http://{options.host}:{server.port}"
-        vault.set_url(url)
-        _greet(url, data, upkeep.names, vault, troubles)
-        if options.ready_file is not None:
-            options.ready_file.write_text(url + "\n")
-        ending = asyncio.create_task(stop.wait())
-        done, _ = await asyncio.wait({ending, worker, keeping, server.finished}, return_when=asyncio.FIRST_COMPLETED)
-        stop.set()
-        await asyncio.wait({worker, keeping}, timeout=10)
-        ending.cancel()
-        failed = [task for task in done if task is not ending]
-        if failed:
-            failed[0].result()
-        _say("Stopping.")
-    return 0
-
-
-def _greet(url: str, data: Path, names: list[str], vault: KeyFile, troubles: Mapping[str, str]) -> None:
-    _say(f"\nDecklog is ready at {url}   (API document: {url}/schema)")
-    _say(f"Keys of the platform and of {len(names)} tenants: {data / 'dev.json'}")
-    for name, trouble in troubles.items():
-        _say(f"Not ready: {name}: {trouble}")
+def greeting(url: str, data_dir: Path, names: list[str], vault: KeyFile, troubles: Mapping[str, str]) -> str:
+    """Return what is printed once everything is ready; `troubles` are the tenants that are not ready, with the reason."""
+    folder = shlex.quote(str(data_dir))
+    lines = [
+        "",
+        f"Decklog is ready at {url}   (API document: {url}/schema)",
+        f"Keys of the platform and of {len(names)} tenants: {data_dir / 'dev.json'}",
+        f"Tenants: decklog tenants --data-dir {folder}",
+        f"Plan:    decklog plan --data-dir {folder} -f tenant.yaml",
+        *(f"Not ready: {name}: {trouble}" for name, trouble in troubles.items()),
+    ]
     for name in names[:1]:
         if key := vault.keys_of(name).get("writer"):
             body = msgspec.json.encode({"action": "document.create", "actor": {"id": "alice"}}).decode()
-            _say(f"\nSend a record as {name}:\n")
-            _say(f"curl -s {url}/api/v1/logs -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' -d '{body}'\n")
-    _say("Ctrl-C stops it; the data stays.")
+            curl = f"curl -s {url}/api/v1/logs -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' -d '{body}'"
+            lines += ["", f"Send a record as {name}:", "", curl, ""]
+    return "\n".join([*lines, "Ctrl-C stops it; the data stays."])

@@ -161,6 +161,14 @@ class _Run:
         )
 
 
+def _size(file: Path) -> int:
+    """Return the size in bytes; 0 for a file that cannot be read, which the import refuses later."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
+
+
 class Importer:
     """Imports files of one kind through one client. `checkpoints` is None where nothing is to be resumed."""
 
@@ -171,6 +179,7 @@ class Importer:
         self._checkpoints = checkpoints
         self._report = Report(kind, client.url, "")
         self._at_once = BATCH_RECORDS_MAX
+        self._done = 0
 
     async def run(self, files: Sequence[Path], *, restart: bool = False) -> Report:
         """Import the files in order, with `restart` each from its start. Raises what the server says to the credential; what goes wrong later is in
@@ -180,6 +189,7 @@ class Importer:
         if who.tenant is None or Permission.APPEND not in who.permissions:
             raise DecklogError(Code.FORBIDDEN, f"This key's role is {who.role!r}; importing needs a tenant's writer or admin.")
         report.tenant = who.tenant
+        self._progress.begin(sum(_size(file) for file in files))
         for file in files:
             found = FileReport(str(file).encode(errors="replace").decode())  # a name need not be text, a report must
             report.files.append(found)
@@ -208,6 +218,7 @@ class Importer:
             await self._send(run, key)
         if self._checkpoints is not None:
             self._checkpoints.forget(key)
+        self._done += source.size
 
     def _key(self, path: Path) -> tuple[str, ...]:
         return (self._client.url, self._report.tenant, self._report.kind, str(path.resolve()))
@@ -224,6 +235,7 @@ class Importer:
             run.sent, run.seq = found.sent, found.seq
             for name in ("stored", "duplicates", "refused", "replaced"):
                 setattr(report, name, getattr(found, name))
+            self._progress.skip(source.position, report.stored + report.duplicates)
             self._progress.say(f"{report.file}: going on after {run.read} events")
             return run
         self._progress.say(f"{report.file}: the file or the log is another than before; starting over")
@@ -283,8 +295,8 @@ class Importer:
             except OSError as error:
                 self._progress.say(f"Cannot remember how far this has come ({error}); going on without.")
                 self._checkpoints = None
-        share = run.source.position / run.source.size if run.source.size else 1.0
-        self._progress.advance(report.file, share, report.stored + report.duplicates)
+        records = sum(file.stored + file.duplicates for file in self._report.files)
+        self._progress.advance(report.file, self._done + run.source.position, records)
 
     async def _deliver(self, records: Sequence[bytes]) -> list[BulkItem]:
         """What became of each record. Where the server takes less at once, it gets less from then on."""

@@ -3,13 +3,14 @@
 from typing import Any
 
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
-from piccolo.columns.base import Column, OnDelete
+from piccolo.columns.base import OnDelete
 from piccolo.columns.column_types import (
     JSONB,
     Array,
     BigInt,
     BigSerial,
     Bytea,
+    Column,
     ForeignKey,
     Integer,
     SmallInt,
@@ -25,7 +26,7 @@ DESCRIPTION = "control tables"
 SCHEMA = "decklog"
 
 
-class TenantRow(Table, tablename="tenants", schema=SCHEMA):
+class TenantRow(Table, tablename="tenants", schema=SCHEMA):  # type: ignore[call-arg]
     """What the keys refer to."""
 
     id = BigSerial(primary_key=True)

@@ -1,0 +1,1 @@
+"""The verbs of `decklog-operator`, loaded by name when they are used."""

@@ -1,0 +1,96 @@
+"""The data folder of `decklog dev`: its lock, its secrets, and the settings of the installation in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from decklog.assembly.backends import can_archive
+from decklog.domain.errors import Code, DecklogError
+from decklog.files.keys import held
+from decklog.settings import Api, Archive, Database, Identity, Settings, Tenants
+
+_SECRETS = ("admin", "owner", "service", "fingerprint_key")
+
+
+class DevFolder:
+    """The folder at `path`, which need not exist yet."""
+
+    def __init__(self, path: Path) -> None:
+        self._given = path
+        self.path = path.absolute()
+        self.database = self.path / "postgres"
+        self.keys = self.path / "dev.json"
+        self._secrets = self.path / "secrets.json"
+        self._address = self.path / "postgres.address"
+
+    @contextmanager
+    def locked(self, *, fresh: bool) -> Iterator[None]:
+        """Create the folder, or empty it if `fresh`, and lock it within the block. Raises `misconfigured` and OSError."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with held(self.path / "lock", f"Another decklog dev uses {self.path}. Stop it, or give another --data-dir."):
+            if fresh:
+                for entry in self.path.iterdir():
+                    if entry.is_dir():
+                        shutil.rmtree(entry)
+                    elif entry.name != "lock":
+                        entry.unlink()
+            yield
+
+    def admin_password(self) -> str:
+        """Return the password of the database's superuser, which is made with the other secrets on first use."""
+        return self._own()["admin"]
+
+    @contextmanager
+    def published(self, address: str) -> Iterator[None]:
+        """Record the database's `host:port` within the block, for `running_settings` in other processes."""
+        self._address.write_text(address)
+        try:
+            yield
+        finally:
+            self._address.unlink(missing_ok=True)
+
+    def running_settings(self) -> Settings:
+        """Return the settings of the `decklog dev` that runs in this folder. Raises `misconfigured` where none does."""
+        try:
+            return self.settings(self._address.read_text(), Api())
+        except FileNotFoundError:
+            raise DecklogError(Code.MISCONFIGURED, f"No decklog dev is running in {self._given}.") from None
+
+    def settings(self, address: str, api: Api) -> Settings:
+        """Return the settings of an installation over the database at `address`, which is `host:port`."""
+        own = self._own()
+
+        def dsn(user: str, secret: str) -> str:
+            return f"postgresql://{user}:{quote(own[secret], safe='')}@{address}/decklog"
+
+        return Settings(
+            database=Database(
+                dsn=dsn("decklog_service", "service"),
+                owner_dsn=dsn("decklog_owner", "owner"),
+                admin_dsn=dsn("postgres", "admin"),
+                service_password=own["service"],
+                owner_password=own["owner"],
+            ),
+            api=api,
+            archive=Archive(folder=str(self.path / "archive") if can_archive() else ""),
+            identity=Identity(fingerprint_key=own["fingerprint_key"]),
+            tenants=Tenants(owner="decklog"),
+            log_format="text",
+        )
+
+    def _own(self) -> dict[str, str]:
+        """Return the passwords and keys of this folder, which are made once."""
+        if self._secrets.exists():
+            found: dict[str, str] = json.loads(self._secrets.read_text())
+            return found
+        made = {name: secrets.token_urlsafe(32) for name in _SECRETS}
+        with open(os.open(self._secrets, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump(made, file)
+        return made
