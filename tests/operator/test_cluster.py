@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from kmock import RawHandler
+from kmock import RawHandler, Request
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
@@ -46,10 +46,15 @@ async def cluster(kmock: RawHandler, tmp_path: Path, monkeypatch: pytest.MonkeyP
         yield connected
 
 
+def sent(kmock: RawHandler, method: str) -> Request:
+    """The first request with this method."""
+    return cast("Request", kmock[method][0])
+
+
 async def test_requests_carry_the_token_and_a_status_is_applied_for_one_uid_only(kmock: RawHandler, cluster: Cluster) -> None:
     kmock[f"patch {STATUS}"] << {"metadata": {"resourceVersion": "7"}}
     assert await cluster.apply_status("acme", "uid-1", {"observedGeneration": 1}) == "7"
-    request = kmock["patch"][0]
+    request = sent(kmock, "patch")
     assert request.headers["Authorization"] == "Bearer t0ken"
     assert request.headers["Content-Type"] == "application/apply-patch+yaml"
     assert request.params["fieldManager"] == "decklog-operator"
@@ -93,7 +98,7 @@ async def test_what_is_not_there_reads_as_nothing_and_is_deleted_already(cluster
     kmock["get /apis/decklog.dev/v1/tenants"] << 404
     assert await cluster.read_secret("default", "acme-decklog") is None
     await cluster.delete_secret("default", "acme-decklog", "uid-9")
-    assert json.loads(kmock["delete"][0].body)["preconditions"] == {"uid": "uid-9"}
+    assert json.loads(sent(kmock, "delete").body)["preconditions"] == {"uid": "uid-9"}
     assert not await cluster.tenants_served()
 
 
@@ -110,8 +115,8 @@ async def test_a_secret_of_an_earlier_life_of_the_tenant_is_replaced(cluster: Cl
     vault = SecretVault(cluster, "https://decklog.example.test")
     assert await vault.read(ACME) is None
     await vault.write(ACME, HANDOUT)
-    assert json.loads(kmock["delete"][0].body)["preconditions"] == {"uid": "secret-1"}
-    written = json.loads(kmock["post"][0].body)
+    assert json.loads(sent(kmock, "delete").body)["preconditions"] == {"uid": "secret-1"}
+    written = json.loads(sent(kmock, "post").body)
     assert set(written["data"]) == {"url", "writer", "auditor", "admin", "revision", "validUntil"}
     assert written["metadata"]["ownerReferences"][0]["uid"] == "uid-1"
 
@@ -123,8 +128,8 @@ async def test_a_secret_that_is_there_is_made_as_it_should_be_if_it_is_the_tenan
     kmock[f"get {SECRET}"] << rendered(cluster)
     kmock[f"patch {SECRET}"] << {}
     await SecretVault(cluster, "https://decklog.example.test").write(ACME, HANDOUT)
-    assert kmock["patch"][0].params["force"] == "true"
-    assert json.loads(kmock["patch"][0].body) == rendered(cluster)
+    assert sent(kmock, "patch").params["force"] == "true"
+    assert json.loads(sent(kmock, "patch").body) == rendered(cluster)
 
 
 def rendered(cluster: Cluster, handout: Handout = HANDOUT) -> Json:

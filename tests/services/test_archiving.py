@@ -31,7 +31,8 @@ from decklog.timescale.control.provision import CONNECTIONS_MAX, PostgresProvisi
 from decklog.timescale.control.registry import PostgresRegistry
 from decklog.timescale.records.archive import PostgresArchives
 from decklog.timescale.records.cursors import PostgresCursors
-from decklog.workers.duties.archiver import _Rounds
+from decklog.workers.duties.archiver import Rounds
+from decklog.workers.periodic import Turn
 from tests.backends import S3Server
 from tests.services.test_removal import all_have_heard, left_in_the_database, platform_log, told
 from tests.services.test_rotation import Fuse, FusedDatabase, Killed
@@ -61,10 +62,9 @@ class Workshop:
     async def work(self) -> None:
         """As a worker does, until nothing is left to do."""
         archiver = await self.archiver()
-        rounds = _Rounds(archiver)
+        rounds = Rounds(archiver)
         for _ in range(20):
-            further, failed = await rounds.round()
-            if not further or failed:
+            if await rounds.turn() is not Turn.MORE:
                 return
         raise AssertionError("archiving does not come to an end")
 
@@ -530,8 +530,8 @@ async def test_a_large_tenant_lets_the_others_have_their_turns(control: Control,
         await fill(control, 150 if name == "large" else 2, name)
         await provisioner.remove(manifest)
     await all_have_heard(control)
-    rounds = _Rounds(await workshop.archiver())
-    assert await rounds.round() == (True, False)
+    rounds = Rounds(await workshop.archiver())
+    assert await rounds.turn() is Turn.MORE
     assert any(name.startswith("small/uid-small/manifest-") for name in workshop.objects.names)
     assert not any(name.startswith("large/uid-large/manifest-") for name in workshop.objects.names)
     await workshop.work()

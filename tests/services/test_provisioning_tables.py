@@ -22,6 +22,7 @@ from decklog.timescale.control.migrations import (
     m0004_limits,
     m0005_settled,
     m0006_cell,
+    m0007_post_refusal,
 )
 from decklog.timescale.control.piccolo_app import APP_CONFIG
 from decklog.timescale.control.piccolo_engine import on
@@ -59,7 +60,7 @@ async def test_migrating_again_and_in_several_processes_at_once_changes_nothing(
 
 
 async def test_the_migrations_lead_to_the_tables_as_the_classes_have_them() -> None:
-    modules = (m0001_tables, m0002_rules, m0003_rotation, m0004_limits, m0005_settled, m0006_cell)
+    modules = (m0001_tables, m0002_rules, m0003_rotation, m0004_limits, m0005_settled, m0006_cell, m0007_post_refusal)
     managers = [await module.forwards() for module in modules]
     snapshot = SchemaSnapshot(managers=managers)
     classes = [

@@ -87,7 +87,7 @@ async def test_over_its_quota_nothing_more_is_taken_in_until_it_is_raised_or_the
 async def test_a_head_that_somebody_closed_without_a_quota_is_drift(control: Control) -> None:
     vault = MemoryVault()
     await control.provisioner().reconcile(control.manifest(), vault)
-    await control.database.execute("UPDATE decklog.heads SET per_day = ~per_day WHERE log = 0")
+    await control.database.execute("UPDATE decklog.heads SET storage_used_up = true WHERE log = 0")
     assert isinstance(await control.append(), DecklogError)
     status = await control.provisioner().reconcile(control.manifest(), vault)
     assert status.drift is not None

@@ -1,6 +1,6 @@
-"""Tenants made by the release, run by its own Python: specs come as JSON on the standard input, keys go to the standard output.
+"""Create tenants with the release's own code and Python: specs as JSON on standard input, API keys on standard output.
 
-It uses what the release has, so this must not follow what changes in the code.
+Imports name modules of the release. Never adapt them when modules of this tree move.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import os
 import sys
 from typing import Any
 
-from decklog import factory, settings  # type: ignore[attr-defined]  # of the release, not of this tree
-from decklog.domain.tenancy.spec import parse_spec
+from decklog import factory, settings  # type: ignore[attr-defined]
+from decklog.domain.tenant import parse_spec  # type: ignore[attr-defined]
 
 
 class Vault:
-    """The keys of all tenants, as long as this process lives."""
+    """Keep the keys of all tenants for the life of this process."""
 
     def __init__(self) -> None:
         self.kept: dict[str, Any] = {}

@@ -290,11 +290,12 @@ async def test_once_the_storage_is_used_up_no_writer_stores_anything_but_retries
 async def test_a_reason_that_a_newer_version_refuses_for_is_no_success(database: Database) -> None:
     tenant, store = await database.tenant(), await database.records()
     await database.execute(
-        "CREATE OR REPLACE FUNCTION decklog.refusal(present boolean, state smallint, received_at timestamptz, burst integer,"
-        " tokens float8, metered boolean, counted integer, at timestamptz) RETURNS smallint LANGUAGE sql AS 'SELECT 99::smallint'"
+        "CREATE OR REPLACE FUNCTION decklog.admission(present boolean, state smallint, received_at timestamptz, burst integer,"
+        " tokens float8, storage_used_up boolean, per_day bigint, today bigint, metered boolean, conflict boolean, counted integer,"
+        " fresh integer, at timestamptz) RETURNS smallint LANGUAGE sql AS 'SELECT 99::smallint'"
     )
     error = await refusal(store, events(tenant, None))
-    assert (error.code, "(99)" in error.detail) == (Code.INTERNAL, True)
+    assert (error.code, "code 99" in error.detail) == (Code.INTERNAL, True)
 
 
 async def test_a_days_quota_counts_what_the_log_received_on_that_day_though_the_clock_goes_back(database: Database) -> None:

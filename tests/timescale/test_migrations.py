@@ -214,3 +214,21 @@ async def test_what_a_newer_version_made_is_left_as_it_is(database: Database, mo
             await schema.ensure_relations(owner, tenant.schema, shared=False, partition_days=7)
     finally:
         await owner.close()
+
+
+async def test_storage_flag_survives_the_upgrade_from_definitions_1(database: Database) -> None:
+    """They stored it as the bitwise complement of `per_day`."""
+    used_up, free = [await database.tenant(events_per_day=7) for _ in range(2)]
+    await database.execute("UPDATE decklog.heads SET per_day = ~per_day WHERE tenant_id = $1 AND log = 0", used_up.id)
+    await database.execute("ALTER TABLE decklog.heads DROP COLUMN storage_used_up")
+    await database.execute("COMMENT ON SCHEMA decklog IS '1.cell'")
+    owner = await asyncpg.connect(database.owner_dsn)
+    try:
+        await schema.migrate_cell(owner)
+        heads = await schema.observe_heads(owner, [used_up.id, free.id])
+    finally:
+        await owner.close()
+    assert {number: (head.events_per_day, head.storage_used_up) for number, head in heads.items()} == {
+        used_up.id: (7, True),
+        free.id: (7, False),
+    }

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import Callable
-
 import pytest
 
 from decklog.domain.archive.manifest import ArchiveError, ToArchive
 from decklog.domain.errors import Code, DecklogError
 from decklog.services.following.follow import Ended
-from decklog.workers.duties import archiver
-from decklog.workers.duties.archiver import _Rounds
+from decklog.workers.duties.archiver import Rounds
+from decklog.workers.periodic import Turn
 from tests.support.memory import make_tenant
 
 
@@ -56,53 +52,37 @@ async def test_a_round_gives_each_tenant_a_turn_whatever_becomes_of_the_others()
     scripted = Scripted(
         one=[DENIED, Ended.DONE], two=[Ended.WAITING, Ended.DONE], three=[TimeoutError(), Ended.HELD], four=[Ended.DONE]
     )
-    rounds = _Rounds(scripted)
-    assert await rounds.round() == (True, True)
+    rounds = Rounds(scripted)
+    assert await rounds.turn() is Turn.MORE
     assert scripted.told == [(False, "AccessDenied")]
     assert set(scripted.left) == {"one", "two", "three"}
-    assert await rounds.round() == (True, False)
+    assert await rounds.turn() is Turn.MORE
     assert scripted.told[1:] == [(True, "")]
     assert set(scripted.left) == {"three"}
 
 
 async def test_an_archive_that_nothing_is_written_to_is_looked_at_now_and_then_and_a_bad_one_each_time() -> None:
     scripted = Scripted()
-    rounds = _Rounds(scripted)
+    rounds = Rounds(scripted)
     for _ in range(3):
-        assert await rounds.round() == (False, False)
+        assert await rounds.turn() is Turn.DONE
     assert (scripted.checks, scripted.told) == (1, [(True, "")])
     broken = Scripted()
     broken.locked = DENIED
-    rounds = _Rounds(broken)
+    rounds = Rounds(broken)
     for _ in range(3):
-        await rounds.round()
+        await rounds.turn()
     assert (broken.checks, broken.told) == (3, [(False, "AccessDenied")] * 3)
 
 
 @pytest.mark.parametrize(
-    ("turns", "waits"),
+    ("ends", "left"),
     [
-        ([Ended.WAITING, Ended.WAITING, Ended.DONE], [0, 0, 0, 5]),
-        ([DENIED, DENIED, Ended.DONE], [5, 10, 0, 5]),
-        ([Ended.HELD, DecklogError(Code.INTERNAL, "A gap.")], [5, 5]),
+        ([Ended.WAITING], Turn.MORE),
+        ([DENIED], Turn.FAILED),
+        ([Ended.HELD], Turn.DONE),
+        ([DecklogError(Code.INTERNAL, "A gap.")], Turn.FAILED),
     ],
 )
-async def test_what_failed_is_tried_again_ever_later_and_what_goes_on_goes_on_at_once(
-    turns: list[Ended | Exception], waits: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    slept: list[float] = []
-
-    class EnoughError(Exception):
-        pass
-
-    async def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        if len(slept) == len(waits):
-            raise EnoughError
-
-    uniform: Callable[[float, float], float] = lambda low, high: 1.0  # noqa: E731
-    monkeypatch.setattr(asyncio, "sleep", sleep)
-    monkeypatch.setattr(random, "uniform", uniform)
-    with pytest.raises(EnoughError):
-        await archiver.keep_archiving(Scripted(acme=turns))
-    assert slept == waits
+async def test_archiver_round_asks_for_another_only_when_a_tenant_got_further(ends: list[Ended | Exception], left: Turn) -> None:
+    assert await Rounds(Scripted(acme=ends)).turn() is left

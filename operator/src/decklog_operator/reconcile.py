@@ -7,7 +7,6 @@ This module decides when to look again and what to tell Kubernetes; what a tenan
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -17,6 +16,7 @@ import structlog
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import rfc3339_seconds
+from decklog.domain.pauses import backoff, between, jittered
 from decklog.domain.tenancy.manifest import ROTATE, Manifest
 from decklog.domain.tenancy.names import check_name
 from decklog.domain.tenancy.removal import deletion_refusal
@@ -285,16 +285,18 @@ class Reconciler:
             self._settings.resync_seconds / _BEATS,
             asyncio.get_running_loop().time(),
         )
-        longest = now + resync * random.uniform(1 - _JITTER + 1 / _BEATS, 1 + _JITTER)  # noqa: S311  # as below
+        longest = now + resync * between(1 - _JITTER + 1 / _BEATS, 1 + _JITTER)
         pause, at = longest // beat * beat - now, tenant.keys.wake_at if tenant.keys else None
         if at is None:
             return pause
-        spread = random.uniform(0, _JITTER) * resync  # noqa: S311  # as below
+        spread = between(0, _JITTER) * resync
         return min(pause, max((at - self._clock()).total_seconds(), 0) + spread)
 
     def _retry_pause(self, tenant: _Tenant) -> float:
         tenant.failures += 1
-        return _jittered(min(_RETRY_FIRST * 2 ** min(tenant.failures, 16), self._settings.retry_max_seconds))
+        # The first visit counts as an attempt, so the first pause is already doubled.
+        pause = backoff(tenant.failures + 1, first=_RETRY_FIRST, longest=self._settings.retry_max_seconds)
+        return jittered(pause, _JITTER)
 
 
 def _manifest(body: Body) -> Manifest:
@@ -317,7 +319,3 @@ def _reached(seen: str, written: str) -> bool:
 def _last_status(tenant: _Tenant, body: Body) -> dict[str, Any]:
     """What Kubernetes was told last: the watch may not have brought it back yet."""
     return tenant.written[1] if tenant.written else dict(body.get("status") or {})
-
-
-def _jittered(seconds: float) -> float:
-    return seconds * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311  # spreads load, hides nothing

@@ -7,7 +7,6 @@ custom resources, over the same provisioning. One process of it does it all, as 
 from __future__ import annotations
 
 import asyncio
-import random
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -19,6 +18,7 @@ from msgspec.structs import replace
 
 from decklog.assembly import control_plane
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.pauses import backoff, between
 from decklog.domain.tenancy.manifest import Manifest
 from decklog.domain.tenancy.status import READY, Condition, TenantStatus
 from decklog.domain.tenant import PLATFORM_TENANT, State
@@ -107,7 +107,7 @@ class Upkeep:
     async def keep(self, stop: asyncio.Event, interval: float, *, pause: float = 0.0) -> None:
         """Look again and again until `stop` is set, for the first time after `pause` seconds: each `interval`, and sooner
         where something is missing. What is wrong is logged, and never ends this."""
-        retry = _RETRY_FIRST
+        failures = 0
         while not await _set_within(stop, pause):
             self._read_again()
             try:
@@ -117,8 +117,9 @@ class Upkeep:
                 self.checks = {"tenants": error.code.value}
             for name, trouble in troubles.items():
                 _log.warning("not ready", tenant=name, reason=trouble)
-            pause, retry = (min(retry, interval), retry * 2) if troubles else (interval, _RETRY_FIRST)
-            pause *= random.uniform(1 - _JITTER, 1)  # noqa: S311 - nothing is guessed from it
+            failures = failures + 1 if troubles else 0
+            pause = backoff(failures, first=_RETRY_FIRST, longest=interval) if failures else interval
+            pause *= between(1 - _JITTER, 1)
 
     async def _visit(self, name: str, wanted: Wanted) -> str | None:
         """Why the tenant is not ready after this; None where it is."""

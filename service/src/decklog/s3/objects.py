@@ -13,10 +13,10 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from decklog.aws import client
 from decklog.domain.archive.manifest import ArchiveError
 from decklog.domain.errors import Code
 from decklog.domain.log import rfc3339_seconds
@@ -132,21 +132,18 @@ class S3Objects:
 
 
 def _connect(settings: Archive) -> S3Client:
-    return boto3.session.Session().client(
+    connected: S3Client = client(
         "s3",
-        region_name=settings.region,
-        endpoint_url=settings.endpoint_url or None,
-        aws_access_key_id=settings.access_key_id or None,
-        aws_secret_access_key=settings.secret_access_key or None,
-        config=Config(
-            connect_timeout=5,
-            read_timeout=CALL_SECONDS_MAX,
-            max_pool_connections=2,
-            retries={"mode": "standard", "total_max_attempts": 2},
-            # Names of buckets are no names of hosts where an endpoint is given.
+        settings,
+        connect_timeout=5,
+        read_timeout=CALL_SECONDS_MAX,
+        connections=2,
+        options=Config(
+            # A bucket's name is no host name at a custom endpoint.
             s3={"addressing_style": "path" if settings.endpoint_url else "auto"},
-            # What is written carries a checksum of ours, and what is read is compared by us.
+            # Decklog sends its own checksum, and compares what it reads itself.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         ),
     )
+    return connected

@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-import boto3
 import msgspec
 import structlog
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from decklog.aws import client
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.store import WakeUp
@@ -186,19 +185,8 @@ class SqsWakeQueue:
 
 def connect(settings: Queue, read_timeout: int = CALL_SECONDS_MAX, connections: int = CALLS_MAX) -> SQSClient:
     """A client of boto3, with limits: seconds until an answer begins, and connections at once."""
-    return boto3.session.Session().client(
-        "sqs",
-        region_name=settings.region,
-        endpoint_url=settings.endpoint_url or None,
-        aws_access_key_id=settings.access_key_id or None,
-        aws_secret_access_key=settings.secret_access_key or None,
-        config=Config(
-            connect_timeout=2,
-            read_timeout=read_timeout,
-            max_pool_connections=connections,
-            retries={"mode": "standard", "total_max_attempts": 2},
-        ),
-    )
+    connected: SQSClient = client("sqs", settings, connect_timeout=2, read_timeout=read_timeout, connections=connections)
+    return connected
 
 
 def _read(message: MessageTypeDef) -> WakeUp | None:

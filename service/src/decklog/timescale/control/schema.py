@@ -32,7 +32,7 @@ from decklog.timescale.statements import quoted, statement
 
 _LOCK = 0x6465636B6C6F67
 """Advisory lock of everything that changes definitions, so that two processes may start at once."""
-DEFINITIONS = 1
+DEFINITIONS = 2
 """Number of `cell.sql` and of the template (`relations.sql`, `shared.sql`). A change of them takes the next one: what has a greater
 number in the database was made by a newer Decklog, and an older one that is started once more leaves it alone."""
 _DROPPED_AT_ONCE = 50
@@ -295,20 +295,23 @@ async def ensure_heads(connection: asyncpg.Connection, tenant_id: int, settings:
     """Both heads of a tenant with these settings; `next_seq`, epoch and receipt time of existing heads stay. Where there
     was no bucket before, the new one is full."""
     await connection.execute(
-        """INSERT INTO decklog.heads AS h (tenant_id, log, state, per_second, burst, tokens, per_day, dedup_window)
-           SELECT $1, given.log, $3, given.per_second, given.burst, given.burst, given.per_day, make_interval(secs => $7)
-             FROM unnest($2::smallint[], $4::float8[], $5::integer[], $6::bigint[]) AS given (log, per_second, burst, per_day)
+        """INSERT INTO decklog.heads AS h (tenant_id, log, state, per_second, burst, tokens, per_day, storage_used_up, dedup_window)
+           SELECT $1, given.log, $3, given.per_second, given.burst, given.burst, given.per_day, given.used_up, make_interval(secs => $8)
+             FROM unnest($2::smallint[], $4::float8[], $5::integer[], $6::bigint[], $7::boolean[])
+                  AS given (log, per_second, burst, per_day, used_up)
            ON CONFLICT (tenant_id, log) DO UPDATE SET state = excluded.state, per_second = excluded.per_second,
-             burst = excluded.burst, per_day = excluded.per_day, dedup_window = excluded.dedup_window,
+             burst = excluded.burst, per_day = excluded.per_day, storage_used_up = excluded.storage_used_up,
+             dedup_window = excluded.dedup_window,
              tokens = CASE WHEN h.burst = 0 THEN excluded.burst ELSE least(h.tokens, excluded.burst) END
-           WHERE (h.state, h.per_second, h.burst, h.per_day, h.dedup_window)
-                 IS DISTINCT FROM (excluded.state, excluded.per_second, excluded.burst, excluded.per_day, excluded.dedup_window)""",
+           WHERE (h.state, h.per_second, h.burst, h.per_day, h.storage_used_up, h.dedup_window) IS DISTINCT FROM
+                 (excluded.state, excluded.per_second, excluded.burst, excluded.per_day, excluded.storage_used_up, excluded.dedup_window)""",
         tenant_id,
         [LogName.EVENTS, LogName.ACCESS],
         int(settings.state),
         [float(settings.events_per_second), settings.queries_per_minute / 60],
         [settings.burst, settings.queries_per_minute],
-        [~settings.events_per_day if settings.storage_used_up else settings.events_per_day, 0],
+        [settings.events_per_day, 0],
+        [settings.storage_used_up, False],
         float(settings.dedup_seconds),
     )
 
@@ -317,10 +320,11 @@ async def observe_heads(connection: asyncpg.Connection, tenant_ids: Sequence[int
     """The settings of these tenants' heads; nothing of a tenant where they are not such as settings make."""
     rows = await connection.fetch(
         """SELECT tenant_id, e.state, e.per_second, e.burst, extract(epoch FROM e.dedup_window)::float8 AS window, e.per_day,
-                  a.burst AS queries
+                  e.storage_used_up, a.burst AS queries
              FROM decklog.heads AS e JOIN decklog.heads AS a USING (tenant_id)
             WHERE tenant_id = ANY($1::bigint[]) AND e.log = $2 AND a.log = $3
-              AND (a.state, a.dedup_window, a.per_second, a.per_day) = (e.state, e.dedup_window, a.burst / 60.0::float8, 0)""",
+              AND (a.state, a.dedup_window, a.per_second, a.per_day, a.storage_used_up)
+                = (e.state, e.dedup_window, a.burst / 60.0::float8, 0, false)""",
         tenant_ids,
         LogName.EVENTS,
         LogName.ACCESS,
@@ -331,9 +335,9 @@ async def observe_heads(connection: asyncpg.Connection, tenant_ids: Sequence[int
             int(row["per_second"]),
             row["burst"],
             int(row["window"]),
-            max(row["per_day"], ~row["per_day"]),
+            row["per_day"],
             row["queries"],
-            storage_used_up=row["per_day"] < 0,
+            storage_used_up=row["storage_used_up"],
         )
         for row in rows
     }

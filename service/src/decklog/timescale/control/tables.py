@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 import msgspec
 from piccolo.columns import JSONB, Array, BigInt, BigSerial, Bytea, ForeignKey, Integer, OnDelete, SmallInt, Text, Timestamptz
 from piccolo.columns.defaults.timestamptz import TimestamptzNow
-from piccolo.query.functions import Count
 from piccolo.table import Table
 
 from decklog.domain.errors import Code, DecklogError
@@ -52,7 +51,7 @@ SELECT usename AS role, application_name AS name, count(*) AS connections FROM p
  GROUP BY 1, 2 ORDER BY 1, 2"""
 
 
-class TenantRow(Table, tablename="tenants", schema=SCHEMA, db=ENGINE):  # type: ignore[call-arg]
+class TenantRow(Table, tablename="tenants", schema=SCHEMA, db=ENGINE):
     """One tenant: a deleted one that is retained keeps its row, its number and its name."""
 
     id = BigSerial(primary_key=True)
@@ -77,7 +76,7 @@ class TenantRow(Table, tablename="tenants", schema=SCHEMA, db=ENGINE):  # type: 
     cell = Text(default=DEFAULT_CELL)
 
 
-class ApiKeyRow(Table, tablename="api_keys", schema=SCHEMA, db=ENGINE):  # type: ignore[call-arg]
+class ApiKeyRow(Table, tablename="api_keys", schema=SCHEMA, db=ENGINE):
     """One API key: never the secret, only its hash. `tenant_id` is null for the platform's."""
 
     id = Text(primary_key=True)
@@ -89,14 +88,14 @@ class ApiKeyRow(Table, tablename="api_keys", schema=SCHEMA, db=ENGINE):  # type:
     revoked_at = Timestamptz(null=True, default=None)
 
 
-class RegistryVersion(Table, tablename="registry_version", schema=SCHEMA, db=ENGINE):  # type: ignore[call-arg]
+class RegistryVersion(Table, tablename="registry_version", schema=SCHEMA, db=ENGINE):
     """One row: a number that grows with every change of what the service serves by."""
 
     id = SmallInt(primary_key=True, default=1)
     version = BigInt(default=1)
 
 
-class IndexRow(Table, tablename="search_indices", schema=SCHEMA, db=ENGINE):  # type: ignore[call-arg]
+class IndexRow(Table, tablename="search_indices", schema=SCHEMA, db=ENGINE):
     """For each index the life of it that the indexer's cursors count for; null while there is none."""
 
     name = Text(primary_key=True)
@@ -241,8 +240,8 @@ def _row(found: dict[str, Any]) -> Row:
 
 async def count_dedicated() -> int:
     """Dedicated tenants, deleted ones included: their relations are still there."""
-    found = await TenantRow.select(Count()).where(TenantRow.isolation == Isolation.DEDICATED.value).first()
-    return int(found["count"])
+    count: int = await TenantRow.count().where(TenantRow.isolation == Isolation.DEDICATED.value)
+    return count
 
 
 def _values(row: Row) -> dict[Any, Any]:
@@ -274,7 +273,7 @@ async def update_tenant(row: Row, changes: Sequence[str]) -> None:
     """Write these fields of the row; the version grows where the service serves by one of them."""
     values: dict[Any, Any] = {column: value for column, value in _values(row).items() if column._meta.name in changes}  # noqa: SLF001
     if "state" in changes:
-        values[TenantRow.deleted_at] = TimestamptzNow().python() if row.state is State.DELETED else None
+        values[TenantRow.deleted_at] = datetime.now(UTC) if row.state is State.DELETED else None
     if values:
         await TenantRow.update(values).where(TenantRow.id == row.id)
 
@@ -301,7 +300,7 @@ async def set_index_uuid(index: str, uuid: str | None) -> None:
 
 
 async def set_conditions(tenant_id: int, conditions: Sequence[Condition], settled: Sequence[str]) -> None:
-    values = {TenantRow.conditions: _encoded(conditions), TenantRow.settled: list(settled)}
+    values: dict[Any, Any] = {TenantRow.conditions: _encoded(conditions), TenantRow.settled: list(settled)}
     await TenantRow.update(values).where(TenantRow.id == tenant_id)
 
 
@@ -364,7 +363,7 @@ async def revoke_keys(tenant_id: int | None, ids: Sequence[str]) -> None:
     if not ids:
         return
     await (
-        ApiKeyRow.update({ApiKeyRow.revoked_at: TimestamptzNow().python()})
+        ApiKeyRow.update({ApiKeyRow.revoked_at: datetime.now(UTC)})
         .where(_of(tenant_id))
         .where(ApiKeyRow.id.is_in(list(ids)))
         .where(ApiKeyRow.revoked_at.is_null())

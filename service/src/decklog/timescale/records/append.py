@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime
 from itertools import groupby
 from typing import Any
 
@@ -26,11 +25,9 @@ from decklog.domain.records.append import (
     Rate,
     Receipt,
     Status,
-    day_full,
-    rate_limited,
-    storage_used_up,
 )
 from decklog.timescale.connection import LOST, connect_writer, unavailable
+from decklog.timescale.records.refusals import ADMITTED, KNOWN_ID, refusal
 from decklog.timescale.statements import only_row, quoted
 
 _log = structlog.get_logger("decklog.timescale")
@@ -39,8 +36,6 @@ _STATUS = tuple(Status)
 
 _APPEND = "SELECT * FROM {schema}.append($1, $2, $3, $4, $5, $6, $7)"
 _APPEND_NEW = "SELECT * FROM decklog.append_new($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
-_KNOWN = "DL001"
-"""SQLSTATE of `append_new` where a key was there before."""
 _LOCK = (
     "SELECT count(*) FROM (SELECT FROM decklog.heads WHERE (tenant_id, log) IN (SELECT * FROM unnest($1::bigint[], $2::smallint[]))"
     " ORDER BY tenant_id, log FOR UPDATE) AS locked"
@@ -95,38 +90,6 @@ def _rate(request: AppendRequest, row: asyncpg.Record, number: int) -> Rate | No
     return Rate(per_second, burst, max(0.0, remaining), QUERIES if request.log is LogName.ACCESS else RECORDS)
 
 
-def _refusal(code: int, request: AppendRequest, rate: Rate | None, at: datetime) -> DecklogError | None:
-    name, count = request.tenant.name, len(request.records)
-    match code:
-        case 1 if rate is not None:
-            return rate_limited(name, rate, count)
-        case 2 if rate is not None:
-            return DecklogError(
-                Code.BATCH_EXCEEDS_BURST,
-                f"{count} records at once, but the tenant {name!r} may append at most {rate.burst}. Send smaller batches.",
-            )
-        case 3:
-            return DecklogError(
-                Code.TENANT_SUSPENDED, f"The tenant {name!r} is suspended: nothing is taken in or given out. Its data is kept."
-            )
-        case 4:
-            return DecklogError(Code.NOT_FOUND, f"The tenant {name!r} has no such log; it may have just been deleted.")
-        case 6:
-            return DecklogError(
-                Code.CLOCK_BEHIND,
-                "The database's clock is behind the newest record of this log; nothing is taken in until it has caught up.",
-                retry_after=30,
-            )
-        case 7:
-            return day_full(name, at)
-        case 8:
-            return storage_used_up(name)
-        case 0 | 5:
-            return None
-    # A database that was migrated by a newer version, and nothing was stored.
-    return DecklogError(Code.INTERNAL, f"The database refuses for a reason that this version of Decklog does not know ({code}).")
-
-
 def _receipts(request: AppendRequest, number: int, first: int, row: asyncpg.Record) -> list[Receipt]:
     """Of the request with this number, whose records come from `first` on among those of the group."""
     statuses = row.get("item_status")
@@ -146,10 +109,8 @@ def _results(requests: Sequence[AppendRequest], row: asyncpg.Record) -> list[App
     for number, request in enumerate(requests):
         code = row["request_status"][number]
         rate = _rate(request, row, number)
-        if (refusal := _refusal(code, request, rate, row["received_at"][number])) is not None:
-            results.append(refusal)
-        else:
-            results.append(Appended(_receipts(request, number, item, row), code == 0, rate))
+        error = refusal(code, request, rate, row["received_at"][number])
+        results.append(error or Appended(_receipts(request, number, item, row), code == ADMITTED, rate))
         item += len(request.records)
     return results
 
@@ -179,7 +140,7 @@ async def _append_new(connection: asyncpg.Connection, requests: Sequence[AppendR
             [each for of_run in items for each in of_run],
         )
     except asyncpg.exceptions.PostgresError as error:
-        if error.sqlstate == _KNOWN:
+        if error.sqlstate == KNOWN_ID:
             return None
         raise
     return _results(requests, row)

@@ -26,15 +26,22 @@ CREATE TABLE IF NOT EXISTS decklog.heads (
 ) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 GRANT SELECT, UPDATE ON decklog.heads TO decklog_service;
 
--- What came later. Only where it is missing, as even an ALTER that changes nothing locks the writers out; its defaults let
--- functions of the version before go on. `per_day` is how many records a day of receipt (UTC) may have, 0 for any number, and
--- ~n of either while none may come at all, as the storage is used up; `day_seq` is the number that the first record of `day` has, so that what was stored on it is `next_seq - day_seq`.
+-- Columns added after the first version. ALTER TABLE locks out writers even if it changes nothing, so it runs only where a column is
+-- missing. The defaults keep functions of the previous version working.
+-- per_day: records that one day of receipt (UTC) may have; 0 for no limit.
+-- day, day_seq: the day of the newest record and the `seq` of its first record, so `next_seq - day_seq` records were stored on it.
+-- storage_used_up: the tenant has reached its storage quota, so the log stores no new records.
 DO $heads$ BEGIN
     IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'decklog.heads'::regclass AND attname = 'per_day') THEN
         ALTER TABLE decklog.heads
             ADD COLUMN per_day bigint NOT NULL DEFAULT 0,
             ADD COLUMN day     date   NOT NULL DEFAULT 'epoch',
             ADD COLUMN day_seq bigint NOT NULL DEFAULT 0;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'decklog.heads'::regclass AND attname = 'storage_used_up') THEN
+        ALTER TABLE decklog.heads ADD COLUMN storage_used_up boolean NOT NULL DEFAULT false;
+        -- Definitions 1 stored the flag as the bitwise complement of per_day.
+        UPDATE decklog.heads SET storage_used_up = true, per_day = ~per_day WHERE per_day < 0;
     END IF;
 END $heads$;
 
@@ -95,19 +102,25 @@ END $type$;
 CREATE OR REPLACE FUNCTION decklog.skew() RETURNS interval
     LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT interval '5 minutes' $$;
 
--- Whether a request of so many records is taken in by a locked head with these values, or why not: 0 taken in, 1 rate
--- limited, 2 more than the burst, 3 suspended, 4 no such log, 6 the clock is behind the log. A burst of 0 is no bucket at
--- all. Scalars, so that it is inlined.
-CREATE OR REPLACE FUNCTION decklog.refusal(
-    present boolean, state smallint, received_at timestamptz, burst integer, tokens float8,
-    metered boolean, counted integer, at timestamptz
-) RETURNS smallint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+-- The one place that decides whether a locked head admits a request: 0 where it does, else the reason as a number of `Refusal`
+-- (refusals.py; a test compares the two).
+-- present: the head exists. conflict: the request is atomic and one of its ids belongs to a record with other content.
+-- counted: records of the request. fresh: those of them that are not stored yet; only these count against a quota.
+-- today: records that were stored on the day of the next one. A burst of 0 means no rate limit.
+-- Scalars and STABLE, so that the planner inlines it: an IMMUTABLE function with a time zone dependent `+` is never inlined.
+CREATE OR REPLACE FUNCTION decklog.admission(
+    present boolean, state smallint, received_at timestamptz, burst integer, tokens float8, storage_used_up boolean,
+    per_day bigint, today bigint, metered boolean, conflict boolean, counted integer, fresh integer, at timestamptz
+) RETURNS smallint LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT CASE
-        WHEN NOT present OR (state = 2 AND metered) THEN 4
-        WHEN state <> 0 AND metered THEN 3
-        WHEN received_at > at + decklog.skew() THEN 6
-        WHEN metered AND burst > 0 AND counted > burst THEN 2
-        WHEN metered AND burst > 0 AND counted > tokens THEN 1
+        WHEN NOT present OR (state = 2 AND metered) THEN 4                      -- NO_LOG
+        WHEN state <> 0 AND metered THEN 3                                      -- SUSPENDED
+        WHEN received_at > at + decklog.skew() THEN 6                           -- CLOCK_BEHIND
+        WHEN metered AND burst > 0 AND counted > burst THEN 2                   -- BATCH_EXCEEDS_BURST
+        WHEN metered AND burst > 0 AND counted > tokens THEN 1                  -- RATE_LIMITED
+        WHEN conflict THEN 5                                                    -- CONFLICT
+        WHEN metered AND storage_used_up AND fresh > 0 THEN 8                   -- STORAGE_USED_UP
+        WHEN metered AND per_day > 0 AND fresh > 0 AND today + fresh > per_day THEN 7  -- DAY_FULL
         ELSE 0 END::smallint $$;
 
 -- A locked head on the day of its next record, which is noted where the day is a new one.
@@ -146,6 +159,7 @@ DECLARE
     changed  boolean := false;
     widest   interval;
     at       timestamptz;
+    stamp    timestamptz;
     r        integer := 0;
     item     integer;
     id_      integer := 0;
@@ -156,10 +170,10 @@ DECLARE
     u_tenant bigint[]; u_log smallint[]; u_next bigint[]; u_received timestamptz[]; u_tokens float8[];
 BEGIN
     PERFORM set_config('decklog.tenants', array_to_string(r_tenant, ','), true);
-    SELECT array_agg(locked), max(locked.dedup_window) INTO heads_, widest
-      FROM (SELECT heads.* FROM decklog.heads WHERE (heads.tenant_id, heads.log) IN (SELECT * FROM unnest(r_tenant, r_log))
+    SELECT array_agg(locked.head), max((locked.head).dedup_window) INTO heads_, widest
+      FROM (SELECT heads AS head FROM decklog.heads WHERE (heads.tenant_id, heads.log) IN (SELECT * FROM unnest(r_tenant, r_log))
              ORDER BY heads.tenant_id, heads.log FOR UPDATE) AS locked;
-    at := decklog.clock();
+    at := decklog.clock(); stamp := at;
     request_status := array_fill(0::smallint, ARRAY[requests]);
     per_second := array_fill(NULL::float8, ARRAY[requests]);
     burst := array_fill(NULL::integer, ARRAY[requests]);
@@ -183,24 +197,22 @@ BEGIN
                 IF present THEN
                     k := k + 1;
                     h := heads_[k];
+                    stamp := greatest(h.received_at, at);
                     h.tokens := least(h.burst, h.tokens + h.per_second * greatest(0, extract(epoch FROM at - h.refilled_at)));
                     IF h.per_day > 0 THEN
-                        h := decklog.on_day(h, greatest(h.received_at, at));
+                        h := decklog.on_day(h, stamp);
                     END IF;
                 END IF;
             END IF;
-            refused := decklog.refusal(present, h.state, h.received_at, h.burst, h.tokens, r_metered[r], r_count[r], at);
-            IF refused = 0 AND r_metered[r] AND h.per_day <> 0
-               AND (h.per_day < 0 OR h.next_seq - h.day_seq + r_count[r] > h.per_day) THEN
-                IF s_ids[s] > 0 THEN
-                    RAISE EXCEPTION 'what is stored already does not count' USING ERRCODE = 'DL001';
-                END IF;
-                refused := CASE WHEN h.per_day < 0 THEN 8 ELSE 7 END; received_at[r] := greatest(h.received_at, at);
+            refused := decklog.admission(present, h.state, h.received_at, h.burst, h.tokens, h.storage_used_up, h.per_day,
+                                         h.next_seq - h.day_seq, r_metered[r], false, r_count[r], r_count[r], at);
+            IF refused IN (7, 8) AND s_ids[s] > 0 THEN                          -- DAY_FULL, STORAGE_USED_UP
+                RAISE EXCEPTION 'a quota counts only records that are not stored yet' USING ERRCODE = 'DL001';
             END IF;
-            request_status[r] := refused;
+            request_status[r] := refused; received_at[r] := stamp;
             IF refused = 0 THEN
-                h.received_at := greatest(h.received_at, at);
-                epoch[r] := h.epoch; first_seq[r] := h.next_seq; received_at[r] := h.received_at;
+                h.received_at := stamp;
+                epoch[r] := h.epoch; first_seq[r] := h.next_seq;
                 n_before[r] := h.next_seq - item - 1;
                 h.next_seq := h.next_seq + r_count[r];
                 IF r_metered[r] THEN

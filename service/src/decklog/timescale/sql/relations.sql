@@ -115,6 +115,7 @@ DECLARE
     stamp    timestamptz;
     item     integer := 0;
     refused  smallint;
+    conflict boolean;
     fresh    integer;
     known    boolean := false;
     storing  boolean := false;
@@ -133,11 +134,11 @@ BEGIN
         heads_ := CASE WHEN FOUND THEN ARRAY[h] END;
         widest := h.dedup_window;
     ELSE
-        SELECT array_agg(locked), max(locked.dedup_window) INTO heads_, widest
-          FROM (SELECT heads.* FROM decklog.heads WHERE (heads.tenant_id, heads.log) IN (SELECT * FROM unnest(r_tenant, r_log))
+        SELECT array_agg(locked.head), max((locked.head).dedup_window) INTO heads_, widest
+          FROM (SELECT heads AS head FROM decklog.heads WHERE (heads.tenant_id, heads.log) IN (SELECT * FROM unnest(r_tenant, r_log))
                  ORDER BY heads.tenant_id, heads.log FOR UPDATE) AS locked;
     END IF;
-    at := decklog.clock();
+    at := decklog.clock(); stamp := at;
     request_status := array_fill(0::smallint, ARRAY[requests]);
     per_second := array_fill(NULL::float8, ARRAY[requests]);
     burst := array_fill(NULL::integer, ARRAY[requests]);
@@ -194,8 +195,7 @@ BEGIN
                 END IF;
             END IF;
         END IF;
-        refused := decklog.refusal(present, h.state, h.received_at, h.burst, h.tokens, r_metered[r], r_count[r], at);
-        fresh := r_count[r];
+        fresh := r_count[r]; conflict := false;
         IF known AND present THEN
             FOR i IN item + 1 .. item + r_count[r] LOOP
                 IF f_received[i] <= at - h.dedup_window THEN
@@ -203,19 +203,15 @@ BEGIN
                 END IF;
                 IF f_seq[i] IS NOT NULL THEN
                     fresh := fresh - 1;
-                END IF;
-                IF refused = 0 AND r_atomic[r] AND f_seq[i] IS NOT NULL AND NOT f_same[i] THEN
-                    refused := 5;
+                    conflict := conflict OR (r_atomic[r] AND NOT f_same[i]);
                 END IF;
             END LOOP;
         END IF;
-        IF refused = 0 AND r_metered[r] AND h.per_day <> 0 AND fresh > 0
-           AND (h.per_day < 0 OR h.next_seq - h.day_seq + fresh > h.per_day) THEN
-            refused := CASE WHEN h.per_day < 0 THEN 8 ELSE 7 END; received_at[r] := stamp;
-        END IF;
-        request_status[r] := refused;
+        refused := decklog.admission(present, h.state, h.received_at, h.burst, h.tokens, h.storage_used_up, h.per_day,
+                                     h.next_seq - h.day_seq, r_metered[r], conflict, r_count[r], fresh, at);
+        request_status[r] := refused; received_at[r] := stamp;
         IF refused = 0 THEN
-            epoch[r] := h.epoch; first_seq[r] := h.next_seq; received_at[r] := stamp;
+            epoch[r] := h.epoch; first_seq[r] := h.next_seq;
             IF NOT known THEN
                 n_before[r] := h.next_seq - item - 1;
                 h.next_seq := h.next_seq + r_count[r]; h.received_at := stamp;

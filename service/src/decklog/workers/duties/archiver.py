@@ -1,13 +1,13 @@
-"""Archives tenants that were deleted with deletionPolicy Archive, one turn at a time, and tells how the archive is.
+"""Archives tenants that were deleted with deletionPolicy Archive, and reports the state of the archive to provisioning.
 
-One tenant of a process at a time, so memory is that of one part; a large one lets the others have their turns.
+A process archives one tenant at a time, so it holds one part in memory. A large tenant gives the others their turns.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
-from typing import Protocol
+from datetime import timedelta
+from typing import NoReturn, Protocol
 
 import structlog
 
@@ -15,45 +15,58 @@ from decklog.domain.archive.manifest import ArchiveError, ToArchive
 from decklog.domain.errors import DecklogError
 from decklog.services.archive.archiver import FAILURES, WAITING
 from decklog.services.following.follow import Ended
+from decklog.workers.periodic import Pace, Turn, repeat
 
 TENANTS_MAX = 100
-"""That one round looks at, those that were deleted first."""
+"""Tenants of one round at most, those that were deleted first."""
 CHECK_SECONDS = 60.0
-"""Between two looks at an archive that nothing is written to."""
-LOOK_SECONDS = 5.0
-"""Between two rounds with nothing to do."""
-AGAIN_SECONDS_MAX = 60.0
-"""Longest wait after failures, before jitter."""
+"""Between two checks of an archive that nothing is written to."""
+PACE = Pace(timedelta(seconds=5), retry=timedelta(seconds=5), retry_max=timedelta(seconds=60))
+"""Between two rounds with nothing to do, and after failures."""
 
 _log = structlog.get_logger("decklog.worker")
 
 
 class Archiving(Protocol):
-    """What is used of `services.archiving.Archiver`."""
+    """The part of `decklog.services.archive.archiver.Archiver` that this duty uses."""
 
     @property
-    def place(self) -> str: ...
+    def place(self) -> str:
+        """Where the archive is, as an address or a path."""
+        ...
 
-    async def due(self, *, limit: int) -> list[ToArchive]: ...
+    async def due(self, *, limit: int) -> list[ToArchive]:
+        """See `Archiver.due`."""
+        ...
 
-    async def advance(self, due: ToArchive) -> Ended: ...
+    async def advance(self, due: ToArchive) -> Ended:
+        """See `Archiver.advance`."""
+        ...
 
-    async def check(self) -> bool: ...
+    async def check(self) -> bool:
+        """See `Archiver.check`."""
+        ...
 
-    async def tell(self, *, locked: bool = False, failed: ArchiveError | None = None) -> None: ...
+    async def tell(self, *, locked: bool = False, failed: ArchiveError | None = None) -> None:
+        """See `Archiver.tell`."""
+        ...
 
 
-class _Rounds:
-    """Round after round. What is told to provisioning is told again before it is taken to be out of date."""
+async def keep_archiving(archiver: Archiving) -> NoReturn:
+    """Archive what is due, round after round, until cancelled. Several workers may do it: leases keep them apart."""
+    await repeat(Rounds(archiver).turn, PACE, failures=FAILURES, failed="no tenant could be archived")
+
+
+class Rounds:
+    """Round after round. Provisioning is given the state of the archive again before it takes it to be out of date."""
 
     def __init__(self, archiver: Archiving) -> None:
         self._archiver = archiver
         self._locked = False
         self._checked_at = float("-inf")
 
-    async def round(self) -> tuple[bool, bool]:
-        """One turn for each tenant that is due; whether any got further, and whether anything failed. Raises what the
-        database raises where it cannot be asked at all."""
+    async def turn(self) -> Turn:
+        """Give each tenant that is due one turn, whatever becomes of the others. Raises `storage-unavailable`."""
         due = await self._archiver.due(limit=TENANTS_MAX)
         WAITING.set(len(due))
         further, failed, fault = False, False, None
@@ -63,12 +76,13 @@ class _Rounds:
             except (DecklogError, TimeoutError) as error:
                 FAILURES.inc()
                 failed, fault = True, error if isinstance(error, ArchiveError) else fault
-                why = str(error) or "It took too long."
+                why = str(error) or "The turn timed out."
                 _log.warning("a tenant could not be archived", tenant=each.tenant.name, reason=why)
-        await self._tell(fault)
-        return further, failed
+        await self._report(fault)
+        return Turn.MORE if further else Turn.FAILED if failed else Turn.DONE
 
-    async def _tell(self, fault: ArchiveError | None) -> None:
+    async def _report(self, fault: ArchiveError | None) -> None:
+        """Report a fault at once, and the result of a check when one is due."""
         now = asyncio.get_running_loop().time()
         if fault is None and now - self._checked_at < CHECK_SECONDS:
             return
@@ -81,19 +95,3 @@ class _Rounds:
                 fault = error
         self._checked_at = now if fault is None else float("-inf")
         await self._archiver.tell(locked=self._locked, failed=fault)
-
-
-async def keep_archiving(archiver: Archiving) -> None:
-    """Round after round, until cancelled. Several workers may do it: a tenant is one worker's at a time."""
-    rounds, failures = _Rounds(archiver), 0
-    while True:
-        further, failed = False, False
-        try:
-            further, failed = await rounds.round()
-        except DecklogError as error:
-            FAILURES.inc()
-            _log.warning("archiving has to wait", reason=str(error))
-            failed = True
-        failures = failures + 1 if failed and not further else 0
-        wait = min(AGAIN_SECONDS_MAX, LOOK_SECONDS * 2.0 ** min(failures - 1, 10)) if failures else LOOK_SECONDS
-        await asyncio.sleep(0.0 if further else wait * random.uniform(0.75, 1.25))  # noqa: S311

@@ -1,31 +1,28 @@
-"""Makes partitions before they are needed. Whatever else partitions need (sealing, dropping) is not done here."""
+"""Creates partitions before records need them. Sealing and dropping partitions is not done here."""
 
 from __future__ import annotations
 
-import asyncio
-import random
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import NoReturn, Protocol
 
-import structlog
 from prometheus_client import Counter, Gauge
 
-from decklog.domain.errors import DecklogError
+from decklog.workers.periodic import Pace, Turn, repeat
 
 EVERY = timedelta(hours=1)
-"""Partitions are made days ahead, so that many failures in a row do no harm."""
+"""Partitions are created days ahead, so many failures in a row do no harm."""
 AGAIN_AFTER = timedelta(minutes=1)
-"""After a failure."""
+"""Pause after a failure, before jitter."""
 
-FAILURES = Counter("decklog_keeper_failures_total", "Times that partitions could not be made ahead.")
+FAILURES = Counter("decklog_keeper_failures_total", "Failed attempts to create future partitions.")
 UNTIL = Gauge(
     "decklog_keeper_partitions_until_timestamp_seconds",
-    "Until when partitions were there for each tenant at that time, in seconds since 1970; NaN where none are needed.",
+    "Time until which every tenant has partitions, in seconds since 1970; NaN where no tenant needs any.",
 )
 UNTIL.set(float("nan"))
-MADE = Gauge("decklog_keeper_progress_timestamp_seconds", "When partitions were last made ahead, in seconds since 1970.")
-
-_log = structlog.get_logger("decklog.worker")
+MADE = Gauge(
+    "decklog_keeper_progress_timestamp_seconds", "Time of the last successful creation of partitions, in seconds since 1970."
+)
 
 
 class Keeper(Protocol):
@@ -40,17 +37,17 @@ class Keeper(Protocol):
         ...
 
 
-async def keep_partitions(keeper: Keeper) -> None:
-    """At once and then every hour; until cancelled. Several workers may do it: making what is there does nothing."""
-    while True:
-        wait = EVERY
-        try:
-            until = await keeper.make_partitions_ahead()
-        except DecklogError as error:
-            FAILURES.inc()
-            _log.warning("partitions could not be made ahead", reason=str(error))
-            wait = AGAIN_AFTER
-        else:
-            UNTIL.set(float("nan") if until is None else until.timestamp())
-            MADE.set_to_current_time()
-        await asyncio.sleep(wait.total_seconds() * random.uniform(0.9, 1.1))  # noqa: S311
+async def keep_partitions(keeper: Keeper) -> NoReturn:
+    """Create future partitions at once and then every hour, until cancelled.
+
+    Several workers may do it: creating a partition that exists does nothing.
+    """
+
+    async def turn() -> Turn:
+        until = await keeper.make_partitions_ahead()
+        UNTIL.set(float("nan") if until is None else until.timestamp())
+        MADE.set_to_current_time()
+        return Turn.DONE
+
+    pace = Pace.every(EVERY, retry=AGAIN_AFTER)
+    await repeat(turn, pace, failures=FAILURES, failed="future partitions could not be created")

@@ -3,14 +3,13 @@
 from typing import Any
 
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
-from piccolo.columns.base import OnDelete
+from piccolo.columns.base import Column, OnDelete
 from piccolo.columns.column_types import (
     JSONB,
     Array,
     BigInt,
     BigSerial,
     Bytea,
-    Column,
     ForeignKey,
     Integer,
     SmallInt,
@@ -26,7 +25,7 @@ DESCRIPTION = "control tables"
 SCHEMA = "decklog"
 
 
-class TenantRow(Table, tablename="tenants", schema=SCHEMA):  # type: ignore[call-arg]
+class TenantRow(Table, tablename="tenants", schema=SCHEMA):
     """What the keys refer to."""
 
     id = BigSerial(primary_key=True)

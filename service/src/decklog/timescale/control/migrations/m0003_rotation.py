@@ -1,7 +1,8 @@
 """What the rotation of API keys remembers of a tenant: how often keys were issued, and the request that was done last."""
 
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
-from piccolo.columns.column_types import BigInt, Column, Text
+from piccolo.columns.base import Column
+from piccolo.columns.column_types import BigInt, Text
 
 ID = "m0003_rotation"
 VERSION = "1.38.0"
