@@ -6,7 +6,8 @@ import asyncio
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from decklog_operator import health, metrics
+from decklog.probes import serving
+from decklog_operator import metrics
 
 
 async def ask(port: int, request: bytes) -> bytes:
@@ -18,7 +19,7 @@ async def ask(port: int, request: bytes) -> bytes:
 
 
 async def test_a_process_is_alive_at_once_and_ready_when_it_says_so() -> None:
-    async with health.serving("127.0.0.1", 0) as probes:
+    async with serving("127.0.0.1", 0) as probes:
         assert (await ask(probes.port, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
         assert (await ask(probes.port, b"GET /readyz HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 503")
         probes.ready_as = "standing by"
@@ -26,7 +27,7 @@ async def test_a_process_is_alive_at_once_and_ready_when_it_says_so() -> None:
 
 
 async def test_a_process_that_complains_is_alive_no_more_and_says_why() -> None:
-    async with health.serving("127.0.0.1", 0) as probes:
+    async with serving("127.0.0.1", 0) as probes:
         probes.complaint = lambda: "the watch is silent"
         answer = await ask(probes.port, b"GET /healthz HTTP/1.1\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 503")
@@ -34,7 +35,7 @@ async def test_a_process_that_complains_is_alive_no_more_and_says_why() -> None:
 
 
 async def test_metrics_are_what_prometheus_reads() -> None:
-    async with health.serving("127.0.0.1", 0) as probes:
+    async with serving("127.0.0.1", 0) as probes:
         head, _, body = (await ask(probes.port, b"GET /metrics HTTP/1.1\r\n\r\n")).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=")
         families = {family.name for family in text_string_to_metric_families(body.decode())}
@@ -42,7 +43,7 @@ async def test_metrics_are_what_prometheus_reads() -> None:
 
 
 async def test_what_is_not_a_probe_is_refused_and_what_is_not_http_gets_no_answer() -> None:
-    async with health.serving("127.0.0.1", 0) as probes:
+    async with serving("127.0.0.1", 0) as probes:
         assert (await ask(probes.port, b"GET /metric HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 404")
         assert (await ask(probes.port, b"POST /healthz HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 405")
         assert (await ask(probes.port, b"\r\n\r\n")).startswith(b"HTTP/1.1 405")
@@ -51,7 +52,7 @@ async def test_what_is_not_a_probe_is_refused_and_what_is_not_http_gets_no_answe
 
 
 async def test_too_many_connections_do_not_keep_a_probe_out_for_ever() -> None:
-    async with health.serving("127.0.0.1", 0) as probes:
+    async with serving("127.0.0.1", 0) as probes:
         idle = [await asyncio.open_connection("127.0.0.1", probes.port) for _ in range(40)]
         for _, writer in idle:
             writer.close()

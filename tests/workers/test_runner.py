@@ -21,7 +21,6 @@ from decklog.workers import dispatch, poll
 from decklog.workers.consumers.indexer import Indexer
 from decklog.workers.dispatch import Dispatcher
 from decklog.workers.duties import keeper
-from decklog.workers.health import SILENCE_MAX, HealthServer
 from decklog.workers.poll import Pollers, Rotation
 from tests.support.memory_index import MemoryIndex
 from tests.support.memory_queue import MemoryQueue
@@ -455,23 +454,3 @@ async def test_health_and_metrics_are_served_while_the_worker_runs() -> None:
         assert (await asyncio.to_thread(get, port, "/other"))[0] == 404
     with pytest.raises(OSError, match="refused"):
         await asyncio.to_thread(get, port, "/healthz")
-
-
-async def test_a_worker_whose_event_loop_hangs_looks_ill() -> None:
-    now = 0.0
-    server = HealthServer("127.0.0.1", 0, clock=lambda: now)
-    try:
-        assert (await asyncio.to_thread(get, server.port, "/healthz"))[0] == 200
-        assert await asyncio.to_thread(get, server.port, "/readyz") == (
-            200,
-            '{"status": "ready", "checks": {"event loop": "ok"}}',
-        )
-        now = SILENCE_MAX.total_seconds() + 1
-        assert (await asyncio.to_thread(get, server.port, "/healthz"))[0] == 503
-        assert (await asyncio.to_thread(get, server.port, "/readyz"))[0] == 503
-        beating = asyncio.create_task(server.beat())
-        await asyncio.sleep(0)
-        assert (await asyncio.to_thread(get, server.port, "/healthz"))[0] == 200
-        beating.cancel()
-    finally:
-        await asyncio.to_thread(server.stop)

@@ -118,16 +118,17 @@ class Census(Collector):
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        by_ready = Count(known.ready for known in self._tenants.values())
+        tenants = tuple(self._tenants.values())  # a scrape runs on the thread of the probes
+        by_ready = Count(known.ready for known in tenants)
         family = GaugeMetricFamily(
             "decklog_operator_tenants", "Tenants that this replica looks after, by their condition Ready.", labels=["ready"]
         )
         for ready in ("True", "False", "Unknown"):
             family.add_metric([ready], by_ready[ready])
         yield family
-        paused = sum(known.paused for known in self._tenants.values())
+        paused = sum(known.paused for known in tenants)
         yield GaugeMetricFamily("decklog_operator_tenants_paused", f"Those of them with the annotation {PAUSED}.", value=paused)
-        over = sum(known.over_quota for known in self._tenants.values())
+        over = sum(known.over_quota for known in tenants)
         yield GaugeMetricFamily(
             "decklog_operator_tenants_over_quota", f"Those of them with the condition {QUOTA_EXCEEDED}.", value=over
         )

@@ -154,7 +154,7 @@ class Reconciler:
         now = self._clock()
         return sum(
             (keys.rotate_at is not None and keys.rotate_at <= now) or tenant.asked.rotate not in ("", keys.rotated)
-            for tenant in self._tenants.values()
+            for tenant in tuple(self._tenants.values())  # a scrape runs on the thread of the probes
             if (keys := tenant.keys) is not None
         )
 

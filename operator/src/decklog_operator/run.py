@@ -19,7 +19,8 @@ from prometheus_client import REGISTRY
 import decklog.settings
 from decklog import log_lines as logs
 from decklog.domain.errors import Code, DecklogError
-from decklog_operator import cluster, health, metrics, settings
+from decklog.probes import serving
+from decklog_operator import cluster, metrics, settings
 from decklog_operator.handlers import tenant
 from decklog_operator.lease import Lease
 from decklog_operator.names import DEFINITION, FINALIZER, GROUP, OPERATOR, PLURAL, VERSION
@@ -53,7 +54,7 @@ async def _serve(environment: Mapping[str, str], open_provisioning: OpenProvisio
     census, watch = metrics.Census(), WatchLife(own.watch_silence_max_seconds)
     log_to_stderr(others.log_format, census)
     async with AsyncExitStack() as stack:
-        probes = await stack.enter_async_context(health.serving(own.health_host, own.health_port))
+        probes = await stack.enter_async_context(serving(own.health_host, own.health_port))
         kubernetes = await stack.enter_async_context(cluster.connect())
         _log.info("probes answered", port=probes.port)
         lease = await _lease(own, stack)

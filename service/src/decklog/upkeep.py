@@ -24,9 +24,9 @@ from decklog.domain.tenancy.status import READY, Condition, TenantStatus
 from decklog.domain.tenant import PLATFORM_TENANT, State
 from decklog.files.keys import KeyFile, held
 from decklog.files.manifests import Wanted, read_manifests
+from decklog.probes import serving
 from decklog.services.tenancy.provisioning import Handout, Handover, Provisioner
 from decklog.settings import Settings
-from decklog.workers.health import HealthServer
 
 INTERVAL = 60.0
 """Seconds between two looks at all tenants: so late a rotation may be, and so long a change behind our back may last."""
@@ -185,10 +185,8 @@ async def run(options: Options, settings: Settings, stop: asyncio.Event) -> int:
             sys.stderr.writelines(f"Not ready: {name}: {trouble}\n" for name, trouble in troubles.items())
             return 1 if troubles else 0
         if options.health_port:
-            health = HealthServer(options.health_host, options.health_port, checks=lambda: upkeep.checks)
-            stack.push_async_callback(asyncio.to_thread, health.stop)
-            beating = asyncio.create_task(health.beat())
-            stack.callback(beating.cancel)
+            probes = serving(options.health_host, options.health_port, checks=lambda: upkeep.checks)
+            await stack.enter_async_context(probes)
         _log.info("provisioning started", keys=str(options.keys))
         await upkeep.keep(stop, options.interval)
     return 0

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import nullcontext
 from typing import Any
 
 import structlog
 
 from decklog.domain.archive.manifest import ARCHIVER
 from decklog.domain.store import INDEXER, Cursors, RecordStore, SearchIndex, WakeQueue
+from decklog.probes import serving
 from decklog.services.following.follow import BatchTraces, Effect, Follower
 from decklog.services.identity.registry import RegistryCache
 from decklog.services.search.forgetting import Forgetting
@@ -24,7 +26,6 @@ from decklog.workers.duties.archiver import Archiving, keep_archiving
 from decklog.workers.duties.forget import keep_forgetting
 from decklog.workers.duties.keeper import Keeper, keep_partitions
 from decklog.workers.duties.sweep import keep_sweeping
-from decklog.workers.health import HealthServer
 from decklog.workers.poll import Pollers
 
 _log = structlog.get_logger("decklog.worker")
@@ -61,17 +62,14 @@ async def run(
         duties.append(Pollers(queue, registry, dispatchers, pollers=settings.worker.pollers).run())
     if archiver is not None:
         duties.append(keep_archiving(archiver))
-    health = HealthServer(settings.api.host, settings.worker.metrics_port) if settings.worker.metrics_port else None
-    if health is not None:
-        duties.append(health.beat())
     consumers = [*effects, *([ARCHIVER] if archiver is not None else [])]
-    _log.info("worker started", consumers=consumers, queue=queue is not None)
-    try:
-        await _until(stop, duties)
-    finally:
-        await asyncio.gather(*(dispatcher.stop() for dispatcher in dispatchers))
-        if health is not None:
-            await asyncio.to_thread(health.stop)
+    port = settings.worker.metrics_port
+    async with serving(settings.api.host, port, checks=dict) if port else nullcontext():
+        _log.info("worker started", consumers=consumers, queue=queue is not None)
+        try:
+            await _until(stop, duties)
+        finally:
+            await asyncio.gather(*(dispatcher.stop() for dispatcher in dispatchers))
     _log.info("worker stopped")
 
 
