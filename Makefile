@@ -7,7 +7,7 @@ WORKERS ?= 2
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' service/pyproject.toml)
 IMAGE := docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null)
 
-.PHONY: run test lint format generate bench images kind lock clean
+.PHONY: run test lint docs format generate bench images kind lock clean
 
 run: $(STAMP)                      ## everything in one process, embedded, no Docker
 	$(BIN)/decklog dev --port 8321 --data-dir .decklog
@@ -16,16 +16,20 @@ test: $(STAMP)                     ## all tests, on real backends
 	$(BIN)/coverage erase
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --durations 25 --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
-lint: $(STAMP)                     ## style, types, layers, freshness of generated files
+lint: $(STAMP)                     ## style, types, layers, generated files, documentation
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tools.generate --check
+	$(MAKE) docs
+
+docs: $(STAMP)                     ## the documentation as a site in .site; fails on a broken link or anchor
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-generate: $(STAMP)                 ## the CRD, the manifests and the OpenAPI document, from the code
+generate: $(STAMP)                 ## everything that is generated from the code: CRD, manifests, OpenAPI document, chart, reference
 	$(BIN)/python -m tools.generate
 
 bench: $(STAMP)                    ## ONLY=<name> runs one, SCALE=small a quick one
@@ -53,4 +57,4 @@ $(STAMP): $(UV) $(LOCK) pyproject.toml service/pyproject.toml operator/pyproject
 	.uv/bin/pip install -q uv
 
 clean:
-	rm -rf .venv .uv .bench .coverage .coverage.* htmlcov
+	rm -rf .venv .uv .bench .site .coverage .coverage.* htmlcov

@@ -22,6 +22,7 @@ from tools import chart as chart_files
 
 THEY_REGISTER_THEIR_METRICS = (control_plane, api, worker, api_metrics)
 
+DOCS = CHART.parents[1] / "docs"
 LEFT_TO_EXTRA_ENV = {
     "DECKLOG_IDENTITY_ISSUERS_FILE": "made by identity.issuers",
     "DECKLOG_OPERATOR_LEASE_NAMESPACE": "the pod's own is right",
@@ -233,7 +234,7 @@ def test_streams_and_exports_are_not_ended_by_a_timeout_of_the_edge_but_by_silen
 
 
 def test_the_values_that_the_readme_gives_for_other_ingress_controllers_are_taken(chart: Helm, tmp_path: Path) -> None:
-    blocks = re.findall(r"^  ```yaml\n(.*?)^  ```$", (CHART / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", (DOCS / "guides/install.md").read_text(), re.MULTILINE | re.DOTALL)
     given = [block for block in blocks if yaml.safe_load(block).keys() <= {"ingress", "extraManifests"}]
     assert len(given) == 2
     for block in given:
@@ -442,12 +443,12 @@ def test_alerts_and_dashboard_are_built_on_metrics_that_the_programs_have(chart:
 
 
 def test_every_alert_says_what_to_do_in_the_readme_it_leads_to(chart: Helm) -> None:
-    readme = (CHART / "README.md").read_text()
+    runbooks = (DOCS / "guides/runbooks.md").read_text()
     [rule] = of(chart.render("everything"), "PrometheusRule")
     alerts = [each for group in rule["spec"]["groups"] for each in group["rules"]]
     assert alerts
     for alert in alerts:
-        assert f"### {alert['alert']}\n" in readme
+        assert f"## {alert['alert']}\n" in runbooks
         assert alert["annotations"]["runbook_url"] == f"https://example.com/runbook#{alert['alert'].lower()}"
         assert 'namespace="decklog-system"' in alert["expr"]
     [rule] = of(chart.render("everything", "--set", "metrics.prometheusRule.runbookUrl="), "PrometheusRule")

@@ -287,8 +287,8 @@ def the_policy(kubernetes_server: KubernetesServer) -> Iterator[None]:
 @pytest.mark.usefixtures("the_policy")
 async def test_the_kubectl_tour_of_the_readme_runs_as_typed(cluster: tuple[Kubernetes, Stack], tmp_path: Path) -> None:
     kubernetes, stack = cluster
-    readme = (ROOT / "README.md").read_text()
-    tour = readme.partition("<!-- tour: kubectl -->\n```sh\n")[2].partition("```")[0]
+    page = (ROOT / "docs/start/cluster.md").read_text()
+    tour = page.partition("<!-- tour: kubectl -->\n```sh\n")[2].partition("```")[0]
     assert "kubectl delete tenant acme" in tour
     # This operator serves labelled Tenants only; the tour applies acme anew.
     tour = tour.replace("dedicated.yaml", f"dedicated.yaml && kubectl label --overwrite tenant acme {LABEL}={kubernetes.run}")

@@ -25,7 +25,7 @@ def test_a_wrong_setting_ends_the_process_with_code_2_and_one_line() -> None:
         [sys.executable, "-m", "decklog_operator", "run"], env=environment, capture_output=True, text=True, check=False
     )
     assert run.returncode == 2
-    assert run.stderr == "decklog-operator: There is no setting DECKLOG_OPERATOR_RESYNC. See the README's table of settings.\n"
+    assert run.stderr == "decklog-operator: There is no setting DECKLOG_OPERATOR_RESYNC. See docs/reference/settings.md.\n"
 
 
 def test_the_api_server_takes_every_object_of_the_installation(kubernetes_server: KubernetesServer, least_rights: Path) -> None:

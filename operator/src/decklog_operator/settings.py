@@ -91,7 +91,7 @@ def load(environment: Mapping[str, str]) -> OperatorSettings:
     """Settings from environment variables. Raises `misconfigured`, naming the variable and never its value."""
     own, _ = split(environment)
     if unknown := sorted(own.keys() - variables().keys()):
-        raise DecklogError(Code.MISCONFIGURED, f"There is no setting {unknown[0]}. See the README's table of settings.")
+        raise DecklogError(Code.MISCONFIGURED, f"There is no setting {unknown[0]}. See docs/reference/settings.md.")
     tree = {name.removeprefix(PREFIX).lower(): value for name, value in own.items()}
     try:
         return msgspec.convert(tree, OperatorSettings, strict=False)

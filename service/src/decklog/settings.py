@@ -2,7 +2,7 @@
 
 Each leaf is one variable, `DECKLOG_` and its path in capitals (`database.dsn` is `DECKLOG_DATABASE_DSN`); with `_FILE`
 appended the value is read from a file, as Kubernetes mounts secrets. Unknown `DECKLOG_` variables are refused, so a
-typo is seen at the start. The README's table of settings is compared with this tree by a test.
+typo is seen at the start. docs/reference/settings.md is generated from this tree.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ def load(environment: Mapping[str, str]) -> Settings:
             continue
         plain = name.removesuffix("_FILE") if name not in known else name
         if plain not in known:
-            raise DecklogError(Code.MISCONFIGURED, f"There is no setting {name}. See the README's table of settings.")
+            raise DecklogError(Code.MISCONFIGURED, f"There is no setting {name}. See docs/reference/settings.md.")
         if plain != name:
             if plain in environment:
                 raise DecklogError(Code.MISCONFIGURED, f"Set either {plain} or {name}, not both.")

@@ -145,7 +145,7 @@ class _Visit:
             finding = Finding(name, Outcome.FAILED, wrong.detail, wrong.advice)
         except DecklogError as error:
             finding = Finding(
-                name, Outcome.FAILED, error.detail, _ADVICE.get(error.code, f"The README says what {error.code} means.")
+                name, Outcome.FAILED, error.detail, _ADVICE.get(error.code, f"See {error.code} in docs/reference/errors.md.")
             )
         else:
             finding = Finding(name, Outcome.OK, detail)

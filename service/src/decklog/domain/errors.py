@@ -1,8 +1,8 @@
 """Every refusal Decklog can give, as one exception with a stable code.
 
 Errors are raised where they are known and translated once at each edge (HTTP status, exit code, condition); nothing
-in between looks at their text. Adding a code means adding it here, to `api/errors.py` and to the README's table; tests
-compare the three.
+in between looks at their text. Adding a code means adding it here and to `api/errors.py`; docs/reference/errors.md is
+generated from both.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Canonical JSON: one value, one sequence of bytes, so that a digest means the value and not its spelling.
 
-RFC 8785 (JSON Canonicalization Scheme) with one difference that the README's decisions explain: integers keep their
+RFC 8785 (JSON Canonicalization Scheme) with one difference (docs/decisions/0005): integers keep their
 exact digits, because RFC 8785 would turn 2^70 into a rounded double. msgspec does the work in C; what it would write
 differently (floats, and keys that sort differently in UTF-16 than in UTF-8) is rewritten before.
 """
