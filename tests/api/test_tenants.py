@@ -14,7 +14,7 @@ import pytest
 from decklog.api import shapes
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
-from decklog.domain.log import LogName
+from decklog.domain.log import LogName, Span
 from decklog.domain.search.query import Query
 from decklog.domain.tenant import State
 from decklog.services.tenancy.provisioning import Provisioner
@@ -30,7 +30,7 @@ async def access_records(world: World, name: str) -> list[dict[str, Any]]:
     """What stands in a tenant's access log, oldest first."""
     tenant = world.tenant(name)
     found, _ = await world.store.read(
-        tenant, LogName.ACCESS, query=Query(), first=0, end=10_000, limit=1_000, newest_first=False, timeout=5
+        tenant, LogName.ACCESS, Span(0, 10_000), query=Query(), limit=1_000, newest_first=False, timeout=5
     )
     return [msgspec.json.decode(record.content) for record in found]
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 import asyncpg
 
-from decklog.domain.log import LogName
+from decklog.domain.log import LogName, Span
 from decklog.domain.records.record import decode, prepare
 from decklog.domain.search.query import Query
 from decklog.domain.search.terms import terms
@@ -113,7 +113,7 @@ async def _watch(place: Stand, customer: Customer, index: OpenSearchIndex, run: 
                 if now - proved_at > _PROVE_SECONDS:
                     proved_at = now
                     found = await index.find(
-                        tenant, LogName.EVENTS, query=Query(), first=passed - 1, end=passed, limit=1, newest_first=True
+                        tenant, LogName.EVENTS, Span(passed - 1, passed), query=Query(), limit=1, newest_first=True
                     )
                     if found != [passed - 1]:
                         raise RuntimeError(f"the cursor is at {passed}, but the index does not find {passed - 1}")

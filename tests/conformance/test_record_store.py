@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -17,17 +18,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.log import LogName
+from decklog.domain.log import LogName, Span
 from decklog.domain.records.append import Appended, AppendRequest, Status
 from decklog.domain.records.record import Prepared, StoredRecord
 from decklog.domain.search.fields import COUNTABLE, FIELDS, Field
 from decklog.domain.search.query import Query, matches, parse
+from decklog.domain.search.stats import INTERVALS, Grouping
 from decklog.domain.search.terms import Terms, terms
 from decklog.domain.store import READ_BYTES_MAX, Announcements, Cursors, RecordStore
 from decklog.domain.tenant import Isolation, Tenant
 from tests.support.fields import example
 from tests.support.memory import make_tenant
-from tests.support.memory_index import interval_start
+from tests.support.memory_index import bucket_of
 from tests.support.memory_store import MemoryAnnouncements, MemoryCursors, MemoryStore
 from tests.support.stores import VARIANTS, Database, drop_database, new_database
 from tests.support.strategies import cases, prepared, records, terms_of
@@ -35,7 +37,6 @@ from tests.support.strategies import cases, prepared, records, terms_of
 EVENTS, ACCESS = LogName.EVENTS, LogName.ACCESS
 EVERYTHING = Query()
 END = 10**12
-INTERVALS = ("minute", "hour", "day", "week", "month")
 KINDS = ("memory", *(f"{variant}-{isolation.value}" for variant in VARIANTS for isolation in Isolation))
 
 slow_examples = settings(
@@ -80,8 +81,9 @@ class Cell:
         return (await self.refused(tenant, *found, **options)).code
 
     async def read(self, tenant: Tenant, **changes: Any) -> tuple[list[StoredRecord], int | None]:
-        asked = {"query": EVERYTHING, "first": 0, "end": END, "limit": 1_000, "newest_first": False, "timeout": 30.0, **changes}
-        return await self.store.read(tenant, asked.pop("log", EVENTS), **asked)
+        asked = {"query": EVERYTHING, "limit": 1_000, "newest_first": False, "timeout": 30.0, **changes}
+        span = Span(asked.pop("first", 0), asked.pop("end", END))
+        return await self.store.read(tenant, asked.pop("log", EVENTS), span, **asked)
 
     async def read_all(self, tenant: Tenant, **changes: Any) -> list[StoredRecord]:
         """Everything, over as many continuations as the store wants."""
@@ -94,17 +96,10 @@ class Cell:
             changes["end" if changes.get("newest_first") else "first"] = onwards
 
     async def count(self, tenant: Tenant, **changes: Any) -> dict[tuple[tuple[str | None, ...], datetime | None], int]:
-        asked = {
-            "query": EVERYTHING,
-            "first": 0,
-            "end": END,
-            "by": (),
-            "interval": None,
-            "limit": 1_000,
-            "timeout": 30.0,
-            **changes,
-        }
-        found = await self.store.count(tenant, asked.pop("log", EVENTS), **asked)
+        asked = {"query": EVERYTHING, "limit": 1_000, "timeout": 30.0, **changes}
+        span = Span(asked.pop("first", 0), asked.pop("end", END))
+        grouping = Grouping(asked.pop("by", ()), asked.pop("interval", None))
+        found = await self.store.count(tenant, asked.pop("log", EVENTS), span, grouping=grouping, **asked)
         assert len({(bucket.key, bucket.start) for bucket in found}) == len(found)
         return {(bucket.key, bucket.start): bucket.count for bucket in found}
 
@@ -556,14 +551,6 @@ async def test_reading_that_takes_too_long_is_refused(cell: Cell) -> None:
 # -- counting
 
 
-def expected(found: list[Terms], by: tuple[str, ...], interval: str | None) -> dict[Any, int]:
-    counts: dict[Any, int] = {}
-    for item in found:
-        key = (tuple(getattr(item, name) for name in by), interval_start(item.occurred_at, interval) if interval else None)
-        counts[key] = counts.get(key, 0) + 1
-    return counts
-
-
 @given(
     case=cases(),
     by=st.lists(st.sampled_from(list(COUNTABLE)), max_size=2, unique=True).map(tuple),
@@ -578,7 +565,7 @@ async def test_counts_are_what_counting_the_terms_gives(
     tenant = await cell.kept_tenant()
     first = (await cell.put(tenant, *made)).receipts[0].seq
     found = await cell.count(tenant, query=query, first=first, end=first + len(made), by=by, interval=interval)
-    assert found == expected([terms_of(item) for item in made if matches(query, terms_of(item))], by, interval)
+    assert found == Counter(bucket_of(terms_of(item), Grouping(by, interval)) for item in made if matches(query, terms_of(item)))
 
 
 async def test_more_buckets_than_allowed_are_refused(cell: Cell) -> None:

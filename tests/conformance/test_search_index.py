@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -15,12 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.log import LogName
+from decklog.domain.log import LogName, Span
 from decklog.domain.records.record import Prepared
 from decklog.domain.search.fields import COUNTABLE, FIELDS, Field
 from decklog.domain.search.query import Query, matches
+from decklog.domain.search.stats import INTERVALS, Bucket, Grouping
 from decklog.domain.search.terms import Terms, parse_network
-from decklog.domain.store import Bucket, SearchIndex
+from decklog.domain.store import SearchIndex
 from decklog.domain.tenant import Isolation, State, Tenant
 from decklog.opensearch import mapping, search
 from decklog.opensearch.client import connect
@@ -29,12 +31,11 @@ from decklog.settings import Search
 from tests.backends import OpenSearchServer
 from tests.support.documents import documents, made
 from tests.support.fields import example
-from tests.support.memory_index import MemoryIndex, interval_start
+from tests.support.memory_index import MemoryIndex, bucket_of
 from tests.support.strategies import NETWORKS, cases, terms_of
 
 EVERYTHING = Query()
 EVENTS = LogName.EVENTS
-INTERVALS = ("minute", "hour", "day", "week", "month")
 _numbers = itertools.count(1)
 
 
@@ -57,12 +58,22 @@ class Indices:
         return tenant
 
     async def find(self, tenant: Tenant, query: Query = EVERYTHING, **changes: Any) -> list[int]:
-        asked = {"first": 0, "end": 1_000_000, "limit": 100, "newest_first": False, **changes}
-        return await self.index.find(tenant, asked.pop("log", EVENTS), query=query, **asked)
+        asked = {"limit": 100, "newest_first": False, **changes}
+        span = Span(asked.pop("first", 0), asked.pop("end", 1_000_000))
+        return await self.index.find(tenant, asked.pop("log", EVENTS), span, query=query, **asked)
 
-    async def count(self, tenant: Tenant, query: Query = EVERYTHING, **changes: Any) -> list[Bucket]:
-        asked = {"first": 0, "end": 1_000_000, "by": (), "interval": None, "limit": 1_000, **changes}
-        return await self.index.count(tenant, EVENTS, query=query, **asked)
+    async def count(
+        self,
+        tenant: Tenant,
+        query: Query = EVERYTHING,
+        *,
+        by: tuple[str, ...] = (),
+        interval: str | None = None,
+        limit: int = 1_000,
+    ) -> list[Bucket]:
+        return await self.index.count(
+            tenant, EVENTS, Span(0, 1_000_000), query=query, grouping=Grouping(by, interval), limit=limit
+        )
 
 
 @pytest.fixture(params=["memory", "opensearch"])
@@ -98,19 +109,15 @@ async def test_an_index_finds_exactly_the_records_that_the_matcher_says(
 @LAWS
 @given(
     case=cases(most=12),
-    by=st.lists(st.sampled_from(list(COUNTABLE)), max_size=2, unique=True),
+    by=st.lists(st.sampled_from(list(COUNTABLE)), max_size=2, unique=True).map(tuple),
     interval=st.one_of(st.none(), st.sampled_from(INTERVALS)),
 )
 async def test_an_index_counts_exactly_the_records_that_the_matcher_says(
-    indices: Indices, case: tuple[list[Prepared], Query], by: list[str], interval: str | None
+    indices: Indices, case: tuple[list[Prepared], Query], by: tuple[str, ...], interval: str | None
 ) -> None:
     records, query = [terms_of(record) for record in case[0]], case[1]
     tenant = await indices.holding(*records)
-    expected: dict[tuple[Any, ...], int] = {}
-    for item in records:
-        if matches(query, item):
-            key = (tuple(getattr(item, name) for name in by), interval_start(item.occurred_at, interval) if interval else None)
-            expected[key] = expected.get(key, 0) + 1
+    expected = Counter(bucket_of(item, Grouping(by, interval)) for item in records if matches(query, item))
     buckets = await indices.count(tenant, query, by=by, interval=interval)
     assert {(bucket.key, bucket.start): bucket.count for bucket in buckets} == expected
     assert len(buckets) == len(expected)
@@ -158,7 +165,7 @@ async def test_another_tenant_and_the_other_log_in_the_same_index_are_never_seen
     assert await indices.find(one) == [0, 1, 2]
     assert await indices.find(one, log=LogName.ACCESS) == [0]
     assert await indices.find(other) == [0]
-    assert await indices.count(other, by=["outcome"]) == [Bucket(("denied",), None, 1)]
+    assert await indices.count(other, by=("outcome",)) == [Bucket(("denied",), None, 1)]
     assert await indices.count(one) == [Bucket((), None, 3)]
 
 
@@ -169,7 +176,7 @@ async def test_writing_documents_again_changes_nothing(indices: Indices) -> None
         await indices.index.add(tenant, part)
     await indices.index.refresh(tenant)
     assert await indices.find(tenant) == [0, 1, 2, 3, 4]
-    assert await indices.count(tenant, by=["actor"]) == [Bucket(("alice",), None, 5)]
+    assert await indices.count(tenant, by=("actor",)) == [Bucket(("alice",), None, 5)]
 
 
 async def test_an_index_forgets_what_is_below_a_number_of_one_log_and_nothing_else(
@@ -196,9 +203,9 @@ async def test_what_is_written_is_found_after_a_refresh_and_not_before(indices: 
 
 async def test_more_groups_than_the_limit_are_refused_and_as_many_are_given(indices: Indices) -> None:
     tenant = await indices.holding(*(made(actor={"id": f"actor {number}"}) for number in range(7)))
-    assert len(await indices.count(tenant, by=["actor"], limit=7)) == 7
+    assert len(await indices.count(tenant, by=("actor",), limit=7)) == 7
     with pytest.raises(DecklogError) as refused:
-        await indices.count(tenant, by=["actor"], limit=6)
+        await indices.count(tenant, by=("actor",), limit=6)
     assert refused.value.code is Code.TOO_MANY_BUCKETS
 
 
@@ -227,6 +234,6 @@ async def test_groups_are_counted_over_several_pages_of_the_server(indices: Indi
     many = [msgspec.structs.replace(one, occurred_at=start + timedelta(minutes=n // 2)) for n in range(2 * total)]
     await indices.index.add(tenant, documents(tenant, many))
     await indices.index.refresh(tenant)
-    buckets = await indices.count(tenant, by=["severity"], interval="minute", limit=total)
+    buckets = await indices.count(tenant, by=("severity",), interval="minute", limit=total)
     assert sorted(bucket.start for bucket in buckets if bucket.start) == [start + timedelta(minutes=n) for n in range(total)]
     assert {bucket.count for bucket in buckets} == {2}

@@ -65,8 +65,8 @@ async def test_full_text_beyond_the_index_is_a_page_of_its_own_that_needs_a_time
         assert await (await aged(at)).forget(at.acme, EVENTS)
         query = parse([("q", "needle")])[1]
         page = await at.search.page(at.acme, EVENTS, query, limit=10)
-        assert ([record.seq for record in page.items], page.engine) == ([4, 3], "opensearch")
-        assert (page.indexed_from, page.indexed) == (3, 5)
+        assert ([record.seq for record in page.items], page.coverage.engine) == ([4, 3], "opensearch")
+        assert (page.coverage.indexed_from, page.coverage.indexed) == (3, 5)
         assert page.next is not None
         for asking in (
             at.search.page(at.acme, EVENTS, query, limit=10, before=page.next),

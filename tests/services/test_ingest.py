@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.log import LogName
+from decklog.domain.log import LogName, Span
 from decklog.domain.records.append import Appended, AppendRequest, Status
 from decklog.domain.records.record import RecordInput, decode
 from decklog.domain.search.query import Query
@@ -60,7 +60,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def contents(store: RecordStore, tenant: Tenant, log: LogName = LogName.EVENTS) -> list[str]:
-    records, _ = await store.read(tenant, log, query=Query(), first=0, end=10**6, limit=10**5, newest_first=False, timeout=30)
+    records, _ = await store.read(tenant, log, Span(0, 10**6), query=Query(), limit=10**5, newest_first=False, timeout=30)
     assert [record.seq for record in records] == list(range(len(records)))
     return [record.content for record in records]
 

@@ -309,7 +309,7 @@ async def test_statistics_count_by_two_names(by: Parameters) -> None:
     async with desk() as at:
         await at.put({"action": "a"}, {"action": "a", "severity": "ERROR"}, {"action": "a"}, {"action": "b"})
         stats = await at.reading.stats(at.principal(), REQUEST, by)
-        assert stats.by == ("action", "severity")
+        assert stats.grouping.by == ("action", "severity")
         assert [(bucket.key, bucket.count) for bucket in stats.buckets] == [
             (("a", "INFO"), 2),
             (("a", "ERROR"), 1),

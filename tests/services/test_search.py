@@ -19,9 +19,11 @@ from decklog.domain.records.append import AppendRequest
 from decklog.domain.records.record import Prepared, StoredRecord
 from decklog.domain.search.fields import COUNTABLE
 from decklog.domain.search.query import Query, matches, parse
+from decklog.domain.search.stats import INTERVALS, Grouping, start_of
 from decklog.domain.store import FORGETTER, READ_BYTES_MAX
 from decklog.services.search.matching import Matcher
-from decklog.services.search.search import INTERVALS, Found, Search, read_cursor, start_of, write_cursor
+from decklog.services.search.page import read_cursor, write_cursor
+from decklog.services.search.search import Found, Search
 from tests.support.desk import Desk, desk
 from tests.support.memory_index import interval_start
 from tests.support.strategies import TIMES, cases, records, terms_of
@@ -95,7 +97,7 @@ async def filled_by(at: Desk, room: int) -> AsyncIterator[None]:
     """Readings and pages end with the record that fills so many bytes or characters."""
     at.store.bytes_max = room
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("decklog.services.search.search.PAGE_CHARS_MAX", room)
+        patch.setattr("decklog.services.search.page.PAGE_CHARS_MAX", room)
         yield
 
 
@@ -113,7 +115,7 @@ async def test_what_has_a_receipt_is_in_the_very_next_list() -> None:
         await at.put({"message": "fresh needle"})
         found = await at.search.page(at.acme, EVENTS, asked(("q", "needle")), limit=10)
         assert seqs(found) == [2, 0]
-        assert (found.indexed, found.head.next_seq, found.engine) == (2, 3, "opensearch")
+        assert (found.coverage.indexed, found.coverage.head.next_seq, found.coverage.engine) == (2, 3, "opensearch")
 
 
 async def test_without_a_filter_postgres_answers_even_where_there_is_an_index() -> None:
@@ -122,7 +124,7 @@ async def test_without_a_filter_postgres_answers_even_where_there_is_an_index() 
         await at.index_all()
         at.index.failing = AWAY
         found = await at.search.page(at.acme, EVENTS, Query(), limit=10)
-        assert (seqs(found), found.engine) == ([1, 0], "postgres")
+        assert (seqs(found), found.coverage.engine) == ([1, 0], "postgres")
 
 
 async def test_without_an_index_everything_is_found_by_postgres() -> None:
@@ -130,7 +132,7 @@ async def test_without_an_index_everything_is_found_by_postgres() -> None:
         await at.put({"message": "needle"}, {"metadata": {"k": "v"}})
         for query, numbers in [(asked(("q", "needle")), [0]), (asked(("metadata.k", "v")), [1]), (Query(), [1, 0])]:
             found = await at.search.page(at.acme, EVENTS, query, limit=10)
-            assert (seqs(found), found.engine, found.indexed) == (numbers, "postgres", 2)
+            assert (seqs(found), found.coverage.engine, found.coverage.indexed) == (numbers, "postgres", 2)
 
 
 async def test_an_index_that_is_away_changes_the_engine_and_not_the_answer() -> None:
@@ -141,9 +143,9 @@ async def test_an_index_that_is_away_changes_the_engine_and_not_the_answer() -> 
         before = await at.search.page(at.acme, EVENTS, query, limit=10)
         at.index.failing = AWAY
         after = await at.search.page(at.acme, EVENTS, query, limit=10)
-        assert (seqs(before), before.engine) == ([2, 0], "opensearch")
-        assert (seqs(after), after.engine) == ([2, 0], "postgres")
-        assert (await at.search.count(at.acme, EVENTS, query)).engine == "postgres"
+        assert (seqs(before), before.coverage.engine) == ([2, 0], "opensearch")
+        assert (seqs(after), after.coverage.engine) == ([2, 0], "postgres")
+        assert (await at.search.count(at.acme, EVENTS, query)).coverage.engine == "postgres"
 
 
 async def test_full_text_without_the_index_needs_a_time_range() -> None:
@@ -158,7 +160,7 @@ async def test_full_text_without_the_index_needs_a_time_range() -> None:
                 await at.search.count(at.acme, EVENTS, asked(filter_))
         bounded = asked(("q", "needle"), ("from", "2026-01-01T00:00:00Z"))
         found = await at.search.page(at.acme, EVENTS, bounded, limit=10)
-        assert (seqs(found), found.engine) == ([0], "postgres")
+        assert (seqs(found), found.coverage.engine) == ([0], "postgres")
 
 
 async def test_an_index_that_failed_is_left_alone_for_a_moment() -> None:
@@ -299,7 +301,7 @@ async def test_pages_counts_and_walks_are_what_the_matcher_says_from_and_up_to_w
             assert await until_refused(at, query, limit=limit) == [number for number in wanted[::-1] if number >= floor]
             return
         assert await everything(at, at.search, query, limit=limit) == wanted[::-1]
-        counts = [await search.count(at.acme, EVENTS, query, by=by, interval=interval) for search in (at.search, alone)]
+        counts = [await search.count(at.acme, EVENTS, query, Grouping(tuple(by), interval)) for search in (at.search, alone)]
         assert counts[0].buckets == counts[1].buckets
         assert counts[0].total == counts[1].total == len(wanted)
         assert len({(bucket.key, bucket.start) for bucket in counts[0].buckets}) == len(counts[0].buckets)
@@ -417,7 +419,7 @@ async def test_buckets_are_ordered_by_time_then_by_count() -> None:
                 for action, day in [("b", 2), ("a", 1), ("b", 1), ("b", 1)]
             ]
         )
-        counted = await at.search.count(at.acme, EVENTS, Query(), by=("action",), interval="day")
+        counted = await at.search.count(at.acme, EVENTS, Query(), Grouping(("action",), "day"))
         assert [(bucket.key, bucket.start and bucket.start.day, bucket.count) for bucket in counted.buckets] == [
             (("b",), 1, 2),
             (("a",), 1, 1),
@@ -431,14 +433,15 @@ async def test_buckets_are_ordered_by_time_then_by_count() -> None:
 async def test_too_many_buckets_are_refused(
     monkeypatch: pytest.MonkeyPatch, indexed: bool, parameters: list[tuple[str, str]]
 ) -> None:
-    monkeypatch.setattr("decklog.services.search.search.BUCKETS_MAX", 3)
+    for module in ("index_reader", "record_reader"):
+        monkeypatch.setattr(f"decklog.services.search.{module}.BUCKETS_MAX", 3)
     async with desk(indexed=indexed) as at:
         await at.put(*[{"action": f"happened.{number}"} for number in range(3)])
         await at.index_all()
-        assert (await at.search.count(at.acme, EVENTS, asked(*parameters), by=("action",))).total == 3
+        assert (await at.search.count(at.acme, EVENTS, asked(*parameters), Grouping(("action",)))).total == 3
         await at.put({"action": "happened.more"})  # the index has three, and the rest is one more
         with refused(Code.TOO_MANY_BUCKETS):
-            await at.search.count(at.acme, EVENTS, asked(*parameters), by=("action",))
+            await at.search.count(at.acme, EVENTS, asked(*parameters), Grouping(("action",)))
 
 
 # -- walking

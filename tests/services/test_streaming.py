@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Principal, Role
-from decklog.domain.log import LogName, Position
+from decklog.domain.log import LogName, Position, Span
 from decklog.domain.records.record import StoredRecord
 from decklog.domain.search.query import matches, parse
 from decklog.domain.tenant import Isolation, State
@@ -251,7 +251,7 @@ async def test_whatever_the_pace_and_the_news_each_match_is_given_once_and_in_or
 async def _everything(at: Desk) -> tuple[list[StoredRecord], int | None]:
     at.store.scan_max = None
     return await at.store.read(
-        at.acme, LogName.EVENTS, query=parse([])[1], first=0, end=10**9, limit=10**6, newest_first=False, timeout=5
+        at.acme, LogName.EVENTS, Span(0, 10**9), query=parse([])[1], limit=10**6, newest_first=False, timeout=5
     )
 
 
@@ -579,9 +579,8 @@ async def test_followers_in_another_process_miss_and_double_nothing_on_real_serv
     found, _ = await store.read(
         tenant,
         LogName.EVENTS,
+        Span(0, 300),
         query=parse([("severity", "ERROR")])[1],
-        first=0,
-        end=300,
         limit=300,
         newest_first=False,
         timeout=30,

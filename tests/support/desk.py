@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from decklog.domain.identity.access import Principal, RequestContext, Role
-from decklog.domain.log import LogName
+from decklog.domain.log import LogName, Span
 from decklog.domain.search.query import Query
 from decklog.domain.store import INDEXER
 from decklog.domain.tenant import Limits as TenantLimits
@@ -91,7 +91,7 @@ class Desk:
     async def accesses(self, tenant: Tenant | None = None) -> list[dict[str, Any]]:
         """The access records of a tenant, oldest first."""
         found, _ = await self.store.read(
-            tenant or self.acme, LogName.ACCESS, query=Query(), first=0, end=10**9, limit=10**6, newest_first=False, timeout=5
+            tenant or self.acme, LogName.ACCESS, Span(0, 10**9), query=Query(), limit=10**6, newest_first=False, timeout=5
         )
         return [json.loads(record.content) for record in found]
 

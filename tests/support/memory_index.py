@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from decklog.domain.errors import Code, DecklogError
-from decklog.domain.log import LogName
+from decklog.domain.errors import DecklogError
+from decklog.domain.log import LogName, Span
 from decklog.domain.search.query import Query, matches
+from decklog.domain.search.stats import Bucket, Grouping, too_many_buckets
 from decklog.domain.search.terms import Terms
-from decklog.domain.store import Bucket, SearchDocument
+from decklog.domain.store import SearchDocument
 from decklog.domain.tenant import Tenant
 
 _Key = tuple[int, LogName, int, int]
@@ -28,6 +29,20 @@ def interval_start(moment: datetime, interval: str) -> datetime:
         "week": day - timedelta(days=day.weekday()),
         "month": day.replace(day=1),
     }[interval]
+
+
+def bucket_of(terms: Terms, grouping: Grouping) -> tuple[tuple[str | None, ...], datetime | None]:
+    """The key of a record's bucket, found without the code that is tested."""
+    start = interval_start(terms.occurred_at, grouping.interval) if grouping.interval else None
+    return tuple(getattr(terms, name) for name in grouping.by), start
+
+
+def tally(found: Iterable[Terms], grouping: Grouping, limit: int) -> list[Bucket]:
+    """Counts of records. Raises `too-many-buckets`."""
+    counts = Counter(bucket_of(terms, grouping) for terms in found)
+    if len(counts) > limit:
+        raise too_many_buckets(limit)
+    return [Bucket(key, start, count) for (key, start), count in counts.items()]
 
 
 class MemoryIndex:
@@ -65,38 +80,28 @@ class MemoryIndex:
         """All numbers of a log that are found, ordered."""
         return sorted(key[3] for key in self._findable.get(tenant.index, {}) if key[:2] == (tenant.id, log))
 
-    async def find(
-        self, tenant: Tenant, log: LogName, *, query: Query, first: int, end: int, limit: int, newest_first: bool
-    ) -> list[int]:
+    async def find(self, tenant: Tenant, log: LogName, span: Span, *, query: Query, limit: int, newest_first: bool) -> list[int]:
         await self._answer()
-        return sorted(self._matching(tenant, log, query, first, end), reverse=newest_first)[:limit]
+        return sorted(self._matching(tenant, log, span, query), reverse=newest_first)[:limit]
 
     async def count(
         self,
         tenant: Tenant,
         log: LogName,
+        span: Span,
         *,
         query: Query,
-        first: int,
-        end: int,
-        by: Sequence[str],
-        interval: str | None,
+        grouping: Grouping,
         limit: int,
     ) -> list[Bucket]:
         await self._answer()
-        counts = Counter(
-            (tuple(getattr(terms, name) for name in by), interval_start(terms.occurred_at, interval) if interval else None)
-            for terms in self._matching(tenant, log, query, first, end).values()
-        )
-        if len(counts) > limit:
-            raise DecklogError(Code.TOO_MANY_BUCKETS, f"There are more than {limit} groups.")
-        return [Bucket(key, start, count) for (key, start), count in counts.items()]
+        return tally(self._matching(tenant, log, span, query).values(), grouping, limit)
 
-    def _matching(self, tenant: Tenant, log: LogName, query: Query, first: int, end: int) -> dict[int, Terms]:
+    def _matching(self, tenant: Tenant, log: LogName, span: Span, query: Query) -> dict[int, Terms]:
         return {
             seq: document.terms
             for (tenant_id, name, _, seq), document in self._findable.get(tenant.index, {}).items()
-            if tenant_id == tenant.id and name is log and first <= seq < end and matches(query, document.terms)
+            if tenant_id == tenant.id and name is log and span.first <= seq < span.end and matches(query, document.terms)
         }
 
     async def _answer(self) -> None:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.log import Head, LogName
+from decklog.domain.log import Head, LogName, Span
 from decklog.domain.records.append import (
     QUERIES,
     RECORDS,
@@ -31,23 +30,14 @@ from decklog.domain.records.append import (
 )
 from decklog.domain.records.record import Prepared, RecordInput, StoredRecord, prepare
 from decklog.domain.search.query import Query, matches
+from decklog.domain.search.stats import Bucket, Grouping
 from decklog.domain.search.terms import Terms, terms
-from decklog.domain.store import READ_BYTES_MAX, Behind, Bucket, Cursor, RecordStore, SearchDocument, SearchIndex
+from decklog.domain.store import READ_BYTES_MAX, Behind, Cursor, RecordStore, SearchDocument, SearchIndex
 from decklog.domain.tenant import State, Tenant
-from tests.support.memory_index import interval_start
+from tests.support.memory_index import tally
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 FINGERPRINT_KEY = b"a key of the tests, of 32 bytes."
-
-
-def tally(found: Iterable[Terms], by: Sequence[str], interval: str | None, limit: int) -> list[Bucket]:
-    """Counts of records. Raises `too-many-buckets`."""
-    counts: Counter[tuple[tuple[str | None, ...], datetime | None]] = Counter()
-    for item in found:
-        counts[tuple(getattr(item, name) for name in by), interval_start(item.occurred_at, interval) if interval else None] += 1
-    if len(counts) > limit:
-        raise DecklogError(Code.TOO_MANY_BUCKETS, f"More than {limit} buckets.")
-    return [Bucket(key, start, count) for (key, start), count in counts.items()]
 
 
 class _Row(msgspec.Struct, frozen=True):
@@ -229,17 +219,16 @@ class MemoryStore:
         self,
         tenant: Tenant,
         log: LogName,
+        span: Span,
         *,
         query: Query,
-        first: int,
-        end: int,
         limit: int,
         newest_first: bool,
         timeout: float,
     ) -> tuple[list[StoredRecord], int | None]:
         await self._read(timeout)
         by_columns = msgspec.structs.replace(query, words=(), fields=())
-        seqs = [seq for seq in self._visible(tenant, log) if first <= seq < end]
+        seqs = [seq for seq in self._visible(tenant, log) if span.first <= seq < span.end]
         seqs.sort(reverse=newest_first)
         found: list[StoredRecord] = []
         held = 0
@@ -268,12 +257,10 @@ class MemoryStore:
         self,
         tenant: Tenant,
         log: LogName,
+        span: Span,
         *,
         query: Query,
-        first: int,
-        end: int,
-        by: Sequence[str],
-        interval: str | None,
+        grouping: Grouping,
         limit: int,
         timeout: float,
     ) -> list[Bucket]:
@@ -281,8 +268,8 @@ class MemoryStore:
         if query.needs_content:
             raise AssertionError("columns cannot decide this query; the caller must match terms")
         rows = self._logs[tenant.id, log].rows
-        within = (rows[seq].terms for seq in self._visible(tenant, log) if first <= seq < end)
-        return tally((item for item in within if matches(query, item)), by, interval, limit)
+        within = (rows[seq].terms for seq in self._visible(tenant, log) if span.first <= seq < span.end)
+        return tally((item for item in within if matches(query, item)), grouping, limit)
 
     def _visible(self, tenant: Tenant, log: LogName) -> list[int]:
         self._account(tenant)

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.log import LogName
+from decklog.domain.log import LogName, Span
 from decklog.domain.records.append import Appended, AppendRequest, Status
 from decklog.domain.search.query import Query
 from decklog.domain.tenancy.registered import HeadSettings
@@ -48,7 +48,7 @@ def events(tenant: Tenant, *ids: str | None, **options: bool) -> AppendRequest:
 
 
 async def stored(store: PostgresRecords, tenant: Tenant, log: LogName = LogName.EVENTS) -> list[int]:
-    records, _ = await store.read(tenant, log, query=Query(), first=0, end=10**9, limit=10**6, newest_first=False, timeout=30)
+    records, _ = await store.read(tenant, log, Span(0, 10**9), query=Query(), limit=10**6, newest_first=False, timeout=30)
     for record in records:
         assert hashlib.sha256(record.content.encode()).digest() == record.digest
     times = [record.received_at for record in records]

@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from decklog.domain.log import LogName, rfc3339
+from decklog.domain.log import LogName, Span, rfc3339
 from decklog.domain.records.append import Appended, AppendRequest
 from decklog.domain.search.query import Query
+from decklog.domain.search.stats import Grouping
 from decklog.domain.tenant import Isolation, Tenant
 from decklog.timescale.records.records import PostgresRecords
 from tests.support.records import prepared
@@ -86,7 +87,7 @@ class History:
         low, high = first, end
         while True:
             records, onwards = await self.store.read(
-                self.tenant, LogName.EVENTS, query=query, first=low, end=high, limit=limit, newest_first=newest_first, timeout=30
+                self.tenant, LogName.EVENTS, Span(low, high), query=query, limit=limit, newest_first=newest_first, timeout=30
             )
             assert len(records) <= limit
             seqs += [record.seq for record in records]
@@ -106,7 +107,7 @@ class History:
             found = await self.found(query, first, end, limit=limit, newest_first=newest_first)
             assert found == (expected[::-1] if newest_first else expected), (query, first, end, limit, newest_first)
             buckets = await self.store.count(
-                self.tenant, LogName.EVENTS, query=query, first=first, end=end, by=(), interval=None, limit=10, timeout=30
+                self.tenant, LogName.EVENTS, Span(first, end), query=query, grouping=Grouping(), limit=10, timeout=30
             )
             assert sum(bucket.count for bucket in buckets) == len(expected), (query, first, end)
 
@@ -166,6 +167,6 @@ async def test_a_retention_that_was_made_longer_shows_at_once_what_was_kept(data
         await history.store.head(changed, LogName.EVENTS)
         for newest_first in (True, False):
             found, _ = await history.store.read(
-                changed, LogName.EVENTS, query=Query(), first=0, end=20, limit=100, newest_first=newest_first, timeout=30
+                changed, LogName.EVENTS, Span(0, 20), query=Query(), limit=100, newest_first=newest_first, timeout=30
             )
             assert sorted(record.seq for record in found) == list(range(oldest, 20))

@@ -14,7 +14,7 @@ import pytest
 from opensearchpy import AsyncOpenSearch
 
 from decklog.domain.errors import DecklogError
-from decklog.domain.log import LogName
+from decklog.domain.log import LogName, Span
 from decklog.domain.records.append import AppendRequest
 from decklog.domain.search.query import Query
 from decklog.domain.store import INDEXER, Cursors, RecordStore, SearchIndex, WakeQueue, WakeUp
@@ -104,9 +104,7 @@ class Chain:
 
     async def found(self, tenant: Tenant, query: Query | None = None, log: LogName = EVENTS) -> list[int]:
         assert self.service.index is not None
-        return await self.service.index.find(
-            tenant, log, query=query or Query(), first=0, end=10**9, limit=10**6, newest_first=False
-        )
+        return await self.service.index.find(tenant, log, Span(0, 10**9), query=query or Query(), limit=10**6, newest_first=False)
 
     @asynccontextmanager
     async def worker(self, *, sweep_seconds: float) -> AsyncIterator[None]:
@@ -238,9 +236,12 @@ async def test_what_the_index_has_forgotten_is_found_all_the_same(chain: Chain) 
         assert await chain.found(chosen[0]) == list(range(40))
         await chain.database.execute("UPDATE decklog.cursors SET leased_until = 'epoch'")
         page = await search.page(short, EVENTS, Query(actor="user-1"), limit=100)
-        assert ([record.seq for record in page.items], page.indexed_from) == ([n for n in range(39, -1, -1) if n in ONES], 30)
+        assert ([record.seq for record in page.items], page.coverage.indexed_from) == (
+            [n for n in range(39, -1, -1) if n in ONES],
+            30,
+        )
         counted = await search.count(short, EVENTS, Query(actor="user-1"))
-        assert (counted.total, counted.engine) == (len(ONES), "opensearch")
+        assert (counted.total, counted.coverage.engine) == (len(ONES), "opensearch")
 
 
 async def test_an_index_that_was_lost_is_not_made_by_writing_and_is_filled_again_once_it_is_made(chain: Chain) -> None:

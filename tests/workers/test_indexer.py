@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.log import LogName
+from decklog.domain.log import LogName, Span
 from decklog.domain.search.query import Query
 from decklog.domain.store import INDEXER, Cursor, SearchDocument
 from decklog.domain.tenant import Tenant
@@ -122,7 +122,7 @@ async def test_both_logs_and_all_fields_are_indexed() -> None:
     await fill(store, tenant, {"action": "log.read"}, log=LogName.ACCESS)
     for log in LogName:
         await worker.advance(tenant, log)
-    everything: dict[str, Any] = {"first": 0, "end": 9, "limit": 9, "newest_first": True}
+    everything: dict[str, Any] = {"span": Span(0, 9), "limit": 9, "newest_first": True}
     query = Query(action="a.", action_prefix=True, fields=(("deep.er", str(2**70)),), words=("hello", "world"))
     assert await index.find(tenant, EVENTS, query=query, **everything) == [0]
     assert await index.find(tenant, LogName.ACCESS, query=Query(action="log.read"), **everything) == [0]

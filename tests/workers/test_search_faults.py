@@ -15,8 +15,9 @@ import stamina
 from opensearchpy import AsyncOpenSearch
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.log import LogName
+from decklog.domain.log import LogName, Span
 from decklog.domain.search.query import Query
+from decklog.domain.search.stats import Grouping
 from decklog.domain.store import SearchDocument
 from decklog.domain.tenant import Tenant
 from decklog.opensearch import index as index_module
@@ -177,9 +178,9 @@ async def test_a_bulk_request_is_cut_where_it_would_be_too_large(
 )
 async def test_a_partial_answer_to_a_search_is_refused(node: Node, client: AsyncOpenSearch, answer: Any) -> None:
     node.answer = lambda method, path, body: (200, answer)
-    asked: dict[str, Any] = {"query": Query(), "first": 0, "end": 10, "limit": 10}
+    asked: dict[str, Any] = {"span": Span(0, 10), "query": Query(), "limit": 10}
     await refused(OpenSearchIndex(client).find(make_tenant("acme"), LogName.EVENTS, newest_first=True, **asked))
-    await refused(OpenSearchIndex(client).count(make_tenant("acme"), LogName.EVENTS, by=["action"], interval=None, **asked))
+    await refused(OpenSearchIndex(client).count(make_tenant("acme"), LogName.EVENTS, grouping=Grouping(("action",)), **asked))
 
 
 async def test_a_refresh_that_failed_on_a_shard_is_refused(node: Node, client: AsyncOpenSearch) -> None:
@@ -192,11 +193,11 @@ async def test_a_refresh_that_failed_on_a_shard_is_refused(node: Node, client: A
 
 
 async def every_call(index: OpenSearchIndex, tenant: Tenant) -> None:
-    asked: dict[str, Any] = {"query": Query(), "first": 0, "end": 10, "limit": 10}
+    asked: dict[str, Any] = {"span": Span(0, 10), "query": Query(), "limit": 10}
     await refused(index.add(tenant, some(tenant, 1)))
     await refused(index.refresh(tenant))
     await refused(index.find(tenant, LogName.EVENTS, newest_first=True, **asked))
-    await refused(index.count(tenant, LogName.EVENTS, by=["action"], interval=None, **asked))
+    await refused(index.count(tenant, LogName.EVENTS, grouping=Grouping(("action",)), **asked))
 
 
 async def test_a_server_that_is_away_is_unavailable_for_every_call() -> None:
@@ -217,7 +218,7 @@ async def test_a_server_that_never_answers_is_given_up(
 
     node.answer = never
     async with asyncio.timeout(10):
-        asked: dict[str, Any] = {"query": Query(), "first": 0, "end": 10, "limit": 10}
+        asked: dict[str, Any] = {"span": Span(0, 10), "query": Query(), "limit": 10}
         await refused(OpenSearchIndex(client).find(make_tenant("acme"), LogName.EVENTS, newest_first=True, **asked))
 
 

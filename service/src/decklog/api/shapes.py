@@ -74,15 +74,20 @@ class Record(RecordInput, frozen=True, kw_only=True, forbid_unknown_fields=True)
     masked: Annotated[list[str] | None, Meta(description="JSON pointers of the values that were masked.")] = None
 
 
-class PageAnswer(msgspec.Struct, forbid_unknown_fields=True):
+class Covered(msgspec.Struct, forbid_unknown_fields=True):
+    """The bounds of an answer."""
+
+    head: Annotated[int, Meta(ge=0, description="Sequence number of the log's next record.")]
+    indexed_from: Annotated[int, Meta(ge=0, description="Records below this number are too old for the search index.")]
+    indexed: Annotated[int, Meta(ge=0, description="Records from this number on are not in the search index yet.")]
+    engine: Annotated[str, Meta(description="Engine that found the records: `opensearch` or `postgres`.")]
+
+
+class PageAnswer(Covered, forbid_unknown_fields=True):
     """One page of records, newest first."""
 
     items: list[Record]
     next: Annotated[str | None, Meta(description="`cursor` of the following page; null on the last.")]
-    head: Annotated[int, Meta(ge=0, description="The number that the log's next record will get.")]
-    indexed_from: Annotated[int, Meta(ge=0, description="Records below this number are too old for the engine's index.")]
-    indexed: Annotated[int, Meta(ge=0, description="Records below this number were found by the engine's index.")]
-    engine: Annotated[str, Meta(description="Who searched: `opensearch` or `postgres`.")]
 
 
 class StatsBucket(msgspec.Struct, forbid_unknown_fields=True):
@@ -95,17 +100,13 @@ class StatsBucket(msgspec.Struct, forbid_unknown_fields=True):
     count: Annotated[int, Meta(ge=1)]
 
 
-class StatsAnswer(msgspec.Struct, forbid_unknown_fields=True):
+class StatsAnswer(Covered, forbid_unknown_fields=True):
     """Exact counts."""
 
     buckets: list[StatsBucket]
     total: Annotated[int, Meta(ge=0)]
     by: list[str]
     interval: str | None
-    head: Annotated[int, Meta(ge=0)]
-    indexed_from: Annotated[int, Meta(ge=0)]
-    indexed: Annotated[int, Meta(ge=0)]
-    engine: str
 
 
 class TenantItem(msgspec.Struct, forbid_unknown_fields=True):

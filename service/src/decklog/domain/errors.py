@@ -66,3 +66,19 @@ class DecklogError(Exception):
 
     def __repr__(self) -> str:
         return f"DecklogError({self.code.value!r}, {self.detail!r})"
+
+
+NAME_CHARS_MAX = 80
+"""Characters of a parameter's name or value that an error repeats where the text may be of any length."""
+
+
+def invalid_parameter(name: str, why: str) -> DecklogError:
+    """Return the refusal of one query parameter: what is wrong with its value, or what is allowed."""
+    name = name[:NAME_CHARS_MAX]
+    return DecklogError(Code.INVALID_PARAMETER, f"{name}: {why}", extra={"parameter": name})
+
+
+def unknown_parameter(name: str, known: str) -> DecklogError:
+    """Return the refusal of a query parameter that does not exist; `known` lists those that do."""
+    name = name[:NAME_CHARS_MAX]
+    return DecklogError(Code.UNKNOWN_PARAMETER, f"There is no parameter {name!r}. Known: {known}.", extra={"parameter": name})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
-from typing import Self
+from typing import NamedTuple, Self
 
 import msgspec
 
@@ -89,6 +89,18 @@ class Position(msgspec.Struct, frozen=True, order=True):
             Code.INVALID_PARAMETER,
             f"{text[:80]!r} is neither a position (epoch.microseconds.seq) nor a sequence number.",
         )
+
+
+class Span(NamedTuple):
+    """Sequence numbers of one log: `first <= seq < end`."""
+
+    first: int
+    end: int
+
+    @property
+    def empty(self) -> bool:
+        """Whether no number lies within."""
+        return self.first >= self.end
 
 
 class Head(msgspec.Struct, frozen=True):

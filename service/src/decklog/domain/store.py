@@ -14,10 +14,11 @@ import msgspec
 
 from decklog.domain.errors import DecklogError
 from decklog.domain.identity.access import Role
-from decklog.domain.log import Head, LogName
+from decklog.domain.log import Head, LogName, Span
 from decklog.domain.records.append import Appended, AppendRequest
 from decklog.domain.records.record import StoredRecord
 from decklog.domain.search.query import Query
+from decklog.domain.search.stats import Bucket, Grouping
 from decklog.domain.search.terms import Terms
 from decklog.domain.tenant import Tenant
 
@@ -48,15 +49,6 @@ class Registry(Protocol):
         ...
 
 
-class Bucket(msgspec.Struct, frozen=True):
-    """A count of records. `key` has one value per grouping field (None where a record lacks it); `start` is the
-    beginning of the interval in UTC, None where no interval was asked for."""
-
-    key: tuple[str | None, ...]
-    start: datetime | None
-    count: int
-
-
 READ_BYTES_MAX = 8 * 1024 * 1024
 """Of content that one reading gives, and one record more: pages of a thousand large records would take a process's memory."""
 
@@ -84,10 +76,9 @@ class RecordStore(Protocol):
         self,
         tenant: Tenant,
         log: LogName,
+        span: Span,
         *,
         query: Query,
-        first: int,
-        end: int,
         limit: int,
         newest_first: bool,
         timeout: float,
@@ -111,12 +102,10 @@ class RecordStore(Protocol):
         self,
         tenant: Tenant,
         log: LogName,
+        span: Span,
         *,
         query: Query,
-        first: int,
-        end: int,
-        by: Sequence[str],
-        interval: str | None,
+        grouping: Grouping,
         limit: int,
         timeout: float,
     ) -> list[Bucket]:
@@ -220,22 +209,18 @@ class SearchIndex(Protocol):
         """Remove documents with `seq < below`: all of them, or so many that the next call goes on. Raises `search-unavailable`."""
         ...
 
-    async def find(
-        self, tenant: Tenant, log: LogName, *, query: Query, first: int, end: int, limit: int, newest_first: bool
-    ) -> list[int]:
-        """Numbers of matching records with `first <= seq < end`, ordered. Raises `search-unavailable`."""
+    async def find(self, tenant: Tenant, log: LogName, span: Span, *, query: Query, limit: int, newest_first: bool) -> list[int]:
+        """Numbers of matching records within a span, ordered. Raises `search-unavailable`."""
         ...
 
     async def count(
         self,
         tenant: Tenant,
         log: LogName,
+        span: Span,
         *,
         query: Query,
-        first: int,
-        end: int,
-        by: Sequence[str],
-        interval: str | None,
+        grouping: Grouping,
         limit: int,
     ) -> list[Bucket]:
         """As `RecordStore.count`, for any query. Raises `search-unavailable` and `too-many-buckets`."""

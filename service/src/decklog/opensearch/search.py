@@ -13,12 +13,12 @@ from typing import Any
 
 from opensearchpy import AsyncOpenSearch
 
-from decklog.domain.errors import Code, DecklogError
-from decklog.domain.log import LogName, from_microseconds, microseconds
-from decklog.domain.search.fields import COUNTABLE, Kind
+from decklog.domain.log import LogName, Span, from_microseconds, microseconds
+from decklog.domain.search.fields import Kind
 from decklog.domain.search.query import Filter, Query
+from decklog.domain.search.stats import Bucket, Grouping, too_many_buckets
 from decklog.domain.search.terms import leaf
-from decklog.domain.store import Bucket, SearchDocument
+from decklog.domain.store import SearchDocument
 from decklog.domain.tenant import Tenant
 from decklog.opensearch import index
 from decklog.opensearch.client import translated, unavailable
@@ -36,7 +36,6 @@ SEARCH_TIME_MAX = timedelta(seconds=5)
 ANSWER_TIME_MAX = SEARCH_TIME_MAX + timedelta(seconds=1)
 """After this nobody waits for an answer any more, which may never come."""
 
-_INTERVALS = frozenset({"minute", "hour", "day", "week", "month"})
 _IPV4_AS_IPV6 = ipaddress.IPv6Network("::ffff:0:0/96")
 
 Clause = dict[str, Any]
@@ -94,14 +93,14 @@ def _clause(wanted: Filter) -> list[Clause]:
             return [_term(name, word) for word in value]
 
 
-def _scope(tenant: Tenant, log: LogName, query: Query, first: int, end: int) -> Clause:
+def _scope(tenant: Tenant, log: LogName, span: Span, query: Query) -> Clause:
     """The whole question: this tenant, this log, these numbers, and the filters."""
     return {
         "bool": {
             "filter": [
                 _term("tenant_id", tenant.id),
                 _term("log", int(log)),
-                {"range": {"seq": {"gte": first, "lt": end}}},
+                {"range": {"seq": {"gte": span.first, "lt": span.end}}},
                 *_clauses(query),
             ]
         }
@@ -128,7 +127,7 @@ class OpenSearchIndex:
             raise unavailable("could not be refreshed on every shard")
 
     async def forget(self, tenant: Tenant, log: LogName, below: int) -> None:
-        body = {"query": _scope(tenant, log, Query(), 0, below)}
+        body = {"query": _scope(tenant, log, Span(0, below), Query())}
         params = {"max_docs": str(FORGOTTEN_AT_ONCE), "conflicts": "proceed", "refresh": "true", "ignore_unavailable": "true"}
         with translated():
             for _ in range(FORGETTINGS_MAX):
@@ -138,13 +137,12 @@ class OpenSearchIndex:
                 if answer.get("deleted", 0) < FORGOTTEN_AT_ONCE:
                     return
 
-    async def find(
-        self, tenant: Tenant, log: LogName, *, query: Query, first: int, end: int, limit: int, newest_first: bool
-    ) -> list[int]:
+    async def find(self, tenant: Tenant, log: LogName, span: Span, *, query: Query, limit: int, newest_first: bool) -> list[int]:
         found: list[int] = []
+        first, end = span
         while len(found) < limit and first < end:
             size = min(limit - len(found), PAGE_MAX)
-            page = await self._find_page(tenant, _scope(tenant, log, query, first, end), size, newest_first)
+            page = await self._find_page(tenant, _scope(tenant, log, Span(first, end), query), size, newest_first)
             found += page
             if len(page) < size:
                 break
@@ -172,18 +170,17 @@ class OpenSearchIndex:
         self,
         tenant: Tenant,
         log: LogName,
+        span: Span,
         *,
         query: Query,
-        first: int,
-        end: int,
-        by: Sequence[str],
-        interval: str | None,
+        grouping: Grouping,
         limit: int,
     ) -> list[Bucket]:
-        scope = _scope(tenant, log, query, first, end)
-        if not by and interval is None:
+        scope = _scope(tenant, log, span, query)
+        sources = _sources(grouping)
+        if not sources:
             return await self._total(tenant, scope)
-        composite: dict[str, Any] = {"sources": _sources(by, interval)}
+        composite: dict[str, Any] = {"sources": sources}
         buckets: list[Bucket] = []
         while True:
             composite["size"] = min(limit + 1 - len(buckets), COMPOSITE_PAGE_MAX)
@@ -193,11 +190,9 @@ class OpenSearchIndex:
                 "aggregations",
             )
             page = answer["aggregations"]["by"]
-            buckets += [_bucket(item["key"], item["doc_count"], by) for item in page["buckets"]]
+            buckets += [_bucket(item["key"], item["doc_count"], grouping) for item in page["buckets"]]
             if len(buckets) > limit:
-                raise DecklogError(
-                    Code.TOO_MANY_BUCKETS, f"There are more than {limit} groups. Narrow the filters or use a longer interval."
-                )
+                raise too_many_buckets(limit)
             if len(page["buckets"]) < composite["size"]:
                 return buckets
             composite["after"] = page["after_key"]
@@ -221,20 +216,20 @@ class OpenSearchIndex:
         return answer
 
 
-def _sources(by: Sequence[str], interval: str | None) -> list[dict[str, Any]]:
-    unknown = [name for name in by if name not in COUNTABLE]
-    if unknown or (interval is not None and interval not in _INTERVALS):
-        raise DecklogError(Code.INVALID_PARAMETER, f"Records are not counted by {', '.join(unknown) or interval}.")
-    sources: list[dict[str, Any]] = [{name: {"terms": {"field": COUNTABLE[name].term, "missing_bucket": True}}} for name in by]
-    if interval is not None:
-        sources.append({"start": {"date_histogram": {"field": "occurred_ms", "calendar_interval": interval, "time_zone": "UTC"}}})
+def _sources(grouping: Grouping) -> list[dict[str, Any]]:
+    sources: list[dict[str, Any]] = [
+        {field.parameter: {"terms": {"field": field.term, "missing_bucket": True}}} for field in grouping.fields
+    ]
+    if grouping.interval is not None:
+        by_time = {"field": "occurred_ms", "calendar_interval": grouping.interval, "time_zone": "UTC"}
+        sources.append({"start": {"date_histogram": by_time}})
     return sources
 
 
-def _bucket(key: dict[str, Any], count: int, by: Sequence[str]) -> Bucket:
+def _bucket(key: dict[str, Any], count: int, grouping: Grouping) -> Bucket:
     start = key.get("start")
     return Bucket(
-        tuple(key[name] for name in by),
+        tuple(key[name] for name in grouping.by),
         None if start is None else from_microseconds(start * 1_000),
         count,
     )

@@ -21,6 +21,7 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Permission, acting_tenant
 from decklog.domain.log import LogName
 from decklog.domain.records.wire import render, renderer
+from decklog.domain.search.coverage import Coverage
 from decklog.domain.tenant import Tenant
 from decklog.services.records.export import Export
 from decklog.services.records.reading import Page, Stats
@@ -29,11 +30,20 @@ _SEQ = re.compile(r"[0-9]{1,18}")
 JSON = "application/json"
 
 
+def _covered(coverage: Coverage) -> dict[str, Any]:
+    """Return the bounds of an answer by their names on the wire; `head` is the number that the next record will get."""
+    return {
+        "head": coverage.head.next_seq,
+        "indexed_from": coverage.indexed_from,
+        "indexed": coverage.indexed,
+        "engine": coverage.engine,
+    }
+
+
 def page_json(tenant: Tenant, log: LogName, page: Page) -> bytes:
     """`{items, next, head, indexed_from, indexed, engine}`; `head` is the number that the next record will get."""
     items = ",".join(map(renderer(tenant.name, log), page.items))
-    bounds = {"indexed_from": page.indexed_from, "indexed": page.indexed}
-    rest = msgspec.json.encode({"next": page.next, "head": page.head.next_seq, **bounds, "engine": page.engine}).decode()
+    rest = msgspec.json.encode({"next": page.next, **_covered(page.coverage)}).decode()
     return f'{{"items":[{items}],{rest[1:]}'.encode()
 
 
@@ -46,12 +56,9 @@ def stats_json(stats: Stats) -> bytes:
                 for bucket in stats.buckets
             ],
             "total": stats.total,
-            "by": stats.by,
-            "interval": stats.interval,
-            "head": stats.head.next_seq,
-            "indexed_from": stats.indexed_from,
-            "indexed": stats.indexed,
-            "engine": stats.engine,
+            "by": stats.grouping.by,
+            "interval": stats.grouping.interval,
+            **_covered(stats.coverage),
         }
     )
 

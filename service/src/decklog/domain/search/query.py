@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from decklog.domain.errors import Code, DecklogError
+from decklog.domain.errors import invalid_parameter, unknown_parameter
 from decklog.domain.log import LogName
 from decklog.domain.search.fields import CONTENT, FIELDS, METADATA_PREFIX, NAMES, Field, Kind, find
 from decklog.domain.search.terms import Terms, keyword, leaf, parse_network, words
@@ -29,8 +29,6 @@ METADATA_MAX = 16
 PARAMETERS = ("log", *NAMES)
 """Names of the parameters that `parse` reads, besides `metadata.<path>`."""
 
-_NAME_CHARS_MAX = 80
-"""Characters of an unknown name that an error repeats."""
 _DATE_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})")
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _EARLIEST, _LATEST = datetime(1, 2, 1, tzinfo=UTC), datetime(9999, 12, 1, tzinfo=UTC)
@@ -89,10 +87,6 @@ class Query(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
         return any(item.field.column == CONTENT for item in self.filters)
 
 
-def _invalid(name: str, why: str) -> DecklogError:
-    return DecklogError(Code.INVALID_PARAMETER, f"{name}: {why}", extra={"parameter": name})
-
-
 def parse_time(name: str, text: str) -> datetime:
     """Return an RFC 3339 time with offset in UTC, clamped to the times that records can have.
 
@@ -100,11 +94,11 @@ def parse_time(name: str, text: str) -> datetime:
         DecklogError: `invalid-parameter`.
     """
     if not _DATE_TIME.fullmatch(text):
-        raise _invalid(name, f"{text!r} is not an RFC 3339 time with offset, like 2026-01-31T12:00:00Z.")
+        raise invalid_parameter(name, f"{text!r} is not an RFC 3339 time with offset, like 2026-01-31T12:00:00Z.")
     try:
         moment = datetime.fromisoformat(text.upper())
     except ValueError as error:
-        raise _invalid(name, f"{text!r}: {error}.") from None
+        raise invalid_parameter(name, f"{text!r}: {error}.") from None
     try:
         return min(max(moment.astimezone(UTC), _EARLIEST), _LATEST)
     except OverflowError:
@@ -114,13 +108,13 @@ def parse_time(name: str, text: str) -> datetime:
 def _network(text: str) -> str:
     network = parse_network(text)
     if network is None:
-        raise _invalid("ip", f"{text!r} is neither an address nor a network in CIDR notation.")
+        raise invalid_parameter("ip", f"{text!r} is neither an address nor a network in CIDR notation.")
     return network
 
 
 def _one_of(name: str, text: str, allowed: Sequence[str]) -> str:
     if text not in allowed:
-        raise _invalid(name, f"{text!r} is not one of {', '.join(allowed)}.")
+        raise invalid_parameter(name, f"{text!r} is not one of {', '.join(allowed)}.")
     return text
 
 
@@ -128,16 +122,16 @@ def _keyword(field: Field, text: str) -> str:
     if field.prefixes:
         text = text.removesuffix("*")
         if "*" in text:
-            raise _invalid(field.parameter, "'*' is allowed only at the end, as in user.*")
+            raise invalid_parameter(field.parameter, "'*' is allowed only at the end, as in user.*")
     return keyword(text)
 
 
 def _words(text: str) -> tuple[str, ...]:
     found = tuple(dict.fromkeys(words(text)))
     if not found:
-        raise _invalid("q", "at least one word of letters or digits is required.")
+        raise invalid_parameter("q", "at least one word of letters or digits is required.")
     if len(found) > WORDS_MAX:
-        raise _invalid("q", f"at most {WORDS_MAX} words are allowed.")
+        raise invalid_parameter("q", f"at most {WORDS_MAX} words are allowed.")
     return found
 
 
@@ -166,20 +160,14 @@ def _field(name: str, others: Sequence[str]) -> Field | None:
     """Return the field of a parameter, or None for `log`. Raises `unknown-parameter`."""
     field = find(name)
     if field is None and name != "log":
-        known = ", ".join(sorted({*PARAMETERS, *others}))
-        raise DecklogError(
-            Code.UNKNOWN_PARAMETER,
-            f"There is no parameter {name[:_NAME_CHARS_MAX]!r}. Known: {known}, metadata.<path>.",
-            extra={"parameter": name[:_NAME_CHARS_MAX]},
-        )
+        raise unknown_parameter(name, f"{', '.join(sorted({*PARAMETERS, *others}))}, metadata.<path>")
     return field
 
 
 def _check_text(name: str, text: str) -> None:
     if not text or len(text) > PARAMETER_CHARS_MAX or _UNSTORABLE.search(name + text):
-        raise _invalid(
-            name[:_NAME_CHARS_MAX],
-            f"must have 1 to {PARAMETER_CHARS_MAX} characters, none of them U+0000 or a lone surrogate.",
+        raise invalid_parameter(
+            name, f"must have 1 to {PARAMETER_CHARS_MAX} characters, none of them U+0000 or a lone surrogate."
         )
 
 
@@ -187,10 +175,10 @@ def _query(values: dict[str, Any]) -> Query:
     """Return the query of these values, by name. Raises `invalid-parameter` for too many leaves and for an empty range."""
     fields = sorted(values.get("fields", ()))
     if len(fields) > METADATA_MAX:
-        raise _invalid("metadata", f"at most {METADATA_MAX} filters by metadata are allowed in one query.")
+        raise invalid_parameter("metadata", f"at most {METADATA_MAX} filters by metadata are allowed in one query.")
     query = msgspec.convert({**values, "severities": sorted(set(values.get("severities", ()))), "fields": fields}, Query)
     if query.since and query.until and query.since >= query.until:
-        raise _invalid("from", "must be before `to`.")
+        raise invalid_parameter("from", "must be before `to`.")
     return query
 
 
@@ -212,7 +200,7 @@ def parse(parameters: Iterable[tuple[str, str]], *, others: Sequence[str] = ()) 
             continue
         field = _field(name, others)
         if name in seen and not (field and field.kind is Kind.CHOICES):
-            raise _invalid(name, "may be given once only.")
+            raise invalid_parameter(name, "may be given once only.")
         seen.add(name)
         _check_text(name, text)
         if field is None:

@@ -21,7 +21,7 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.log import LogName
+from decklog.domain.log import LogName, Span
 from decklog.domain.pauses import backoff, jittered
 from decklog.domain.records.record import StoredRecord
 from decklog.domain.search.query import Query
@@ -204,9 +204,8 @@ class _Advance:
         records, onward = await self._store.read(
             self._tenant,
             self._log,
+            Span(self._read_to, self._end),
             query=_EVERYTHING,
-            first=self._read_to,
-            end=self._end,
             limit=self._limit,
             newest_first=False,
             timeout=READ_SECONDS_MAX,

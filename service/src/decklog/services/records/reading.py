@@ -12,22 +12,23 @@ from weakref import WeakSet
 
 import msgspec
 
-from decklog.domain.errors import Code, DecklogError
+from decklog.domain.errors import Code, DecklogError, invalid_parameter, unknown_parameter
 from decklog.domain.identity.access import Principal, RequestContext
-from decklog.domain.log import Head, LogName
+from decklog.domain.log import LogName
 from decklog.domain.records.record import Outcome, StoredRecord
-from decklog.domain.search.fields import COUNTABLE
+from decklog.domain.search.coverage import Coverage
 from decklog.domain.search.query import parse
-from decklog.domain.store import Bucket, RecordStore
+from decklog.domain.search.stats import Bucket, Grouping
+from decklog.domain.store import RecordStore
 from decklog.domain.tenant import Tenant
 from decklog.services.records.access_log import EXPORT_OPEN, READ, SEARCH, STATS, AccessLog, filters
 from decklog.services.records.export import CONTENT_TYPES, Export, Reader
-from decklog.services.search.search import INTERVALS, Search, read_cursor, write_cursor
+from decklog.services.search.page import read_cursor, write_cursor
+from decklog.services.search.search import Search
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1_000
 """Records of one page."""
-GROUPS_MAX = 2
 EXPORTS_MAX, EXPORTS_PER_TENANT_MAX = 50, 10
 """Exports that one process gives at once; each holds a few batches of records."""
 
@@ -42,40 +43,29 @@ class Page(msgspec.Struct, frozen=True):
 
     items: list[StoredRecord]
     next: str | None
-    head: Head
-    indexed_from: int
-    indexed: int
-    engine: str
+    coverage: Coverage
 
 
 class Stats(msgspec.Struct, frozen=True):
-    """Exact counts. Each bucket's key has one value for each name in `by`."""
+    """Exact counts by a grouping."""
 
-    by: tuple[str, ...]
-    interval: str | None
+    grouping: Grouping
     buckets: list[Bucket]
     total: int
-    head: Head
-    indexed_from: int
-    indexed: int
-    engine: str
-
-
-def _invalid(name: str, why: str) -> DecklogError:
-    return DecklogError(Code.INVALID_PARAMETER, f"{name}: {why}", extra={"parameter": name})
+    coverage: Coverage
 
 
 def _one(parameters: Parameters, name: str) -> str | None:
     values = [value for key, value in parameters if key == name]
     if len(values) > 1:
-        raise _invalid(name, "may be given once only.")
+        raise invalid_parameter(name, "may be given once only.")
     return values[0] if values else None
 
 
 def _choice(parameters: Parameters, name: str, allowed: Sequence[str]) -> str | None:
     value = _one(parameters, name)
     if value is not None and value not in allowed:
-        raise _invalid(name, f"{value[:80]!r} is not one of {', '.join(allowed)}.")
+        raise invalid_parameter(name, f"{value[:80]!r} is not one of {', '.join(allowed)}.")
     return value
 
 
@@ -84,18 +74,12 @@ def _limit(parameters: Parameters) -> int:
     if text is None:
         return LIMIT_DEFAULT
     if not _LIMIT.fullmatch(text) or int(text) > LIMIT_MAX:
-        raise _invalid("limit", f"must be a number from 1 to {LIMIT_MAX}.")
+        raise invalid_parameter("limit", f"must be a number from 1 to {LIMIT_MAX}.")
     return int(text)
 
 
 def _groups(parameters: Parameters) -> tuple[str, ...]:
-    names = [part for key, value in parameters if key == "by" for part in value.split(",")]
-    for name in names:
-        if name not in COUNTABLE:
-            raise _invalid("by", f"{name[:80]!r} is not one of {', '.join(COUNTABLE)}.")
-    if len(names) > GROUPS_MAX or len(set(names)) < len(names):
-        raise _invalid("by", f"at most {GROUPS_MAX} different names.")
-    return tuple(names)
+    return tuple(part for key, value in parameters if key == "by" for part in value.split(","))
 
 
 class Reading:
@@ -131,12 +115,12 @@ class Reading:
                 "filter": filters(query),
                 "limit": limit,
                 "records": len(found.items),
-                "engine": found.engine,
+                "engine": found.coverage.engine,
                 **({"before": str(before)} if before else {}),
             },
         )
         onwards = None if found.next is None else write_cursor(found.next, tenant, log, query)
-        return tenant, log, Page(found.items, onwards, found.head, found.indexed_from, found.indexed, found.engine)
+        return tenant, log, Page(found.items, onwards, found.coverage)
 
     async def get(
         self, principal: Principal, request: RequestContext, seq: int, parameters: Parameters
@@ -145,11 +129,7 @@ class Reading:
         tenant = self._access_log.admit(principal)
         for name, _ in parameters:
             if name != "log":
-                raise DecklogError(
-                    Code.UNKNOWN_PARAMETER,
-                    f"There is no parameter {name[:80]!r} here. Known: log.",
-                    extra={"parameter": name[:80]},
-                )
+                raise unknown_parameter(name, "log")
         log, _ = parse(parameters)
         found = await self._store.fetch(tenant, log, [seq]) if 0 <= seq < _SEQ_END else []
         await self._access_log.write(
@@ -171,8 +151,8 @@ class Reading:
         """Counts by `by` and `interval`. Raises `too-many-buckets` and `search-unavailable`."""
         tenant = self._access_log.admit(principal)
         log, query = parse(parameters, others=("by", "interval"))
-        by, interval = _groups(parameters), _choice(parameters, "interval", INTERVALS)
-        counted = await self._search.count(tenant, log, query, by=by, interval=interval)
+        grouping = Grouping(_groups(parameters), _one(parameters, "interval"))
+        counted = await self._search.count(tenant, log, query, grouping)
         await self._access_log.write(
             principal,
             request,
@@ -180,15 +160,13 @@ class Reading:
             resource=("log", log.text),
             details={
                 "filter": filters(query),
-                "by": list(by),
-                "interval": interval,
+                "by": list(grouping.by),
+                "interval": grouping.interval,
                 "buckets": len(counted.buckets),
-                "engine": counted.engine,
+                "engine": counted.coverage.engine,
             },
         )
-        return Stats(
-            by, interval, counted.buckets, counted.total, counted.head, counted.indexed_from, counted.indexed, counted.engine
-        )
+        return Stats(grouping, counted.buckets, counted.total, counted.coverage)
 
     async def export(self, principal: Principal, request: RequestContext, parameters: Parameters) -> Export:
         """Everything that matches and is there now. Its first access record is written when this returns.

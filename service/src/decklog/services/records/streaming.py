@@ -16,7 +16,7 @@ import structlog
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Principal, RequestContext
-from decklog.domain.log import Head, LogName, Position
+from decklog.domain.log import Head, LogName, Position, Span
 from decklog.domain.records.record import Outcome, StoredRecord
 from decklog.domain.search.query import Query, matches, parse
 from decklog.domain.search.terms import Terms
@@ -256,7 +256,7 @@ class Streams:
     async def _start_of_retention(self, tenant: Tenant, log: LogName, newest: Position, seq: int) -> Position:
         """The position before the oldest record there is, where that is what follows `seq` or all is wanted (-1)."""
         records, _ = await self._store.read(
-            tenant, log, query=Query(), first=0, end=newest.seq + 1, limit=1, newest_first=False, timeout=_READ_TIMEOUT
+            tenant, log, Span(0, newest.seq + 1), query=Query(), limit=1, newest_first=False, timeout=_READ_TIMEOUT
         )
         start = _position(records[0]) if records else Position(newest.epoch, newest.received_at, newest.seq + 1)
         start = msgspec.structs.replace(start, seq=start.seq - 1)
@@ -302,9 +302,8 @@ class Streams:
             records, onwards = await self._store.read(
                 feed.tenant,
                 feed.log,
+                Span(feed.end, _NO_END),
                 query=Query(),
-                first=feed.end,
-                end=_NO_END,
                 limit=_READ_ROWS,
                 newest_first=False,
                 timeout=_READ_TIMEOUT,
@@ -389,9 +388,8 @@ class Streams:
                 records, onwards = await self._store.read(
                     feed.tenant,
                     feed.log,
+                    Span(first, end),
                     query=subscription.matcher.query,
-                    first=first,
-                    end=end,
                     limit=_BACKLOG_ROWS,
                     newest_first=False,
                     timeout=_READ_TIMEOUT,

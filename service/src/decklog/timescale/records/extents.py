@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from decklog.domain.log import Head, LogName
+from decklog.domain.log import Head, LogName, Span
 from decklog.domain.search.query import Query
 from decklog.domain.tenant import Tenant
 from decklog.timescale.connection import PlanMode, Pool
@@ -45,13 +45,12 @@ class Extent(NamedTuple):
 
 
 class Window(NamedTuple):
-    """A part of a log: `first <= seq < end`, and received from `since` (inclusive) to `until` (exclusive), where known.
+    """A part of a log: the numbers of `span`, received from `since` (inclusive) to `until` (exclusive), where known.
 
     `wide`: it may concern so many partitions that planning for each of them costs more than it saves.
     """
 
-    first: int
-    end: int
+    span: Span
     since: datetime | None
     until: datetime | None
     wide: bool = False
@@ -93,34 +92,33 @@ class Extents:
         if head.next_seq > known.head.next_seq:
             known.head = head
 
-    async def windows(
-        self, tenant: Tenant, log: LogName, query: Query, *, first: int, end: int, newest_first: bool
-    ) -> list[Window]:
-        """Where to look for records with `first <= seq < end` that match, in the order of reading.
+    async def windows(self, tenant: Tenant, log: LogName, span: Span, query: Query, *, newest_first: bool) -> list[Window]:
+        """Where to look for records of a span that match, in the order of reading.
 
         Raises `storage-unavailable`.
         """
+        first, end = span
         known = self._logs.get((tenant.id, log, tenant.retention_days))
         if known is not None:
             many = min(end, known.head.next_seq) - first > _MANY
             if newest_first or many or query.since is not None or query.until is not None:
                 await self._learn(tenant, log, known)
         if known is None or known.open_from is None:
-            return [Window(first, end, None, None, wide=True)]
+            return [Window(span, None, None, wide=True)]
         # Clocks differ: what is just beyond retention is looked into, and left out by the database.
         oldest = datetime.now(UTC) - timedelta(days=tenant.retention_days) - known.span
-        parts = [extent for extent in known.closed if extent.end > oldest and _touches(extent, query, first, end)]
-        windows = [Window(max(first, part.first), min(end, part.last + 1), part.start, part.end) for part in parts]
+        parts = [extent for extent in known.closed if extent.end > oldest and _touches(extent, query, span)]
+        windows = [Window(Span(max(first, part.first), min(end, part.last + 1)), part.start, part.end) for part in parts]
         tail = max(first, known.closed[-1].last + 1 if known.closed else 0)
         if tail < end:
             until = known.head.received_at + _MICROSECOND if end <= known.head.next_seq else None
-            windows.append(Window(tail, end, known.open_from, until))
+            windows.append(Window(Span(tail, end), known.open_from, until))
         ordered = windows[::-1] if newest_first else windows
         return _first_and_rest(ordered) if by_index(query) else _growing(ordered)
 
-    async def span(self, tenant: Tenant, log: LogName, query: Query, *, first: int, end: int) -> Window | None:
+    async def around(self, tenant: Tenant, log: LogName, span: Span, query: Query) -> Window | None:
         """One window around all that may match, None where nothing can. Raises `storage-unavailable`."""
-        windows = await self.windows(tenant, log, query, first=first, end=end, newest_first=False)
+        windows = await self.windows(tenant, log, span, query, newest_first=False)
         return _joined(windows) if windows else None
 
     async def _learn(self, tenant: Tenant, log: LogName, known: _Known) -> None:
@@ -142,10 +140,10 @@ class Extents:
             known.closed, known.open_from, known.span = found, start, span
 
 
-def _touches(extent: Extent, query: Query, first: int, end: int) -> bool:
+def _touches(extent: Extent, query: Query, span: Span) -> bool:
     return (
-        extent.first < end
-        and extent.last >= first
+        extent.first < span.end
+        and extent.last >= span.first
         and (query.since is None or extent.newest >= query.since)
         and (query.until is None or extent.oldest < query.until)
     )
@@ -153,7 +151,7 @@ def _touches(extent: Extent, query: Query, first: int, end: int) -> bool:
 
 def _joined(windows: Sequence[Window], *, wide: bool = False) -> Window:
     low, high = sorted((windows[0], windows[-1]))
-    return Window(low.first, high.end, low.since, high.until, wide)
+    return Window(Span(low.span.first, high.span.end), low.since, high.until, wide)
 
 
 def _first_and_rest(windows: Sequence[Window]) -> list[Window]:

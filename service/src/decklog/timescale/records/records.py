@@ -9,12 +9,13 @@ from datetime import timedelta
 import asyncpg
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.log import Head, LogName
+from decklog.domain.log import Head, LogName, Span
 from decklog.domain.records.append import Appended, AppendRequest
 from decklog.domain.records.record import StoredRecord
-from decklog.domain.search.fields import COUNTABLE
+from decklog.domain.search.coverage import too_slow
 from decklog.domain.search.query import Query
-from decklog.domain.store import READ_BYTES_MAX, Bucket
+from decklog.domain.search.stats import Bucket, Grouping, too_many_buckets
+from decklog.domain.store import READ_BYTES_MAX
 from decklog.domain.tenant import Tenant
 from decklog.timescale.connection import PlanMode, Pool
 from decklog.timescale.records.append import Appender
@@ -23,7 +24,6 @@ from decklog.timescale.records.filters import Parameters, conditions
 from decklog.timescale.statements import quoted
 
 _RECORD = "epoch, seq, received_at, digest, content"
-_INTERVALS = ("minute", "hour", "day", "week", "month")
 
 
 def _bounded(rows: str, order: str, room: str) -> str:
@@ -46,14 +46,6 @@ def _received(window: Window, parameters: Parameters) -> str:
     if window.until is not None:
         condition += f" AND received_at < {parameters.add(window.until)}"
     return condition
-
-
-def _too_slow() -> DecklogError:
-    return DecklogError(
-        Code.SEARCH_UNAVAILABLE,
-        "The search took too long without an index for it. Narrow the time range with from= and to=.",
-        retry_after=1,
-    )
 
 
 class PostgresRecords:
@@ -90,9 +82,9 @@ class PostgresRecords:
             )
         return number
 
-    def _scope(self, tenant: Tenant, log: LogName, query: Query, first: int, end: int) -> tuple[Parameters, str]:
+    def _scope(self, tenant: Tenant, log: LogName, span: Span, query: Query) -> tuple[Parameters, str]:
         """FROM and WHERE of everything that reads: the tenant, its retention, the range, the filters."""
-        parameters = Parameters(tenant.id, log.value, first, end, timedelta(days=tenant.retention_days))
+        parameters = Parameters(tenant.id, log.value, span.first, span.end, timedelta(days=tenant.retention_days))
         where = [
             "tenant_id = $1 AND log = $2 AND seq >= $3 AND seq < $4 AND received_at > now() - $5::interval",
             *conditions(query, parameters),
@@ -103,25 +95,24 @@ class PostgresRecords:
         self,
         tenant: Tenant,
         log: LogName,
+        span: Span,
         *,
         query: Query,
-        first: int,
-        end: int,
         limit: int,
         newest_first: bool,
         timeout: float,
     ) -> tuple[list[StoredRecord], int | None]:
-        if first >= end:
+        if span.empty:
             return [], None
         rows: list[asyncpg.Record] = []
         held, full = 0, False
-        windows = await self._extents.windows(tenant, log, query, first=first, end=end, newest_first=newest_first)
+        windows = await self._extents.windows(tenant, log, span, query, newest_first=newest_first)
         ends_at = time.monotonic() + timeout
         try:
             for window in windows:
                 left = ends_at - time.monotonic()
                 if left <= 0:
-                    raise _too_slow()
+                    raise too_slow()
                 room = limit - len(rows), READ_BYTES_MAX - held
                 found = await self._read_window(tenant, log, query, window, room, newest_first=newest_first, timeout=left)
                 rows += found
@@ -130,7 +121,7 @@ class PostgresRecords:
                     break
         except DecklogError as error:
             if isinstance(error.__cause__, asyncpg.exceptions.QueryCanceledError):
-                raise _too_slow() from error
+                raise too_slow() from error
             raise
         records = _stored(rows)
         if not full:
@@ -150,7 +141,7 @@ class PostgresRecords:
         timeout: float,
     ) -> list[asyncpg.Record]:
         """`room`: for so many records and so many bytes."""
-        parameters, scope = self._scope(tenant, log, query, window.first, window.end)
+        parameters, scope = self._scope(tenant, log, window.span, query)
         # A plan for any values leaves out no partitions; the numbers bound what it reads.
         plan: PlanMode = "force_generic_plan" if window.wide else "force_custom_plan"
         if not window.wide:
@@ -181,25 +172,21 @@ class PostgresRecords:
         self,
         tenant: Tenant,
         log: LogName,
+        span: Span,
         *,
         query: Query,
-        first: int,
-        end: int,
-        by: Sequence[str],
-        interval: str | None,
+        grouping: Grouping,
         limit: int,
         timeout: float,
     ) -> list[Bucket]:
-        window = await self._extents.span(tenant, log, query, first=first, end=end)
+        window = await self._extents.around(tenant, log, span, query)
         if window is None:
             return []
-        parameters, scope = self._scope(tenant, log, query, window.first, window.end)
+        parameters, scope = self._scope(tenant, log, window.span, query)
         scope += _received(window, parameters)
-        groups_by = [COUNTABLE[name] for name in by]
-        columns = [field.column for field in groups_by]
+        fields, interval = grouping.fields, grouping.interval
+        columns = [field.column for field in fields]
         if interval is not None:
-            if interval not in _INTERVALS:
-                raise ValueError(interval)
             columns.append(f"date_trunc('{interval}', occurred_at, 'UTC')")
         groups = ", ".join(str(number) for number in range(1, len(columns) + 1))
         sql = f"SELECT {', '.join([*columns, 'count(*)'])} {scope}" + (f" GROUP BY {groups} LIMIT {limit + 1}" if columns else "")
@@ -208,16 +195,14 @@ class PostgresRecords:
                 rows = await connection.fetch(sql, *parameters.values)
         except DecklogError as error:
             if isinstance(error.__cause__, asyncpg.exceptions.QueryCanceledError):
-                raise _too_slow() from error
+                raise too_slow() from error
             raise
         if len(rows) > limit:
-            raise DecklogError(
-                Code.TOO_MANY_BUCKETS, f"There are more than {limit} buckets. Narrow the filters or take a longer interval."
-            )
+            raise too_many_buckets(limit)
         return [
             Bucket(
-                tuple(field.choices[row[i]] if field.choices else row[i] for i, field in enumerate(groups_by)),
-                row[len(by)] if interval is not None else None,
+                tuple(field.choices[row[i]] if field.choices else row[i] for i, field in enumerate(fields)),
+                row[len(fields)] if interval is not None else None,
                 row[-1],
             )
             for row in rows

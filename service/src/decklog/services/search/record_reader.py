@@ -1,0 +1,147 @@
+"""Searching the records themselves: Postgres decides by columns, and the matcher the rest.
+
+Each reading is bounded in rows, bytes and time. No transaction stays open between two readings.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from datetime import timedelta
+from typing import TypeAlias
+
+from decklog.domain.log import Span
+from decklog.domain.records.record import StoredRecord
+from decklog.domain.search.query import Query
+from decklog.domain.search.stats import BUCKETS_MAX, Bucket, Grouping, Key, too_many_buckets
+from decklog.domain.store import RecordStore
+from decklog.services.search.matching import Matcher, terms_of
+from decklog.services.search.page import Page
+from decklog.services.search.question import Question, matching
+
+_SCAN_MIN, _SCAN_MAX = 100, 1_000
+"""Rows of one reading while the matcher decides: few at first, as most pages are full soon."""
+_WALK_SEQS = 100_000
+"""Numbers that one statement of a walk may span, so that a rare match cannot make it long."""
+_WALK_ROWS_MAX, _WALK_ROWS_MIN, _WALK_ROWS_FIRST = 2_000, 20, 500
+"""Rows of one batch of a walk."""
+_WALK_BYTES = 2 * 1024 * 1024
+"""Content of one batch of a walk; its rows follow from the size of the rows before."""
+_WALK_TIMEOUT = timedelta(seconds=30)
+"""For one batch of a walk, which as a whole has no limit."""
+
+Counts: TypeAlias = Counter[Key]
+
+
+class RecordReader:
+    """The records of one cell. `timeout` is in seconds, for one reading that has no deadline of its own."""
+
+    def __init__(self, store: RecordStore, *, timeout: float) -> None:
+        self._store = store
+        self._timeout = timeout
+
+    async def oldest(self, question: Question, end: int) -> int:
+        """Return the number of the oldest record within retention, or `end` if there is none below."""
+        tenant, log, *_ = question
+        records, _ = await self._store.read(
+            tenant, log, Span(0, end), query=Query(), limit=1, newest_first=False, timeout=self._timeout
+        )
+        return records[0].seq if records else end
+
+    async def newest(self, question: Question, span: Span, page: Page) -> None:
+        """Add the matching records of a span to a page, newest first, until it is full.
+
+        Raises:
+            DecklogError: `search-unavailable` after the deadline.
+        """
+        tenant, log, query, _ = question
+        matcher = Matcher(query) if query.needs_content else None
+        rows = max(page.wanting, _SCAN_MIN)
+        first = span.first
+        onwards: int | None = span.end
+        while onwards is not None and onwards > first and not page.full:
+            limit = page.wanting if matcher is None else rows
+            records, onwards = await self._store.read(
+                tenant, log, Span(first, onwards), query=query, limit=limit, newest_first=True, timeout=question.deadline.left()
+            )
+            page.add(records if matcher is None else await matching(records, matcher))
+            rows = min(2 * rows, _SCAN_MAX)
+
+    async def walk(self, question: Question, span: Span) -> AsyncGenerator[list[StoredRecord], None]:
+        """Yield the matching records of a span, oldest first, in batches of a bounded size."""
+        tenant, log, query, _ = question
+        matcher = Matcher(query) if query.needs_content else None
+        timeout = _WALK_TIMEOUT.total_seconds()
+        rows = _WALK_ROWS_FIRST
+        first, end = span
+        while first < end:
+            until = min(end, first + _WALK_SEQS)
+            records, onwards = await self._store.read(
+                tenant, log, Span(first, until), query=query, limit=rows, newest_first=False, timeout=timeout
+            )
+            first = until if onwards is None else onwards
+            if records:
+                size = sum(len(record.content) for record in records) // len(records)
+                rows = max(_WALK_ROWS_MIN, min(_WALK_ROWS_MAX, _WALK_BYTES // size))
+            if matcher is not None:
+                records = await matching(records, matcher)
+            if records:
+                yield records
+
+    async def fetch(
+        self, question: Question, seqs: Sequence[int], *, newest_first: bool
+    ) -> AsyncGenerator[list[StoredRecord], None]:
+        """Yield the records with these numbers, which are in this order, in as many parts as readings are needed."""
+        tenant, log, *_ = question
+        while seqs and (records := await self._store.fetch(tenant, log, seqs, newest_first=newest_first)):
+            yield records
+            last = records[-1].seq
+            seqs = [seq for seq in seqs if (seq < last if newest_first else seq > last)]
+
+    async def count(self, question: Question, span: Span, grouping: Grouping) -> Counts:
+        """Return the counts of the matching records of a span.
+
+        Raises:
+            DecklogError: `too-many-buckets`, and `search-unavailable` after the deadline.
+        """
+        tenant, log, query, _ = question
+        if span.empty:
+            return Counter()
+        if query.needs_content:
+            return await self._count_matching(question, span, grouping)
+        buckets = await self._store.count(
+            tenant, log, span, query=query, grouping=grouping, limit=BUCKETS_MAX, timeout=question.deadline.left()
+        )
+        return counts_of(buckets)
+
+    async def _count_matching(self, question: Question, span: Span, grouping: Grouping) -> Counts:
+        tenant, log, query, _ = question
+        counts: Counts = Counter()
+        matcher = Matcher(query)
+        first = span.first
+        onwards: int | None = span.end
+        while onwards is not None and onwards > first:
+            records, onwards = await self._store.read(
+                tenant,
+                log,
+                Span(first, onwards),
+                query=query,
+                limit=_SCAN_MAX,
+                newest_first=True,
+                timeout=question.deadline.left(),
+            )
+            for record in await matching(records, matcher):
+                counts[grouping.key(terms_of(record))] += 1
+            check_buckets(counts)
+        return counts
+
+
+def counts_of(buckets: Iterable[Bucket]) -> Counts:
+    """Return buckets of one engine as counts that can be added to those of another."""
+    return Counter({(bucket.key, bucket.start): bucket.count for bucket in buckets})
+
+
+def check_buckets(counts: Counts) -> None:
+    """Raise `too-many-buckets` if an answer cannot hold so many."""
+    if len(counts) > BUCKETS_MAX:
+        raise too_many_buckets(BUCKETS_MAX)
