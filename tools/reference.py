@@ -10,7 +10,7 @@ import json
 import pkgutil
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,7 @@ def _fields(schema: Json, path: str) -> Iterator[tuple[str, str, str, str]]:
         inner = field.get("items", {}) if field["type"] == "array" else field
         default = f"`{json.dumps(field['default'])}`" if "default" in field and not inner.get("properties") else ""
         text = field.get("description", "")
-        if (name in required and path == "spec") or (name in required and path.startswith("spec.")):
+        if name in required and path.startswith("spec"):
             text = f"Required. {text}"
         yield f"`{path}.{name}`", _type(field), default, text
         yield from _fields(inner, f"{path}.{name}" + ("[]" if field["type"] == "array" else ""))
@@ -161,16 +161,13 @@ def _operation(method: str, path: str, operation: Json) -> str:
 
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "docs/reference/settings.md": {
-        "settings": lambda: settings(variables()),
-        "operator settings": lambda: settings(operator_settings.variables()),
-        "tracing settings": lambda: settings(OPENTELEMETRY),
+        "settings": partial(settings, variables()),
+        "operator settings": partial(settings, operator_settings.variables()),
+        "tracing settings": partial(settings, OPENTELEMETRY),
     },
     "docs/reference/errors.md": {"errors": errors},
-    "docs/reference/metrics.md": {
-        f"{process} metrics": lambda process=process: metrics(process)  # type: ignore[misc]
-        for process in PROCESSES
-    },
-    "docs/reference/tenant.md": {"spec": lambda: crd("spec"), "status": lambda: crd("status")},
+    "docs/reference/metrics.md": {f"{process} metrics": partial(metrics, process) for process in PROCESSES},
+    "docs/reference/tenant.md": {"spec": partial(crd, "spec"), "status": partial(crd, "status")},
     "docs/reference/chart-values.md": {"values": chart.values_table},
     "docs/reference/command-line.md": {"decklog": command_line.decklog, "decklog-operator": command_line.operator},
     "docs/reference/http-api.md": {"operations": operations},
@@ -179,4 +176,4 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
 
 def pages(root: Path) -> dict[str, Callable[[], str]]:
     """Return the generated files of docs/reference, by path from the root of the repository."""
-    return {name: lambda name=name: filled(root / name, PAGES[name]) for name in PAGES}  # type: ignore[misc]
+    return {name: partial(filled, root / name, tables) for name, tables in PAGES.items()}

@@ -1,6 +1,6 @@
-"""`python -m tests.bench [--scale full|small] [--only NAME]`: measures, prints a table, writes `.bench/results.json`.
+"""Run the benchmarks: `python -m tests.bench [--scale full|small] [--only NAME]`.
 
-The exit code is 0 when everything could be measured, whether or not every target was met: the table says that.
+It prints a table and writes `.bench/results.json`. The exit code is 0 when every benchmark ran; the table shows which targets are met.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ async def _measure(benchmarks: list[ModuleType], context: Context) -> tuple[list
 
 
 def main() -> int:
-    """Gives the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measures Decklog.")
+    """Return the exit code: 1 when a benchmark did not run."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure Decklog.")
     parser.add_argument("--scale", choices=("full", "small"), default="full")
     parser.add_argument("--only", metavar="NAME", help="one benchmark, or several with commas")
     arguments = parser.parse_args()

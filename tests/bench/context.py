@@ -1,4 +1,4 @@
-"""What every benchmark is given: the servers, the scale, and a place to say how far it is."""
+"""The context of a benchmark: servers, scale and progress output."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.bench.stand import Stand, stand
 
 Scale = Literal["full", "small"]
 VARIANTS: tuple[Variant, ...] = ("postgres", "timescale")
-"""Plain PostgreSQL as `decklog dev` embeds it, and TimescaleDB."""
+"""Plain PostgreSQL, which `decklog dev` embeds, and TimescaleDB."""
 
 
 @dataclass
 class Context:
-    """`servers` are durable ones. What is `kept` lives until the last benchmark is over."""
+    """`servers` run with fsync. `kept` is closed after the last benchmark."""
 
     servers: Servers
     scale: Scale
@@ -34,19 +34,19 @@ class Context:
         return self.scale == "small"
 
     def seconds(self, full: float) -> float:
-        """How long to measure: `full`, or a quarter of it at small scale."""
+        """Return the seconds to measure: `full`, or a quarter of it at small scale."""
         return full / 4 if self.small else full
 
     @property
     def rounds(self) -> int:
-        """How often what is compared is measured in turn, so that a machine that others use too disturbs both alike."""
+        """Alternations between the two sides of a comparison, so that other load on the machine disturbs both alike."""
         return 2 if self.small else 4
 
     def postgres(self, variant: Variant) -> PostgresServer:
         return self.servers.timescale if variant == "timescale" else self.servers.postgres
 
     async def three_months(self, variant: Variant) -> tuple[Stand, Log]:
-        """A Dedicated tenant with many records over daily partitions; made when first asked for. Not to be appended to."""
+        """Return a Dedicated tenant with many records over daily partitions. It is filled at the first call; do not append to it."""
         if variant not in self._logs:
             place = await self.kept.enter_async_context(stand(self.postgres(variant)))
             [customer] = await place.customers(1, Isolation.DEDICATED, days=dataset.RETENTION_DAYS)
@@ -56,11 +56,11 @@ class Context:
         return self._logs[variant]
 
     def say(self, what: str) -> None:
-        """Progress, on standard error."""
+        """Print progress on standard error."""
         sys.stderr.write(f"[{time.monotonic() - self._began:6.0f} s] {what}\n")
         sys.stderr.flush()
 
 
 def named(name: str, variant: Variant) -> str:
-    """The name of a figure: that of the embedded variant has no suffix."""
+    """Return the name of a figure. The embedded variant has no suffix."""
     return name if variant == "postgres" else f"{name}_{variant}"

@@ -1,7 +1,7 @@
-"""A log as it looks after three months: many records over daily partitions, put into storage past the service.
+"""A log after three months: many records over daily partitions, inserted by SQL.
 
-Each record is what the service itself would have stored: the content is built from a record that `prepare` made, and a
-sample is compared with `prepare` in the end.
+The records equal what the service would store: their content is built from a record of `prepare`, and a sample is compared with
+`prepare`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from decklog.domain.records.record import OUTCOMES, SEVERITIES, decode, prepare
 from tests.bench.stand import Customer, Stand
 
 DAYS = 91
-"""Daily partitions that are filled; the tenant's retention is one day more."""
+"""Daily partitions with records. The tenant's retention is one day more."""
 RETENTION_DAYS = DAYS + 1
 _BATCH = 50_000
 _SAMPLE = 50
 _WHEN = datetime(2001, 2, 3, 4, 5, 6, 789, tzinfo=UTC)
 
-# Each value in terms of `n`, the number of the record, and `r`, a number from 0 to 2^32 - 1 that looks like chance.
+# SQL for each value. `n` is the number of the record, `r` a pseudo-random number from 0 to 2^32 - 1.
 _COLUMNS = {
     "action": "(ARRAY['document.read', 'document.update', 'user.login', 'user.logout', 'document.create', 'user.login_failed',"
     " 'role.grant', 'role.revoke', 'api_key.create', 'billing.export'])[1 + least(9, floor(-ln((r % 9973 + 1) / 9974.0) * 2.2))::int]",
@@ -34,7 +34,7 @@ _COLUMNS = {
     "correlation_id": "md5(n::text)",
     "ip": "'10.' || (r / 3) % 8 || '.' || (r / 5) % 250 || '.' || (r / 11) % 250",
 }
-# Some forty of a thousand fail; of those a fifth are errors, and one in forty is denied and critical.
+# 4 % fail. Of those a fifth are errors, and one in forty is denied and critical.
 _OUTCOME = "CASE WHEN r % 1000 >= 40 THEN 0 WHEN r % 1000 = 0 THEN 2 ELSE 1 END"
 _SEVERITY = "CASE WHEN r % 1000 = 0 THEN 3 WHEN r % 1000 < 9 THEN 2 WHEN r % 1000 < 40 THEN 1 ELSE 0 END"
 
@@ -48,7 +48,7 @@ _TEMPLATE = """{"action": "<action>", "actor": {"id": "<actor_id>", "type": "use
 
 @dataclass(frozen=True)
 class Log:
-    """What was put there."""
+    """The filled log."""
 
     customer: Customer
     records: int
@@ -57,7 +57,7 @@ class Log:
 
 
 def _content() -> str:
-    """An SQL expression of the content, over columns of the generated rows."""
+    """Return the SQL expression of the content over the columns of the generated rows."""
     body = _TEMPLATE.replace("WHEN", rfc3339(_WHEN)).encode()
     text = prepare(decode(body), now=_WHEN, fingerprint_key=b"").content.decode().replace("'", "''")
     for column in _COLUMNS:
@@ -87,7 +87,7 @@ def _insert(schema: str) -> str:
 
 
 async def _check(connection: asyncpg.Connection, schema: str) -> None:
-    """Raises RuntimeError where a record is not what the service would have stored."""
+    """Raise RuntimeError if a record differs from what the service would store."""
     rows = await connection.fetch(f"SELECT * FROM {schema}.records ORDER BY correlation_id LIMIT {_SAMPLE}")
     for row in rows:
         made = prepare(decode(row["content"].encode()), now=datetime.now(UTC), fingerprint_key=b"")
@@ -100,7 +100,7 @@ async def _check(connection: asyncpg.Connection, schema: str) -> None:
 
 
 async def fill(stand: Stand, customer: Customer, records: int, progress: Callable[[str], None]) -> Log:
-    """Put records into the events log of a new Dedicated tenant; `progress` is told how far it is."""
+    """Insert records into the events log of a new Dedicated tenant. `progress` receives lines for people."""
     tenant, schema = customer.tenant, f'"{customer.tenant.schema}"'
     last = datetime.now(UTC)
     span = timedelta(days=DAYS) - timedelta(hours=1)

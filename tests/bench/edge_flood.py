@@ -1,6 +1,7 @@
-"""What others feel of a flood: appends through a real Envoy, as Envoy Gateway tells it what the chart says, while one client asks many times
-what it may, against the same appends while nobody does. Envoy counts each client by itself; what it lets through is more than the flooding
-tenant may append, so that one's own limit refuses most of the rest.
+"""Latency of appends through Envoy while another client floods the edge, against the same appends without a flood.
+
+Envoy Gateway configures Envoy from the chart's objects. Envoy limits each client. It admits more than the flooding tenant may append, so
+the tenant's own limit refuses most of the rest.
 """
 
 from __future__ import annotations
@@ -26,21 +27,21 @@ from tests.support.charts import Helm
 from tests.support.envoy_gateway import envoy_gateway
 
 NAMES = ("edge_flood_p99",)
-_HOSTNAME = "decklog"  # as the load generator asks
+_HOSTNAME = "decklog"  # the Host of the load generator's requests
 _CALM, _FLOODING = "127.0.0.3", "127.0.0.2"
 _LIMIT = 10_000
-"""Requests of one client to the log routes in a minute, as in ci/edge.yaml."""
+"""Requests a minute of one client to the log routes, as in ci/edge.yaml."""
 _TENANT_PER_SECOND = 20
-"""The flooding tenant's own limit: a part of what the others append, as what it may is no flood."""
+"""Rate limit of the flooding tenant: less than the others append, because admitted records are no flood."""
 _SECONDS, _WARMUP = 6.0, 1.0
 _TURNS = 3
-"""Rounds for each of the benchmark's: short ones, as who else uses the machine disturbs some of them more than a flood does."""
+"""Rounds for each round of the context. They are short, because other load on the machine disturbs some of them more than a flood."""
 _RATIO_MAX = 1.5
 
 
 @dataclass(frozen=True)
 class _Round:
-    """Appends without and with the flood, one right after the other, and what the flood was answered."""
+    """Appends without and with the flood, one after the other, and the answers to the flood."""
 
     idle: Outcome
     flooded: Outcome
@@ -53,7 +54,7 @@ class _Round:
 
 @asynccontextmanager
 async def _edge(api: Server) -> AsyncIterator[int]:
-    """Where Envoy listens that leads to this API as the chart says."""
+    """Yield the port of an Envoy that the chart's objects lead to this API."""
     programs, helm, gateway = [await asyncio.to_thread(provision, TOOLS[name]) for name in ("edge", "helm", "gateway")]
     with tempfile.TemporaryDirectory() as name, ExitStack() as kept:
         folder = Path(name)
@@ -63,7 +64,7 @@ async def _edge(api: Server) -> AsyncIterator[int]:
 
 
 class _Clients:
-    """Two clients of one edge, each with a key of its own tenant. No id is sent twice."""
+    """Two clients of one edge, each with the key of its own tenant. No id is sent twice."""
 
     def __init__(self, context: Context, port: int, calm: Customer, flooding: Customer) -> None:
         self._seconds, self._port = context.seconds(_SECONDS), port
@@ -74,7 +75,7 @@ class _Clients:
         self._numbers = Counter[str]()
 
     async def calm(self) -> Outcome:
-        """About eighty appends a second, well below the limit of a client. Raises RuntimeError where one is refused."""
+        """Append about 80 records a second, below the limit of a client. Raise RuntimeError if one is refused."""
         job = Job(HOST, self._port, self._calm, 4, _WARMUP, self._seconds, self._numbers[_CALM], pause=0.04, client=_CALM)
         outcome = await load.apply(job)
         self._numbers[_CALM] = outcome.next_number
@@ -83,8 +84,10 @@ class _Clients:
         return outcome
 
     async def flooded(self) -> tuple[Outcome, Outcome]:
-        """The same while the other client asks about four times what it may, from before until after; that one's answers too.
-        Raises RuntimeError where the machine is too slow for a flood."""
+        """Append while the other client sends about four times its limit, and return both outcomes.
+
+        Raise RuntimeError if the machine is too slow for a flood.
+        """
         warmup, seconds = _WARMUP / 2, self._seconds + 1.5 * _WARMUP
         job = Job(
             HOST,
@@ -101,12 +104,12 @@ class _Clients:
         flood, calm = await asyncio.gather(load.apply(job), self.calm())
         self._numbers[_FLOODING] = flood.next_number
         if 429 not in flood.statuses:
-            raise RuntimeError(f"at {flood.rate:,.0f} requests a second nothing was refused: that is no flood")
+            raise RuntimeError(f"at {flood.rate:,.0f} requests a second nothing was refused: the machine is too slow for a flood")
         return calm, flood
 
 
 async def run(context: Context) -> AsyncIterator[Figure]:
-    """Yields the p99 of appends during a flood."""
+    """Yield the p99 of appends during a flood."""
     async with stand(context.postgres("postgres")) as place:
         [calm] = await place.customers(1, Isolation.DEDICATED)
         [flooding] = await place.customers(1, Isolation.DEDICATED, per_second=_TENANT_PER_SECOND)
@@ -128,7 +131,7 @@ async def run(context: Context) -> AsyncIterator[Figure]:
         ratio_at_most(_RATIO_MAX),
         f"the middle one of the ratios {', '.join(f'{each.ratio:.2f}' for each in rounds)};"
         f" p50 {middle.flooded.p50:.1f} and {middle.idle.p50:.1f} ms;"
-        f" the flood asked {median([flood.rate for flood in floods]):,.0f}/s and was answered {_statuses(floods)}",
+        f" the flood sent {median([flood.rate for flood in floods]):,.0f}/s and was answered {_statuses(floods)}",
     )
 
 

@@ -1,4 +1,4 @@
-"""A log as a file, against COPY TO: what paging, rendering and HTTP cost, and that memory does not grow with the size."""
+"""Export of a log against COPY TO: the cost of paging, rendering and HTTP, and memory independent of the size."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Peak:
 
 @asynccontextmanager
 async def _watched(server: Server) -> AsyncIterator[_Peak]:
-    """The most memory that a process has while the block runs."""
+    """Record the peak memory of a process while the block runs."""
     peak = _Peak()
 
     async def watch() -> None:
@@ -55,7 +55,7 @@ async def _export(server: Server, log: Log, parameters: str = "") -> Received:
 
 
 async def run(context: Context) -> AsyncIterator[Figure]:
-    """Yields MiB per second of each variant and format, and the growth of memory."""
+    """Yield MiB per second of each variant and format, and the growth of memory."""
     for variant in VARIANTS:
         place, log = await context.three_months(variant)
         async for figure in _variant(context, variant, place, log):
@@ -68,7 +68,7 @@ async def _variant(context: Context, variant: Variant, place: Stand, log: Log) -
         f" WHERE tenant_id = {log.customer.tenant.id} AND log = 0 ORDER BY seq"
     )
     context.say(f"export: {variant}, {log.records:,} records")
-    # About the newest ten thousand, by their time.
+    # A time range with about the newest ten thousand records.
     since = log.last_received - timedelta(days=DAYS) * (_FEW / log.records)
     copied, exported = [], []
     async with place.api() as server:

@@ -1,4 +1,4 @@
-"""What a benchmark says: a figure beside the figure it is judged by, both measured in one run on the same cores."""
+"""Results of benchmarks: a figure beside its baseline, both measured in one run on the same cores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Bound = Literal["at least", "at most"]
 
 
 class Target(msgspec.Struct, frozen=True):
-    """What a figure should be: a bound on its ratio to the baseline, or on its value."""
+    """A target: a bound on the ratio to the baseline, or on the value."""
 
     of: Literal["ratio", "value"]
     bound: Bound
@@ -25,7 +25,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """One row of the table. `ratio` is `value / baseline`; `note` says what was seen beside it."""
+    """One row of the table. `ratio` is `value / baseline`; `note` has further measurements."""
 
     name: str
     value: float
@@ -40,7 +40,7 @@ class Figure(msgspec.Struct, frozen=True):
 
     @property
     def ok(self) -> bool | None:
-        """Whether the target is met; None where there is none."""
+        """Whether the target is met; None without a target."""
         if self.target is None:
             return None
         measured = self.value if self.target.of == "value" else self.ratio
@@ -66,7 +66,7 @@ def value_at_most(limit: float) -> Target:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest of `values` that `share` (0 to 1) of them do not exceed. `values` must not be empty."""
+    """Return the smallest value that a `share` (0 to 1) of `values` does not exceed. `values` must not be empty."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, max(0, round(share * len(ordered) + 0.5) - 1))]
 
@@ -92,7 +92,7 @@ def _row(figure: Figure) -> tuple[str, ...]:
 
 
 def table(figures: Sequence[Figure]) -> str:
-    """The figures as aligned text."""
+    """Return the figures as an aligned table."""
     rows = [_HEADER, *map(_row, figures)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER) - 1)]
     numeric = {1, 3, 4}
@@ -108,7 +108,7 @@ def table(figures: Sequence[Figure]) -> str:
 
 
 def write_results(figures: Sequence[Figure], path: Path) -> None:
-    """The figures as a JSON list; what an earlier run said of other names stays."""
+    """Write the figures as a JSON list. Figures of other names from an earlier run stay."""
     path.parent.mkdir(parents=True, exist_ok=True)
     known = {row["name"]: row for row in json.loads(path.read_text())} if path.exists() else {}
     for figure in figures:

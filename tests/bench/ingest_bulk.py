@@ -1,4 +1,4 @@
-"""Bulks of 500 records, against COPY of as many rows into the same relation: what validation, order and receipts cost."""
+"""Bulks of 500 records against COPY of as many rows into the same relation: the cost of validation, order and receipts."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from tests.bench.stand import Customer, Stand, stand
 NAMES = ("ingest_bulk",)
 RECORDS = 500
 _CONNECTIONS = (1, 4)
-"""Both sides are measured with each, and the better of each side counts."""
+"""Numbers of connections. Both sides are measured with each; the better result of each side counts."""
 _SECONDS, _WARMUP = 3.0, 0.7
 _TEMPLATES = 20
 _RATIO_MIN = 0.5
 _NOBODY = -1
-"""Tenant of the rows that COPY puts in: no head knows them."""
+"""Tenant id of the rows that COPY inserts; it has no head."""
 _COLUMNS = (
     "tenant_id", "seq", "received_at", "occurred_at", "epoch", "log", "severity", "outcome", "id", "action", "actor_type", "actor_id",
     "resource_type", "resource_id", "session_id", "correlation_id", "ip", "fingerprint", "digest", "content",
@@ -37,7 +37,7 @@ _COLUMNS = (
 
 
 def _rows(first: int) -> list[tuple[Any, ...]]:
-    """Rows as the service would store the records of one bulk."""
+    """Return rows as the service would store the records of one bulk."""
     now = datetime.now(UTC)
     rows = []
     for number in range(first, first + RECORDS):
@@ -50,7 +50,7 @@ def _rows(first: int) -> list[tuple[Any, ...]]:
 
 
 async def _copy(place: Stand, customer: Customer, batches: Iterator[list[tuple[Any, ...]]], seconds: float) -> int:
-    """Rows that one connection copies, 500 in a transaction."""
+    """Return the number of rows that one connection copies, 500 in a transaction."""
     connection = await asyncpg.connect(place.owner_dsn)
     copied = 0
     try:
@@ -64,7 +64,7 @@ async def _copy(place: Stand, customer: Customer, batches: Iterator[list[tuple[A
 
 
 async def _copy_rate(context: Context, place: Stand, customer: Customer, connections: int, numbers: Iterator[int]) -> float:
-    """Rows per second that go in by COPY; what is sent was made before."""
+    """Return rows per second by COPY. The rows are prepared before the measurement."""
     batches = iter([_rows(next(numbers)) for _ in range(40 if context.small else 120)])
     began = time.perf_counter()
     copied = await asyncio.gather(*[_copy(place, customer, batches, context.seconds(_SECONDS)) for _ in range(connections)])
@@ -80,7 +80,7 @@ def _templates(customer: Customer, *, lines: bool) -> list[Template]:
 
 
 async def run(context: Context) -> AsyncIterator[Figure]:
-    """Yields records per second of each variant, as NDJSON and as a JSON array."""
+    """Yield records per second of each variant, as NDJSON and as a JSON array."""
     for variant in VARIANTS:
         async with stand(context.postgres(variant)) as place:
             async for figure in _variant(context, variant, place):

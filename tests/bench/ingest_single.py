@@ -1,4 +1,4 @@
-"""One durable record per request, against the fastest that a Litestar handler can be: what the group commit is for."""
+"""One durable record per request against an empty Litestar handler."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMES = ("ingest_single",)
 CONNECTIONS = 64
 _SECONDS, _WARMUP = 1.5, 0.5
 _TURNS = 2
-"""Measurements of each in one round: many short ones in turn, as what else the machine does changes within seconds."""
+"""Measurements of each side in one round: many short ones in turn, because other load on the machine changes within seconds."""
 _MANY = 100
 _RATIO_MIN = 0.55
 _P99_MAX = 50.0
@@ -38,7 +38,7 @@ def _templates(customers: list[Customer]) -> list[Template]:
 
 
 class _Rounds:
-    """Measurements of one server. Ids go on from one to the next: none is sent twice."""
+    """Measurements of one server. Numbers of ids continue, so none is sent twice."""
 
     def __init__(self, server: Server, templates: list[Template]) -> None:
         self._server = server
@@ -69,7 +69,7 @@ class _Rounds:
 
     @property
     def microseconds(self) -> float:
-        """Of the server's processor, for one request."""
+        """Microseconds of the server's processor for one request."""
         return self._used / sum(outcome.total for outcome in self.outcomes) * 1_000_000
 
     def __str__(self) -> str:
@@ -78,7 +78,7 @@ class _Rounds:
 
 
 async def run(context: Context) -> AsyncIterator[Figure]:
-    """Yields requests per second and the p99 of each variant, for one tenant and for many."""
+    """Yield requests per second and the p99 of each variant, for one tenant and for many."""
     async with _reference("bare") as server:
         bare = _Rounds(server, [load.request("POST", "/api/v1/logs", "x", payloads.single(0))])
         await bare.measure(context)
@@ -105,7 +105,7 @@ async def _variant(context: Context, variant: Variant, place: Stand) -> AsyncIte
             for _ in range(_TURNS * context.rounds):
                 await empty.measure(context)
                 await service.measure(context)
-        # Dedicated tenants share no relation, so a group of many is an insert for each: reported, and not promised.
+        # Dedicated tenants share no relation, so a group has one insert for each tenant: reported without a target.
         promised = suffix != "_100_dedicated"
         yield Figure(
             named("ingest_single" + suffix, variant),

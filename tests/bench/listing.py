@@ -1,4 +1,4 @@
-"""Filtered lists and deep pages over three months of records: what an auditor waits for, access record included."""
+"""Filtered lists and deep pages over three months of records, with their access records."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _WALK_LIMIT = 1_000
 
 
 def filters(log: Log) -> dict[str, list[dict[str, str]]]:
-    """Kinds of filters, each with parameters as a request has them. What is rare and what is frequent, old and new."""
+    """Return kinds of filters with their query parameters: rare and frequent values, old and new times."""
     some_days_ago = log.last_received - timedelta(days=40)
     return {
         "none": [{}],
@@ -72,7 +72,7 @@ def _page(server: Server, log: Log, parameters: dict[str, str]) -> dict[str, obj
 
 
 async def _cursor_after(server: Server, log: Log, records: int) -> str:
-    """The cursor of the page behind that many records, by walking there."""
+    """Return the cursor after that many records, by following pages."""
     cursor: str | None = None
     while records:
         limit = min(records, _WALK_LIMIT)
@@ -85,7 +85,7 @@ async def _cursor_after(server: Server, log: Log, records: int) -> str:
 
 
 async def run(context: Context) -> AsyncIterator[Figure]:
-    """Yields the p95 of a mix of filters, and the page at depth over the first."""
+    """Yield the p95 of a mix of filters, and the ratio of a deep page to the first."""
     for variant in VARIANTS:
         place, log = await context.three_months(variant)
         async for figure in _variant(context, variant, place, log):

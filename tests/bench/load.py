@@ -1,8 +1,8 @@
-"""The load generator: a process of its own that keeps connections busy and costs the servers under test as little as it can.
+"""The load generator: a separate process with little cost to the servers under test.
 
-Requests are bytes made in advance, with a place where a number of fixed width goes; of an answer only status and length
-are read. Closed loop: each connection sends its next request when the last was answered. `python -m tests.bench.load`
-reads a `Job` as JSON from standard input and writes an `Outcome`.
+Requests are prepared bytes with a place for a number of fixed width. Of an answer it reads status and length only. Closed loop: a
+connection sends its next request when the last was answered. `python -m tests.bench.load` reads a `Job` as JSON from standard input and
+writes an `Outcome`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ import msgspec
 import uvloop
 
 from tests.bench.figures import percentile
+from tests.bench.processes import apart
 
 PLACE = b"#" * 12
-"""Where the number of a request goes, any number of times."""
+"""Placeholder for the number of a request; may appear several times."""
 _ANSWER_BYTES_KEPT = 300
 _MEDIANS_MAX = 64
 _CONNECT_SECONDS_MAX = 10.0
@@ -31,13 +32,13 @@ _DRAIN_SECONDS_MAX = 20.0
 
 
 class Template(msgspec.Struct, frozen=True):
-    """A whole HTTP request, with `PLACE` where a new number goes each time."""
+    """A complete HTTP request with `PLACE` for the numbers."""
 
     request: bytes
 
 
 class Job(msgspec.Struct, frozen=True):
-    """`connections` are kept busy for `seconds` after `warmup`; each takes the templates in turn."""
+    """Keep `connections` busy for `seconds` after `warmup`. Each connection uses the templates in turn."""
 
     host: str
     port: int
@@ -47,17 +48,15 @@ class Job(msgspec.Struct, frozen=True):
     seconds: float = 5.0
     first_number: int = 0
     pause: float = 0.0
-    """Seconds that each connection waits between an answer and its next request, on average: at random, as all of them would soon
-    ask in the same moment."""
+    """Mean seconds between an answer and the next request of a connection. They are random, so that connections do not synchronise."""
     client: str = ""
-    """The address of loopback that connections come from; empty for the usual one."""
+    """Loopback address that connections come from; empty for the default."""
     reconnects: bool = False
-    """Whether a connection that the server ends is followed by another one; else it is odd."""
+    """Whether a connection that the server closes is replaced; otherwise it counts as an odd answer."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What came back while it was measured; `total` counts the warm-up too. Latencies in milliseconds; `processor` is this
-    process's share of a core."""
+    """Answers during the measurement. `total` includes the warm-up; latencies are in milliseconds; `processor` is the share of a core."""
 
     requests: int
     total: int
@@ -71,7 +70,7 @@ class Outcome(msgspec.Struct, frozen=True):
     next_number: int
     odd_answer: str = ""
     medians: list[float] = []
-    """Of each template, where there are few."""
+    """Median of each template, if there are few."""
 
     @property
     def rate(self) -> float:
@@ -99,14 +98,14 @@ class _Run:
         connection = socket.socket()
         connection.setblocking(False)
         if self.job.client:
-            # The port is chosen when it is known where to, or the ports of connections that just ended would be looked through.
+            # Bind without a port: the kernel chooses it at connect time and need not avoid ports in TIME_WAIT.
             connection.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
             connection.bind((self.job.client, 0))
         await loop.sock_connect(connection, (self.job.host, self.job.port))
         await loop.create_connection(lambda: _Connection(self, turn), sock=connection)
 
     def reconnect(self, turn: int) -> None:
-        """When the lost connection would have asked again."""
+        """Connect again when the lost connection would have sent its next request."""
 
         async def connect() -> None:
             await asyncio.sleep(self.waits())
@@ -118,7 +117,7 @@ class _Run:
         task.add_done_callback(self.connecting.discard)
 
     def waits(self) -> float:
-        """Seconds until a connection asks again."""
+        """Return the seconds until the next request of a connection."""
         return random.expovariate(1 / self.job.pause) if self.job.pause else 0.0
 
     def request(self, turn: int) -> bytes:
@@ -243,23 +242,12 @@ def _medians(run: _Run, milliseconds: list[float]) -> list[float]:
 
 
 async def apply(job: Job) -> Outcome:
-    """Run the job in a process of its own. Raises RuntimeError with what that process said, if it failed."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.bench.load",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    told, errors = await process.communicate(msgspec.json.encode(job))
-    if process.returncode:
-        raise RuntimeError(f"the load generator failed: {errors.decode(errors='replace')[-1_000:]}")
-    return msgspec.json.decode(told, type=Outcome)
+    """Run the job in a separate process. Raise RuntimeError with its output if it fails."""
+    return await apart("tests.bench.load", job, Outcome)
 
 
 def request(method: str, path: str, key: str, body: bytes = b"", *, content_type: str = "application/json") -> Template:
-    """An HTTP request as this generator sends it."""
+    """Return an HTTP request of this generator."""
     lines = [f"{method} {path} HTTP/1.1", "host: decklog", f"authorization: Bearer {key}"]
     if body:
         lines += [f"content-type: {content_type}", f"content-length: {len(body)}"]

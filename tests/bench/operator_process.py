@@ -1,7 +1,7 @@
-"""The operators that are measured: `python -m tests.bench.operator_process decklog|empty VISITS PORT`.
+"""Operators to measure: `python -m tests.bench.operator_process decklog|empty VISITS PORT`.
 
-`decklog` is the operator as it is installed, but that the name of each tenant goes to the file VISITS after its visit:
-an unchanged tenant leaves no other trace of one. `empty` is any Kopf operator with handlers that do nothing: the floor.
+`decklog` is the installed operator that also appends the name of each visited tenant to the file VISITS: a visit of an unchanged
+tenant leaves no other trace. `empty` is the floor, a Kopf operator with an empty handler.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.bench.processes import HOST
 
 
 class _Visits:
-    """Appends lines to a file, each at once: another process counts them."""
+    """Append lines to a file without buffering; another process counts them."""
 
     def __init__(self, path: str) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -36,8 +36,8 @@ class _Visits:
         os.write(self._file, f"{name}\n".encode())
 
 
-class _Told:
-    """The real Provisioner; every visit is written down when it is over."""
+class _Noting:
+    """The real Provisioner, which notes the end of every visit."""
 
     def __init__(self, provisioner: Provisioner, visits: _Visits) -> None:
         self._provisioner = provisioner
@@ -57,9 +57,9 @@ class _Told:
 
 async def _decklog(visits: _Visits, _port: int) -> None:
     @asynccontextmanager
-    async def opened(configured: decklog.settings.Settings) -> AsyncIterator[_Told]:
+    async def opened(configured: decklog.settings.Settings) -> AsyncIterator[_Noting]:
         async with open_provisioner(configured) as provisioner:
-            yield _Told(provisioner, visits)
+            yield _Noting(provisioner, visits)
 
     await run(os.environ, opened)
 

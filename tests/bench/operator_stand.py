@@ -1,6 +1,4 @@
-"""Where operators are measured: many Tenants on a real API server, watched, and an operator process with the rights of
-`manifests/install.yaml` over real backends.
-"""
+"""The stand for operators: watched Tenants on a real API server, and an operator with the rights of `manifests/install.yaml`."""
 
 from __future__ import annotations
 
@@ -31,7 +29,7 @@ from tests.support.operators import Kubernetes, least_rights_kubeconfig, operato
 
 Kind = Literal["decklog", "empty"]
 RESYNC_SECONDS = 300
-"""The operator's own default; the floor has no such thing."""
+"""The operator's default. The floor has no such setting."""
 _TENANTS = f"/apis/{GROUP}/{VERSION}/{PLURAL}"
 _HANDLED = "kopf.zalando.org/last-handled-configuration"
 _AT_ONCE = 16
@@ -44,9 +42,9 @@ _NOT_YET = frozenset({404, 429, 500, 503})
 _MERGE = {"content-type": "application/merge-patch+json"}
 
 
-class _Metadata(msgspec.Struct):
+class _Metadata(msgspec.Struct, rename="camel"):
     name: str
-    resourceVersion: str  # noqa: N815 - as Kubernetes has it
+    resource_version: str
     generation: int = 0
     annotations: dict[str, str] = {}
 
@@ -56,28 +54,28 @@ class _Condition(msgspec.Struct):
     status: str
 
 
-class _Status(msgspec.Struct):
-    observedGeneration: int = 0  # noqa: N815
+class _Status(msgspec.Struct, rename="camel"):
+    observed_generation: int = 0
     conditions: list[_Condition] = []
 
 
-class _Spec(msgspec.Struct):
-    displayName: str = ""  # noqa: N815
+class _Spec(msgspec.Struct, rename="camel"):
+    display_name: str = ""
 
 
 class Seen(msgspec.Struct):
-    """A Tenant as the watch showed it last."""
+    """The last state of a Tenant in the watch."""
 
     metadata: _Metadata
     spec: _Spec
     status: _Status = msgspec.field(default_factory=_Status)
 
     def settled(self, kind: Kind) -> bool:
-        """Whether its operator is done with what its spec says now."""
+        """Return whether the operator has handled the current spec."""
         if kind == "empty":  # Kopf keeps what was handled
-            return f'"displayName":"{self.spec.displayName}"' in self.metadata.annotations.get(_HANDLED, "")
+            return f'"displayName":"{self.spec.display_name}"' in self.metadata.annotations.get(_HANDLED, "")
         ready = any(each.type == "Ready" and each.status == "True" for each in self.status.conditions)
-        return ready and self.status.observedGeneration == self.metadata.generation
+        return ready and self.status.observed_generation == self.metadata.generation
 
 
 class _News(msgspec.Struct):
@@ -87,7 +85,7 @@ class _News(msgspec.Struct):
 
 @dataclass
 class Fleet:
-    """The Tenants of one operator. `seen` follows a watch."""
+    """The Tenants of one operator. A watch updates `seen`."""
 
     kind: Kind
     kubernetes: Kubernetes
@@ -97,7 +95,7 @@ class Fleet:
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def apply(self, count: int, spec: dict[str, Any]) -> None:
-        """Makes `count` Tenants, several at once."""
+        """Create `count` Tenants, several at once."""
         names = [f"b-{self.kubernetes.run}-{i}" for i in range(count)]
 
         async def one(name: str) -> None:
@@ -107,27 +105,27 @@ class Fleet:
         await _each(names, one)
 
     async def change(self, name: str, seconds_max: float) -> float:
-        """Seconds from the request that changes a spec until its operator is done with it."""
+        """Change a spec and return the seconds until the operator has handled it."""
         word = secrets.token_hex(4)
         began = time.perf_counter()
         patch = {"spec": {"displayName": word}}
         (await self.client.patch(f"{_TENANTS}/{name}", json=patch, headers=_MERGE)).raise_for_status()
-        await self.until(lambda: self.seen[name].spec.displayName == word and name in self.settled, seconds_max)
+        await self.until(lambda: self.seen[name].spec.display_name == word and name in self.settled, seconds_max)
         return time.perf_counter() - began
 
     async def until(self, condition: Callable[[], bool], seconds_max: float) -> None:
-        """Raises RuntimeError when it takes longer."""
+        """Wait for the condition. Raise RuntimeError after `seconds_max`."""
         try:
             async with asyncio.timeout(seconds_max):
                 while not condition():
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
-            missing = f"{len(self.settled)} of {len(self.seen)} Tenants are as they should be"
+            missing = f"{len(self.settled)} of {len(self.seen)} Tenants are settled"
             raise RuntimeError(f"not within {seconds_max:g} s: {missing}") from None
 
     async def versions(self) -> dict[str, str]:
-        """Resource versions of the Tenants and of their Secrets."""
+        """Return the resource versions of the Tenants and of their Secrets."""
         found: dict[str, str] = {}
         for path in (f"{_TENANTS}?labelSelector={self.kubernetes.selector}", "/api/v1/namespaces/default/secrets"):
             answer = (await self.client.get(path)).raise_for_status()
@@ -137,8 +135,10 @@ class Fleet:
         return found
 
     async def watch(self) -> None:
-        """Until cancelled. A definition that was just applied is not served at once (429), and the API server ends a watch
-        that falls behind; each begins with what is there."""
+        """Watch until cancelled.
+
+        A new definition is not served at once (429), and the API server ends a slow watch. Each watch starts with a list.
+        """
         while True:
             try:
                 await self._watch_once()
@@ -162,7 +162,7 @@ class Fleet:
                 self._news.set()
 
     async def remove(self) -> None:
-        """Without an operator nobody takes the finalizers off."""
+        """Delete the Tenants and remove their finalizers, because no operator does."""
         await self.client.delete(_TENANTS, params={"labelSelector": self.kubernetes.selector}, timeout=None)
 
         async def one(name: str) -> None:
@@ -184,7 +184,7 @@ async def _each(names: list[str], one: Callable[[str], Any]) -> None:
 
 
 def _client(server: KubernetesServer) -> httpx.AsyncClient:
-    """An administrator. Raises UnavailableError where the kubeconfig has no token."""
+    """Return a client with an administrator's token. Raise UnavailableError if the kubeconfig has none."""
     config = yaml.safe_load(server.kubeconfig.read_text())
     token, cluster = config["users"][0]["user"].get("token"), config["clusters"][0]["cluster"]
     if not token or "certificate-authority-data" not in cluster:
@@ -196,7 +196,7 @@ def _client(server: KubernetesServer) -> httpx.AsyncClient:
 
 @dataclass
 class OperatorStand:
-    """Backends for one operator, its Tenants, and the operator itself as often as it is started."""
+    """Backends and Tenants of one operator, which may be started several times."""
 
     fleet: Fleet
     place: Stand
@@ -208,12 +208,12 @@ class OperatorStand:
         return self.folder / "visits"
 
     def visited(self) -> set[str]:
-        """Names of the tenants that the operator has visited since it was started last."""
+        """Return the names of the tenants visited since the last start of the operator."""
         text = self.visits.read_text() if self.visits.exists() else ""
         return set(text[: text.rfind("\n") + 1].split())
 
     async def until_visited(self, count: int, seconds_max: float) -> None:
-        """Raises RuntimeError when it takes longer."""
+        """Wait until `count` tenants were visited. Raise RuntimeError after `seconds_max`."""
         deadline = time.monotonic() + seconds_max
         while len(found := self.visited()) < count:
             if time.monotonic() > deadline:
@@ -222,7 +222,7 @@ class OperatorStand:
 
     @asynccontextmanager
     async def operator(self, resync_seconds: int = RESYNC_SECONDS) -> AsyncIterator[Server]:
-        """The operator's process."""
+        """Run the operator's process."""
         self.visits.unlink(missing_ok=True)
         port, kind = free_port(), self.fleet.kind
         variables = self.place.environment(0) | {
@@ -242,7 +242,7 @@ class OperatorStand:
             yield server
 
     async def written(self) -> dict[str, object]:
-        """Marks that differ after a write to any backend. The operator must not run: PostgreSQL counts late."""
+        """Return marks that change with a write to any backend. Stop the operator first: PostgreSQL counts when a session ends."""
         return {
             **await self._rows_written(),
             **await self._indices_written(),
@@ -253,7 +253,7 @@ class OperatorStand:
     async def _rows_written(self) -> dict[str, object]:
         connection = await asyncpg.connect(self.place.admin_dsn)
         try:
-            # A session counts what it wrote when it ends, which is a little after its client.
+            # A session reports its writes when it ends, shortly after its client.
             async with asyncio.timeout(_REQUEST_SECONDS_MAX):
                 while await connection.fetchval(_OTHERS):
                     await asyncio.sleep(_POLL_SECONDS)
@@ -271,13 +271,13 @@ class OperatorStand:
             stats = await client.get(
                 f"/{self.place.settings.prefix}*/_stats/indexing", params={"filter_path": "indices.*.total.indexing.*_total"}
             )
-        # Both are empty where there is no index.
+        # Both are empty without an index.
         indices = state.raise_for_status().json().get("metadata", {}).get("indices", {})
         indexing = stats.raise_for_status().json().get("indices", {})
         return {f"index {name}": (versions, indexing.get(name)) for name, versions in indices.items()}
 
     def sqs(self) -> Any:
-        """A client of the server that its queues are on."""
+        """Return a client of the queues' server."""
         queue = self.place.settings.queue
         return boto3.client(
             "sqs",
@@ -297,13 +297,13 @@ class OperatorStand:
 
 
 def touched(before: dict[str, object], after: dict[str, object]) -> list[str]:
-    """What was written to between these two answers of `OperatorStand.written`."""
+    """Return the names of the objects written between two results of `OperatorStand.written`."""
     return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
 
 
 @asynccontextmanager
 async def operator_stand(context: Context, kind: Kind) -> AsyncIterator[OperatorStand]:
-    """No Tenants yet and no operator yet. Raises UnavailableError."""
+    """Open a stand without Tenants and without a running operator. Raise UnavailableError if a backend is missing."""
     servers = context.servers
     kubernetes = Kubernetes(servers.kubernetes)
     with tempfile.TemporaryDirectory() as name:

@@ -1,6 +1,6 @@
-"""A thousand Tenants: applied until all are Ready, an operator started again over them, one changed while all are looked at.
+"""A thousand Tenants: the time until all are Ready, a restart of the operator, and changes during visits.
 
-The floor is a Kopf operator with an empty handler, over as many Tenants on the same API server and in the same run.
+The floor is a Kopf operator with an empty handler, over as many Tenants on the same API server in the same run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _READY_MAX, _RESTART_MAX, _CHANGE_MAX, _RESIDENT_MAX = 60.0, 10.0, 2.0, 150.0
 _WAIT_MAX = 420.0
 _CHANGE_WAIT_MAX = 60.0
 _RESYNC_SECONDS, _RESYNC_SECONDS_SMALL = 30, 6
-"""While specs are changed: all Tenants are looked at twice a minute, ten times as often as by default."""
+"""Interval between visits while specs change: ten times as often as by default."""
 _DAYS = 90
 
 
@@ -41,7 +41,7 @@ class _Outcome:
 
 
 def _resident(server: Server) -> float:
-    """MiB, with the pages of libraries."""
+    """Return the resident memory in MiB, with pages of libraries."""
     lines = Path(f"/proc/{server.pid}/status").read_text().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("VmRSS:"))) / 1024
 
@@ -84,7 +84,7 @@ async def _measured(context: Context, kind: Kind, isolation: Isolation, count: i
 
 
 async def _changed(place: OperatorStand, seconds: float) -> tuple[list[float], int]:
-    """Seconds that each of many changes took, one after the other; and the visits meanwhile, theirs included."""
+    """Change Tenants one after the other. Return the seconds of each change, and the number of visits in that time."""
     names = sorted(place.fleet.seen)
     changes: list[float] = []
     lines = place.visits.read_bytes().count(b"\n")
@@ -96,7 +96,7 @@ async def _changed(place: OperatorStand, seconds: float) -> tuple[list[float], i
 
 
 async def run(context: Context) -> AsyncIterator[Figure]:
-    """Yields the figures of Shared tenants, then those of Dedicated ones."""
+    """Yield the figures of Shared tenants, then of Dedicated tenants."""
     shared, dedicated = (50, 10) if context.small else (1_000, 200)
     for suffix, isolation, count in (("", Isolation.SHARED, shared), ("_dedicated", Isolation.DEDICATED, dedicated)):
         context.say(f"operator: {count} {isolation.value} Tenants, the floor first")

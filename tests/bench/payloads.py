@@ -1,4 +1,4 @@
-"""What the benchmarks send: records of the size and shape that services send, each with an id of its own."""
+"""Payloads of the benchmarks: records of realistic size and shape with unique ids."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ACTIONS = ("document.read", "document.update", "document.create", "user.login",
 
 
 def record(number: int, identifier: str) -> bytes:
-    """One record as a client sends it, about 500 bytes; the same for the same number."""
+    """Return one record of about 500 bytes. The same number gives the same record."""
     chance = random.Random(_SEED + number)
     return json.dumps(
         {
@@ -34,11 +34,11 @@ def record(number: int, identifier: str) -> bytes:
 
 
 def single(number: int) -> bytes:
-    """A record whose id the load generator numbers."""
+    """Return a record whose id has the load generator's number."""
     return record(number, f"bench-{PLACE.decode()}")
 
 
 def bulk(number: int, records: int, *, lines: bool) -> bytes:
-    """Many of them, as NDJSON or as a JSON array; their ids hold the number of the request and that of the record."""
+    """Return a bulk as NDJSON or as a JSON array. Ids contain the number of the request and of the record."""
     made = [record(number * records + i, f"bench-{PLACE.decode()}-{i}") for i in range(records)]
     return b"\n".join(made) if lines else b"[" + b",".join(made) + b"]"

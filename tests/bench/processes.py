@@ -1,4 +1,4 @@
-"""The processes of a benchmark: the service's own and the references', each started for one measurement and ended with it."""
+"""Processes of a benchmark: started for one measurement and stopped after it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+import msgspec
 
 HOST = "127.0.0.1"
 _START_SECONDS_MAX = 30.0
 _STOP_SECONDS_MAX = 15.0
 _POLL_SECONDS = 0.02
 _TICKS = os.sysconf("SC_CLK_TCK")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -31,12 +35,12 @@ class Server:
     port: int
 
     def processor_seconds(self) -> float:
-        """What it has used of the processor since it began, in seconds of one core."""
+        """Return the processor time since the start, in seconds of one core."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
     def resident_mib(self) -> float:
-        """Resident memory in MiB, without pages shared with files."""
+        """Return the resident memory in MiB, without file pages."""
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
             if line.startswith("RssAnon:"):
                 return int(line.split()[1]) / 1024
@@ -44,7 +48,7 @@ class Server:
 
 
 class Usage:
-    """How much of a core a process used while a block ran."""
+    """The share of a core that a process used while a block ran."""
 
     share: float = 0.0
 
@@ -78,7 +82,7 @@ def _answers(port: int, path: str) -> bool:
 async def serving(
     argv: Sequence[str], port: int, *, environment: Mapping[str, str] | None = None, ready: str = "/"
 ) -> AsyncIterator[Server]:
-    """`python -m argv…` for as long as the block lasts, from when `ready` answers. Raises RuntimeError with its log if it ends."""
+    """Run `python -m argv…` during the block, which starts when `ready` answers. Raise RuntimeError with the log if it ends."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("DECKLOG_")}
     with tempfile.TemporaryFile() as log:
         process = await asyncio.create_subprocess_exec(
@@ -112,3 +116,22 @@ async def serving(
                 except TimeoutError:
                     process.kill()
                     await process.wait()
+
+
+async def apart(module: str, job: msgspec.Struct, result: type[Result]) -> Result:
+    """Run `python -m module` with the job as JSON on standard input, and return what it writes.
+
+    Raise RuntimeError with its output if it fails.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        module,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    written, errors = await process.communicate(msgspec.json.encode(job))
+    if process.returncode:
+        raise RuntimeError(f"{module} failed: {errors.decode(errors='replace')[-1_000:]}")
+    return msgspec.json.decode(written, type=result)

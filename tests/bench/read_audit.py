@@ -1,4 +1,4 @@
-"""A list with its access record against the same list without: what rule 8 costs."""
+"""A list with its access record against the same list without: the cost of recording reads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def _measured(context: Context, server: Server, template: Template) -> Out
 
 
 async def run(context: Context) -> AsyncIterator[Figure]:
-    """Yields lists per second of each variant."""
+    """Yield lists per second of each variant."""
     for variant in VARIANTS:
         place, log = await context.three_months(variant)
         template = load.request("GET", "/api/v1/logs", log.customer.auditor)
@@ -35,9 +35,9 @@ async def run(context: Context) -> AsyncIterator[Figure]:
                 without.append(await _measured(context, silent, template))
                 with_records.append(await _measured(context, recording, template))
         rates = [median([outcome.rate for outcome in outcomes]) for outcomes in (with_records, without)]
-        note = f"rounds {_told(with_records)}; without access records {_told(without)}; p50 {with_records[-1].p50:.1f} ms"
+        note = f"rounds {_shown(with_records)}; without access records {_shown(without)}; p50 {with_records[-1].p50:.1f} ms"
         yield Figure(named("read_audit", variant), rates[0], "lists/s", rates[1], ratio_at_least(_RATIO_MIN), note)
 
 
-def _told(outcomes: list[Outcome]) -> str:
+def _shown(outcomes: list[Outcome]) -> str:
     return ", ".join(f"{outcome.rate:,.0f}" for outcome in outcomes) + "/s"

@@ -1,7 +1,7 @@
-"""The servers that the service is measured against: Litestar with nothing behind it, and hardly a server at all.
+"""Reference servers: `python -m tests.bench.reference empty|bare PORT`.
 
-`python -m tests.bench.reference empty|bare PORT`. The first shows what any Litestar service can reach here, the second
-what the load generator can.
+`empty` is a Litestar application with an empty handler, the ceiling of any Litestar service. `bare` answers without parsing, the ceiling of the
+load generator.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ANSWER = b"HTTP/1.1 201 Created\r\ncontent-length: 2\r\ncontent-type: applicati
 
 @post("/api/v1/logs")
 async def empty() -> None:
-    """Does nothing."""
+    """Do nothing."""
 
 
 class _Bare(asyncio.Protocol):

@@ -1,7 +1,6 @@
-"""From accepted to found: records stream in at a steady rate, and the index has to keep up behind them.
+"""Time from the 201 to being searchable, at a steady rate of records.
 
-A record counts as searchable when the cursor of the indexer has passed it, which it may only do when the index finds
-the record; that it does is asked of the index itself, again and again.
+A record counts as searchable when the indexer's cursor has passed it. Samples prove by a search that the index finds it.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ from tests.bench.stand import Customer, Stand, stand
 NAMES = ("searchable_rate", "searchable_lag_p99")
 BULK = 500
 RATE = 5_200.0
-"""Records per second that are sent: what is asked for, and a little more."""
+"""Records per second that are sent: slightly more than the target."""
 _SECONDS = 32.0
 _WARMUP_SECONDS = 60.0
-"""For so long the Java machine still compiles, which takes up to half a core from what is measured."""
+"""Time in which the Java virtual machine compiles and takes up to half a core."""
 _RATE_MIN = 5_000.0
 _LAG_MAX = 2.0
 """Seconds."""
@@ -51,7 +50,7 @@ _TEMPLATES = 20
 
 @dataclass
 class _Run:
-    """What happened when, by a clock of this process: (end of the numbers acknowledged or passed, time), in order."""
+    """Times by this process's clock, in order: (end of the acknowledged or passed numbers, time)."""
 
     acknowledged: list[tuple[int, float]] = field(default_factory=list)
     passed: list[tuple[int, float]] = field(default_factory=list)
@@ -60,7 +59,7 @@ class _Run:
 
 
 async def _send(server: Server, customer: Customer, seconds: float, run: _Run, first_number: int) -> None:
-    """Bulks at a steady pace; one that is due does not wait for those before."""
+    """Send bulks at a steady pace. A due bulk does not wait for earlier ones."""
     loop = asyncio.get_running_loop()
     bodies = [
         load.request(
@@ -97,7 +96,7 @@ async def _send(server: Server, customer: Customer, seconds: float, run: _Run, f
 
 
 async def _watch(place: Stand, customer: Customer, index: OpenSearchIndex, run: _Run) -> None:
-    """Note when the cursor moves; prove now and then that the index finds what it has passed. Ends by being cancelled."""
+    """Note each move of the cursor, and prove samples by a search, until cancelled."""
     tenant = customer.tenant
     connection = await asyncpg.connect(place.admin_dsn)
     proved_at, seen = time.perf_counter(), 0
@@ -143,13 +142,13 @@ async def _run(place: Stand, customer: Customer, server: Server, seconds: float,
 
 
 def _lags(run: _Run) -> list[float]:
-    """Seconds from the answer to being searchable; of each bulk its last record, which is the last to be."""
+    """Return the seconds from the answer to being searchable, for the last record of each bulk."""
     ends = [end for end, _ in run.passed]
     return [run.passed[bisect.bisect_left(ends, end)][1] - moment for end, moment in run.acknowledged]
 
 
 async def _alone(context: Context, search: Search, customer: Customer) -> float:
-    """Documents per second that OpenSearch takes from two writers while nothing else is going on."""
+    """Return the documents per second that OpenSearch indexes from two writers without other load."""
     now = datetime.now(UTC)
     contents = [
         json.loads(prepare(decode(payloads.record(i, f"alone-{i}")), now=now, fingerprint_key=b"").content) for i in range(4_000)
@@ -179,7 +178,7 @@ async def _alone(context: Context, search: Search, customer: Customer) -> float:
 
 
 async def run(context: Context) -> AsyncIterator[Figure]:
-    """Yields the rate that was kept up and the lag, with TimescaleDB, OpenSearch and SQS: the engine is not embedded."""
+    """Yield the sustained rate and the lag, with TimescaleDB, OpenSearch and SQS."""
     servers = context.servers
     context.say("searchable: starting OpenSearch and SQS")
     async with stand(servers.timescale, servers.opensearch, servers.sqs) as place:

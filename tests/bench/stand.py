@@ -1,5 +1,4 @@
-"""Where a benchmark measures: a durable Postgres of one variant with Decklog's real roles, tenants made by the real
-provisioning, and the service's own processes over it."""
+"""The stand of a benchmark: a PostgreSQL variant with fsync and the real roles, provisioned tenants, and the service's processes."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ from tests.support.stores import drop_database, empty_database
 from tests.support.vaults import MemoryVault
 
 _RATE_MAX = 1_000_000
-"""Records per second that the tenants' quotas allow: what is measured is not the limit."""
+"""Quota of the tenants in records per second, high enough never to limit a measurement."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Stand:
         return self.settings.database.owner_dsn
 
     async def customers(self, count: int, isolation: Isolation, *, days: int = 90, per_second: int = _RATE_MAX) -> list[Customer]:
-        """New tenants, ready. Raises RuntimeError with the condition of one that is not."""
+        """Provision new tenants. Raise RuntimeError with the condition of a tenant that is not ready."""
         spec = parse_spec(
             {
                 "isolation": isolation.value,
@@ -86,7 +85,7 @@ class Stand:
         return made
 
     def environment(self, port: int) -> dict[str, str]:
-        """The settings of a process of the service."""
+        """Return the settings of a process of the service."""
         found = {
             "DECKLOG_DATABASE_DSN": self.settings.database.dsn,
             "DECKLOG_IDENTITY_FINGERPRINT_KEY": self.settings.identity.fingerprint_key,
@@ -108,7 +107,7 @@ class Stand:
 
     @asynccontextmanager
     async def api(self, *, module: str = "decklog", changes: Mapping[str, str] | None = None) -> AsyncIterator[Server]:
-        """One process of the API. `module` may be another program that serves it."""
+        """Run one API process. `module` may name another program that serves the API."""
         port = free_port()
         argv = [module, "api"] if module == "decklog" else [module]
         async with serving(argv, port, environment={**self.environment(port), **(changes or {})}, ready="/healthz") as server:
@@ -116,7 +115,7 @@ class Stand:
 
     @asynccontextmanager
     async def worker(self) -> AsyncIterator[Server]:
-        """One process of the worker."""
+        """Run one worker process."""
         port = free_port()
         changes = {"DECKLOG_WORKER_METRICS_PORT": str(port)}
         async with serving(
@@ -129,8 +128,10 @@ class Stand:
 async def stand(
     server: PostgresServer, search: OpenSearchServer | None = None, sqs: SqsServer | None = None, *, prefix: str = PREFIX
 ) -> AsyncIterator[Stand]:
-    """A new database with roles, cell and control tables; dropped in the end. Index and queue are left to their servers, where
-    `prefix` keeps them apart from those of another stand."""
+    """Open a new database with roles, cell and control tables, and drop it in the end.
+
+    Indices and queues stay on their servers; `prefix` separates them from those of another stand.
+    """
     made = await empty_database(server)
     try:
         settings = Settings(

@@ -1,4 +1,4 @@
-"""From the 201 to the followers of a log: how late a WebSocket tells what has happened."""
+"""Time from the 201 to the delivery over WebSockets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LAST_SECONDS_MAX = 10.0
 
 
 class _Times:
-    """When each record was acknowledged and when each subscriber had it, by number."""
+    """Times of acknowledgement, and of delivery to each subscriber, by number."""
 
     def __init__(self) -> None:
         self.acknowledged: dict[int, float] = {}
@@ -36,7 +36,7 @@ class _Times:
 
 
 async def _write(server: Server, customer: Customer, seconds: float, times: _Times, first_number: int) -> None:
-    """Single appends at a steady pace, over as many connections as it takes."""
+    """Append single records at a steady pace, over as many connections as needed."""
     loop = asyncio.get_running_loop()
     idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
     parts = load.request("POST", "/api/v1/logs", customer.writer, payloads.single(1)).request.split(PLACE)
@@ -93,7 +93,7 @@ async def _times(server: Server, customer: Customer, seconds: float, first_numbe
 
 
 async def run(context: Context) -> AsyncIterator[Figure]:
-    """Yields the p99 of the time from the 201 to the delivery, over all subscribers."""
+    """Yield the p99 of the time from the 201 to the delivery, over all subscribers."""
     for variant in VARIANTS:
         async with stand(context.postgres(variant)) as place:
             [customer] = await place.customers(1, Isolation.DEDICATED)

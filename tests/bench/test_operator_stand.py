@@ -1,4 +1,4 @@
-"""The benchmark's own claim: a write to any backend is seen, and nothing else is taken for one."""
+"""The stand of the operator's benchmarks detects every write to a backend, and only writes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ WRITES: dict[str, Callable[[OperatorStand, str], Awaitable[None]]] = {
 }
 
 
-async def test_a_write_to_any_backend_is_counted_as_one_and_looking_is_not(
+async def test_operator_stand_detects_a_write_to_any_backend_and_ignores_reads(
     kubernetes_server: KubernetesServer,
     postgres_server: PostgresServer,
     opensearch_server: OpenSearchServer,

@@ -1,4 +1,4 @@
-"""The floor of `read_audit`: the same list, without its access record."""
+"""The floor of `read_audit`: a list without its access record."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def _access_records(place: Stand, tenant_id: int) -> int:
         await connection.close()
 
 
-async def test_only_the_benchmarks_api_gives_a_list_without_recording_it(postgres_server: PostgresServer) -> None:
+async def test_only_the_benchmark_api_lists_without_an_access_record(postgres_server: PostgresServer) -> None:
     async with stand(postgres_server) as place:
         [customer] = await place.customers(1, Isolation.DEDICATED)
         for module, recorded in (("decklog", 1), ("tests.bench.unrecorded", 0)):

@@ -1,7 +1,6 @@
-"""Receives a lot and throws it away: the client of an export, and of the COPY that it is compared with.
+"""The client of an export and of its baseline COPY: a separate process that receives and discards bytes.
 
-`python -m tests.bench.transfer`, a process of its own like any client; a `Transfer` comes as JSON on standard input, how
-it went goes to standard output.
+`python -m tests.bench.transfer` reads a `Transfer` as JSON from standard input and writes a `Received`.
 """
 
 from __future__ import annotations
@@ -14,13 +13,15 @@ import time
 import asyncpg
 import msgspec
 
+from tests.bench.processes import apart
+
 _CHUNK = 1024 * 1024
 _END = b"\r\n0\r\n\r\n"
 _TIMEOUT = 120.0
 
 
 class Transfer(msgspec.Struct, frozen=True):
-    """An HTTP request to send to `host` and `port`, or a query to copy out of the database at `dsn`."""
+    """An HTTP request to `host` and `port`, or a query to copy out of the database at `dsn`."""
 
     host: str = ""
     port: int = 0
@@ -30,14 +31,14 @@ class Transfer(msgspec.Struct, frozen=True):
 
 
 class Received(msgspec.Struct, frozen=True):
-    """Bytes, and the seconds that they took from the request on."""
+    """Received bytes, and the seconds from the request on."""
 
     size: int
     seconds: float
 
 
 def _http(transfer: Transfer) -> int:
-    """Bytes of a chunked answer that came whole. Raises RuntimeError for any other."""
+    """Return the bytes of a complete chunked answer. Raise RuntimeError for any other."""
     with socket.create_connection((transfer.host, transfer.port), timeout=_TIMEOUT) as connection:
         connection.sendall(transfer.request)
         buffer = memoryview(bytearray(_CHUNK))
@@ -67,19 +68,8 @@ async def _copy(transfer: Transfer) -> int:
 
 
 async def receive(transfer: Transfer) -> Received:
-    """Do it in a process of its own. Raises RuntimeError with what that process said, if it failed."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.bench.transfer",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    told, errors = await process.communicate(msgspec.json.encode(transfer))
-    if process.returncode:
-        raise RuntimeError(f"the transfer failed: {errors.decode(errors='replace')[-1_000:]}")
-    return msgspec.json.decode(told, type=Received)
+    """Run the transfer in a separate process. Raise RuntimeError with its output if it fails."""
+    return await apart("tests.bench.transfer", transfer, Received)
 
 
 def _main() -> None:

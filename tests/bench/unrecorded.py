@@ -1,4 +1,4 @@
-"""The API without access records, to see what they cost. Only a benchmark runs it: the product has no such switch."""
+"""The API without access records, as a baseline. The product has no such switch."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Tilt, Docker and kind are not here. The Tiltfile is evaluated by a real Starlark interpreter, the chart rendered by a real helm that
 asks a real API server; the scripts run with programs that record how they were called, and over a real `decklog dev` in
-tests/test_readme.py.
+tests/docs/test_readme.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the Tiltfile's buttons do with the cluster of `make kind`: make the example tenants, load records, take the tour.
+"""Tasks of the Tiltfile's buttons on the cluster of `make kind`: create the example tenants, load records, run the tour.
 
-`python cluster.py tenants|doctor|records|tour`, at the root of the repository. Keys and address go to `.decklog/dev.json`, where
-`decklog dev` has them, too; the API is asked by the port that Tilt forwards.
+`python cluster.py tenants|doctor|records|tour`, at the root of the repository. Keys and address go to `.decklog/dev.json`, like those of
+`decklog dev`. The API is reached by the port that Tilt forwards.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RECORDS = 1_000
 SECONDS_MAX = 300
 ROLES = ("writer", "auditor", "admin")
 
-# The operator's pod has the right to make a key of the platform, and settings besides that are not ours.
+# The operator's pod may create a platform key. `decklog` refuses the operator's own settings.
 PLATFORM_KEY = """
 import os, sys
 environment = {name: value for name, value in os.environ.items() if not name.startswith("DECKLOG_OPERATOR_")}
@@ -33,14 +33,14 @@ os.execve(sys.executable, [sys.executable, "-m", "decklog", "platform-key"], env
 
 
 def kubectl(*words: str) -> str:
-    """What kubectl prints, of this cluster and no other."""
+    """Return the output of kubectl, on this cluster only."""
     return subprocess.run(
         ["kubectl", "--context", CONTEXT, *words], check=True, stdout=subprocess.PIPE, text=True, timeout=SECONDS_MAX + 60
     ).stdout
 
 
 def tenants() -> None:
-    """The examples, ready, and the keys of all tenants and of the platform in the file."""
+    """Apply the examples, wait until they are ready, and write the keys of all tenants and of the platform to the file."""
     print(kubectl("apply", "-f", EXAMPLES), end="")
     print(kubectl("wait", "--for=condition=Ready", "tenant", "--all", f"--timeout={SECONDS_MAX}s"), end="")
     found: dict[str, dict[str, str]] = {}
@@ -59,19 +59,20 @@ def tenants() -> None:
 
 
 def kept() -> dict[str, Any]:
+    """Return the content of the file of keys."""
     found: dict[str, Any] = json.loads(KEYS.read_text(encoding="utf-8"))
     return found
 
 
 def doctor() -> None:
-    """Whether all is well, by a record in the tenant `minimal`."""
+    """Run `decklog doctor` with the tenant `minimal`."""
     found = kept()
     variables = {"DECKLOG_URL": found["url"], "DECKLOG_KEY": found["tenants"]["minimal"]["admin"]}
     subprocess.run([ROOT / ".venv/bin/decklog", "doctor"], env={**os.environ, **variables}, check=True, timeout=SECONDS_MAX)
 
 
 def records() -> None:
-    """Sample records of one day of the tenant `acme`; asked again, the same are not stored twice."""
+    """Append sample records to the tenant `acme`. A second run stores nothing."""
     found = kept()
     actions = ("user.login", "order.approve", "document.read", "document.delete", "role.grant")
     samples = [
@@ -97,7 +98,7 @@ def records() -> None:
 
 
 def tour() -> None:
-    """The README's tour by curl, as typed."""
+    """Run the README's curl tour as typed."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     script = text.partition("<!-- tour: curl -->\n```sh\n")[2].partition("```")[0]
     subprocess.run(["bash", "-eu", "-o", "pipefail"], input=script, text=True, check=True, timeout=SECONDS_MAX)

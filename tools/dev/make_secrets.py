@@ -1,8 +1,8 @@
-"""Passwords, keys and addresses of the installation that `docker-compose.yml` describes, made once.
+"""Create passwords, keys and addresses for `docker-compose.yml`, once.
 
-`python make_secrets.py FOLDER [NAME=UID…]` makes a folder for each group of programs, whose volume nobody else mounts:
-`admin` for PostgreSQL and the migration, `owner` for what makes tenants, `service` for API and workers, `archive` for workers
-and the S3 server. What is there is kept. Each NAME is a folder that becomes the property of that user alone.
+`python make_secrets.py FOLDER [NAME=UID…]` creates a folder for each group of programs; only that group mounts its volume:
+`admin` for PostgreSQL and the migration, `owner` for what creates tenants, `service` for API and workers, `archive` for workers
+and the S3 server. Existing files stay. Each NAME is a folder that becomes private to that user.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path
 
 DATABASE = "timescale:5432/decklog"
 READABLE = 0o444
-"""To the users of several images, of which only those that mount the volume come so far."""
+"""Readable by the users of several images; only the programs that mount the volume reach it."""
 
 
 def made(folder: Path, name: str, value: str = "") -> str:
-    """The content of the file, which is made with this value, or a random one, where it is not there."""
+    """Return the content of the file. A missing file gets this value, or a random one."""
     path, partial = folder / name, folder / f".{name}"
     if not path.exists():
         folder.mkdir(exist_ok=True)
@@ -30,6 +30,7 @@ def made(folder: Path, name: str, value: str = "") -> str:
 
 
 def main(root: Path, *owned: str) -> None:
+    """Create all files below `root`; `owned` has NAME=UID for private folders."""
     for folder, user in (("admin", "postgres"), ("owner", "decklog_owner"), ("service", "decklog_service")):
         password = made(root / folder, "password")
         made(root / folder, "dsn", f"postgresql://{user}:{password}@{DATABASE}")

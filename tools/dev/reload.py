@@ -1,7 +1,7 @@
-"""Runs a program of Decklog inside of its pod and starts it again when its sources were changed there, as live update does.
+"""Run a program of Decklog in its pod, and restart it when live update changes its sources.
 
-The Tiltfile puts it in place of the images' entry point: `python -c <this file> <folder of sources> <module> <words…>`. A
-program that fails waits for the next change, or a while; one that ends well, as a migration does, ends this as well.
+The Tiltfile replaces the images' entry point with it: `python -c <this file> <folder of sources> <module> <words…>`. A
+failed program is restarted after a change or after RETRY_SECONDS. A program that succeeds, like a migration, ends this one, too.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ STOP_SECONDS_MAX = 30.0
 
 
 def state(folder: Path) -> dict[str, int]:
-    """When each source was changed last."""
+    """Return the time of the last change of each source."""
     return {
         str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix in (".py", ".sql", ".html", ".css", ".js")
     }
 
 
 def stop(child: subprocess.Popen[bytes]) -> int:
+    """End the program and return its exit code. It is killed after STOP_SECONDS_MAX."""
     child.terminate()
     try:
         return child.wait(STOP_SECONDS_MAX)
@@ -34,6 +35,7 @@ def stop(child: subprocess.Popen[bytes]) -> int:
 
 
 def main(folder: Path, program: list[str]) -> int:
+    """Run the program until it succeeds or this process is told to end, and return the exit code."""
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: stopping.append(received))
