@@ -391,7 +391,7 @@ async def test_state_that_cannot_be_written_stops_nothing(world: World, tmp_path
     (tmp_path / "state").write_text("a file where the folder is due")
     machine = Machine(world, tmp_path / "state")
     assert counts(await machine.run(file_of(tmp_path / "x", [event(1)]))) == (1, 0, 0)
-    assert "Cannot remember" in machine.shown.getvalue()
+    assert "cannot be saved" in machine.shown.getvalue()
 
 
 def test_state_is_kept_where_the_desktop_specification_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How log lines look: JSON for machines, text for people, one line an event, on standard error, never a secret."""
+"""The format of log lines: one line per event on standard error, as JSON or text, with secrets removed."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import structlog
 
 _KEY = re.compile(r"dlk_[A-Za-z0-9]+_[A-Za-z0-9_-]+")
 _EXTRA = ("tenant", "generation")
-"""What is taken over from lines of the standard library's logging beside their text."""
+"""Attributes of the standard library's log records that become fields of the line."""
 _PASSWORD = re.compile(r"(://[^:/@\s]+:)[^@/\s]+@")
 
 
 def without_secrets(text: str) -> str:
-    """The text with API keys and passwords in URLs blotted out, whatever library wrote it."""
+    """Return the text with API keys, and passwords in URLs, replaced by asterisks."""
     return _PASSWORD.sub(r"\1***@", _KEY.sub("dlk_***", text))
 
 
-def _blot(_logger: object, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def _redact(_logger: object, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key, value in event.items():
         if isinstance(value, str):
             event[key] = without_secrets(value)
@@ -29,7 +29,7 @@ def _blot(_logger: object, _name: str, event: MutableMapping[str, Any]) -> Mutab
 
 
 def configure(form: str) -> None:
-    """`form` is json or text. Everything that uses the standard library's logging comes out the same way."""
+    """Configure structlog and the standard library's logging alike, for this process. `form` is `json` or `text`."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -39,7 +39,7 @@ def configure(form: str) -> None:
         structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     structlog.configure(
-        processors=[*shared, structlog.processors.format_exc_info, _blot, renderer],
+        processors=[*shared, structlog.processors.format_exc_info, _redact, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
@@ -50,7 +50,7 @@ def configure(form: str) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
-                _blot,
+                _redact,
                 renderer,
             ],
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(allow=_EXTRA)],

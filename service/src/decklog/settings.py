@@ -1,8 +1,8 @@
 """Settings of every Decklog process: one frozen tree, read once from the environment.
 
-Each leaf is one variable, `DECKLOG_` and its path in capitals (`database.dsn` is `DECKLOG_DATABASE_DSN`); with `_FILE`
-appended the value is read from a file, as Kubernetes mounts secrets. Unknown `DECKLOG_` variables are refused, so a
-typo is seen at the start. docs/reference/settings.md is generated from this tree.
+Each leaf is one variable: `DECKLOG_` and its path in capitals (`database.dsn` is `DECKLOG_DATABASE_DSN`). With `_FILE` appended,
+the value is read from a file, as Kubernetes mounts secrets. Unknown `DECKLOG_` variables are refused, so a typo fails at the
+start. docs/reference/settings.md is generated from this tree.
 """
 
 from __future__ import annotations
@@ -21,121 +21,153 @@ from decklog.domain.tenant import CELL_PATTERN, DEFAULT_CELL
 
 PREFIX = "DECKLOG_"
 _FOREIGN = ("DECKLOG_TEST_", "DECKLOG_CACHE")
-"""Variables of the test suite, which may be set beside a process of ours."""
+"""Prefixes of variables of the test suite, which a process ignores."""
 _CLIENT = frozenset({"DECKLOG_URL", "DECKLOG_KEY", "DECKLOG_KEY_FILE"})
-"""Variables of `decklog import`, which a person may have set beside a process of ours."""
+"""Variables of the verbs that call the API, which a process ignores."""
 
 
 class Database(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    dsn: Annotated[str, Meta(description="PostgreSQL URL of the least role `decklog_service`; used by API and workers.")] = ""
-    owner_dsn: Annotated[str, Meta(description="URL of the role `decklog_owner`; used by provisioning and migrations only.")] = ""
-    admin_dsn: Annotated[str, Meta(description="URL of a superuser; used once, by `decklog migrate --bootstrap`.")] = ""
-    service_password: Annotated[
-        str, Meta(description="Password that `decklog migrate --bootstrap` gives to `decklog_service`.")
+    """PostgreSQL, as each of the three roles."""
+
+    dsn: Annotated[str, Meta(description="PostgreSQL URL of the least role `decklog_service`, for API and workers.")] = ""
+    owner_dsn: Annotated[
+        str, Meta(description="PostgreSQL URL of the role `decklog_owner`, for provisioning and migrations only.")
     ] = ""
-    owner_password: Annotated[str, Meta(description="Password that `decklog migrate --bootstrap` gives to `decklog_owner`.")] = ""
-    pool_max: Annotated[int, Meta(ge=2, le=200, description="Connections of one process for reading.")] = 10
+    admin_dsn: Annotated[str, Meta(description="PostgreSQL URL of a superuser, for `decklog migrate --bootstrap` only.")] = ""
+    service_password: Annotated[
+        str, Meta(description="Password that `decklog migrate --bootstrap` sets for `decklog_service`.")
+    ] = ""
+    owner_password: Annotated[str, Meta(description="Password that `decklog migrate --bootstrap` sets for `decklog_owner`.")] = ""
+    pool_max: Annotated[int, Meta(ge=2, le=200, description="Largest number of reading connections of one process.")] = 10
 
 
 class Search(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    url: Annotated[str, Meta(description="OpenSearch URL; empty means that Postgres searches.")] = ""
-    user: Annotated[str, Meta(description="User of OpenSearch; empty for none.")] = ""
-    password: Annotated[str, Meta(description="Its password.")] = ""
-    replicas: Annotated[int, Meta(ge=0, le=5, description="Replicas of each index.")] = 1
+    """OpenSearch."""
+
+    url: Annotated[str, Meta(description="OpenSearch URL; empty for search by PostgreSQL.")] = ""
+    user: Annotated[str, Meta(description="OpenSearch user; empty for no authentication.")] = ""
+    password: Annotated[str, Meta(description="OpenSearch password.")] = ""
+    replicas: Annotated[int, Meta(ge=0, le=5, description="Replicas of each search index.")] = 1
 
 
 class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    enabled: Annotated[bool, Meta(description="Whether wake-ups go through SQS; without, the sweeper alone finds work.")] = False
-    endpoint_url: Annotated[str, Meta(description="SQS endpoint; empty for the one of AWS.")] = ""
+    """SQS."""
+
+    enabled: Annotated[
+        bool, Meta(description="Whether wake-ups are sent over SQS. Without SQS, workers find work by sweeping alone.")
+    ] = False
+    endpoint_url: Annotated[str, Meta(description="SQS endpoint; empty for the AWS endpoint of the region.")] = ""
     region: Annotated[str, Meta(description="AWS region.")] = "us-east-1"
-    access_key_id: Annotated[str, Meta(description="Static credentials; empty for the SDK's own chain (IRSA).")] = ""
-    secret_access_key: Annotated[str, Meta(description="Static credentials; empty for the SDK's own chain (IRSA).")] = ""
+    access_key_id: Annotated[str, Meta(description="Static AWS credential; empty for the SDK's credential chain (IRSA).")] = ""
+    secret_access_key: Annotated[str, Meta(description="Static AWS credential; empty for the SDK's credential chain (IRSA).")] = (
+        ""
+    )
 
 
 class Archive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where archives of deleted tenants are stored."""
+
     bucket: Annotated[
         str,
         Meta(
             max_length=255,
             pattern=r"^[A-Za-z0-9._:/-]*$",
-            description="S3 bucket that the workers archive deleted tenants to (`deletionPolicy: Archive`); empty for none.",
+            description="S3 bucket to which workers archive deleted tenants (`deletionPolicy: Archive`); empty for none.",
         ),
     ] = ""
-    folder: Annotated[str, Meta(description="A folder in place of a bucket, where all is on one machine.")] = ""
+    folder: Annotated[str, Meta(description="Folder to archive to in place of a bucket, for installations on one machine.")] = ""
     prefix: Annotated[
         str,
         Meta(
             max_length=255,
             pattern=r"^([A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*)?$",
-            description="How the names of all objects begin, as in `audit/decklog`; empty for the bucket as a whole.",
+            description="Prefix of all object names, as in `audit/decklog`; empty for the root of the bucket.",
         ),
     ] = ""
-    endpoint_url: Annotated[str, Meta(description="S3 endpoint; empty for the one of AWS.")] = ""
+    endpoint_url: Annotated[str, Meta(description="S3 endpoint; empty for the AWS endpoint of the region.")] = ""
     region: Annotated[str, Meta(description="AWS region.")] = "us-east-1"
-    access_key_id: Annotated[str, Meta(description="Static credentials; empty for the SDK's own chain (IRSA).")] = ""
-    secret_access_key: Annotated[str, Meta(description="Static credentials; empty for the SDK's own chain (IRSA).")] = ""
+    access_key_id: Annotated[str, Meta(description="Static AWS credential; empty for the SDK's credential chain (IRSA).")] = ""
+    secret_access_key: Annotated[str, Meta(description="Static AWS credential; empty for the SDK's credential chain (IRSA).")] = (
+        ""
+    )
     lock_mode: Annotated[
         str,
         Meta(
             pattern="^(governance|compliance)$",
-            description="Mode of Object Lock for `retention.archiveDays`: governance (who has the right may lift it), or compliance (nobody).",
+            description="S3 Object Lock mode for `retention.archiveDays`: `governance` (principals with the right may lift a lock) or `compliance` (no principal may).",
         ),
     ] = "governance"
 
 
 class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The HTTP API and its limits."""
+
     host: Annotated[str, Meta(description="Address that the API listens on.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="Port of the API; 0 picks a free one.")] = 8321
-    metrics_port: Annotated[int, Meta(ge=0, le=65535, description="Port for /metrics alone; 0 serves it beside the API.")] = 0
-    waiting_requests_max: Annotated[int, Meta(ge=1, description="Append requests that may wait for a commit; more get 503.")] = (
-        2_000
-    )
-    waiting_bytes_max: Annotated[int, Meta(ge=1, description="Bytes of records that may wait for a commit; more get 503.")] = (
-        128 * 1024 * 1024
-    )
-    streams_max: Annotated[int, Meta(ge=1, description="Open streams of one process; more get 429.")] = 1_000
+    metrics_port: Annotated[
+        int, Meta(ge=0, le=65535, description="Port for /metrics and the probes; 0 serves /metrics on the port of the API.")
+    ] = 0
+    waiting_requests_max: Annotated[
+        int, Meta(ge=1, description="Append requests that may wait for a commit; further ones get 503.")
+    ] = 2_000
+    waiting_bytes_max: Annotated[
+        int, Meta(ge=1, description="Bytes of records that may wait for a commit; further ones get 503.")
+    ] = 128 * 1024 * 1024
+    streams_max: Annotated[int, Meta(ge=1, description="Open streams of one process; further ones get 429.")] = 1_000
     trusted_proxies: Annotated[
         str,
         Meta(
-            description="Addresses and networks (CIDR), separated by commas, of the proxies whose X-Forwarded-For is believed; empty for none."
+            description="Comma-separated addresses and networks (CIDR) of the proxies whose X-Forwarded-For is trusted; empty for none."
         ),
     ] = ""
-    search_timeout: Annotated[float, Meta(gt=0, description="Seconds that one list or count may take in Postgres.")] = 5.0
+    search_timeout: Annotated[float, Meta(gt=0, description="Seconds that one list or count may take in PostgreSQL.")] = 5.0
 
 
 class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Credentials: trusted issuers, and the key of fingerprints."""
+
     issuers_file: Annotated[
         str,
         Meta(
-            description="JSON file with the JWT issuers that are trusted and the tenants each may speak for; empty for API keys only."
+            description="JSON file of the trusted JWT issuers and the tenants that each may issue tokens for; empty for API keys only."
         ),
     ] = ""
     fingerprint_key: Annotated[
         str,
-        Meta(description="Secret of at least 32 characters; keys the fingerprint that recognises retries. The same everywhere."),
+        Meta(
+            description="Secret of at least 32 characters that keys the fingerprints of retries. Every API process needs the same value."
+        ),
     ] = ""
 
 
 class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    sweep_seconds: Annotated[float, Meta(gt=0, description="Seconds between two comparisons of all heads and cursors.")] = 2.0
-    pollers: Annotated[int, Meta(ge=1, le=64, description="Long polls of SQS at once; each blocks a thread.")] = 4
-    concurrency: Annotated[int, Meta(ge=1, le=64, description="Logs that one worker advances at once.")] = 4
+    """The worker."""
+
+    sweep_seconds: Annotated[
+        float, Meta(gt=0, description="Seconds between two sweeps, which compare all heads with all cursors.")
+    ] = 2.0
+    pollers: Annotated[int, Meta(ge=1, le=64, description="Concurrent long polls of SQS. Each occupies a thread.")] = 4
+    concurrency: Annotated[int, Meta(ge=1, le=64, description="Logs that one worker advances concurrently.")] = 4
     metrics_port: Annotated[
-        int, Meta(ge=0, le=65535, description="Port for /healthz and /metrics of the worker; 0 for none.")
+        int, Meta(ge=0, le=65535, description="Port for /healthz, /readyz and /metrics of the worker; 0 for none.")
     ] = 0
 
 
 class Tenants(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The source of tenants."""
+
     owner: Annotated[
         str,
         Meta(
             pattern="^(kubernetes|decklog)$",
-            description="Who makes tenants: kubernetes (its operator alone), or decklog (the API, which then needs `DECKLOG_DATABASE_OWNER_DSN`, and `decklog provision`).",
+            description="Source of tenants: `kubernetes` (the operator alone), or `decklog` (the API, which then needs `DECKLOG_DATABASE_OWNER_DSN`, and `decklog provision`).",
         ),
     ] = "kubernetes"
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All settings of one process."""
+
     database: Database = Database()
     search: Search = Search()
     queue: Queue = Queue()
@@ -148,17 +180,17 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         Meta(
             pattern="^[a-z][a-z0-9]{0,15}$",
-            description="How the names of indices and queues begin; installations that share a cluster or an account need different ones.",
+            description="Prefix of the names of indices and queues. Installations that share a cluster or an account need different prefixes.",
         ),
     ] = "decklog"
     cell: Annotated[
         str,
         Meta(
             pattern=CELL_PATTERN,
-            description="Name of this installation's one cell, the database that keeps records; a Tenant says by `spec.cell` in which it lives.",
+            description="Name of this installation's cell, the database that stores records. `spec.cell` of a Tenant must name it.",
         ),
     ] = DEFAULT_CELL
-    log_format: Annotated[str, Meta(pattern="^(json|text)$", description="Form of log lines: json or text.")] = "json"
+    log_format: Annotated[str, Meta(pattern="^(json|text)$", description="Format of log lines: `json` or `text`.")] = "json"
 
 
 _GROUPS = tuple(
@@ -169,7 +201,7 @@ _GROUPS = tuple(
 
 
 def variables() -> dict[str, tuple[type, str, Any]]:
-    """Every variable with its type, description and default."""
+    """Return every variable with its type, description and default."""
     found: dict[str, tuple[type, str, Any]] = {}
 
     def walk(struct: type[msgspec.Struct], prefix: str) -> None:
@@ -188,32 +220,35 @@ def variables() -> dict[str, tuple[type, str, Any]]:
 
 
 def load(environment: Mapping[str, str]) -> Settings:
-    """Settings from environment variables. Raises `misconfigured`, naming the variable and never its value."""
+    """Return the settings of an environment. Raises `misconfigured`, which names the variable and never its value."""
     known = variables()
     tree: dict[str, Any] = {}
     for name, value in environment.items():
         if not name.startswith(PREFIX) or name.startswith(_FOREIGN) or name in _CLIENT:
             continue
-        plain = name.removesuffix("_FILE") if name not in known else name
-        if plain not in known:
+        setting = name if name in known else name.removesuffix("_FILE")
+        if setting not in known:
             raise DecklogError(Code.MISCONFIGURED, f"There is no setting {name}. See docs/reference/settings.md.")
-        if plain != name:
-            if plain in environment:
-                raise DecklogError(Code.MISCONFIGURED, f"Set either {plain} or {name}, not both.")
-            try:
-                value = Path(value).read_text(encoding="utf-8").rstrip("\n")  # noqa: PLW2901
-            except (OSError, ValueError) as error:
-                why = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
-                raise DecklogError(Code.MISCONFIGURED, f"{name}: the file cannot be read ({why}).") from None
-        _put(tree, plain, value)
+        if setting != name and setting in environment:
+            raise DecklogError(Code.MISCONFIGURED, f"Set either {setting} or {name}, not both.")
+        _put(tree, setting, value if setting == name else _read(name, value))
     try:
         return msgspec.convert(tree, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise DecklogError(Code.MISCONFIGURED, _invalid(str(error))) from None
 
 
+def _read(name: str, file: str) -> str:
+    """Return the content of the file that the variable `name` names, without its final line breaks."""
+    try:
+        return Path(file).read_text(encoding="utf-8").rstrip("\n")
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise DecklogError(Code.MISCONFIGURED, f"{name}: the file cannot be read ({why}).") from None
+
+
 def _invalid(message: str) -> str:
-    """msgspec's message, which says what was expected and never the value, with the variable for the path."""
+    """Return a message of msgspec, which never contains the value, with the variable in place of the path."""
     expected, _, path = message.partition(" - at `$.")
     name = PREFIX + path.rstrip("`").replace(".", "_").upper()
     return f"{name} is not valid: {expected}."
@@ -224,44 +259,46 @@ SAMPLERS = frozenset(
 )
 OPENTELEMETRY: dict[str, tuple[type, str, Any]] = {
     "OTEL_EXPORTER_OTLP_ENDPOINT": (
-        str, "Address of a collector that takes OTLP over HTTP, as in http://collector:4318; empty for no traces.", "",
+        str, "Address of a collector of OTLP over HTTP, as in http://collector:4318; empty for no traces.", "",
     ),
-    "OTEL_EXPORTER_OTLP_HEADERS": (str, "Headers for it, as in api-key=abc,team=audit.", ""),
-    "OTEL_SERVICE_NAME": (str, "Name of the service in traces; empty for decklog-api, decklog-worker, or decklog for `decklog dev`.", ""),
-    "OTEL_TRACES_SAMPLER": (str, f"Which requests and batches are traced: {', '.join(sorted(SAMPLERS))}.", "parentbased_always_on"),
-    "OTEL_TRACES_SAMPLER_ARG": (float, "Their part from 0 to 1, for the samplers by ratio.", 1.0),
-    "OTEL_BSP_MAX_QUEUE_SIZE": (int, "Spans that may wait to be sent; what there is no room for is dropped and counted.", 2_048),
+    "OTEL_EXPORTER_OTLP_HEADERS": (str, "Headers for the collector, as in api-key=abc,team=audit.", ""),
+    "OTEL_SERVICE_NAME": (str, "Name of the service in traces; empty for decklog-api, decklog-worker or (`decklog dev`) decklog.", ""),
+    "OTEL_TRACES_SAMPLER": (str, f"Sampler of requests and batches: {', '.join(sorted(SAMPLERS))}.", "parentbased_always_on"),
+    "OTEL_TRACES_SAMPLER_ARG": (float, "Sampled share from 0 to 1, for samplers by ratio.", 1.0),
+    "OTEL_BSP_MAX_QUEUE_SIZE": (int, "Spans that may wait to be sent; further ones are dropped and counted.", 2_048),
 }  # fmt: skip
-"""What is documented of the variables that OpenTelemetry's SDK reads. They keep its names, which every collector's documentation
-uses, so they are no part of the tree; those without which nothing sensible can be sent are checked."""
+"""The documented variables of OpenTelemetry's SDK, under the names that every collector's documentation uses.
+
+They are not part of the tree. `tracing` checks those without which no trace can be sent.
+"""
 
 
 class Tracing(msgspec.Struct, frozen=True):
-    """Whether traces are sent: not where there is no endpoint."""
+    """Settings of traces. No trace is sent where `endpoint` is empty."""
 
     endpoint: str = ""
     queue_spans_max: int = 2_048
 
 
 def tracing(environment: Mapping[str, str]) -> Tracing:
-    """What OpenTelemetry's variables say. Raises `misconfigured`, naming the variable and never its value."""
+    """Return the settings of traces. Raises `misconfigured`, which names the variable and never its value."""
 
-    def told(name: str) -> str:
+    def value_of(name: str) -> str:
         return environment.get(name, "").strip()
 
-    endpoint = told("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or told("OTEL_EXPORTER_OTLP_ENDPOINT")
-    if not endpoint or told("OTEL_SDK_DISABLED").lower() == "true" or told("OTEL_TRACES_EXPORTER") == "none":
+    endpoint = value_of("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or value_of("OTEL_EXPORTER_OTLP_ENDPOINT")
+    if not endpoint or value_of("OTEL_SDK_DISABLED").lower() == "true" or value_of("OTEL_TRACES_EXPORTER") == "none":
         return Tracing()
     if not endpoint.startswith(("http://", "https://")) or not urlsplit(endpoint).hostname:
         raise _wrong("OTEL_EXPORTER_OTLP_ENDPOINT", "an address as in http://collector:4318")
-    protocol = told("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or told("OTEL_EXPORTER_OTLP_PROTOCOL")
+    protocol = value_of("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or value_of("OTEL_EXPORTER_OTLP_PROTOCOL")
     if protocol not in ("", "http/protobuf"):
         raise _wrong("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf, the only one that Decklog speaks (mostly on port 4318)")
-    if (told("OTEL_TRACES_SAMPLER").lower() or "always_on") not in SAMPLERS:
+    if (value_of("OTEL_TRACES_SAMPLER").lower() or "always_on") not in SAMPLERS:
         raise _wrong("OTEL_TRACES_SAMPLER", f"one of {', '.join(sorted(SAMPLERS))}")
-    if not re.fullmatch(r"|0*(0|1|0?\.[0-9]+|1\.0*)", told("OTEL_TRACES_SAMPLER_ARG")):
+    if not re.fullmatch(r"|0*(0|1|0?\.[0-9]+|1\.0*)", value_of("OTEL_TRACES_SAMPLER_ARG")):
         raise _wrong("OTEL_TRACES_SAMPLER_ARG", "a number from 0 to 1")
-    room = told("OTEL_BSP_MAX_QUEUE_SIZE") or str(Tracing().queue_spans_max)
+    room = value_of("OTEL_BSP_MAX_QUEUE_SIZE") or str(Tracing().queue_spans_max)
     if not re.fullmatch(r"[1-9][0-9]{0,6}", room):
         raise _wrong("OTEL_BSP_MAX_QUEUE_SIZE", "a number from 1 to 9999999")
     return Tracing(endpoint, int(room))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from decklog.domain.archive.manifest import ArchiveObjects, DecodePart
+from decklog.domain.archive.manifest import ArchiveObjects, DecodePart, EncodePart
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.records.record import StoredRecord
 from decklog.domain.store import Readiness, SearchIndex, WakeQueue
@@ -88,14 +88,13 @@ async def open_index(settings: Settings) -> AsyncIterator[tuple[SearchIndex, Rea
     if not settings.search.url:
         yield None
         return
-    from decklog.opensearch.client import SearchReadiness, connect  # noqa: PLC0415 - an optional extra
-    from decklog.opensearch.search import OpenSearchIndex  # noqa: PLC0415
+    from decklog.opensearch import client, search  # noqa: PLC0415 - an optional extra
 
-    client = connect(settings.search)
+    connection = client.connect(settings.search)
     try:
-        yield OpenSearchIndex(client), SearchReadiness(client)
+        yield search.OpenSearchIndex(connection), client.SearchReadiness(connection)
     finally:
-        await client.close()
+        await connection.close()
 
 
 @asynccontextmanager
@@ -174,17 +173,19 @@ def _folder(root: str) -> FolderObjects:
     return FolderObjects(Path(root).absolute())
 
 
+def _parquet() -> tuple[EncodePart, DecodePart]:
+    """Return what writes and reads the parts of an archive. It is loaded with the first part: it takes more memory than a worker."""
+    from decklog.parquet.part import decode, encode  # noqa: PLC0415 - an optional extra
+
+    return encode, decode
+
+
 def _encode_part(about: dict[str, str], records: Sequence[StoredRecord]) -> bytes:
-    # pyarrow takes more memory than the rest of a worker, so it is loaded with the first part.
-    from decklog.parquet.part import encode  # noqa: PLC0415
-
-    return encode(about, records)
+    return _parquet()[0](about, records)
 
 
-def _decode_part(content: bytes) -> Iterator[StoredRecord]:
-    from decklog.parquet.part import decode  # noqa: PLC0415 - as above
-
-    return decode(content)
+def _decode_part(content: bytes) -> Iterable[StoredRecord]:
+    return _parquet()[1](content)
 
 
 def _manifest_at(place: str) -> tuple[str, str, str]:

@@ -68,20 +68,18 @@ async def open_index_provisioning(settings: Settings) -> AsyncIterator[IndexProv
     if not settings.search.url:
         yield None
         return
-    from decklog.opensearch.client import connect  # noqa: PLC0415 - an optional extra
-    from decklog.opensearch.provision import OpenSearchProvisioning  # noqa: PLC0415
+    from decklog.opensearch import client, provision  # noqa: PLC0415 - an optional extra
 
-    client = connect(settings.search)
+    connection = client.connect(settings.search)
     try:
-        yield OpenSearchProvisioning(client, replicas=settings.search.replicas)
+        yield provision.OpenSearchProvisioning(connection, replicas=settings.search.replicas)
     finally:
-        await client.close()
+        await connection.close()
 
 
 def _queue_provisioning(settings: Settings) -> QueueProvisioning | None:
     if not settings.queue.enabled:
         return None
-    from decklog.sqs.provision import SqsProvisioning  # noqa: PLC0415 - an optional extra
-    from decklog.sqs.queue import connect  # noqa: PLC0415
+    from decklog.sqs import provision, queue  # noqa: PLC0415 - an optional extra
 
-    return SqsProvisioning(connect(settings.queue))
+    return provision.SqsProvisioning(queue.connect(settings.queue))

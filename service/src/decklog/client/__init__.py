@@ -1,0 +1,1 @@
+"""A client of the HTTP API, and what the command line does with it."""

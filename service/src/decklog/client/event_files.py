@@ -1,8 +1,8 @@
-"""Files of audit events, as their systems write them, read event by event.
+"""Read files of audit events, as their systems write them, event by event.
 
-One JSON value a line (NDJSON), or one document with many events (`{"Records": […]}` of CloudTrail, an EventList of
-Kubernetes, a plain array), on one line or on many; each as it is or compressed by gzip. What a line holds is found by
-looking at it, never by the file's name. Memory is bounded by the largest line or document.
+A file holds one JSON value per line (NDJSON), or one document with many events, on one line or on many: `{"Records": […]}` of
+CloudTrail, an EventList of Kubernetes, or a plain array. It may be compressed by gzip. The content decides, never the file's
+name. Memory is bounded by the largest line or document.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from typing import IO, Self, cast
 import msgspec
 
 DOCUMENT_BYTES_MAX = 256 * 1024 * 1024
-"""Bytes of one line, or of a document over many lines. CloudTrail's own files stay below 100 MB."""
+"""Largest line, or document over many lines, in bytes. CloudTrail's own files stay below 100 MB."""
 
 _GZIP = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
 
 
 class Piece(msgspec.Struct, frozen=True):
-    """What may be one event: its JSON, and where it stands. `item` counts from 1 inside of a document on one line.
+    """The JSON of one event, which is not parsed yet, and its place in the file.
 
-    `raw` is None where nothing could be read there; `problem` then says why.
+    `line` counts from 1; `item` counts from 1 within a document on one line. `raw` is None where nothing could be read, and
+    `problem` then says why.
     """
 
     line: int
@@ -36,11 +37,12 @@ class Piece(msgspec.Struct, frozen=True):
 
     @property
     def place(self) -> str:
+        """Return line and item as text."""
         return f"{self.line}" if self.item is None else f"{self.line} (item {self.item})"
 
 
 class _Document(msgspec.Struct):
-    """The members that hold many events; everything else is passed over."""
+    """The members that hold many events; all others are ignored."""
 
     records: list[msgspec.Raw] | msgspec.UnsetType = msgspec.field(name="Records", default=msgspec.UNSET)
     items: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
@@ -51,7 +53,7 @@ _array = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def _events(text: bytes) -> list[bytes] | None:
-    """The events of a document with many, None where the text is anything else."""
+    """Return the events of a document with many; None where the text is not one."""
     try:
         if text.startswith(b"["):
             return [bytes(raw) for raw in _array.decode(text)]
@@ -63,7 +65,7 @@ def _events(text: bytes) -> list[bytes] | None:
 
 
 def _events_with_surrogates(text: bytes) -> list[bytes] | None:
-    """As `_events`, for documents that msgspec refuses as a whole because of one lone surrogate in them."""
+    """Return what `_events` returns, for a document that msgspec refuses because of a lone surrogate."""
     if b"\\ud" not in text.lower():
         return None
     try:
@@ -95,7 +97,7 @@ def _line_pieces(line: int, text: bytes) -> Iterator[Piece]:
 
 
 def _document_pieces(text: bytes, events: list[bytes]) -> Iterator[Piece]:
-    """Events of a document over many lines, each with the line that it begins on."""
+    """Yield the events of a document over many lines, each with the line on which it begins."""
     line, at = 1, 0
     for event in events:
         found = text.find(event, at)
@@ -105,9 +107,10 @@ def _document_pieces(text: bytes, events: list[bytes]) -> Iterator[Piece]:
 
 
 class EventFile:
-    """One file, to be read once. `size` and `position` are in bytes of the file as it lies there, for showing progress.
+    """One file, which can be iterated once. `size` and `position` are in bytes of the file, compressed or not.
 
-    Raises OSError where it cannot be opened.
+    Raises:
+        OSError: The file cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -123,10 +126,11 @@ class EventFile:
 
     @property
     def position(self) -> int:
+        """Return how many bytes have been read."""
         return self._raw.tell()
 
     def __iter__(self) -> Iterator[Piece]:
-        """The pieces in order. A file that is cut off or broken ends in a piece that says so."""
+        """Yield the pieces in order. A truncated or corrupt file ends in a piece with a `problem`."""
         pieces, last = self._pieces(), 0
         try:
             for piece in pieces:
@@ -153,7 +157,7 @@ class EventFile:
             if (events := _events(whole)) is not None:
                 yield from _document_pieces(whole, events)
                 return
-            # Lines after all, of which the first is broken.
+            # The file has lines after all, of which the first is not JSON.
             stream = self._opened()
             first = stream.readline(DOCUMENT_BYTES_MAX).removeprefix(_BOM)
         line, text = 0, first
@@ -169,6 +173,6 @@ class EventFile:
 
 
 def _opens_document(first: bytes) -> bool:
-    """Whether the first line is the beginning of JSON that goes on below, as in a document written for people."""
+    """Return whether the first line is the beginning of JSON that continues on further lines, as in indented documents."""
     text = first.strip()
     return text[:1] in (b"{", b"[") and not _is_json(text)

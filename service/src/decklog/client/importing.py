@@ -1,7 +1,7 @@
-"""Audit events of other systems into a log: read, map, send, go on.
+"""Import audit events of other systems into a log: read, map, send, and resume.
 
-Every event has an id, so sending one again is safe; batches are sent one after the other, so that their order in the
-file is their order in the log. What is not an event is refused by file and line, and the rest goes on.
+Every event has an id, so to send one again is safe. Batches are sent one after the other, so events keep their order. What is
+not an event is refused by file and line, and the rest is imported.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ MAPPINGS: dict[str, Callable[[Any], RecordInput]] = {"cloudtrail": cloudtrail.re
 BATCH_RECORDS_MAX = 500
 BATCH_BYTES_MAX = 8 * 1024 * 1024
 REFUSALS_MAX = 1_000
-"""Refusals that a report lists; more are counted. Each is shown as it happens."""
+"""Refusals that a report lists. Further ones are counted, and each is shown when it happens."""
 RETRY_SECONDS_MAX = 600.0
-"""Seconds that one batch is tried for while the server says to come back later, or cannot be reached."""
+"""Seconds for which one batch is retried while the server asks to retry later, or cannot be reached."""
 RETRY_AFTER_MAX = 60.0
 
 _LATER = {
@@ -49,7 +49,7 @@ _SMALLER = {Code.BATCH_EXCEEDS_BURST, Code.BODY_TOO_LARGE, Code.TOO_MANY_RECORDS
 
 
 class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What was not taken. `line` counts from 1 and is 0 for the file itself; `item` counts inside of one line."""
+    """An event that was not stored. `line` counts from 1 and is 0 for the file itself; `item` counts within one line."""
 
     file: str
     line: int
@@ -58,8 +58,11 @@ class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class FileReport(msgspec.Struct):
-    """What became of one file. `resumed` is how many of its pieces an earlier, interrupted import had done; all counts
-    include those. `replaced` counts characters that cannot be stored and stand as U+FFFD now."""
+    """Counts of one file.
+
+    `resumed` is the number of pieces that an earlier, interrupted import had done; the other counts include them. `replaced` is
+    the number of characters that cannot be stored and became U+FFFD.
+    """
 
     file: str
     stored: int = 0
@@ -70,7 +73,7 @@ class FileReport(msgspec.Struct):
 
 
 class Report(msgspec.Struct):
-    """What became of an import. `stopped` says why it did not come to its end, empty where it did."""
+    """Counts of an import. `stopped` says why the import ended early; it is empty for a complete one."""
 
     kind: str
     url: str
@@ -87,7 +90,7 @@ class Report(msgspec.Struct):
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text[:40]} is no number that can be kept")
+        raise ValueError(f"{text[:40]} is not a number that can be stored")
     return value
 
 
@@ -96,13 +99,13 @@ def _no_constant(name: str) -> float:
 
 
 def parsed(raw: bytes) -> Any:
-    """JSON with lone surrogates let through, to be replaced. Raises NotAnEventError."""
+    """Return the value of JSON text, in which lone surrogates are allowed. Raises NotAnEventError."""
     try:
         return msgspec.json.decode(raw)
     except msgspec.ValidationError as error:
-        raise NotAnEventError(f"it holds a number that cannot be kept ({error})") from None
+        raise NotAnEventError(f"it holds a number that cannot be stored ({error})") from None
     except UnicodeDecodeError:
-        raise NotAnEventError("it is not text in UTF-8") from None
+        raise NotAnEventError("it is not UTF-8") from None
     except msgspec.DecodeError as error:
         try:
             return json.loads(raw.decode(), parse_constant=_no_constant, parse_float=_finite)
@@ -111,7 +114,7 @@ def parsed(raw: bytes) -> Any:
 
 
 def mapped(mapping: Callable[[Any], RecordInput], raw: bytes) -> tuple[bytes, int]:
-    """A record as JSON, and how many characters were replaced in it. Raises NotAnEventError."""
+    """Return a record as JSON, and the number of characters that were replaced in it. Raises NotAnEventError."""
     try:
         event, replaced = parsed(raw), 0
         if b"\\u" in raw:  # the only way to write what cannot be stored
@@ -124,12 +127,12 @@ def mapped(mapping: Callable[[Any], RecordInput], raw: bytes) -> tuple[bytes, in
     except RecursionError:
         raise NotAnEventError("it is nested too deeply") from None
     if len(encoded) > RECORD_BYTES_MAX:
-        raise NotAnEventError(f"its record would have {len(encoded)} bytes, and may have {RECORD_BYTES_MAX}")
+        raise NotAnEventError(f"its record would have {len(encoded)} bytes; at most {RECORD_BYTES_MAX} are allowed")
     return encoded, replaced
 
 
 class _Run:
-    """One file on its way: what was read of it, what waits to be sent, and what became of the rest."""
+    """The state of one file's import: pieces read, records that wait to be sent, and counts."""
 
     def __init__(self, source: EventFile, report: FileReport) -> None:
         self.source = source
@@ -146,7 +149,7 @@ class _Run:
         return next(self.pieces, None)
 
     def took(self, piece: Piece) -> int:
-        """Count a piece as read; returns its number, from 1."""
+        """Count a piece as read, and return its number, from 1."""
         self.read += 1
         self._digest.update(b"%d:" % len(piece.raw or b"") + (piece.raw or b""))
         return self.read
@@ -170,7 +173,7 @@ def _size(file: Path) -> int:
 
 
 class Importer:
-    """Imports files of one kind through one client. `checkpoints` is None where nothing is to be resumed."""
+    """Imports files of one kind through one client. With `checkpoints` None, an interrupted import cannot be resumed."""
 
     def __init__(self, client: Client, kind: str, progress: Progress, checkpoints: Checkpoints | None) -> None:
         self._client = client
@@ -182,8 +185,18 @@ class Importer:
         self._done = 0
 
     async def run(self, files: Sequence[Path], *, restart: bool = False) -> Report:
-        """Import the files in order, with `restart` each from its start. Raises what the server says to the credential; what goes wrong later is in
-        `stopped` of the report."""
+        """Import the files in order.
+
+        Args:
+            files: Paths. A file that cannot be opened is refused, and the others are imported.
+            restart: Ignore checkpoints.
+
+        Returns:
+            The report. An error of the server during the import is in `stopped`.
+
+        Raises:
+            DecklogError: The server cannot be reached, or refuses the credential, before anything is sent.
+        """
         report = self._report
         who = await self._client.whoami()
         if who.tenant is None or Permission.APPEND not in who.permissions:
@@ -224,7 +237,7 @@ class Importer:
         return (self._client.url, self._report.tenant, self._report.kind, str(path.resolve()))
 
     async def _resumed(self, source: EventFile, report: FileReport, found: Checkpoint) -> _Run:
-        """The file where an interrupted import left it, or at its start where that cannot be."""
+        """Return the state where an interrupted import left the file, or that of the file's start if file or log have changed."""
         run = _Run(source, report)
         last: Piece | None = None
         while run.read < found.pieces and (piece := run.next()) is not None:
@@ -236,13 +249,13 @@ class Importer:
             for name in ("stored", "duplicates", "refused", "replaced"):
                 setattr(report, name, getattr(found, name))
             self._progress.skip(source.position, report.stored + report.duplicates)
-            self._progress.say(f"{report.file}: going on after {run.read} events")
+            self._progress.say(f"{report.file}: resuming after {run.read} events")
             return run
-        self._progress.say(f"{report.file}: the file or the log is another than before; starting over")
+        self._progress.say(f"{report.file}: the file or the log has changed; starting over")
         return _Run(source, report)
 
     async def _known(self, last: Piece | None, found: Checkpoint) -> bool:
-        """Whether the log still has what was acknowledged: the last such record, sent again, must be a duplicate."""
+        """Return whether the log still has what was acknowledged: the last such record, sent again, must be a duplicate."""
         if last is None or last.raw is None:
             return found.sent == 0
         try:
@@ -251,7 +264,7 @@ class Importer:
             return False
         item = (await self._deliver([record]))[0]
         if item.status == "stored" and item.seq is not None and item.seq > found.seq:
-            self._progress.say(f"The server does not remember so long: record {found.seq} is in the log again as {item.seq}.")
+            self._progress.say(f"The server no longer remembers record {found.seq}: it is in the log again as {item.seq}.")
             return True
         conflict = item.error is not None and item.error.code == Code.ID_CONFLICT
         return conflict or (item.status == "duplicate" and item.seq == found.seq)
@@ -276,7 +289,7 @@ class Importer:
             )
 
     async def _send(self, run: _Run, key: tuple[str, ...]) -> None:
-        """Send what waits, and remember that it is done."""
+        """Send the waiting records, and save a checkpoint."""
         report = run.report
         if run.waiting:
             items = await self._deliver([record for _, _, record in run.waiting])
@@ -293,13 +306,13 @@ class Importer:
             try:
                 self._checkpoints.save(key, run.checkpoint())
             except OSError as error:
-                self._progress.say(f"Cannot remember how far this has come ({error}); going on without.")
+                self._progress.say(f"The checkpoint cannot be saved ({error}); continuing without.")
                 self._checkpoints = None
         records = sum(file.stored + file.duplicates for file in self._report.files)
         self._progress.advance(report.file, self._done + run.source.position, records)
 
     async def _deliver(self, records: Sequence[bytes]) -> list[BulkItem]:
-        """What became of each record. Where the server takes less at once, it gets less from then on."""
+        """Return the outcome of each record. Where the server refuses the size of a batch, later batches are smaller."""
         items: list[BulkItem] = []
         while len(items) < len(records):
             batch = records[len(items) : len(items) + self._at_once]
@@ -314,7 +327,7 @@ class Importer:
         return items
 
     async def _append(self, records: Sequence[bytes]) -> list[BulkItem]:
-        """One bulk, again where the server says so or cannot be reached; ids make that safe."""
+        """Send one bulk, and retry where the server asks for it or cannot be reached; ids make that safe."""
         async for attempt in stamina.retry_context(
             on=self._wait, attempts=None, timeout=RETRY_SECONDS_MAX, wait_initial=0.5, wait_max=30.0
         ):
@@ -323,7 +336,7 @@ class Importer:
         return items
 
     def _wait(self, error: Exception) -> bool | float:
-        """Whether to try again, and in how many seconds where the server says so."""
+        """Return whether to retry, or the seconds to wait where the server names them."""
         if not isinstance(error, DecklogError) or error.code not in _LATER:
             return False
         self._progress.waiting(error.detail)
