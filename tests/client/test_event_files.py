@@ -48,11 +48,11 @@ FORMS = {
 
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_gives_the_same_events(form: str, compressed: bool, tmp_path: Path) -> None:
+def test_event_file_yields_the_same_events_in_every_form(form: str, compressed: bool, tmp_path: Path) -> None:
     assert values(read(written(tmp_path / "x", FORMS[form], compressed=compressed))) == EVENTS
 
 
-def test_lines_are_counted_from_one_and_blank_ones_count(tmp_path: Path) -> None:
+def test_event_file_counts_lines_from_one_and_counts_blank_lines(tmp_path: Path) -> None:
     pieces = read(written(tmp_path / "x", '{"a":1}\n\n  {"a":2}\nnot json\n'))
     assert [(piece.line, piece.item, piece.raw) for piece in pieces] == [
         (1, None, b'{"a":1}'),
@@ -61,12 +61,12 @@ def test_lines_are_counted_from_one_and_blank_ones_count(tmp_path: Path) -> None
     ]
 
 
-def test_items_of_a_document_on_one_line_are_counted(tmp_path: Path) -> None:
+def test_event_file_counts_items_of_a_document_on_one_line(tmp_path: Path) -> None:
     pieces = read(written(tmp_path / "x", '{"a":1}\n{"Records":[{"b":1},{"b":2}]}\n'))
     assert [piece.place for piece in pieces] == ["1", "2 (item 1)", "2 (item 2)"]
 
 
-def test_items_of_a_document_over_many_lines_have_the_line_they_begin_on(tmp_path: Path) -> None:
+def test_event_file_names_the_first_line_of_each_item_of_a_long_document(tmp_path: Path) -> None:
     text = json.dumps({"Records": EVENTS}, indent=2)
     pieces = read(written(tmp_path / "x", text))
     lines = text.splitlines()
@@ -74,23 +74,23 @@ def test_items_of_a_document_over_many_lines_have_the_line_they_begin_on(tmp_pat
     assert [piece.line for piece in pieces] == [3, 7, 15]
 
 
-def test_an_empty_file_has_no_events(tmp_path: Path) -> None:
+def test_event_file_is_empty_for_an_empty_file(tmp_path: Path) -> None:
     for content in ("", "\n", "[]", '{"Records": []}'):
         assert read(written(tmp_path / "x", content)) == []
         assert read(written(tmp_path / "y", content, compressed=True)) == []
 
 
-def test_a_broken_first_line_does_not_hide_the_others(tmp_path: Path) -> None:
+def test_event_file_reads_lines_after_a_broken_first_line(tmp_path: Path) -> None:
     pieces = read(written(tmp_path / "x", '{"a": [\n{"a":2}\n{"a":3}\n'))
     assert [(piece.line, piece.raw) for piece in pieces] == [(1, b'{"a": ['), (2, b'{"a":2}'), (3, b'{"a":3}')]
 
 
-def test_a_document_with_a_lone_surrogate_is_read(tmp_path: Path) -> None:
+def test_event_file_reads_documents_with_a_lone_surrogate(tmp_path: Path) -> None:
     pieces = read(written(tmp_path / "x", rb'{"Records":[{"a":"\ud800"},{"a":2}]}'))
     assert values(pieces) == [{"a": "\ud800"}, {"a": 2}]
 
 
-def test_a_compressed_file_that_ends_early_gives_what_it_has_and_says_so(tmp_path: Path) -> None:
+def test_event_file_reports_truncated_compression_after_the_readable_events(tmp_path: Path) -> None:
     lines = b"".join(b'{"n":%d}\n' % number for number in range(50_000))
     (tmp_path / "x").write_bytes(gzip.compress(lines, mtime=0)[:-20])
     pieces = read(tmp_path / "x")
@@ -99,21 +99,21 @@ def test_a_compressed_file_that_ends_early_gives_what_it_has_and_says_so(tmp_pat
     assert "middle" in pieces[-1].problem
 
 
-def test_broken_compressed_data_is_said(tmp_path: Path) -> None:
+def test_event_file_reports_corrupt_compression(tmp_path: Path) -> None:
     data = bytearray(gzip.compress(b'{"n":1}\n' * 1_000, mtime=0))
     data[15:25] = b"\xff" * 10
     (tmp_path / "x").write_bytes(bytes(data))
     assert "broken" in read(tmp_path / "x")[-1].problem
 
 
-def test_a_line_without_end_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_event_file_skips_an_oversized_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_files, "DOCUMENT_BYTES_MAX", 50)
     pieces = read(written(tmp_path / "x", '{"a":1}\n' + "x" * 500 + '\n{"a":2}\n'))
     assert [(piece.line, piece.raw) for piece in pieces] == [(1, b'{"a":1}'), (2, None), (3, b'{"a":2}')]
     assert "50 bytes" in pieces[1].problem
 
 
-def test_the_position_moves_to_the_end(tmp_path: Path) -> None:
+def test_event_file_position_reaches_the_size(tmp_path: Path) -> None:
     path = written(tmp_path / "x", FORMS["lines"] * 1, compressed=True)
     with EventFile(path) as source:
         assert (source.position, source.size) == (0, path.stat().st_size)
@@ -121,7 +121,7 @@ def test_the_position_moves_to_the_end(tmp_path: Path) -> None:
         assert source.position == source.size
 
 
-def test_a_missing_file_and_a_folder_cannot_be_opened(tmp_path: Path) -> None:
+def test_event_file_raises_for_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     for path in (tmp_path / "missing", tmp_path):
         with pytest.raises(OSError, match="Errno"):
             EventFile(path)

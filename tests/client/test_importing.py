@@ -123,7 +123,7 @@ def unmasked(kept: Any, original: Any) -> bool:
 # Real input
 
 
-async def test_all_real_cloudtrail_events_arrive_once_and_whole(machine: Machine) -> None:
+async def test_import_stores_every_real_cloudtrail_event_once_and_unchanged(machine: Machine) -> None:
     path = real_events.path("cloudtrail_invictus.ndjson.gz")
     originals = real_events.values(path.name)
     assert counts(await machine.run(path)) == (2_900, 0, 0)
@@ -138,14 +138,14 @@ async def test_all_real_cloudtrail_events_arrive_once_and_whole(machine: Machine
     assert {bucket.key[0]: bucket.count for bucket in stats.buckets} == Counter(record["action"] for record in stored)
 
 
-async def test_importing_real_events_again_stores_nothing(machine: Machine) -> None:
+async def test_import_stores_nothing_when_repeated(machine: Machine) -> None:
     path = real_events.path("cloudtrail_invictus.ndjson.gz")
     await machine.run(path)
     assert counts(await machine.run(path)) == (0, 2_900, 0)
     assert len(await machine.stored()) == 2_900
 
 
-async def test_the_one_line_of_the_real_kubernetes_log_that_is_no_event_is_named(machine: Machine) -> None:
+async def test_import_names_the_line_of_the_real_kubernetes_log_that_is_not_an_event(machine: Machine) -> None:
     path = real_events.path("k8s_audit.ndjson.gz")
     report = await machine.run(path, kind="kubernetes")
     assert counts(report) == (88, 0, 1)
@@ -157,7 +157,7 @@ async def test_the_one_line_of_the_real_kubernetes_log_that_is_no_event_is_named
     assert counts(await machine.run(path, kind="kubernetes")) == (0, 88, 1)
 
 
-async def test_the_same_events_in_another_form_are_the_same_records(machine: Machine, tmp_path: Path) -> None:
+async def test_import_stores_the_same_records_from_every_file_form(machine: Machine, tmp_path: Path) -> None:
     originals = real_events.values("k8s_audit.ndjson.gz")
     (tmp_path / "list.json").write_text(json.dumps({"kind": "EventList", "items": originals}, indent=2))
     await machine.run(real_events.path("k8s_audit.ndjson.gz"), kind="kubernetes")
@@ -172,7 +172,7 @@ async def test_the_same_events_in_another_form_are_the_same_records(machine: Mac
 # What is no event, or cannot be stored
 
 
-async def test_what_is_refused_is_named_by_line_and_the_rest_goes_on(machine: Machine, tmp_path: Path) -> None:
+async def test_import_names_refused_events_by_line_and_imports_the_rest(machine: Machine, tmp_path: Path) -> None:
     deep: Any = 1
     for _ in range(40):
         deep = [deep]
@@ -207,7 +207,7 @@ async def test_what_is_refused_is_named_by_line_and_the_rest_goes_on(machine: Ma
     assert [record["id"] for record in await machine.stored()] == ["e-1", "e-5", "e-6"]
 
 
-async def test_what_text_cannot_carry_is_replaced_and_said_in_the_record(machine: Machine, tmp_path: Path) -> None:
+async def test_import_replaces_characters_that_cannot_be_stored_and_notes_it(machine: Machine, tmp_path: Path) -> None:
     path = file_of(tmp_path / "x", [event(1, userAgent="a\0b", tags={"k\ud800": "\udfff"}, errorMessage="no"), event(2)])
     report = await machine.run(path)
     assert (counts(report), report.replaced) == ((2, 0, 0), 3)
@@ -219,19 +219,19 @@ async def test_what_text_cannot_carry_is_replaced_and_said_in_the_record(machine
     assert f"{path}:1: 3 characters" in machine.shown.getvalue()
 
 
-async def test_odd_values_are_kept(machine: Machine, tmp_path: Path) -> None:
+async def test_import_keeps_unusual_values(machine: Machine, tmp_path: Path) -> None:
     odd = ["075.050.255.67", "ec2.amazonaws.com", "AWS Internal"]
     await machine.run(file_of(tmp_path / "x", [event(number, sourceIPAddress=value) for number, value in enumerate(odd)]))
     assert [record["source"]["ip"] for record in await machine.stored()] == odd
 
 
-async def test_a_file_that_cannot_be_read_is_named_and_the_others_go_on(machine: Machine, tmp_path: Path) -> None:
+async def test_import_names_unreadable_files_and_imports_the_others(machine: Machine, tmp_path: Path) -> None:
     report = await machine.run(tmp_path / "missing", file_of(tmp_path / "x", [event(1)]))
     assert counts(report) == (1, 0, 1)
     assert (report.refusals[0].file, report.refusals[0].line) == (str(tmp_path / "missing"), 0)
 
 
-async def test_other_content_under_a_known_id_is_refused_by_line(machine: Machine, tmp_path: Path) -> None:
+async def test_import_refuses_other_content_under_a_known_id(machine: Machine, tmp_path: Path) -> None:
     report = await machine.run(file_of(tmp_path / "x", [event(1), event(1, awsRegion="other"), event(1)]))
     assert counts(report) == (1, 1, 1)
     assert report.refusals[0].line == 2
@@ -241,7 +241,7 @@ async def test_other_content_under_a_known_id_is_refused_by_line(machine: Machin
 # The server says later, less, or nothing
 
 
-async def test_the_server_is_obeyed_when_it_says_later(machine: Machine, tmp_path: Path) -> None:
+async def test_import_waits_as_long_as_the_server_asks(machine: Machine, tmp_path: Path) -> None:
     busy = {
         1: httpx.Response(503, headers={"retry-after": "1"}),
         3: httpx.Response(429, json={"code": "rate-limited", "detail": "later", "retry_after": 1}),
@@ -255,7 +255,7 @@ async def test_the_server_is_obeyed_when_it_says_later(machine: Machine, tmp_pat
     assert machine.shown.getvalue().startswith("waiting: ")
 
 
-async def test_a_connection_that_breaks_after_the_commit_doubles_nothing(machine: Machine, tmp_path: Path) -> None:
+async def test_import_stores_once_when_the_connection_breaks_after_the_commit(machine: Machine, tmp_path: Path) -> None:
     def breaks(number: int) -> None:
         if number == 1:
             raise httpx.ReadError("reset")
@@ -265,7 +265,7 @@ async def test_a_connection_that_breaks_after_the_commit_doubles_nothing(machine
     assert [record["id"] for record in await machine.stored()] == [f"e-{number}" for number in range(20)]
 
 
-async def test_a_tenant_with_a_small_burst_gets_smaller_batches(machine: Machine, tmp_path: Path) -> None:
+async def test_import_sends_smaller_batches_for_a_small_burst(machine: Machine, tmp_path: Path) -> None:
     machine.world.add(make_tenant("narrow"), events_per_second=100_000, burst=40)
     await machine.world.cache.refresh()
     wire = Wire()
@@ -276,14 +276,14 @@ async def test_a_tenant_with_a_small_burst_gets_smaller_batches(machine: Machine
     assert max(wire.bulks[3:]) == 37
 
 
-async def test_batches_are_bounded_in_bytes_too(machine: Machine, tmp_path: Path) -> None:
+async def test_import_bounds_batches_in_bytes(machine: Machine, tmp_path: Path) -> None:
     wire = Wire()
     path = file_of(tmp_path / "x", [event(number, big="x" * 200_000) for number in range(60)])
     assert counts(await machine.run(path, wire=wire)) == (60, 0, 0)
     assert len(wire.bulks) == 2
 
 
-async def test_a_key_that_may_not_append_is_refused_before_anything_is_sent(machine: Machine, tmp_path: Path) -> None:
+async def test_import_refuses_a_key_without_append_before_sending(machine: Machine, tmp_path: Path) -> None:
     keys = machine.world.keys
     for key in (keys["acme", Role.AUDITOR], keys[None, Role.PLATFORM]):
         async with Client(machine.world.url, key) as client:
@@ -309,7 +309,7 @@ async def interrupted(machine: Machine, path: Path, *, batches: int) -> None:
     assert report.stored == batches * BATCH_RECORDS_MAX
 
 
-async def test_an_interrupted_import_goes_on_where_it_stopped(machine: Machine, tmp_path: Path) -> None:
+async def test_import_resumes_where_it_was_interrupted(machine: Machine, tmp_path: Path) -> None:
     path = file_of(tmp_path / "x", [b"not json", *(event(number) for number in range(1_700))])
     await interrupted(machine, path, batches=2)
     wire = Wire()
@@ -321,7 +321,7 @@ async def test_an_interrupted_import_goes_on_where_it_stopped(machine: Machine, 
     assert list(machine.state.iterdir()) == []
 
 
-async def test_an_import_killed_in_the_middle_of_a_batch_loses_and_doubles_nothing(machine: Machine, tmp_path: Path) -> None:
+async def test_import_stores_each_event_once_when_killed_within_a_batch(machine: Machine, tmp_path: Path) -> None:
     path = file_of(tmp_path / "x", [event(number) for number in range(1_200)])
 
     def killed(number: int) -> None:
@@ -335,7 +335,7 @@ async def test_an_import_killed_in_the_middle_of_a_batch_loses_and_doubles_nothi
     assert [record["id"] for record in await machine.stored()] == [f"e-{number}" for number in range(1_200)]
 
 
-async def test_a_log_that_is_new_gets_everything(machine: Machine, tmp_path: Path) -> None:
+async def test_import_starts_over_when_the_log_is_new(machine: Machine, tmp_path: Path) -> None:
     path = file_of(tmp_path / "x", [event(number) for number in range(1_200)])
     await interrupted(machine, path, batches=1)
     async with running_world() as fresh:
@@ -350,9 +350,7 @@ async def test_a_log_that_is_new_gets_everything(machine: Machine, tmp_path: Pat
         assert "starting over" in new.shown.getvalue()
 
 
-async def test_an_import_resumed_after_the_server_has_forgotten_does_not_send_everything_again(
-    machine: Machine, tmp_path: Path
-) -> None:
+async def test_import_resumes_after_the_dedup_window(machine: Machine, tmp_path: Path) -> None:
     machine.world.add(make_tenant("forgetful"), dedup_window=timedelta(0))
     await machine.world.cache.refresh()
     path = file_of(tmp_path / "x", [event(number) for number in range(700)])
@@ -362,7 +360,7 @@ async def test_an_import_resumed_after_the_server_has_forgotten_does_not_send_ev
     assert Counter(Counter(record["id"] for record in await machine.stored("forgetful")).values()) == {1: 699, 2: 1}
 
 
-async def test_a_file_that_was_replaced_is_read_from_its_start(machine: Machine, tmp_path: Path) -> None:
+async def test_import_starts_over_when_the_file_was_replaced(machine: Machine, tmp_path: Path) -> None:
     path = file_of(tmp_path / "x", [event(number) for number in range(1_200)])
     await interrupted(machine, path, batches=1)
     file_of(path, [event(number) for number in range(5_000, 5_700)])
@@ -371,7 +369,7 @@ async def test_a_file_that_was_replaced_is_read_from_its_start(machine: Machine,
     assert report.files[0].resumed == 0
 
 
-async def test_another_tenant_and_another_kind_do_not_go_on_from_here(machine: Machine, tmp_path: Path) -> None:
+async def test_import_checkpoints_are_separate_by_tenant_and_kind(machine: Machine, tmp_path: Path) -> None:
     path = file_of(tmp_path / "x", [event(number) for number in range(700)])
     await interrupted(machine, path, batches=1)
     report = await machine.run(path, tenant="other")
@@ -381,20 +379,20 @@ async def test_another_tenant_and_another_kind_do_not_go_on_from_here(machine: M
     assert (await machine.run(path)).files[0].resumed == 500
 
 
-async def test_everything_is_sent_again_on_request(machine: Machine, tmp_path: Path) -> None:
+async def test_import_restart_sends_every_event(machine: Machine, tmp_path: Path) -> None:
     path = file_of(tmp_path / "x", [event(number) for number in range(700)])
     await interrupted(machine, path, batches=1)
     assert counts(await machine.run(path, restart=True)) == (200, 500, 0)
 
 
-async def test_state_that_cannot_be_written_stops_nothing(world: World, tmp_path: Path) -> None:
+async def test_import_continues_without_checkpoints_when_the_folder_is_unwritable(world: World, tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file where the folder is due")
     machine = Machine(world, tmp_path / "state")
     assert counts(await machine.run(file_of(tmp_path / "x", [event(1)]))) == (1, 0, 0)
     assert "cannot be saved" in machine.shown.getvalue()
 
 
-def test_state_is_kept_where_the_desktop_specification_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_default_folder_follows_the_xdg_specification(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_folder({"XDG_STATE_HOME": "/elsewhere"}) == Path("/elsewhere/decklog/import")
     for unusable in ({}, {"XDG_STATE_HOME": ""}, {"XDG_STATE_HOME": "relative"}):
@@ -419,7 +417,7 @@ def key_file(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return file
 
 
-async def test_the_command_ends_with_a_summary_and_with_1_where_something_was_refused(
+async def test_import_command_prints_a_summary_and_exits_1_after_refusals(
     world: World, key_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good, bad = file_of(tmp_path / "good", [event(1)]), file_of(tmp_path / "bad", [event(1), {}])
@@ -432,7 +430,7 @@ async def test_the_command_ends_with_a_summary_and_with_1_where_something_was_re
     assert f"{bad}:2: refused: it has no eventName\n" in printed.err
 
 
-async def test_an_import_that_cannot_come_to_its_end_says_so_and_exits_with_2(
+async def test_import_command_exits_2_when_it_stops_early(
     world: World, key_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = file_of(tmp_path / "x", [event(number) for number in range(3)])
@@ -443,7 +441,7 @@ async def test_an_import_that_cannot_come_to_its_end_says_so_and_exits_with_2(
     assert await command("cloudtrail", str(path), "--url", world.url, "--key-file", str(key_file)) == 0
 
 
-async def test_the_summary_can_be_had_as_json(
+async def test_import_command_prints_the_summary_as_json(
     world: World, key_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = file_of(tmp_path / "x", [event(1), {}])
@@ -462,7 +460,7 @@ async def test_the_summary_can_be_had_as_json(
     }
 
 
-async def test_the_key_may_come_from_a_file_a_variable_or_the_command_line(
+async def test_import_command_reads_the_key_from_file_variable_or_option(
     world: World, key_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = str(file_of(tmp_path / "x", [event(1)]))
@@ -478,7 +476,7 @@ async def test_the_key_may_come_from_a_file_a_variable_or_the_command_line(
         await command("cloudtrail", path, "--key", key, "--key-file", str(key_file))
 
 
-async def test_what_is_missing_is_said(key_file: Path, tmp_path: Path) -> None:
+async def test_import_command_names_missing_options(key_file: Path, tmp_path: Path) -> None:
     path = str(tmp_path / "x")
     with pytest.raises(DecklogError, match="--url"):
         await command("cloudtrail", path, "--key", "k")

@@ -39,24 +39,24 @@ def read(settings: Settings, name: str) -> Any:
     raise AssertionError(f"{name} is nowhere in the tree")
 
 
-def test_without_any_variable_there_are_defaults() -> None:
+def test_load_returns_defaults_without_variables() -> None:
     assert load({}) == Settings()
     assert load({"PATH": "/bin", "DECKLOG_TEST_REQUIRE": "all", "DECKLOG_CACHE": "x"}) == Settings()
 
 
-def test_variables_of_a_client_may_stand_beside_a_process() -> None:
+def test_load_ignores_variables_of_clients() -> None:
     assert load({"DECKLOG_URL": "http://x", "DECKLOG_KEY": "dlk_a_b", "DECKLOG_KEY_FILE": "key"}) == Settings()
 
 
 @pytest.mark.parametrize("name", list(variables()))
-def test_every_variable_is_described(name: str) -> None:
+def test_variables_have_a_description(name: str) -> None:
     _, description, _ = variables()[name]
     assert description.endswith(".")
     assert name == name.upper()
 
 
 @pytest.mark.parametrize("name", list(variables()))
-def test_every_variable_arrives_where_its_name_says(name: str) -> None:
+def test_load_puts_each_variable_into_its_field(name: str) -> None:
     text, value = sample(name)
     default = variables()[name][2]
     settings = load({name: text})
@@ -67,30 +67,30 @@ def test_every_variable_arrives_where_its_name_says(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(variables()))
-def test_every_variable_can_be_read_from_a_file(name: str, tmp_path: Path) -> None:
+def test_load_reads_each_variable_from_a_file(name: str, tmp_path: Path) -> None:
     text, value = sample(name)
     file = tmp_path / "value"
     file.write_text(text + "\n")
     assert read(load({name + "_FILE": str(file)}), name) == value
 
 
-def test_no_name_of_a_variable_reads_as_the_file_of_another() -> None:
+def test_variable_names_do_not_collide_with_file_variables() -> None:
     assert not {name + "_FILE" for name in variables()} & set(variables())
 
 
 @pytest.mark.parametrize("name", ["DECKLOG_PORT", "DECKLOG_API", "DECKLOG_API_PROT", "DECKLOG_", "DECKLOG_API_PROT_FILE"])
-def test_an_unknown_variable_is_refused_by_name(name: str) -> None:
+def test_load_refuses_unknown_variables_by_name(name: str) -> None:
     assert name in refusal({name: "hunter2"})
     assert "hunter2" not in refusal({name: "hunter2"})
 
 
-def test_a_variable_and_its_file_together_are_refused(tmp_path: Path) -> None:
+def test_load_refuses_a_variable_together_with_its_file(tmp_path: Path) -> None:
     detail = refusal({"DECKLOG_DATABASE_DSN": "hunter2", "DECKLOG_DATABASE_DSN_FILE": str(tmp_path / "x")})
     assert "DECKLOG_DATABASE_DSN_FILE" in detail
     assert "hunter2" not in detail
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_load_names_the_variable_of_an_unreadable_file(tmp_path: Path) -> None:
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe")
     for file in (tmp_path / "missing", tmp_path, binary):
@@ -113,7 +113,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ("DECKLOG_ARCHIVE_PREFIX", "/hunter2"),
     ],
 )
-def test_a_wrong_value_is_refused_by_the_name_of_its_variable_and_not_shown(name: str, value: str) -> None:
+def test_load_names_the_variable_of_a_wrong_value_and_hides_the_value(name: str, value: str) -> None:
     detail = refusal({name: value})
     assert detail.startswith(f"{name} is not valid: ")
     assert not value or value not in detail.replace("65535", "")
@@ -122,7 +122,7 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_variable_and_not_shown(name
 COLLECTOR = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
 
 
-def test_traces_are_sent_where_a_collector_is_named_and_nothing_turns_them_off() -> None:
+def test_tracing_has_an_endpoint_only_when_set_and_not_disabled() -> None:
     assert tracing({}) == tracing({"OTEL_EXPORTER_OTLP_ENDPOINT": " "}) == Tracing()
     assert tracing(COLLECTOR) == Tracing("http://collector:4318", 2_048)
     assert tracing({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://other/v1/traces"}).endpoint == "https://other/v1/traces"
@@ -132,7 +132,7 @@ def test_traces_are_sent_where_a_collector_is_named_and_nothing_turns_them_off()
 
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))
 @pytest.mark.parametrize("part", ["", "0", "1", "0.25", ".5", "1.0"])
-def test_every_sampler_of_opentelemetry_may_be_asked_for(sampler: str, part: str) -> None:
+def test_tracing_accepts_every_sampler_of_opentelemetry(sampler: str, part: str) -> None:
     asked = {**COLLECTOR, "OTEL_TRACES_SAMPLER": sampler, "OTEL_TRACES_SAMPLER_ARG": part, "OTEL_BSP_MAX_QUEUE_SIZE": "64"}
     assert tracing(asked) == Tracing("http://collector:4318", 64)
 
@@ -150,7 +150,7 @@ def test_every_sampler_of_opentelemetry_may_be_asked_for(sampler: str, part: str
         ("OTEL_BSP_MAX_QUEUE_SIZE", "hunter2"),
     ],
 )
-def test_a_wrong_value_for_traces_is_refused_by_the_name_of_its_variable_and_not_shown(name: str, value: str) -> None:
+def test_tracing_names_the_variable_of_a_wrong_value_and_hides_the_value(name: str, value: str) -> None:
     with pytest.raises(DecklogError) as refused:
         tracing({**COLLECTOR, name: value})
     assert refused.value.code is Code.MISCONFIGURED
@@ -158,6 +158,6 @@ def test_a_wrong_value_for_traces_is_refused_by_the_name_of_its_variable_and_not
     assert value not in refused.value.detail.removeprefix(name) or value in ("0", "1.1")
 
 
-def test_the_defaults_that_are_told_of_traces_are_those_that_hold() -> None:
+def test_tracing_defaults_are_the_documented_ones() -> None:
     assert OPENTELEMETRY["OTEL_BSP_MAX_QUEUE_SIZE"][2] == Tracing().queue_spans_max
     assert OPENTELEMETRY["OTEL_TRACES_SAMPLER"][2] in SAMPLERS

@@ -105,7 +105,7 @@ async def stack(
         yield made
 
 
-async def test_a_search_that_falls_behind_and_workers_that_are_away_are_told_of_until_they_are_well_again(
+async def test_alerts_fire_for_a_late_index_and_absent_workers_and_resolve_after_recovery(
     stack: Stack, opensearch_server: OpenSearchServer, helm: Path, promql: Path, tmp_path: Path
 ) -> None:
     address = urlsplit(opensearch_server.url)

@@ -80,7 +80,7 @@ async def removed(stack: Stack, database: Database) -> str:
         return status.condition(ARCHIVE).message
 
 
-async def test_killed_workers_leave_a_whole_archive_that_anybody_can_check(
+async def test_archive_is_complete_and_verifiable_when_workers_are_killed(
     postgres_server: PostgresServer, s3_server: S3Server, tmp_path: Path
 ) -> None:
     database = await new_database(postgres_server)

@@ -170,7 +170,7 @@ async def chaos_stack(
         yield made, postgres
 
 
-async def test_every_201_survives_kill_9_of_everything_and_no_follower_misses_or_doubles_one(
+async def test_acknowledged_records_and_streams_survive_sigkill_of_every_process(
     chaos_stack: tuple[Stack, Any],
 ) -> None:
     stack, postgres = chaos_stack
@@ -213,7 +213,7 @@ async def test_every_201_survives_kill_9_of_everything_and_no_follower_misses_or
             task.cancel()
 
 
-async def test_half_of_all_messages_thrown_away_loses_nothing(chaos_stack: tuple[Stack, Any], sqs_server: SqsServer) -> None:
+async def test_index_is_complete_when_half_of_the_wakeups_are_lost(chaos_stack: tuple[Stack, Any], sqs_server: SqsServer) -> None:
     stack, _ = chaos_stack
     sqs = boto3.client(
         "sqs",

@@ -29,7 +29,7 @@ async def stack(postgres_server: PostgresServer, tmp_path: Path) -> AsyncIterato
         await drop_database(database)
 
 
-async def test_the_table_shows_the_tenants_and_needs_no_more_than_the_least_role(stack: Stack) -> None:
+async def test_tenants_prints_the_table_with_the_least_role(stack: Stack) -> None:
     least = {"DECKLOG_DATABASE_DSN": stack.variables["DECKLOG_DATABASE_DSN"]}
     empty = decklog("tenants", variables=least)
     assert (empty.returncode, empty.stdout, empty.stderr) == (0, "", "There are no tenants.\n")
@@ -51,7 +51,7 @@ async def test_the_table_shows_the_tenants_and_needs_no_more_than_the_least_role
     ]
 
 
-def test_without_a_database_the_table_says_which_variable_is_missing() -> None:
+def test_tenants_names_the_missing_variable_without_a_database() -> None:
     told = decklog("tenants", variables={})
     assert (told.returncode, told.stdout) == (2, "")
     assert "DECKLOG_DATABASE_DSN" in told.stderr
@@ -66,7 +66,7 @@ def manifest(folder: Path, name: str, text: str = "retention: {days: 30}") -> Pa
     return path
 
 
-def test_without_any_backend_a_plan_shows_everything_that_would_be_made() -> None:
+def test_plan_shows_every_action_without_backends() -> None:
     told = decklog("plan", "-f", str(ROOT / "manifests" / "examples"), variables={})
     assert (told.returncode, told.stderr) == (0, "")
     first, second, *rest = told.stdout.splitlines()
@@ -78,7 +78,7 @@ def test_without_any_backend_a_plan_shows_everything_that_would_be_made() -> Non
     assert detailed.returncode == 3
 
 
-def test_an_offline_plan_is_of_what_the_settings_name() -> None:
+def test_plan_offline_covers_the_configured_parts_only() -> None:
     example = str(ROOT / "manifests/examples/dedicated.yaml")
     # Nobody listens there: nothing is asked.
     variables = {
@@ -95,14 +95,14 @@ def test_an_offline_plan_is_of_what_the_settings_name() -> None:
     assert [action["index"] for action in tenant["actions"] if action["action"] == "CreateIndex"] == ["audit-t-acme"]
 
 
-def test_an_offline_plan_refuses_a_cell_that_the_settings_do_not_name() -> None:
+def test_plan_offline_refuses_an_unknown_cell() -> None:
     example = str(ROOT / "manifests/examples/dedicated.yaml")
     told = decklog("plan", "--offline", "-f", example, variables={"DECKLOG_CELL": "eu-1"})
     assert told.returncode == 1
     assert "acme: refused (UnknownCell). There is no cell 'default' in this installation, which has 'eu-1' alone." in told.stdout
 
 
-async def test_a_plan_against_the_backends_tells_what_is_left_to_do_and_does_nothing(stack: Stack, tmp_path: Path) -> None:
+async def test_plan_compares_with_the_backends_and_changes_nothing(stack: Stack, tmp_path: Path) -> None:
     acme = manifest(tmp_path, "acme", "displayName: Acme, retention: {days: 30}")
     words = ["plan", "-f", str(acme), "--detailed-exitcode"]
     owner = {"DECKLOG_DATABASE_OWNER_DSN": stack.variables["DECKLOG_DATABASE_OWNER_DSN"]}
@@ -132,7 +132,7 @@ async def test_a_plan_against_the_backends_tells_what_is_left_to_do_and_does_not
     assert "  search       not seen (Unreachable)" in unseen.stdout
 
 
-async def test_a_plan_says_what_is_wrong_with_its_files_and_settings(stack: Stack, tmp_path: Path) -> None:
+async def test_plan_names_the_wrong_file_or_setting(stack: Stack, tmp_path: Path) -> None:
     good = manifest(tmp_path, "good")
     twice = tmp_path / "twice.yaml"
     twice.write_text(f"{good.read_text()}---\n{good.read_text()}")
@@ -160,7 +160,7 @@ async def test_a_plan_says_what_is_wrong_with_its_files_and_settings(stack: Stac
 # decklog migrate
 
 
-def test_a_migration_says_that_the_database_is_away_and_waits_for_it_where_it_is_told_to(stack: Stack) -> None:
+def test_migrate_fails_without_a_database_and_waits_for_it_on_request(stack: Stack) -> None:
     dsn = urlsplit(stack.variables["DECKLOG_DATABASE_OWNER_DSN"])
     relay = Relay(dsn.hostname or "", dsn.port or 0)
     relay.cut()

@@ -99,7 +99,7 @@ async def installed(folder: Path, search: OpenSearchServer, queue: SqsServer) ->
 
 
 @pytest.mark.slow
-async def test_the_stack_comes_up_as_the_compose_file_says_and_is_well_from_end_to_end(
+async def test_compose_stack_starts_and_passes_the_doctor(
     opensearch_server: OpenSearchServer, sqs_server: SqsServer, tmp_path: Path
 ) -> None:
     async with installed(tmp_path, opensearch_server, sqs_server) as machine:

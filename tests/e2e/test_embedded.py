@@ -24,7 +24,7 @@ def fill(client: httpx.Client, count: int, **fields: Any) -> None:
     assert answer.json()["stored"] == count, answer.text
 
 
-def test_a_restart_keeps_the_rows_the_keys_and_goes_on_counting(tmp_path: Path) -> None:
+def test_dev_keeps_records_keys_and_sequence_after_restarts(tmp_path: Path) -> None:
     dev = Dev(tmp_path)
     dev.start()
     with dev.client() as client:
@@ -52,7 +52,7 @@ def test_a_restart_keeps_the_rows_the_keys_and_goes_on_counting(tmp_path: Path) 
     dev.close()
 
 
-def test_a_tenant_made_over_the_api_is_there_with_its_keys_after_a_restart(tmp_path: Path) -> None:
+def test_dev_keeps_tenants_of_the_api_and_their_keys_after_a_restart(tmp_path: Path) -> None:
     dev = Dev(tmp_path)
     dev.start()
     manifest = {
@@ -89,7 +89,7 @@ def test_a_tenant_made_over_the_api_is_there_with_its_keys_after_a_restart(tmp_p
     dev.close()
 
 
-def test_a_second_dev_in_the_same_folder_is_refused_and_harms_nothing(dev: Dev, tmp_path: Path) -> None:
+def test_dev_refuses_a_folder_in_use(dev: Dev, tmp_path: Path) -> None:
     other = Dev(tmp_path)
     other.data = dev.data
     with pytest.raises(AssertionError, match="Another decklog dev uses"):
@@ -106,7 +106,7 @@ def test_a_second_dev_in_the_same_folder_is_refused_and_harms_nothing(dev: Dev, 
         ("a: [", "is not YAML"),
     ],
 )
-def test_a_manifest_that_is_wrong_is_named_with_what_is_wrong(tmp_path: Path, manifest: str, told: str) -> None:
+def test_dev_names_the_invalid_manifest_and_its_fault(tmp_path: Path, manifest: str, told: str) -> None:
     folder = tmp_path / "manifests"
     folder.mkdir()
     (folder / "bad.yaml").write_text(manifest)
@@ -116,7 +116,7 @@ def test_a_manifest_that_is_wrong_is_named_with_what_is_wrong(tmp_path: Path, ma
     assert told in str(caught.value)
 
 
-def test_a_client_cannot_choose_tenant_or_role_by_header_body_or_query(dev: Dev) -> None:
+def test_api_ignores_or_refuses_tenant_and_role_of_headers_body_and_query(dev: Dev) -> None:
     with dev.client("globex", "writer") as client:
         spoofed = {"X-Tenant": "acme", "X-Tenant-Id": "acme", "X-Role": "admin", "X-Forwarded-User": "admin"}
         answer = client.post("/api/v1/logs", json=RECORD, headers=spoofed)
@@ -135,7 +135,7 @@ def test_a_client_cannot_choose_tenant_or_role_by_header_body_or_query(dev: Dev)
         assert client.post("/api/v1/logs", params={"tenant": "acme"}, json=RECORD).json()["code"] == "unknown-parameter"
 
 
-def test_one_record_and_the_collection_do_not_shadow_each_other(dev: Dev) -> None:
+def test_api_routes_distinguish_one_record_from_the_collection(dev: Dev) -> None:
     with dev.client() as client:
         seq = client.post("/api/v1/logs", json=RECORD).json()["seq"]
         assert client.get(f"/api/v1/logs/{seq}").json()["seq"] == seq
@@ -146,7 +146,7 @@ def test_one_record_and_the_collection_do_not_shadow_each_other(dev: Dev) -> Non
         assert client.get("/api/v1/logs/nonsense").status_code in (404, 422)
 
 
-def test_an_auditor_cannot_write_bulk_write_or_delete(dev: Dev) -> None:
+def test_auditor_cannot_write_or_delete(dev: Dev) -> None:
     with dev.client("acme", "auditor") as client:
         assert client.post("/api/v1/logs", json=RECORD).json()["code"] == "forbidden"
         assert client.post("/api/v1/logs/bulk", json=[RECORD]).json()["code"] == "forbidden"
@@ -156,7 +156,7 @@ def test_an_auditor_cannot_write_bulk_write_or_delete(dev: Dev) -> None:
                 assert (answer.status_code, answer.json()["code"]) == (405, "method-not-allowed")
 
 
-def test_a_passive_listener_lives(dev: Dev) -> None:
+def test_websocket_stays_open_for_a_silent_client(dev: Dev) -> None:
     token = dev.content["tenants"]["minimal"]["auditor"]
     url = dev.content["url"].replace("http", "ws") + "/api/v1/logs/stream"
     protocols: Any = ["decklog", f"bearer.{token}"]
@@ -169,7 +169,7 @@ def test_a_passive_listener_lives(dev: Dev) -> None:
             time.sleep(1)
 
 
-def test_exports_are_not_cut_at_a_page(dev: Dev) -> None:
+def test_export_is_not_limited_to_a_page(dev: Dev) -> None:
     with dev.client("acme") as client:
         for _ in range(3):
             fill(client, 1_900, action="many.records")
@@ -178,7 +178,7 @@ def test_exports_are_not_cut_at_a_page(dev: Dev) -> None:
         assert len(client.get("/api/v1/logs/export", params={"action": "many.records", "format": "json"}).json()) == 5_700
 
 
-def test_a_formula_in_a_csv_is_inert(dev: Dev) -> None:
+def test_csv_export_neutralizes_formulas(dev: Dev) -> None:
     nasty = ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", 'quoted "=1"', "two\nlines", "comma,here"]
     with dev.client() as client:
         for text in nasty:
@@ -190,7 +190,7 @@ def test_a_formula_in_a_csv_is_inert(dev: Dev) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "/export", "/stats", "/stream", "/0"])
-def test_a_filter_is_never_silently_ignored(dev: Dev, path: str) -> None:
+def test_api_refuses_unknown_or_invalid_filters(dev: Dev, path: str) -> None:
     with dev.client() as client:
         for parameters in ({"actr": "x"}, {"metadata": "x"}, {"outcome": "maybe"}, {"from": "yesterday"}, {"ip": "nowhere"}):
             answer = client.get(f"/api/v1/logs{path}", params={**parameters, **({"by": "actor"} if path == "/stats" else {})})
@@ -198,7 +198,7 @@ def test_a_filter_is_never_silently_ignored(dev: Dev, path: str) -> None:
             assert answer.json()["code"] in ("unknown-parameter", "invalid-parameter")
 
 
-def test_an_error_is_never_a_200(dev: Dev) -> None:
+def test_api_answers_errors_with_a_problem_and_never_with_200(dev: Dev) -> None:
     with dev.client() as client:
         bad: list[tuple[str, str, dict[str, Any]]] = [
             ("POST", "/api/v1/logs", {"content": b"{", "headers": {"content-type": "application/json"}}),
@@ -218,7 +218,7 @@ def test_an_error_is_never_a_200(dev: Dev) -> None:
             assert answer.json()["detail"]
 
 
-def test_a_password_in_metadata_is_not_shown_to_anyone(dev: Dev) -> None:
+def test_password_in_metadata_is_masked_in_every_output_and_on_disk(dev: Dev) -> None:
     secret = "hunter2-never-to-be-seen"
     body = {
         **RECORD,
@@ -245,7 +245,7 @@ def test_a_password_in_metadata_is_not_shown_to_anyone(dev: Dev) -> None:
     assert secret.encode() not in stored, "the secret rests on disk"
 
 
-def test_what_provisioning_did_stands_in_the_tenants_access_log(dev: Dev) -> None:
+def test_access_log_records_provisioning(dev: Dev) -> None:
     with dev.client() as client:
         [first] = client.get("/api/v1/logs", params={"log": "access", "action": "tenant.provision"}).json()["items"]
     assert first["seq"] == 0
@@ -254,7 +254,7 @@ def test_what_provisioning_did_stands_in_the_tenants_access_log(dev: Dev) -> Non
     assert "dlk_" not in json.dumps(first)
 
 
-def test_the_platform_lists_tenants_with_conditions_and_reads_no_log(dev: Dev) -> None:
+def test_platform_key_lists_tenants_and_reads_no_log(dev: Dev) -> None:
     with dev.client("platform") as client:
         listed = client.get("/api/v1/tenants").json()
         names = {tenant["name"]: tenant for tenant in listed["items"]}

@@ -58,9 +58,7 @@ async def read_to_the_end(response: httpx.Response) -> str:
     return "".join([line async for line in response.aiter_lines()])
 
 
-async def test_the_key_before_works_to_the_end_of_its_overlap_and_in_no_process_after_it(
-    stack: Stack, database: Database
-) -> None:
+async def test_rotated_key_works_until_its_overlap_ends_in_every_process(stack: Stack, database: Database) -> None:
     apis = [await stack.api(), await stack.api()]
     old, reader = stack.key("acme", "writer"), stack.key("acme", "auditor")
     assert await statuses(stack, apis, [old]) == [201, 201]

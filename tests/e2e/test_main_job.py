@@ -124,7 +124,7 @@ async def all_pages(client: httpx.AsyncClient, **parameters: str) -> list[dict[s
 
 
 @needs_data
-async def test_real_events_go_in_through_the_api_and_come_out_everywhere_the_same(
+async def test_real_events_are_equal_in_lists_searches_exports_and_streams(
     cluster: tuple[Kubernetes, Stack], tmp_path: Path
 ) -> None:
     kubernetes, stack = cluster
@@ -187,7 +187,7 @@ async def test_real_events_go_in_through_the_api_and_come_out_everywhere_the_sam
         assert (await client.get("/api/v1/logs", params={"q": "benjamin"})).json()["items"] == []
 
 
-async def test_the_api_shows_the_conditions_that_kubectl_shows(cluster: tuple[Kubernetes, Stack]) -> None:
+async def test_api_shows_the_conditions_of_the_custom_resource(cluster: tuple[Kubernetes, Stack]) -> None:
     kubernetes, stack = cluster
     await stack.provision()
     api = await stack.api()
@@ -201,7 +201,7 @@ async def test_the_api_shows_the_conditions_that_kubectl_shows(cluster: tuple[Ku
                 assert told == (200 if key == stack.platform_key else 404)
 
 
-async def test_over_its_storage_quota_ingest_is_refused_and_reads_go_on_until_the_quota_is_raised(
+async def test_storage_quota_refuses_appends_and_allows_reads_until_it_is_raised(
     cluster: tuple[Kubernetes, Stack],
 ) -> None:
     kubernetes, stack = cluster
@@ -227,7 +227,7 @@ async def test_over_its_storage_quota_ingest_is_refused_and_reads_go_on_until_th
         assert (await client.post("/api/v1/logs", json=record)).json()["seq"] == 60
 
 
-async def test_the_api_gives_back_a_manifest_that_kubectl_applies(cluster: tuple[Kubernetes, Stack]) -> None:
+async def test_api_returns_a_manifest_that_kubectl_applies(cluster: tuple[Kubernetes, Stack]) -> None:
     kubernetes, stack = cluster
     await stack.provision()
     api = await stack.api()
@@ -245,7 +245,7 @@ async def test_the_api_gives_back_a_manifest_that_kubectl_applies(cluster: tuple
         assert shown["spec"]["retention"] == {"days": 60}
 
 
-async def test_the_table_of_tenants_puts_ready_first_and_a_deleted_one_is_refused_and_then_adopted(
+async def test_deleted_tenant_is_refused_and_adopted_when_applied_again(
     cluster: tuple[Kubernetes, Stack],
 ) -> None:
     kubernetes, stack = cluster
@@ -285,7 +285,7 @@ def the_policy(kubernetes_server: KubernetesServer) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("the_policy")
-async def test_the_kubectl_tour_of_the_readme_runs_as_typed(cluster: tuple[Kubernetes, Stack], tmp_path: Path) -> None:
+async def test_documented_kubectl_tour_runs_as_typed(cluster: tuple[Kubernetes, Stack], tmp_path: Path) -> None:
     kubernetes, stack = cluster
     page = (ROOT / "docs/start/cluster.md").read_text()
     tour = page.partition("<!-- tour: kubectl -->\n```sh\n")[2].partition("```")[0]

@@ -278,7 +278,7 @@ def assert_kept(release: Release, senders: list[Sender]) -> None:
     assert [record["seq"] for record in exported] == list(range(len(exported)))
 
 
-def test_every_pod_is_ready_under_the_restricted_profile_and_on_a_root_that_nobody_writes_to(release: Release) -> None:
+def test_pods_are_ready_under_the_restricted_profile_with_a_read_only_root(release: Release) -> None:
     level = release.kubectl(
         "get", "namespace", PLACE, "-o", "jsonpath={.metadata.labels['pod-security\\.kubernetes\\.io/enforce']}"
     )
@@ -294,7 +294,7 @@ def test_every_pod_is_ready_under_the_restricted_profile_and_on_a_root_that_nobo
             assert probe == {**confined, "writes": ["Read-only file system"] * 3}
 
 
-def test_records_go_in_and_are_found_by_what_runs_in_the_cluster(release: Release) -> None:
+def test_records_are_stored_and_found_through_the_cluster_service(release: Release) -> None:
     with release.client("admin") as client:
         stored = client.post("/api/v1/logs", json={"id": "first", "action": "node.begin", "actor": {"id": "alice"}})
         assert stored.status_code == 201, stored.text
@@ -306,9 +306,7 @@ def test_records_go_in_and_are_found_by_what_runs_in_the_cluster(release: Releas
         until("the record is found by the index", indexed, longest=LONGEST)
 
 
-async def test_records_reach_the_pods_through_an_ingress_controller_while_it_holds_a_flood(
-    release: Release, ingress: Edge
-) -> None:
+async def test_ingress_controller_passes_records_and_limits_a_flood(release: Release, ingress: Edge) -> None:
     record = {"id": "through", "action": "node.write", "actor": {"id": "alice"}}
     with release.client("admin", ingress) as client:
         stored = client.post("/api/v1/logs", json=record)
@@ -319,7 +317,7 @@ async def test_records_reach_the_pods_through_an_ingress_controller_while_it_hol
         assert client.post("/api/v1/logs", json=record).json()["status"] == "duplicate"
 
 
-def test_an_upgrade_under_load_answers_every_request_and_loses_nothing(release: Release, ingress: Edge) -> None:
+def test_helm_upgrade_under_load_answers_every_request_and_loses_nothing(release: Release, ingress: Edge) -> None:
     before = release.pods("api")
     with sending(release, ingress) as senders:
         release.bring("upgrade", "--set", f"image.service.tag={NEXT}")
@@ -340,9 +338,7 @@ def _advanced(senders: list[Sender]) -> Callable[[], bool]:
 
 
 @pytest.mark.chaos
-def test_a_pod_that_is_killed_takes_nothing_along_that_was_acknowledged_and_the_others_serve_on(
-    release: Release, ingress: Edge
-) -> None:
+def test_killed_pod_loses_no_acknowledged_record_while_others_serve(release: Release, ingress: Edge) -> None:
     name = sorted(release.pods("api"))[0]
     container = release.pods("api")[name]["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
     with sending(release, ingress) as senders:
@@ -358,13 +354,13 @@ def test_a_pod_that_is_killed_takes_nothing_along_that_was_acknowledged_and_the_
     assert_kept(release, senders)
 
 
-def test_helm_test_says_that_all_is_well(release: Release) -> None:
+def test_helm_test_succeeds(release: Release) -> None:
     told = release.helm("test", "--logs")
     assert "Succeeded" in told
     assert f"http://{RELEASE}-api.{PLACE}.svc:8321 is well." in told
 
 
-def test_a_node_that_ends_leaves_nothing_behind(node: LocalNode) -> None:
+def test_node_removes_interfaces_mounts_and_groups_when_it_ends(node: LocalNode) -> None:
     """The last one: nothing of this file runs after it."""
 
     def left() -> list[str]:

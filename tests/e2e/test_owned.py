@@ -54,7 +54,7 @@ async def roles(database: Database) -> set[str]:
     return {row["usename"] for row in await database.execute(sql, database.name)}
 
 
-async def test_a_tenant_is_made_by_one_request_and_served_by_every_process(real: tuple[Stack, Database]) -> None:
+async def test_tenant_of_one_request_is_served_by_every_process(real: tuple[Stack, Database]) -> None:
     stack, _ = real
     first, second = await stack.api(), await stack.api()
     await stack.worker()
@@ -76,7 +76,7 @@ async def test_a_tenant_is_made_by_one_request_and_served_by_every_process(real:
     assert not [key for key in keys.values() if key in told]
 
 
-async def test_only_an_api_that_owns_the_tenants_connects_as_the_owner(real: tuple[Stack, Database]) -> None:
+async def test_api_connects_as_owner_only_when_it_owns_the_tenants(real: tuple[Stack, Database]) -> None:
     stack, database = real
     await stack.worker()
     plain = await stack.api(DECKLOG_TENANTS_OWNER="kubernetes")
@@ -91,7 +91,7 @@ async def test_only_an_api_that_owns_the_tenants_connects_as_the_owner(real: tup
         assert (await platform.post("/api/v1/tenants", json=MANIFEST)).status_code == 201
 
 
-def test_an_api_that_is_to_own_the_tenants_and_cannot_does_not_start() -> None:
+def test_api_that_owns_tenants_does_not_start_without_the_owner_dsn() -> None:
     variables = {
         "PATH": "/usr/bin:/bin",
         "DECKLOG_TENANTS_OWNER": "decklog",

@@ -99,7 +99,7 @@ def once(stack: Stack, *more: str, variables: Mapping[str, str] = {}) -> subproc
     )
 
 
-async def test_what_stands_in_files_is_made_and_kept_by_whoever_comes_after_a_kill(
+async def test_provision_creates_and_repairs_tenants_of_files_after_a_kill(
     stack: Stack, opensearch_server: OpenSearchServer
 ) -> None:
     write(stack, "acme", "credentials: {rotation: {intervalDays: 90}}")
@@ -138,7 +138,7 @@ async def test_what_stands_in_files_is_made_and_kept_by_whoever_comes_after_a_ki
 
 
 @pytest.mark.chaos
-async def test_killed_in_the_midst_of_it_no_tenant_is_left_without_keys_that_work(stack: Stack) -> None:
+async def test_provision_leaves_every_tenant_with_working_keys_when_killed_midway(stack: Stack) -> None:
     names = [f"tenant-{number}" for number in range(4)]
     for name in names:
         write(stack, name, "isolation: Shared")
@@ -161,7 +161,7 @@ async def test_killed_in_the_midst_of_it_no_tenant_is_left_without_keys_that_wor
             assert (await client.get("/api/v1/whoami")).json()["tenant"] == name
 
 
-async def test_keys_are_changed_when_they_are_due_or_asked_for_and_those_before_work_on(small: Stack) -> None:
+async def test_provision_rotates_keys_when_due_or_requested_and_keeps_previous_ones_valid(small: Stack) -> None:
     schedule = "credentials: {rotation: {intervalDays: 30, overlapHours: 24}}"
     write(small, "acme", schedule)
     assert once(small).returncode == 0
@@ -195,7 +195,7 @@ async def test_keys_are_changed_when_they_are_due_or_asked_for_and_those_before_
     assert kept(small)["tenants"]["acme"] == last
 
 
-async def test_a_tenant_of_the_api_is_kept_with_its_own_keys_and_a_file_is_read_again(small: Stack) -> None:
+async def test_provision_keeps_tenants_of_the_api_and_reads_files_again(small: Stack) -> None:
     write(small, "acme", "displayName: Acme")
     keeper = await small.provisioner(*words(small, "--interval", "1", "--platform-key"))
     await until("it is ready", lambda: ready(keeper))
@@ -231,7 +231,7 @@ async def test_a_tenant_of_the_api_is_kept_with_its_own_keys_and_a_file_is_read_
     assert await status(small, api, made.json()["keys"]["writer"]) == 201
 
 
-async def test_one_look_says_by_its_exit_code_how_it_went(small: Stack) -> None:
+async def test_provision_once_reports_by_its_exit_code(small: Stack) -> None:
     write(small, "acme", "")
     away = once(small, variables={"DECKLOG_SEARCH_URL": "http://127.0.0.1:9"})
     assert away.returncode == 1

@@ -86,7 +86,7 @@ async def rotate(stack: Stack, name: str) -> None:
         assert (await provisioner.reconcile(msgspec.structs.replace(manifest, rotate="again"), stack.vault)).ready
 
 
-async def test_a_database_that_is_restored_from_a_copy_has_what_was_acknowledged_before_it_and_goes_on(
+async def test_recover_database_keeps_records_of_the_copy_and_begins_new_epochs(
     private_postgres: PrivatePostgres,
     servers: Servers,
     opensearch_server: OpenSearchServer,
@@ -160,9 +160,7 @@ async def exported(client: httpx.AsyncClient) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (await client.get("/api/v1/logs/export", params={"format": "ndjson"})).text.splitlines()]
 
 
-async def test_tenants_whose_objects_are_lost_are_taken_over_by_the_next_ones_of_their_names(
-    timescale_server: PostgresServer, tmp_path: Path
-) -> None:
+async def test_recover_tenants_lets_new_objects_adopt_the_data(timescale_server: PostgresServer, tmp_path: Path) -> None:
     database = await new_database(timescale_server)
     spec = parse_spec({**TENANTS["dedicated"], "legalHold": True})
     try:

@@ -18,9 +18,7 @@ pytestmark = pytest.mark.slow
 SPEC: dict[str, Any] = {"retention": {"days": 30}, "quotas": {"eventsPerSecond": 100_000, "burst": 100_000}}
 
 
-async def test_processes_that_are_told_to_stop_end_every_connection_with_an_answer(
-    timescale_server: PostgresServer, tmp_path: Path
-) -> None:
+async def test_rolling_restart_answers_every_request(timescale_server: PostgresServer, tmp_path: Path) -> None:
     database = await new_database(timescale_server)
     try:
         async with installed(tmp_path, service_dsn=database.service_dsn, owner_dsn=database.owner_dsn) as stack:

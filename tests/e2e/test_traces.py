@@ -44,7 +44,7 @@ def indexed(collector: Collector) -> set[str]:
     return {link for span in collector.named("indexer") for link in span.links}
 
 
-async def test_a_request_its_commit_and_its_indexing_are_connected_and_no_span_tells_a_secret(
+async def test_traces_link_request_commit_and_indexing_and_contain_no_secret(
     timescale_server: PostgresServer, opensearch_server: OpenSearchServer, sqs_server: SqsServer, tmp_path: Path
 ) -> None:
     with Collector() as collector:
@@ -111,7 +111,7 @@ def loaded(path: Path) -> set[str]:
     return {name.partition(".")[0] for name in path.read_text().splitlines()} & {"opentelemetry", "google"}
 
 
-async def test_nothing_waits_for_a_collector_that_does_not_answer_and_without_one_nothing_of_it_is_loaded(
+async def test_tracing_never_blocks_on_a_silent_collector_and_is_not_loaded_without_one(
     postgres_server: PostgresServer, tmp_path: Path
 ) -> None:
     # Whatever a process has loaded when it ends, it writes down.

@@ -105,7 +105,7 @@ async def installation(
 
 
 @pytest.mark.timeout(600)
-async def test_an_upgrade_with_traffic_running_refuses_nobody_and_there_is_a_way_back_until_its_end(
+async def test_upgrade_under_traffic_refuses_no_request_and_allows_rollback(
     release: Path,
     timescale_server: PostgresServer,
     opensearch_server: OpenSearchServer,
@@ -160,7 +160,7 @@ async def test_an_upgrade_with_traffic_running_refuses_nobody_and_there_is_a_way
                 assert (await client.post("/api/v1/logs", json={**record(first["id"]), "message": "other"})).status_code == 409
 
 
-def test_definitions_that_changed_since_the_release_have_a_greater_number(release: Path) -> None:
+def test_changed_definitions_have_a_greater_number_than_the_release(release: Path) -> None:
     """So that the release, where it is started once more, leaves them alone."""
     sources = release / "tree/service/src/decklog/timescale"
     [before] = re.findall(r"^DEFINITIONS = (\d+)$", (sources / "schema.py").read_text(), re.MULTILINE) or ["0"]

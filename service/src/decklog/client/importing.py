@@ -264,7 +264,7 @@ class Importer:
             return False
         item = (await self._deliver([record]))[0]
         if item.status == "stored" and item.seq is not None and item.seq > found.seq:
-            self._progress.say(f"The server no longer remembers record {found.seq}: it is in the log again as {item.seq}.")
+            self._progress.say(f"The dedup window has passed: record {found.seq} is in the log again as {item.seq}.")
             return True
         conflict = item.error is not None and item.error.code == Code.ID_CONFLICT
         return conflict or (item.status == "duplicate" and item.seq == found.seq)
