@@ -9,12 +9,12 @@ import httpx
 import msgspec
 import pytest
 
-from decklog.api import shapes
+from decklog import shapes
 from decklog.domain.identity.access import Role
 from decklog.domain.tenant import State
 from decklog.services.identity.keys import new_key
-from tests.api.conftest import World, running_world
 from tests.api.test_append import RECORD, code_of
+from tests.support.api_world import World, running_world
 from tests.support.memory_store import fill
 
 

@@ -14,12 +14,12 @@ import msgspec
 import pytest
 import zstandard
 
-from decklog.api import shapes
+from decklog import shapes
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
 from decklog.domain.log import LogName
 from decklog.domain.tenant import Limits
-from tests.api.conftest import World
+from tests.support.api_world import World
 from tests.support.memory import make_tenant
 
 RECORD = {"action": "login", "actor": {"id": "alice"}}
@@ -291,6 +291,7 @@ async def test_an_empty_bulk_is_a_bulk(world: World) -> None:
         (b"\n" * 16_000_000, {"Content-Type": "application/x-ndjson"}, 413, "too-many-records"),
         (b" " * (16 * 1024 * 1024 + 1), {}, 413, "body-too-large"),
     ],
+    ids=lambda value: repr(value)[:40],
 )
 async def test_a_bulk_that_is_not_right_as_a_whole_is_refused(
     world: World, body: bytes, headers: dict[str, str], status: int, code: str

@@ -26,8 +26,9 @@ from decklog.api.errors import STATUSES
 from decklog.domain.errors import Code
 from decklog.domain.identity.access import Role
 from decklog.domain.search.query import PARAMETERS
-from tests.api.conftest import World, running_world
+from tests.support.api_world import World, running_world
 from tests.support.memory_store import fill
+from tests.support.openapi_conformance import closed_document
 
 DOCUMENT = openapi_document()
 OPERATIONS = [(path, method, item) for path, items in DOCUMENT["paths"].items() for method, item in items.items()]
@@ -140,7 +141,7 @@ def as_lines(context: Any, value: Any) -> bytes:
     return str(value).encode("utf-8", "replace")
 
 
-schema = schemathesis.openapi.from_dict(DOCUMENT)
+schema = schemathesis.openapi.from_dict(closed_document())
 
 
 @schema.exclude(path_regex="stream").parametrize()

@@ -14,12 +14,12 @@ import httpx
 import msgspec
 import pytest
 
-from decklog.api import shapes
+from decklog import shapes
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
 from decklog.domain.log import LogName
-from tests.api.conftest import World
 from tests.api.test_append import RECORD, code_of, connect
+from tests.support.api_world import World
 from tests.support.memory import make_tenant
 from tests.support.memory_store import fill
 
@@ -37,7 +37,7 @@ async def test_a_page_has_the_newest_first_and_its_shape(world: World) -> None:
     async with world.client(Role.AUDITOR) as client:
         response = await client.get("/api/v1/logs", params={"limit": 3})
         assert response.status_code == 200
-        page = msgspec.json.decode(response.content, type=shapes.PageAnswer)
+        page = msgspec.json.decode(response.content, type=shapes.Page)
         assert [item.seq for item in page.items] == [4, 3, 2]
         assert (page.head, page.indexed, page.engine) == (5, 5, "postgres")
         assert {(item.tenant, item.log) for item in page.items} == {("acme", "events")}
@@ -86,7 +86,7 @@ async def test_counts_are_by_field_and_by_time(world: World) -> None:
     async with world.client(Role.AUDITOR) as client:
         response = await client.get("/api/v1/logs/stats", params={"by": "action,resource_type", "interval": "day"})
         assert response.status_code == 200
-        answer = msgspec.json.decode(response.content, type=shapes.StatsAnswer)
+        answer = msgspec.json.decode(response.content, type=shapes.Stats)
         assert answer.total == 3
         plain = [(bucket["key"], bucket["from"], bucket["count"]) for bucket in response.json()["buckets"]]
         assert sorted(plain, key=str) == [

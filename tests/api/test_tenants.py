@@ -11,7 +11,7 @@ import httpx
 import msgspec
 import pytest
 
-from decklog.api import shapes
+from decklog import shapes
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
 from decklog.domain.log import LogName, Span
@@ -19,8 +19,8 @@ from decklog.domain.search.query import Query
 from decklog.domain.tenant import State
 from decklog.services.tenancy.provisioning import Provisioner
 from decklog.services.tenancy.tenants import CREATIONS_MAX
-from tests.api.conftest import World, running_world
 from tests.api.test_append import code_of
+from tests.support.api_world import World, running_world
 from tests.support.memory_control import MemoryVisit
 
 NAMES_OF_NOBODY = ["nobody", "Acme", "acme-", "a" * 41, "a" * 2_000, "a%00b", "%F0%9F%9A%A2", "a'--", "acme%0A", "ACME"]
@@ -38,7 +38,7 @@ async def access_records(world: World, name: str) -> list[dict[str, Any]]:
 async def test_the_platform_lists_tenants_and_that_is_recorded(world: World) -> None:
     async with world.client(Role.PLATFORM) as client:
         response = await client.get("/api/v1/tenants")
-        items = msgspec.json.decode(response.content, type=shapes.TenantsAnswer).items
+        items = msgspec.json.decode(response.content, type=shapes.Tenants).items
         assert [item.name for item in items] == ["acme", "decklog", "other"]
         assert items[0].conditions[0].type == "Ready"
     [record] = await access_records(world, "decklog")
@@ -51,7 +51,7 @@ async def test_the_platform_sees_any_tenant_and_that_is_recorded_in_its_own_log(
         for item in listed:
             response = await client.get(f"/api/v1/tenants/{item['name']}")
             assert response.json() == item
-            assert msgspec.json.decode(response.content, type=shapes.TenantItem).spec is not None
+            assert msgspec.json.decode(response.content, type=shapes.Tenant).spec is not None
     records = [record for record in await access_records(world, "decklog") if record["action"] == "tenants.read"]
     assert [record["resource"] for record in records] == [{"type": "tenant", "id": item["name"]} for item in listed]
     assert {record["outcome"] for record in records} == {"success"}
@@ -160,7 +160,7 @@ async def statuses(world: World, keys: dict[str, str], name: str = "initech") ->
 async def test_a_new_tenant_is_answered_with_keys_that_work_at_once(world: World) -> None:
     made = await post(world, sent(displayName="Initech"))
     assert (made.status_code, made.headers["location"]) == (201, "/api/v1/tenants/initech")
-    answer = msgspec.json.decode(made.content, type=shapes.TenantAnswer)
+    answer = msgspec.json.decode(made.content, type=shapes.CreatedTenant)
     assert answer.tenant.spec is not None
     assert answer.tenant.spec.display_name == "Initech"
     assert {each.type: each.status for each in answer.tenant.conditions}["Ready"] == "True"

@@ -12,7 +12,7 @@ import pytest
 from decklog.client.client import Client
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
-from tests.api.conftest import World, running_world
+from tests.support.api_world import World, running_world
 
 RECORD = {"action": "a.b", "actor": {"id": "alice"}, "severity": "INFO"}
 

@@ -14,7 +14,7 @@ from decklog.client.client import Client
 from decklog.client.doctor import Finding, Outcome, Report
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
-from tests.api.conftest import World, running_world
+from tests.support.api_world import World, running_world
 
 TIMEOUT = 20.0
 

@@ -25,8 +25,8 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
 from decklog.domain.privacy.masking import MASK
 from decklog.domain.tenant import State
-from tests.api.conftest import World, running_world
 from tests.support import real_events
+from tests.support.api_world import World, running_world
 from tests.support.memory import make_tenant
 
 BULK = "/api/v1/logs/bulk"

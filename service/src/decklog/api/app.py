@@ -21,7 +21,7 @@ from decklog.api.errors import handle
 from decklog.api.metrics import observe_scope
 from decklog.api.openapi import document
 from decklog.api.request import has_head, make_request_id
-from decklog.api.routes import append, health, logs, stream, tenants
+from decklog.api.routes import append, bulk, export, health, logs, stream, stream_socket, tenants, whoami
 from decklog.api.routes.reference import reference_routes
 from decklog.api.services import ApiServices
 from decklog.api.tracing import RequestTraces, Traced
@@ -50,7 +50,7 @@ class Application(Litestar):
         elif scope["type"] == "websocket":
             scope.setdefault("state", {})["request_id"] = make_request_id(None)
             known = normalize_path(scope["path"]) == stream.PATH
-            await (super().__call__ if known else stream.refuse_socket)(scope, receive, send)
+            await (super().__call__ if known else stream_socket.refuse_socket)(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
@@ -97,17 +97,17 @@ def _routes(*, with_metrics: bool) -> list[Any]:
         "/api/v1",
         route_handlers=[
             append.append,
-            append.append_bulk,
+            bulk.append_bulk,
             logs.list_records,
             logs.get_record,
             logs.count_records,
-            logs.export_records,
+            export.export_records,
             stream.stream_events,
-            stream.stream_socket,
+            stream_socket.stream_socket,
             tenants.list_tenants,
             tenants.create_tenant,
             tenants.get_tenant,
-            tenants.whoami,
+            whoami.whoami,
         ],
     )
     return [api, health.healthz, health.readyz, *([health.metrics] if with_metrics else [])]

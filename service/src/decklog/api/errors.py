@@ -68,22 +68,6 @@ _RETRY_AFTER_DEFAULT = 1
 _log = structlog.get_logger(__name__)
 
 
-class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """RFC 9457 problem details. `instance` is the id of the request, as in the header X-Request-Id."""
-
-    type: str
-    title: str
-    status: int
-    code: str
-    detail: str
-    instance: str
-    parameter: str | None = None
-    seq: int | None = None
-    retry_after: int | None = None
-    errors: list[dict[str, Any]] | None = None
-    manifest: dict[str, Any] | None = None
-
-
 def request_id(scope: Scope) -> str:
     """The id that the edge gave to this request."""
     found: str = scope.get("state", {}).get("request_id", "")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Awaitable, Coroutine, Generator, Sequence
+from collections.abc import Awaitable, Coroutine, Generator
 from typing import Any, Final, cast
 
 import msgspec
@@ -16,12 +16,21 @@ from litestar.types import Receive
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.records.record import RECORD_BYTES_MAX
+from decklog.services.records.ingest import RECORDS_PER_REQUEST_MAX
 
 BULK_BYTES_MAX: Final = 16 * 1024 * 1024
 """Bytes of a bulk, as sent and as decoded."""
-BULK_RECORDS_MAX: Final = 10_000
 BODY_SECONDS_MAX: Final = 60
 """For a whole body to arrive; 16 MiB need 2.2 Mbit/s."""
+
+BODY_ERRORS = (
+    Code.REQUEST_TIMEOUT,
+    Code.BODY_TOO_LARGE,
+    Code.UNSUPPORTED_ENCODING,
+    Code.UNSUPPORTED_MEDIA_TYPE,
+    Code.INVALID_JSON,
+)
+"""Errors of every request with a body: of its headers, its transfer and its syntax."""
 
 _GZIP_STEP = 64 * 1024
 _ZSTD_STEP = 256
@@ -168,16 +177,18 @@ def _unzstd(body: bytes, limit: int) -> bytes:
 # is checked and skipped without being kept, so that an array of millions costs no memory.
 _NOTHING = msgspec.Raw(b"")
 _Items = msgspec.defstruct(
-    "_Items", [(f"item{index}", msgspec.Raw, _NOTHING) for index in range(BULK_RECORDS_MAX + 1)], array_like=True
+    "_Items", [(f"item{index}", msgspec.Raw, _NOTHING) for index in range(RECORDS_PER_REQUEST_MAX + 1)], array_like=True
 )
 _items = msgspec.json.Decoder(_Items)
 
 
 def _too_many() -> DecklogError:
-    return DecklogError(Code.TOO_MANY_RECORDS, f"At most {BULK_RECORDS_MAX} records are taken at once. Send several requests.")
+    return DecklogError(
+        Code.TOO_MANY_RECORDS, f"At most {RECORDS_PER_REQUEST_MAX} records are taken at once. Send several requests."
+    )
 
 
-def split_array(body: bytes) -> Sequence[msgspec.Raw]:
+def split_array(body: bytes) -> list[msgspec.Raw]:
     """The items of a JSON array, each as its own bytes. Raises `invalid-json` and `too-many-records`."""
     try:
         found: tuple[msgspec.Raw, ...] = msgspec.structs.astuple(_items.decode(body))
@@ -191,14 +202,14 @@ def split_array(body: bytes) -> Sequence[msgspec.Raw]:
         raise DecklogError(Code.INVALID_JSON, "The body is nested too deeply.") from None
     if found[-1] is not _NOTHING:
         raise _too_many()
-    return found[: found.index(_NOTHING)]
+    return list(found[: found.index(_NOTHING)])
 
 
 def split_lines(body: bytes) -> list[bytes]:
     """The lines of NDJSON; blank ones are skipped. Raises `too-many-records`."""
-    if body.count(b"\n") > BULK_RECORDS_MAX + _BLANK_LINES_MAX:
+    if body.count(b"\n") > RECORDS_PER_REQUEST_MAX + _BLANK_LINES_MAX:
         raise _too_many()
     lines = [line for line in body.split(b"\n") if line and not line.isspace()]
-    if len(lines) > BULK_RECORDS_MAX:
+    if len(lines) > RECORDS_PER_REQUEST_MAX:
         raise _too_many()
     return lines

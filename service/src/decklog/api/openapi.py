@@ -1,12 +1,14 @@
-"""The OpenAPI 3.1 document, put together from the routes themselves: what is not routed is not documented, and the reverse.
+"""The OpenAPI 3.1 document, made from the routes: each handler carries its `Operation` as `opt["operation"]`.
 
-Summaries and descriptions are the handlers' docstrings, schemas come from the structures that decode and check.
+Summaries and descriptions are the handlers' docstrings. Schemas come from the types that decode and check. A route without
+an operation is not documented.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -14,62 +16,194 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.routes import BaseRoute, HTTPRoute
 
 from decklog import __version__
-from decklog.api import shapes
-from decklog.api.errors import Problem
-from decklog.domain.records.record import RecordInput
-from decklog.domain.tenancy.manifest import TenantManifest
+from decklog.api.errors import PROBLEM_JSON, STATUSES, problem
+from decklog.domain.errors import Code, DecklogError
+from decklog.shapes import Problem
 
-_SHAPES = (
-    RecordInput,
-    shapes.Record,
-    shapes.Receipt,
-    shapes.BulkAnswer,
-    shapes.PageAnswer,
-    shapes.StatsAnswer,
-    shapes.TenantsAnswer,
-    shapes.TenantAnswer,
-    TenantManifest,
-    shapes.WhoAmI,
-    shapes.Health,
-    shapes.ReadinessAnswer,
-    Problem,
-)
+Json = dict[str, Any]
+JSON = "application/json"
 
 _DESCRIPTION = """\
-A multi-tenant audit log. Applications append records; auditors list, count, follow and export them.
+Decklog is a multi-tenant audit log. Applications append records; auditors list, count, follow and export them.
 
-A credential (an API key `dlk_…`, or a JWT of a trusted issuer) speaks for exactly one tenant, or for the platform;
-nothing in a request can name another. Errors are RFC 9457 problem details with a stable `code`. Every reading is
-recorded in the tenant's `access` log before anything is given.
+**Authentication.** Send an API key (`dlk_…`) or a JWT of a trusted issuer as `Authorization: Bearer <token>`. A credential
+belongs to exactly one tenant, or to the platform. No parameter, header or body can name another tenant.
+
+**Errors.** Every error is an RFC 9457 problem document with a stable `code`. Answers with status 429 and 503 carry
+`Retry-After`.
+
+**Access log.** Every read is recorded in the tenant's `access` log before the answer is sent.
+
+**Compatibility.** New members may be added to answers at any time. Clients must ignore members that they do not know.
 """
 
 _TAGS = [
-    {"name": "append", "description": "Records in. Roles writer and admin."},
-    {"name": "read", "description": "Records out. Roles auditor and admin."},
-    {"name": "platform", "description": "Tenants and credentials."},
-    {"name": "operate", "description": "For Kubernetes and Prometheus."},
+    {"name": "append", "description": "Append records. Roles: writer, admin."},
+    {"name": "read", "description": "Read records. Roles: auditor, admin."},
+    {"name": "platform", "description": "Manage tenants, and inspect credentials."},
+    {"name": "operate", "description": "Probes for Kubernetes and metrics for Prometheus. No credential is needed."},
 ]
 
+_REQUEST_ID: Json = {
+    "X-Request-Id": {
+        "description": "Id of the request: the value that the client sent, or a new one.",
+        "schema": {"type": "string"},
+    }
+}
+_PROBLEM_HEADERS: dict[int, Json] = {
+    401: {"WWW-Authenticate": {"description": "Authentication scheme: `Bearer`.", "schema": {"type": "string"}}},
+    429: {"Retry-After": {"description": "Seconds to wait before the next attempt.", "schema": {"type": "integer"}}},
+    503: {"Retry-After": {"description": "Seconds to wait before the next attempt.", "schema": {"type": "integer"}}},
+}
 
-def _operation(handler: HTTPRouteHandler) -> dict[str, Any]:
+
+@dataclass(frozen=True)
+class Media:
+    """One representation of a body. `schema` is a JSON Schema, or the type whose schema it has."""
+
+    schema: Any
+    example: Any = None
+    examples: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One successful answer: its representations by media type, and its headers beside `X-Request-Id`."""
+
+    description: str
+    content: Mapping[str, Media]
+    headers: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What the document says of one route, beside its handler.
+
+    `errors` are all codes that the route answers with; tests hold the running API to them. `internal` is always among them,
+    and where `secured` so are the errors of authentication.
+    """
+
+    identifier: str
+    tag: str
+    answers: Mapping[int, Answer]
+    errors: Sequence[Code] = ()
+    parameters: Sequence[Json] = ()
+    body: Mapping[str, Media] | None = None
+    secured: bool = True
+
+    @property
+    def codes(self) -> list[Code]:
+        """Every code that the route may answer with, ordered by name."""
+        secured = (Code.UNAUTHENTICATED, Code.REGISTRY_STALE) if self.secured else ()
+        return sorted({*self.errors, *secured, Code.INTERNAL})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Operation:
+        return self  # Litestar copies routes when it registers them
+
+    def media(self) -> Iterable[Media]:
+        """All representations of the bodies of requests and answers."""
+        yield from (self.body or {}).values()
+        for answer in self.answers.values():
+            yield from answer.content.values()
+
+
+def json_answer(description: str, shape: Any, example: Any, headers: Mapping[str, Json] | None = None) -> Answer:
+    """Return an answer in JSON of this shape."""
+    return Answer(description, {JSON: Media(shape, example)}, headers or {})
+
+
+def parameter(name: str, description: str, schema: Json, *, place: str = "query", example: Any = None, **more: Any) -> Json:
+    """Return a parameter object. `place` is query, path or header."""
+    made: Json = {"name": name, "in": place, "description": description, "schema": schema, **more}
+    if example is not None:
+        made["example"] = example
+    return made
+
+
+def _problems(codes: Sequence[Code]) -> Json:
+    """Responses for error codes: one for each status, with an example for each code."""
+    by_status: dict[int, list[Code]] = {}
+    for code in codes:
+        by_status.setdefault(STATUSES[code][0], []).append(code)
+    return {str(status): _problem_answer(status, found) for status, found in sorted(by_status.items())}
+
+
+def _problem_answer(status: int, codes: Sequence[Code]) -> Json:
+    examples = {code.value: {"value": problem(DecklogError(code, STATUSES[code][1] + "."), "5f0c2b7d91aa-1c")} for code in codes}
+    return {
+        "description": "; ".join(f"`{code.value}`: {STATUSES[code][1]}" for code in codes),
+        "headers": {**_REQUEST_ID, **_PROBLEM_HEADERS.get(status, {})},
+        "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}},
+    }
+
+
+def _content(content: Mapping[str, Media], schema_of: Callable[[Media], Json]) -> Json:
+    return {media_type: _represented(media, schema_of(media)) for media_type, media in content.items()}
+
+
+def _represented(media: Media, schema: Json) -> Json:
+    made: Json = {"schema": schema}
+    if media.example is not None:
+        made["example"] = media.example
+    if media.examples:
+        made["examples"] = {name: {"value": value} for name, value in media.examples.items()}
+    return made
+
+
+def _operation(handler: HTTPRouteHandler, schema_of: Callable[[Media], Json]) -> Json:
+    operation: Operation = handler.opt["operation"]
     summary, _, description = inspect.cleandoc(inspect.getdoc(handler.fn) or "").partition("\n")
-    described: dict[str, Any] = {"summary": summary.rstrip(".")}
+    answers = {
+        str(status): {
+            "description": answer.description,
+            "headers": {**_REQUEST_ID, **answer.headers},
+            "content": _content(answer.content, schema_of),
+        }
+        for status, answer in operation.answers.items()
+    }
+    made: Json = {
+        "operationId": operation.identifier,
+        "tags": [operation.tag],
+        "summary": summary.rstrip("."),
+        "responses": {**_problems(operation.codes), **answers},
+        "security": [{"bearer": []}] if operation.secured else [],
+    }
     if description.strip():
-        described["description"] = description.strip()
-    return {**described, **handler.opt["operation"]}
+        made["description"] = description.strip()
+    if operation.parameters:
+        made["parameters"] = list(operation.parameters)
+    if operation.body is not None:
+        made["requestBody"] = {"required": True, "content": _content(operation.body, schema_of)}
+    return made
 
 
-def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
-    """The document of these routes; those without a description are left out."""
-    paths: dict[str, dict[str, Any]] = {}
-    for route in routes:
-        if not isinstance(route, HTTPRoute):
-            continue
-        for handler in route.route_handlers:
-            if "operation" in handler.opt:
-                (method,) = handler.http_methods
-                paths.setdefault(route.path_format, {})[method.lower()] = _operation(handler)
-    _, schemas = msgspec.json.schema_components(_SHAPES, ref_template="#/components/schemas/{name}")
+def _schemas(handlers: Iterable[HTTPRouteHandler]) -> tuple[Callable[[Media], Json], Json]:
+    """A function from a representation to its schema, and the components that those schemas refer to."""
+    typed = [media for handler in handlers for media in handler.opt["operation"].media() if not isinstance(media.schema, dict)]
+    shapes = [*(media.schema for media in typed), Problem]
+    found, components = msgspec.json.schema_components(shapes, ref_template="#/components/schemas/{name}")
+    by_media = {id(media): schema for media, schema in zip(typed, found, strict=False)}
+
+    def schema_of(media: Media) -> Json:
+        return media.schema if isinstance(media.schema, dict) else by_media[id(media)]
+
+    return schema_of, components
+
+
+def document(routes: Iterable[BaseRoute]) -> Json:
+    """Return the OpenAPI document of these routes."""
+    found = [
+        (route.path_format, handler)
+        for route in routes
+        if isinstance(route, HTTPRoute)
+        for handler in route.route_handlers
+        if "operation" in handler.opt
+    ]
+    schema_of, components = _schemas(handler for _, handler in found)
+    paths: dict[str, Json] = {}
+    for path, handler in found:
+        (method,) = handler.http_methods
+        paths.setdefault(path, {})[method.lower()] = _operation(handler, schema_of)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -82,7 +216,7 @@ def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
         "tags": _TAGS,
         "paths": {path: dict(sorted(methods.items())) for path, methods in sorted(paths.items())},
         "components": {
-            "schemas": dict(sorted(schemas.items())),
+            "schemas": dict(sorted(components.items())),
             "securitySchemes": {
                 "bearer": {
                     "type": "http",

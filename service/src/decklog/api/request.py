@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import re
 import secrets
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
-from litestar import Request
+from litestar import Request, WebSocket
 from litestar.types import Scope
 
 from decklog.api.auth import authenticate
@@ -55,6 +56,23 @@ def make_request_id(sent: bytes | None) -> str:
 def media_type(headers: dict[bytes, bytes]) -> str:
     """What the body is said to be, without parameters; JSON where nothing is said."""
     return headers.get(b"content-type", b"application/json").partition(b";")[0].strip().lower().decode("latin-1")
+
+
+def require_json(headers: dict[bytes, bytes], subject: str) -> None:
+    """Check that the body is declared as uncompressed JSON. `subject` names its content, as in "a record".
+
+    Raises `unsupported-media-type` and `unsupported-encoding`.
+    """
+    if headers.get(b"content-type") != b"application/json" and (sent_as := media_type(headers)) != "application/json":
+        raise DecklogError(
+            Code.UNSUPPORTED_MEDIA_TYPE, f"Content-Type {sent_as[:80]!r}: {subject} must be sent as application/json."
+        )
+    if (encoding := headers.get(b"content-encoding", b"identity").lower()) != b"identity":
+        raise DecklogError(
+            Code.UNSUPPORTED_ENCODING,
+            f"Content-Encoding {encoding[:40].decode('latin-1')!r}: {subject} must be sent uncompressed. "
+            "Only /api/v1/logs/bulk accepts gzip and zstd.",
+        )
 
 
 def _no_credential() -> DecklogError:
@@ -110,9 +128,13 @@ def context_of(scope: Scope) -> RequestContext:
     )
 
 
-async def ask(request: Request[Any, Any, Any]) -> Asked:
-    """Parse and authenticate a request. Raises `unauthenticated` and the errors of `query_parameters`."""
-    parameters = query_parameters(request.scope["query_string"])
-    services: ApiServices = request.app.state.services
-    principal = await authenticate(services.identity, request.scope["headers"])
-    return Asked(services, principal, context_of(request.scope), parameters)
+async def ask(connection: Request[Any, Any, Any] | WebSocket[Any, Any, Any], subprotocols: Sequence[str] = ()) -> Asked:
+    """Parse and authenticate a request or the handshake of a WebSocket.
+
+    `subprotocols` are those that the client offers: one of them may carry the token. Raises `unauthenticated`,
+    `registry-stale`, and the errors of `query_parameters`.
+    """
+    parameters = query_parameters(connection.scope["query_string"])
+    services: ApiServices = connection.app.state.services
+    principal = await authenticate(services.identity, connection.scope["headers"], subprotocols)
+    return Asked(services, principal, context_of(connection.scope), parameters)

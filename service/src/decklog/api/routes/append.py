@@ -1,52 +1,69 @@
-"""Records in: the route that everything waits for, and the same for many records at once.
+"""Append one record.
 
-A single append is answered by an ASGI application of its own, because Litestar's way from request to response costs
-more than all the rest of it. Its handler declares the route and carries the documentation, and is never called.
+An ASGI application of its own answers `POST /api/v1/logs`: Litestar's routing and response handling cost more than the rest
+of the request. The handler at the end declares the route and its operation, and is never called.
 """
 
 from __future__ import annotations
 
 from time import perf_counter
-from typing import Any
 
-import msgspec
-from litestar import Request, Response, post
+from litestar import post
 from litestar.types import HTTPScope, Receive, Send
 
+from decklog import shapes
 from decklog.api.auth import authenticate, bearer
 from decklog.api.errors import STATUSES, send_problem, translated
-from decklog.api.limits import (
-    BULK_BYTES_MAX,
-    ClientGoneError,
-    check_length,
-    decoded,
-    read_body,
-    split_array,
-    split_lines,
-)
+from decklog.api.limits import BODY_ERRORS, ClientGoneError, check_length, read_body
 from decklog.api.metrics import observe
-from decklog.api.operations import APPEND, APPEND_BULK
-from decklog.api.rate import rate_headers
-from decklog.api.request import ask, make_request_id, media_type, refuse_parameters
+from decklog.api.openapi import JSON, Json, Media, Operation, json_answer, parameter
+from decklog.api.rate import RATE_HEADERS, rate_headers
+from decklog.api.reads import RECORD_INPUT, SERVER_FIELDS
+from decklog.api.request import make_request_id, refuse_parameters, require_json
 from decklog.api.services import ApiServices
-from decklog.domain.errors import Code, DecklogError
+from decklog.domain.errors import Code
 from decklog.domain.identity.access import Permission, Principal, acting_tenant
 from decklog.domain.log import rfc3339
 from decklog.domain.records.append import Rate, Receipt, Status
 from decklog.domain.records.canonical import digest_text
-from decklog.domain.records.record import RECORD_BYTES_MAX
+from decklog.domain.records.record import RECORD_BYTES_MAX, RecordInput
+from decklog.services.records.ingest import KEY_CHARS_MAX
 
 PATH = "/api/v1/logs"
+WORDS = {Status.STORED: "stored", Status.DUPLICATE: "duplicate"}
+"""`status` of a result on the wire."""
+APPEND_ERRORS = (
+    *BODY_ERRORS,
+    Code.UNKNOWN_PARAMETER,
+    Code.INVALID_PARAMETER,
+    Code.FORBIDDEN,
+    Code.TENANT_SUSPENDED,
+    Code.RATE_LIMITED,
+    Code.QUOTA_EXCEEDED,
+    Code.OVERLOADED,
+    Code.OUTCOME_UNKNOWN,
+    Code.STORAGE_UNAVAILABLE,
+    Code.CLOCK_BEHIND,
+)
+"""Errors of every append: of its permission, its body and its commit."""
+IDEMPOTENCY_KEY = parameter(
+    "Idempotency-Key",
+    "Id of the record if the record has no `id`. In a bulk, record *i* without an `id` gets `<key>/<i>`.",
+    {"type": "string", "minLength": 1, "maxLength": KEY_CHARS_MAX, "pattern": "^[ -~]+$"},
+    place="header",
+    example="order-77",
+)
 _HEADERS = [
     (b"content-type", b"application/json"),
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
 ]
-_STATUS = {Status.STORED: (201, "stored"), Status.DUPLICATE: (200, "duplicate")}
+_HTTP_STATUS = {Status.STORED: 201, Status.DUPLICATE: 200}
+_RECEIPT: Json = {**SERVER_FIELDS, "status": "stored"}
 
 
 def receipt_json(tenant: str, receipt: Receipt, status: str) -> bytes:
-    """The answer to an append. Nothing in it needs escaping: a tenant's name is made of letters, digits and '-'."""
+    """Return the answer to an append. Nothing needs escaping: names of tenants consist of letters, digits and '-'."""
     return (
         f'{{"tenant":"{tenant}","log":"events","epoch":{receipt.epoch},"seq":{receipt.seq},'
         f'"received_at":"{rfc3339(receipt.received_at)}","digest":"{digest_text(receipt.digest)}","status":"{status}"}}'
@@ -54,7 +71,7 @@ def receipt_json(tenant: str, receipt: Receipt, status: str) -> bytes:
 
 
 async def answer(services: ApiServices, scope: HTTPScope, receive: Receive, send: Send) -> None:
-    """The ASGI application behind `POST /api/v1/logs`: every part of the answer, errors, request id and metrics included."""
+    """Answer `POST /api/v1/logs` as an ASGI application: errors, request id and metrics included."""
     started = perf_counter()
     headers = dict(scope["headers"])
     identifier = make_request_id(headers.get(b"x-request-id"))
@@ -70,7 +87,7 @@ async def answer(services: ApiServices, scope: HTTPScope, receive: Receive, send
         await send({"type": "http.response.body", "body": body, "more_body": False})
     except ClientGoneError:
         pass
-    except Exception as error:  # noqa: BLE001 - the edge: translated, and logged where unknown
+    except Exception as error:  # noqa: BLE001 - the edge translates every error, and logs those that it does not know
         ours = translated(error, scope)
         status = STATUSES[ours.code][0]
         await send_problem(ours, scope, send, headers=common[1:])
@@ -84,17 +101,21 @@ async def _stored(
     if scope["query_string"]:
         refuse_parameters(scope["query_string"])
     tenant = acting_tenant(await _principal(services, scope, headers), Permission.APPEND)
-    _check_single(headers)
+    require_json(headers, "a record")
     check_length(headers.get(b"content-length"), RECORD_BYTES_MAX)
     raw = await read_body(receive)
+    receipt, rate = await services.ingest.append(tenant, raw, key=idempotency_key(headers))
+    return _HTTP_STATUS[receipt.status], receipt_json(tenant.name, receipt, WORDS[receipt.status]), rate
+
+
+def idempotency_key(headers: dict[bytes, bytes]) -> str | None:
+    """Return the Idempotency-Key as sent, None if it is absent."""
     key = headers.get(b"idempotency-key")
-    receipt, rate = await services.ingest.append(tenant, raw, key=None if key is None else key.decode("latin-1"))
-    status, word = _STATUS[receipt.status]
-    return status, receipt_json(tenant.name, receipt, word), rate
+    return None if key is None else key.decode("latin-1")
 
 
 async def _principal(services: ApiServices, scope: HTTPScope, headers: dict[bytes, bytes]) -> Principal:
-    """As `authenticate`, without waiting where the credential is known."""
+    """As `authenticate`, without waiting if the credential is cached."""
     authorization = headers.get(b"authorization")
     if authorization is not None and len(headers) == len(list(scope["headers"])):
         principal = services.identity.recognise(bearer(authorization))
@@ -103,68 +124,33 @@ async def _principal(services: ApiServices, scope: HTTPScope, headers: dict[byte
     return await authenticate(services.identity, scope["headers"])
 
 
-def _check_single(headers: dict[bytes, bytes]) -> None:
-    if headers.get(b"content-type") != b"application/json" and media_type(headers) != "application/json":
-        raise DecklogError(Code.UNSUPPORTED_MEDIA_TYPE, "A record is sent as application/json.")
-    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-        raise DecklogError(
-            Code.UNSUPPORTED_ENCODING, "A single record is sent without Content-Encoding; /logs/bulk takes gzip and zstd."
+_OPERATION = Operation(
+    "append",
+    "append",
+    {
+        201: json_answer("The record is stored durably.", shapes.Receipt, _RECEIPT, RATE_HEADERS),
+        200: json_answer(
+            "The same record had been stored before, at this position.",
+            shapes.Receipt,
+            {**_RECEIPT, "status": "duplicate"},
+            RATE_HEADERS,
+        ),
+    },
+    (*APPEND_ERRORS, Code.INVALID_RECORD, Code.ID_CONFLICT),
+    parameters=[IDEMPOTENCY_KEY],
+    body={
+        JSON: Media(
+            RecordInput,
+            examples={"smallest": {"action": "user.login", "actor": {"id": "alice"}}, "usual": RECORD_INPUT},
         )
+    },
+)
 
 
-@post("/logs", opt=APPEND)
+@post("/logs", opt={"operation": _OPERATION})
 async def append() -> None:
     """Append one record.
 
-    Answered only after the record is durable. Sending the same `id` with the same content again is safe and answers
-    200 with the first record's place; other content under the same `id` is refused. The header `Idempotency-Key`
-    stands for `id` where the record has none.
+    The answer is sent after the record is committed. A retry with the same `id` and the same content is safe: it returns
+    200 and the position of the first record. The same `id` with other content returns `id-conflict`.
     """
-
-
-def _item(result: Receipt | DecklogError) -> dict[str, Any]:
-    if isinstance(result, DecklogError):
-        return {"status": "rejected", "error": {"code": result.code.value, "detail": result.detail}}
-    return {"status": _STATUS[result.status][1], "seq": result.seq}
-
-
-def _atomic(parameters: dict[str, str]) -> bool:
-    value = parameters.get("atomic", "false")
-    if value not in ("true", "false"):
-        raise DecklogError(Code.INVALID_PARAMETER, "atomic: must be true or false.", extra={"parameter": "atomic"})
-    return value == "true"
-
-
-@post("/logs/bulk", status_code=200, opt=APPEND_BULK)
-async def append_bulk(request: Request[Any, Any, Any]) -> Response[bytes]:
-    """Append many records.
-
-    A JSON array or NDJSON, plain or compressed. Good records are stored beside bad ones, each with its own result in
-    the order sent; with `atomic=true` all are stored or none. The header `Idempotency-Key` gives item *i* the id
-    `key/i` where it has none.
-    """
-    atomic = _atomic(refuse_parameters(request.scope["query_string"], "atomic"))
-    asked = await ask(request)
-    tenant = acting_tenant(asked.principal, Permission.APPEND)
-    headers = dict(request.scope["headers"])
-    sent_as = media_type(headers)
-    if sent_as not in ("application/json", "application/x-ndjson"):
-        raise DecklogError(Code.UNSUPPORTED_MEDIA_TYPE, "A bulk is application/json (an array) or application/x-ndjson.")
-    check_length(headers.get(b"content-length"), BULK_BYTES_MAX)
-    body = await read_body(request.receive, BULK_BYTES_MAX)
-    body = await decoded(body, headers.get(b"content-encoding", b"").strip().lower().decode("latin-1"))
-    raws = split_array(body) if sent_as == "application/json" else split_lines(body)
-    key = headers.get(b"idempotency-key")
-    result = await asked.services.ingest.append_bulk(
-        tenant, raws, key=None if key is None else key.decode("latin-1"), atomic=atomic
-    )
-    items = [_item(item) for item in result.items]
-    count = {word: sum(item["status"] == word for item in items) for word in ("stored", "duplicate", "rejected")}
-    answer = {
-        "stored": count["stored"],
-        "duplicates": count["duplicate"],
-        "rejected": count["rejected"],
-        "items": items,
-    }
-    headers_out = {} if result.rate is None else {name.decode(): value.decode() for name, value in rate_headers(result.rate)}
-    return Response(msgspec.json.encode(answer), media_type="application/json", headers=headers_out)

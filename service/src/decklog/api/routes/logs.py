@@ -1,11 +1,10 @@
-"""Records out: one page, one record, counts, or everything as a file.
+"""Read records: list, get one, count.
 
-Records are spliced together from their stored text and never parsed to be served.
+The answers are spliced from the stored text of the records, which is never parsed to be served.
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
 from datetime import UTC, datetime
 from typing import Any
@@ -13,25 +12,25 @@ from typing import Any
 import msgspec
 from litestar import Request, Response, get
 from litestar.params import FromPath
-from litestar.types import ASGIApp, Receive, Scope, Send
 
-from decklog.api.operations import EXPORT, GET_RECORD, LIST, STATS
+from decklog import shapes
+from decklog.api.openapi import JSON, Operation, json_answer, parameter
+from decklog.api.reads import FILTERS, LOG, READ_ERRORS, RECORD, SEARCH_ERRORS
 from decklog.api.request import ask
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.identity.access import Permission, acting_tenant
 from decklog.domain.log import LogName
 from decklog.domain.records.wire import render, renderer
 from decklog.domain.search.coverage import Coverage
+from decklog.domain.search.fields import COUNTABLE
+from decklog.domain.search.stats import GROUPS_MAX, INTERVALS
 from decklog.domain.tenant import Tenant
-from decklog.services.records.export import Export
-from decklog.services.records.reading import Page, Stats
+from decklog.services.records.reading import LIMIT_DEFAULT, LIMIT_MAX, Page, Stats
 
 _SEQ = re.compile(r"[0-9]{1,18}")
-JSON = "application/json"
 
 
 def _covered(coverage: Coverage) -> dict[str, Any]:
-    """Return the bounds of an answer by their names on the wire; `head` is the number that the next record will get."""
+    """Return the part of the log that an answer covers, by the names on the wire."""
     return {
         "head": coverage.head.next_seq,
         "indexed_from": coverage.indexed_from,
@@ -41,18 +40,18 @@ def _covered(coverage: Coverage) -> dict[str, Any]:
 
 
 def page_json(tenant: Tenant, log: LogName, page: Page) -> bytes:
-    """`{items, next, head, indexed_from, indexed, engine}`; `head` is the number that the next record will get."""
+    """Return a page as `{items, next, head, indexed_from, indexed, engine}`."""
     items = ",".join(map(renderer(tenant.name, log), page.items))
     rest = msgspec.json.encode({"next": page.next, **_covered(page.coverage)}).decode()
     return f'{{"items":[{items}],{rest[1:]}'.encode()
 
 
 def stats_json(stats: Stats) -> bytes:
-    """`{buckets: [{key, from, count}], total, …}`; a key has one value for each name in `by`, in that order."""
+    """Return counts as `{buckets: [{key, from, count}], total, …}`. A key has one value for each name in `by`, in that order."""
     return msgspec.json.encode(
         {
             "buckets": [
-                {"key": bucket.key, "from": None if bucket.start is None else _whole(bucket.start), "count": bucket.count}
+                {"key": bucket.key, "from": None if bucket.start is None else _seconds(bucket.start), "count": bucket.count}
                 for bucket in stats.buckets
             ],
             "total": stats.total,
@@ -63,92 +62,121 @@ def stats_json(stats: Stats) -> bytes:
     )
 
 
-def _whole(start: datetime) -> str:
-    """The beginning of an interval, which has no fraction of a second."""
+def _seconds(start: datetime) -> str:
+    """The start of an interval, which has no fraction of a second."""
     return start.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-@get("/logs", opt=LIST)
+_LIST = Operation(
+    "list_records",
+    "read",
+    {
+        200: json_answer(
+            "One page of records.",
+            shapes.Page,
+            {"items": [RECORD], "next": None, "head": 2042, "indexed_from": 0, "indexed": 2042, "engine": "opensearch"},
+        )
+    },
+    (*SEARCH_ERRORS, Code.INVALID_CURSOR),
+    parameters=[
+        *FILTERS,
+        parameter(
+            "limit",
+            "Maximum number of records in the page. A page also ends after 8 MiB of records, so it may have fewer.",
+            {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
+        ),
+        parameter("cursor", "`next` of the previous page, with the same filters.", {"type": "string"}),
+    ],
+)
+
+
+@get("/logs", opt={"operation": _LIST})
 async def list_records(request: Request[Any, Any, Any]) -> Response[bytes]:
     """List records, newest first.
 
-    What was answered with 201 before this request began is found. `next` is the cursor of the following page, null on
-    the last one; pages do not shift while records arrive. Records from `indexed_from` on and below `indexed` were found by
-    the search index, the rest by the database; where that cannot look for the oldest ones without a time range, they are
-    behind `next`, and asking for them is refused.
+    The list contains every record that was acknowledged with 201 before the request began. To read all records, follow
+    `next` until it is null; new records do not shift the pages.
+
+    The search index answers for sequence numbers from `indexed_from` up to, but not including, `indexed`; PostgreSQL answers
+    for the others. A full-text search of old records in PostgreSQL requires a time range (`from`, `to`), otherwise the page
+    that would reach them returns `search-unavailable`.
     """
     asked = await ask(request)
-    acting_tenant(asked.principal, Permission.READ)
     tenant, log, page = await asked.services.reading.list(asked.principal, asked.context, asked.parameters)
     return Response(page_json(tenant, log, page), media_type=JSON)
 
 
-@get("/logs/{seq:str}", opt=GET_RECORD)
+_GET = Operation(
+    "get_record",
+    "read",
+    {200: json_answer("The record.", shapes.Record, RECORD)},
+    (*READ_ERRORS, Code.NOT_FOUND),
+    parameters=[
+        parameter(
+            "seq",
+            "Sequence number of the record.",
+            {"type": "integer", "minimum": 0},
+            place="path",
+            example=2041,
+            required=True,
+        ),
+        LOG,
+    ],
+)
+
+
+@get("/logs/{seq:str}", opt={"operation": _GET})
 async def get_record(request: Request[Any, Any, Any], seq: FromPath[str]) -> Response[bytes]:
     """Get one record by its sequence number."""
     asked = await ask(request)
-    acting_tenant(asked.principal, Permission.READ)
     if not _SEQ.fullmatch(seq):
-        raise DecklogError(Code.NOT_FOUND, "A record is addressed by its sequence number, a whole number from 0.")
+        raise DecklogError(Code.NOT_FOUND, f"{seq[:80]!r} is not a sequence number. Use a whole number from 0.")
     tenant, log, record = await asked.services.reading.get(asked.principal, asked.context, int(seq), asked.parameters)
     return Response(render(tenant.name, log, record), media_type=JSON)
 
 
-@get("/logs/stats", opt=STATS)
+_STATS = Operation(
+    "count_records",
+    "read",
+    {
+        200: json_answer(
+            "Exact counts.",
+            shapes.Stats,
+            {
+                "buckets": [{"key": ["user.login"], "from": "2026-01-31T00:00:00Z", "count": 17}],
+                "total": 17,
+                "by": ["action"],
+                "interval": "day",
+                "head": 2042,
+                "indexed_from": 0,
+                "indexed": 2042,
+                "engine": "opensearch",
+            },
+        )
+    },
+    (*SEARCH_ERRORS, Code.TOO_MANY_BUCKETS),
+    parameters=[
+        *FILTERS,
+        parameter(
+            "by",
+            "Fields to group by, at most two, separated by a comma.",
+            {"type": "array", "items": {"type": "string", "enum": list(COUNTABLE)}, "maxItems": GROUPS_MAX, "uniqueItems": True},
+            style="form",
+            explode=False,
+            example=["action"],
+        ),
+        parameter(
+            "interval",
+            "Interval to group by, of `occurred_at` in UTC. Weeks begin on Monday.",
+            {"type": "string", "enum": list(INTERVALS)},
+        ),
+    ],
+)
+
+
+@get("/logs/stats", opt={"operation": _STATS})
 async def count_records(request: Request[Any, Any, Any]) -> Response[bytes]:
-    """Count records by one or two fields, and by time."""
+    """Count records, grouped by up to two fields and by time."""
     asked = await ask(request)
-    acting_tenant(asked.principal, Permission.READ)
     stats = await asked.services.reading.stats(asked.principal, asked.context, asked.parameters)
     return Response(stats_json(stats), media_type=JSON)
-
-
-@get("/logs/export", opt=EXPORT)
-async def export_records(request: Request[Any, Any, Any]) -> ASGIApp:
-    """Export records as a file, oldest first.
-
-    The export ends at the record that was the newest when it began. A failure midway breaks the transfer, so a file
-    that arrived whole is whole.
-    """
-    asked = await ask(request)
-    acting_tenant(asked.principal, Permission.READ)
-    return Download(await asked.services.reading.export(asked.principal, asked.context, asked.parameters))
-
-
-class Download:
-    """Sends an export as it is made, no faster than the client reads, and stops where the client is gone."""
-
-    def __init__(self, export: Export) -> None:
-        self._export = export
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        chunks = aiter(self._export)
-        gone = asyncio.create_task(_gone(receive))
-        try:
-            # The answer begins with the first bytes: what fails before them is a problem and not a broken file.
-            first = await anext(chunks, b"")
-            await send(
-                {
-                    "type": "http.response.start",
-                    "status": 200,
-                    "headers": [
-                        (b"content-type", self._export.content_type.encode()),
-                        (b"content-disposition", f'attachment; filename="{self._export.filename}"'.encode()),
-                    ],
-                }
-            )
-            await send({"type": "http.response.body", "body": first, "more_body": True})
-            # An exception from here on ends the connection without the last chunk, which every client notices.
-            async for chunk in chunks:
-                if gone.done():
-                    return
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        finally:
-            gone.cancel()
-            await self._export.aclose()
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -1,4 +1,4 @@
-"""Who exists, and who is asking."""
+"""Tenants: list, get, create."""
 
 from __future__ import annotations
 
@@ -8,30 +8,89 @@ import msgspec
 from litestar import Request, Response, get, post
 from litestar.params import FromPath
 
-from decklog.api.limits import check_length, read_body
-from decklog.api.operations import CREATE_TENANT, GET_TENANT, TENANTS, WHOAMI
-from decklog.api.request import ask, media_type, refuse_parameters
+from decklog.api.limits import BODY_ERRORS, check_length, read_body
+from decklog.api.openapi import JSON, Json, Media, Operation, json_answer, parameter
+from decklog.api.request import ask, refuse_parameters, require_json
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.identity.access import Permission, require
-from decklog.domain.log import from_microseconds, rfc3339
 from decklog.domain.tenancy.manifest import TenantManifest
+from decklog.shapes import CreatedTenant, Tenant, Tenants
 
-JSON = "application/json"
 TENANT_BYTES_MAX = 64 * 1024
-"""Of a manifest; the largest possible has less than a tenth of it."""
+"""Bytes of a manifest; the largest valid one has less than a tenth of this."""
+
+_ERRORS = (
+    Code.UNKNOWN_PARAMETER,
+    Code.INVALID_PARAMETER,
+    Code.FORBIDDEN,
+    Code.STORAGE_UNAVAILABLE,
+    Code.ACCESS_LOG_UNAVAILABLE,
+)
+"""Errors of every request about tenants: of its permission, the registry and the access log."""
+_TENANT: Json = {
+    "name": "acme",
+    "isolation": "Dedicated",
+    "retention_days": 365,
+    "state": "active",
+    "display_name": "Acme Ltd",
+    "generation": 1,
+    "created_at": "2026-01-01T00:00:00Z",
+    "deleted_at": None,
+    "spec": {"retention": {"days": 365}, "displayName": "Acme Ltd"},
+    "conditions": [
+        {
+            "type": "Ready",
+            "status": "True",
+            "reason": "Ready",
+            "message": "All parts of the tenant are ready.",
+            "observedGeneration": 1,
+            "lastTransitionTime": "2026-01-01T00:00:05Z",
+        }
+    ],
+}
+
+_LIST = Operation(
+    "list_tenants", "platform", {200: json_answer("All tenants, ordered by name.", Tenants, {"items": [_TENANT]})}, _ERRORS
+)
 
 
-@get("/tenants", opt=TENANTS)
+@get("/tenants", opt={"operation": _LIST})
 async def list_tenants(request: Request[Any, Any, Any]) -> Response[bytes]:
-    """List all tenants with their conditions. For the platform; recorded like every reading."""
+    """List all tenants with their conditions.
+
+    Role: platform. The request is recorded in the access log of the platform.
+    """
     refuse_parameters(request.scope["query_string"])
     asked = await ask(request)
     listings = await asked.services.tenants.list(asked.principal, asked.context)
     return Response(msgspec.json.encode({"items": [listing.shown() for listing in listings]}), media_type=JSON)
 
 
-def _sent(body: bytes) -> TenantManifest:
-    """Raises `invalid-json`, and `invalid-tenant` naming the field."""
+_GET = Operation(
+    "get_tenant",
+    "platform",
+    {200: json_answer("The tenant.", Tenant, _TENANT)},
+    (*_ERRORS, Code.TENANT_SUSPENDED, Code.NOT_FOUND),
+    parameters=[
+        parameter("name", "Name of the tenant.", {"type": "string", "minLength": 1}, place="path", example="acme", required=True)
+    ],
+)
+
+
+@get("/tenants/{name:str}", opt={"operation": _GET})
+async def get_tenant(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
+    """Get one tenant with its conditions.
+
+    Roles: platform for every tenant; auditor and admin for their own tenant. Any other name returns `not-found`. The request
+    is recorded in the access log of the caller's tenant, or of the platform.
+    """
+    refuse_parameters(request.scope["query_string"])
+    asked = await ask(request)
+    listing = await asked.services.tenants.get(asked.principal, asked.context, name)
+    return Response(msgspec.json.encode(listing.shown()), media_type=JSON)
+
+
+def _manifest(body: bytes) -> TenantManifest:
+    """Decode a manifest. Raises `invalid-json`, and `invalid-tenant` naming the field."""
     try:
         return msgspec.json.decode(body, type=TenantManifest)
     except msgspec.ValidationError as error:
@@ -40,61 +99,58 @@ def _sent(body: bytes) -> TenantManifest:
         raise DecklogError(Code.INVALID_JSON, f"The body is not valid JSON in UTF-8: {error}.") from None
 
 
-@post("/tenants", opt=CREATE_TENANT)
+_MANIFEST: Json = {
+    "apiVersion": "decklog.dev/v1",
+    "kind": "Tenant",
+    "metadata": {"name": "acme"},
+    "spec": {"displayName": "Acme Ltd", "retention": {"days": 365}},
+}
+_KEYS: Json = {role: f"dlk_{number:016d}_{'0' * 64}" for number, role in enumerate(("writer", "auditor", "admin"))}
+_LOCATION: Json = {"Location": {"description": "Path of the tenant.", "schema": {"type": "string"}}}
+_CREATE = Operation(
+    "create_tenant",
+    "platform",
+    {
+        201: json_answer("The tenant was created.", CreatedTenant, {"tenant": _TENANT, "keys": _KEYS}, _LOCATION),
+        200: json_answer("The tenant exists, with this spec.", CreatedTenant, {"tenant": _TENANT, "keys": None}, _LOCATION),
+    },
+    (
+        *_ERRORS,
+        *BODY_ERRORS,
+        Code.INVALID_TENANT,
+        Code.CONFLICT,
+        Code.MANAGED_BY_KUBERNETES,
+        Code.OVERLOADED,
+        Code.MISCONFIGURED,
+    ),
+    body={
+        JSON: Media(
+            TenantManifest,
+            examples={"smallest": {**_MANIFEST, "spec": {"retention": {"days": 30}}}, "usual": _MANIFEST},
+        )
+    },
+)
+
+
+@post("/tenants", opt={"operation": _CREATE})
 async def create_tenant(request: Request[Any, Any, Any]) -> Response[bytes]:
-    """Make a tenant.
+    """Create a tenant.
 
-    The body is the manifest that `kubectl apply` takes, as JSON. Where Decklog owns its tenants, the answer has the keys
-    of the new tenant: they are told this once. Sending the same again is safe: it makes up for what could not be done
-    before, as `conditions` tell, and makes no keys that are there. A tenant is not changed by it. A new value of the
-    annotation `decklog.dev/rotate` asks for new keys, for example where the answer with the first ones was lost.
+    Role: platform. The body is the manifest that `kubectl apply` accepts, as JSON. If Decklog manages its tenants itself, the
+    answer contains the API keys of the new tenant; no later answer repeats them. The same request may be repeated: it
+    completes what an earlier one could not, as `conditions` show, and creates no keys that exist. It does not change the spec
+    of an existing tenant: another spec returns `conflict`. A new value of the annotation `decklog.dev/rotate` requests new
+    keys, for example if the answer with the first keys was lost.
 
-    Where Kubernetes owns the tenants, the manifest comes back, ready to be applied.
+    If Kubernetes manages the tenants, the request returns `managed-by-kubernetes` with the manifest to apply.
     """
     refuse_parameters(request.scope["query_string"])
     asked = await ask(request)
-    require(asked.principal, Permission.CREATE_TENANTS)
     headers = dict(request.scope["headers"])
-    if media_type(headers) != JSON:
-        raise DecklogError(Code.UNSUPPORTED_MEDIA_TYPE, "A Tenant is sent as application/json.")
-    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-        raise DecklogError(Code.UNSUPPORTED_ENCODING, "A Tenant is sent without Content-Encoding.")
+    require_json(headers, "a Tenant")
     check_length(headers.get(b"content-length"), TENANT_BYTES_MAX)
-    sent = _sent(await read_body(request.receive, TENANT_BYTES_MAX))
-    made = await asked.services.tenants.create(asked.principal, asked.context, sent)
+    manifest = _manifest(await read_body(request.receive, TENANT_BYTES_MAX))
+    made = await asked.services.tenants.create(asked.principal, asked.context, manifest)
     answer = {"tenant": made.listing.shown(), "keys": dict(made.keys) or None}
     location = {"Location": f"/api/v1/tenants/{made.listing.name}"}
     return Response(msgspec.json.encode(answer), media_type=JSON, status_code=201 if made.new else 200, headers=location)
-
-
-@get("/tenants/{name:str}", opt=GET_TENANT)
-async def get_tenant(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
-    """Get one tenant with its conditions, the same that kubectl shows.
-
-    The platform may ask for any tenant, a tenant's auditors and admins for their own; any other name is answered as one
-    that does not exist. Recorded like every reading.
-    """
-    refuse_parameters(request.scope["query_string"])
-    asked = await ask(request)
-    listing = await asked.services.tenants.get(asked.principal, asked.context, name)
-    return Response(msgspec.json.encode(listing.shown()), media_type=JSON)
-
-
-@get("/whoami", opt=WHOAMI)
-async def whoami(request: Request[Any, Any, Any]) -> Response[bytes]:
-    """Say what the credential proves and allows. Any valid credential may ask."""
-    refuse_parameters(request.scope["query_string"])
-    principal = (await ask(request)).principal
-    tenant = principal.tenant
-    expires = principal.expires_at
-    answer = {
-        "kind": principal.kind,
-        "subject": principal.subject,
-        "issuer": principal.issuer,
-        "tenant": None if tenant is None else tenant.name,
-        "state": None if tenant is None else tenant.state.name.lower(),
-        "role": principal.role.value,
-        "permissions": sorted(principal.permissions),
-        "expires_at": None if expires is None else rfc3339(from_microseconds(int(expires * 1_000_000))),
-    }
-    return Response(msgspec.json.encode(answer), media_type=JSON)

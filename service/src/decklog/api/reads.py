@@ -1,0 +1,103 @@
+"""What the routes that read records have in common: their filter parameters, their errors and an example record."""
+
+from __future__ import annotations
+
+from decklog.api.openapi import Json, parameter
+from decklog.domain.errors import Code
+from decklog.domain.search.fields import FIELDS, METADATA_PREFIX, Field, Kind
+from decklog.domain.search.query import PARAMETER_CHARS_MAX
+
+READ_ERRORS = (
+    Code.UNKNOWN_PARAMETER,
+    Code.INVALID_PARAMETER,
+    Code.FORBIDDEN,
+    Code.TENANT_SUSPENDED,
+    Code.RATE_LIMITED,
+    Code.STORAGE_UNAVAILABLE,
+    Code.ACCESS_LOG_UNAVAILABLE,
+)
+"""Errors of every read of a tenant's records: of its parameters, of `AccessLog.admit` and of `AccessLog.write`."""
+SEARCH_ERRORS = (*READ_ERRORS, Code.SEARCH_UNAVAILABLE)
+"""Errors of every read that evaluates filters by the search engine."""
+
+POSITION = "1.1769860800123456.2041"
+"""Example of a position: `epoch.microseconds.seq`."""
+RECORD_INPUT: Json = {
+    "id": "evt-2041",
+    "action": "document.delete",
+    "actor": {"type": "user", "id": "alice", "name": "Alice Ng"},
+    "resource": {"type": "document", "id": "d-17", "name": "Q3 forecast"},
+    "occurred_at": "2026-01-31T11:59:58Z",
+    "outcome": "success",
+    "source": {"ip": "192.0.2.17"},
+    "metadata": {"reason": "retention"},
+}
+SERVER_FIELDS: Json = {
+    "tenant": "acme",
+    "log": "events",
+    "epoch": 1,
+    "seq": 2041,
+    "received_at": "2026-01-31T12:00:00.123456Z",
+    "digest": "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+}
+RECORD: Json = {**SERVER_FIELDS, **RECORD_INPUT, "severity": "INFO"}
+
+_TIME: Json = {"type": "string", "format": "date-time"}
+
+
+def _text(name: str, description: str, example: str) -> Json:
+    return parameter(name, description, {"type": "string", "minLength": 1, "maxLength": PARAMETER_CHARS_MAX}, example=example)
+
+
+LOG = parameter(
+    "log",
+    "Log to read: `events` (records that applications appended) or `access` (who read, exported or changed what).",
+    {"type": "string", "enum": ["events", "access"], "default": "events"},
+)
+
+
+def _filter(found: Field) -> Json:
+    """The parameter of one filter."""
+    name, value = found.parameter, f"`{found.path}`"
+    match found.kind:
+        case Kind.SINCE:
+            return parameter(name, f"Lower bound of {value}, inclusive. RFC 3339 with offset.", _TIME, example=found.example)
+        case Kind.UNTIL:
+            return parameter(name, f"Upper bound of {value}, exclusive. RFC 3339 with offset.", _TIME, example=found.example)
+        case Kind.KEYWORD if found.prefixes:
+            return _text(name, f"Exact value of {value}, or a prefix of it followed by `*`.", found.example)
+        case Kind.KEYWORD:
+            return _text(name, f"Exact value of {value}.", found.example)
+        case Kind.CHOICE:
+            return parameter(name, f"Exact value of {value}.", {"type": "string", "enum": list(found.choices)})
+        case Kind.CHOICES:
+            choices = {"type": "string", "enum": list(found.choices)}
+            schema = {"type": "array", "items": choices, "maxItems": len(found.choices)}
+            return parameter(name, f"Any of these values of {value}; may be repeated.", schema, style="form", explode=True)
+        case Kind.NETWORK:
+            return _text(name, f"IP address, or network in CIDR notation, that contains {value}.", found.example)
+        case Kind.WORDS:
+            return _text(name, "Words that must all occur in the texts of the record, in any order.", found.example)
+        case Kind.LEAVES:
+            return _leaves(found)
+
+
+def _leaves(found: Field) -> Json:
+    path, _, leaf = found.example.partition("=")
+    return parameter(
+        found.parameter,
+        f"Exact value of one leaf of `{found.path}`, as `{METADATA_PREFIX}<path>=<value>`. Dots separate the keys of the path. "
+        f"Example: `{found.example}`.",
+        {
+            "type": "object",
+            "patternProperties": {r"^metadata\..+$": {"type": "string", "minLength": 1}},
+            "additionalProperties": False,
+        },
+        style="form",
+        explode=True,
+        example={path: leaf},
+    )
+
+
+FILTERS = [LOG, *map(_filter, FIELDS)]
+"""Parameters of every route that filters records, made from the table of fields."""

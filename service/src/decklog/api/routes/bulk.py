@@ -1,0 +1,125 @@
+"""Append many records in one request."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, Response, post
+from msgspec import Meta
+
+from decklog.api.limits import BULK_BYTES_MAX, check_length, decoded, read_body, split_array, split_lines
+from decklog.api.openapi import JSON, Json, Media, Operation, json_answer, parameter
+from decklog.api.rate import RATE_HEADERS, rate_headers
+from decklog.api.reads import RECORD_INPUT
+from decklog.api.request import ask, media_type, refuse_parameters
+from decklog.api.routes.append import APPEND_ERRORS, IDEMPOTENCY_KEY, WORDS, idempotency_key
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.identity.access import Permission, acting_tenant
+from decklog.domain.records.append import Receipt
+from decklog.domain.records.record import RecordInput
+from decklog.services.records.ingest import RECORDS_PER_REQUEST_MAX, BulkResult
+from decklog.shapes import BulkAnswer
+
+NDJSON = "application/x-ndjson"
+
+
+def _item(result: Receipt | DecklogError) -> Json:
+    if isinstance(result, DecklogError):
+        return {"status": "rejected", "error": {"code": result.code.value, "detail": result.detail}}
+    return {"status": WORDS[result.status], "seq": result.seq}
+
+
+def _atomic(parameters: dict[str, str]) -> bool:
+    value = parameters.get("atomic", "false")
+    if value not in ("true", "false"):
+        raise DecklogError(
+            Code.INVALID_PARAMETER, f"atomic: {value[:80]!r} is neither true nor false.", extra={"parameter": "atomic"}
+        )
+    return value == "true"
+
+
+async def _records(request: Request[Any, Any, Any], headers: dict[bytes, bytes]) -> list[bytes] | list[msgspec.Raw]:
+    """The records of the body, each as its own bytes."""
+    sent_as = media_type(headers)
+    if sent_as not in (JSON, NDJSON):
+        raise DecklogError(
+            Code.UNSUPPORTED_MEDIA_TYPE, f"Content-Type {sent_as[:80]!r}: a bulk is either {JSON} (an array) or {NDJSON}."
+        )
+    check_length(headers.get(b"content-length"), BULK_BYTES_MAX)
+    body = await read_body(request.receive, BULK_BYTES_MAX)
+    body = await decoded(body, headers.get(b"content-encoding", b"").strip().lower().decode("latin-1"))
+    return split_array(body) if sent_as == JSON else split_lines(body)
+
+
+def _answer(result: BulkResult) -> bytes:
+    items = [_item(item) for item in result.items]
+    count = {word: sum(item["status"] == word for item in items) for word in ("stored", "duplicate", "rejected")}
+    return msgspec.json.encode(
+        {"stored": count["stored"], "duplicates": count["duplicate"], "rejected": count["rejected"], "items": items}
+    )
+
+
+_OPERATION = Operation(
+    "append_bulk",
+    "append",
+    {
+        200: json_answer(
+            "One result for each record, in the order of the request.",
+            BulkAnswer,
+            {
+                "stored": 1,
+                "duplicates": 1,
+                "rejected": 1,
+                "items": [
+                    {"status": "stored", "seq": 2042},
+                    {"status": "duplicate", "seq": 2041},
+                    {
+                        "status": "rejected",
+                        "error": {"code": "invalid-record", "detail": "Object missing required field `actor`."},
+                    },
+                ],
+            },
+            RATE_HEADERS,
+        )
+    },
+    (*APPEND_ERRORS, Code.TOO_MANY_RECORDS, Code.BATCH_REJECTED, Code.BATCH_EXCEEDS_BURST),
+    parameters=[
+        parameter("atomic", "Store all records or none.", {"type": "boolean", "default": False}),
+        IDEMPOTENCY_KEY,
+        parameter(
+            "Content-Encoding",
+            "Compression of the body.",
+            {"type": "string", "enum": ["identity", "gzip", "zstd"]},
+            place="header",
+        ),
+    ],
+    body={
+        JSON: Media(
+            Annotated[list[RecordInput], Meta(max_length=RECORDS_PER_REQUEST_MAX)],
+            [RECORD_INPUT, {"action": "user.login", "actor": {"id": "bob"}}],
+        ),
+        NDJSON: Media(
+            {"type": "string", "description": "One record on each line."},
+            '{"action": "user.login", "actor": {"id": "alice"}}\n{"action": "user.login", "actor": {"id": "bob"}}\n',
+        ),
+    },
+)
+
+
+@post("/logs/bulk", status_code=200, opt={"operation": _OPERATION})
+async def append_bulk(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """Append many records.
+
+    The body is a JSON array or NDJSON, plain or compressed, of at most 10,000 records and 16 MiB. Valid records are stored
+    even if others are rejected; `items` has one result for each record. With `atomic=true` either all records are stored or
+    none.
+    """
+    atomic = _atomic(refuse_parameters(request.scope["query_string"], "atomic"))
+    asked = await ask(request)
+    tenant = acting_tenant(asked.principal, Permission.APPEND)
+    headers = dict(request.scope["headers"])
+    records = await _records(request, headers)
+    result = await asked.services.ingest.append_bulk(tenant, records, key=idempotency_key(headers), atomic=atomic)
+    rate = {} if result.rate is None else {name.decode(): value.decode() for name, value in rate_headers(result.rate)}
+    return Response(_answer(result), media_type=JSON, headers=rate)

@@ -1,0 +1,96 @@
+"""Follow a log by a WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+from litestar import WebSocket, websocket
+from litestar.exceptions import WebSocketDisconnect
+from litestar.types import Receive, Send, WebSocketScope
+
+from decklog.api.auth import SUBPROTOCOL
+from decklog.api.errors import PROBLEM_JSON, close_code, problem, request_id, translated
+from decklog.api.limits import ClientGoneError
+from decklog.api.request import ask
+from decklog.api.routes.stream import LAST_MESSAGE_SECONDS, PATH, Ended, forward_all, opened, subscribe
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.records.wire import renderer
+from decklog.services.records.streaming import Event, Subscription
+
+CLIENT_MESSAGES_MAX = 60
+"""Messages that a client may send at once, refilled by one a second. They are ignored."""
+_SERVICE_RESTART = 1012
+"""Close code: the server stops, and the client may reconnect."""
+
+
+async def _messages(socket: WebSocket[Any, Any, Any]) -> AsyncIterator[None]:
+    while (await socket.receive())["type"] != "websocket.disconnect":
+        yield
+
+
+async def _until_disconnect(socket: WebSocket[Any, Any, Any]) -> None:
+    """Return when the client disconnects. Raises `rate-limited` if it sends too many messages."""
+    clock = asyncio.get_running_loop().time
+    credit, seen = float(CLIENT_MESSAGES_MAX), clock()
+    async for _ in _messages(socket):
+        now = clock()
+        credit, seen = min(CLIENT_MESSAGES_MAX, credit + now - seen) - 1, now
+        if credit < 0:
+            raise DecklogError(
+                Code.RATE_LIMITED, "The client sent too many messages. The stream ignores messages, so do not send any."
+            )
+
+
+async def _send(socket: WebSocket[Any, Any, Any], text: str) -> None:
+    try:
+        await socket.send_data(text)
+    except (OSError, WebSocketDisconnect):
+        raise ClientGoneError from None
+
+
+async def _follow(socket: WebSocket[Any, Any, Any], subscription: Subscription) -> None:
+    rendered = renderer(subscription.tenant.name, subscription.log)
+
+    async def forward(event: Event) -> None:
+        if event.record is None:
+            await _send(socket, f'{{"type":"heartbeat","position":"{event.position}"}}')
+        else:
+            await _send(socket, f'{{"type":"record","position":"{event.position}","record":{rendered(event.record)}}}')
+
+    await _send(socket, msgspec.json.encode({"type": "open", **opened(subscription)}).decode())
+    ended = await forward_all(subscription, forward, _until_disconnect(socket), socket.app.state.stopping)
+    if ended is Ended.STOPPING:
+        await socket.close(code=_SERVICE_RESTART, reason="The server is stopping. Reconnect.")
+    elif ended is Ended.EXHAUSTED:
+        await socket.close()
+
+
+@websocket("/logs/stream")
+async def stream_socket(socket: WebSocket[Any, Any, Any]) -> None:
+    """Send the stream as messages `{"type": "open" | "record" | "heartbeat" | "error", …}`."""
+    offered = socket.scope["subprotocols"]
+    await socket.accept(subprotocols=SUBPROTOCOL if SUBPROTOCOL in offered else None)
+    try:
+        async with contextlib.aclosing(await subscribe(await ask(socket, offered))) as subscription:
+            await _follow(socket, subscription)
+    except Exception as error:  # noqa: BLE001 - the edge: a WebSocket has no status, so the last message carries the error
+        ours = translated(error, socket.scope)
+        document = {"type": "error", "problem": problem(ours, request_id(socket.scope))}
+        with contextlib.suppress(ClientGoneError, OSError, WebSocketDisconnect):
+            async with asyncio.timeout(LAST_MESSAGE_SECONDS):
+                await _send(socket, msgspec.json.encode(document).decode())
+                await socket.close(code=close_code(ours), reason=ours.code.value)
+
+
+async def refuse_socket(scope: WebSocketScope, receive: Receive, send: Send) -> None:
+    """Answer the handshake of a WebSocket at any other path with a problem document."""
+    await receive()
+    error = DecklogError(Code.NOT_FOUND, f"There is no WebSocket at this path. The only one is {PATH}.")
+    body = msgspec.json.encode(problem(error, request_id(scope)))
+    headers = [(b"content-type", PROBLEM_JSON.encode()), (b"content-length", b"%d" % len(body))]
+    await send({"type": "websocket.http.response.start", "status": 404, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,189 @@
+"""The shapes of the API's answers, for the OpenAPI document, the client and the tests.
+
+The API splices most answers from stored text, so these types describe and decode; they do not serialise. Decoding ignores
+members that it does not know, so a client can talk to a newer server.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from decklog.domain.records.record import Outcome, RecordInput, Severity
+from decklog.domain.tenancy.spec import TenantSpec
+from decklog.domain.tenancy.status import Condition
+from decklog.domain.tenant import Isolation
+
+Seq = Annotated[int, Meta(ge=0, description="Sequence number of the record in its log: 0, 1, 2, … without a gap.")]
+Epoch = Annotated[int, Meta(ge=0, description="Number of the log's life. It grows when the log is restored from a backup.")]
+Digest = Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$", description="SHA-256 of the record's canonical content.")]
+ReceivedAt = Annotated[datetime, Meta(tz=True, description="Time of receipt by the server. Never decreases along `seq`.")]
+TenantName = Annotated[str, Meta(description="Name of the tenant.")]
+Count = Annotated[int, Meta(ge=0)]
+
+
+class Receipt(msgspec.Struct):
+    """Position of a stored record."""
+
+    tenant: TenantName
+    log: Literal["events"]
+    epoch: Epoch
+    seq: Seq
+    received_at: ReceivedAt
+    digest: Digest
+    status: Annotated[
+        Literal["stored", "duplicate"],
+        Meta(description="`duplicate`: an earlier request had stored the record, at this position."),
+    ]
+
+
+class ItemError(msgspec.Struct):
+    """Reason why one record of a bulk was rejected."""
+
+    code: str
+    detail: str
+
+
+class BulkItem(msgspec.Struct, omit_defaults=True):
+    """Result for one record of a bulk: `seq`, or `error` if it was rejected."""
+
+    status: Literal["stored", "duplicate", "rejected"]
+    seq: Seq | None = None
+    error: ItemError | None = None
+
+
+class BulkAnswer(msgspec.Struct):
+    """Results of a bulk: `items` are in the order of the request."""
+
+    stored: Count
+    duplicates: Count
+    rejected: Count
+    items: list[BulkItem]
+
+
+class Record(RecordInput, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """A stored record: the members that the server adds, then what the client sent, with secrets masked."""
+
+    tenant: TenantName
+    log: Literal["events", "access"]
+    epoch: Epoch
+    seq: Seq
+    received_at: ReceivedAt
+    digest: Digest
+    occurred_at: Annotated[datetime, Meta(tz=True)]
+    severity: Severity
+    outcome: Outcome
+    masked: Annotated[list[str] | None, Meta(description="JSON pointers of the values that were masked.")] = None
+
+
+class Coverage(msgspec.Struct):
+    """The part of a log that an answer covers."""
+
+    head: Annotated[int, Meta(ge=0, description="Sequence number that the log's next record will get.")]
+    indexed_from: Annotated[int, Meta(ge=0, description="Records below this number are too old for the search index.")]
+    indexed: Annotated[int, Meta(ge=0, description="Records from this number on are not in the search index yet.")]
+    engine: Annotated[str, Meta(description="Engine that found the records: `opensearch` or `postgres`.")]
+
+
+class Page(Coverage):
+    """One page of records, newest first."""
+
+    items: list[Record]
+    next: Annotated[str | None, Meta(description="`cursor` of the next page; null on the last page.")]
+
+
+class Bucket(msgspec.Struct):
+    """Number of records of one group in one interval."""
+
+    key: Annotated[list[str | None], Meta(description="One value for each name in `by`; null if the records lack the field.")]
+    start: Annotated[datetime | None, Meta(description="Start of the interval; null without `interval`.")] = msgspec.field(
+        name="from"
+    )
+    count: Annotated[int, Meta(ge=1)]
+
+
+class Stats(Coverage):
+    """Exact counts of records."""
+
+    buckets: list[Bucket]
+    total: Count
+    by: list[str]
+    interval: str | None
+
+
+class Tenant(msgspec.Struct):
+    """A tenant with its conditions."""
+
+    name: TenantName
+    isolation: Isolation
+    retention_days: int
+    state: Literal["active", "suspended", "deleted"]
+    display_name: str
+    generation: int
+    created_at: datetime
+    deleted_at: datetime | None
+    spec: Annotated[TenantSpec | None, Meta(description="`spec` of the manifest. Members that are absent have their defaults.")]
+    conditions: list[Condition]
+
+
+class Tenants(msgspec.Struct):
+    """All tenants, ordered by name."""
+
+    items: list[Tenant]
+
+
+class CreatedTenant(msgspec.Struct):
+    """A tenant, and the API keys that this request created."""
+
+    tenant: Tenant
+    keys: Annotated[
+        dict[Literal["writer", "auditor", "admin"], Annotated[str, Meta(pattern="^dlk_[0-9a-z]+_[0-9A-Za-z]+$")]] | None,
+        Meta(description="API keys by role, shown only in this answer; null if the request created none."),
+    ]
+
+
+class WhoAmI(msgspec.Struct):
+    """Identity and permissions of a credential. `tenant` and `state` are null for the platform."""
+
+    kind: Literal["api_key", "jwt"]
+    subject: Annotated[str, Meta(description="Id of the API key, or `sub` of the token.")]
+    issuer: str | None
+    tenant: str | None
+    state: Literal["active", "suspended"] | None
+    role: Literal["writer", "auditor", "admin", "platform"]
+    permissions: list[Literal["append", "read", "manage", "list-tenants", "create-tenants"]]
+    expires_at: datetime | None
+
+
+class Health(msgspec.Struct):
+    """Liveness of the process."""
+
+    status: Literal["ok"]
+
+
+class Readiness(msgspec.Struct):
+    """Readiness of the process. `checks` holds for each backend `ok`, `timeout`, or an error code."""
+
+    status: Literal["ready", "degraded", "unready", "stopping"]
+    checks: dict[str, str]
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """RFC 9457 problem details. `instance` is the id of the request, as in the header `X-Request-Id`."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    instance: str
+    parameter: Annotated[str | None, Meta(description="Name of the query parameter at fault.")] = None
+    seq: Annotated[int | None, Meta(description="Sequence number of the record that used the same id first.")] = None
+    retry_after: Annotated[int | None, Meta(description="Seconds to wait, as in the header `Retry-After`.")] = None
+    errors: Annotated[
+        list[dict[str, Any]] | None, Meta(description="Rejected records of a batch: `index`, `code`, `detail`.")
+    ] = None
+    manifest: Annotated[dict[str, Any] | None, Meta(description="The Tenant to apply with kubectl.")] = None

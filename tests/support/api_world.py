@@ -1,0 +1,149 @@
+"""The whole API on a real socket: real services over in-memory stores, two tenants, and a key for each role."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+from decklog.api.app import create_app
+from decklog.api.server import serve
+from decklog.api.services import ApiServices
+from decklog.domain.identity.access import Role
+from decklog.domain.tenancy.parts.keys import TENANT_ROLES, IssuedKey
+from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Tenant
+from decklog.services.identity.identity import Identity
+from decklog.services.identity.issuers import Issuers
+from decklog.services.identity.registry import RegistryCache
+from decklog.services.records.access_log import AccessLog
+from decklog.services.records.ingest import Ingest
+from decklog.services.records.reading import Reading
+from decklog.services.records.streaming import Limits, Streams
+from decklog.services.search.search import Search
+from decklog.services.tenancy.provisioning import Provisioner
+from decklog.services.tenancy.tenants import Tenants
+from decklog.settings import Settings
+from tests.support.memory import MemoryRegistry, make_tenant
+from tests.support.memory_control import ServedControl
+from tests.support.memory_store import FINGERPRINT_KEY, MemoryAnnouncements, MemoryStore
+from tests.support.openapi_conformance import Conformance
+from tests.support.vaults import MemoryVault
+
+
+class Backend:
+    """A backend's readiness; `error` is what its check raises."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    async def check(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+@dataclass
+class World:
+    """A running API. `keys` are by tenant (None for the platform) and role."""
+
+    registry: MemoryRegistry
+    store: MemoryStore
+    announcements: MemoryAnnouncements
+    cache: RegistryCache
+    identity: Identity
+    ingest: Ingest
+    access_log: AccessLog
+    reading: Reading
+    streams: Streams
+    tenants: Tenants
+    control: ServedControl
+    vault: MemoryVault
+    backends: dict[str, Backend] = field(default_factory=lambda: {"database": Backend(), "search": Backend()})
+    keys: dict[tuple[str | None, Role], str] = field(default_factory=dict)
+    url: str = ""
+
+    @property
+    def services(self) -> ApiServices:
+        """What the application is made of."""
+        return ApiServices(self.identity, self.ingest, self.reading, self.streams, self.tenants, self.backends)
+
+    def add(self, tenant: Tenant, **quotas: Any) -> Tenant:
+        """A tenant with its heads, and with a key for each role."""
+        self.store.register(tenant, **quotas)
+        self.registry.add_tenant(tenant)
+        for role in TENANT_ROLES:
+            self.keys[tenant.name, role] = self.registry.add_key(tenant, role)
+        keys = (key for key in self.registry.keys.values() if key.tenant_id == tenant.id)
+        self.control.put(tenant, [IssuedKey(key.id, key.role, key.hash, datetime(2026, 1, 1, tzinfo=UTC)) for key in keys])
+        return tenant
+
+    def tenant(self, name: str) -> Tenant:
+        return next(tenant for tenant in self.registry.tenants.values() if tenant.name == name)
+
+    def client(self, role: Role | None = None, tenant: str | None = "acme", **options: Any) -> httpx.AsyncClient:
+        """A client with the key of that role; without a role, without a credential."""
+        token = None if role is None else self.keys[None if role is Role.PLATFORM else tenant, role]
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=30, **options)
+
+    def socket_url(self, query: str = "") -> str:
+        return self.url.replace("http", "ws") + "/api/v1/logs/stream" + query
+
+
+@asynccontextmanager
+async def running_world(
+    *,
+    heartbeat: float = 15.0,
+    settings: Settings | None = None,
+    issuers: Issuers | None = None,
+    owned: bool = True,
+    kept: bool = False,
+) -> AsyncIterator[World]:
+    """Start all services and the server; stop them in the opposite order.
+
+    `owned`: Decklog manages the tenants; `kept`: and keeps their keys in a vault. Fails at the end if any answer was not as
+    the OpenAPI document says.
+    """
+    registry, store, announcements = MemoryRegistry(), MemoryStore(), MemoryAnnouncements()
+    cache = RegistryCache(registry, interval=0.05)
+    identity = Identity(cache, issuers or Issuers([], fetch=_nothing))
+    ingest = Ingest(store, announcements, fingerprint_key=FINGERPRINT_KEY)
+    platform = make_tenant(PLATFORM_TENANT)
+    store.register(platform)
+    access_log = AccessLog(ingest, lambda: platform)
+    streams = Streams(
+        store,
+        announcements,
+        access_log,
+        still_valid=identity.still_valid,
+        tenant_now=lambda number: cache.snapshot.tenants.get(number),  # noqa: PLW0108 - the snapshot changes
+        limits=Limits(heartbeat=heartbeat, poll=0.05),
+    )
+    reading = Reading(Search(store), store, access_log, still_valid=identity.still_valid)
+    control, vault = ServedControl(registry, store), MemoryVault()
+    provisioner = Provisioner(control, None, None, directory=control) if owned else None
+    tenants = Tenants(control, access_log, provisioner=provisioner, vault=vault if kept else None)
+    parts = (registry, store, announcements, cache, identity, ingest, access_log, reading, streams, tenants)
+    world = World(*parts, control, vault)
+    world.add(make_tenant("acme"))
+    world.add(make_tenant("other", isolation=Isolation.SHARED))
+    registry.add_tenant(platform)
+    control.put(platform, ())
+    world.keys[None, Role.PLATFORM] = registry.add_key(None, Role.PLATFORM)
+    async with AsyncExitStack() as stack:
+        for part in (cache, ingest, streams):
+            await part.start()
+            stack.push_async_callback(part.stop)
+        stack.push_async_callback(access_log.stop)
+        app = Conformance(create_app(world.services, settings or Settings()))
+        server = await stack.enter_async_context(serve(app, "127.0.0.1", 0, freeze=False))
+        world.url = f"http://127.0.0.1:{server.port}"
+        yield world
+    assert not app.faults, "answers that the OpenAPI document does not describe:\n" + "\n".join(app.faults)
+
+
+async def _nothing(url: str) -> bytes:
+    raise OSError(f"{url}: there is no network in these tests")
