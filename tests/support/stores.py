@@ -18,7 +18,8 @@ from decklog.domain.tenancy.registered import HeadSettings
 from decklog.domain.tenancy.spec import parse_spec
 from decklog.domain.tenant import Isolation, State, Tenant
 from decklog.timescale.connection import OWNER_ROLE, SERVICE_ROLE, Pool
-from decklog.timescale.control.schema import bootstrap, ensure_heads, ensure_relations, migrate_cell
+from decklog.timescale.control.heads import ensure_heads
+from decklog.timescale.control.schema import bootstrap, ensure_relations, migrate_cell
 from decklog.timescale.records.announcements import PostgresAnnouncements
 from decklog.timescale.records.append import Appender
 from decklog.timescale.records.cursors import PostgresCursors

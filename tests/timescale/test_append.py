@@ -20,7 +20,7 @@ from decklog.domain.search.query import Query
 from decklog.domain.tenancy.registered import HeadSettings
 from decklog.domain.tenant import Isolation, State, Tenant
 from decklog.timescale.connection import Pool
-from decklog.timescale.control.schema import ensure_heads, observe_heads
+from decklog.timescale.control.heads import ensure_heads, observe_heads
 from decklog.timescale.records.keeper import PostgresKeeper
 from decklog.timescale.records.records import PostgresRecords
 from tests.support.memory_store import MemoryStore
@@ -259,9 +259,10 @@ async def test_a_days_quota_is_exact_across_writers_and_begins_anew_at_midnight(
 async def test_once_the_storage_is_used_up_no_writer_stores_anything_but_retries_are_answered(
     database: Database, isolation: Isolation
 ) -> None:
-    tenant = await database.tenant(isolation=isolation, events_per_day=30)
+    per_day = 1_000  # more than the writers store before the flag is set
+    tenant = await database.tenant(isolation=isolation, events_per_day=per_day)
     stores = [await database.records() for _ in range(3)]
-    quotas = HeadSettings(State.ACTIVE, 1_000_000, 1_000_000, 86_400, events_per_day=30)
+    quotas = HeadSettings(State.ACTIVE, 1_000_000, 1_000_000, 86_400, events_per_day=per_day)
     await freeze_clock(database)
     await one(stores[0], events(tenant, "a", "b"))
 
@@ -283,7 +284,7 @@ async def test_once_the_storage_is_used_up_no_writer_stores_anything_but_retries
     finally:
         await connection.close()
     # What was stored on this day before still counts.
-    assert (await one(stores[0], events(tenant, *[None] * (30 - end)))).receipts[-1].seq == 29
+    assert (await one(stores[0], events(tenant, *[None] * (per_day - end)))).receipts[-1].seq == per_day - 1
     assert "2026" in (await refusal(stores[1], events(tenant, None))).detail
 
 

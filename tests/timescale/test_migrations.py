@@ -17,6 +17,7 @@ from decklog.domain.records.append import Appended, AppendRequest
 from decklog.domain.tenant import Isolation
 from decklog.timescale.connection import Pool
 from decklog.timescale.control import migrations, schema
+from decklog.timescale.control.heads import observe_heads
 from decklog.timescale.control.tables import contract_control, migrate_control
 from tests.backends import PostgresServer
 from tests.support.catalog import catalog, taken_away
@@ -225,7 +226,7 @@ async def test_storage_flag_survives_the_upgrade_from_definitions_1(database: Da
     owner = await asyncpg.connect(database.owner_dsn)
     try:
         await schema.migrate_cell(owner)
-        heads = await schema.observe_heads(owner, [used_up.id, free.id])
+        heads = await observe_heads(owner, [used_up.id, free.id])
     finally:
         await owner.close()
     assert {number: (head.events_per_day, head.storage_used_up) for number, head in heads.items()} == {

@@ -1,4 +1,7 @@
-"""The registry as the service's least role reads it: whole, in one snapshot, and only when its version has grown."""
+"""The registry of tenants and keys, read by the service's role without Piccolo.
+
+A load reads all of it in one snapshot, and only if its version has grown.
+"""
 
 from __future__ import annotations
 
@@ -10,28 +13,14 @@ from decklog.domain.tenancy.spec import read_spec
 from decklog.domain.tenancy.status import TenantListing, read_conditions
 from decklog.domain.tenant import Isolation, Limits, State, Tenant
 from decklog.timescale.connection import Pool
+from decklog.timescale.statements import statement
 
 _VERSION = "SELECT version FROM decklog.registry_version"
 
-_TENANTS = """
-SELECT id, name, uid, isolation, schema, index, queue, retention_days, state, display_name,
-       (spec #>> '{quotas,streams}')::integer AS streams,
-       (spec #>> '{ingest,recordBytesMax}')::integer AS record_bytes_max,
-       (spec #>> '{retention,searchDays}')::integer AS search_days
-  FROM decklog.tenants WHERE state <> $1"""
-
-# A key of a deleted tenant is revoked too; the join says so even where that was not done yet.
-_KEYS = """
-SELECT k.id, k.tenant_id, k.role, k.hash, k.expires_at
-  FROM decklog.api_keys AS k LEFT JOIN decklog.tenants AS t ON t.id = k.tenant_id
- WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()) AND (k.tenant_id IS NULL OR t.state <> $1)"""
-
-_LISTING = """
-SELECT name, uid, isolation, retention_days, state, display_name, generation, created_at, deleted_at, schema, index, queue,
-       cell, spec, conditions
-  FROM decklog.tenants WHERE """
-_LIST = _LISTING + "name > $1 ORDER BY name LIMIT $2"
-_FIND = _LISTING + "name = $1"
+_TENANTS = statement("registry.tenants")
+_KEYS = statement("registry.keys")
+_LIST = statement("registry.listing") + " WHERE name > $1 ORDER BY name LIMIT $2"
+_FIND = statement("registry.listing") + " WHERE name = $1"
 
 
 class PostgresRegistry:
@@ -55,20 +44,31 @@ class PostgresRegistry:
         )
 
     async def tenants(self, *, after: str = "", limit: int | None = None) -> list[TenantListing]:
-        """Tenants by name, all or at most `limit`, those with a name greater than `after`; deleted ones that are retained
-        included, and with their conditions as they are now. Raises `storage-unavailable`."""
+        """Return tenants in the order of their names, retained ones of deleted `Tenant`s included.
+
+        Args:
+            after: Only names greater than this one.
+            limit: At most so many; None for all.
+
+        Raises:
+            DecklogError: `storage-unavailable`.
+        """
         async with self._pool.connection() as connection:
             return [_listing(row) for row in await connection.fetch(_LIST, after, limit)]
 
     async def tenant(self, name: str) -> TenantListing | None:
-        """The tenant of this name, also a deleted one that is retained. Raises `storage-unavailable`."""
+        """Return the tenant of this name, a retained one of a deleted `Tenant` included.
+
+        Raises:
+            DecklogError: `storage-unavailable`.
+        """
         async with self._pool.connection() as connection:
             row = await connection.fetchrow(_FIND, name)
         return None if row is None else _listing(row)
 
 
 def tenant_of(row: asyncpg.Record, limits: Limits | None = None) -> Tenant:
-    """The tenant of a row of the registry; with no limits told, those that a spec has which says nothing of them."""
+    """Return the tenant of a row of the registry. Without `limits` it has the defaults of a spec."""
     return Tenant(
         id=row["id"],
         name=row["name"],
@@ -85,7 +85,10 @@ def tenant_of(row: asyncpg.Record, limits: Limits | None = None) -> Tenant:
 
 
 def _limits(row: asyncpg.Record) -> Limits:
-    """What the spec does not say is as this version has it. Read field by field: a spec of a newer version counts too."""
+    """Return the limits of a row's spec, with this version's defaults for missing ones.
+
+    They are read field by field, so that the spec of a newer version is readable.
+    """
     return Limits(**{name: row[name] for name in Limits.__struct_fields__ if row[name] is not None})
 
 

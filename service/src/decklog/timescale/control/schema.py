@@ -17,10 +17,7 @@ import msgspec
 import structlog
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.log import LogName
 from decklog.domain.tenancy.parts.database import NEWER_TEMPLATE
-from decklog.domain.tenancy.registered import HeadSettings
-from decklog.domain.tenant import State
 from decklog.timescale.connection import (
     CONNECT_SECONDS_MAX,
     OWNER_ROLE,
@@ -200,7 +197,7 @@ async def _apply_template(connection: asyncpg.Connection, schema: str, *, shared
 async def _things(connection: asyncpg.Connection, schemas: Sequence[str]) -> defaultdict[str, dict[str, str]]:
     """What is in each schema, by name, with its definition."""
     found: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    for schema, thing, definition in await connection.fetch(statement("things"), schemas, SERVICE_ROLE):
+    for schema, thing, definition in await connection.fetch(statement("schemas.objects"), schemas, SERVICE_ROLE):
         found[schema][thing] = definition
     return found
 
@@ -276,11 +273,7 @@ async def _hold_alone(connection: asyncpg.Connection, schema: str) -> None:
 
 async def relations_missing(connection: asyncpg.Connection, schemas: Sequence[str]) -> dict[str, list[str]]:
     """What of each schema is not as the template wants it, by name, for a status; empty when all is there."""
-    rows = await connection.fetch(
-        """SELECT schema, relation.template, relation.things::text, to_regclass(format('%I.records', schema)) IS NOT NULL
-             FROM unnest($1::text[]) AS schema LEFT JOIN decklog.relations AS relation ON relation.schema_name = schema""",
-        schemas,
-    )
+    rows = await connection.fetch(statement("schemas.missing"), schemas)
     there = await _things(connection, schemas)
     return {schema: _missing(template, made, there[schema], exists=exists) for schema, template, made, exists in rows}
 
@@ -289,58 +282,6 @@ def _missing(template: str | None, made: str, there: dict[str, str], *, exists: 
     if template is None or not exists:
         return ["relation records"]
     return _differing(made, there) if template == _template_version() or _newer(template) else [NEWER_TEMPLATE]
-
-
-async def ensure_heads(connection: asyncpg.Connection, tenant_id: int, settings: HeadSettings) -> None:
-    """Both heads of a tenant with these settings; `next_seq`, epoch and receipt time of existing heads stay. Where there
-    was no bucket before, the new one is full."""
-    await connection.execute(
-        """INSERT INTO decklog.heads AS h (tenant_id, log, state, per_second, burst, tokens, per_day, storage_used_up, dedup_window)
-           SELECT $1, given.log, $3, given.per_second, given.burst, given.burst, given.per_day, given.used_up, make_interval(secs => $8)
-             FROM unnest($2::smallint[], $4::float8[], $5::integer[], $6::bigint[], $7::boolean[])
-                  AS given (log, per_second, burst, per_day, used_up)
-           ON CONFLICT (tenant_id, log) DO UPDATE SET state = excluded.state, per_second = excluded.per_second,
-             burst = excluded.burst, per_day = excluded.per_day, storage_used_up = excluded.storage_used_up,
-             dedup_window = excluded.dedup_window,
-             tokens = CASE WHEN h.burst = 0 THEN excluded.burst ELSE least(h.tokens, excluded.burst) END
-           WHERE (h.state, h.per_second, h.burst, h.per_day, h.storage_used_up, h.dedup_window) IS DISTINCT FROM
-                 (excluded.state, excluded.per_second, excluded.burst, excluded.per_day, excluded.storage_used_up, excluded.dedup_window)""",
-        tenant_id,
-        [LogName.EVENTS, LogName.ACCESS],
-        int(settings.state),
-        [float(settings.events_per_second), settings.queries_per_minute / 60],
-        [settings.burst, settings.queries_per_minute],
-        [settings.events_per_day, 0],
-        [settings.storage_used_up, False],
-        float(settings.dedup_seconds),
-    )
-
-
-async def observe_heads(connection: asyncpg.Connection, tenant_ids: Sequence[int]) -> dict[int, HeadSettings]:
-    """The settings of these tenants' heads; nothing of a tenant where they are not such as settings make."""
-    rows = await connection.fetch(
-        """SELECT tenant_id, e.state, e.per_second, e.burst, extract(epoch FROM e.dedup_window)::float8 AS window, e.per_day,
-                  e.storage_used_up, a.burst AS queries
-             FROM decklog.heads AS e JOIN decklog.heads AS a USING (tenant_id)
-            WHERE tenant_id = ANY($1::bigint[]) AND e.log = $2 AND a.log = $3
-              AND (a.state, a.dedup_window, a.per_second, a.per_day, a.storage_used_up)
-                = (e.state, e.dedup_window, a.burst / 60.0::float8, 0, false)""",
-        tenant_ids,
-        LogName.EVENTS,
-        LogName.ACCESS,
-    )
-    return {
-        row["tenant_id"]: HeadSettings(
-            State(row["state"]),
-            int(row["per_second"]),
-            row["burst"],
-            int(row["window"]),
-            row["per_day"],
-            row["queries"],
-            storage_used_up=row["storage_used_up"],
-        )
-        for row in rows
-    }
 
 
 async def ensure_partitions(connection: asyncpg.Connection, schema: str) -> int:

@@ -34,6 +34,7 @@ from decklog.timescale.connection import (
 )
 from decklog.timescale.control import migrations
 from decklog.timescale.control.piccolo_engine import ENGINE, on
+from decklog.timescale.statements import statement
 
 SCHEMA = "decklog"
 APP = "decklog"
@@ -42,13 +43,6 @@ _LOCK = 0x6465636B6374726C
 _MIGRATE_SECONDS_MAX = 120.0
 _LOOK_AGAIN_SECONDS = 1.0
 """Between two looks at who is connected."""
-
-# Whoever connects says by which migrations he was made. What comes from before they did so says nothing behind the name.
-_OLDER = """
-SELECT usename AS role, application_name AS name, count(*) AS connections FROM pg_stat_activity
- WHERE datname = current_database() AND usename = ANY ($1::text[]) AND split_part(application_name, '/', 1) = $2
-   AND coalesce(substring(application_name FROM '/([0-9]+)$')::integer, 0) < $3
- GROUP BY 1, 2 ORDER BY 1, 2"""
 
 
 class TenantRow(Table, tablename="tenants", schema=SCHEMA, db=ENGINE):
@@ -195,7 +189,9 @@ async def _older(connection: asyncpg.Connection) -> list[asyncpg.Record]:
     if not left:
         return []
     known = migrations.number(max(left))
-    found: list[asyncpg.Record] = await connection.fetch(_OLDER, [SERVICE_ROLE, OWNER_ROLE], APPLICATION, known)
+    found: list[asyncpg.Record] = await connection.fetch(
+        statement("registry.older_processes"), [SERVICE_ROLE, OWNER_ROLE], APPLICATION, known
+    )
     return found
 
 

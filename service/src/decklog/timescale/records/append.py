@@ -28,7 +28,7 @@ from decklog.domain.records.append import (
 )
 from decklog.timescale.connection import LOST, connect_writer, unavailable
 from decklog.timescale.records.refusals import ADMITTED, KNOWN_ID, refusal
-from decklog.timescale.statements import only_row, quoted
+from decklog.timescale.statements import only_row, quoted, statement
 
 _log = structlog.get_logger("decklog.timescale")
 
@@ -36,10 +36,7 @@ _STATUS = tuple(Status)
 
 _APPEND = "SELECT * FROM {schema}.append($1, $2, $3, $4, $5, $6, $7)"
 _APPEND_NEW = "SELECT * FROM decklog.append_new($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
-_LOCK = (
-    "SELECT count(*) FROM (SELECT FROM decklog.heads WHERE (tenant_id, log) IN (SELECT * FROM unnest($1::bigint[], $2::smallint[]))"
-    " ORDER BY tenant_id, log FOR UPDATE) AS locked"
-)
+_LOCK = statement("heads.lock")
 
 
 def _ids(requests: Sequence[AppendRequest]) -> list[str]:

@@ -1,6 +1,7 @@
-"""What the database knows of archives: who is to be archived, the records, the parts that are done, and where it all goes.
+"""The archiver's side of the database: tenants to archive, their records, finished parts and manifests, the archive's place.
 
-The service's least role reads and notes; who removes a tenant compares under the locks of its heads, see `provision.py`.
+It uses the service's role, which removes nothing. Provisioning removes a tenant, after it has compared manifest and heads under
+their locks.
 """
 
 from __future__ import annotations
@@ -16,44 +17,13 @@ from decklog.domain.tenancy.spec import DeletionPolicy
 from decklog.domain.tenant import State, Tenant
 from decklog.timescale.connection import Pool
 from decklog.timescale.control.registry import tenant_of
-from decklog.timescale.statements import quoted
+from decklog.timescale.statements import quoted, statement
 
-_DUE = """
-SELECT id, name, uid, isolation, schema, index, queue, retention_days, state, display_name,
-       (spec #>> '{retention,archiveDays}')::integer AS keep_days
-  FROM decklog.tenants AS tenant
- WHERE state = $1 AND spec ->> 'deletionPolicy' = $2 AND deleted_at <= clock_timestamp() - make_interval(secs => $3)
-   AND EXISTS (SELECT FROM decklog.heads AS head LEFT JOIN decklog.archives AS archive USING (tenant_id, log)
-                WHERE tenant_id = tenant.id AND head.next_seq IS DISTINCT FROM archive.next_seq)
- ORDER BY deleted_at, id LIMIT $4"""
-
-_LEASED = "consumer = $1 AND tenant_id = $2 AND log = $3 AND owner = $4 AND next_seq = $5"
-
-_ADD = f"""
-WITH moved AS (
-    UPDATE decklog.cursors SET next_seq = $6, leased_until = clock_timestamp() + make_interval(secs => $7)
-     WHERE {_LEASED} RETURNING tenant_id, log, epoch, next_seq
-), noted AS (
-    INSERT INTO decklog.archive_parts (tenant_id, log, first_seq, part) SELECT tenant_id, log, $8, $9::jsonb FROM moved
-    ON CONFLICT (tenant_id, log, first_seq) DO UPDATE SET part = excluded.part
-)
-SELECT epoch, next_seq FROM moved"""
-
-_PARTS = """
-SELECT part::text FROM decklog.archive_parts AS part JOIN decklog.cursors AS cursor USING (tenant_id, log)
- WHERE consumer = $1 AND tenant_id = $2 AND log = $3 AND first_seq < cursor.next_seq ORDER BY first_seq"""
-
-_FINISH = f"""
-INSERT INTO decklog.archives (tenant_id, log, next_seq, manifest)
-SELECT $2, given.log, given.next_seq, $8 FROM unnest($6::smallint[], $7::bigint[]) AS given (log, next_seq)
- WHERE EXISTS (SELECT FROM decklog.cursors WHERE {_LEASED} FOR UPDATE)
-ON CONFLICT (tenant_id, log) DO UPDATE SET next_seq = excluded.next_seq, manifest = excluded.manifest
-RETURNING 1"""
-
-_TELL = """
-INSERT INTO decklog.archive_place (place, locked, reason, message) VALUES ($1, $2, $3, $4)
-ON CONFLICT (id) DO UPDATE SET place = excluded.place, locked = excluded.locked, reason = excluded.reason,
-    message = excluded.message, told_at = clock_timestamp()"""
+_DUE = statement("archives.due")
+_ADD = statement("archives.add")
+_PARTS = statement("archives.parts")
+_FINISH = statement("archives.finish")
+_REPORT_PLACE = statement("archives.report_place")
 
 
 class PostgresArchives:
@@ -104,8 +74,9 @@ class PostgresArchives:
 
     async def tell(self, place: ArchivePlace) -> None:
         async with self._pool.connection() as connection:
-            await connection.execute(_TELL, place.place, place.locked, place.reason, place.message)
+            await connection.execute(_REPORT_PLACE, place.place, place.locked, place.reason, place.message)
 
 
 def _held(cursor: Cursor) -> tuple[str, int, int, str, int]:
+    """Return the first five parameters of statements that need the lease of this cursor."""
     return cursor.consumer, cursor.tenant_id, cursor.log.value, cursor.owner, cursor.next_seq

@@ -1,4 +1,4 @@
-"""Where consumers are, in `decklog.cursors`: leases by the database's clock and moves by compare-and-set."""
+"""Cursors of consumers in `decklog.cursors`: leases by the database's clock, moves by compare-and-set."""
 
 from __future__ import annotations
 
@@ -7,33 +7,16 @@ from collections.abc import Sequence
 from decklog.domain.log import LogName
 from decklog.domain.store import Behind, Cursor
 from decklog.timescale.connection import Pool
+from decklog.timescale.statements import statement
 
-_BEHIND = """
-SELECT h.tenant_id, h.log, coalesce(c.next_seq, 0) AS next_seq, h.next_seq AS head_seq
-  FROM decklog.heads AS h
-  LEFT JOIN decklog.cursors AS c ON c.consumer = $1 AND c.tenant_id = h.tenant_id AND c.log = h.log
- WHERE h.next_seq > coalesce(c.next_seq, 0) AND (c.owner IS NULL OR c.leased_until <= clock_timestamp())
- ORDER BY h.next_seq - coalesce(c.next_seq, 0) DESC
- LIMIT $2"""
-
-_LEASE = """
-INSERT INTO decklog.cursors AS c (consumer, tenant_id, log, owner, leased_until)
-VALUES ($1, $2, $3, $4, clock_timestamp() + make_interval(secs => $5))
-ON CONFLICT (consumer, tenant_id, log) DO UPDATE SET owner = excluded.owner, leased_until = excluded.leased_until
- WHERE c.owner IS NULL OR c.owner = excluded.owner OR c.leased_until <= clock_timestamp()
-RETURNING c.epoch, c.next_seq"""
-
-_MOVE = """
-UPDATE decklog.cursors SET next_seq = $6, leased_until = clock_timestamp() + make_interval(secs => $7)
- WHERE consumer = $1 AND tenant_id = $2 AND log = $3 AND owner = $4 AND next_seq = $5
-RETURNING epoch, next_seq"""
-
-_RELEASE = """
-UPDATE decklog.cursors SET owner = NULL, leased_until = 'epoch' WHERE consumer = $1 AND tenant_id = $2 AND log = $3 AND owner = $4"""
+_BEHIND = statement("cursors.behind")
+_LEASE = statement("cursors.lease")
+_MOVE = statement("cursors.move")
+_RELEASE = statement("cursors.release")
 
 
 class PostgresCursors:
-    """`Cursors` over a pool."""
+    """`Cursors` over a pool; see the protocol for what each method promises."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool

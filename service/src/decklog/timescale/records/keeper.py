@@ -5,19 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from decklog.timescale.connection import Pool, check_role
-
-_UNTIL = """
-SELECT min(until) FROM (
-    SELECT (max(to_date(right(partition.relname, 8), 'YYYYMMDD')) + relation.partition_days)::timestamp AT TIME ZONE 'UTC' AS until
-      FROM decklog.relations AS relation
-      JOIN pg_namespace AS schema ON schema.nspname = relation.schema_name
-      JOIN pg_class AS parent ON parent.relnamespace = schema.oid AND parent.relname = 'records'
-      JOIN pg_inherits AS inherits ON inherits.inhparent = parent.oid
-      JOIN pg_class AS partition ON partition.oid = inherits.inhrelid
-     WHERE NOT relation.hypertable
-     GROUP BY relation.schema_name, relation.partition_days
-) AS schemas"""
-"""A native partition has the day of its beginning in its name; TimescaleDB makes chunks when they are needed."""
+from decklog.timescale.statements import statement
 
 
 class PostgresKeeper:
@@ -30,7 +18,7 @@ class PostgresKeeper:
         """Partitions of the coming days for all relations, and until when those of each reach. Raises `storage-unavailable`."""
         async with self._pool.connection() as connection:
             await connection.execute("SELECT decklog.make_partitions()")
-            until: datetime | None = await connection.fetchval(_UNTIL)
+            until: datetime | None = await connection.fetchval(statement("schemas.partitions_until"))
         return until
 
 

@@ -265,6 +265,19 @@ DO $relations$ BEGIN
 END $relations$;
 GRANT SELECT ON decklog.relations TO decklog_service;
 
+-- Native partitions of every schema, by the bounds that PostgreSQL itself goes by: starts <= received_at < ends.
+CREATE OR REPLACE VIEW decklog.partitions AS
+    SELECT schema_name, substring(bound FROM $q$FROM \('([^']+)'\)$q$)::timestamptz AS starts,
+           substring(bound FROM $q$ TO \('([^']+)'\)$q$)::timestamptz AS ends
+      FROM (SELECT relation.schema_name, pg_get_expr(part.relpartbound, part.oid) AS bound
+              FROM decklog.relations AS relation
+              JOIN pg_namespace AS schema ON schema.nspname = relation.schema_name
+              JOIN pg_class AS parent ON parent.relnamespace = schema.oid AND parent.relname = 'records'
+              JOIN pg_inherits AS inherits ON inherits.inhparent = parent.oid
+              JOIN pg_class AS part ON part.oid = inherits.inhrelid
+             WHERE NOT relation.hypertable) AS parts;
+GRANT SELECT ON decklog.partitions TO decklog_service;
+
 -- Native partitions only: TimescaleDB makes its chunks by itself, inside the insert that needs one.
 -- Made beside the parent and then attached, which does not lock out writers.
 CREATE OR REPLACE FUNCTION decklog.make_partition_of(relation decklog.relations, moment timestamptz) RETURNS boolean
