@@ -87,14 +87,14 @@ def test_every_alert_has_a_case() -> None:
 
 
 @pytest.mark.parametrize("alert", CASES)
-def test_an_alert_fires_when_it_should_and_no_sooner(promql: Path, alert: str) -> None:
+def test_alert_fires_on_its_condition_and_not_before(promql: Path, alert: str) -> None:
     bad, good = CASES[alert]
     assert fires(promql, alert, bad)
     assert not fires(promql, alert, good)
 
 
 @pytest.mark.parametrize("alert", sorted(CASES.keys() - AWAY))
-def test_an_alert_does_not_hear_of_another_release(promql: Path, alert: str) -> None:
+def test_alert_ignores_series_of_another_release(promql: Path, alert: str) -> None:
     assert not fires(promql, alert, CASES[alert][0], namespace="elsewhere")
 
 
@@ -105,13 +105,13 @@ def test_an_alert_does_not_hear_of_another_release(promql: Path, alert: str) -> 
         ("DecklogWorkersAway", "decklog_keeper_progress_timestamp_seconds 1+0x120"),
     ],
 )
-def test_what_tells_nothing_at_all_is_away(promql: Path, alert: str, series: str) -> None:
+def test_alert_fires_when_a_target_reports_nothing(promql: Path, alert: str, series: str) -> None:
     assert fires(promql, alert, [series], namespace="elsewhere")
     assert not fires(promql, alert, [series])
 
 
 @pytest.mark.parametrize("values", [values for values in MATRIX if values != "operator"])
-def test_a_release_has_the_alerts_of_what_it_runs(chart: Helm, values: str) -> None:
+def test_release_contains_the_alerts_of_its_components(chart: Helm, values: str) -> None:
     [rule] = of(chart.render(values, "--set", "metrics.prometheusRule.enabled=true"), "PrometheusRule")
     told = {each["alert"] for group in rule["spec"]["groups"] for each in group["rules"]}
     runs = {"api", "worker"} if values == "owned" else {"api", "worker", "operator"}

@@ -121,7 +121,7 @@ def through(port: int, dev: Dev, *, tenant: str = "acme", address: str | None = 
     return httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, transport=transport, timeout=60)
 
 
-def test_a_record_goes_in_and_comes_out_through_the_edge(way: int, dev: Dev) -> None:
+def test_record_is_stored_and_read_through_the_edge(way: int, dev: Dev) -> None:
     with through(way, dev) as client:
         stored = client.post("/api/v1/logs", json=RECORD)
         assert stored.status_code == 201, stored.text
@@ -130,7 +130,7 @@ def test_a_record_goes_in_and_comes_out_through_the_edge(way: int, dev: Dev) -> 
         assert (found.status_code, found.json()["message"]) == (200, RECORD["message"])
 
 
-def test_a_stream_goes_through_the_edge(way: int, dev: Dev) -> None:
+def test_stream_passes_the_edge(way: int, dev: Dev) -> None:
     protocols: Any = ["decklog", f"bearer.{dev.content['tenants']['acme']['admin']}"]
     connection = socket.create_connection(("127.0.0.1", way))
     with (
@@ -144,7 +144,7 @@ def test_a_stream_goes_through_the_edge(way: int, dev: Dev) -> None:
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/healthz"])
-def test_health_and_metrics_cannot_be_reached_through_the_edge(way: int, dev: Dev, path: str) -> None:
+def test_edge_hides_health_and_metrics(way: int, dev: Dev, path: str) -> None:
     def status(to: int | None, asked: str) -> int:
         connection = http.client.HTTPConnection("127.0.0.1", to, timeout=60)  # which sends a path as it is
         connection.request("GET", asked, headers={"Host": HOST})
@@ -166,7 +166,7 @@ def test_health_and_metrics_cannot_be_reached_through_the_edge(way: int, dev: De
     assert status(httpx.URL(dev.content["url"]).port, "/healthz") == 200
 
 
-def test_the_service_hears_who_asked_the_edge_after_whatever_was_claimed(port: int) -> None:
+def test_edge_overwrites_a_claimed_client_address(port: int) -> None:
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"Host": ECHOING}, timeout=60) as client:
         told = client.get("/api/v1/logs").json()["x-forwarded-for"]
         claimed = client.get("/api/v1/logs", headers={"X-Forwarded-For": "203.0.113.9"}).json()["x-forwarded-for"]
@@ -174,7 +174,7 @@ def test_the_service_hears_who_asked_the_edge_after_whatever_was_claimed(port: i
     assert claimed.replace(" ", "") == f"203.0.113.9,{told}"
 
 
-def test_the_trace_of_who_asked_the_edge_goes_on_in_the_service(port: int) -> None:
+def test_trace_continues_through_the_edge(port: int) -> None:
     caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     with httpx.Client(
         base_url=f"http://127.0.0.1:{port}", headers={"Host": ECHOING, "traceparent": caller}, timeout=60
@@ -188,7 +188,7 @@ def assert_held(flood: Flood, per_minute: int) -> None:
     assert {answer.headers.get("retry-after") for answer in flood.refused} == {RETRY_AFTER}
 
 
-async def test_the_log_routes_and_the_others_are_limited_apart_and_excess_is_told_when_to_come_back(port: int, dev: Dev) -> None:
+async def test_edge_limits_log_routes_separately_and_sends_retry_after(port: int, dev: Dev) -> None:
     assert_held(await drain(port, HOST, OTHERS, at_most=20 * OTHERS_PER_MINUTE), OTHERS_PER_MINUTE)
     with through(port, dev) as client:
         for _ in range(OTHERS_PER_MINUTE + 20):
@@ -198,7 +198,7 @@ async def test_the_log_routes_and_the_others_are_limited_apart_and_excess_is_tol
         assert client.get("/api/v1/whoami").status_code == 200  # by what came due meanwhile
 
 
-async def test_where_each_client_is_counted_a_flood_of_one_is_refused_and_all_others_are_served(port: int, dev: Dev) -> None:
+async def test_edge_refuses_a_flooding_client_and_serves_the_others(port: int, dev: Dev) -> None:
     flooding, other = "127.0.0.2", "127.0.0.3"
     drained = asyncio.Event()
     served = asyncio.Event()
@@ -234,7 +234,7 @@ async def test_where_each_client_is_counted_a_flood_of_one_is_refused_and_all_ot
         assert 1 <= int(answer.headers["x-ratelimit-reset"]) <= 60
 
 
-async def test_each_client_may_ask_of_the_log_routes_what_is_due_in_a_second_and_never_a_minute_of_it_at_once(port: int) -> None:
+async def test_edge_limits_each_client_by_the_second_on_log_routes(port: int) -> None:
     began = int(time.time())
     floods = [await drain(port, EACH, LOGS, at_most=20 * LOGS_PER_SECOND, client="127.0.0.4") for _ in range(5)]
     seconds = int(time.time()) - began + 1
@@ -242,9 +242,7 @@ async def test_each_client_may_ask_of_the_log_routes_what_is_due_in_a_second_and
     assert {answer.headers["x-ratelimit-reset"] for each in floods for answer in each.refused} == {"1"}
 
 
-async def test_envoy_gateway_counts_each_client_of_the_log_routes_and_of_the_others_apart_and_tells_it_when_to_come_back(
-    gated: int, dev: Dev
-) -> None:
+async def test_envoy_gateway_limits_each_client_separately_per_route_group(gated: int, dev: Dev) -> None:
     flooding, other = "127.0.0.5", "127.0.0.6"
     assert_held(await drain(gated, HOST, OTHERS[:1], at_most=20 * OTHERS_PER_MINUTE, client=flooding), OTHERS_PER_MINUTE)
     began = time.monotonic()

@@ -25,7 +25,7 @@ def place(cluster: KubernetesServer) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("values", MATRIX)
-def test_the_api_server_takes_every_object_and_every_pod_is_restricted(
+def test_api_server_accepts_every_object_and_every_pod_is_restricted(
     chart: Helm, cluster: KubernetesServer, place: str, values: str
 ) -> None:
     objects = chart.render(values, namespace=place, release=place)
@@ -39,9 +39,7 @@ def test_the_api_server_takes_every_object_and_every_pod_is_restricted(
         assert f"pod/{component} serverside-applied" in cluster.kubectl(*dry_run, stdin=json.dumps(pod))
 
 
-def test_a_release_comes_changes_and_goes_and_leaves_the_definition_and_the_tenants(
-    chart: Helm, cluster: KubernetesServer, place: str
-) -> None:
+def test_uninstall_keeps_the_definition_and_the_tenants(chart: Helm, cluster: KubernetesServer, place: str) -> None:
     def replicas() -> int:
         found = json.loads(cluster.kubectl("get", "deployment", f"{place}-decklog-api", "-n", place, "-o", "json"))
         return int(found["spec"]["replicas"])
@@ -120,9 +118,7 @@ def test_a_release_comes_changes_and_goes_and_leaves_the_definition_and_the_tena
     cluster.kubectl("delete", "tenant", place)
 
 
-def test_a_release_with_backends_of_its_own_keeps_their_passwords_and_migrates_again_with_each_upgrade(
-    chart: Helm, cluster: KubernetesServer, place: str
-) -> None:
+def test_dev_release_keeps_passwords_and_migrates_on_each_upgrade(chart: Helm, cluster: KubernetesServer, place: str) -> None:
     def helm(verb: str, *words: str) -> None:
         chart(verb, place, CHART, "-n", place, "--kubeconfig", cluster.kubeconfig, "-f", CHART / "ci/dev.yaml", *words)
 
@@ -142,6 +138,6 @@ def test_a_release_with_backends_of_its_own_keeps_their_passwords_and_migrates_a
     assert seen("secrets") == []
 
 
-def test_what_the_chart_lets_the_operator_do_is_what_the_manifests_let_it_do(chart: Helm) -> None:
+def test_chart_and_manifests_grant_the_operator_the_same_rights(chart: Helm) -> None:
     rendered = [each["rules"] for kind in ("ClusterRole", "Role") for each in of(chart.render("minimal"), kind)]
     assert sorted(map(str, rendered)) == sorted(str(each["rules"]) for each in rights() if each["kind"].endswith("Role"))

@@ -34,12 +34,12 @@ LEFT_TO_EXTRA_ENV = {
 
 
 @pytest.mark.parametrize("values", MATRIX)
-def test_helm_finds_nothing_to_complain_of(chart: Helm, values: str) -> None:
+def test_helm_lint_passes(chart: Helm, values: str) -> None:
     assert "0 chart(s) failed" in chart("lint", "--strict", CHART, "-f", CHART / f"ci/{values}.yaml")
 
 
 @pytest.mark.parametrize("values", MATRIX)
-def test_the_programs_take_every_variable_that_they_are_given(chart: Helm, values: str) -> None:
+def test_programs_accept_every_variable_of_the_chart(chart: Helm, values: str) -> None:
     for component, pod in pods(chart.render(values)).items():
         given = environment(pod)
         own, common = operator_settings.split(given)
@@ -54,14 +54,14 @@ def test_the_programs_take_every_variable_that_they_are_given(chart: Helm, value
             assert loaded.api.host == "0.0.0.0"
 
 
-def test_every_setting_can_be_set_by_a_value_or_is_left_out_on_purpose(chart: Helm) -> None:
+def test_every_setting_has_a_value_or_an_exemption(chart: Helm) -> None:
     told = {name for values in MATRIX for pod in pods(chart.render(values)).values() for name in environment(pod)}
     known = {*settings.variables(), *operator_settings.variables()}
     assert known - told - LEFT_TO_EXTRA_ENV.keys() == set()
 
 
 @pytest.mark.parametrize("values", MATRIX)
-def test_the_address_of_the_owner_is_given_to_those_alone_that_need_it(chart: Helm, values: str) -> None:
+def test_owner_dsn_is_given_only_to_programs_that_need_it(chart: Helm, values: str) -> None:
     objects = chart.render(values)
     owners = {component for component, pod in pods(objects).items() if "DECKLOG_DATABASE_OWNER_DSN" in environment(pod)}
     assert owners <= ({"api", "migrate"} if values == "owned" else {"operator", "migrate"})
@@ -70,13 +70,13 @@ def test_the_address_of_the_owner_is_given_to_those_alone_that_need_it(chart: He
 
 
 @pytest.mark.parametrize("values", MATRIX)
-def test_the_archive_is_told_to_the_workers_alone(chart: Helm, values: str) -> None:
+def test_archive_settings_are_given_to_workers_only(chart: Helm, values: str) -> None:
     told = {component for component, pod in pods(chart.render(values)).items() if "DECKLOG_ARCHIVE_BUCKET" in environment(pod)}
     assert told == ({"worker"} if values in {"everything", "dedicated", "dev"} else set())
 
 
 @pytest.mark.parametrize("values", MATRIX)
-def test_names_are_used_once_and_selectors_meet_their_own_pods_alone(chart: Helm, values: str) -> None:
+def test_object_names_are_unique_and_selectors_match_only_their_pods(chart: Helm, values: str) -> None:
     objects = chart.render(values)
     names = [(each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"]) for each in objects]
     assert len(names) == len(set(names))
@@ -89,7 +89,7 @@ def test_names_are_used_once_and_selectors_meet_their_own_pods_alone(chart: Helm
         assert met == wanted, each["metadata"]["name"]
 
 
-def test_every_pod_has_a_policy_that_refuses_what_is_not_named(chart: Helm) -> None:
+def test_every_pod_has_a_default_deny_network_policy(chart: Helm) -> None:
     objects = chart.render("everything")
     [refusal] = of(objects, "NetworkPolicy", "decklog")
     assert refusal["spec"]["policyTypes"] == ["Ingress", "Egress"]
@@ -108,7 +108,7 @@ def test_every_pod_has_a_policy_that_refuses_what_is_not_named(chart: Helm) -> N
     assert all("ingress" not in each["spec"] for each in of(objects, "NetworkPolicy", "decklog-migrate"))
 
 
-def test_health_and_metrics_are_not_exposed(chart: Helm) -> None:
+def test_routes_do_not_expose_health_and_metrics(chart: Helm) -> None:
     objects = chart.render("everything")
     [ingress], [proxy] = of(objects, "Ingress"), of(objects, "HTTPProxy")
     paths = {path["path"] for rule in ingress["spec"]["rules"] for path in rule["http"]["paths"]}
@@ -131,7 +131,7 @@ def limited(proxy: Json) -> dict[str, Json]:
     return {route["conditions"][0]["prefix"]: route.get("rateLimitPolicy", host) for route in proxy["spec"]["routes"]}
 
 
-def test_each_envoy_of_contour_has_one_bucket_for_the_log_routes_and_one_for_the_others(chart: Helm) -> None:
+def test_contour_has_local_limits_for_log_routes_and_other_routes(chart: Helm) -> None:
     def local(requests: int, retry_after: str) -> Json:
         told = [{"name": "Retry-After", "value": retry_after}]
         return {"local": {"requests": requests, "unit": "minute", "responseStatusCode": 429, "responseHeadersToAdd": told}}
@@ -153,7 +153,7 @@ def test_each_envoy_of_contour_has_one_bucket_for_the_log_routes_and_one_for_the
     }
 
 
-def test_contour_asks_the_rate_limit_service_of_each_client_with_words_that_the_service_is_given_numbers_for(chart: Helm) -> None:
+def test_contour_descriptors_match_the_rate_limit_service(chart: Helm) -> None:
     objects = chart.render("everything", release="audit", namespace="place")
     [proxy], [limits] = of(objects, "HTTPProxy"), of(objects, "ConfigMap", "audit-decklog-api-limits")
     asked = {}
@@ -189,7 +189,7 @@ PER_MINUTE, PER_SECOND = "Minute", "Second"
         ("edge", "Global", ((167, PER_SECOND), (100, PER_MINUTE), "6")),
     ],
 )
-def test_envoy_gateway_limits_each_client_of_either_family_for_the_log_routes_and_the_others_apart(
+def test_envoy_gateway_limits_ipv4_and_ipv6_clients_per_route_group(
     chart: Helm, values: str, kind: str, told: tuple[tuple[int, str], tuple[int, str], str]
 ) -> None:
     logs, others, retry_after = told
@@ -216,7 +216,7 @@ def test_envoy_gateway_limits_each_client_of_either_family_for_the_log_routes_an
     assert found == {"/api/v1/logs": logs, "/api": others, "/schema": others}
 
 
-def test_streams_and_exports_are_not_ended_by_a_timeout_of_the_edge_but_by_silence(chart: Helm) -> None:
+def test_edge_ends_streams_and_exports_only_on_silence(chart: Helm) -> None:
     objects = chart.render("everything", "--set", "edge.responseTimeout=90s,edge.idleTimeout=7m")
     [proxy] = of(objects, "HTTPProxy")
     routes = {route["conditions"][0]["prefix"]: route for route in proxy["spec"]["routes"]}
@@ -233,7 +233,7 @@ def test_streams_and_exports_are_not_ended_by_a_timeout_of_the_edge_but_by_silen
         assert policy["spec"]["timeout"] == {"http": {"streamIdleTimeout": "7m"}}
 
 
-def test_the_values_that_the_readme_gives_for_other_ingress_controllers_are_taken(chart: Helm, tmp_path: Path) -> None:
+def test_readme_values_for_other_ingress_controllers_are_valid(chart: Helm, tmp_path: Path) -> None:
     blocks = re.findall(r"^```yaml\n(.*?)^```$", (DOCS / "guides/install.md").read_text(), re.MULTILINE | re.DOTALL)
     given = [block for block in blocks if yaml.safe_load(block).keys() <= {"ingress", "extraManifests"}]
     assert len(given) == 2
@@ -248,7 +248,7 @@ def test_the_values_that_the_readme_gives_for_other_ingress_controllers_are_take
             assert f"{place}-{name}@kubernetescrd" in told
 
 
-def test_an_ingress_can_have_annotations_of_its_own_for_the_log_routes_and_one_of_them_asks_for_the_certificate(
+def test_ingress_of_log_routes_has_own_annotations_and_one_certificate_request(
     chart: Helm,
 ) -> None:
     objects = chart.render("edge")
@@ -265,7 +265,7 @@ def test_an_ingress_can_have_annotations_of_its_own_for_the_log_routes_and_one_o
     assert logs["spec"]["tls"] == others["spec"]["tls"] == [{"secretName": "decklog-api-tls", "hosts": ["audit.example.org"]}]
 
 
-def test_the_test_of_a_release_has_a_tenant_of_its_own_and_the_key_that_its_operator_makes(chart: Helm) -> None:
+def test_helm_test_uses_its_own_tenant_and_secret(chart: Helm) -> None:
     objects = chart.render("minimal", release="other", namespace="place")
     [tenant], [pod] = of(objects, "Tenant"), of(objects, "Pod")
     assert tenant["metadata"]["annotations"]["helm.sh/hook"] == pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
@@ -286,7 +286,7 @@ def test_the_test_of_a_release_has_a_tenant_of_its_own_and_the_key_that_its_oper
 
 
 @pytest.mark.parametrize("values", MATRIX)
-def test_traces_are_sent_where_a_collector_is_named_and_the_sampler_is_told_to_the_api_alone(chart: Helm, values: str) -> None:
+def test_tracing_is_set_with_a_collector_and_sampled_by_the_api_only(chart: Helm, values: str) -> None:
     told = {
         component: {name: value for name, value in environment(pod).items() if name.startswith("OTEL_")}
         for component, pod in pods(chart.render(values)).items()
@@ -304,7 +304,7 @@ def test_traces_are_sent_where_a_collector_is_named_and_the_sampler_is_told_to_t
     assert told["api"].keys() <= settings.OPENTELEMETRY.keys()
 
 
-def test_a_pod_that_ends_serves_on_and_has_time_for_what_is_open(chart: Helm) -> None:
+def test_pods_drain_before_they_end(chart: Helm) -> None:
     pod = pods(chart.render("minimal"))["api"]["spec"]
     drain = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert drain == 10
@@ -322,7 +322,7 @@ def test_a_pod_that_ends_serves_on_and_has_time_for_what_is_open(chart: Helm) ->
         ("logFormat=xml", "'/logFormat': value must be one of 'json', 'text'"),
     ],
 )
-def test_a_slip_in_the_values_is_refused_by_its_name(chart: Helm, value: str, complaint: str) -> None:
+def test_misspelled_value_is_rejected_by_name(chart: Helm, value: str, complaint: str) -> None:
     with pytest.raises(RefusedError) as refused:
         chart.render("minimal", "--set", value)
     assert complaint in str(refused.value)
@@ -345,7 +345,7 @@ def test_a_slip_in_the_values_is_refused_by_its_name(chart: Helm, value: str, co
         (["dev.writableRoot=true"], "goes with dev.enabled alone"),
     ],
 )
-def test_values_that_do_not_go_together_are_refused_with_what_to_do(chart: Helm, values: list[str], complaint: str) -> None:
+def test_conflicting_values_are_rejected_with_advice(chart: Helm, values: list[str], complaint: str) -> None:
     with pytest.raises(RefusedError) as refused:
         chart.render("minimal", *(word for value in values for word in ("--set", value)))
     assert complaint in str(refused.value)
@@ -388,7 +388,7 @@ def plain(each: Json) -> Json:
     return found
 
 
-def test_the_manifests_without_helm_are_what_the_chart_renders_for_the_operator_alone(chart: Helm) -> None:
+def test_manifests_equal_the_chart_rendered_for_the_operator_only(chart: Helm) -> None:
     def keyed(objects: list[Json]) -> dict[tuple[str, str, str], Json]:
         return {(each["kind"], each["metadata"].get("namespace", ""), each["metadata"]["name"]): plain(each) for each in objects}
 
@@ -425,12 +425,12 @@ def told_metrics() -> set[str]:
 
 
 @pytest.mark.parametrize("promise", PROMISED)
-def test_every_promise_has_its_metrics_and_a_place_on_the_dashboard(promise: str) -> None:
+def test_every_objective_has_metrics_and_a_dashboard_panel(promise: str) -> None:
     assert PROMISED[promise] <= told_metrics()
     assert PROMISED[promise] <= set(re.findall(r"\bdecklog_[a-z_]+", (CHART / "files/dashboard.json").read_text()))
 
 
-def test_alerts_and_dashboard_are_built_on_metrics_that_the_programs_have(chart: Helm) -> None:
+def test_alerts_and_dashboard_use_existing_metrics(chart: Helm) -> None:
     known = told_metrics()
     objects = chart.render("everything")
     [rule], [dashboard] = of(objects, "PrometheusRule"), of(objects, "ConfigMap", "decklog-dashboard")
@@ -442,7 +442,7 @@ def test_alerts_and_dashboard_are_built_on_metrics_that_the_programs_have(chart:
     assert json.loads(dashboard["data"]["decklog.json"])["title"] == "Decklog"
 
 
-def test_every_alert_says_what_to_do_in_the_readme_it_leads_to(chart: Helm) -> None:
+def test_every_alert_links_to_its_runbook(chart: Helm) -> None:
     runbooks = (DOCS / "guides/runbooks.md").read_text()
     [rule] = of(chart.render("everything"), "PrometheusRule")
     alerts = [each for group in rule["spec"]["groups"] for each in group["rules"]]
@@ -456,7 +456,7 @@ def test_every_alert_says_what_to_do_in_the_readme_it_leads_to(chart: Helm) -> N
     assert [each.keys() for each in annotations] == [{"summary"}] * len(alerts)  # a link to nowhere would be worse than none
 
 
-def test_every_value_is_described_and_has_a_schema() -> None:
+def test_every_value_has_a_description_and_a_schema() -> None:
     described = chart_files.values()
     assert len(described) > 100
     assert all(value.text.endswith((".", ")")) for value in described)
@@ -469,7 +469,7 @@ def test_no_value_is_a_secret() -> None:
     assert [name for name in names if "password" in name or "token" in name or name.endswith("dsn")] == []
 
 
-def test_a_value_that_is_not_described_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_undescribed_value_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "values.yaml").write_text("# What it is.\nknown: 1\nunknown: 2\n")
     monkeypatch.setattr(chart_files, "CHART", tmp_path)
     with pytest.raises(ValueError, match="unknown is not described"):
@@ -479,13 +479,13 @@ def test_a_value_that_is_not_described_is_named(tmp_path: Path, monkeypatch: pyt
 DEV = {"timescale": 5432, "opensearch": 9200, "elasticmq": 9324, "s3": 7070}
 
 
-def test_nothing_but_dev_enabled_brings_backends(chart: Helm) -> None:
+def test_only_dev_enabled_deploys_backends(chart: Helm) -> None:
     for values in MATRIX:
         brought = {name for name in pods(chart.render(values)) if name.startswith("dev-")}
         assert brought == ({f"dev-{name}" for name in DEV} if values == "dev" else set())
 
 
-def test_with_backends_of_its_own_every_address_is_that_of_one_of_them_and_every_password_is_new(chart: Helm) -> None:
+def test_dev_backends_match_their_addresses_and_get_new_passwords(chart: Helm) -> None:
     def secret(objects: list[Json]) -> dict[str, str]:
         [found] = of(objects, "Secret")
         assert found["metadata"]["name"] == "other-decklog-dev"
@@ -521,7 +521,7 @@ def test_with_backends_of_its_own_every_address_is_that_of_one_of_them_and_every
     assert min(len(value) for name, value in data.items() if not name.endswith("-key-id")) >= 40
 
 
-def test_backends_of_its_own_are_reached_by_the_release_alone_and_are_the_images_of_the_tests(chart: Helm) -> None:
+def test_dev_backends_accept_only_the_release_and_use_the_tested_images(chart: Helm) -> None:
     objects = chart.render("dev")
     ports = {}
     for name, port in DEV.items():
@@ -554,7 +554,7 @@ def test_backends_of_its_own_are_reached_by_the_release_alone_and_are_the_images
     assert images == {name: compose[name]["image"] for name in DEV}
 
 
-def test_a_migration_of_a_database_that_comes_with_it_is_no_hook_and_waits(chart: Helm) -> None:
+def test_dev_migration_is_no_hook_and_waits_for_its_database(chart: Helm) -> None:
     [job] = of(chart.render("dev"), "Job")
     assert job["metadata"]["name"] == "decklog-migrate-1"
     assert "annotations" not in job["metadata"]

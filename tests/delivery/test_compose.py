@@ -24,6 +24,7 @@ from decklog.s3.objects import S3Objects
 from tests.backends.s3 import LocalS3
 from tests.support.compose import (
     COMPOSE,
+    DOCKERFILE,
     FILE,
     OURS,
     PROGRAMS,
@@ -34,7 +35,7 @@ from tests.support.compose import (
     mounts,
     variables,
 )
-from tests.support.images import ROOT, stages
+from tests.support.images import ROOT, source_in_checkout, stages
 
 PORTS = {"timescale": 5432, "opensearch": 9200, "elasticmq": 9324, "s3": 7070}
 """Where the servers listen."""
@@ -56,7 +57,7 @@ def read(composefile: Path, file: Path, **environment: str) -> dict[str, Any]:
     return found
 
 
-def test_composes_own_reader_takes_it_and_reads_what_these_tests_read(composefile: Path) -> None:
+def test_compose_file_is_read_alike_by_compose_and_these_tests(composefile: Path) -> None:
     found = read(composefile, FILE)
     assert found["services"].keys() == SERVICES.keys()
     assert found["volumes"].keys() == COMPOSE["volumes"].keys()
@@ -64,16 +65,13 @@ def test_composes_own_reader_takes_it_and_reads_what_these_tests_read(composefil
         other = found["services"][name]
         for key in ("image", "command", "entrypoint", "environment", "read_only", "cap_drop", "user", "network_mode"):
             assert other.get(key) == service.get(key), (name, key)
-        mounted = {each["target"]: each["source"] for each in other.get("volumes", [])}
-        assert mounted == {
-            path: str(ROOT / source) if source.startswith("./") else source for path, source in mounts(service).items()
-        }
+        assert {each["target"]: each["source"] for each in other.get("volumes", [])} == mounts(service)
         assert other.get("healthcheck", {}).get("test") == service.get("healthcheck", {}).get("test")
     [port] = read(composefile, FILE, HTTP_PORT="9000")["services"]["api"]["ports"]
     assert (port["host_ip"], port["published"], port["target"]) == ("127.0.0.1", "9000", 8321)
 
 
-def test_composes_own_reader_refuses_a_slip(composefile: Path, tmp_path: Path) -> None:
+def test_compose_reader_rejects_a_misspelled_key(composefile: Path, tmp_path: Path) -> None:
     for right, slip in (("mem_limit: 2g", "mem_limits: 2g"), ("migrate: {cond", "migrates: {cond"), ("- index:/", "- indices:/")):
         assert right in FILE.read_text()
         (tmp_path / "docker-compose.yml").write_text(FILE.read_text().replace(right, slip))
@@ -82,7 +80,7 @@ def test_composes_own_reader_refuses_a_slip(composefile: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_program_takes_its_words_and_every_variable(name: str, volumes: Path) -> None:
+def test_program_accepts_its_arguments_and_variables(name: str, volumes: Path) -> None:
     service = PROGRAMS[name]
     assert service["command"][0] == name
     arguments(service["command"])
@@ -96,7 +94,7 @@ def test_a_program_takes_its_words_and_every_variable(name: str, volumes: Path) 
         assert urlsplit(loaded.queue.endpoint_url).netloc == "elasticmq:9324"
 
 
-def test_the_archive_is_the_s3_servers_bucket(volumes: Path) -> None:
+def test_archive_settings_match_the_s3_server(volumes: Path) -> None:
     archive = settings.load(variables(SERVICES["worker"], volumes)).archive
     s3 = SERVICES["s3"]
     assert urlsplit(archive.endpoint_url).netloc == f"s3:{PORTS['s3']}"
@@ -109,7 +107,7 @@ def test_the_archive_is_the_s3_servers_bucket(volumes: Path) -> None:
     assert archive.secret_access_key == (volumes / "archive/secret-key").read_text()
 
 
-async def test_a_folder_is_a_bucket_to_the_s3_server(private_s3: Callable[[], LocalS3]) -> None:
+async def test_s3_server_serves_a_folder_as_a_bucket(private_s3: Callable[[], LocalS3]) -> None:
     server = private_s3()
     (server.folder / "objects/decklog").mkdir()
     address = server.address
@@ -128,7 +126,7 @@ async def test_a_folder_is_a_bucket_to_the_s3_server(private_s3: Callable[[], Lo
     await objects.close()
 
 
-def test_every_address_is_that_of_a_service_at_its_port_and_with_its_role(volumes: Path) -> None:
+def test_dsns_name_the_database_service_and_one_role_each(volumes: Path) -> None:
     users = {}
     for group in ("admin", "owner", "service"):
         address = urlsplit((volumes / group / "dsn").read_text())
@@ -142,7 +140,7 @@ def test_every_address_is_that_of_a_service_at_its_port_and_with_its_role(volume
     assert SERVICES["timescale"]["environment"]["POSTGRES_DB"] == "decklog"
 
 
-def test_each_program_mounts_no_secret_but_those_of_its_role() -> None:
+def test_services_mount_only_the_secrets_of_their_role() -> None:
     given = {
         name: {path.rsplit("/", 1)[1] for path in mounts(service) if path.startswith("/secrets/")}
         for name, service in SERVICES.items()
@@ -167,7 +165,7 @@ def test_each_program_mounts_no_secret_but_those_of_its_role() -> None:
     assert writable == {("provision", "keys:/secrets/keys")}
 
 
-def test_secrets_are_made_once_and_are_others_in_each_installation(volumes: Path, tmp_path: Path) -> None:
+def test_secrets_are_created_once_and_differ_between_installations(volumes: Path, tmp_path: Path) -> None:
     def content(root: Path) -> dict[str, str]:
         return {str(path.relative_to(root)): path.read_text() for path in root.rglob("*") if path.is_file()}
 
@@ -187,7 +185,7 @@ def test_secrets_are_made_once_and_are_others_in_each_installation(volumes: Path
 
 
 @pytest.mark.parametrize("name", sorted(PROGRAMS.keys() - {"migrate"}))
-def test_health_is_asked_of_the_program_where_it_listens(name: str, volumes: Path) -> None:
+def test_health_checks_probe_the_port_that_the_program_listens_on(name: str, volumes: Path) -> None:
     service = PROGRAMS[name]
     [entry] = stages(ROOT / "service/Dockerfile")[-1].of("ENTRYPOINT")
     how, *test = service["healthcheck"]["test"]
@@ -203,14 +201,10 @@ def test_health_is_asked_of_the_program_where_it_listens(name: str, volumes: Pat
     assert listens
 
 
-def test_what_is_mounted_and_waited_for_is_there() -> None:
-    named = set()
+def test_mounts_networks_and_dependencies_exist() -> None:
+    named: set[str] = set()
     for name, service in SERVICES.items():
-        for source in mounts(service).values():
-            if source.startswith("./"):
-                assert (ROOT / source).exists(), source
-            else:
-                named.add(source)
+        named.update(mounts(service).values())
         for other, how in service.get("depends_on", {}).items():
             condition = how["condition"]
             assert condition in ("service_healthy", "service_completed_successfully")
@@ -220,12 +214,12 @@ def test_what_is_mounted_and_waited_for_is_there() -> None:
             assert "backends" in service["networks"]
     assert named == COMPOSE["volumes"].keys()
     given = arguments(SERVICES["provision"]["command"])
-    shown = mounts(SERVICES["provision"])
-    assert {"acme", "globex", "minimal"} <= read_manifests([ROOT / shown[str(path)] for path in given["manifests"]]).keys()
-    assert str(given["keys"].parent) in shown
+    examples = [source_in_checkout(DOCKERFILE, str(path)) for path in given["manifests"]]
+    assert {"acme", "globex", "minimal"} <= read_manifests(examples).keys()
+    assert str(given["keys"].parent) in mounts(SERVICES["provision"])
 
 
-def test_whoever_mounts_a_secret_waits_until_it_is_made() -> None:
+def test_services_with_secrets_wait_for_their_creation() -> None:
     def waited(name: str) -> set[str]:
         direct = SERVICES[name].get("depends_on", {})
         return set(direct).union(*(waited(other) for other in direct))
@@ -235,7 +229,7 @@ def test_whoever_mounts_a_secret_waits_until_it_is_made() -> None:
             assert "secrets" in waited(name), name
 
 
-def test_programs_are_confined_as_in_production_and_all_are_bounded() -> None:
+def test_services_are_confined_and_have_resource_limits() -> None:
     for name, service in SERVICES.items():
         assert {"mem_limit", "pids_limit", "restart"} <= service.keys(), name
         assert service["security_opt"] == ["no-new-privileges:true"], name
@@ -245,13 +239,33 @@ def test_programs_are_confined_as_in_production_and_all_are_bounded() -> None:
     assert SERVICES["secrets"]["network_mode"] == "none"
 
 
-def test_it_is_reached_from_this_machine_alone_and_by_the_api_alone() -> None:
+def test_compose_builds_its_image_and_never_pulls_it() -> None:
+    assert {service["pull_policy"] for service in OURS.values()} == {"never"}
+    assert [name for name, service in SERVICES.items() if "build" in service] == ["secrets"]
+
+
+def test_services_mount_no_file_of_the_checkout() -> None:
+    assert [source for service in SERVICES.values() for source in mounts(service).values() if "/" in source] == []
+
+
+def test_services_work_on_an_engine_that_may_not_raise_limits() -> None:
+    assert [name for name, service in SERVICES.items() if "ulimits" in service] == []
+
+
+def test_telemetry_is_switched_off_by_a_setting_that_the_oss_licence_allows() -> None:
+    timescale = SERVICES["timescale"]
+    assert timescale["image"].endswith("-oss")
+    assert "-ctimescaledb.telemetry_level=off" in timescale["command"]
+    assert "TIMESCALEDB_TELEMETRY" not in timescale["environment"]
+
+
+def test_only_the_api_is_published_and_only_on_loopback() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
     assert published == {"api": ["127.0.0.1:8321:8321"]}
     assert COMPOSE["networks"]["backends"] == {"internal": True}
 
 
-def test_images_are_pinned_and_those_that_the_tests_run() -> None:
+def test_images_are_pinned_and_equal_those_of_the_tests() -> None:
     tests = yaml.safe_load(interpolated((ROOT / "tests/backends/compose.yaml").read_text().replace(":?", ":-")))["services"]
     for name, other in (("timescale", "timescale"), ("opensearch", "opensearch"), ("elasticmq", "sqs"), ("s3", "s3")):
         assert SERVICES[name]["image"] == tests[other]["image"]
@@ -261,7 +275,7 @@ def test_images_are_pinned_and_those_that_the_tests_run() -> None:
     assert stages(ROOT / built["dockerfile"])[-1].of("ENTRYPOINT") == [["/opt/decklog/bin/python", "-m", "decklog"]]
 
 
-def test_the_parser_of_the_program_would_refuse_a_slip(volumes: Path) -> None:
+def test_program_rejects_misspelled_arguments_and_variables(volumes: Path) -> None:
     with pytest.raises(CycloptsError):
         arguments(["provision", "--manifest", "x", "--key", "y", "--nothing"])
     with pytest.raises(DecklogError, match="DECKLOG_SERCH_URL"):

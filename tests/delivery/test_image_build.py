@@ -44,7 +44,7 @@ def given() -> list[str]:
         ("operator", "decklog_operator", "run", "no way to a Kubernetes API"),
     ],
 )
-def test_the_image_is_built_and_starts_as_nobody_on_a_root_that_is_read_only(
+def test_image_builds_and_runs_unprivileged_on_a_read_only_root(
     given: list[str], folder: str, module: str, verb: str, missed: str
 ) -> None:
     name = f"decklog-test-{folder}"

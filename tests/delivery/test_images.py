@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -23,16 +24,15 @@ def copied(dockerfile: str, target: Path) -> Path:
     return target
 
 
-def test_the_context_has_sources_and_locks_alone() -> None:
+def test_build_context_contains_only_what_the_images_contain() -> None:
     inside = context()
-    assert {"LICENSE", "requirements.lock", "service/pyproject.toml", "operator/pyproject.toml"} <= inside
-    rest = {name for name in inside if not re.match(r"(service|operator)/src/", name)}
-    assert rest == {"LICENSE", "requirements.lock", "service/pyproject.toml", "operator/pyproject.toml"}
+    single = {"LICENSE", "requirements.lock", "service/pyproject.toml", "operator/pyproject.toml", "tools/dev/make_secrets.py"}
+    assert {name for name in inside if not re.match(r"((service|operator)/src|manifests/examples)/", name)} == single
     assert not [name for name in inside if "__pycache__" in name or ".egg-info" in name or name.endswith(".pyc")]
 
 
 @pytest.mark.parametrize("image", IMAGES)
-def test_what_the_image_starts_runs_from_what_is_copied(image: str, tmp_path: Path) -> None:
+def test_image_entrypoint_runs_from_the_copied_files(image: str, tmp_path: Path) -> None:
     module, dockerfile = IMAGES[image]
     tree = copied(dockerfile, tmp_path)
     last = stages(ROOT / dockerfile)[-1]
@@ -58,7 +58,27 @@ def test_what_the_image_starts_runs_from_what_is_copied(image: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("image", IMAGES)
-def test_the_image_runs_as_a_number_that_is_not_root_and_starts_no_shell(image: str) -> None:
+def test_image_files_are_readable_after_a_checkout_with_a_strict_umask(image: str, tmp_path: Path) -> None:
+    dockerfile = IMAGES[image][1]
+    tree = copied(dockerfile, tmp_path) / "opt/decklog"
+    for path in [tree, *tree.rglob("*")]:
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    [after] = [text for [text] in stages(ROOT / dockerfile)[0].of("RUN") if "compileall" in text]
+    chmod, compiling = after.split("&&")
+    assert "compileall" in compiling
+    mode, *paths = shlex.split(chmod.partition("chmod -R ")[2])
+    subprocess.run(["chmod", "-R", mode, *(str(tmp_path) + path for path in paths)], check=True)
+    assert [path for path in tree.rglob("*") if path.stat().st_mode & 0o777 != (0o755 if path.is_dir() else 0o644)] == []
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_image_contains_no_lock_file_of_uv(image: str) -> None:
+    [install] = [text for [text] in stages(ROOT / IMAGES[image][1])[0].of("RUN") if "uv pip install" in text]
+    assert "rm -f /opt/decklog/.lock" in install.partition("uv pip install")[2]
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_image_runs_as_a_numeric_user_without_a_shell(image: str) -> None:
     last = stages(ROOT / IMAGES[image][1])[-1]
     assert last.of("USER") == [["65532:65532"]]
     assert last.of("RUN") == []
@@ -71,7 +91,7 @@ def test_the_image_runs_as_a_number_that_is_not_root_and_starts_no_shell(image: 
 
 
 @pytest.mark.parametrize("image", IMAGES)
-def test_each_dependency_comes_from_the_lock_with_its_hash_and_each_base_is_an_argument(image: str) -> None:
+def test_image_dependencies_are_pinned_by_hash_and_bases_are_arguments(image: str) -> None:
     build, last = stages(ROOT / IMAGES[image][1])
     assert build.base == last.base == "python:3.11-slim-bookworm"
     installs = [text for [text] in build.of("RUN") if "uv pip install" in text]
@@ -85,7 +105,7 @@ def test_each_dependency_comes_from_the_lock_with_its_hash_and_each_base_is_an_a
     assert extras == known.keys() - {"all", "embedded", *(["archive", "tracing"] if image == "operator" else [])}
 
 
-def test_the_chart_names_the_images_that_are_built() -> None:
+def test_chart_names_the_images_of_the_makefile() -> None:
     values = (ROOT / "charts/decklog/values.yaml").read_text()
     makefile = (ROOT / "Makefile").read_text()
     for repository, folder in (("decklog", "service"), ("decklog-operator", "operator")):

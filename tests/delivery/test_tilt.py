@@ -63,19 +63,19 @@ def tilt(evaluate: Callable[..., Tilt]) -> Tilt:
 pytestmark = pytest.mark.xdist_group("kubernetes")
 
 
-def test_it_works_on_the_cluster_that_make_kind_makes_and_on_no_other(tilt: Tilt) -> None:
+def test_tiltfile_accepts_only_the_cluster_of_make_kind(tilt: Tilt) -> None:
     cluster = yaml.safe_load((FOLDER / "kind.yaml").read_text())
     assert tilt.contexts == [CONTEXT] == [f"kind-{cluster['name']}"]
     assert f'CONTEXT, NAMESPACE = "{CONTEXT}", "{NAMESPACE}"' in (FOLDER / "cluster.py").read_text()
 
 
-def test_a_slip_in_the_tiltfile_is_seen(evaluate: Callable[..., Tilt]) -> None:
+def test_tiltfile_syntax_error_fails(evaluate: Callable[..., Tilt]) -> None:
     for slip in ("docker_buld('x', '.')", "k8s_resource('decklog-api', port_forward = 1)", "local_resource(x)"):
         with pytest.raises(starlark.StarlarkError):
             evaluate(text=f"{TILTFILE}\n{slip}\n")
 
 
-def test_each_image_is_the_dockerfile_with_sources_that_may_be_changed(tilt: Tilt) -> None:
+def test_tilt_images_use_the_dockerfiles_with_writable_sources(tilt: Tilt) -> None:
     assert tilt.images.keys() == OURS.keys()
     for name, image in tilt.images.items():
         folder, module = OURS[name]
@@ -108,7 +108,7 @@ def test_each_image_is_the_dockerfile_with_sources_that_may_be_changed(tilt: Til
         assert end[-2:] == ["USER", last.of("USER")[0][0]]
 
 
-def test_what_is_installed_runs_the_images_that_are_built_with_roots_that_may_be_written_to(tilt: Tilt) -> None:
+def test_tilt_workloads_run_the_built_images_with_writable_roots(tilt: Tilt) -> None:
     built, brought = set(), set()
     for component, pod in pods(tilt.objects).items():
         [container] = pod["spec"]["containers"]
@@ -127,7 +127,7 @@ def test_what_is_installed_runs_the_images_that_are_built_with_roots_that_may_be
     assert not [each for each in tilt.objects if "helm.sh/hook" in each["metadata"].get("annotations", {})]
 
 
-def test_every_resource_is_a_workload_and_waits_for_others_that_are_there(tilt: Tilt) -> None:
+def test_tilt_resources_are_workloads_with_existing_dependencies(tilt: Tilt) -> None:
     workloads = {each["metadata"]["name"]: each for each in tilt.objects if each["kind"] in ("Deployment", "StatefulSet", "Job")}
     assert tilt.resources.keys() == workloads.keys()
     known = {*tilt.resources, *tilt.commands}
@@ -141,7 +141,7 @@ def test_every_resource_is_a_workload_and_waits_for_others_that_are_there(tilt: 
     assert tilt.resources["decklog-migrate-1"]["trigger"] == "manual"
 
 
-def test_every_command_is_there_and_buttons_wait_to_be_asked(tilt: Tilt, evaluate: Callable[..., Tilt]) -> None:
+def test_tilt_commands_exist_and_buttons_are_manual(tilt: Tilt, evaluate: Callable[..., Tilt]) -> None:
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     tasks = re.findall(r'"(\w+)": \1\b', (FOLDER / "cluster.py").read_text())
     for name, each in tilt.commands.items():
@@ -160,7 +160,7 @@ def test_every_command_is_there_and_buttons_wait_to_be_asked(tilt: Tilt, evaluat
     assert {name for name, each in evaluate("ci").commands.items() if not each["starts"]} == MANUAL - {"doctor"}
 
 
-def test_passwords_that_the_cluster_has_are_kept(evaluate: Callable[..., Tilt], kubernetes_server: KubernetesServer) -> None:
+def test_tilt_keeps_the_passwords_of_the_cluster(evaluate: Callable[..., Tilt], kubernetes_server: KubernetesServer) -> None:
     with namespace(kubernetes_server, f"tilt-{uuid.uuid4().hex[:8]}") as place:
 
         def secret() -> dict[str, Any]:
@@ -186,7 +186,7 @@ def recording(folder: Path, **answers: str) -> dict[str, str]:
     return {"PATH": f"{folder}:/usr/bin:/bin"}
 
 
-def test_a_cluster_is_made_once_and_pulls_from_the_registry_beside_it(tmp_path: Path) -> None:
+def test_kind_script_creates_one_cluster_with_a_local_registry(tmp_path: Path) -> None:
     docker = 'case "$1" in inspect) cat state 2>/dev/null;; run) echo true >state;; exec) [ "$2" != --interactive ] || cat >>hosts;; esac'
     kind = 'case "$2" in clusters) cat made 2>/dev/null;; cluster) echo decklog >made;; nodes) echo decklog-control-plane;; esac; exit 0'
     environment = recording(tmp_path, docker=docker.replace("state", f"{tmp_path}/state").replace(">>hosts", f">>{tmp_path}/hosts"),
@@ -206,7 +206,7 @@ def test_a_cluster_is_made_once_and_pulls_from_the_registry_beside_it(tmp_path: 
     assert "kind delete cluster --name decklog" in (tmp_path / "calls").read_text()
 
 
-def test_the_tour_is_the_one_of_the_readme(tmp_path: Path) -> None:
+def test_tilt_tour_is_the_tour_of_the_readme(tmp_path: Path) -> None:
     environment = recording(tmp_path, bash="cat")
     told = subprocess.run(
         [sys.executable, FOLDER / "cluster.py", "tour"],
@@ -221,7 +221,7 @@ def test_the_tour_is_the_one_of_the_readme(tmp_path: Path) -> None:
     assert "/api/v1/logs" in told
 
 
-def test_the_keys_of_the_examples_are_put_where_the_tour_reads_them(tmp_path: Path) -> None:
+def test_tilt_writes_the_example_keys_where_the_tour_reads_them(tmp_path: Path) -> None:
     tenant = {"metadata": {"name": "acme"}, "spec": {"credentials": {"secretNamespace": "place"}}}
     data = dict.fromkeys(("writer", "auditor", "admin", "url"), "eA==")
     answers = {"tenants": {"items": [tenant]}, "secret": {"data": data}}
@@ -244,7 +244,7 @@ def test_the_keys_of_the_examples_are_put_where_the_tour_reads_them(tmp_path: Pa
     assert "apply -f manifests/examples" in calls
 
 
-def test_the_platforms_key_is_made_with_the_settings_of_the_operators_pod(tmp_path: Path) -> None:
+def test_platform_key_is_created_with_the_operators_settings(tmp_path: Path) -> None:
     text = (FOLDER / "cluster.py").read_text()
     script = text.partition('PLATFORM_KEY = """')[2].partition('"""')[0]
     given = {"PATH": "/usr/bin:/bin", "DECKLOG_OPERATOR_API_URL": "x", "DECKLOG_DATABASE_OWNER_DSN": "postgresql://127.0.0.1:9/x"}
@@ -254,7 +254,7 @@ def test_the_platforms_key_is_made_with_the_settings_of_the_operators_pod(tmp_pa
     assert "The database cannot be reached" in done.stderr
 
 
-def test_a_program_is_started_again_when_its_sources_change_and_ends_as_it_ends(tmp_path: Path) -> None:
+def test_reload_restarts_a_program_on_source_changes_and_forwards_its_exit(tmp_path: Path) -> None:
     def until(true: Callable[[], bool]) -> None:
         deadline = time.monotonic() + WAIT_MAX
         while not true():

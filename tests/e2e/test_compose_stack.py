@@ -21,7 +21,8 @@ from decklog.assembly import maintenance
 from tests.backends import OpenSearchServer
 from tests.backends.sqs import SqsServer
 from tests.e2e.conftest import own_prefix
-from tests.support.compose import PROGRAMS, ROOT, make_secrets, mounts, variables
+from tests.support.compose import DOCKERFILE, PROGRAMS, make_secrets, mounts, variables
+from tests.support.images import source_in_checkout
 from tests.support.stack import Program, free_port
 
 LONGEST = 120.0
@@ -36,12 +37,11 @@ class Machine:
         self.ports = {name: free_port() for name in LISTENING}
         self._places = places | {f"127.0.0.1:{port}": f"127.0.0.1:{self.ports[name]}" for name, port in LISTENING.items()}
         self._places["--health-port=8080"] = f"--health-port={self.ports['provision']}"
-        self._places |= {f"={inside}": f"={self._outside(source)}" for inside, source in mounts(PROGRAMS["provision"]).items()}
+        examples = "/opt/decklog/examples"
+        self._places[f"={examples}"] = f"={source_in_checkout(DOCKERFILE, examples)}"
+        self._places |= {f"={inside}": f"={folder / source}" for inside, source in mounts(PROGRAMS["provision"]).items()}
         self._prefix = own_prefix()
         self.started: dict[str, Program] = {}
-
-    def _outside(self, source: str) -> Path:
-        return ROOT / source if source.startswith("./") else self.folder / source
 
     def moved(self, text: str) -> str:
         for place, real in self._places.items():

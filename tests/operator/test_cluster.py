@@ -51,7 +51,7 @@ def sent(kmock: RawHandler, method: str) -> Request:
     return cast("Request", kmock[method][0])
 
 
-async def test_requests_carry_the_token_and_a_status_is_applied_for_one_uid_only(kmock: RawHandler, cluster: Cluster) -> None:
+async def test_apply_status_sends_the_token_and_names_one_uid(kmock: RawHandler, cluster: Cluster) -> None:
     kmock[f"patch {STATUS}"] << {"metadata": {"resourceVersion": "7"}}
     assert await cluster.apply_status("acme", "uid-1", {"observedGeneration": 1}) == "7"
     request = sent(kmock, "patch")
@@ -74,7 +74,7 @@ async def test_requests_carry_the_token_and_a_status_is_applied_for_one_uid_only
         (503, Code.STORAGE_UNAVAILABLE, "failed to write the Tenant acme"),
     ],
 )
-async def test_a_refusal_of_the_api_becomes_a_typed_error(
+async def test_cluster_raises_a_typed_error_when_the_api_refuses(
     kmock: RawHandler, cluster: Cluster, status: int, code: Code, hint: str
 ) -> None:
     kmock[f"patch {STATUS}"] << status << {"kind": "Status", "message": "leaked-secret"}
@@ -85,7 +85,7 @@ async def test_a_refusal_of_the_api_becomes_a_typed_error(
     assert "leaked-secret" not in caught.value.detail
 
 
-async def test_an_api_that_is_not_there_is_an_error_that_may_be_retried(cluster: Cluster, kmock: RawHandler) -> None:
+async def test_cluster_raises_a_retryable_error_when_the_api_is_unreachable(cluster: Cluster, kmock: RawHandler) -> None:
     kmock[f"get {SECRET}"] << ConnectionResetError
     with pytest.raises(DecklogError) as caught:
         await cluster.read_secret("default", "acme-decklog")
@@ -93,7 +93,7 @@ async def test_an_api_that_is_not_there_is_an_error_that_may_be_retried(cluster:
     assert caught.value.retry_after is not None
 
 
-async def test_what_is_not_there_reads_as_nothing_and_is_deleted_already(cluster: Cluster, kmock: RawHandler) -> None:
+async def test_cluster_treats_absent_objects_as_none_and_as_deleted(cluster: Cluster, kmock: RawHandler) -> None:
     kmock[SECRET] << 404
     kmock["get /apis/decklog.dev/v1/tenants"] << 404
     assert await cluster.read_secret("default", "acme-decklog") is None
@@ -102,7 +102,7 @@ async def test_what_is_not_there_reads_as_nothing_and_is_deleted_already(cluster
     assert not await cluster.tenants_served()
 
 
-async def test_a_secret_of_an_earlier_life_of_the_tenant_is_replaced(cluster: Cluster, kmock: RawHandler) -> None:
+async def test_vault_replaces_the_secret_of_an_earlier_tenant_of_the_same_name(cluster: Cluster, kmock: RawHandler) -> None:
     old = {
         "name": "acme-decklog",
         "uid": "secret-1",
@@ -121,9 +121,7 @@ async def test_a_secret_of_an_earlier_life_of_the_tenant_is_replaced(cluster: Cl
     assert written["metadata"]["ownerReferences"][0]["uid"] == "uid-1"
 
 
-async def test_a_secret_that_is_there_is_made_as_it_should_be_if_it_is_the_tenants_own(
-    cluster: Cluster, kmock: RawHandler
-) -> None:
+async def test_vault_corrects_an_existing_secret_that_belongs_to_the_tenant(cluster: Cluster, kmock: RawHandler) -> None:
     kmock[f"post {SECRETS}"] << 409
     kmock[f"get {SECRET}"] << rendered(cluster)
     kmock[f"patch {SECRET}"] << {}
@@ -137,7 +135,7 @@ def rendered(cluster: Cluster, handout: Handout = HANDOUT) -> Json:
     return SecretVault(cluster, "https://decklog.example.test")._rendered(ACME, handout)
 
 
-async def test_what_was_written_reads_as_it_was(cluster: Cluster, kmock: RawHandler) -> None:
+async def test_vault_reads_the_keys_that_it_wrote(cluster: Cluster, kmock: RawHandler) -> None:
     secret = rendered(cluster)
     secret["metadata"] |= {"resourceVersion": "1", "annotations": {**secret["metadata"]["annotations"], "team": "a"}}
     secret["data"]["theirs"] = "eA=="
@@ -162,7 +160,7 @@ async def test_what_was_written_reads_as_it_was(cluster: Cluster, kmock: RawHand
         (("labels", "decklog.dev/tenant"), "another", {"labels"}),
     ],
 )
-async def test_whatever_was_edited_in_a_secret_is_named(
+async def test_vault_names_each_edited_field_of_a_secret(
     cluster: Cluster, kmock: RawHandler, field: tuple[str, str], value: str | None, drift: set[str]
 ) -> None:
     secret, (section, name) = rendered(cluster), field
@@ -177,7 +175,7 @@ async def test_whatever_was_edited_in_a_secret_is_named(
     assert found.keys == KEYS
 
 
-async def test_a_checksum_changes_with_anything_in_the_secret_and_tells_no_key(cluster: Cluster) -> None:
+async def test_secret_checksum_changes_with_every_field_and_reveals_no_key(cluster: Cluster) -> None:
     other = {**KEYS, Role.ADMIN: f"dlk_{'1' * 16}_{'a' * 64}"}
     handouts = [HANDOUT, Handout(other, 3, HANDOUT.valid_until), Handout(KEYS, 4, HANDOUT.valid_until), Handout(KEYS, 3, "")]
     secrets = [rendered(cluster, handout) for handout in (*handouts, HANDOUT)]
@@ -187,13 +185,13 @@ async def test_a_checksum_changes_with_anything_in_the_secret_and_tells_no_key(c
     assert "a" * 64 not in json.dumps([secret["metadata"] for secret in secrets])
 
 
-def test_what_is_handed_out_does_not_show_its_keys_where_it_is_printed() -> None:
+def test_handout_hides_its_keys_when_printed() -> None:
     assert repr(HANDOUT) == "Handout(revision=3)"
     assert "a" * 64 not in f"{HANDOUT}{[HANDOUT]}"
 
 
 @pytest.mark.parametrize("labels", [None, {}, {"decklog.dev/tenant": "other"}, {"app": "decklog"}])
-async def test_a_secret_of_somebody_else_is_neither_read_nor_written_nor_deleted(
+async def test_vault_leaves_a_foreign_secret_untouched(
     cluster: Cluster, kmock: RawHandler, labels: dict[str, str] | None
 ) -> None:
     kmock[f"get {SECRET}"] << {
@@ -210,7 +208,7 @@ async def test_a_secret_of_somebody_else_is_neither_read_nor_written_nor_deleted
     assert len(kmock["patch"]) == len(kmock["delete"]) == 0
 
 
-async def test_a_namespace_that_is_not_there_is_named(cluster: Cluster, kmock: RawHandler) -> None:
+async def test_vault_names_the_missing_namespace(cluster: Cluster, kmock: RawHandler) -> None:
     kmock[SECRETS] << 404
     with pytest.raises(DecklogError, match=r"spec.credentials.secretNamespace 'default' does not exist") as caught:
         await SecretVault(cluster, "https://decklog.example.test").write(ACME, HANDOUT)
@@ -218,9 +216,7 @@ async def test_a_namespace_that_is_not_there_is_named(cluster: Cluster, kmock: R
     assert not isinstance(caught.value, NotFoundError)
 
 
-def test_the_namespace_of_the_lease_is_the_pods_own_and_there_is_none_outside_of_a_pod(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_own_namespace_is_that_of_the_pod_and_empty_outside_a_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "namespace"
     monkeypatch.setattr("decklog_operator.cluster._NAMESPACE_FILE", file)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
@@ -232,7 +228,7 @@ def test_the_namespace_of_the_lease_is_the_pods_own_and_there_is_none_outside_of
     assert (in_pod(), own_namespace()) == (False, "")
 
 
-async def test_without_a_way_to_a_cluster_the_message_says_what_to_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_connect_names_kubeconfig_when_no_cluster_is_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "missing"))
     with pytest.raises(DecklogError, match="KUBECONFIG") as caught:
         async with connect():

@@ -85,7 +85,7 @@ def spec_of(definition: Json) -> Json:
     return found
 
 
-def test_nothing_that_the_release_takes_is_refused_or_lost(definition: Json) -> None:
+def test_definition_accepts_and_keeps_everything_that_the_release_accepts(definition: Json) -> None:
     assert narrowed(schema(definition), schema(custom_resource_definition())) == []
     before, after = definition["spec"], custom_resource_definition()["spec"]
     assert [before[name] for name in ("group", "scope", "names")] == [after[name] for name in ("group", "scope", "names")]
@@ -129,7 +129,7 @@ def _changed(path: str, **change: Any) -> Json:
         ),
     ],
 )
-def test_whatever_narrows_the_definition_is_named(after: Json, told: str) -> None:
+def test_comparison_names_every_narrowing_of_a_definition(after: Json, told: str) -> None:
     assert told in narrowed(schema(custom_resource_definition()), schema(after))
 
 
@@ -167,9 +167,7 @@ def stored(kubernetes: Kubernetes, definition: Json) -> Iterator[list[Json]]:
         kubernetes("delete", "crd", f"{PLURAL}.{GROUP}", "--timeout=120s")
 
 
-def test_what_is_stored_by_the_release_can_be_read_and_written_under_the_definition_of_now(
-    kubernetes: Kubernetes, stored: list[Json]
-) -> None:
+def test_tenants_stored_by_the_release_stay_readable_and_writable(kubernetes: Kubernetes, stored: list[Json]) -> None:
     def read() -> dict[str, Json]:
         items = json.loads(kubernetes("get", PLURAL, "-o", "json"))["items"]
         return {each["metadata"]["name"]: each["spec"] for each in items}

@@ -145,30 +145,30 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("name", GOOD_NAMES)
-def test_a_name_that_fits_every_backend_is_taken(kubernetes: Kubernetes, name: str) -> None:
+def test_definition_accepts_names_that_fit_every_backend(kubernetes: Kubernetes, name: str) -> None:
     kubernetes.apply(kubernetes.tenant(name), dry_run=True)
 
 
 @pytest.mark.parametrize(("name", "complaint"), BAD_NAMES)
-def test_a_name_that_fits_not_every_backend_is_refused_with_the_reason(kubernetes: Kubernetes, name: str, complaint: str) -> None:
+def test_definition_rejects_names_that_do_not_fit_every_backend(kubernetes: Kubernetes, name: str, complaint: str) -> None:
     object_ = yaml.safe_dump(kubernetes.tenant(name))
     assert complaint in kubernetes.refusal("apply", "--dry-run=server", "-f", "-", stdin=object_)
 
 
 @pytest.mark.parametrize("good", GOOD_SPECS, ids=str)
-def test_a_spec_within_its_bounds_is_taken(kubernetes: Kubernetes, good: Json) -> None:
+def test_definition_accepts_specs_within_bounds(kubernetes: Kubernetes, good: Json) -> None:
     kubernetes.apply(kubernetes.tenant("bounds", good), dry_run=True)
     parse_manifest(kubernetes.tenant("bounds", good))
 
 
 @pytest.mark.parametrize(("bad", "complaint"), BAD_SPECS, ids=str)
-def test_a_spec_out_of_its_bounds_is_refused_with_the_reason(kubernetes: Kubernetes, bad: Json, complaint: str) -> None:
+def test_definition_rejects_specs_out_of_bounds_with_the_reason(kubernetes: Kubernetes, bad: Json, complaint: str) -> None:
     object_ = yaml.safe_dump({**kubernetes.tenant("bounds"), "spec": bad})
     assert complaint in kubernetes.refusal("apply", "--dry-run=server", "-f", "-", stdin=object_)
 
 
 @pytest.mark.parametrize(("before", "change", "complaint"), CHANGES, ids=str)
-def test_what_cannot_be_undone_in_storage_cannot_be_changed_in_the_spec(
+def test_definition_rejects_changes_of_immutable_fields(
     kubernetes: Kubernetes, before: Json, change: Json, complaint: str | None
 ) -> None:
     name = kubernetes.name()
@@ -180,7 +180,7 @@ def test_what_cannot_be_undone_in_storage_cannot_be_changed_in_the_spec(
     assert complaint in kubernetes.refusal(*words)
 
 
-def test_the_smallest_tenant_gets_the_defaults_of_the_domain(kubernetes: Kubernetes) -> None:
+def test_definition_applies_the_domains_defaults_to_a_minimal_tenant(kubernetes: Kubernetes) -> None:
     name = kubernetes.name()
     kubernetes.apply({**kubernetes.tenant(name), "spec": {"retention": {"days": 30}}})
     stored = (kubernetes.get("tenant", name) or {})["spec"]
@@ -190,13 +190,13 @@ def test_the_smallest_tenant_gets_the_defaults_of_the_domain(kubernetes: Kuberne
     assert stored["credentials"] == {"secretNamespace": "default", "rotation": {"intervalDays": 0, "overlapHours": 24}}
 
 
-def test_a_status_cannot_be_written_with_the_spec(kubernetes: Kubernetes) -> None:
+def test_status_is_ignored_when_written_with_the_spec(kubernetes: Kubernetes) -> None:
     name = kubernetes.name()
     kubernetes.apply({**kubernetes.tenant(name), "status": {"observedGeneration": 9, "conditions": []}})
     assert "status" not in (kubernetes.get("tenant", name) or {})
 
 
-def test_the_table_of_the_longest_name_and_the_longest_reason_fits_120_characters(kubernetes: Kubernetes) -> None:
+def test_kubectl_table_fits_120_characters_with_the_longest_values(kubernetes: Kubernetes) -> None:
     name = kubernetes.name("a" * (40 - len(kubernetes.name(""))))
     assert len(name) == 40
     kubernetes.apply(kubernetes.tenant(name, spec(isolation="Dedicated", retention={"days": 3650})))
@@ -230,7 +230,7 @@ def _paths(value: Json, prefix: str = "") -> set[str]:
     return found.union(*(_paths(inner, f"{prefix}{name}.") for name, inner in value.items() if isinstance(inner, dict)))
 
 
-def test_every_field_is_described_and_every_string_and_list_is_bounded() -> None:
+def test_definition_describes_every_field_and_bounds_every_string_and_list() -> None:
     root = custom_resource_definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     for top in ("spec", "status"):
         for path, schema in _schemas(root["properties"][top], top):
@@ -241,7 +241,7 @@ def test_every_field_is_described_and_every_string_and_list_is_bounded() -> None
             assert not schema.keys() & {"$ref", "anyOf", "title", "additionalProperties"}, path
 
 
-def test_the_examples_are_valid_and_together_use_every_field_and_both_isolations() -> None:
+def test_examples_are_valid_and_use_every_field_and_both_isolations() -> None:
     used: set[str] = set()
     isolations = set()
     for path in sorted((ROOT / "manifests/examples").glob("*.yaml")):

@@ -18,7 +18,7 @@ async def ask(port: int, request: bytes) -> bytes:
     return answer
 
 
-async def test_a_process_is_alive_at_once_and_ready_when_it_says_so() -> None:
+async def test_healthz_is_green_at_once_and_readyz_when_ready() -> None:
     async with serving("127.0.0.1", 0) as probes:
         assert (await ask(probes.port, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
         assert (await ask(probes.port, b"GET /readyz HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 503")
@@ -26,7 +26,7 @@ async def test_a_process_is_alive_at_once_and_ready_when_it_says_so() -> None:
         assert (await ask(probes.port, b"GET /readyz?verbose HTTP/1.1\r\n\r\n")).endswith(b"\r\n\r\nstanding by\n")
 
 
-async def test_a_process_that_complains_is_alive_no_more_and_says_why() -> None:
+async def test_healthz_fails_with_the_reason_of_the_complaint() -> None:
     async with serving("127.0.0.1", 0) as probes:
         probes.complaint = lambda: "the watch is silent"
         answer = await ask(probes.port, b"GET /healthz HTTP/1.1\r\n\r\n")
@@ -34,7 +34,7 @@ async def test_a_process_that_complains_is_alive_no_more_and_says_why() -> None:
         assert answer.endswith(b"\r\n\r\nthe watch is silent\n")
 
 
-async def test_metrics_are_what_prometheus_reads() -> None:
+async def test_metrics_endpoint_serves_the_prometheus_format() -> None:
     async with serving("127.0.0.1", 0) as probes:
         head, _, body = (await ask(probes.port, b"GET /metrics HTTP/1.1\r\n\r\n")).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=")
@@ -42,7 +42,7 @@ async def test_metrics_are_what_prometheus_reads() -> None:
         assert {family.name for family in metrics.LEADER.describe()} <= families
 
 
-async def test_what_is_not_a_probe_is_refused_and_what_is_not_http_gets_no_answer() -> None:
+async def test_health_server_rejects_other_requests_and_ignores_what_is_not_http() -> None:
     async with serving("127.0.0.1", 0) as probes:
         assert (await ask(probes.port, b"GET /metric HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 404")
         assert (await ask(probes.port, b"POST /healthz HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 405")
@@ -51,7 +51,7 @@ async def test_what_is_not_a_probe_is_refused_and_what_is_not_http_gets_no_answe
         assert (await ask(probes.port, b"HEAD /healthz HTTP/1.1\r\n\r\n")).endswith(b"\r\n\r\n")
 
 
-async def test_too_many_connections_do_not_keep_a_probe_out_for_ever() -> None:
+async def test_health_server_answers_again_after_too_many_connections() -> None:
     async with serving("127.0.0.1", 0) as probes:
         idle = [await asyncio.open_connection("127.0.0.1", probes.port) for _ in range(40)]
         for _, writer in idle:

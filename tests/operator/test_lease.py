@@ -131,7 +131,7 @@ async def worked(faults: list[tuple[float, int, Fault, float]], latencies: list[
     st.lists(st.sampled_from([0.0, 0.01, 0.2, 1.0]), min_size=3, max_size=3),
     st.lists(st.sampled_from([0.0, 1.0, 4.0, 60.0]), min_size=3, max_size=3),
 )
-def test_never_do_two_replicas_work_at_once_and_in_the_end_one_does(
+def test_lease_has_at_most_one_holder_and_finally_one(
     faults: list[tuple[float, int, Fault, float]], latencies: list[float], stopping: list[float]
 ) -> None:
     async def scenario() -> None:
@@ -155,35 +155,35 @@ def gaps(faults: list[tuple[float, int, Fault, float]], latency: float = 0.01) -
     return virtual_time.run(scenario())
 
 
-def test_a_replica_that_is_asked_to_stop_hands_over_within_two_seconds() -> None:
+def test_lease_passes_on_within_two_seconds_of_a_stop() -> None:
     [(at, heir, gap)] = gaps([(50, 0, "stopped", 0)])
     assert (at < 52, heir, gap < 1) == (True, 1, True)
 
 
-def test_a_replica_that_is_asked_to_stop_gives_its_lease_back_also_where_the_api_is_slow_or_fails_at_first() -> None:
+def test_lease_is_released_on_stop_even_when_the_api_is_slow_or_fails_at_first() -> None:
     [(slow, heir, _)] = gaps([(50, 0, "stopped", 0)], latency=1.0)
     assert (slow < 50 + SECONDS - 3, heir) == (True, 1)
     [(lossy, heir, _)] = gaps([(50, 0, "answers lost", 3), (50, 0, "stopped", 0)])
     assert (lossy < 50 + 5, heir) == (True, 1)
 
 
-def test_a_replica_that_dies_is_followed_when_its_lease_has_run_out() -> None:
+def test_lease_is_taken_after_it_expires_when_the_holder_dies() -> None:
     [(at, heir, _)] = gaps([(50, 0, "killed", 0)])
     assert (at < 50 + SECONDS + 1, heir) == (True, 1)
 
 
-def test_a_replica_that_is_cut_off_ends_before_the_other_begins() -> None:
+def test_lease_holder_stops_before_a_successor_starts_when_cut_off() -> None:
     [(at, heir, gap)] = gaps([(50, 0, "cut off", 100)])
     assert (at < 50 + SECONDS + 1, heir, gap > 0) == (True, 1, True)
 
 
 @pytest.mark.parametrize("fault", ["cut off", "answers lost"])
-def test_a_short_trouble_costs_nobody_the_lead(fault: Fault) -> None:
+def test_lease_survives_a_short_api_outage(fault: Fault) -> None:
     assert gaps([(50, 0, fault, 7)], latency=0.0) == []
     assert gaps([(50, 0, fault, 5)], latency=0.1) == []
 
 
-def test_a_lease_that_was_deleted_by_hand_stays_with_who_has_it() -> None:
+def test_lease_stays_with_its_holder_after_it_is_deleted_by_hand() -> None:
     async def scenario() -> None:
         api = MemoryLeases()
         first, second = (Replica(api, 0.01, 0.0) for _ in range(2))
@@ -199,7 +199,7 @@ def test_a_lease_that_was_deleted_by_hand_stays_with_who_has_it() -> None:
     virtual_time.run(scenario())
 
 
-def test_work_that_does_not_end_is_ended_whatever_made_the_lease_unreliable() -> None:
+def test_lease_ends_the_process_when_work_outlasts_the_loss() -> None:
     class Broken(MemoryLeases):
         async def read_lease(self, namespace: str, name: str) -> Json | None:
             if asyncio.get_running_loop().time() > 30:
@@ -219,7 +219,7 @@ def test_work_that_does_not_end_is_ended_whatever_made_the_lease_unreliable() ->
     virtual_time.run(scenario())
 
 
-def test_a_lease_that_somebody_emptied_or_made_by_hand_is_free() -> None:
+def test_lease_is_free_when_emptied_or_created_by_hand() -> None:
     async def scenario(spec: Json) -> Json:
         api = MemoryLeases()
         await api.write_lease({"metadata": {"namespace": "ns", "name": "one"}, **spec})
@@ -248,7 +248,7 @@ async def leases(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
         yield cluster, OPERATOR
 
 
-async def test_a_lease_is_made_once_replaced_by_version_and_not_made_anew_by_who_held_it(leases: tuple[Leases, str]) -> None:
+async def test_lease_writes_name_the_version_and_never_recreate_it(leases: tuple[Leases, str]) -> None:
     store, name = leases
     new = {
         "apiVersion": "coordination.k8s.io/v1",
@@ -270,7 +270,7 @@ async def test_a_lease_is_made_once_replaced_by_version_and_not_made_anew_by_who
     assert found["spec"]["holderIdentity"] == "b"
 
 
-async def test_a_lease_is_taken_kept_and_given_back(leases: tuple[Leases, str]) -> None:
+async def test_lease_is_acquired_renewed_and_released_on_a_real_api_server(leases: tuple[Leases, str]) -> None:
     store, name = leases
     one, two = (Lease(store, NAMESPACE, name, seconds=3) for _ in range(2))
     async with one.held() as lost:

@@ -16,7 +16,7 @@ def about(operator: Operator, name: str) -> list[Json]:
     return [line for line in operator.lines() if name in json.dumps(line)]
 
 
-def test_every_line_about_a_tenant_carries_its_name_and_generation(
+def test_log_lines_about_a_tenant_carry_its_name_and_generation(
     kubernetes: Kubernetes, operator: Operator, backends: FolderProvisioner
 ) -> None:
     name = kubernetes.name()

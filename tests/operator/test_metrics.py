@@ -51,7 +51,7 @@ def ready_seconds() -> tuple[float, int]:
     return REGISTRY.get_sample_value(f"{name}_count") or 0, round((REGISTRY.get_sample_value(f"{name}_sum") or 0) / 10)
 
 
-def test_tenants_are_counted_by_readiness_as_they_were_seen_last(census: Census) -> None:
+def test_census_counts_tenants_by_their_last_seen_readiness(census: Census) -> None:
     for uid, ready in (("a", None), ("b", "True"), ("c", "True"), ("d", "False"), ("c", "False")):
         census.notice(body(uid, ready), gone=False)
     assert [value(census, "tenants", ready=ready) for ready in ("True", "False", "Unknown")] == [1, 2, 1]
@@ -60,7 +60,7 @@ def test_tenants_are_counted_by_readiness_as_they_were_seen_last(census: Census)
     assert (census.generation("a"), census.generation("d")) == (3, None)
 
 
-def test_tenants_over_their_quota_are_counted_and_none_that_is_within_it_or_of_which_it_is_not_known(census: Census) -> None:
+def test_census_counts_only_tenants_known_to_be_over_quota(census: Census) -> None:
     for uid, status in (("a", "True"), ("b", "False"), ("c", "True"), ("d", "Unknown"), ("c", "False")):
         seen = body(uid, "True")
         quota = {**seen["status"]["conditions"][0], "type": "QuotaExceeded", "status": status}
@@ -68,7 +68,7 @@ def test_tenants_over_their_quota_are_counted_and_none_that_is_within_it_or_of_w
     assert value(census, "tenants_over_quota") == 1
 
 
-def test_the_tenant_that_is_nearest_to_its_storage_quota_is_told_of(census: Census) -> None:
+def test_census_reports_the_largest_share_of_a_storage_quota(census: Census) -> None:
     assert value(census, "storage_quota_used_ratio") == 0
     for uid, gib, used in (("a", 2, 2**30), ("b", 0.5, 2**27), ("c", 0, 2**40), ("d", None, 2**40), ("e", 1, None)):
         seen = body(uid, "True")
@@ -80,14 +80,14 @@ def test_the_tenant_that_is_nearest_to_its_storage_quota_is_told_of(census: Cens
     assert value(census, "storage_quota_used_ratio") == 0.25
 
 
-def test_paused_tenants_are_counted_by_their_annotation(census: Census) -> None:
+def test_census_counts_paused_tenants_by_annotation(census: Census) -> None:
     for uid, paused in (("a", "true"), ("b", "false"), ("c", "true")):
         census.notice(body(uid, annotations={"decklog.dev/paused": paused}), gone=False)
     census.notice(body("c"), gone=False)
     assert value(census, "tenants_paused") == 1
 
 
-def test_time_to_ready_runs_from_the_creation_and_anew_from_a_loss_of_readiness(census: Census) -> None:
+def test_time_to_ready_starts_at_creation_and_at_each_loss_of_readiness(census: Census) -> None:
     count, total = ready_seconds()
     census.notice(body("a", None, created=100), gone=False)
     census.notice(body("a", "False", since=40, created=100), gone=False)
@@ -99,7 +99,7 @@ def test_time_to_ready_runs_from_the_creation_and_anew_from_a_loss_of_readiness(
     assert ready_seconds() == (count + 2, total + 10)
 
 
-def test_a_restarted_operator_counts_from_where_the_status_says_and_no_tenant_twice(census: Census) -> None:
+def test_time_to_ready_continues_from_the_status_after_a_restart(census: Census) -> None:
     count, total = ready_seconds()
     census.notice(body("ready", "True", since=500, created=1_000), gone=False)
     census.notice(body("waiting", "False", since=50, created=1_000), gone=False)
@@ -107,7 +107,7 @@ def test_a_restarted_operator_counts_from_where_the_status_says_and_no_tenant_tw
     assert ready_seconds() == (count + 1, total + 5)
 
 
-def test_a_visit_is_counted_by_how_it_went() -> None:
+def test_visits_are_counted_by_result() -> None:
     def counted(result: str) -> float:
         labels = {"kind": "visit", "result": result}
         return REGISTRY.get_sample_value("decklog_operator_reconciles_total", labels) or 0
@@ -122,7 +122,7 @@ def test_a_visit_is_counted_by_how_it_went() -> None:
     assert [counted(result) for result in ("done", "again", "fault")] == [each + 1 for each in before]
 
 
-def test_a_running_operator_tells_what_it_did_and_names_no_tenant(
+def test_operator_metrics_cover_its_work_and_name_no_tenant(
     kubernetes: Kubernetes, operator: Operator, backends: FolderProvisioner
 ) -> None:
     good, bad = kubernetes.name(), kubernetes.name()

@@ -9,13 +9,13 @@ from decklog.domain.errors import Code, DecklogError
 from decklog_operator import settings
 
 
-def test_each_variable_has_a_description_and_its_default_is_valid() -> None:
+def test_operator_settings_have_descriptions_and_valid_defaults() -> None:
     for name, (_, description, default) in settings.variables().items():
         assert description, name
         assert settings.load({name: str(default)}) == settings.OperatorSettings()
 
 
-def test_the_operators_variables_are_not_the_backends_and_the_reverse() -> None:
+def test_split_separates_operator_variables_from_backend_variables() -> None:
     environment = {"DECKLOG_OPERATOR_SELECTOR": "a=b", "DECKLOG_DATABASE_OWNER_DSN": "postgresql://x", "HOME": "/"}
     own, others = settings.split(environment)
     assert own == {"DECKLOG_OPERATOR_SELECTOR": "a=b"}
@@ -33,7 +33,7 @@ def test_the_operators_variables_are_not_the_backends_and_the_reverse() -> None:
         ("RESYNC", "hunter2"),
     ],
 )
-def test_a_wrong_setting_is_refused_by_name_and_never_by_value(name: str, value: str) -> None:
+def test_invalid_setting_is_reported_by_name_and_never_by_value(name: str, value: str) -> None:
     with pytest.raises(DecklogError) as caught:
         settings.load({f"DECKLOG_OPERATOR_{name}": value})
     assert caught.value.code is Code.MISCONFIGURED

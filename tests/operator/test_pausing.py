@@ -78,7 +78,7 @@ class World:
         return found.status, found.reason
 
 
-async def test_a_paused_tenant_is_not_touched_and_says_so_once() -> None:
+async def test_paused_tenant_is_left_alone_and_reported_once() -> None:
     world = World()
     await world.visit()
     before = world.status
@@ -95,7 +95,7 @@ async def test_a_paused_tenant_is_not_touched_and_says_so_once() -> None:
     assert before["conditions"][0]["lastTransitionTime"] == world.status["conditions"][0]["lastTransitionTime"]
 
 
-async def test_a_tenant_that_was_paused_from_the_start_tells_all_its_conditions() -> None:
+async def test_tenant_paused_from_creation_reports_all_conditions() -> None:
     world = World()
     await world.visit({PAUSE: "true"})
     assert [each.type for each in statuses.conditions(world.status)] == [READY, *Part, QUOTA_EXCEEDED, SYNCED]
@@ -103,14 +103,14 @@ async def test_a_tenant_that_was_paused_from_the_start_tells_all_its_conditions(
     assert world.status["observedGeneration"] == 0
 
 
-async def test_only_the_word_true_pauses() -> None:
+async def test_pause_annotation_works_only_with_the_value_true() -> None:
     world = World()
     for value in ("false", "", "True", "yes"):
         await world.visit({PAUSE: value})
     assert world.visits == 4
 
 
-async def test_the_deletion_of_a_paused_tenant_waits_and_goes_on_afterwards() -> None:
+async def test_deletion_waits_while_the_tenant_is_paused() -> None:
     world = World()
     await world.visit()
     deleted: Json = {"deletionTimestamp": "2026-06-01T12:00:00Z"}
@@ -124,7 +124,7 @@ async def test_the_deletion_of_a_paused_tenant_waits_and_goes_on_afterwards() ->
     assert world.removals == 1
 
 
-async def test_a_request_for_a_visit_is_echoed_and_one_that_goes_is_forgotten() -> None:
+async def test_reconcile_annotation_is_echoed_and_cleared_with_it() -> None:
     world = World()
     await world.visit({RECONCILE: "monday"})
     assert world.status["lastHandledReconcileAt"] == "monday"
@@ -138,7 +138,7 @@ async def test_a_request_for_a_visit_is_echoed_and_one_that_goes_is_forgotten() 
 
 
 @pytest.mark.parametrize("reason", ["Conflict", "Immutable", "InvalidSpec", "TooManyDedicated", "Drifted"])
-async def test_what_only_somebodys_change_ends_is_not_tried_again_soon(reason: str) -> None:
+async def test_terminal_refusal_is_not_retried_before_the_next_resync(reason: str) -> None:
     world = World()
     refused = Verdict("False", reason, "No.")
     world.said = dict.fromkeys((READY, SYNCED), refused) | dict.fromkeys(Part, Verdict("Unknown", reason, "See Synced."))
@@ -146,7 +146,7 @@ async def test_what_only_somebodys_change_ends_is_not_tried_again_soon(reason: s
         assert 240 <= await world.visit() <= 360
 
 
-async def test_a_part_that_drifted_does_not_keep_another_from_being_tried_again_ever_less_often() -> None:
+async def test_drift_of_one_part_does_not_reset_the_backoff_of_another() -> None:
     world = World()
     world.said = {READY: Verdict("False", "NotReady", "No."), SYNCED: Verdict("False", "Drifted", "No.")}
     world.said[Part.QUEUE] = Verdict("False", "Drifted", "No.")
@@ -158,14 +158,14 @@ async def test_a_part_that_drifted_does_not_keep_another_from_being_tried_again_
     assert 48 <= pauses[-1] <= 72
 
 
-async def test_a_spec_that_cannot_be_read_waits_for_another_one() -> None:
+async def test_invalid_spec_waits_for_an_edit() -> None:
     world = World()
     spoiled = {**body(), "spec": {"retention": {"days": 0}}}
     assert 240 <= await world.reconciler.visit(spoiled) <= 360
     assert world.told(READY) == ("False", "InvalidTenant")
 
 
-async def test_each_condition_that_changes_has_one_event_and_a_flapping_tenant_has_few() -> None:
+async def test_changed_condition_posts_one_event_and_flapping_is_limited() -> None:
     world = World()
     await world.visit()
     assert [each[:2] for each in world.events] == [("Normal", "Good")]
@@ -187,7 +187,7 @@ async def test_each_condition_that_changes_has_one_event_and_a_flapping_tenant_h
     assert "QueueReady is False: No answer." in {message for *_, message in world.events[25:]}
 
 
-def test_what_was_put_right_has_an_event_that_names_it() -> None:
+def test_drift_repair_posts_an_event_that_names_the_field() -> None:
     drift = {"detected": 1, "repairs": 1, "fields": ["index records_id"], "standing": False, "observedAt": "1"}
     [event] = statuses.events({"drift": drift}, {})
     assert (event.kind, event.reason, event.message) == (
@@ -198,7 +198,7 @@ def test_what_was_put_right_has_an_event_that_names_it() -> None:
     assert statuses.events({"drift": drift}, {"drift": drift}) == []
 
 
-def test_with_kubectl_a_tenant_is_paused_and_let_go_again(
+def test_kubectl_annotate_pauses_and_resumes_a_tenant(
     kubernetes: Kubernetes, operator: Operator, backends: FolderProvisioner
 ) -> None:
     name = kubernetes.name()
@@ -217,7 +217,7 @@ def test_with_kubectl_a_tenant_is_paused_and_let_go_again(
     kubernetes("wait", "--for=delete", f"tenant/{name}", "--timeout=60s")
 
 
-def test_with_kubectl_a_visit_is_asked_for_and_echoed(kubernetes: Kubernetes, operator: Operator) -> None:
+def test_kubectl_annotate_requests_a_reconcile_that_is_echoed(kubernetes: Kubernetes, operator: Operator) -> None:
     name = kubernetes.name()
     kubernetes.apply(kubernetes.tenant(name))
     kubernetes.wait_ready(name)
@@ -225,7 +225,7 @@ def test_with_kubectl_a_visit_is_asked_for_and_echoed(kubernetes: Kubernetes, op
     kubernetes("wait", "--for=jsonpath={.status.lastHandledReconcileAt}=now", f"tenant/{name}", "--timeout=60s")
 
 
-def test_the_platforms_own_tenant_is_looked_after_though_no_object_tells_of_it() -> None:
+def test_platform_tenant_is_kept_without_an_object() -> None:
     async def scenario() -> None:
         world = World()
         world.said = {READY: Verdict("False", "NotReady", "Search does not answer.")}

@@ -54,9 +54,7 @@ def tenant(kubernetes: Kubernetes, name: str, hold: Json) -> Json:
 
 @pytest.mark.usefixtures("the_policy")
 @pytest.mark.parametrize(("hold", "complaint"), [(hold, complaint) for hold, complaint, _ in HOLDS])
-def test_the_api_server_refuses_to_delete_what_is_held_and_says_what_to_do(
-    kubernetes: Kubernetes, hold: Json, complaint: str
-) -> None:
+def test_admission_policy_refuses_to_delete_a_held_tenant_with_advice(kubernetes: Kubernetes, hold: Json, complaint: str) -> None:
     name = kubernetes.name()
     kubernetes.apply(tenant(kubernetes, name, hold))
     until("the API server acts by the policy", lambda: not deleted(kubernetes, name, "--dry-run=server"))
@@ -70,7 +68,7 @@ def test_the_api_server_refuses_to_delete_what_is_held_and_says_what_to_do(
 
 @pytest.mark.usefixtures("unguarded", "operator")
 @pytest.mark.parametrize(("hold", "reason"), [(hold, reason) for hold, _, reason in HOLDS])
-def test_where_the_policy_is_not_installed_the_operator_keeps_all_and_goes_on_until_the_hold_is_lifted(
+def test_operator_keeps_a_held_tenant_without_the_admission_policy(
     kubernetes: Kubernetes, backends: FolderProvisioner, hold: Json, reason: str
 ) -> None:
     name = kubernetes.name()

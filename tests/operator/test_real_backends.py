@@ -162,7 +162,7 @@ async def install(
         yield start
 
 
-async def test_the_examples_get_a_schema_an_index_a_queue_and_keys_that_are_let_in(
+async def test_examples_get_schema_index_queue_and_working_keys(
     kubernetes: Kubernetes, install: Installing, sqs_server: SqsServer
 ) -> None:
     installation, operator = await install(sqs_server)
@@ -192,7 +192,7 @@ async def test_the_examples_get_a_schema_an_index_a_queue_and_keys_that_are_let_
             assert key not in told
 
 
-async def test_what_is_broken_by_hand_is_named_by_kubectl_and_comes_back_or_is_only_reported(
+async def test_drift_is_named_and_then_repaired_or_only_reported(
     kubernetes: Kubernetes, install: Installing, sqs_server: SqsServer
 ) -> None:
     installation, operator = await install(sqs_server)
@@ -259,7 +259,7 @@ async def test_kubectl_and_decklog_tenants_print_the_same_table(
         assert len(lines(kubectl)) == 4
 
 
-async def test_a_retained_tenant_keeps_its_number_and_its_records_and_loses_its_keys(
+async def test_retained_tenant_keeps_its_number_and_records_but_loses_its_keys(
     kubernetes: Kubernetes, install: Installing, sqs_server: SqsServer
 ) -> None:
     installation, _ = await install(sqs_server)
@@ -284,7 +284,7 @@ async def test_a_retained_tenant_keeps_its_number_and_its_records_and_loses_its_
 FOR_GOOD = {"retention": {"days": 30}, "deletionPolicy": "Delete"}
 
 
-async def test_a_tenant_that_is_deleted_for_good_leaves_nothing_and_begins_anew_under_its_name(
+async def test_deleted_tenant_leaves_nothing_and_its_name_can_be_used_again(
     kubernetes: Kubernetes, install: Installing, sqs_server: SqsServer
 ) -> None:
     installation, _ = await install(sqs_server)
@@ -305,7 +305,7 @@ async def test_a_tenant_that_is_deleted_for_good_leaves_nothing_and_begins_anew_
 
 
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)
-async def test_a_tenant_that_is_deleted_by_archive_waits_for_one_and_goes_once_all_of_it_is_there(
+async def test_deletion_by_archive_waits_until_every_record_is_archived(
     kubernetes: Kubernetes, install: Installing, sqs_server: SqsServer, s3_server: S3Server
 ) -> None:
     installation, operator = await install(sqs_server)
@@ -355,7 +355,7 @@ async def nothing_is_left(installation: Installation, row: Any) -> None:
     assert await installation.database.execute("SELECT 1 FROM decklog.tenants WHERE id = $1", row["id"]) == []
 
 
-async def test_an_operator_killed_again_and_again_in_deletions_leaves_nothing_behind(
+async def test_deletions_finish_when_the_operator_is_killed_repeatedly(
     kubernetes: Kubernetes, install: Installing, sqs_server: SqsServer
 ) -> None:
     installation, operator = await install(sqs_server)
@@ -376,7 +376,7 @@ async def test_an_operator_killed_again_and_again_in_deletions_leaves_nothing_be
     assert (await installation.row(kept))["state"] == State.DELETED
 
 
-async def test_what_is_broken_by_hand_comes_back(kubernetes: Kubernetes, install: Installing, sqs_server: SqsServer) -> None:
+async def test_drift_of_every_backend_is_repaired(kubernetes: Kubernetes, install: Installing, sqs_server: SqsServer) -> None:
     installation, operator = await install(sqs_server)
     name = kubernetes.name()
     kubernetes.apply(kubernetes.tenant(name))
@@ -393,7 +393,7 @@ async def test_what_is_broken_by_hand_comes_back(kubernetes: Kubernetes, install
         assert operator.running()
 
 
-async def test_a_backend_that_is_down_is_named_and_the_rest_is_there(
+async def test_unavailable_backend_is_named_and_the_others_are_ready(
     kubernetes: Kubernetes, install: Installing, private_sqs: Callable[[], LocalSqs]
 ) -> None:
     queues = private_sqs()
@@ -411,7 +411,7 @@ async def test_a_backend_that_is_down_is_named_and_the_rest_is_there(
     assert {(kubernetes.get("tenant", name) or {})["status"]["queue"]["name"]} <= installation.queues()
 
 
-async def test_an_operator_killed_in_any_moment_is_finished_by_the_next_one(
+async def test_next_operator_finishes_what_a_killed_one_started(
     kubernetes: Kubernetes, install: Installing, sqs_server: SqsServer
 ) -> None:
     installation, operator = await install(sqs_server)
@@ -427,7 +427,7 @@ async def test_an_operator_killed_in_any_moment_is_finished_by_the_next_one(
 
 
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)
-async def test_replicas_take_over_from_each_other_and_do_no_work_twice(
+async def test_replicas_take_over_without_doing_work_twice(
     kubernetes: Kubernetes, the_lease: None, install: Installing, sqs_server: SqsServer
 ) -> None:
     lease = {"LEASE_NAMESPACE": NAMESPACE, "LEASE_NAME": OPERATOR, "LEASE_SECONDS": "4"}
@@ -480,7 +480,7 @@ def visits(operator: Operator) -> float | None:
     return operator.metric("decklog_operator_reconciles_total", kind="visit", result="done")
 
 
-async def test_a_deletion_waits_for_the_database(kubernetes: Kubernetes, install: Installing, sqs_server: SqsServer) -> None:
+async def test_deletion_waits_for_the_database(kubernetes: Kubernetes, install: Installing, sqs_server: SqsServer) -> None:
     installation, _ = await install(sqs_server)
     name = kubernetes.name()
     kubernetes.apply(kubernetes.tenant(name))

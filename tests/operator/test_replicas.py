@@ -86,9 +86,7 @@ def wait_for_work(backends: FolderProvisioner, entries: int) -> None:
     until("work goes on", lambda: len(backends.journal()) > seen + entries)
 
 
-def test_one_replica_works_the_other_stands_by_and_both_are_ready(
-    kubernetes: Kubernetes, replica: Replica, backends: FolderProvisioner
-) -> None:
+def test_one_replica_leads_and_both_are_ready(kubernetes: Kubernetes, replica: Replica, backends: FolderProvisioner) -> None:
     first, second = replica("first"), replica("second")
     first.start()
     until("the first one leads", lambda: first.leads)
@@ -105,7 +103,7 @@ def test_one_replica_works_the_other_stands_by_and_both_are_ready(
     assert first.leads
 
 
-def test_a_leader_that_is_asked_to_stop_hands_over_under_load_without_waiting_for_its_lease_to_run_out(
+def test_leader_hands_over_under_load_before_its_lease_expires(
     kubernetes: Kubernetes, replica: Replica, backends: FolderProvisioner
 ) -> None:
     first, second = replica("first"), replica("second")
@@ -124,7 +122,7 @@ def test_a_leader_that_is_asked_to_stop_hands_over_under_load_without_waiting_fo
     assert "Traceback" not in first.log.read_text() + second.log.read_text()
 
 
-def test_the_work_goes_over_within_two_seconds_of_the_request_to_stop(
+def test_leader_hands_over_within_two_seconds_of_a_stop(
     kubernetes: Kubernetes, replica: Replica, backends: FolderProvisioner
 ) -> None:
     leading, waiting = replica("first"), replica("second")
@@ -144,7 +142,7 @@ def test_the_work_goes_over_within_two_seconds_of_the_request_to_stop(
     assert min(taken) <= 2, taken
 
 
-def test_a_leader_that_dies_under_load_is_followed_when_its_lease_has_run_out(
+def test_standby_takes_over_after_the_lease_of_a_dead_leader_expires(
     kubernetes: Kubernetes, replica: Replica, backends: FolderProvisioner
 ) -> None:
     first, second = replica("first", seconds=SHORT), replica("second", seconds=SHORT)
@@ -165,7 +163,7 @@ def test_a_leader_that_dies_under_load_is_followed_when_its_lease_has_run_out(
         assert len(row.hashes) == 3
 
 
-def test_a_leader_that_cannot_reach_the_api_ends_before_another_begins(
+def test_leader_ends_before_a_successor_starts_when_the_api_is_unreachable(
     kubernetes: Kubernetes, replica: Replica, away: tuple[Relay, Path], backends: FolderProvisioner
 ) -> None:
     relay, config = away
@@ -185,7 +183,7 @@ def test_a_leader_that_cannot_reach_the_api_ends_before_another_begins(
     assert "leadership lost" in first.log.read_text()
 
 
-def test_a_leader_that_was_frozen_for_longer_than_its_lease_ends_when_it_thaws(
+def test_frozen_leader_ends_when_it_resumes_after_its_lease(
     kubernetes: Kubernetes, replica: Replica, backends: FolderProvisioner
 ) -> None:
     first, second = replica("first", seconds=SHORT), replica("second", seconds=SHORT)
@@ -204,13 +202,13 @@ def test_a_leader_that_was_frozen_for_longer_than_its_lease_ends_when_it_thaws(
     kubernetes("wait", "--for=jsonpath={.status.observedGeneration}=2", f"tenant/{name}", "--timeout=60s")
 
 
-def test_a_selector_without_a_lease_of_its_own_is_refused(replica: Replica) -> None:
+def test_selector_without_its_own_lease_is_rejected(replica: Replica) -> None:
     operator = replica("first", DECKLOG_OPERATOR_LEASE_NAME="")
     with pytest.raises(AssertionError, match="DECKLOG_OPERATOR_LEASE_NAME"):
         operator.start()
 
 
-def test_shards_look_after_their_own_tenants_and_a_tenant_moves_with_its_label(
+def test_shards_serve_their_own_tenants_and_follow_label_changes(
     kubernetes: Kubernetes, replica: Replica, backends: FolderProvisioner
 ) -> None:
     leases = [f"{OPERATOR}-{shard}" for shard in "ab"]

@@ -272,7 +272,7 @@ BREAKS: dict[tuple[str, str], Callable[[World], Iterator[None]]] = {
 }
 
 
-def test_each_right_that_is_installed_is_among_these() -> None:
+def test_every_installed_right_has_a_case() -> None:
     granted = [
         (resource, verb)
         for each in rights()
@@ -284,7 +284,7 @@ def test_each_right_that_is_installed_is_among_these() -> None:
 
 
 @pytest.mark.parametrize(("resource", "verb"), BREAKS, ids=[breaks.__name__ for breaks in BREAKS.values()])
-def test_without_this_right(world: World, resource: str, verb: str) -> None:
+def test_operator_names_the_missing_right(world: World, resource: str, verb: str) -> None:
     steps = BREAKS[resource, verb](world)
     next(steps)
     with world.without(resource, verb):

@@ -64,7 +64,7 @@ async def ends(installation: Installation, name: str, keys: dict[str, str]) -> s
     return {row["expires_at"] for row in rows if row["hash"] in mine}
 
 
-async def test_an_annotation_rotates_once_and_the_keys_before_end_after_the_overlap(
+async def test_rotate_annotation_rotates_once_and_old_keys_end_after_the_overlap(
     kubernetes: Kubernetes, install: Installing, sqs_server: SqsServer
 ) -> None:
     installation, operator = await install(sqs_server)
@@ -105,7 +105,7 @@ async def test_an_annotation_rotates_once_and_the_keys_before_end_after_the_over
     assert {row["role"]: row["n"] for row in rows} == {"writer": 2, "auditor": 2, "admin": 2}
 
 
-async def test_keys_are_changed_on_schedule_and_those_before_are_cleared_away_when_they_are_over(
+async def test_keys_rotate_on_schedule_and_expired_keys_are_removed(
     kubernetes: Kubernetes, install: Installing, sqs_server: SqsServer
 ) -> None:
     installation, _ = await install(sqs_server)
@@ -133,7 +133,7 @@ async def test_keys_are_changed_on_schedule_and_those_before_are_cleared_away_wh
     assert keys_of(kubernetes.secret(name)) == second
 
 
-async def test_a_new_schedule_is_said_in_the_secret_without_a_new_key(
+async def test_changed_schedule_updates_the_secret_without_a_new_key(
     kubernetes: Kubernetes, install: Installing, sqs_server: SqsServer
 ) -> None:
     await install(sqs_server)
@@ -158,9 +158,7 @@ async def test_a_new_schedule_is_said_in_the_secret_without_a_new_key(
     ],
     ids=["url", "revision", "validUntil", "checksum", "label"],
 )
-def test_whatever_else_is_edited_in_a_secret_comes_back_and_the_keys_stay(
-    kubernetes: Kubernetes, operator: Operator, patch: Json
-) -> None:
+def test_edited_secret_is_restored_and_keeps_its_keys(kubernetes: Kubernetes, operator: Operator, patch: Json) -> None:
     name = kubernetes.name()
     kubernetes.apply(kubernetes.tenant(name))
     kubernetes.wait_ready(name)
@@ -177,7 +175,7 @@ def test_whatever_else_is_edited_in_a_secret_comes_back_and_the_keys_stay(
     assert said(kubernetes, name)[2] not in ("0" * 64, before["metadata"]["annotations"]["decklog.dev/checksum"])
 
 
-async def test_a_request_that_cannot_be_kept_is_told_and_the_keys_stay(
+async def test_failed_rotation_is_reported_and_keys_stay(
     kubernetes: Kubernetes, install: Installing, sqs_server: SqsServer
 ) -> None:
     await install(sqs_server)
@@ -221,7 +219,7 @@ def _cluster_text(kubernetes: Kubernetes) -> str:
     return json.dumps(found)
 
 
-async def test_no_key_that_was_ever_issued_is_anywhere_but_in_its_secret(
+async def test_rotated_keys_appear_only_in_their_secret(
     kubernetes: Kubernetes, install: Installing, sqs_server: SqsServer, tmp_path: Path
 ) -> None:
     installation, operator = await install(sqs_server)
@@ -315,7 +313,7 @@ def reconciler(keys: KeyStatus, now: datetime = NOON) -> tuple[Reconciler, Provi
     return Reconciler(provisioning, cluster, OperatorSettings(), clock=lambda: now), provisioning  # type: ignore[arg-type]
 
 
-async def test_the_next_visit_comes_when_a_rotation_or_the_end_of_an_overlap_is_due_and_not_before() -> None:
+async def test_next_visit_is_planned_for_the_rotation_or_overlap_end() -> None:
     for _ in range(50):
         soon, _ = reconciler(KeyStatus(1, "", "", "", None, SOON))
         assert 60 <= await soon.visit(BODY) <= 120
@@ -325,7 +323,7 @@ async def test_the_next_visit_comes_when_a_rotation_or_the_end_of_an_overlap_is_
         assert 240 <= await never.visit(BODY) <= 360
 
 
-async def test_a_new_annotation_ends_the_pause_between_two_visits_and_is_handed_on() -> None:
+async def test_new_annotation_ends_the_pause_and_reaches_provisioning() -> None:
     it, provisioning = reconciler(KeyStatus(1, "", "", "", None, None))
     await it.visit(BODY)
     metadata = {**BODY["metadata"], "annotations": {"decklog.dev/rotate": "now"}}
@@ -336,7 +334,7 @@ async def test_a_new_annotation_ends_the_pause_between_two_visits_and_is_handed_
     assert not it.notice({**BODY, "metadata": metadata}, gone=False, listed=False)
 
 
-async def test_rotations_that_are_due_and_not_done_are_counted() -> None:
+async def test_overdue_rotations_are_counted() -> None:
     asked = {**BODY, "metadata": {**BODY["metadata"], "annotations": {"decklog.dev/rotate": "now"}}}
     for keys, body, due in (
         (KeyStatus(1, "", "", "", SOON, SOON), BODY, 0),

@@ -42,7 +42,7 @@ def found(*, registered: bool = True, keys: KeyStatus = KEYS, **verdicts: Verdic
     return replace(status, tenant_id=7, schema="t_acme", index="decklog-t-acme", queue="decklog-t-acme", keys=keys)
 
 
-def test_a_ready_tenant_shows_where_everything_is() -> None:
+def test_status_of_a_ready_tenant_names_every_place() -> None:
     shown = statuses.of(ACME, found(), {})
     assert statuses.is_ready(shown)
     assert shown["observedGeneration"] == 3
@@ -54,7 +54,7 @@ def test_a_ready_tenant_shows_where_everything_is() -> None:
     assert shown["credentials"] == {"secret": secret, "revision": 3, "validUntil": "2026-07-01T12:00:00Z"}
 
 
-def test_an_overlap_and_a_request_that_was_done_are_shown_and_what_is_not_is_absent() -> None:
+def test_status_shows_overlap_and_handled_rotation_only_when_present() -> None:
     shown = statuses.of(ACME, found(keys=KeyStatus(4, "", "2026-06-02T12:00:00Z", "monday", None, LATER)), {})
     assert {**shown["credentials"], "secret": {}} == {
         "secret": {},
@@ -64,25 +64,25 @@ def test_an_overlap_and_a_request_that_was_done_are_shown_and_what_is_not_is_abs
     }
 
 
-def test_a_status_of_the_version_before_still_says_where_the_keys_are() -> None:
+def test_status_of_the_previous_version_still_names_the_secret() -> None:
     before = {"credentials": {"secret": {"namespace": "old", "name": "acme-decklog"}}}
     assert statuses.secret_namespace(before) == "old"
 
 
-def test_a_status_that_comes_back_from_kubernetes_counts_as_unchanged() -> None:
+def test_status_equals_itself_after_a_kubernetes_round_trip() -> None:
     shown = statuses.of(ACME, found(), {})
     returned = json.loads(json.dumps(shown, sort_keys=True))
     assert statuses.of(ACME, found(), returned) == returned
 
 
-def test_a_backend_that_is_not_configured_has_no_place() -> None:
+def test_status_omits_backends_that_are_not_configured() -> None:
     absent = Verdict("True", "NotConfigured", "Postgres searches.")
     shown = statuses.of(ACME, found(SearchReady=absent, QueueReady=absent), {"search": {"index": "old"}})
     assert "search" not in shown
     assert "queue" not in shown
 
 
-def test_while_the_registry_cannot_be_asked_places_stay_as_they_were_told() -> None:
+def test_status_keeps_places_while_the_registry_is_unavailable() -> None:
     before = statuses.of(ACME, found(), {})
     shown = statuses.of(ACME, found(registered=False, Ready=BAD, DatabaseReady=BAD, CredentialsReady=BAD), before)
     assert not statuses.is_ready(shown)
@@ -90,7 +90,7 @@ def test_while_the_registry_cannot_be_asked_places_stay_as_they_were_told() -> N
     assert [(name, shown[name]) for name, _ in places] == places
 
 
-def test_a_failed_visit_keeps_what_was_known_and_says_why_it_failed() -> None:
+def test_failed_visit_keeps_known_conditions_and_gives_the_reason() -> None:
     before = statuses.of(ACME, found(), {})
     error = DecklogError(Code.INVALID_TENANT, "spec: no.")
     shown = statuses.failed(4, error, before, LATER)
@@ -103,14 +103,14 @@ def test_a_failed_visit_keeps_what_was_known_and_says_why_it_failed() -> None:
     assert statuses.failed(4, error, shown, datetime.now(UTC)) == shown
 
 
-def test_a_status_that_somebody_spoiled_counts_as_none() -> None:
+def test_malformed_status_is_treated_as_absent() -> None:
     spoiled = {"conditions": [{"type": "Ready", "status": "Maybe"}], "credentials": {"secret": 1}}
     assert statuses.conditions(spoiled) == ()
     assert statuses.ready_condition(spoiled) is None
     assert statuses.secret_namespace(spoiled) is None
 
 
-def test_nobody_is_warned_of_what_time_alone_puts_right() -> None:
+def test_events_of_self_resolving_conditions_are_normal() -> None:
     before = statuses.of(ACME, found(), {})
     for reason, kind in ((NAME_BLOCKED, "Normal"), ("Unreachable", "Warning")):
         waiting = Verdict("False", reason, "In a minute.")
@@ -118,7 +118,7 @@ def test_nobody_is_warned_of_what_time_alone_puts_right() -> None:
         assert [(told.kind, told.reason) for told in statuses.events(after, before)] == [(kind, reason)]
 
 
-def test_a_quota_that_is_used_up_is_a_warning_and_nothing_that_somebody_waits_for() -> None:
+def test_exceeded_quota_posts_a_warning_and_does_not_affect_readiness() -> None:
     within, over = Verdict("False", "WithinQuota", "Room."), Verdict("True", "StorageUsedUp", "No room.")
     before = statuses.of(ACME, found(QuotaExceeded=within), {})
     after = statuses.of(ACME, found(QuotaExceeded=over), before)
@@ -133,7 +133,7 @@ def test_a_quota_that_is_used_up_is_a_warning_and_nothing_that_somebody_waits_fo
         assert not statuses.refused(statuses.of(ACME, found(QuotaExceeded=quota), {}))
 
 
-def test_what_was_changed_is_counted_once_however_often_it_is_seen() -> None:
+def test_drift_is_counted_once_however_often_it_is_seen() -> None:
     def shown(before: dict[str, Any], names: tuple[str, ...], repaired: int, *, standing: bool, at: str) -> dict[str, Any]:
         return statuses.of(ACME, replace(found(), drift=Drift(names, repaired, standing, at)), before)
 
@@ -163,7 +163,7 @@ def test_what_was_changed_is_counted_once_however_often_it_is_seen() -> None:
     assert (again["drift"]["detected"], again["drift"]["repairs"]) == (3, 3)
 
 
-def test_usage_is_told_now_and_then_and_only_where_it_is_news() -> None:
+def test_usage_is_written_at_intervals_and_only_when_it_changed() -> None:
     def at(minutes: int, records: int, *, size: int = 1_000, lag: int | None = 0) -> Usage:
         return Usage(records, size, 4, lag, NOON + timedelta(minutes=minutes))
 
@@ -193,7 +193,7 @@ def test_usage_is_told_now_and_then_and_only_where_it_is_news() -> None:
     assert shown({"usage": {"records": "many"}}, at(0, 100)) == first
 
 
-def test_what_somebody_put_back_himself_stands_no_more_and_names_are_bounded() -> None:
+def test_drift_fixed_by_hand_stands_no_longer_and_names_are_bounded() -> None:
     standing = statuses.of(ACME, replace(found(), drift=Drift(("policy " + "x" * 500,), 0, standing=True, at="1")), {})
     assert len(standing["drift"]["fields"][0]) == 128
     gone = statuses.of(ACME, replace(found(), drift=Drift((), 0, standing=False, at="2")), standing)
@@ -201,7 +201,7 @@ def test_what_somebody_put_back_himself_stands_no_more_and_names_are_bounded() -
     assert "drift" not in statuses.of(ACME, replace(found(), drift=Drift((), 0, standing=False, at="2")), {})
 
 
-def test_where_a_deletion_archives_to_is_told_and_how_far_it_is_and_nothing_where_there_is_no_archive() -> None:
+def test_status_shows_archive_place_and_progress_only_with_an_archive() -> None:
     place = ArchivePlace("s3://evidence", locked=True)
     available = replace(found(ArchiveReady=GOOD), archive=ArchiveSeen(place))
     shown = statuses.of(ACME, available, {})

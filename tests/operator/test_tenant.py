@@ -41,7 +41,7 @@ def passes(backends: FolderProvisioner, name: str) -> int:
     return row.passes if row else 0
 
 
-def test_the_examples_become_ready_and_kubectl_shows_it_first(
+def test_examples_become_ready_and_kubectl_shows_readiness_first(
     kubernetes: Kubernetes, operator: Operator, backends: FolderProvisioner
 ) -> None:
     documents = [yaml.safe_load(path.read_text()) for path in sorted((ROOT / "manifests/examples").glob("*.yaml"))]
@@ -62,9 +62,7 @@ def test_the_examples_become_ready_and_kubectl_shows_it_first(
     assert "decklog-shared-90" in wide
 
 
-def test_the_secret_holds_the_address_and_a_key_per_role_and_belongs_to_the_tenant(
-    kubernetes: Kubernetes, operator: Operator
-) -> None:
+def test_secret_holds_url_and_one_key_per_role_and_is_owned_by_the_tenant(kubernetes: Kubernetes, operator: Operator) -> None:
     name = kubernetes.name()
     kubernetes.apply(kubernetes.tenant(name))
     kubernetes.wait_ready(name)
@@ -84,7 +82,7 @@ def test_the_secret_holds_the_address_and_a_key_per_role_and_belongs_to_the_tena
     assert re.fullmatch("[0-9a-f]{64}", secret["metadata"]["annotations"]["decklog.dev/checksum"])
 
 
-def test_an_edited_spec_is_acted_on_and_the_status_says_for_which_generation(kubernetes: Kubernetes, operator: Operator) -> None:
+def test_edited_spec_is_applied_and_its_generation_reported(kubernetes: Kubernetes, operator: Operator) -> None:
     name = kubernetes.name()
     kubernetes.apply(kubernetes.tenant(name))
     kubernetes.wait_ready(name)
@@ -93,7 +91,7 @@ def test_an_edited_spec_is_acted_on_and_the_status_says_for_which_generation(kub
     assert {each["observedGeneration"] for each in (kubernetes.get("tenant", name) or {})["status"]["conditions"]} == {2}
 
 
-def test_an_edit_during_a_visit_is_not_lost(kubernetes: Kubernetes, operator: Operator, backends: FolderProvisioner) -> None:
+def test_edit_during_a_visit_is_applied(kubernetes: Kubernetes, operator: Operator, backends: FolderProvisioner) -> None:
     name = kubernetes.name()
     hold = backends.folder / f"{name}.hold"
     hold.touch()
@@ -104,7 +102,7 @@ def test_an_edit_during_a_visit_is_not_lost(kubernetes: Kubernetes, operator: Op
     kubernetes("wait", "--for=jsonpath={.status.observedGeneration}=2", f"tenant/{name}", "--timeout=60s")
 
 
-def test_a_deleted_tenant_goes_with_its_secret_and_what_it_kept_is_adopted_when_it_is_applied_again(
+def test_deleted_tenant_loses_its_secret_and_is_adopted_when_applied_again(
     kubernetes: Kubernetes, operator: Operator, backends: FolderProvisioner
 ) -> None:
     name = kubernetes.name()
@@ -128,7 +126,7 @@ def test_a_deleted_tenant_goes_with_its_secret_and_what_it_kept_is_adopted_when_
     assert set(keys_of(kubernetes.secret(name) or {}).values()).isdisjoint(set(before.values()) - {before["url"]})
 
 
-def test_a_deletion_waits_for_a_backend_that_is_down_and_says_so(
+def test_deletion_waits_for_an_unavailable_backend_and_reports_it(
     kubernetes: Kubernetes, operator: Operator, backends: FolderProvisioner
 ) -> None:
     name = kubernetes.name()
@@ -148,7 +146,7 @@ def test_a_deletion_waits_for_a_backend_that_is_down_and_says_so(
 
 
 @pytest.mark.parametrize("damage", ["deleted", "emptied", "forged"])
-def test_a_damaged_secret_gets_keys_that_are_good(
+def test_damaged_secret_gets_working_keys(
     kubernetes: Kubernetes, operator: Operator, backends: FolderProvisioner, damage: str
 ) -> None:
     name = kubernetes.name()
@@ -173,7 +171,7 @@ def test_a_damaged_secret_gets_keys_that_are_good(
     assert keys_of(kubernetes.secret(name) or {})["admin"] != before["admin"]
 
 
-def test_an_operator_killed_halfway_is_finished_by_the_next_one(
+def test_next_operator_finishes_a_visit_that_was_killed(
     kubernetes: Kubernetes, operator: Operator, backends: FolderProvisioner
 ) -> None:
     names = [kubernetes.name() for _ in range(3)]
@@ -197,7 +195,7 @@ def test_an_operator_killed_halfway_is_finished_by_the_next_one(
         assert FolderProvisioner.hashes_of(values) == row.hashes
 
 
-def test_a_broken_backend_is_told_with_one_event_and_holds_nothing_else_up(
+def test_broken_backend_posts_one_event_and_blocks_nothing_else(
     kubernetes: Kubernetes, operator: Operator, backends: FolderProvisioner
 ) -> None:
     name = kubernetes.name()
@@ -218,9 +216,7 @@ def test_a_broken_backend_is_told_with_one_event_and_holds_nothing_else_up(
     assert "Everything is there." in kubernetes("describe", "tenant", name).partition("Events:")[2]
 
 
-def test_an_unchanged_tenant_is_looked_at_and_not_written(
-    kubernetes: Kubernetes, operator: Operator, backends: FolderProvisioner
-) -> None:
+def test_unchanged_tenant_causes_no_write(kubernetes: Kubernetes, operator: Operator, backends: FolderProvisioner) -> None:
     name = kubernetes.name()
     kubernetes.apply(kubernetes.tenant(name))
     kubernetes.wait_ready(name)
@@ -239,7 +235,7 @@ def test_an_unchanged_tenant_is_looked_at_and_not_written(
     assert (kubernetes.secret(name) or {})["metadata"]["resourceVersion"] == secret
 
 
-def test_a_status_edited_by_hand_becomes_true_again(kubernetes: Kubernetes, operator: Operator) -> None:
+def test_status_edited_by_hand_is_corrected(kubernetes: Kubernetes, operator: Operator) -> None:
     name = kubernetes.name()
     kubernetes.apply(kubernetes.tenant(name))
     kubernetes.wait_ready(name)
@@ -251,7 +247,7 @@ def test_a_status_edited_by_hand_becomes_true_again(kubernetes: Kubernetes, oper
     assert kubernetes.condition(name)["lastTransitionTime"] >= since
 
 
-def test_a_secret_of_somebody_else_is_never_written(kubernetes: Kubernetes, operator: Operator) -> None:
+def test_foreign_secret_is_never_written(kubernetes: Kubernetes, operator: Operator) -> None:
     name = kubernetes.name()
     kubernetes("create", "secret", "generic", f"{name}-decklog", "--from-literal=mine=precious")
     try:
@@ -264,7 +260,7 @@ def test_a_secret_of_somebody_else_is_never_written(kubernetes: Kubernetes, oper
         kubernetes("delete", "secret", f"{name}-decklog", "--ignore-not-found")
 
 
-def test_keys_move_to_another_namespace_and_none_stay_behind(kubernetes: Kubernetes, operator: Operator) -> None:
+def test_secret_moves_with_the_namespace_and_leaves_no_copy(kubernetes: Kubernetes, operator: Operator) -> None:
     name, namespace = kubernetes.name(), kubernetes.name("ns")
     kubernetes.apply(kubernetes.tenant(name))
     kubernetes.wait_ready(name)
@@ -283,7 +279,7 @@ def test_keys_move_to_another_namespace_and_none_stay_behind(kubernetes: Kuberne
         kubernetes("delete", "namespace", namespace, "--wait=false")
 
 
-def test_no_key_is_anywhere_but_in_its_secret(kubernetes: Kubernetes, operator: Operator, backends: FolderProvisioner) -> None:
+def test_keys_appear_only_in_their_secret(kubernetes: Kubernetes, operator: Operator, backends: FolderProvisioner) -> None:
     name, refused = kubernetes.name(), kubernetes.name()
     kubernetes("create", "secret", "generic", f"{refused}-decklog", "--from-literal=mine=precious")
     try:
@@ -307,7 +303,7 @@ def test_no_key_is_anywhere_but_in_its_secret(kubernetes: Kubernetes, operator: 
     assert not KEY.search(told[1])
 
 
-def test_the_operator_has_no_right_that_it_does_not_need(kubernetes: Kubernetes) -> None:
+def test_operator_requests_fail_beyond_its_rights(kubernetes: Kubernetes) -> None:
     account = "--as=system:serviceaccount:decklog-system:decklog-operator"
     allowed = kubernetes("auth", "can-i", "--list", account, "--no-headers")
     rules = {(line.split()[0], line.split()[-1]) for line in allowed.splitlines() if not line.startswith(" ")}
@@ -318,7 +314,7 @@ def test_the_operator_has_no_right_that_it_does_not_need(kubernetes: Kubernetes)
     assert {resource for resource, _ in ours} == {"secrets", "events", "tenants.decklog.dev", "tenants.decklog.dev/status"}
 
 
-def test_the_operator_leaves_at_once_when_asked(kubernetes: Kubernetes, operator: Operator) -> None:
+def test_operator_stops_at_once_on_sigterm(kubernetes: Kubernetes, operator: Operator) -> None:
     names = [kubernetes.name() for _ in range(3)]
     kubernetes.apply(*map(kubernetes.tenant, names))
     kubernetes.wait_ready(*names)
@@ -326,7 +322,7 @@ def test_the_operator_leaves_at_once_when_asked(kubernetes: Kubernetes, operator
     assert "Traceback" not in operator.log.read_text()
 
 
-def test_an_operator_outlives_an_api_server_that_is_away(
+def test_operator_survives_an_api_server_outage(
     kubernetes: Kubernetes, away: tuple[Relay, Path], backends: FolderProvisioner, tmp_path: Path
 ) -> None:
     relay, config = away

@@ -72,22 +72,22 @@ def played(desk: Desk, *news: tuple[float, dict[str, Any], bool], until: float) 
     return virtual_time.run(scenario())
 
 
-def test_a_new_tenant_is_visited_at_once_and_again_after_each_pause() -> None:
+def test_new_tenant_is_visited_at_once_and_after_each_pause() -> None:
     desk = played(Desk(), (5, body(), False), until=5 + 2 * (LONG + 1) + 10)
     assert desk.times == [5, 5 + LONG + 1, 5 + 2 * (LONG + 1)]
 
 
-def test_an_edit_ends_the_pause_and_the_next_visit_sees_it() -> None:
+def test_edit_ends_the_pause_and_the_visit_sees_it() -> None:
     desk = played(Desk(), (5, body(1), False), (50, body(2), False), until=60)
     assert desk.seen == [(5, "u", 1), (50, "u", 2)]
 
 
-def test_an_edit_during_a_visit_is_visited_as_soon_as_that_has_ended() -> None:
+def test_edit_during_a_visit_causes_another_right_after() -> None:
     desk = played(Desk(seconds=10), (5, body(1), False), (7, body(2), False), (9, body(3), False), until=100)
     assert desk.seen == [(5, "u", 1), (15, "u", 3)]
 
 
-def test_news_that_ask_for_nothing_leave_the_pause_as_it_is() -> None:
+def test_irrelevant_changes_do_not_end_the_pause() -> None:
     desk = Desk()
 
     async def scenario() -> None:
@@ -103,28 +103,28 @@ def test_news_that_ask_for_nothing_leave_the_pause_as_it_is() -> None:
     assert desk.times == [0, LONG + 1]
 
 
-def test_a_tenant_that_went_is_not_visited_any_more_and_its_visit_is_ended() -> None:
+def test_gone_tenant_is_no_longer_visited_and_its_visit_is_cancelled() -> None:
     assert played(Desk(), (5, body(), False), (50, body(), True), until=2 * LONG).times == [5]
     during = played(Desk(seconds=30), (5, body(), False), (10, body(), True), until=2 * LONG)
     assert (during.times, during.ends) == ([5], 0)
 
 
-def test_a_visit_makes_way_for_a_deletion() -> None:
+def test_visit_is_cancelled_by_a_deletion() -> None:
     desk = played(Desk(seconds=30), (5, body(), False), (10, body(deletionTimestamp="now"), False), until=20)
     assert (desk.times, desk.ends) == ([5], 0)
 
 
-def test_a_fault_is_logged_and_the_tenant_visited_again_ten_seconds_later() -> None:
+def test_fault_is_logged_and_the_visit_retried_after_ten_seconds() -> None:
     desk = Desk()
     desk.fails = 1
     assert played(desk, (5, body(), False), until=100).times == [5, 16]
 
 
-def test_no_tenant_waits_for_another() -> None:
+def test_tenants_do_not_wait_for_each_other() -> None:
     desk = played(Desk(seconds=50), *((1, body(uid=str(number)), False) for number in range(100)), until=20)
     assert desk.times == [1] * 100
 
 
-def test_whatever_runs_at_the_end_is_cancelled() -> None:
+def test_running_visits_are_cancelled_at_the_end() -> None:
     desk = played(Desk(seconds=1_000), (1, body(), False), until=20)
     assert (desk.times, desk.ends) == ([1], 0)

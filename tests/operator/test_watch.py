@@ -85,7 +85,7 @@ class Clock:
         ("watch=true&forbidden=", 3, "speak", False),
     ],
 )
-async def test_a_sign_of_life_is_a_word_on_the_watch_or_its_end_in_time(
+async def test_watch_is_alive_on_each_byte_and_on_an_orderly_end(
     api: Api, query: str, seconds: float, word: str, lives: bool
 ) -> None:
     clock = Clock()
@@ -104,14 +104,14 @@ async def test_a_sign_of_life_is_a_word_on_the_watch_or_its_end_in_time(
         assert (life.complaint() == "") == lives
 
 
-async def test_credentials_that_are_offered_again_are_known_by_their_session(api: Api) -> None:
+async def test_session_is_reused_for_the_same_credentials(api: Api) -> None:
     life = WatchLife(SILENCE_MAX)
     first, again, other = (life.session(kopf.ConnectionInfo(server=api.url, token=token)) for token in ("a", "a", "b"))
     async with first.aiohttp_session, other.aiohttp_session:
         assert (first == again, first == other) == (True, False)
 
 
-def test_before_there_is_a_watch_nothing_is_expected_of_it() -> None:
+def test_silence_is_zero_before_the_watch_begins() -> None:
     clock = Clock()
     life = WatchLife(SILENCE_MAX, clock=clock)
     clock.now += 1_000
@@ -125,7 +125,7 @@ def red(operator: Operator) -> bool:
     return operator.ask("/healthz")[0] == 503
 
 
-def test_an_idle_watch_stays_green_one_that_is_cut_or_silent_turns_red_and_one_that_recovers_turns_green(
+def test_healthz_follows_the_life_of_the_watch(
     kubernetes: Kubernetes, least_rights: Path, backends: FolderProvisioner, tmp_path: Path
 ) -> None:
     with WatchRelay(least_rights).running() as relay:

@@ -8,7 +8,7 @@ import sys
 HEAVY = ("joserfc", "cryptography", "httpx", "litestar", "pyarrow", "boto3")
 
 
-def test_the_operator_imports_nothing_that_only_the_data_plane_needs() -> None:
+def test_operator_imports_nothing_that_only_the_data_plane_needs() -> None:
     program = f"import sys, decklog.assembly.control_plane, decklog_operator.run; print([name for name in {HEAVY} if name in sys.modules])"
     told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert told.stdout.strip() == "[]"

@@ -13,9 +13,10 @@ from typing import Any
 import yaml
 
 from decklog.cli.program import app
+from tests.support.images import ROOT, source_in_checkout
 
-ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker-compose.yml"
+DOCKERFILE = ROOT / "service/Dockerfile"
 IMAGE = "decklog:dev"
 Json = dict[str, Any]
 
@@ -46,7 +47,7 @@ def arguments(words: Sequence[str]) -> Json:
 def make_secrets(root: Path) -> None:
     """Fill the folders that stand for the volumes of the service `secrets` by what it runs."""
     secrets = SERVICES["secrets"]
-    script = ROOT / mounts(secrets)[secrets["entrypoint"][1]]
+    script = source_in_checkout(DOCKERFILE, secrets["entrypoint"][1])
     for path, name in mounts(secrets).items():
         if path.startswith("/secrets/"):
             assert path == f"/secrets/{name}"

@@ -54,7 +54,18 @@ def context() -> set[str]:
             kept = line.startswith("!")
             rules.append((kept, re.compile(_pattern(line.removeprefix("!").strip("/")) + r"(?:/.*)?")))
     found = set()
-    for top in ("LICENSE", "README.md", "requirements.lock", "service", "operator", "tests", "manifests", "charts", ".git"):
+    for top in (
+        "LICENSE",
+        "README.md",
+        "requirements.lock",
+        "service",
+        "operator",
+        "tests",
+        "manifests",
+        "charts",
+        "tools",
+        ".git",
+    ):
         paths = [ROOT / top] if (ROOT / top).is_file() else (ROOT / top).rglob("*")
         for path in paths:
             name = str(path.relative_to(ROOT))
@@ -77,6 +88,19 @@ def copy(words: list[str], root: Path, folder: str = "/") -> None:
             to = target / relative if place.endswith("/") or (ROOT / source).is_dir() else target
             to.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, to)
+
+
+def source_in_checkout(dockerfile: Path, path: str) -> Path:
+    """The file or folder of the checkout that the first stage copies to this absolute path of the image.
+
+    Raises LookupError when no COPY line does.
+    """
+    for *sources, place in stages(dockerfile)[0].of("COPY"):
+        for source in sources:
+            target = Path(place, Path(source).name) if (ROOT / source).is_file() and place.endswith("/") else Path(place)
+            if Path(path).is_relative_to(target):
+                return ROOT / source / Path(path).relative_to(target)
+    raise LookupError(f"{dockerfile.name} copies nothing to {path}")
 
 
 def _pattern(line: str) -> str:
