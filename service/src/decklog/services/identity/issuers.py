@@ -26,6 +26,7 @@ from msgspec import Meta
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
 from decklog.domain.tenant import PLATFORM_TENANT
+from decklog.services.coalescing import Coalescing, shared
 
 Fetch = Callable[[str], Awaitable[bytes]]
 """Gives the bytes at an address; raises OSError where it cannot. Injected, so that this module has no network."""
@@ -153,32 +154,30 @@ class _Issuer:
         self._keys: dict[tuple[str, str | None], Key] = {}
         self._raw = b""
         self._asked = float("-inf")
-        self._reading = asyncio.Lock()
+        self._reads: Coalescing[None, None] = Coalescing(shared(self._refresh))
 
     async def key(self, algorithm: str, kid: str | None) -> Key | None:
         """The key for a token's header; unknown ones and old age cause a read, at most one per 30 s."""
         found = self._keys.get((algorithm, kid))
         age = self._monotonic() - self._asked
         if (found is None and age >= REFRESH_SECONDS_MIN) or age >= KEYS_SECONDS_MAX:
-            await self._refresh()
+            await self._reads(None)
             found = self._keys.get((algorithm, kid))
         return found
 
-    async def _refresh(self) -> None:
-        before = self._asked
-        async with self._reading:
-            if self._asked != before:
-                return  # somebody else has just read them
-            self._asked = self._monotonic()
-            try:
-                raw = await self._read()
-                if len(raw) > KEY_SET_BYTES_MAX:
-                    raise ValueError(f"more than {KEY_SET_BYTES_MAX} bytes")
-                if raw != self._raw:
-                    self._take(raw)
-            except (OSError, ValueError) as error:
-                # The keys at hand stay good: an issuer that cannot be reached must not lock its users out at once.
-                _log.warning("keys of an issuer cannot be read", issuer=self.config.issuer, cause=repr(error))
+    async def _refresh(self, _: None) -> None:
+        if self._monotonic() - self._asked < REFRESH_SECONDS_MIN:
+            return  # the read that this caller waited for has just ended
+        self._asked = self._monotonic()
+        try:
+            raw = await self._read()
+            if len(raw) > KEY_SET_BYTES_MAX:
+                raise ValueError(f"more than {KEY_SET_BYTES_MAX} bytes")
+            if raw != self._raw:
+                self._take(raw)
+        except (OSError, ValueError) as error:
+            # The keys at hand stay valid: an issuer that cannot be reached must not lock its users out at once.
+            _log.warning("keys of an issuer cannot be read", issuer=self.config.issuer, cause=repr(error))
 
     def _take(self, raw: bytes) -> None:
         found = msgspec.json.decode(raw, type=_KeySet).keys

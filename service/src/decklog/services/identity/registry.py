@@ -15,6 +15,7 @@ import structlog
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.store import Registry, Snapshot
 from decklog.domain.tenant import Tenant
+from decklog.services.coalescing import Coalescing, shared
 
 REFRESH_SECONDS_MIN = 0.2
 """Between two reads that strangers can cause by unknown keys, so that guessing keys does not become database load."""
@@ -38,12 +39,13 @@ class RegistryCache:
         self._refreshed = float("-inf")
         self._failing = False
         self._changed = asyncio.Event()
-        self._loading = asyncio.Lock()
+        self._loads: Coalescing[None, None] = Coalescing(shared(self._load))
+        self._refreshes: Coalescing[None, None] = Coalescing(shared(self._refresh))
         self._poll: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Read the registry once, then go on in the background. Raises `storage-unavailable`."""
-        await self._load()
+        await self._loads(None)
         self._poll = asyncio.create_task(self._keep_fresh(), name="registry-poll")
 
     async def stop(self) -> None:
@@ -79,12 +81,12 @@ class RegistryCache:
 
     async def refresh(self) -> None:
         """Read the registry now, or wait for a read that was asked for a moment ago. Raises `storage-unavailable`."""
-        asked = time.monotonic()
-        if asked - self._refreshed < REFRESH_SECONDS_MIN:
-            async with self._loading:
-                return
-        self._refreshed = asked
-        await self._load(asked)
+        await self._refreshes(None)
+
+    async def _refresh(self, _: None) -> None:
+        if time.monotonic() - self._refreshed >= REFRESH_SECONDS_MIN:
+            self._refreshed = time.monotonic()
+            await self._loads(None)
 
     async def current(self) -> Snapshot:
         """As `snapshot`, read anew where it is too old although no read failed: then it is not the database that is away
@@ -94,33 +96,30 @@ class RegistryCache:
                 await self.refresh()
         return self.snapshot
 
-    async def _load(self, newer_than: float = float("-inf")) -> None:
-        async with self._loading:
-            if self._as_of > newer_than > float("-inf"):
-                return  # another read began after this one was asked for
-            started = time.monotonic()
-            try:
-                async with asyncio.timeout(self._max_age):
-                    loaded = await self._registry.load(self._snapshot.version if self._snapshot else None)
-            except Exception as error:
-                self._failing = True
-                if isinstance(error, TimeoutError):
-                    raise DecklogError(Code.STORAGE_UNAVAILABLE, "The registry did not answer in time.", retry_after=1) from None
-                raise
-            self._failing = False
-            self._as_of = started
-            if loaded is not None:
-                self._snapshot = loaded
-                self._by_name = {tenant.name: tenant for tenant in loaded.tenants.values()}
-                before, self._changed = self._changed, asyncio.Event()
-                before.set()
+    async def _load(self, _: None) -> None:
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self._max_age):
+                loaded = await self._registry.load(self._snapshot.version if self._snapshot else None)
+        except Exception as error:
+            self._failing = True
+            if isinstance(error, TimeoutError):
+                raise DecklogError(Code.STORAGE_UNAVAILABLE, "The registry did not answer in time.", retry_after=1) from None
+            raise
+        self._failing = False
+        self._as_of = began
+        if loaded is not None:
+            self._snapshot = loaded
+            self._by_name = {tenant.name: tenant for tenant in loaded.tenants.values()}
+            before, self._changed = self._changed, asyncio.Event()
+            before.set()
 
     async def _keep_fresh(self) -> None:
         failing = False
         while True:
             await asyncio.sleep(self._interval)
             try:
-                await self._load()
+                await self._loads(None)
             except Exception as error:  # noqa: BLE001 - whatever went wrong, a poll that ended would lock everybody out for good
                 if not failing:
                     _log.warning("registry cannot be read", cause=repr(error))

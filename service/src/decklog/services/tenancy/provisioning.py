@@ -51,7 +51,7 @@ from decklog.domain.tenancy.verdicts import DRIFTED, refused_verdicts, verdicts
 from decklog.domain.tenant import DEFAULT_CELL, PLATFORM_TENANT, Isolation
 from decklog.services.identity.keys import key_hash, new_key
 from decklog.services.tenancy.metrics import DRIFT, REPAIRS, WAITING, backend, calling
-from decklog.services.tenancy.observations import OBSERVE_SECONDS_MAX, Gathered, Joined
+from decklog.services.tenancy.observations import OBSERVE_SECONDS_MAX, gathered, joined
 
 APPLY_SECONDS_MAX = 120.0
 """For one backend to do what it is asked."""
@@ -203,9 +203,9 @@ class Provisioner:
         self._queue = queue
         self._directory = directory
         self._now = now
-        self._indices = None if search is None else Joined(search.observe)
-        self._queues = None if queue is None else Joined(queue.observe)
-        self._gathered = Gathered(database.observe)
+        self._indices = None if search is None else joined(search.observe)
+        self._queues = None if queue is None else joined(queue.observe)
+        self._gathered = gathered(database.observe)
         self._glances = asyncio.Semaphore(GLANCES_MAX)
         self._installation = Installation(None, prefix, cell)
         self._knowing = asyncio.Lock()

@@ -19,6 +19,7 @@ from decklog.domain.records.record import StoredRecord
 from decklog.domain.search.terms import terms
 from decklog.domain.store import SearchDocument, SearchIndex
 from decklog.domain.tenant import Tenant
+from decklog.services.coalescing import Coalescing, shared
 
 REFRESH_GAP = timedelta(milliseconds=300)
 """From the beginning of one refresh of an index to that of the next, at least."""
@@ -36,15 +37,6 @@ REFRESHES = Counter("decklog_search_refreshes_total", "Refreshes of search indic
 _decoder = msgspec.json.Decoder(dict)
 
 
-class _Refreshing:
-    """The refreshes of one index: who waits for the next one, and when that one may begin."""
-
-    def __init__(self) -> None:
-        self.not_before = float("-inf")
-        self.waiting: asyncio.Future[None] | None = None
-        self.task: asyncio.Task[None] | None = None
-
-
 class Indexer:
     """The effect of the consumer `indexer`."""
 
@@ -52,8 +44,8 @@ class Indexer:
 
     def __init__(self, index: SearchIndex, *, refresh_gap: timedelta = REFRESH_GAP) -> None:
         self._index = index
+        self._refreshes = Coalescing(shared(self._refresh), key=lambda tenant: tenant.index, gap=self._rest)
         self._gap = refresh_gap.total_seconds()
-        self._refreshing: dict[str, _Refreshing] = {}
 
     async def apply(self, tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> None:
         """Write records into the tenant's index. Raises `search-unavailable`."""
@@ -61,41 +53,15 @@ class Indexer:
 
     async def settle(self, tenant: Tenant, log: LogName) -> None:
         """Return after a refresh that began after this call. Raises `search-unavailable`."""
-        refreshing = self._refreshing.setdefault(tenant.index, _Refreshing())
-        if refreshing.waiting is None:
-            refreshing.waiting = asyncio.get_running_loop().create_future()
-        waiting = refreshing.waiting
-        if refreshing.task is None:
-            refreshing.task = asyncio.create_task(self._refresh(tenant, refreshing), name=f"refresh {tenant.index}")
-        # One who gives up does not take the refresh away from the others.
-        await asyncio.shield(waiting)
+        await self._refreshes(tenant)
 
-    async def _refresh(self, tenant: Tenant, refreshing: _Refreshing) -> None:
-        """Refresh for as long as somebody waits."""
-        loop = asyncio.get_running_loop()
-        waiting: asyncio.Future[None] | None = None
-        try:
-            while refreshing.waiting is not None:
-                await asyncio.sleep(max(0.0, refreshing.not_before - loop.time()))
-                waiting, refreshing.waiting = refreshing.waiting, None
-                began = loop.time()
-                try:
-                    await self._index.refresh(tenant)
-                except Exception as error:  # noqa: BLE001  # whatever it is belongs to those who wait
-                    waiting.set_exception(error)
-                    waiting.exception()  # seen, even where nobody waits any more
-                else:
-                    REFRESHES.inc()
-                    waiting.set_result(None)
-                finally:
-                    share = min((loop.time() - began) / REFRESH_SHARE, REFRESH_GAP_MAX.total_seconds())
-                    refreshing.not_before = began + max(self._gap, share)
-        finally:
-            refreshing.task = None
-            for future in (waiting, refreshing.waiting):
-                if future is not None and not future.done():
-                    future.cancel()
-            refreshing.waiting = None
+    async def _refresh(self, tenant: Tenant) -> None:
+        await self._index.refresh(tenant)
+        REFRESHES.inc()
+
+    def _rest(self, took: float) -> float:
+        """Seconds from the beginning of a refresh that took so long to the next: what is slow is done more rarely."""
+        return max(self._gap, min(took / REFRESH_SHARE, REFRESH_GAP_MAX.total_seconds()))
 
 
 async def _documents(tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> list[SearchDocument]:
