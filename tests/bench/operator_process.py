@@ -19,7 +19,8 @@ import decklog.settings
 from decklog.assembly.control_plane import open_provisioner
 from decklog.domain.tenancy.manifest import Manifest
 from decklog.domain.tenancy.status import Condition, TenantStatus
-from decklog.services.tenancy.provisioning import KeyVault, Provisioner
+from decklog.services.tenancy.provisioning import Provisioner
+from decklog.services.tenancy.vaults import KeyVault
 from decklog_operator import settings
 from decklog_operator.names import GROUP, PLURAL, VERSION
 from decklog_operator.run import run

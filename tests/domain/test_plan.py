@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from decklog.domain.identity.access import Role
-from decklog.domain.tenancy.decision import Observation
+from decklog.domain.tenancy.decision import Decision, decide
 from decklog.domain.tenancy.manifest import Manifest
 from decklog.domain.tenancy.names import index_name, queue_name, schema_name
+from decklog.domain.tenancy.observation import Observation
 from decklog.domain.tenancy.parts.credentials import IssueKeys, RestateKeys, RevokeKeys, VaultSeen
 from decklog.domain.tenancy.parts.database import (
-    DEDICATED_MAX,
     NEWER_TEMPLATE,
     AdoptTenant,
     CreateRelations,
@@ -26,20 +26,20 @@ from decklog.domain.tenancy.parts.database import (
     RegisterTenant,
     SetHeads,
     UpdateTenant,
-    head_settings,
 )
 from decklog.domain.tenancy.parts.keys import TENANT_ROLES, IssuedKey, Reason, Succession, current_keys
-from decklog.domain.tenancy.parts.part import Action, Installation, Trouble
+from decklog.domain.tenancy.parts.part import Action, Installation
 from decklog.domain.tenancy.parts.queue import CreateQueue, QueueSeen, SetQueueAttributes
 from decklog.domain.tenancy.parts.search import CreateIndex, IndexSeen, RewindIndexer, UpdateIndex
-from decklog.domain.tenancy.plan import fields, keys_told, owner, refusal, repairs, withheld
-from decklog.domain.tenancy.plan import plan as plan_at
 from decklog.domain.tenancy.quota import GIB
-from decklog.domain.tenancy.registered import DatabaseSeen, HeadSettings, Row, Stored
+from decklog.domain.tenancy.refusal import DEDICATED_MAX
+from decklog.domain.tenancy.registered import DatabaseSeen, HeadSettings, Row, Stored, head_settings
 from decklog.domain.tenancy.removal import plan_removal
 from decklog.domain.tenancy.spec import DriftPolicy, Queue, parse_spec
-from decklog.domain.tenancy.status import QUOTA_EXCEEDED, READY, SYNCED, Part, conditions
-from decklog.domain.tenancy.verdicts import TERMINAL, verdicts
+from decklog.domain.tenancy.status import QUOTA_EXCEEDED, READY, SYNCED, Part, Verdict, conditions
+from decklog.domain.tenancy.trouble import Refusal, Trouble
+from decklog.domain.tenancy.verdicts import TERMINAL
+from decklog.domain.tenancy.verdicts import verdicts as verdicts_of
 from decklog.domain.tenant import PLATFORM_TENANT, Isolation, State
 
 ROUNDS_MAX = 4
@@ -73,8 +73,20 @@ def registered(of: Manifest, **changes: object) -> Row:
     return replace(row, **changes)
 
 
-def plan(asked: Manifest, seen: Observation) -> list[Action]:
-    return plan_at(asked, seen, NOW)
+def decision(asked: Manifest, seen: Observation, now: datetime = NOW) -> Decision:
+    return decide(asked, seen, now)
+
+
+def plan(asked: Manifest, seen: Observation, now: datetime = NOW) -> list[Action]:
+    return decide(asked, seen, now).actions
+
+
+def refusal(asked: Manifest, seen: Observation) -> Refusal | None:
+    return decide(asked, seen, NOW).refusal
+
+
+def verdicts(asked: Manifest, seen: Observation, troubles: Mapping[Part, Trouble] | None = None) -> dict[str, Verdict]:
+    return verdicts_of(decide(asked, seen, NOW), troubles)
 
 
 NOTHING = Observation(DatabaseSeen(), Installation(INSTALLATION), IndexSeen(), QueueSeen(), VaultSeen())
@@ -297,15 +309,15 @@ def test_from_any_world_the_plan_leads_to_one_with_nothing_left_to_do(case: tupl
             assert end.vault.drift == ()
             assert end.vault.revision in (None, end.database.row.keys_revision)
             assert asked.rotate in ("", end.database.row.keys_request)
-        assert not isinstance(end.search, IndexSeen) or end.search.drift == () or owner(asked, end) is None
-        assert not isinstance(end.queue, QueueSeen) or end.queue.drift == () or owner(asked, end) is None
+        assert not isinstance(end.search, IndexSeen) or end.search.drift == () or end.look(asked).owner is None
+        assert not isinstance(end.queue, QueueSeen) or end.queue.drift == () or end.look(asked).owner is None
 
 
 @given(cases())
 def test_a_world_in_order_is_ready_when_every_backend_could_be_seen(case: tuple[Manifest, Observation]) -> None:
     asked, seen = case
     end = converged(asked, seen)
-    said = verdicts(asked, end, {})
+    said = verdicts(asked, end)
     seen_all = not any(isinstance(part, Trouble) for part in (end.database, end.search, end.queue, end.vault))
     assume(asked.spec.isolation is Isolation.DEDICATED or seen.installation.uid)
     assert (said[READY].status == "True") == (seen_all and refusal(asked, end) is None)
@@ -428,7 +440,7 @@ def test_suspension_reaches_the_row_and_the_heads() -> None:
     assert end.database.row is not None
     assert end.database.heads is not None
     assert (end.database.row.state, end.database.heads.state) == (State.SUSPENDED, State.SUSPENDED)
-    assert verdicts(manifest(generation=2, suspend=True), end, {})[READY].reason == "Suspended"
+    assert verdicts(manifest(generation=2, suspend=True), end)[READY].reason == "Suspended"
 
 
 def test_a_retained_tenant_is_adopted_with_its_number_and_its_marks_are_renewed() -> None:
@@ -536,13 +548,13 @@ def test_keys_are_changed_when_their_interval_is_over_and_those_before_are_clear
     due = NOW + timedelta(days=7)
     assert isinstance(seen.vault, VaultSeen)
     assert seen.vault.valid_until == "2026-01-09T15:04:05Z"
-    assert plan_at(asked, seen, due - timedelta(seconds=1)) == []
-    [action] = plan_at(asked, seen, due)
+    assert plan(asked, seen, due - timedelta(seconds=1)) == []
+    [action] = plan(asked, seen, due)
     assert isinstance(action, IssueKeys)
     assert (action.roles, action.reason) == (TENANT_ROLES, Reason.SCHEDULED)
     end = done(seen, [action])
-    assert plan_at(asked, end, due + timedelta(hours=12, seconds=-1)) == []
-    [clearing] = plan_at(asked, end, due + timedelta(hours=12))
+    assert plan(asked, end, due + timedelta(hours=12, seconds=-1)) == []
+    [clearing] = plan(asked, end, due + timedelta(hours=12))
     assert isinstance(clearing, RevokeKeys)
     assert set(clearing.ids) == set(action.succession.retired)
 
@@ -551,13 +563,13 @@ def test_a_key_that_was_replaced_out_of_turn_waits_for_the_others_but_nobody_is_
     asked = manifest(credentials=SCHEDULED)
     due = NOW + timedelta(days=7)
     seen = lost(converged(asked, NOTHING), Role.WRITER)
-    late = done(seen, plan_at(asked, seen, due - timedelta(hours=1)))
-    [action] = plan_at(asked, late, due)
+    late = done(seen, plan(asked, seen, due - timedelta(hours=1)))
+    [action] = plan(asked, late, due)
     assert isinstance(action, IssueKeys)
     assert action.roles == (Role.AUDITOR, Role.ADMIN)
-    early = done(seen, plan_at(asked, seen, due - timedelta(days=3)))
-    early = done(early, plan_at(asked, early, due - timedelta(days=2)))
-    [action] = plan_at(asked, early, due)
+    early = done(seen, plan(asked, seen, due - timedelta(days=3)))
+    early = done(early, plan(asked, early, due - timedelta(days=2)))
+    [action] = plan(asked, early, due)
     assert isinstance(action, IssueKeys)
     assert action.roles == TENANT_ROLES
 
@@ -577,17 +589,17 @@ def test_what_is_told_of_the_keys_says_when_to_look_again() -> None:
     asked = manifest(credentials=SCHEDULED)
     due = NOW + timedelta(days=7)
     seen = converged(asked, NOTHING)
-    first = keys_told(asked, seen, NOW)
+    first = decision(asked, seen).keys
     assert first is not None
     assert (first.revision, first.valid_until, first.overlap_until) == (1, "2026-01-09T15:04:05Z", "")
     assert first.rotate_at == first.wake_at == due
-    seen = done(seen, plan_at(replace(asked, rotate="x"), seen, NOW + timedelta(days=1)))
-    told = keys_told(asked, seen, NOW + timedelta(days=1))
+    seen = done(seen, plan(replace(asked, rotate="x"), seen, NOW + timedelta(days=1)))
+    told = decision(asked, seen, NOW + timedelta(days=1)).keys
     assert told is not None
     assert (told.revision, told.rotated, told.overlap_until) == (2, "x", "2026-01-03T15:04:05Z")
     assert told.wake_at == NOW + timedelta(days=1, hours=12)
     assert told.rotate_at == NOW + timedelta(days=8)
-    assert keys_told(asked, replace(seen, vault=UNREACHABLE), NOW) is None
+    assert decision(asked, replace(seen, vault=UNREACHABLE)).keys is None
 
 
 def test_an_index_that_was_lost_is_made_again_only_when_no_cursor_says_that_anything_is_in_it() -> None:
@@ -611,7 +623,7 @@ def test_a_repair_is_of_what_was_in_order_and_is_not_asked_for_by_time_a_new_spe
     asked = manifest(credentials={"rotation": {"intervalDays": 7}})
 
     def repaired(asked: Manifest, seen: Observation, at: datetime = NOW) -> list[type[Action]]:
-        return kinds(repairs(asked, seen, plan_at(asked, seen, at)))
+        return kinds([step.action for step in decision(asked, seen, at).repairs])
 
     settled = in_order(asked)
     assert isinstance(settled.database, DatabaseSeen)
@@ -640,9 +652,9 @@ def test_ingest_stops_over_the_quota_and_goes_on_when_there_is_some_room_or_at_o
             now = storing(gib, seen)
             actions = plan(asked, now)
             assert kinds(actions) == ([SetHeads] if used_up is not _heads(seen).storage_used_up else []), gib
-            assert repairs(asked, now, actions) == withheld(asked, now, NOW) == []
+            assert decision(asked, now).repairs == decision(asked, now).withheld == ()
             seen = done(now, actions)
-            said = verdicts(asked, seen, {})
+            said = verdicts(asked, seen)
             assert (said[QUOTA_EXCEEDED].status == "True") is _heads(seen).storage_used_up is used_up
             ready = ("True", "QuotaExceeded") if used_up else ("True", "Ready")
             assert (said[READY].status, said[READY].reason, said[SYNCED].status) == (*ready, "True")
@@ -661,21 +673,21 @@ def _heads(seen: Observation) -> HeadSettings:
 
 def test_the_condition_of_the_quota_has_both_figures_and_what_to_do_and_is_not_known_without_the_database() -> None:
     asked = manifest(quotas={"storageGiB": 0.5})
-    said = verdicts(asked, storing(0.61, converged(asked, NOTHING)), {})[QUOTA_EXCEEDED]
+    said = verdicts(asked, storing(0.61, converged(asked, NOTHING)))[QUOTA_EXCEEDED]
     assert (said.status, said.reason) == ("True", "StorageUsedUp")
     assert "take 0.61 GiB, and spec.quotas.storageGiB is 0.5:" in said.message
     assert "Raise the quota" in said.message
-    within = verdicts(asked, storing(0.2, converged(asked, NOTHING)), {})[QUOTA_EXCEEDED]
-    assert within == verdicts(asked, storing(0.3, converged(asked, NOTHING)), {})[QUOTA_EXCEEDED]
+    within = verdicts(asked, storing(0.2, converged(asked, NOTHING)))[QUOTA_EXCEEDED]
+    assert within == verdicts(asked, storing(0.3, converged(asked, NOTHING)))[QUOTA_EXCEEDED]
     assert (within.status, within.reason) == ("False", "WithinQuota")
-    assert verdicts(manifest(), storing(9_999, converged(manifest(), NOTHING)), {})[QUOTA_EXCEEDED].reason == "NoQuota"
-    away = verdicts(asked, replace(NOTHING, database=UNREACHABLE), {})[QUOTA_EXCEEDED]
+    assert verdicts(manifest(), storing(9_999, converged(manifest(), NOTHING)))[QUOTA_EXCEEDED].reason == "NoQuota"
+    away = verdicts(asked, replace(NOTHING, database=UNREACHABLE))[QUOTA_EXCEEDED]
     assert (away.status, away.reason) == ("Unknown", "Unreachable")
 
 
 def test_a_suspended_tenant_over_its_quota_is_called_suspended_and_its_condition_stays() -> None:
     asked = manifest(suspend=True, quotas={"storageGiB": 1})
-    said = verdicts(asked, storing(2, converged(asked, NOTHING)), {})
+    said = verdicts(asked, converged(asked, storing(2, converged(asked, NOTHING))))
     assert (said[READY].reason, said[QUOTA_EXCEEDED].status) == ("Suspended", "True")
 
 
@@ -688,7 +700,7 @@ def test_under_report_the_quota_is_heeded_beside_a_setting_that_is_left_as_someb
     seen = done(seen, actions)
     assert (_heads(seen).burst, _heads(seen).storage_used_up) == (1, True)
     assert plan(asked, seen) == []
-    assert [fields(action, seen) for action in withheld(asked, seen, NOW)] == [("heads burst",)]
+    assert [step.differing for step in decision(asked, seen).withheld] == [("heads burst",)]
 
 
 REPORTING = manifest(driftPolicy="Report")
@@ -722,9 +734,8 @@ def test_under_report_a_difference_is_named_and_left_alone_and_ready_is_who_does
 ) -> None:
     seen = changed(in_order(REPORTING), part, **values)
     assert plan(REPORTING, seen) == []
-    alone = withheld(REPORTING, seen, NOW)
-    assert alone
-    said = verdicts(REPORTING, seen, {}, alone=alone)
+    assert decision(REPORTING, seen).withheld
+    said = verdicts(REPORTING, seen)
     [drifted] = [each for each in Part if said[each].reason == "Drifted"]
     assert named in said[drifted].message
     assert (said[drifted].status == "True") is (said[READY].status == "True") is works
@@ -732,8 +743,8 @@ def test_under_report_a_difference_is_named_and_left_alone_and_ready_is_who_does
     assert named in said[SYNCED].message
     repairing = replace(REPORTING, spec=replace(REPORTING.spec, drift_policy=DriftPolicy.REPAIR))
     fresh = changed(in_order(repairing), part, **values)
-    assert {named} <= {name for action in plan(repairing, fresh) for name in fields(action, fresh)}
-    assert withheld(repairing, fresh, NOW) == []
+    assert {named} <= {name for step in decision(repairing, fresh).steps for name in step.differing}
+    assert decision(repairing, fresh).withheld == ()
 
 
 def test_under_report_a_lost_index_still_lets_the_indexer_begin_anew_so_that_nothing_is_thought_to_be_found_in_it() -> None:
@@ -741,8 +752,8 @@ def test_under_report_a_lost_index_still_lets_the_indexer_begin_anew_so_that_not
     assert kinds(plan(REPORTING, seen)) == [RewindIndexer]
     seen = done(seen, plan(REPORTING, seen))
     assert plan(REPORTING, seen) == []
-    assert kinds(withheld(REPORTING, seen, NOW)) == [CreateIndex]
-    said = verdicts(REPORTING, seen, {}, alone=withheld(REPORTING, seen, NOW))
+    assert kinds([step.action for step in decision(REPORTING, seen).withheld]) == [CreateIndex]
+    said = verdicts(REPORTING, seen)
     assert (said[Part.SEARCH].status, said[Part.SEARCH].reason) == ("False", "Drifted")
 
 
@@ -752,7 +763,7 @@ def test_report_withholds_nothing_of_a_first_making_or_of_an_edited_spec(case: t
     asked = replace(asked, spec=replace(asked.spec, drift_policy=DriftPolicy.REPORT))
     row = seen.database.row if isinstance(seen.database, DatabaseSeen) else None
     assume(row is None or (row.uid, row.generation) != (asked.uid, asked.generation))
-    assert withheld(asked, seen, NOW) == []
+    assert decision(asked, seen).withheld == ()
     assert plan(asked, converged(asked, seen)) == []
 
 
@@ -774,14 +785,14 @@ def test_a_dedicated_tenant_decides_of_its_queue() -> None:
 
 def test_a_lost_index_is_not_called_ready_while_it_could_not_be_made_again() -> None:
     seen = replace(converged(manifest(), NOTHING), search=IndexSeen())
-    said = verdicts(manifest(), seen, {Part.DATABASE: UNREACHABLE}, left=plan(manifest(), seen))
+    said = verdicts(manifest(), seen, {Part.DATABASE: UNREACHABLE})
     assert (said[Part.SEARCH].status, said[READY].status) == ("Unknown", "False")
 
 
 def test_no_index_is_made_while_the_database_cannot_be_told() -> None:
     seen = replace(NOTHING, database=UNREACHABLE)
     assert kinds(plan(manifest(), seen)) == [CreateQueue]
-    assert verdicts(manifest(), seen, {})[Part.SEARCH].status == "Unknown"
+    assert verdicts(manifest(), seen)[Part.SEARCH].status == "Unknown"
 
 
 @given(cases())
@@ -812,7 +823,7 @@ def test_what_belongs_to_another_is_a_conflict_and_nothing_is_written_anywhere(s
     assert refused is not None
     assert refused.reason == "Conflict"
     assert plan(manifest(), seen) == []
-    said = verdicts(manifest(), seen, {})
+    said = verdicts(manifest(), seen)
     assert {said[READY].reason, said[SYNCED].reason} == {"Conflict"}
     assert said[READY].status == "False"
 
@@ -826,7 +837,7 @@ def test_a_strange_mark_is_neither_written_to_nor_condemned_while_the_registry_c
     )
     assert refusal(manifest(), seen) is None
     assert plan(manifest(), seen) == []
-    said = verdicts(manifest(), seen, {})
+    said = verdicts(manifest(), seen)
     assert {said[Part.SEARCH].status, said[Part.QUEUE].status} == {"Unknown"}
 
 
@@ -891,7 +902,7 @@ def test_a_cell_that_is_not_here_is_refused_with_the_one_that_is_and_nothing_is_
     asked = manifest(cell="us-2")
     seen = replace(NOTHING, database=database, installation=Installation(INSTALLATION, cell="eu-1"))
     assert plan(asked, seen) == []
-    said = verdicts(asked, seen, {})
+    said = verdicts(asked, seen)
     assert {said[READY].reason, said[SYNCED].reason} == {"UnknownCell"} <= TERMINAL
     assert "no cell 'us-2' in this installation, which has 'eu-1' alone" in said[READY].message
     assert plan(manifest(cell="eu-1"), replace(seen, database=DatabaseSeen())) != []
@@ -909,7 +920,7 @@ def test_an_older_generation_does_not_undo_a_newer_one() -> None:
     seen = converged(manifest(generation=3), NOTHING)
     stale = manifest(generation=2, suspend=True)
     assert plan(stale, seen) == []
-    assert verdicts(stale, seen, {})[SYNCED].reason == "Superseded"
+    assert verdicts(stale, seen)[SYNCED].reason == "Superseded"
 
 
 def test_a_cell_takes_a_bounded_number_of_dedicated_tenants_and_goes_on_with_those_it_has() -> None:
@@ -923,7 +934,7 @@ def test_a_cell_takes_a_bounded_number_of_dedicated_tenants_and_goes_on_with_tho
 
 def test_what_is_not_configured_is_ready_and_says_who_does_its_work() -> None:
     seen = converged(manifest(), Observation(DatabaseSeen(), Installation(INSTALLATION)))
-    said = verdicts(manifest(), seen, {})
+    said = verdicts(manifest(), seen)
     assert said[READY].status == "True"
     assert (said[Part.SEARCH].status, said[Part.SEARCH].reason) == ("True", "NotConfigured")
     assert "Postgres" in said[Part.SEARCH].message
@@ -932,7 +943,8 @@ def test_what_is_not_configured_is_ready_and_says_who_does_its_work() -> None:
 
 
 def test_what_could_not_be_done_is_told_where_it_failed() -> None:
-    said = verdicts(manifest(), NOTHING, {Part.QUEUE: Trouble("Unreachable", "SQS cannot be reached.")})
+    seen = converged(manifest(), NOTHING)
+    said = verdicts(manifest(), seen, {Part.QUEUE: Trouble("Unreachable", "SQS cannot be reached.")})
     assert (said[Part.QUEUE].status, said[Part.QUEUE].message) == ("False", "SQS cannot be reached.")
     assert said[Part.DATABASE].status == "True"
     assert (said[READY].status, said[SYNCED].status) == ("False", "False")
@@ -940,7 +952,7 @@ def test_what_could_not_be_done_is_told_where_it_failed() -> None:
 
 
 def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
-    good = verdicts(manifest(), converged(manifest(), NOTHING), {})
+    good = verdicts(manifest(), converged(manifest(), NOTHING))
     bad = verdicts(manifest(), converged(manifest(), NOTHING), {Part.QUEUE: UNREACHABLE})
     first = conditions(good, 1, (), NOW)
     second = conditions(bad, 2, first, NOW + timedelta(minutes=1))

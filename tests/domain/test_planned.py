@@ -8,14 +8,15 @@ import msgspec
 from hypothesis import given
 from msgspec.structs import replace
 
-from decklog.domain.tenancy.decision import Observation
 from decklog.domain.tenancy.manifest import Manifest
-from decklog.domain.tenancy.parts.part import Action, Installation, Trouble
+from decklog.domain.tenancy.observation import Observation
+from decklog.domain.tenancy.parts.part import Action, Installation
 from decklog.domain.tenancy.parts.queue import QueueSeen
 from decklog.domain.tenancy.parts.search import IndexSeen
 from decklog.domain.tenancy.preview import Planned, empty_world, lines, plain, planned
 from decklog.domain.tenancy.registered import DatabaseSeen, Row
 from decklog.domain.tenancy.status import Part
+from decklog.domain.tenancy.trouble import Trouble
 from tests.domain.test_plan import NOTHING, NOW, cases, converged, manifest, registered
 
 UNREACHABLE = Trouble("Unreachable", "OpenSearch does not answer.")

@@ -11,20 +11,20 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from decklog.domain.archive.manifest import ArchivePlace, ArchiveSeen
-from decklog.domain.tenancy.decision import Observation
 from decklog.domain.tenancy.manifest import Manifest
+from decklog.domain.tenancy.observation import Observation
 from decklog.domain.tenancy.parts.credentials import RevokeKeys
 from decklog.domain.tenancy.parts.database import RemoveTenant, SetHeads, UpdateTenant
-from decklog.domain.tenancy.parts.part import Action, Installation, Trouble
+from decklog.domain.tenancy.parts.part import Action, Installation
 from decklog.domain.tenancy.parts.queue import QueueSeen, RemoveQueue
 from decklog.domain.tenancy.parts.search import IndexSeen, RemoveDocuments, RemoveIndex
 from decklog.domain.tenancy.registered import DatabaseSeen, Stopped
 from decklog.domain.tenancy.removal import STOP_SECONDS, plan_removal, removal_verdicts
 from decklog.domain.tenancy.spec import DeletionPolicy
 from decklog.domain.tenancy.status import ARCHIVE, READY, SYNCED, Part
-from decklog.domain.tenancy.verdicts import verdicts
+from decklog.domain.tenancy.trouble import Trouble
 from decklog.domain.tenant import Isolation, State
-from tests.domain.test_plan import INSTALLATION, NOTHING, UNREACHABLE, cases, converged, done, kinds, manifest
+from tests.domain.test_plan import INSTALLATION, NOTHING, UNREACHABLE, cases, converged, done, kinds, manifest, verdicts
 
 REMOVING = (RemoveIndex, RemoveDocuments, RemoveQueue, RemoveTenant)
 LAST = datetime(2026, 3, 4, 5, tzinfo=UTC)
@@ -274,14 +274,14 @@ def test_while_there_is_no_archive_an_archiving_deletion_says_so_and_waits() -> 
     assert "Retain" in told[SYNCED].message
     assert told[READY].status == "False"
     # It is told long before, and the tenant can be used as any other.
-    before = verdicts(asked, converged(asked, NOTHING), {})
+    before = verdicts(asked, converged(asked, NOTHING))
     assert (before[ARCHIVE].status, before[ARCHIVE].reason, before[READY].status) == ("False", "NoArchive", "True")
 
 
 @pytest.mark.parametrize(
     ("archive", "deleted", "told"),
     [
-        (None, False, ("False", "NoArchive", "no worker tells of an archive")),
+        (None, False, ("False", "NoArchive", "no worker reports an archive")),
         (ArchiveSeen(PLACE), False, ("True", "Available", "all records into s3://evidence/decklog first")),
         (ArchiveSeen(replace(PLACE, reason="NoBucket", message="No bucket.")), False, ("False", "NoBucket", "would wait for it")),
         (ArchiveSeen(replace(PLACE, reason="NoBucket", message="No bucket.")), True, ("False", "NoBucket", "The deletion waits")),
@@ -294,10 +294,11 @@ def test_the_condition_of_the_archive_says_how_it_is(
 ) -> None:
     asked = manifest(deletionPolicy="Archive")
     world = with_archive(stopped_world(asked) if deleted else converged(asked, NOTHING), archive)
-    said = (removal_verdicts if deleted else verdicts)(asked, world, {})
+    said = removal_verdicts(asked, world, {}) if deleted else verdicts(asked, world)
     assert (said[ARCHIVE].status, said[ARCHIVE].reason) == told[:2]
     assert told[2] in said[ARCHIVE].message
-    unseen = (removal_verdicts if deleted else verdicts)(asked, replace(world, database=UNREACHABLE), {})
+    away = replace(world, database=UNREACHABLE)
+    unseen = removal_verdicts(asked, away, {}) if deleted else verdicts(asked, away)
     assert unseen[ARCHIVE].status == "Unknown"
 
 
@@ -308,7 +309,7 @@ def test_what_becomes_of_archive_days_is_told_before_a_deletion(locked: bool, da
     retention = {"days": 90} | ({"archiveDays": days} if days else {})
     asked = manifest(deletionPolicy="Archive", retention=retention)
     world = with_archive(converged(asked, NOTHING), ArchiveSeen(replace(PLACE, locked=locked)))
-    assert told in verdicts(asked, world, {})[ARCHIVE].message
+    assert told in verdicts(asked, world)[ARCHIVE].message
 
 
 def test_the_last_word_of_an_archived_tenant_names_its_manifest() -> None:

@@ -14,7 +14,7 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
 from decklog.domain.tenancy.manifest import Manifest
 from decklog.domain.tenancy.spec import Retention, TenantSpec
-from decklog.services.tenancy.provisioning import Handout
+from decklog.services.tenancy.vaults import Handout
 from decklog_operator.cluster import Cluster, NotFoundError, connect, in_pod, own_namespace
 from decklog_operator.secrets import SecretVault
 

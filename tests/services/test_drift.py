@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 
 from decklog.domain.records.append import Appended
+from decklog.domain.tenancy.decision import decide
 from decklog.domain.tenancy.parts.database import CreateRelations
-from decklog.domain.tenancy.plan import plan
 from decklog.domain.tenancy.registered import DatabaseSeen
 from decklog.domain.tenancy.spec import DriftPolicy
 from decklog.domain.tenancy.status import SYNCED, Drift, Part
@@ -54,7 +54,9 @@ async def missing(control: Control, isolation: Isolation) -> list[str]:
     manifest = control.manifest(isolation=isolation.value)
     seen = await control.provisioner().observe(manifest, None)
     assert isinstance(seen.database, DatabaseSeen)
-    wanted = [action.missing for action in plan(manifest, seen, datetime.now(UTC)) if isinstance(action, CreateRelations)]
+    wanted = [
+        action.missing for action in decide(manifest, seen, datetime.now(UTC)).actions if isinstance(action, CreateRelations)
+    ]
     assert wanted == ([seen.database.missing] if seen.database.missing else [])
     return list(seen.database.missing)
 

@@ -6,14 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from msgspec.structs import replace
 
+from decklog.domain.tenancy import decision
 from decklog.domain.tenancy.manifest import Manifest
 from decklog.domain.tenancy.registered import DatabaseSeen
 from decklog.domain.tenancy.spec import parse_spec
 from decklog.domain.tenancy.status import READY, TenantStatus
+from decklog.services.tenancy.observing import Observer
 from decklog.services.tenancy.provisioning import Provisioner
 from tests.support.memory_control import MemoryControl, MemoryVisit
 from tests.support.vaults import MemoryVault
@@ -113,3 +116,29 @@ async def test_somebody_elses_tenant_is_refused_as_by_a_visit(world: World) -> N
     refused = await world.look(replace(manifest, uid="another"), told)
     assert refused.condition(READY).reason == "Conflict"
     assert world.control.rows["acme"].uid == manifest.uid
+
+
+async def test_reconcile_computes_the_refusal_once_per_look(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusals, looks = Mock(wraps=decision.refusal), Mock()
+    monkeypatch.setattr(decision, "refusal", refusals)
+    for name in ("glance", "visit"):
+        observe = getattr(Observer, name)
+
+        def counted(*args: Any, observe: Any = observe) -> Any:
+            looks()
+            return observe(*args)
+
+        monkeypatch.setattr(Observer, name, counted)
+
+    async def counts(manifest: Manifest, previous: TenantStatus | None = None) -> tuple[int, int]:
+        refusals.reset_mock()
+        looks.reset_mock()
+        await world.provisioner.reconcile(manifest, world.vault, previous.conditions if previous else ())
+        return refusals.call_count, looks.call_count
+
+    manifest, told = await world.made("acme")  # with the reserved tenant, which is made first
+    assert await counts(replace(manifest, name="beta", uid="uid-beta")) == (2, 2)
+    assert await counts(manifest, told) == (1, 1)
+    assert await counts(replace(manifest, uid="another"), told) == (2, 2)
+    del world.vault.keys["acme"]
+    assert await counts(manifest, told) == (3, 3)

@@ -16,16 +16,17 @@ from decklog.domain.identity.access import Role
 from decklog.domain.log import LogName
 from decklog.domain.records.append import Appended, AppendRequest
 from decklog.domain.store import INDEXER
+from decklog.domain.tenancy.decision import decide
 from decklog.domain.tenancy.manifest import Manifest
 from decklog.domain.tenancy.parts.keys import TENANT_ROLES
 from decklog.domain.tenancy.parts.queue import QueueSeen, queue_values
-from decklog.domain.tenancy.plan import plan
 from decklog.domain.tenancy.preview import planned
 from decklog.domain.tenancy.spec import Queue, Retention, TenantSpec, parse_spec
 from decklog.domain.tenancy.status import NAME_BLOCKED, QUOTA_EXCEEDED, READY, SYNCED, Part, TenantStatus
 from decklog.domain.tenant import PLATFORM_TENANT, Isolation, State
 from decklog.services.identity.keys import key_hash
-from decklog.services.tenancy.provisioning import Provisioner, QueueAction
+from decklog.services.tenancy.ports import QueueAction
+from decklog.services.tenancy.provisioning import Provisioner
 from tests.backends import OpenSearchServer, SqsServer
 from tests.support.control import Control, control, on_each_variant
 from tests.support.memory_control import MemoryControl
@@ -103,7 +104,7 @@ async def test_with_search_and_queues_a_tenant_gets_its_index_and_its_queues(
     attributes = queue.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
     assert attributes["VisibilityTimeout"] == "30"
     assert f"{tenant.queue}-dlq" in attributes["RedrivePolicy"]
-    assert plan(manifest, await provisioner.observe(manifest, vault), datetime.now(UTC)) == []
+    assert decide(manifest, await provisioner.observe(manifest, vault), datetime.now(UTC)).actions == []
 
 
 @on_each_variant
@@ -320,7 +321,7 @@ async def test_a_deleted_tenant_is_kept_and_adopted_with_its_number_and_goes_on_
     assert stored.receipts[0].seq == 1
     assert await live_keys(control) == hashes(fresh)
     assert hashes(fresh) != hashes(vault)
-    assert plan(again, await provisioner.observe(again, fresh), datetime.now(UTC)) == []
+    assert decide(again, await provisioner.observe(again, fresh), datetime.now(UTC)).actions == []
     # The object it was before is somebody else now.
     assert told(await provisioner.reconcile(manifest, vault))[READY] == ("False", "Conflict")
 
@@ -503,7 +504,7 @@ async def test_what_somebody_took_away_is_put_back(
     queue.delete_queue(QueueUrl=queue.get_queue_url(QueueName=f"{tenant.queue}-dlq")["QueueUrl"])
     status = await provisioner.reconcile(manifest, vault)
     assert status.synced, messages(status)
-    assert plan(manifest, await provisioner.observe(manifest, vault), datetime.now(UTC)) == []
+    assert decide(manifest, await provisioner.observe(manifest, vault), datetime.now(UTC)).actions == []
     [row] = await control.database.execute("SELECT relforcerowsecurity FROM pg_class WHERE oid = 'shared_30.records'::regclass")
     assert row["relforcerowsecurity"]
     assert queue.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]["VisibilityTimeout"] == "30"

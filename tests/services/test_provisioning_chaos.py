@@ -21,9 +21,9 @@ from opensearchpy import AsyncOpenSearch
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.records.append import Appended
+from decklog.domain.tenancy.decision import decide
 from decklog.domain.tenancy.manifest import Manifest
 from decklog.domain.tenancy.parts.keys import TENANT_ROLES
-from decklog.domain.tenancy.plan import plan
 from decklog.domain.tenancy.spec import parse_spec
 from decklog.domain.tenancy.status import SYNCED, TenantStatus
 from decklog.domain.tenant import Isolation
@@ -269,7 +269,7 @@ class Life:
     async def in_order(self) -> None:
         assert (await self.rng.choice(self.processes).ensure_platform_tenant()).synced
         await self.until_synced()
-        assert plan(self.manifest, await self.processes[0].observe(self.manifest, self.vault), datetime.now(UTC)) == []
+        assert decide(self.manifest, await self.processes[0].observe(self.manifest, self.vault), datetime.now(UTC)).actions == []
         row = await self.processes[0]._database.find("acme")
         assert row is not None
         assert row.uid == self.manifest.uid

@@ -18,17 +18,19 @@ from msgspec.structs import replace
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
 from decklog.domain.records.record import RecordInput
+from decklog.domain.tenancy.decision import decide
 from decklog.domain.tenancy.manifest import Manifest
 from decklog.domain.tenancy.parts.credentials import IssueKeys
 from decklog.domain.tenancy.parts.database import RemoveTenant
 from decklog.domain.tenancy.parts.keys import TENANT_ROLES, IssuedKey, Reason, current_keys
 from decklog.domain.tenancy.parts.part import Action
-from decklog.domain.tenancy.plan import plan
 from decklog.domain.tenancy.registered import DatabaseSeen, Row, Stopped
 from decklog.domain.tenancy.spec import parse_spec
 from decklog.domain.tenancy.status import Condition, Part, TenantStatus
 from decklog.services.identity.keys import key_hash, new_key
-from decklog.services.tenancy.provisioning import DatabaseProvisioning, DatabaseVisit, Handout, Provisioner
+from decklog.services.tenancy.ports import DatabaseProvisioning, DatabaseVisit
+from decklog.services.tenancy.provisioning import Provisioner
+from decklog.services.tenancy.vaults import Handout
 from decklog.timescale.connection import Pool
 from decklog.timescale.control.provision import CONNECTIONS_MAX, PostgresProvisioning
 from tests.support.control import Control, control, on_each_variant
@@ -217,7 +219,7 @@ class World:
         assert self.manifest.rotate in ("", row.keys_request)
         assert told.keys is not None
         assert self.vault.said["acme"][1] == told.keys.valid_until
-        assert plan(self.manifest, await self.provisioner().observe(self.manifest, self.vault), self.now) == []
+        assert decide(self.manifest, await self.provisioner().observe(self.manifest, self.vault), self.now).actions == []
 
 
 def disturb(world: World, rng: random.Random) -> None:
@@ -360,11 +362,11 @@ async def test_the_reason_is_told_for_every_change_of_a_key() -> None:
     world = World(MemoryControl())
     seen = await world.provisioner().observe(world.manifest, world.vault)
     assert isinstance(seen.database, DatabaseSeen)
-    [first] = [action for action in plan(world.manifest, seen, START) if isinstance(action, IssueKeys)]
+    [first] = [action for action in decide(world.manifest, seen, START).actions if isinstance(action, IssueKeys)]
     assert first.reason is Reason.FIRST
     await world.settle()
     del world.vault.keys["acme"]
     seen = await world.provisioner().observe(world.manifest, world.vault)
-    [lost] = plan(world.manifest, seen, START)
+    [lost] = decide(world.manifest, seen, START).actions
     assert isinstance(lost, IssueKeys)
     assert lost.reason is Reason.LOST

@@ -19,7 +19,8 @@ from decklog.domain.tenancy.status import READY, Part
 from decklog.domain.tenant import PLATFORM_TENANT, State, Tenant
 from decklog.services.identity.keys import key_hash
 from decklog.services.records.access_log import AccessLog
-from decklog.services.tenancy.provisioning import Provisioner, TenantDirectory
+from decklog.services.tenancy.ports import TenantDirectory
+from decklog.services.tenancy.provisioning import Provisioner
 from decklog.services.tenancy.tenants import Created, Tenants
 from tests.backends import OpenSearchServer, SqsServer
 from tests.support.control import Control, control, on_each_variant

@@ -20,18 +20,11 @@ from decklog.domain.store import ApiKey
 from decklog.domain.tenancy.manifest import Manifest
 from decklog.domain.tenancy.names import index_name, queue_name, schema_name
 from decklog.domain.tenancy.parts.credentials import IssueKeys
-from decklog.domain.tenancy.parts.database import (
-    MakePartitions,
-    RegisterTenant,
-    RemoveTenant,
-    SetHeads,
-    UpdateTenant,
-    head_settings,
-)
+from decklog.domain.tenancy.parts.database import MakePartitions, RegisterTenant, RemoveTenant, SetHeads, UpdateTenant
 from decklog.domain.tenancy.parts.keys import IssuedKey
 from decklog.domain.tenancy.parts.part import Action
 from decklog.domain.tenancy.parts.search import RewindIndexer
-from decklog.domain.tenancy.registered import DatabaseSeen, HeadSettings, Row, Stopped
+from decklog.domain.tenancy.registered import DatabaseSeen, HeadSettings, Row, Stopped, head_settings
 from decklog.domain.tenancy.removal import STOP_SECONDS
 from decklog.domain.tenancy.spec import parse_spec
 from decklog.domain.tenancy.status import Condition, TenantListing

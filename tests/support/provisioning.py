@@ -27,7 +27,7 @@ from decklog.domain.tenancy.names import index_name, queue_name, schema_name
 from decklog.domain.tenancy.removal import deletion_refusal
 from decklog.domain.tenancy.status import READY, SYNCED, Condition, KeyStatus, Part, TenantStatus, Verdict, conditions
 from decklog.domain.tenant import State
-from decklog.services.tenancy.provisioning import Handout, KeyVault
+from decklog.services.tenancy.vaults import Handout, KeyVault
 from decklog.settings import Settings
 
 FOLDER_VARIABLE = "TEST_PROVISIONING_FOLDER"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decklog.domain.identity.access import Role
 from decklog.domain.tenancy.manifest import Manifest
-from decklog.services.tenancy.provisioning import Handout
+from decklog.services.tenancy.vaults import Handout
 
 
 class MemoryVault:

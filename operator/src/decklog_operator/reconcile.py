@@ -22,7 +22,7 @@ from decklog.domain.tenancy.names import check_name
 from decklog.domain.tenancy.removal import deletion_refusal
 from decklog.domain.tenancy.spec import DeletionPolicy, parse_spec
 from decklog.domain.tenancy.status import READY, Condition, KeyStatus, TenantStatus, Usage
-from decklog.services.tenancy.provisioning import KeyVault
+from decklog.services.tenancy.vaults import KeyVault
 from decklog_operator import metrics
 from decklog_operator import status as statuses
 from decklog_operator.cluster import Cluster, NotFoundError

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.tenancy.manifest import API_VERSION, KIND, Manifest
 from decklog.domain.tenancy.parts.keys import TENANT_ROLES
-from decklog.services.tenancy.provisioning import Handout
+from decklog.services.tenancy.vaults import Handout
 from decklog_operator.cluster import Cluster, NotFoundError
 from decklog_operator.names import CHECKSUM, OPERATOR, TENANT_LABEL, secret_name
 

@@ -17,7 +17,8 @@ from msgspec.structs import replace
 from decklog.domain.errors import DecklogError
 from decklog.domain.log import rfc3339_seconds
 from decklog.domain.tenancy.manifest import Manifest
-from decklog.domain.tenancy.removal import ARCHIVING, DELETING
+from decklog.domain.tenancy.parts.archive import ARCHIVING
+from decklog.domain.tenancy.removal import DELETING
 from decklog.domain.tenancy.status import (
     ARCHIVE,
     DRIFT_FIELDS_MAX,

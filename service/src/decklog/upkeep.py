@@ -25,7 +25,8 @@ from decklog.domain.tenant import PLATFORM_TENANT, State
 from decklog.files.keys import KeyFile, held
 from decklog.files.manifests import Wanted, read_manifests
 from decklog.probes import serving
-from decklog.services.tenancy.provisioning import Handout, Handover, Provisioner
+from decklog.services.tenancy.provisioning import Provisioner
+from decklog.services.tenancy.vaults import Handout, Handover
 from decklog.settings import Settings
 
 INTERVAL = 60.0

@@ -21,8 +21,9 @@ from decklog.services.records.ingest import CommitTraces, Ingest
 from decklog.services.records.reading import Reading
 from decklog.services.records.streaming import Limits, Streams
 from decklog.services.search.search import Search
-from decklog.services.tenancy.provisioning import KeyVault, Provisioner
+from decklog.services.tenancy.provisioning import Provisioner
 from decklog.services.tenancy.tenants import Tenants
+from decklog.services.tenancy.vaults import KeyVault
 from decklog.settings import Settings
 from decklog.timescale.connection import Pool
 from decklog.timescale.records.announcements import PostgresAnnouncements

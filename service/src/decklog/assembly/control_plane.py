@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from decklog.assembly import backends
 from decklog.domain.errors import Code, DecklogError
-from decklog.services.tenancy.provisioning import IndexProvisioning, Provisioner, QueueProvisioning, TenantDirectory
+from decklog.services.tenancy.ports import IndexProvisioning, QueueProvisioning, TenantDirectory
+from decklog.services.tenancy.provisioning import Provisioner
 from decklog.settings import Settings
 from decklog.timescale.control.provision import CONNECTIONS_MAX, PostgresProvisioning
 from decklog.timescale.control.registry import PostgresRegistry

@@ -13,7 +13,7 @@ from typing import Any
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
 from decklog.domain.tenancy.manifest import Manifest
-from decklog.services.tenancy.provisioning import Handout
+from decklog.services.tenancy.vaults import Handout
 
 
 @contextmanager

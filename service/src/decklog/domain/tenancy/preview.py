@@ -1,4 +1,4 @@
-"""What `decklog plan` prints: the plan for a manifest over what was seen, or over an empty world. Pure."""
+"""What `decklog plan` prints: the decision for a manifest, over what was seen or over empty backends. Pure."""
 
 from __future__ import annotations
 
@@ -10,24 +10,28 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from decklog.domain.tenancy.decision import Observation
+from decklog.domain.tenancy.decision import decide
 from decklog.domain.tenancy.manifest import Manifest
+from decklog.domain.tenancy.observation import Observation
 from decklog.domain.tenancy.parts.credentials import VaultSeen, held
-from decklog.domain.tenancy.parts.part import Action, Installation, Mark, Refusal, Trouble
+from decklog.domain.tenancy.parts.part import Action, Installation, Mark
 from decklog.domain.tenancy.parts.queue import QueueSeen
 from decklog.domain.tenancy.parts.search import IndexSeen
-from decklog.domain.tenancy.plan import plan, refusal
 from decklog.domain.tenancy.registered import DatabaseSeen, Row
 from decklog.domain.tenancy.spec import spec_changes
 from decklog.domain.tenancy.status import Part
+from decklog.domain.tenancy.trouble import Refusal, Trouble
 
 NEW = "new"
-"""Stands for the uid of the reserved tenant where it is not made yet: provisioning makes it before any other tenant."""
+"""Stands for the UID of the reserved tenant before it exists: provisioning creates it before any other tenant."""
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """What would be done for one tenant. `changes` names the fields of the spec that differ from what was applied last;
-    `unseen` are backends that did not answer, for which nothing is planned."""
+    """What would be done for one tenant.
+
+    `changes` names the fields of the spec that differ from the spec applied last. `unseen` are backends that could not be
+    reached; nothing is planned for them. `platform_first`: the reserved tenant would be created before.
+    """
 
     name: str
     changes: tuple[str, ...]
@@ -38,34 +42,32 @@ class Planned(msgspec.Struct, frozen=True):
 
 
 def empty_world(installation: Installation, *, search: bool, queue: bool) -> Observation:
-    """Backends with nothing in them, the reserved tenant neither."""
+    """Return an observation of empty backends, in which not even the reserved tenant exists."""
     index, queues = (IndexSeen() if search else None), (QueueSeen() if queue else None)
     return Observation(DatabaseSeen(), replace(installation, uid=NEW), index, queues, VaultSeen())
 
 
 def planned(manifest: Manifest, seen: Observation, now: datetime) -> Planned:
-    """The plan over what was seen. The vault cannot be asked from everywhere; where it was not, it is taken to hold the
-    keys that the registry has."""
-    database = seen.database
-    if isinstance(database, DatabaseSeen):
-        if seen.vault is None:
-            seen = replace(seen, vault=held(database))
-        if seen.installation.uid is None:
-            seen = replace(seen, installation=replace(seen.installation, uid=NEW))
-    row = database.row if isinstance(database, DatabaseSeen) else None
-    parts = {Part.DATABASE: database, Part.SEARCH: seen.search, Part.QUEUE: seen.queue}
+    """Return the plan over what was seen. A vault that could not be read counts as holding the registered keys."""
+    if isinstance(seen.database, DatabaseSeen):
+        seen = replace(
+            seen,
+            vault=held(seen.database) if seen.vault is None else seen.vault,
+            installation=replace(seen.installation, uid=seen.installation.uid or NEW),
+        )
+    decision, row = decide(manifest, seen, now), seen.row
     return Planned(
         manifest.name,
         spec_changes(row.spec, manifest.spec) if row and row.spec else (),
-        tuple(plan(manifest, seen, now)),
-        refusal(manifest, seen),
-        {part: found for part, found in parts.items() if isinstance(found, Trouble)},
+        tuple(decision.actions),
+        decision.refusal,
+        {part: found for part, found in seen.troubles.items() if part is not Part.CREDENTIALS},
         seen.installation.uid == NEW,
     )
 
 
 def plain(planned: Planned) -> dict[str, Any]:
-    """As `decklog plan --json` shows it; each action with the condition that it is for."""
+    """Return the JSON of `decklog plan --json`; each action names the condition that it is for."""
     shown: dict[str, Any] = msgspec.to_builtins(planned)
     del shown["platform_first"]  # the same for all
     shown["actions"] = [{"part": action.part.value, **msgspec.to_builtins(action)} for action in planned.actions]
@@ -73,21 +75,24 @@ def plain(planned: Planned) -> dict[str, Any]:
 
 
 def lines(planned: Planned) -> Iterator[str]:
-    """For people: the tenant, then a line for each action with what it is about."""
+    """Yield the text of `decklog plan`: a line for the tenant, then a line for each action and each unseen backend."""
     if planned.refused is not None:
         yield f"{planned.name}: refused ({planned.refused.reason}). {planned.refused.message}"
         return
     changed = f" (changes spec.{', spec.'.join(planned.changes)})" if planned.changes else ""
     yield f"{planned.name}: {len(planned.actions) or 'nothing'} to do{changed}"
     for action in planned.actions:
-        part = action.part.removesuffix("Ready").lower()
-        yield f"  {part:<11}  {type(action).__name__:<18}  {' '.join(_facts(action))}".rstrip()
+        yield f"  {_label(action.part):<11}  {type(action).__name__:<18}  {' '.join(_facts(action))}".rstrip()
     for part, trouble in planned.unseen.items():
-        yield f"  {part.removesuffix('Ready').lower():<11}  not seen ({trouble.reason}). {trouble.message}"
+        yield f"  {_label(part):<11}  not seen ({trouble.reason}). {trouble.message}"
+
+
+def _label(part: Part) -> str:
+    return part.removesuffix("Ready").lower()
 
 
 def _facts(thing: msgspec.Struct) -> Iterator[str]:
-    """`name=value` for what a struct says, those it holds included. Whose it is and when it is is left out."""
+    """`name=value` for the fields of an action and of the structs in it, without marks and times."""
     for name in thing.__struct_fields__:
         value = getattr(thing, name)
         if isinstance(value, Row):
@@ -102,7 +107,7 @@ def _facts(thing: msgspec.Struct) -> Iterator[str]:
 
 
 def _word(value: object) -> str:
-    """A value without blanks in it."""
+    """A value without blanks."""
     if isinstance(value, Enum):
         value = value.name.lower()
     return str(value).lower() if isinstance(value, bool) else str(value).replace(" ", "-")

@@ -1,41 +1,52 @@
-"""How much a tenant may keep: when it is too much, when there is room again, and what the condition `QuotaExceeded` says. Pure.
+"""The storage quota of a tenant: when it is used up, when ingest resumes, and the condition `QuotaExceeded`. Pure.
 
-The bytes are an observation, so this is decided by each visit; what comes of it is on the tenant's heads, where every process
-heeds it. What is over the quota meanwhile is what comes in between two visits.
+Each look decides this from the bytes that it observes; the result goes to the tenant's heads, where every process applies it.
+Between two looks a tenant can exceed its quota by what it appends meanwhile.
 """
 
 from __future__ import annotations
 
+from decklog.domain.tenancy.registered import DatabaseSeen
 from decklog.domain.tenancy.spec import Quotas
 from decklog.domain.tenancy.status import QUOTA_EXCEEDED, Verdict
+from decklog.domain.tenancy.trouble import Trouble
 
 GIB = 1 << 30
 ROOM_SHARE = 0.95
-"""How much of its quota a tenant that was over it may use before more is taken in: one that is just at it must not change
-with every visit."""
+"""Share of its quota below which ingest resumes for a tenant that exceeded it, so that the state does not flap."""
 
 
-def is_used_up(quotas: Quotas, stored_bytes: int, *, refusing: bool) -> bool:
-    """Whether nothing more may be taken in. `refusing`: nothing is by now, under this very quota."""
+def storage_used_up(quotas: Quotas, database: DatabaseSeen) -> bool:
+    """Return whether ingest must be refused. A quota that has just changed counts as never exceeded."""
+    row = database.row
+    refusing = database.heads is not None and database.heads.storage_used_up
     if not quotas.storage_gib:
         return False
-    return stored_bytes > quotas.storage_gib * GIB * (ROOM_SHARE if refusing else 1)
+    if database.stored is None:
+        return refusing
+    same = row is not None and row.spec is not None and row.spec.quotas.storage_gib == quotas.storage_gib
+    return database.stored.bytes > quotas.storage_gib * GIB * (ROOM_SHARE if refusing and same else 1)
 
 
-def quota_verdict(quotas: Quotas, stored_bytes: int, *, used_up: bool) -> dict[str, Verdict]:
-    """Of the condition `QuotaExceeded`. What it says is the same from visit to visit as long as nothing happens."""
+def quota_verdicts(quotas: Quotas, database: DatabaseSeen | Trouble) -> dict[str, Verdict]:
+    """Return the condition `QuotaExceeded`. Its message stays the same from look to look while its status does not change."""
+    if isinstance(database, Trouble):
+        unknown = "The stored volume can only be read when the database can be reached."
+        return {QUOTA_EXCEEDED: Verdict("Unknown", database.reason, unknown)}
+    return {QUOTA_EXCEEDED: _verdict(quotas, database)}
+
+
+def _verdict(quotas: Quotas, database: DatabaseSeen) -> Verdict:
     if not quotas.storage_gib:
-        verdict = Verdict("False", "NoQuota", "No spec.quotas.storageGiB is set: the records may take any room.")
-    elif not used_up:
-        verdict = Verdict(
-            "False", "WithinQuota", f"The records take no more than spec.quotas.storageGiB, {quotas.storage_gib:g} GiB."
-        )
-    else:
-        verdict = Verdict(
-            "True",
-            "StorageUsedUp",
-            f"The records take {stored_bytes / GIB:.3g} GiB, and spec.quotas.storageGiB is {quotas.storage_gib:g}: nothing more is "
-            "taken in, and all can be read. Raise the quota, which takes effect at once; or ingest goes on when they take "
-            f"{quotas.storage_gib * ROOM_SHARE:.3g} GiB.",
-        )
-    return {QUOTA_EXCEEDED: verdict}
+        return Verdict("False", "NoQuota", "No spec.quotas.storageGiB is set: the records may take any room.")
+    if not storage_used_up(quotas, database):
+        within = f"The records take no more than spec.quotas.storageGiB, {quotas.storage_gib:g} GiB."
+        return Verdict("False", "WithinQuota", within)
+    stored = database.stored.bytes if database.stored else 0
+    return Verdict(
+        "True",
+        "StorageUsedUp",
+        f"The records take {stored / GIB:.3g} GiB, and spec.quotas.storageGiB is {quotas.storage_gib:g}: ingest is refused, "
+        "reads are served. Raise the quota, which takes effect at once; or ingest resumes when they take "
+        f"{quotas.storage_gib * ROOM_SHARE:.3g} GiB.",
+    )

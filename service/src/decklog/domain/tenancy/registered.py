@@ -8,15 +8,18 @@ import msgspec
 
 from decklog.domain.archive.manifest import ArchiveSeen
 from decklog.domain.tenancy.parts.keys import IssuedKey
-from decklog.domain.tenancy.spec import TenantSpec
+from decklog.domain.tenancy.spec import TenantSpec, seconds
 from decklog.domain.tenancy.status import Condition
 from decklog.domain.tenant import DEFAULT_CELL, Isolation, State
 
 
 class HeadSettings(msgspec.Struct, frozen=True):
-    """What is decided of the heads of a tenant: the log of events takes `events_per_second`, `burst` and `events_per_day`,
-    that of accesses `queries_per_minute`. 0 of what may be absent is no limit. `storage_used_up`: the log of events takes
-    nothing in."""
+    """Settings of a tenant's heads.
+
+    `events_per_second`, `burst`, `events_per_day` and `storage_used_up` apply to the log of events, `queries_per_minute` to
+    the access log. `events_per_day` and `queries_per_minute` are 0 where there is no limit. While `storage_used_up` is set,
+    the log of events refuses records.
+    """
 
     state: State
     events_per_second: int
@@ -26,13 +29,30 @@ class HeadSettings(msgspec.Struct, frozen=True):
     queries_per_minute: int = 0
     storage_used_up: bool = False
 
+    def differing(self, other: HeadSettings) -> tuple[str, ...]:
+        """Return the names of the settings that differ."""
+        return tuple(name for name in self.__struct_fields__ if getattr(self, name) != getattr(other, name))
+
+
+def head_settings(spec: TenantSpec, *, storage_used_up: bool = False) -> HeadSettings:
+    """Return the head settings that a spec asks for."""
+    return HeadSettings(
+        State.SUSPENDED if spec.suspend else State.ACTIVE,
+        spec.quotas.events_per_second,
+        spec.quotas.burst,
+        seconds(spec.ingest.dedup_window),
+        spec.quotas.events_per_day or 0,
+        spec.quotas.queries_per_minute or 0,
+        storage_used_up,
+    )
+
 
 class Row(msgspec.Struct, frozen=True):
-    """A tenant as the registry has it.
+    """A tenant's row in the registry.
 
-    `former_uids` owned the tenant before it was retained and adopted. `spec` is None where it cannot be read any more.
-    `keys_revision` counts how often the vault was written to, `keys_request` is the request to rotate that was done last.
-    `settled` has the parts that were in order for this generation: what differs in them later was changed by somebody else.
+    `former_uids` owned the tenant before it was retained and adopted, oldest first. `spec` is None where this version cannot
+    decode it. `keys_revision` counts writes to the vault; `keys_request` is the last request to rotate that was carried out.
+    `settled` names the parts that were in order for this generation: a later difference in them is drift.
     """
 
     id: int
@@ -55,8 +75,10 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """Of both logs: `records` taken in so far, the `unindexed` of them that no index has yet, and the bytes that they take, an
-    estimate by the share of records where the relations are shared."""
+    """Volume of both logs: `records` accepted so far, the `unindexed` of them that no index holds yet, and their `bytes`.
+
+    Where relations are shared, `bytes` is an estimate by the tenant's share of records.
+    """
 
     records: int
     unindexed: int
@@ -64,9 +86,13 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class DatabaseSeen(msgspec.Struct, frozen=True):
-    """`missing` lists what of the relations is not as it should be. `partitions` is whether those of the coming days
-    are there. `keys` are those that were not revoked. `dedicated` counts the Dedicated tenants of the cell. `index_uuid` is the life of the index that the
-    indexer's cursors count for; None where they are at the beginning. `archive` is None where none is asked for."""
+    """A tenant as the database shows it.
+
+    `missing`: names of database objects that are absent or differ from the template. `partitions`: whether those of the
+    coming days exist. `keys`: API keys that are not revoked. `dedicated`: Dedicated tenants of the cell. `index_uuid`: the
+    index that the indexer's cursors count for, None where they are at the beginning. `archive`: None where the deletion
+    policy asks for none.
+    """
 
     row: Row | None = None
     missing: tuple[str, ...] = ("relations",)
@@ -80,7 +106,7 @@ class DatabaseSeen(msgspec.Struct, frozen=True):
 
 
 class Stopped(msgspec.Struct, frozen=True):
-    """Of a tenant that is marked as deleted: the seconds since then, and when it took in its last record."""
+    """Of a tenant that is marked as deleted: the `seconds` since then, and the receipt time of its last record."""
 
     seconds: float
     last_received: datetime | None

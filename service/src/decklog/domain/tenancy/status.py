@@ -36,7 +36,9 @@ NAME_BLOCKED = "NameBlocked"
 SYNCED = "Synced"
 READY = "Ready"
 QUOTA_EXCEEDED = "QuotaExceeded"
-"""Told of every tenant; of this one alone it is `True` that is bad."""
+"""Type of the only condition for which `True` is bad. Every tenant has it."""
+DRIFTED = "Drifted"
+"""Reason of a condition whose part was changed without Decklog, and is left alone by `driftPolicy: Report`."""
 
 
 class Condition(msgspec.Struct, frozen=True, rename="camel"):

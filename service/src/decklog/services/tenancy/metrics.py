@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from decklog.domain.tenancy.parts.part import Trouble
 from decklog.domain.tenancy.status import Part
+from decklog.domain.tenancy.trouble import Trouble
 
 CALL_SECONDS = Histogram(
     "decklog_provisioning_call_seconds",

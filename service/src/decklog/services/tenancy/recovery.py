@@ -19,7 +19,8 @@ from decklog.domain.tenancy.parts.search import RemoveIndex
 from decklog.domain.tenancy.spec import DeletionPolicy, Retention, TenantSpec
 from decklog.domain.tenancy.status import SYNCED
 from decklog.domain.tenant import PLATFORM_TENANT, State
-from decklog.services.tenancy.provisioning import IndexProvisioning, Provisioner, TenantDirectory
+from decklog.services.tenancy.ports import IndexProvisioning, TenantDirectory
+from decklog.services.tenancy.provisioning import Provisioner
 
 
 class Epochs(Protocol):

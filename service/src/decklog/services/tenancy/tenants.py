@@ -22,7 +22,9 @@ from decklog.domain.tenancy.spec import spec_changes
 from decklog.domain.tenancy.status import READY, Part, TenantListing, TenantStatus
 from decklog.domain.tenant import State
 from decklog.services.records.access_log import TENANTS_CREATE_CLOSE, TENANTS_CREATE_OPEN, TENANTS_LIST, TENANTS_READ, AccessLog
-from decklog.services.tenancy.provisioning import Handover, KeyVault, Provisioner, TenantDirectory
+from decklog.services.tenancy.ports import TenantDirectory
+from decklog.services.tenancy.provisioning import Provisioner
+from decklog.services.tenancy.vaults import Handover, KeyVault
 
 CREATIONS_MAX = 16
 """Tenants that one process makes at once, those that wait for each other included; more get 503."""
