@@ -11,8 +11,8 @@ from unittest.mock import Mock
 import pytest
 from msgspec.structs import replace
 
-from decklog.domain.tenancy import decision
 from decklog.domain.tenancy.manifest import Manifest
+from decklog.domain.tenancy.refusal import refusal
 from decklog.domain.tenancy.registered import DatabaseSeen
 from decklog.domain.tenancy.spec import parse_spec
 from decklog.domain.tenancy.status import READY, TenantStatus
@@ -119,8 +119,8 @@ async def test_somebody_elses_tenant_is_refused_as_by_a_visit(world: World) -> N
 
 
 async def test_reconcile_computes_the_refusal_once_per_look(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    refusals, looks = Mock(wraps=decision.refusal), Mock()
-    monkeypatch.setattr(decision, "refusal", refusals)
+    refusals, looks = Mock(wraps=refusal), Mock()
+    monkeypatch.setattr("decklog.domain.tenancy.decision.refusal", refusals)
     for name in ("glance", "visit"):
         observe = getattr(Observer, name)
 
