@@ -103,9 +103,9 @@ def test_one_record_that_was_changed_left_out_doubled_or_added_is_found(first: i
     ("wrong", "told"),
     [
         (manifest(format="decklog.archive.v9"), "format"),
-        (manifest(logs={"events": ArchivedLog(0, ())}), "lacks the log 'access'"),
-        (manifest(part(0, 3), next_seq=9), "the log before 9"),
-        (manifest(part(0, 3), part(5, 8)), "after record 3 comes 5"),
+        (manifest(logs={"events": ArchivedLog(0, ())}), "the log 'access' is missing"),
+        (manifest(part(0, 3), next_seq=9), "the log ends before 9"),
+        (manifest(part(0, 3), part(5, 8)), "record 3 is followed by 5"),
     ],
 )
 def test_a_manifest_that_is_not_whole_says_what_is_wrong(wrong: ArchiveManifest, told: str) -> None:

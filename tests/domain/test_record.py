@@ -429,13 +429,13 @@ def test_the_fingerprint_is_taken_before_masking() -> None:
 
 
 def test_an_idempotency_key_stands_for_the_id_where_there_is_none() -> None:
-    assert prepared(SMALLEST, id="k/0") == prepared({**SMALLEST, "id": "k/0"})
-    assert prepared({**SMALLEST, "id": "own"}, id="k/0").id == "own"
+    assert prepared(SMALLEST, default_id="k/0") == prepared({**SMALLEST, "id": "k/0"})
+    assert prepared({**SMALLEST, "id": "own"}, default_id="k/0").id == "own"
 
 
 @pytest.mark.parametrize("key", ["", "k" * 257, "k\0"])
 def test_an_idempotency_key_is_bounded_as_an_id_is(key: str) -> None:
-    assert refusal(SMALLEST, id=key).code is Code.INVALID_RECORD
+    assert refusal(SMALLEST, default_id=key).code is Code.INVALID_RECORD
 
 
 # Laws

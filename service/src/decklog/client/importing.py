@@ -24,8 +24,8 @@ from decklog.client.progress import Progress
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Permission
 from decklog.domain.intake import cloudtrail, kubernetes_audit
-from decklog.domain.intake.foreign_event import MESSAGE_MAX, REPLACEMENT, NotAnEventError, storable
-from decklog.domain.records.record import RECORD_BYTES_MAX, RecordInput
+from decklog.domain.intake.foreign_event import REPLACEMENT, NotAnEventError, storable
+from decklog.domain.records.record import MESSAGE_CHARS_MAX, RECORD_BYTES_MAX, RecordInput
 
 MAPPINGS: dict[str, Callable[[Any], RecordInput]] = {"cloudtrail": cloudtrail.record, "kubernetes": kubernetes_audit.record}
 BATCH_RECORDS_MAX = 500
@@ -122,7 +122,7 @@ def mapped(mapping: Callable[[Any], RecordInput], raw: bytes) -> tuple[bytes, in
         record = mapping(event)
         if replaced:
             note = f"[{replaced} characters that cannot be stored were replaced by {REPLACEMENT}]"
-            record = replace(record, message=f"{(record.message or '')[: MESSAGE_MAX - len(note) - 1]} {note}".strip())
+            record = replace(record, message=f"{(record.message or '')[: MESSAGE_CHARS_MAX - len(note) - 1]} {note}".strip())
         encoded = msgspec.json.encode(record)
     except RecursionError:
         raise NotAnEventError("it is nested too deeply") from None

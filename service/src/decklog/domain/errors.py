@@ -1,8 +1,7 @@
-"""Every refusal Decklog can give, as one exception with a stable code.
+"""Errors of Decklog: one exception with a stable code.
 
-Errors are raised where they are known and translated once at each edge (HTTP status, exit code, condition); nothing
-in between looks at their text. Adding a code means adding it here and to `api/errors.py`; docs/reference/errors.md is
-generated from both.
+An error is raised where it is known and translated once at each edge (HTTP status, exit code, condition). No code in between may
+depend on its text. A new code is added here and to `api/errors.py`; docs/reference/errors.md is generated from both.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import Any
 
 
 class Code(StrEnum):
-    """Stable, documented names of what can go wrong; the value is the last part of the problem's `type`."""
+    """Stable, documented error codes. The value is the last part of a problem's `type`."""
 
     INVALID_JSON = "invalid-json"
     INVALID_RECORD = "invalid-record"
@@ -51,10 +50,13 @@ class Code(StrEnum):
 
 
 class DecklogError(Exception):
-    """A refusal: what was wrong, where, and what to do about it.
+    """An error: what was wrong, where, and what to do about it.
 
-    `detail` is one or two sentences for a person and never holds a secret or another tenant's data. `retry_after` is
-    in seconds, given where waiting helps. `extra` holds members for the problem document (for example `errors`).
+    Args:
+        code: The stable code.
+        detail: One or two sentences for a person, without secrets and without data of other tenants.
+        retry_after: Seconds to wait, if waiting helps.
+        extra: Further members of the problem document, for example `errors`.
     """
 
     def __init__(self, code: Code, detail: str, *, retry_after: float | None = None, extra: dict[str, Any] | None = None) -> None:

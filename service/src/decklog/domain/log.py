@@ -1,4 +1,4 @@
-"""A log, and the places in it: what everything that points into a log has in common."""
+"""Logs, and places in a log: positions, spans and heads."""
 
 from __future__ import annotations
 
@@ -19,39 +19,40 @@ _SEQ = re.compile(r"-1|[0-9]{1,18}")
 
 
 class LogName(IntEnum):
-    """The two logs of each tenant. The number is what storage holds."""
+    """The two logs of each tenant. Storage holds the number."""
 
     EVENTS = 0
     ACCESS = 1
 
     @property
     def text(self) -> str:
-        """Its name on the wire."""
+        """The name in APIs: `events` or `access`."""
         return self.name.lower()
 
     @classmethod
     def parse(cls, text: str) -> LogName:
-        """Raises `invalid-parameter`."""
+        """Return the log of a name. Raises `invalid-parameter`."""
         for log in cls:
             if log.text == text:
                 return log
-        raise DecklogError(Code.INVALID_PARAMETER, f"log={text!r}: a tenant has the logs 'events' and 'access'.")
+        raise DecklogError(Code.INVALID_PARAMETER, f"log: {text!r} is not one of events, access.")
 
 
 def microseconds(moment: datetime) -> int:
-    """Whole microseconds since 1970-01-01 UTC, exactly."""
+    """Return the microseconds from 1970-01-01 UTC to a moment, exactly."""
     return (moment - _EPOCH_START) // _MICROSECOND
 
 
 def from_microseconds(value: int) -> datetime:
+    """Return the moment that is so many microseconds after 1970-01-01 UTC. Raises OverflowError."""
     return _EPOCH_START + timedelta(microseconds=value)
 
 
 def rfc3339(moment: datetime) -> str:
-    """UTC, always with six digits, so that text and time order alike: `2026-01-02T03:04:05.000006Z`."""
+    """Return a time in UTC with six digits, so that texts sort as times do: `2026-01-02T03:04:05.000006Z`."""
     moment = moment.astimezone(UTC)
     if moment.microsecond:
-        return _encode(moment)[1:-1].decode()  # many times faster than isoformat, but without a fraction of zero
+        return _encode(moment)[1:-1].decode()  # many times faster than isoformat, but omits a fraction of zero
     return moment.isoformat(timespec="microseconds")[: -len("+00:00")] + "Z"
 
 
@@ -61,10 +62,10 @@ def rfc3339_seconds(moment: datetime) -> str:
 
 
 class Position(msgspec.Struct, frozen=True, order=True):
-    """Where a record is: in which life of its log, when it was received, and its number.
+    """The position of a record: epoch, receipt time and sequence number.
 
-    All three, so that storage can prune by time and a number that is used again in a later epoch is not mistaken.
-    The text form is `epoch.microseconds.seq`; `seq` -1 is the place before the first record.
+    Storage prunes partitions by the time, and the epoch tells a re-used number from the earlier one. The text form is
+    `epoch.microseconds.seq`; `seq` -1 is the place before the first record.
     """
 
     epoch: int
@@ -76,7 +77,7 @@ class Position(msgspec.Struct, frozen=True, order=True):
 
     @classmethod
     def parse(cls, text: str) -> Self | int:
-        """A position, or a bare `seq` as an int. Raises `invalid-parameter`."""
+        """Return a position, or a bare `seq` as an int. Raises `invalid-parameter`."""
         if match := _TOKEN.fullmatch(text):
             epoch, received, seq = map(int, match.groups())
             try:
@@ -104,9 +105,9 @@ class Span(NamedTuple):
 
 
 class Head(msgspec.Struct, frozen=True):
-    """How far a log has come, as one consistent reading of its head row.
+    """The head of a log, as one consistent reading of its row.
 
-    `next_seq` is the number that the next record gets, so it is also how many records the log has had.
+    `next_seq` is the number of the next record, and so the count of all records of the log. `received_at` is the last receipt time.
     """
 
     epoch: int

@@ -1,7 +1,7 @@
-"""What the services need of storage, search and queues: the protocols that the adapters fulfil.
+"""Protocols of storage, search and queues, and the values that cross them.
 
-They stand here because two things fulfil each of them: the real adapter and, in the tests of the services, one in
-memory; `tests/conformance` holds both to the same behaviour.
+Each has two implementations: the real adapter, and one in memory for tests of the services. `tests/conformance` holds both to the
+same behaviour.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from decklog.domain.tenant import Tenant
 
 
 class ApiKey(msgspec.Struct, frozen=True):
-    """A key as the registry holds it: never the secret, only its SHA-256. `tenant_id` is None for the platform."""
+    """An API key as the registry stores it: the SHA-256 of its secret. `tenant_id` is None for the platform."""
 
     id: str
     tenant_id: int | None
@@ -34,7 +34,7 @@ class ApiKey(msgspec.Struct, frozen=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """The whole registry at one version. Revoked keys and deleted tenants are not in it."""
+    """The whole registry at one version, by id, without revoked keys and deleted tenants."""
 
     version: int
     tenants: dict[int, Tenant]
@@ -42,34 +42,41 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class Registry(Protocol):
-    """Who exists and which keys are good; written by provisioning, read by everything."""
+    """The tenants and valid keys of an installation; provisioning writes it."""
 
     async def load(self, known: int | None) -> Snapshot | None:
-        """The registry, or None where it is still at version `known`. Raises `storage-unavailable`."""
+        """Return the registry, or None if its version is still `known`. Raises `storage-unavailable`."""
         ...
 
 
 READ_BYTES_MAX = 8 * 1024 * 1024
-"""Of content that one reading gives, and one record more: pages of a thousand large records would take a process's memory."""
+"""Content that one reading returns, plus at most one record: a thousand large records would exhaust a process's memory."""
 
 
 class RecordStore(Protocol):
-    """The truth: records of all tenants of one cell."""
+    """The records of all tenants of one cell. Everything else follows them and can be rebuilt."""
 
     async def append(self, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError]:
-        """Store all requests in one transaction and return what became of each, in order, after its commit.
+        """Store all requests in one transaction and return the result of each, in order, after its commit.
 
-        A request that is refused (`rate-limited`, `batch-exceeds-burst`, `tenant-suspended`, `not-found`,
-        `clock-behind`) does not touch the others. Raises `storage-unavailable` when certainly nothing was stored, and
-        `outcome-unknown` when that cannot be known.
+        A refused request (`rate-limited`, `quota-exceeded`, `batch-exceeds-burst`, `tenant-suspended`, `not-found`, `clock-behind`)
+        does not affect the others.
+
+        Raises:
+            DecklogError: `storage-unavailable` if nothing was stored, `outcome-unknown` if the commit may have happened.
         """
         ...
 
-    async def head(self, tenant: Tenant, log: LogName) -> Head: ...
+    async def head(self, tenant: Tenant, log: LogName) -> Head:
+        """Return the head of a log. Raises `not-found` and `storage-unavailable`."""
+        ...
 
     async def first_received(self, tenant: Tenant, log: LogName, *, days: int, timeout: float) -> int:
-        """The number of the oldest record that was received within so many days, of the next one where none was.
-        Raises `storage-unavailable`, also after `timeout` seconds."""
+        """Return the number of the oldest record received within so many days, or of the next record if there is none.
+
+        Raises:
+            DecklogError: `storage-unavailable`, also after `timeout` seconds.
+        """
         ...
 
     async def read(
@@ -83,19 +90,25 @@ class RecordStore(Protocol):
         newest_first: bool,
         timeout: float,
     ) -> tuple[list[StoredRecord], int | None]:
-        """Records with `first <= seq < end` that satisfy what columns can decide of `query`, ordered by `seq`.
+        """Return the records of a span that satisfy what columns decide of `query`, ordered by `seq`.
 
-        Not older (by receipt) than the tenant's retention. Returns at most `limit` records, none after those that fill
-        `READ_BYTES_MAX`, and the `seq` from which a further call would go on (as its new `end` when newest first, else its
-        new `first`), or None at the end.
-        `words` and `fields` of the query are only narrowed, never decided: the caller matches terms.
-        Raises `search-unavailable` after `timeout` seconds.
+        Records that are older by receipt than the tenant's retention are left out. `words` and `fields` of the query only narrow:
+        the caller must match the terms of the records.
+
+        Returns:
+            At most `limit` records, none after those that fill `READ_BYTES_MAX`; and the `seq` at which the next call continues (as
+            `end` of its span if newest first, else as `first`), or None at the end.
+
+        Raises:
+            DecklogError: `search-unavailable` after `timeout` seconds.
         """
         ...
 
     async def fetch(self, tenant: Tenant, log: LogName, seqs: Sequence[int], *, newest_first: bool = True) -> list[StoredRecord]:
-        """The records with these numbers that exist and are within retention, ordered by `seq`, but none after those that
-        fill `READ_BYTES_MAX`: a further call is for the numbers behind the last one."""
+        """Return the records with these numbers that exist within retention, ordered by `seq`.
+
+        Records after those that fill `READ_BYTES_MAX` are left out: the caller asks again for the numbers after the last one.
+        """
         ...
 
     async def count(
@@ -109,23 +122,22 @@ class RecordStore(Protocol):
         limit: int,
         timeout: float,
     ) -> list[Bucket]:
-        """Counts of records with `first <= seq < end`, exact, for a query that columns decide.
+        """Return exact counts of the records of a span, for a query that columns decide; no bucket is empty.
 
-        `by`: up to two of action, actor, resource_type, severity, outcome. `interval`: minute, hour, day, week,
-        month or None, by `occurred_at` in UTC (weeks start on Monday). Raises `too-many-buckets` above `limit` buckets
-        and `search-unavailable` after `timeout` seconds.
+        Raises:
+            DecklogError: `too-many-buckets` above `limit` buckets, `search-unavailable` after `timeout` seconds.
         """
         ...
 
 
 INDEXER = "indexer"
-"""The consumer that fills the search index; its cursor says how much of a log can be found there."""
+"""The consumer that fills the search index. The index finds records below its cursor."""
 FORGETTER = "forgetter"
-"""The consumer that empties it again; below its cursor nothing is looked for there, whatever it still has."""
+"""The consumer that removes old documents from the index. Searches ignore documents below its cursor."""
 
 
 class Cursor(msgspec.Struct, frozen=True):
-    """How far a consumer has come in one log: records below `next_seq` are done. Held under a lease by `owner`."""
+    """The progress of a consumer in one log: records below `next_seq` are done. `owner` holds its lease."""
 
     consumer: str
     tenant_id: int
@@ -145,45 +157,47 @@ class Behind(msgspec.Struct, frozen=True):
 
 
 class Cursors(Protocol):
-    """Where consumers are, and who is at work: leases and compare-and-set, so that two workers never undo each other."""
+    """Cursors of consumers, with leases and compare-and-set, so that two workers never undo each other's progress."""
 
     async def behind(self, consumer: str, *, limit: int) -> list[Behind]:
-        """Logs whose head is beyond the consumer's cursor and that nobody holds a live lease on, most behind first."""
+        """Return logs whose head is beyond the consumer's cursor and that are not leased, most behind first."""
         ...
 
     async def lease(self, consumer: str, tenant_id: int, log: LogName, *, owner: str, seconds: float) -> Cursor | None:
-        """Take or renew the lease; None where another owner holds it. Creates the cursor at 0 when there is none."""
+        """Take or renew the lease; return None if another owner holds it. A new cursor starts at 0."""
         ...
 
     async def move(self, cursor: Cursor, to: int, *, seconds: float) -> Cursor | None:
-        """Set `next_seq` to `to` and renew, if the cursor is still as given and ours; else None (stop, it was taken)."""
+        """Set `next_seq` to `to` and renew the lease; return None if the cursor is no longer as given or has another owner."""
         ...
 
-    async def release(self, cursor: Cursor) -> None: ...
+    async def release(self, cursor: Cursor) -> None:
+        """End the lease if `cursor.owner` still holds it."""
+        ...
 
     async def next_seq(self, consumer: str, tenant_id: int, log: LogName) -> int:
-        """How far the consumer is; 0 where it has not begun."""
+        """Return the consumer's cursor; 0 if it has not begun."""
         ...
 
     async def next_seqs(self, consumers: Sequence[str], tenant_id: int, log: LogName) -> list[int]:
-        """How far each of them is, at one moment."""
+        """Return the cursors of several consumers at one moment, in their order."""
         ...
 
 
 class Announcements(Protocol):
-    """News of logs that have grown, between processes. Lossy by nature: they only wake."""
+    """Announcements of grown logs between processes. They may get lost; they only wake."""
 
     def announce(self, tenant_id: int, log: LogName, next_seq: int) -> None:
-        """Tell every process, soon and coalesced; never waits and never fails."""
+        """Announce the head of a log to every process, soon and coalesced. It never waits and never fails."""
         ...
 
     def subscribe(self, heard: Callable[[int, LogName, int], None]) -> Callable[[], None]:
-        """Call `heard(tenant_id, log, next_seq)` for each announcement of any process; returns how to stop."""
+        """Call `heard(tenant_id, log, next_seq)` for each announcement of any process; return a function that ends this."""
         ...
 
 
 class SearchDocument(msgspec.Struct, frozen=True):
-    """What the index gets of one record. Its id is made of tenant, log, epoch and seq."""
+    """A record as the index stores it. Its id is made of tenant, log, epoch and seq."""
 
     tenant_id: int
     log: LogName
@@ -194,23 +208,22 @@ class SearchDocument(msgspec.Struct, frozen=True):
 
 
 class SearchIndex(Protocol):
-    """Finds sequence numbers; can be thrown away and rebuilt from the records."""
+    """An index that finds sequence numbers. It can be deleted and rebuilt from the records."""
 
     async def add(self, tenant: Tenant, documents: Sequence[SearchDocument]) -> None:
-        """Write documents (again is harmless). Returns only when every single one was taken; raises
-        `search-unavailable` otherwise."""
+        """Write documents; writing one again changes nothing. Raises `search-unavailable` unless every one was stored."""
         ...
 
     async def refresh(self, tenant: Tenant) -> None:
-        """Make everything written before findable. Raises `search-unavailable`."""
+        """Make all documents findable that were written before. Raises `search-unavailable`."""
         ...
 
     async def forget(self, tenant: Tenant, log: LogName, below: int) -> None:
-        """Remove documents with `seq < below`: all of them, or so many that the next call goes on. Raises `search-unavailable`."""
+        """Remove documents with `seq < below`; a bounded number at once, so call again. Raises `search-unavailable`."""
         ...
 
     async def find(self, tenant: Tenant, log: LogName, span: Span, *, query: Query, limit: int, newest_first: bool) -> list[int]:
-        """Numbers of matching records within a span, ordered. Raises `search-unavailable`."""
+        """Return the numbers of at most `limit` matching records of a span, ordered. Raises `search-unavailable`."""
         ...
 
     async def count(
@@ -223,13 +236,15 @@ class SearchIndex(Protocol):
         grouping: Grouping,
         limit: int,
     ) -> list[Bucket]:
-        """As `RecordStore.count`, for any query. Raises `search-unavailable` and `too-many-buckets`."""
+        """Return counts as `RecordStore.count` does, for any query. Raises `search-unavailable` and `too-many-buckets`."""
         ...
 
 
 class WakeUp(msgspec.Struct, frozen=True):
-    """A message: log `log` of tenant `tenant_id` has reached `next_seq`. `receipt` is the queue's handle for it, `waited` the
-    seconds that it was in the queue, where that tells them."""
+    """A message: the head of a log has reached `next_seq`.
+
+    `receipt` is the queue's handle of the message. `waited` is its age in seconds, None if the queue does not report it.
+    """
 
     tenant_id: int
     log: LogName
@@ -239,22 +254,24 @@ class WakeUp(msgspec.Struct, frozen=True):
 
 
 class WakeQueue(Protocol):
-    """Wake-ups between API and workers. May lose, double and reorder; nothing depends on any message."""
+    """Wake-ups from the API to workers. Messages may be lost, doubled and reordered; no data depends on one."""
 
     async def send(self, queue: str, wake_ups: Sequence[WakeUp]) -> None:
-        """Best effort; raises `storage-unavailable` when the queue cannot be reached."""
+        """Send messages, best effort. Raises `storage-unavailable` if the queue cannot be reached."""
         ...
 
     async def receive(self, queue: str, *, wait: float) -> list[WakeUp]:
-        """Up to ten messages, waiting up to `wait` seconds (at most 20). What cannot be read is dropped and logged."""
+        """Return up to ten messages after at most `wait` seconds (20 or less). Unreadable ones are deleted and logged."""
         ...
 
-    async def delete(self, queue: str, wake_ups: Sequence[WakeUp]) -> None: ...
+    async def delete(self, queue: str, wake_ups: Sequence[WakeUp]) -> None:
+        """Delete received messages, so that they are not delivered again."""
+        ...
 
 
 class Readiness(Protocol):
-    """A backend's health for `/readyz`."""
+    """The health of a backend, for `/readyz`."""
 
     async def check(self) -> None:
-        """Returns when the backend answers; raises DecklogError otherwise."""
+        """Return if the backend answers; raise DecklogError otherwise."""
         ...

@@ -1,0 +1,1 @@
+"""OpenSearch: the search index and its provisioning."""

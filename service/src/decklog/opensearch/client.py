@@ -1,7 +1,6 @@
-"""One connection pool to OpenSearch, and the one place where its failures become ours.
+"""The connection pool to OpenSearch, and the translation of its failures.
 
-Nothing outside this package sees an exception of the client library, and nothing of a request's body is ever logged: a
-search says what somebody was looking for.
+No exception of the client library may leave this package. Bodies of requests must never be logged: they contain the filters of users.
 """
 
 from __future__ import annotations
@@ -20,17 +19,18 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.settings import Search
 
 REQUEST_TIME_MAX = timedelta(seconds=10)
-"""Of one request; a bulk of a few MiB takes a tenth of a second on a healthy node."""
+"""For one request; a bulk of a few MiB takes 0.1 s on a healthy node."""
 READY_TIME_MAX = timedelta(seconds=2)
+"""For the health of the cluster."""
 CONNECTIONS_MAX = 16
 RETRY_AFTER_SECONDS = 1
 
-# The client logs every failed request with its traceback, and bodies when debugging; what failed is said by our errors.
+# The client logs every failed request with its traceback, and bodies at debug level. Our errors name the failure.
 logging.getLogger("opensearch").setLevel(logging.CRITICAL)
 
 
 class _Json(JSONSerializer):
-    """The client's serializer, decoding in C; bodies are given as bytes already."""
+    """The client's serializer, decoding in C. Bodies of bulks are bytes already."""
 
     def loads(self, s: str) -> Any:
         try:
@@ -40,9 +40,10 @@ class _Json(JSONSerializer):
 
 
 def connect(search: Search) -> AsyncOpenSearch:
-    """A client for the address in the settings; connects when first used, and is closed with `await client.close()`.
+    """Return a client for the address in the settings. It connects when first used; end it with `await client.close()`.
 
-    Raises `misconfigured`.
+    Raises:
+        DecklogError: `misconfigured` for an address that is no http URL or holds credentials.
     """
     parts = urlsplit(search.url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -50,7 +51,7 @@ def connect(search: Search) -> AsyncOpenSearch:
     if parts.username or parts.password:
         raise DecklogError(
             Code.MISCONFIGURED,
-            "DECKLOG_SEARCH_URL must not hold credentials; set DECKLOG_SEARCH_USER and DECKLOG_SEARCH_PASSWORD_FILE.",
+            "DECKLOG_SEARCH_URL must not contain credentials; set DECKLOG_SEARCH_USER and DECKLOG_SEARCH_PASSWORD_FILE.",
         )
     return AsyncOpenSearch(
         hosts=[search.url],
@@ -58,7 +59,7 @@ def connect(search: Search) -> AsyncOpenSearch:
         connection_class=AIOHttpConnection,
         pool_maxsize=CONNECTIONS_MAX,
         timeout=REQUEST_TIME_MAX.total_seconds(),
-        # A request may be repeated once where the connection failed: everything that is asked of an index is idempotent.
+        # One retry after a failed connection: every request to an index is idempotent.
         max_retries=1,
         retry_on_timeout=False,
         retry_on_status=(),
@@ -67,12 +68,13 @@ def connect(search: Search) -> AsyncOpenSearch:
 
 
 def unavailable(why: str) -> DecklogError:
+    """Return `search-unavailable`; `why` is a predicate of "The search index"."""
     return DecklogError(Code.SEARCH_UNAVAILABLE, f"The search index {why}. Try again.", retry_after=RETRY_AFTER_SECONDS)
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turns what the client raises into `search-unavailable`; the cause stays chained for the log."""
+    """Translate exceptions of the client to `search-unavailable`, with the cause chained for the log."""
     try:
         yield
     except ConnectionTimeout as error:
@@ -85,13 +87,13 @@ def translated() -> Iterator[None]:
 
 
 class SearchReadiness:
-    """Whether OpenSearch answers and can search what it holds."""
+    """The health of OpenSearch, for `/readyz`."""
 
     def __init__(self, client: AsyncOpenSearch) -> None:
         self._client = client
 
     async def check(self) -> None:
-        """Raises `search-unavailable` where the cluster does not answer within 2 s, or has lost primary shards."""
+        """Raise `search-unavailable` if the cluster does not answer in `READY_TIME_MAX`, or lacks primary shards."""
         with translated():
             health = await self._client.cluster.health(params={"timeout": "1s"}, request_timeout=READY_TIME_MAX.total_seconds())
         if health.get("status") not in ("yellow", "green"):

@@ -1,6 +1,6 @@
-"""Writing into an index: documents as the bulk endpoint reads them, in as few and as large requests as are good for it.
+"""Writing documents to an index in bulk requests of a bounded size.
 
-What a document holds is said by `mapping.FIELDS`; nothing here decides what of a record can be found.
+The fields of a document are those of `mapping.PROPERTIES`. This module must not decide what of a record can be found.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from decklog.opensearch.client import translated, unavailable
 from decklog.opensearch.mapping import alias
 
 BULK_BYTES_MAX = 4 * 1024 * 1024
-"""Of one bulk request, unless a single document has more; larger ones only make the node collect garbage."""
+"""Size of one bulk request, unless a single document is larger. Larger requests only cost the node garbage collections."""
 REFUSED_ATTEMPTS_MAX = 6
 REFUSED_TIME_MAX = timedelta(seconds=10)
-"""How long a node that says 429 is asked again before the batch is given up (and tried later by the follower)."""
+"""Retries after status 429; then the batch fails, and the follower retries it later."""
 
 _REFUSED = 429
 _NO_INDEX = "index_not_found_exception"
@@ -38,7 +38,7 @@ class _Index(msgspec.Struct, frozen=True):
 
 
 class _Document(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The names are those of the mapping; times are whole microseconds, `occurred_ms` whole milliseconds."""
+    """A document, by the names of the mapping. Times are microseconds since 1970, `occurred_ms` milliseconds."""
 
     tenant_id: int
     log: int
@@ -66,12 +66,12 @@ _encoder = msgspec.json.Encoder()
 
 
 def document_id(document: SearchDocument) -> str:
-    """Made of what names a record for ever, so that writing it again changes nothing."""
+    """Return the id of a document, made of the record's permanent place, so that writing it again changes nothing."""
     return f"{document.tenant_id}:{int(document.log)}:{document.epoch}:{document.seq}"
 
 
 def _lines(document: SearchDocument) -> bytes:
-    """The two lines of one document."""
+    """Return the two lines of one document: action and body."""
     terms = document.terms
     occurred_at = microseconds(terms.occurred_at)
     body = _Document(
@@ -100,7 +100,7 @@ def _lines(document: SearchDocument) -> bytes:
 
 
 def _bulks(documents: Sequence[SearchDocument]) -> Iterator[list[bytes]]:
-    """Documents as lines, in groups of at most `BULK_BYTES_MAX`."""
+    """Yield the lines of documents, in groups of at most `BULK_BYTES_MAX`."""
     group: list[bytes] = []
     size = 0
     for document in documents:
@@ -115,11 +115,11 @@ def _bulks(documents: Sequence[SearchDocument]) -> Iterator[list[bytes]]:
 
 
 class _RefusedError(Exception):
-    """Some documents got 429; the others are in."""
+    """Some documents got status 429; the others are written."""
 
 
 async def write(client: AsyncOpenSearch, index: str, documents: Sequence[SearchDocument]) -> None:
-    """Put documents into the index. Returns when every one was taken; raises `search-unavailable` otherwise."""
+    """Write documents to the index. Raises `search-unavailable` unless every one was stored."""
     for group in _bulks(documents):
         waiting = group
         try:
@@ -136,16 +136,16 @@ async def write(client: AsyncOpenSearch, index: str, documents: Sequence[SearchD
                     if waiting:
                         raise _RefusedError
         except _RefusedError:
-            raise unavailable(f"refused {len(waiting)} documents because it is overloaded") from None
+            raise unavailable(f"is overloaded and refused {len(waiting)} documents") from None
 
 
 async def _write_once(client: AsyncOpenSearch, index: str, lines: Sequence[bytes]) -> list[bytes]:
-    """One bulk request; the lines of the documents that were refused with 429. Raises `search-unavailable`."""
+    """Send one bulk request; return the lines of documents with status 429. Raises `search-unavailable` for other failures."""
     with translated():
         answer: dict[str, Any] = await client.bulk(
             index=alias(index),
             body=b"".join(lines),
-            # Else the request would make an index that is not there, with a mapping that is guessed from the documents.
+            # Without `require_alias` a bulk creates a missing index, with a mapping guessed from the documents.
             params={"filter_path": "errors,items.*.status,items.*.error.type", "require_alias": "true"},
         )
     results = [result for item in answer.get("items", ()) for result in item.values()]
@@ -159,6 +159,6 @@ async def _write_once(client: AsyncOpenSearch, index: str, lines: Sequence[bytes
         elif not _CREATED <= status < _REDIRECTED:
             kind = result.get("error", {}).get("type", "unknown")
             if kind == _NO_INDEX:
-                raise unavailable("or its alias does not exist; provisioning makes it")
-            raise unavailable(f"did not take a document (status {status}, {kind})")
+                raise unavailable("or its alias does not exist; provisioning creates both")
+            raise unavailable(f"rejected a document (status {status}, {kind})")
     return refused

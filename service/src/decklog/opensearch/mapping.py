@@ -1,8 +1,8 @@
-"""The shape of an index: one constant that provisioning creates, the indexer fills and the search asks.
+"""The mapping and settings of an index: provisioning creates them, the indexer writes by them, and searches read by them.
 
-An index only finds: a hit is a `seq`, and Postgres answers with the record. So there is no `_source`, and a field has
-doc values only where it is sorted by or counted. What is only compared for equality is a keyword, numbers included
-(`tenant_id`, `log` and `epoch` are written and asked as numbers all the same): a term look-up needs no range tree.
+An index only finds: a hit is a `seq`, and Postgres answers with the record. So documents have no `_source`, and a field has doc
+values only if it is sorted or counted. A field that is only compared for equality is a keyword, even if its values are numbers
+(`tenant_id`, `log`, `epoch`): a term look-up needs no range tree.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from typing import Any
 from decklog.domain.search.fields import FIELDS, Field, Kind
 
 VERSION = 2
-"""Grows with every change of the fields or of the alias. Provisioning puts what is new into older indices, so fields are only
-added."""
+"""Grows with every change of the fields or of the alias. Provisioning adds new fields to older indices; fields are only added."""
 
 _COMPARED = {"type": "keyword", "doc_values": False}
 _COUNTED = {"type": "keyword"}
@@ -26,7 +25,7 @@ def _stored_as(field: Field) -> dict[str, Any]:
     """Return the mapping of a field by its kind."""
     match field.kind:
         case Kind.SINCE | Kind.UNTIL:
-            # Whole microseconds since 1970, as exact as Postgres keeps them.
+            # Microseconds since 1970, as exact as in Postgres.
             return _NUMBER
         case Kind.KEYWORD | Kind.CHOICE | Kind.CHOICES:
             return _COUNTED if field.countable else _COMPARED
@@ -35,7 +34,7 @@ def _stored_as(field: Field) -> dict[str, Any]:
         case Kind.LEAVES:
             return _COMPARED
         case Kind.WORDS:
-            # Distinct words, in an array or joined by spaces; the domain made them, and they are not analysed any further.
+            # Distinct words, joined by spaces; the domain splits text into words, so the analyzer only splits at spaces.
             return {"type": "text", "analyzer": "whitespace", "norms": False, "index_options": "docs"}
 
 
@@ -45,32 +44,35 @@ PROPERTIES: dict[str, dict[str, Any]] = {
     "epoch": _COMPARED,
     "seq": _NUMBER,
     "received_at": _NUMBER,
-    # `occurred_at` cut to milliseconds, which is all that a `date` holds that may lie before 1970; for calendar intervals.
+    # `occurred_at` in milliseconds, the finest `date` that may lie before 1970; for calendar intervals.
     "occurred_ms": {"type": "date", "format": "epoch_millis", "index": False},
     "actor_type": _COMPARED,
     **{field.term: _stored_as(field) for field in FIELDS},
 }
-"""The fields of a document, by name: its place, then its terms."""
+"""The fields of a document, by name: the place of its record, and its terms."""
 
 
 def alias(index: str) -> str:
-    """The name that an index is written under: only provisioning makes it, together with the index, and a bulk that requires an
-    alias never makes an index by itself. No name of a tenant has a dot."""
+    """Return the alias that an index is written under.
+
+    Only provisioning creates it, together with the index, and bulks require it; so a bulk never creates an index. The names of
+    tenants have no dot, so an alias is never the name of an index.
+    """
     return f"{index}.write"
 
 
 def new_index(index: str, meta: dict[str, Any], replicas: int) -> dict[str, Any]:
-    """All that a new index is made of."""
+    """Return the body of the request that creates an index. `meta` becomes its `_meta`."""
     return {"settings": settings(replicas), "mappings": mapping(meta), "aliases": {alias(index): {}}}
 
 
 def mapping(meta: dict[str, Any]) -> dict[str, Any]:
-    """The mapping of an index with `meta` as its `_meta`."""
+    """Return the mapping of an index with `meta` as its `_meta`."""
     return {"dynamic": False, "_source": {"enabled": False}, "_meta": meta, "properties": copy.deepcopy(PROPERTIES)}
 
 
 def settings(replicas: int) -> dict[str, Any]:
-    """Settings of a new index. Nothing is refreshed on a timer: the indexer refreshes what it wrote."""
+    """Return the settings of a new index. The indexer refreshes after it has written, so there is no timer."""
     return {
         "index.number_of_shards": 1,
         "index.number_of_replicas": replicas,

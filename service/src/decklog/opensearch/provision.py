@@ -1,4 +1,4 @@
-"""A tenant's index: made with the mapping of `mapping.py`, marked with its owner, and put right where it differs."""
+"""Provisioning of indices: creates them with the mapping of `mapping.py` and a mark of their owner, and repairs drift."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from decklog.opensearch.client import translated, unavailable
 from decklog.opensearch.mapping import PROPERTIES, VERSION, alias, mapping, new_index, settings
 
 CALLS_MAX = 8
-"""Requests of provisioning at once; creating an index is work for the whole cluster."""
+"""Concurrent requests of provisioning; every new index is work for the whole cluster."""
 _META = "decklog"
 _REMOVED_AT_ONCE = 5_000
-"""Documents that one request removes, in well under the time that one may take."""
+"""Documents that one request removes, far below its time limit."""
 
 
 class OpenSearchProvisioning:
-    """Where indices are made. `replicas` is the number of copies of each."""
+    """The indices of one cluster. `replicas` is the number of copies of each."""
 
     def __init__(self, client: AsyncOpenSearch, *, replicas: int) -> None:
         self._client = client
@@ -30,7 +30,7 @@ class OpenSearchProvisioning:
         self._calls = asyncio.Semaphore(CALLS_MAX)
 
     async def observe(self, index: str) -> IndexSeen:
-        """The index as it is. Raises `search-unavailable`."""
+        """Return the state of an index. Raises `search-unavailable`."""
         async with self._calls:
             with translated():
                 try:
@@ -60,7 +60,11 @@ class OpenSearchProvisioning:
         return drift
 
     async def apply(self, action: CreateIndex | UpdateIndex | RemoveIndex | RemoveDocuments) -> None:
-        """Raises `search-unavailable`, `conflict` and `misconfigured`."""
+        """Apply one action of a plan; applying it again changes nothing.
+
+        Raises:
+            DecklogError: `search-unavailable`; `conflict` for an index of another owner; `misconfigured` for fields of other types.
+        """
         async with self._calls:
             match action:
                 case CreateIndex():
@@ -74,11 +78,11 @@ class OpenSearchProvisioning:
                     await self._remove_documents(action)
 
     async def _remove_documents(self, action: RemoveDocuments) -> None:
-        """In as many requests as it takes: one that took longer than an answer may would be begun anew each time."""
+        """Remove a tenant's documents in bounded requests: a single one would exceed its time limit and start over each time."""
         query = {"query": {"term": {"tenant_id": {"value": action.tenant_id}}}}
         params = {"max_docs": str(_REMOVED_AT_ONCE), "conflicts": "proceed", "refresh": "true", "ignore_unavailable": "true"}
         with translated():
-            # Nothing is found, and so nothing removed, that was written and not refreshed.
+            # Documents that are written but not refreshed would not be found, and so not removed.
             await self._client.indices.refresh(index=action.index, params={"ignore_unavailable": "true"})
             removed = 1
             while removed:
@@ -97,21 +101,21 @@ class OpenSearchProvisioning:
                     raise
             else:
                 if not answer.get("shards_acknowledged"):
-                    raise unavailable("made the index but has not started its shard yet")
+                    raise unavailable("was created, but its shard has not started yet")
                 return
         await self._check_owner(action)
 
     async def _check_owner(self, action: CreateIndex) -> None:
-        """Somebody was faster; that is good if it was another one of us."""
+        """Raise `conflict` unless the index that exists already carries this owner: another replica may have created it."""
         with translated():
             answer = await self._client.indices.get_mapping(index=action.index)
         [found] = answer.values()
         if found["mappings"].get("_meta", {}).get(_META, {}).get("uid") != action.mark.uid:
-            raise DecklogError(Code.CONFLICT, f"The index {action.index!r} was just made by somebody else.")
+            raise DecklogError(Code.CONFLICT, f"The index {action.index!r} exists and belongs to another owner.")
 
     async def _update(self, action: UpdateIndex) -> None:
         wanted = mapping(_meta(action.mark))
-        del wanted["_source"]  # cannot be changed, and is not told by what is there
+        del wanted["_source"]  # cannot be changed
         with translated():
             try:
                 await self._client.indices.put_mapping(index=action.index, body=wanted)
@@ -121,7 +125,7 @@ class OpenSearchProvisioning:
                 raise DecklogError(
                     Code.MISCONFIGURED,
                     f"The index {action.index!r} has other types for some fields ({', '.join(action.drift)[:200]}). "
-                    "Delete it: it is made again and filled from the records.",
+                    "Delete it: provisioning creates it again, and the indexer fills it from the records.",
                 ) from error
             await self._client.indices.put_settings(index=action.index, body=_changeable(self._replicas))
             await self._client.indices.put_alias(index=action.index, name=alias(action.index))
@@ -132,6 +136,6 @@ def _meta(mark: Mark) -> dict[str, Any]:
 
 
 def _changeable(replicas: int) -> dict[str, str]:
-    """The settings that an open index lets us change, as it tells them."""
+    """Return the settings that can be changed on an open index, as OpenSearch reports them."""
     fixed = ("index.number_of_shards",)
     return {name: str(value) for name, value in settings(replicas).items() if name not in fixed}

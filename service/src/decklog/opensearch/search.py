@@ -1,7 +1,7 @@
-"""The adapter of `SearchIndex`: finds sequence numbers and counts, in one tenant's part of an index.
+"""`SearchIndex` over OpenSearch: finds sequence numbers and counts, in one tenant's part of an index.
 
-The filter model is `domain/query.py` and the values are `domain/terms.py`; this module only translates them. Every
-question goes through `_scope`, the one place that names the tenant and the log, so a shared index cannot be crossed.
+The filters are those of `domain/search/query.py` and the values those of `domain/search/terms.py`; this module only translates them.
+Every request must use `_scope`, the one place that adds tenant and log, so a search in a shared index never leaves its tenant.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from decklog.opensearch import index
 from decklog.opensearch.client import translated, unavailable
 
 PAGE_MAX = 10_000
-"""`index.max_result_window` of an index: numbers that one request may give."""
+"""Numbers in one answer: `index.max_result_window` of an index."""
 COMPOSITE_PAGE_MAX = 10_000
-"""Buckets that one request may give."""
+"""Buckets in one answer."""
 FORGOTTEN_AT_ONCE = 5_000
-"""Documents that one request removes, in well under the time that one may take."""
+"""Documents that one request removes, far below its time limit."""
 FORGETTINGS_MAX = 100
-"""Such requests of one call."""
+"""Removing requests of one call of `forget`."""
 SEARCH_TIME_MAX = timedelta(seconds=5)
-"""After this OpenSearch gives up collecting; a partial answer is refused here, never passed on."""
+"""OpenSearch stops collecting after this; a partial answer is then refused."""
 ANSWER_TIME_MAX = SEARCH_TIME_MAX + timedelta(seconds=1)
-"""After this nobody waits for an answer any more, which may never come."""
+"""The client stops waiting after this."""
 
 _IPV4_AS_IPV6 = ipaddress.IPv6Network("::ffff:0:0/96")
 
@@ -46,9 +46,9 @@ def _term(name: str, value: str | int) -> Clause:
 
 
 def _in_network(name: str, network: str) -> Clause:
-    """Addresses within a network in CIDR notation.
+    """Return the clause of addresses within a network in CIDR notation.
 
-    An index keeps IPv4 addresses as IPv6 ones, so an IPv6 network that spans those must leave them out.
+    An index stores IPv4 addresses as mapped IPv6 addresses, so an IPv6 network that contains those must exclude them.
     """
     inside = _term(name, network)
     parsed = ipaddress.ip_network(network)
@@ -94,7 +94,7 @@ def _clause(wanted: Filter) -> list[Clause]:
 
 
 def _scope(tenant: Tenant, log: LogName, span: Span, query: Query) -> Clause:
-    """The whole question: this tenant, this log, these numbers, and the filters."""
+    """Return the query for one tenant, one log, a span and filters."""
     return {
         "bool": {
             "filter": [
@@ -108,36 +108,40 @@ def _scope(tenant: Tenant, log: LogName, span: Span, query: Query) -> Clause:
 
 
 class OpenSearchIndex:
-    """`SearchIndex` over one OpenSearch cluster; see the protocol for what each method promises."""
+    """`SearchIndex` over one OpenSearch cluster."""
 
     def __init__(self, client: AsyncOpenSearch) -> None:
         self._client = client
 
     async def add(self, tenant: Tenant, documents: Sequence[SearchDocument]) -> None:
+        """See `SearchIndex`. Raises ValueError for a document of another tenant."""
         if any(document.tenant_id != tenant.id for document in documents):
             raise ValueError("a document of another tenant")
         await index.write(self._client, tenant.index, documents)
 
     async def refresh(self, tenant: Tenant) -> None:
+        """See `SearchIndex`."""
         with translated():
             answer = await self._client.indices.refresh(index=tenant.index, params={"filter_path": "_shards"})
         shards = answer.get("_shards", {})
-        # Copies that are not assigned count in `total` and in neither of the others: a yellow index is refreshed.
+        # Unassigned copies count in `total` only: a yellow index is refreshed.
         if shards.get("failed") or not shards.get("successful"):
             raise unavailable("could not be refreshed on every shard")
 
     async def forget(self, tenant: Tenant, log: LogName, below: int) -> None:
+        """See `SearchIndex`."""
         body = {"query": _scope(tenant, log, Span(0, below), Query())}
         params = {"max_docs": str(FORGOTTEN_AT_ONCE), "conflicts": "proceed", "refresh": "true", "ignore_unavailable": "true"}
         with translated():
             for _ in range(FORGETTINGS_MAX):
                 answer = await self._client.delete_by_query(index=tenant.index, body=body, params=params)
                 if answer.get("failures"):
-                    raise unavailable("could not remove what is too old")
+                    raise unavailable("could not remove old documents")
                 if answer.get("deleted", 0) < FORGOTTEN_AT_ONCE:
                     return
 
     async def find(self, tenant: Tenant, log: LogName, span: Span, *, query: Query, limit: int, newest_first: bool) -> list[int]:
+        """See `SearchIndex`."""
         found: list[int] = []
         first, end = span
         while len(found) < limit and first < end:
@@ -176,6 +180,7 @@ class OpenSearchIndex:
         grouping: Grouping,
         limit: int,
     ) -> list[Bucket]:
+        """See `SearchIndex`."""
         scope = _scope(tenant, log, span, query)
         sources = _sources(grouping)
         if not sources:
@@ -203,7 +208,7 @@ class OpenSearchIndex:
         return [Bucket((), None, total)] if total else []
 
     async def _search(self, tenant: Tenant, body: dict[str, Any], wanted: str) -> dict[str, Any]:
-        """One search of the tenant's index; refuses an answer that is not of all shards and all the time it needed."""
+        """Return the answer to one search, filtered to `wanted`. Raises `search-unavailable` unless all shards answered in time."""
         with translated():
             answer: dict[str, Any] = await self._client.search(
                 index=tenant.index,

@@ -1,7 +1,7 @@
-"""The archive of a tenant: its parts, their names, the manifest that lists them, and what must hold of them. Pure.
+"""The archive of a tenant: its parts, their names, the manifest that lists them, and their checks.
 
-A part is a file with consecutive records of one log and one epoch. Names are functions of whose records they are and of what
-is in the file, so writing a part again is harmless and never changes one that was read back. The manifest is written last.
+A part is a file with consecutive records of one log and one epoch. Names are functions of the tenant and of the content, so writing
+a part again is harmless. The manifest is written last, after every part was read back. This module must not read or write files.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from decklog.domain.store import Cursor
 from decklog.domain.tenant import Tenant
 
 ARCHIVER = "archiver"
-"""The consumer that puts the logs of deleted tenants into the archive; its cursor says how much of one is there."""
+"""The consumer that archives the logs of deleted tenants; the archive holds the records below its cursor."""
 FORMAT = "decklog.archive.v1"
 PART_BYTES_MAX = 256 * 1024 * 1024
-"""Of one file. What is written is smaller by far; a larger one was not written by us."""
+"""Bytes of one file. Decklog writes much smaller files and refuses to read larger ones."""
 MANIFEST_BYTES_MAX = 64 * 1024 * 1024
 _NAME = re.compile(r"[A-Za-z0-9%_~-][A-Za-z0-9%._~-]*(/[A-Za-z0-9%_~-][A-Za-z0-9%._~-]*)*")
 
@@ -36,7 +36,7 @@ ObjectName = Annotated[str, Meta(min_length=1, max_length=1_024, pattern=f"^{_NA
 
 
 class ArchiveError(DecklogError):
-    """What is wrong with the archive itself. `reason` is one word, as a condition has it."""
+    """An error of the archive itself. `reason` is one word, as in a condition."""
 
     def __init__(self, reason: str, detail: str, code: Code = Code.STORAGE_UNAVAILABLE) -> None:
         super().__init__(code, detail)
@@ -56,15 +56,18 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class ArchivedLog(msgspec.Struct, frozen=True):
-    """All that a log had when it was archived: `next_seq` is the number that its next record would have got."""
+    """All records of a log when it was archived; `next_seq` was the number of its next record."""
 
     next_seq: Count
     parts: tuple[Part, ...]
 
 
 class ArchiveManifest(msgspec.Struct, frozen=True):
-    """What of a tenant is in the archive. Names are relative to where the archive begins, its own one too. `keep_until` is
-    RFC 3339, or empty: before that nothing of it is to be removed."""
+    """The content of a tenant's archive.
+
+    All names, that of the manifest included, are relative to the root of the archive. Nothing may be removed before `keep_until`
+    (RFC 3339, or empty).
+    """
 
     name: ObjectName
     tenant: str
@@ -76,8 +79,10 @@ class ArchiveManifest(msgspec.Struct, frozen=True):
 
 
 class ArchivePlace(msgspec.Struct, frozen=True):
-    """Where an archive is, and how a worker found it. `reason` is empty where it could be read and written; `locked` tells
-    whether it keeps by itself what is to be kept."""
+    """The place of an archive, as a worker found it.
+
+    `reason` is empty if the archive could be read and written. `locked`: whether the storage itself prevents early removal.
+    """
 
     place: str
     locked: bool = False
@@ -86,8 +91,11 @@ class ArchivePlace(msgspec.Struct, frozen=True):
 
 
 class ArchiveSeen(msgspec.Struct, frozen=True):
-    """How far the archive of a tenant is: `archived` of `records` are in it. `place` is None where no worker tells of an
-    archive; `manifest` names the one that was read back and has everything that both logs have, else it is empty."""
+    """The progress of a tenant's archive: `archived` of `records` records are in it.
+
+    `place` is None until a worker reports an archive. `manifest` names the manifest that was read back and holds both logs
+    completely; it is empty before.
+    """
 
     place: ArchivePlace | None = None
     records: int = 0
@@ -96,78 +104,84 @@ class ArchiveSeen(msgspec.Struct, frozen=True):
 
 
 class ToArchive(msgspec.Struct, frozen=True):
-    """A deleted tenant that is not archived yet. What is archived of it is to be kept for `keep_days`, if that is said."""
+    """A deleted tenant that is not archived yet. Its files must be kept for `keep_days`, None for no such rule."""
 
     tenant: Tenant
     keep_days: int | None
 
 
 class ArchiveObjects(Protocol):
-    """Where files of the archive are: a bucket, or a folder. Every method raises `ArchiveError`."""
+    """The files of an archive: a bucket, or a folder. Every method raises `ArchiveError`."""
 
     @property
     def place(self) -> str:
-        """As people name it: `s3://bucket/prefix` or a path."""
+        """The address for people: `s3://bucket/prefix` or a path."""
         ...
 
     async def put(self, name: str, content: bytes, *, keep_until: datetime | None = None) -> None:
-        """Write a whole file or nothing, and have it kept until then where that can be had."""
+        """Write a whole file or nothing, locked until `keep_until` if the storage can."""
         ...
 
     async def get(self, name: str, *, bytes_max: int) -> bytes:
-        """The whole file, as it is there now. Its reason is `NotFound` where there is none."""
+        """Return the whole file. Raises ArchiveError with reason `NotFound` if it does not exist."""
         ...
 
     async def locked(self) -> bool:
-        """Whether what is to be kept cannot be removed before."""
+        """Return whether the storage prevents the removal of locked files."""
         ...
 
 
 class Archives(Protocol):
-    """What the database knows of archives. Every method raises `storage-unavailable`."""
+    """The state of archives in the database. Every method raises `storage-unavailable`."""
 
     async def due(self, *, limit: int) -> list[ToArchive]:
-        """Tenants that are deleted with deletionPolicy Archive, whom every process has heard of, and whose archive lacks
-        something; those that were deleted first come first."""
+        """Return deleted tenants with deletionPolicy Archive whose archive is incomplete, first deleted first.
+
+        A deletion that some process may not know yet is left out.
+        """
         ...
 
     async def read(self, tenant: Tenant, log: LogName, *, first: int, limit: int) -> list[StoredRecord]:
-        """The records that are stored from this number on, by number, whatever the tenant's retention."""
+        """Return at most `limit` stored records from a number on, in order, regardless of the tenant's retention."""
         ...
 
     async def head(self, tenant: Tenant, log: LogName) -> int | None:
-        """The number that the log's next record gets; None where there is no such log any more."""
+        """Return the number of the log's next record; None if the log no longer exists."""
         ...
 
     async def add(self, cursor: Cursor, part: Part, *, seconds: float) -> Cursor | None:
-        """Note the part and move the cursor behind it, both or none; None where the cursor is not as given or not ours."""
+        """Store a part and move the cursor behind it, both or neither.
+
+        Returns the moved cursor, or None if the cursor is no longer as given or has another owner.
+        """
         ...
 
     async def parts(self, tenant: Tenant, log: LogName) -> list[Part]:
-        """The parts before the cursor, by number."""
+        """Return the parts before the cursor, in order."""
         ...
 
     async def finish(self, cursor: Cursor, manifest: str, next_seqs: dict[LogName, int]) -> bool:
-        """Note that this manifest was read back and holds the logs up to these numbers. False where the cursor is not ours."""
+        """Store that a manifest was read back and holds the logs below these numbers; return False if the cursor was lost."""
         ...
 
     async def tell(self, place: ArchivePlace) -> None:
-        """Tell provisioning how the archive was found."""
+        """Store the state of the archive for provisioning."""
         ...
 
 
 EncodePart = Callable[[dict[str, str], Sequence[StoredRecord]], bytes]
-"""A file with these records, and with what is said of all of them."""
+"""Returns a file with these records and metadata (`about`)."""
 DecodePart = Callable[[bytes], Iterable[StoredRecord]]
-"""The records of a file. Raises `ArchiveError`."""
+"""Returns the records of a file. Raises `ArchiveError`."""
 
 
 def part_name(tenant: Tenant, log: LogName, epoch: int, first_seq: int, sha256: str) -> str:
+    """Return the name of a part, made of its owner, its place and the digest of its file."""
     return f"{_folder(tenant)}/{log.text}/{epoch}-{first_seq:016d}-{sha256[:16]}.parquet"
 
 
 def manifest_name(tenant: Tenant, next_seqs: dict[LogName, int]) -> str:
-    """Another one for each state of the logs, so that an older manifest never takes the place of a newer."""
+    """Return the name of a manifest. Each state of the logs has another, so an old manifest never replaces a newer one."""
     return f"{_folder(tenant)}/manifest-{'-'.join(str(next_seqs[log]) for log in LogName)}.json"
 
 
@@ -176,13 +190,15 @@ def _folder(tenant: Tenant) -> str:
 
 
 def about(tenant: Tenant, log: LogName) -> dict[str, str]:
-    """What each file says of itself."""
+    """Return the metadata that each file carries."""
     return {"format": FORMAT, "tenant": tenant.name, "uid": tenant.uid, "log": log.text}
 
 
 def chain(parts: Iterable[Part]) -> tuple[list[Part], int]:
-    """The parts that follow each other without a gap, from the first one on, and the number after the last record. What an
-    attempt that was given up left between them is not among them."""
+    """Return the parts that follow each other without a gap, from the first one on, and the number after the last record.
+
+    Parts of an abandoned attempt, which overlap these, are left out.
+    """
     found: list[Part] = []
     end = 0
     for part in sorted(parts, key=lambda part: part.first_seq):
@@ -193,30 +209,30 @@ def chain(parts: Iterable[Part]) -> tuple[list[Part], int]:
 
 
 def part_problems(part: Part, records: Iterable[StoredRecord]) -> list[str]:
-    """What is wrong with the records of a part: each must be the next one, and its digest that of its content."""
+    """Return what is wrong with the records of a part: a gap, another epoch, or a digest that does not match the content."""
     expected, wrong = part.first_seq, list[str]()
     for record in records:
         if (record.epoch, record.seq) != (part.epoch, expected):
-            return [*wrong, f"there is record {record.epoch}.{record.seq} where {part.epoch}.{expected} should be"]
+            return [*wrong, f"record {record.epoch}.{record.seq} stands in place of {part.epoch}.{expected}"]
         if digest(record.content.encode()) != record.digest:
-            wrong.append(f"the digest of record {record.seq} is not that of its content")
+            wrong.append(f"the digest of record {record.seq} does not match its content")
         expected += 1
     if expected != part.last_seq + 1 or part.rows != part.last_seq + 1 - part.first_seq:
-        wrong.append(f"it ends before record {expected} and should hold {part.rows} up to {part.last_seq}")
+        wrong.append(f"it ends before record {expected}, but must hold {part.rows} records up to {part.last_seq}")
     return wrong
 
 
 def manifest_problems(manifest: ArchiveManifest) -> list[str]:
-    """What is wrong with a manifest by itself: the format, a log that lacks, parts that leave a gap."""
+    """Return what is wrong with a manifest by itself: an unknown format, a missing log, a gap between parts."""
     if manifest.format != FORMAT:
-        return [f"its format is {manifest.format!r}, and this version reads {FORMAT!r}"]
-    wrong = [f"it lacks the log {log.text!r}" for log in LogName if log.text not in manifest.logs]
+        return [f"its format is {manifest.format!r}, but this version reads {FORMAT!r}"]
+    wrong = [f"the log {log.text!r} is missing" for log in LogName if log.text not in manifest.logs]
     for name, log in manifest.logs.items():
         end = log.parts[0].first_seq if log.parts else log.next_seq
         for part in log.parts:
             if part.first_seq != end:
-                wrong.append(f"{name}: after record {end - 1} comes {part.first_seq}")
+                wrong.append(f"{name}: record {end - 1} is followed by {part.first_seq}")
             end = part.last_seq + 1
         if end != log.next_seq:
-            wrong.append(f"{name}: the parts end before record {end}, and the log before {log.next_seq}")
+            wrong.append(f"{name}: the parts end before record {end}, but the log ends before {log.next_seq}")
     return wrong

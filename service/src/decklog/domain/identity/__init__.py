@@ -1,1 +1,1 @@
-"""Principals, roles, permissions and the rotation of API keys."""
+"""Principals, roles and permissions."""

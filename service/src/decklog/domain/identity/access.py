@@ -1,6 +1,6 @@
-"""Who may do what: principals, roles and the actions they are allowed.
+"""Principals, roles and permissions.
 
-A credential speaks for exactly one tenant, or for the platform; a request can name neither.
+A credential belongs to exactly one tenant, or to the platform. The tenant must never come from a request.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from decklog.domain.tenant import State, Tenant
 
 
 class Role(StrEnum):
+    """The role of a credential; `GRANTS` lists the permissions of each."""
+
     WRITER = "writer"
     AUDITOR = "auditor"
     ADMIN = "admin"
@@ -21,6 +23,8 @@ class Role(StrEnum):
 
 
 class Permission(StrEnum):
+    """One thing that a principal may be allowed to do."""
+
     APPEND = "append"
     READ = "read"
     MANAGE = "manage"
@@ -37,10 +41,10 @@ GRANTS: dict[Role, frozenset[Permission]] = {
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Who is asking, as their credential proves. `tenant` is None for the platform.
+    """The identity that a credential proves. `tenant` is None for the platform.
 
-    `kind` is `api_key` or `jwt`; `subject` is the key's id or the token's `sub`, never a secret. `expires_at` is in
-    seconds since 1970, where the credential ends by itself.
+    `kind` is `api_key` or `jwt`; `subject` is the key's id or the token's `sub`, never a secret. `issuer` is None for a key.
+    `expires_at` is in seconds since 1970, None for a credential without an end.
     """
 
     kind: str
@@ -52,11 +56,12 @@ class Principal(msgspec.Struct, frozen=True):
 
     @property
     def permissions(self) -> frozenset[Permission]:
+        """The permissions of the role."""
         return GRANTS[self.role]
 
 
 class RequestContext(msgspec.Struct, frozen=True):
-    """What an access record says of the request itself."""
+    """The facts about a request that its access record contains; None if unknown."""
 
     request_id: str
     ip: str | None = None
@@ -64,7 +69,7 @@ class RequestContext(msgspec.Struct, frozen=True):
 
 
 def require(principal: Principal, permission: Permission) -> None:
-    """Raises `forbidden` where the role lacks the permission."""
+    """Raise `forbidden` if the role lacks the permission."""
     if permission not in principal.permissions:
         raise DecklogError(
             Code.FORBIDDEN,
@@ -73,14 +78,18 @@ def require(principal: Principal, permission: Permission) -> None:
 
 
 def acting_tenant(principal: Principal, permission: Permission) -> Tenant:
-    """The tenant that the principal acts in. Raises `forbidden` and `tenant-suspended`."""
+    """Return the tenant that the principal acts in.
+
+    Raises:
+        DecklogError: `forbidden` without the permission or without a tenant, `tenant-suspended` in a suspended tenant.
+    """
     require(principal, permission)
     tenant = principal.tenant
     if tenant is None:
-        raise DecklogError(Code.FORBIDDEN, "This credential speaks for no tenant.")
+        raise DecklogError(Code.FORBIDDEN, "This credential belongs to no tenant.")
     if tenant.state is not State.ACTIVE:
         raise DecklogError(
             Code.TENANT_SUSPENDED,
-            f"The tenant {tenant.name!r} is suspended: nothing is taken in or given out. Its data is kept.",
+            f"The tenant {tenant.name!r} is suspended: it can neither append nor read. Its data is kept.",
         )
     return tenant

@@ -1,7 +1,7 @@
-"""AWS CloudTrail events as records.
+"""Mapping of AWS CloudTrail events to records.
 
-`action` is in IAM's notation, so that it reads like the policies that allow it: the prefix of the service and the
-event's own name (`ec2:DescribeInstances`). The whole event stays in `metadata`.
+`action` has the notation of IAM policies: the prefix of the service and the name of the event (`ec2:DescribeInstances`). The whole
+event stays in `metadata`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from decklog.domain.intake.foreign_event import (
-    ID_MAX,
-    MESSAGE_MAX,
-    NAME_MAX,
-    USER_AGENT_MAX,
     NotAnEventError,
     fingerprint,
     first,
@@ -22,9 +18,20 @@ from decklog.domain.intake.foreign_event import (
     moment,
     required,
     resources,
+    source,
     text,
 )
-from decklog.domain.records.record import ID_CHARS_MAX, Actor, Outcome, RecordInput, Resource, Severity, Source
+from decklog.domain.records.record import (
+    ID_CHARS_MAX,
+    MESSAGE_CHARS_MAX,
+    NAME_CHARS_MAX,
+    REFERENCE_CHARS_MAX,
+    Actor,
+    Outcome,
+    RecordInput,
+    Resource,
+    Severity,
+)
 
 IAM_PREFIXES = {
     "api.pricing": "pricing",
@@ -42,7 +49,7 @@ IAM_PREFIXES = {
     "streams.dynamodb": "dynamodb",
     "tagging": "tag",
 }
-"""Services whose prefix in IAM is not the first part of their `eventSource` (`monitoring.amazonaws.com`)."""
+"""IAM prefixes of services where it is not the first part of `eventSource` (`monitoring.amazonaws.com`)."""
 
 _DOMAIN = ".amazonaws.com"
 _DENIED = re.compile(r"AccessDenied|Unauthori[sz]ed|NotAuthorized|Forbidden|AuthFailure|AuthorizationError")
@@ -82,11 +89,11 @@ _TARGETS: dict[str, tuple[tuple[str, str], ...]] = {
     "ssm": (("instanceId", "AWS::EC2::Instance"),),
     "sts": (("roleArn", "AWS::IAM::Role"),),
 }
-"""Request parameters that name what was acted on, by IAM prefix, for events without `resources`; most telling first."""
+"""Request parameters that name the resource of an event without `resources`, by IAM prefix, most specific first."""
 
 
 def record(event: Any) -> RecordInput:
-    """The record of one CloudTrail event. Raises NotAnEventError, saying what it lacks."""
+    """Return the record of one CloudTrail event. Raises NotAnEventError."""
     if not isinstance(event, dict):
         raise NotAnEventError("it is not a JSON object")
     service, action = _action(event)
@@ -95,17 +102,17 @@ def record(event: Any) -> RecordInput:
     resource, related = resources(_resources(event, service))
     return RecordInput(
         id=_id(event),
-        action=action[:NAME_MAX],
+        action=action[:NAME_CHARS_MAX],
         actor=_actor(identity),
         resource=resource,
         related=related,
         occurred_at=moment(event.get("eventTime"), "eventTime"),
         severity=_severity(event, outcome),
         outcome=outcome,
-        message=text(event.get("errorMessage"), MESSAGE_MAX),
-        source=_source(event),
+        message=text(event.get("errorMessage"), MESSAGE_CHARS_MAX),
+        source=source(event.get("sourceIPAddress"), event.get("userAgent")),
         session_id=_session(identity),
-        correlation_id=first(text(event.get(name), ID_MAX) for name in ("requestID", "sharedEventID")),
+        correlation_id=first(text(event.get(name), REFERENCE_CHARS_MAX) for name in ("requestID", "sharedEventID")),
         metadata=event,
     )
 
@@ -122,31 +129,31 @@ def _action(event: dict[str, Any]) -> tuple[str, str]:
     if insight and "eventName" not in event:
         return "cloudtrail", "cloudtrail:" + required(insight, "insightType")
     name = required(event, "eventName")
-    source = required(event, "eventSource").removesuffix(_DOMAIN)
-    service = IAM_PREFIXES.get(source) or source.partition(".")[0]
+    host = required(event, "eventSource").removesuffix(_DOMAIN)
+    service = IAM_PREFIXES.get(host) or host.partition(".")[0]
     return service, f"{service}:{name}"
 
 
 def _actor(identity: dict[str, Any]) -> Actor:
-    kind, arn = text(identity.get("type"), NAME_MAX), text(identity.get("arn"), ID_MAX)
-    by_service = text(identity.get("invokedBy"), ID_MAX)
-    user_name = text(identity.get("userName"), ID_MAX)
+    kind, arn = text(identity.get("type"), NAME_CHARS_MAX), text(identity.get("arn"), REFERENCE_CHARS_MAX)
+    by_service = text(identity.get("invokedBy"), REFERENCE_CHARS_MAX)
+    user_name = text(identity.get("userName"), REFERENCE_CHARS_MAX)
     names = ("principalId", "userName", "accountId", "credentialId")
-    known = [text(identity.get(name), ID_MAX) for name in names]
-    known.insert(1, text(members(identity.get("onBehalfOf")).get("userId"), ID_MAX))
+    known = [text(identity.get(name), REFERENCE_CHARS_MAX) for name in names]
+    known.insert(1, text(members(identity.get("onBehalfOf")).get("userId"), REFERENCE_CHARS_MAX))
     if kind in (None, "AWSService"):
         known.insert(0, by_service)
     found = first([arn, *known, by_service])
     if kind is None:
         kind = "AWSService" if by_service else "Unknown"
-    # Of a role's session the ARN ends in `<role>/<session>`, which people know it by.
+    # The ARN of a role's session ends in `<role>/<session>`, which people recognise.
     name = user_name or (arn.partition("/")[2] if arn else None)
     return Actor(id=found or "unknown", type=kind, name=name or None)
 
 
 def _session(identity: dict[str, Any]) -> str | None:
-    """The key of temporary credentials, which is one session; keys that stay are none, and no key is a secret."""
-    key = text(identity.get("accessKeyId"), ID_MAX)
+    """Return the id of temporary credentials, which identifies one session. Ids of keys are not secret."""
+    key = text(identity.get("accessKeyId"), REFERENCE_CHARS_MAX)
     return key if key and key.startswith("ASIA") else None
 
 
@@ -161,16 +168,11 @@ def _outcome(event: dict[str, Any]) -> Outcome:
 
 
 def _severity(event: dict[str, Any], outcome: Outcome) -> Severity:
-    """What went well informs, what did not warns, and what the service could not do is an error."""
+    """Return INFO for success, ERROR for a failure of the service, WARNING for any other failure."""
     if outcome is Outcome.SUCCESS:
         return Severity.INFO
     code = event.get("errorCode")
     return Severity.ERROR if isinstance(code, str) and _SERVERS_FAULT.search(code) else Severity.WARNING
-
-
-def _source(event: dict[str, Any]) -> Source | None:
-    ip, agent = text(event.get("sourceIPAddress"), NAME_MAX), text(event.get("userAgent"), USER_AGENT_MAX)
-    return Source(ip=ip, user_agent=agent) if ip or agent else None
 
 
 def _resources(event: dict[str, Any], service: str) -> Iterator[Resource | None]:
@@ -180,24 +182,24 @@ def _resources(event: dict[str, Any], service: str) -> Iterator[Resource | None]
         return
     parameters = members(event.get("requestParameters"))
     for name, kind in _TARGETS.get(service, ()):
-        if value := text(parameters.get(name), ID_MAX):
+        if value := text(parameters.get(name), REFERENCE_CHARS_MAX):
             yield Resource(type=kind, id=value)
     if service == "ec2":
         items = members(parameters.get("instancesSet")).get("items")
         for item in items if isinstance(items, list) else ():
-            if value := text(members(item).get("instanceId"), ID_MAX):
+            if value := text(members(item).get("instanceId"), REFERENCE_CHARS_MAX):
                 yield Resource(type="AWS::EC2::Instance", id=value)
 
 
 def _listed(value: Any) -> Resource | None:
-    """One of the event's `resources`; where it has no type, service and kind as its ARN has them (`iam:role`)."""
+    """Return one of the event's `resources`; without a type, its ARN gives service and kind (`iam:role`)."""
     listed = members(value)
-    arn = first(text(listed.get(name), ID_MAX) for name in ("ARN", "arn", "ARNPrefix"))
-    kind = text(listed.get("type"), NAME_MAX)
+    arn = first(text(listed.get(name), REFERENCE_CHARS_MAX) for name in ("ARN", "arn", "ARNPrefix"))
+    kind = text(listed.get("type"), NAME_CHARS_MAX)
     if kind is None and arn is not None:
         parts = arn.split(":", maxsplit=5)
         if len(parts) == 6:
             kind = ":".join(part for part in (parts[2], re.split("[:/]", parts[5])[0]) if part)
     if kind is None and arn is None:
         return None
-    return Resource(type=(kind or "unknown")[:NAME_MAX], id=arn)
+    return Resource(type=(kind or "unknown")[:NAME_CHARS_MAX], id=arn)

@@ -1,7 +1,7 @@
-"""What the mappings of other systems' audit events have in common: careful reading of values that may be anything.
+"""Reading of foreign audit events, whose values may have any type; used by every mapping.
 
-A mapping keeps the whole original as `metadata` and copies from it what records have a field for. Odd values are kept,
-never refused; what is too long for a field is cut there and stays whole in `metadata`.
+A mapping keeps the whole event as `metadata` and copies values into the fields of a record. It must not refuse an odd value: a value
+that is too long for a field is cut there and stays whole in `metadata`.
 """
 
 from __future__ import annotations
@@ -14,42 +14,35 @@ from typing import Any
 
 import msgspec
 
-from decklog.domain.records.canonical import canonical
-from decklog.domain.records.record import RELATED_MAX, Resource
+from decklog.domain.records.canonical import UNSTORABLE, canonical
+from decklog.domain.records.record import NAME_CHARS_MAX, RELATED_MAX, USER_AGENT_CHARS_MAX, Resource, Source
 
-NAME_MAX = 256
-"""Characters of actions, types and addresses."""
-ID_MAX = 1_024
-"""Characters of identities, names and references."""
-USER_AGENT_MAX = 2_048
-MESSAGE_MAX = 8_192
 REPLACEMENT = "\ufffd"
 
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})?", re.ASCII)
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class NotAnEventError(ValueError):
-    """The value is not an event of the kind that was asked for; the message says why, for a person."""
+    """The value is not an event of the expected kind. The message names the reason, as a clause about the event."""
 
 
 def members(value: Any) -> dict[str, Any]:
-    """`value` where it is an object, else an empty one."""
+    """Return `value` if it is an object, else an empty object."""
     return value if isinstance(value, dict) else {}
 
 
 def text(value: Any, limit: int) -> str | None:
-    """A string with at least one character, cut to `limit`; None for anything else."""
+    """Return a non-empty string, cut at `limit` characters; None for any other value."""
     return value[:limit] if isinstance(value, str) and value else None
 
 
 def first(values: Iterable[str | None]) -> str | None:
-    """The first that is there."""
+    """Return the first value that is neither None nor empty; None if there is none."""
     return next((value for value in values if value), None)
 
 
 def required(event: dict[str, Any], name: str) -> str:
-    """A string that the event cannot do without. Raises NotAnEventError."""
+    """Return a member that must be a non-empty string. Raises NotAnEventError."""
     value = event.get(name)
     if not isinstance(value, str) or not value:
         raise NotAnEventError(f"it has no {name}" if name not in event else f"its {name} is not a string with a value")
@@ -57,14 +50,15 @@ def required(event: dict[str, Any], name: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """The beginning of a JSON value, to name it in a message."""
+    """Return the beginning of a JSON value, for a message."""
     return msgspec.json.encode(value)[:40].decode(errors="ignore")
 
 
 def moment(value: Any, name: str) -> datetime:
-    """A time as audit logs write it: RFC 3339, or the same without an offset, which then is UTC by definition.
+    """Return a time in RFC 3339; without an offset it is UTC. Digits beyond microseconds are cut.
 
-    Digits beyond microseconds are cut. Raises NotAnEventError.
+    Raises:
+        NotAnEventError: `value` is no such time; the message has the `name` of the member.
     """
     if isinstance(value, str) and _TIME.fullmatch(value):
         try:
@@ -77,20 +71,26 @@ def moment(value: Any, name: str) -> datetime:
 
 
 def fingerprint(event: Any, characters: int) -> str:
-    """Hexadecimal digits that tell this event from others, however its JSON is spelled."""
+    """Return the first hexadecimal digits of the SHA-256 of an event's canonical JSON."""
     return hashlib.sha256(canonical(event)).hexdigest()[:characters]
 
 
 def resources(found: Iterable[Resource | None]) -> tuple[Resource | None, list[Resource] | None]:
-    """The first distinct resource as the record's, the following as related to it, as many as a record takes."""
+    """Return the first resource, and the other distinct ones as related resources, at most `RELATED_MAX`; None if absent."""
     distinct = list(dict.fromkeys(resource for resource in found if resource is not None))
     return (distinct[0] if distinct else None), (distinct[1 : RELATED_MAX + 1] or None)
 
 
+def source(ip: Any, user_agent: Any) -> Source | None:
+    """Return the source of an event, cut to what a record holds; None if both values are absent."""
+    found = Source(ip=text(ip, NAME_CHARS_MAX), user_agent=text(user_agent, USER_AGENT_CHARS_MAX))
+    return found if found.ip or found.user_agent else None
+
+
 def storable(value: Any) -> tuple[Any, int]:
-    """`value` with every U+0000 and lone surrogate replaced by U+FFFD, in strings and keys, and how many there were."""
+    """Return `value` with every U+0000 and lone surrogate replaced by U+FFFD, in strings and keys, and their number."""
     if isinstance(value, str):
-        return _UNSTORABLE.subn(REPLACEMENT, value)
+        return UNSTORABLE.subn(REPLACEMENT, value)
     if isinstance(value, list):
         items = [storable(item) for item in value]
         return [item for item, _ in items], sum(count for _, count in items)
@@ -98,8 +98,8 @@ def storable(value: Any) -> tuple[Any, int]:
         result: dict[str, Any] = {}
         total = 0
         for key, item in value.items():
-            name, in_key = _UNSTORABLE.subn(REPLACEMENT, key)
-            # Two names that differed only in what was replaced must not become one.
+            name, in_key = UNSTORABLE.subn(REPLACEMENT, key)
+            # Two names that differed only in replaced characters must stay different.
             while in_key and (name in value or name in result):
                 name += REPLACEMENT
             result[name], in_item = storable(item)

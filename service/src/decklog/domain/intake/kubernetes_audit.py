@@ -1,7 +1,7 @@
-"""Audit events of a Kubernetes API server as records.
+"""Mapping of audit events of a Kubernetes API server to records.
 
-`action` reads as one says it: verb and resource (`create pods`, `create pods/exec`), or verb and path of what is no
-resource (`get /healthz`). The whole event stays in `metadata`.
+`action` is verb and resource (`create pods`, `create pods/exec`), or verb and path for a request to no resource (`get /healthz`).
+The whole event stays in `metadata`, without the content of Secrets and tokens.
 """
 
 from __future__ import annotations
@@ -11,10 +11,6 @@ from datetime import datetime
 from typing import Any
 
 from decklog.domain.intake.foreign_event import (
-    ID_MAX,
-    MESSAGE_MAX,
-    NAME_MAX,
-    USER_AGENT_MAX,
     NotAnEventError,
     fingerprint,
     first,
@@ -23,21 +19,32 @@ from decklog.domain.intake.foreign_event import (
     required,
     resources,
     shown,
+    source,
     text,
 )
 from decklog.domain.privacy.masking import blanked
-from decklog.domain.records.record import Actor, Outcome, RecordInput, Resource, Severity, Source
+from decklog.domain.records.record import (
+    MESSAGE_CHARS_MAX,
+    NAME_CHARS_MAX,
+    REFERENCE_CHARS_MAX,
+    Actor,
+    Outcome,
+    RecordInput,
+    Resource,
+    Severity,
+    Source,
+)
 
 GROUP = "audit.k8s.io"
 _TIMES = ("requestReceivedTimestamp", "stageTimestamp", "timestamp")
-"""The fields that may hold the time, best first; `timestamp` is what API servers before 1.9 wrote."""
+"""Fields with the time of an event, best first. API servers before 1.9 wrote `timestamp`."""
 _DECISION = "authorization.k8s.io/decision"
 _CREDENTIAL = "authentication.kubernetes.io/credential-id"
 _HASH_CHARS = 16
 
 
 def record(event: Any) -> RecordInput:
-    """The record of one audit event. Raises NotAnEventError, saying what it lacks."""
+    """Return the record of one audit event. Raises NotAnEventError."""
     if not isinstance(event, dict):
         raise NotAnEventError("it is not a JSON object")
     kind, version = event.get("kind", "Event"), event.get("apiVersion", GROUP)
@@ -59,21 +66,21 @@ def record(event: Any) -> RecordInput:
         occurred_at=_time(event),
         severity=_severity(event, status, outcome),
         outcome=outcome,
-        message=text(status.get("message"), MESSAGE_MAX),
+        message=text(status.get("message"), MESSAGE_CHARS_MAX),
         source=_source(event),
         session_id=_session(event),
-        correlation_id=audit_id[:ID_MAX],
+        correlation_id=audit_id[:REFERENCE_CHARS_MAX],
         metadata=_without_secrets(event, target),
     )
 
 
 _HOLDERS = {("secrets", None), ("serviceaccounts", "token"), ("tokenreviews", None)}
-"""Resources and subresources whose objects hold secrets under names that say nothing (`data`, `token`)."""
+"""Resources and subresources whose objects hold secrets under unspecific names (`data`, `token`)."""
 _APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 def _without_secrets(event: dict[str, Any], target: dict[str, Any]) -> dict[str, Any]:
-    """The event without what a Secret or a token holds; the server masks by names, and these have none of their own."""
+    """Return the event with the content of Secrets and tokens masked: masking by name would not find it."""
     if (target.get("resource"), target.get("subresource")) not in _HOLDERS:
         return event
     bodies: dict[str, Any] = {name: _emptied(event[name]) for name in ("requestObject", "responseObject") if name in event}
@@ -108,32 +115,32 @@ def _path(event: dict[str, Any]) -> str:
 
 def _action(event: dict[str, Any], target: dict[str, Any]) -> str:
     verb = required(event, "verb")
-    resource, subresource = text(target.get("resource"), NAME_MAX), text(target.get("subresource"), NAME_MAX)
+    resource, subresource = text(target.get("resource"), NAME_CHARS_MAX), text(target.get("subresource"), NAME_CHARS_MAX)
     on = f"{resource}/{subresource}" if resource and subresource else resource or _path(event)
-    return f"{verb} {on}"[:NAME_MAX]
+    return f"{verb} {on}"[:NAME_CHARS_MAX]
 
 
 def _actor(user: dict[str, Any]) -> Actor:
-    """Who authenticated. Whom they impersonated is related to the record."""
-    name = text(user.get("username"), ID_MAX)
+    """Return the authenticated user. An impersonated user becomes a related resource."""
+    name = text(user.get("username"), REFERENCE_CHARS_MAX)
     if name is None:
-        return Actor(id=text(user.get("uid"), ID_MAX) or "unknown", type="Unknown")
+        return Actor(id=text(user.get("uid"), REFERENCE_CHARS_MAX) or "unknown", type="Unknown")
     if name.startswith("system:serviceaccount:"):
         return Actor(id=name, type="ServiceAccount", name=name.rpartition(":")[2] or None)
     return Actor(id=name, type="Node" if name.startswith("system:node:") else "User")
 
 
 def _resources(event: dict[str, Any], target: dict[str, Any]) -> Iterator[Resource | None]:
-    kind, namespace = text(target.get("resource"), NAME_MAX), text(target.get("namespace"), ID_MAX)
+    kind, namespace = text(target.get("resource"), NAME_CHARS_MAX), text(target.get("namespace"), REFERENCE_CHARS_MAX)
     if kind is None:
-        yield Resource(type="path", id=_path(event)[:ID_MAX])
+        yield Resource(type="path", id=_path(event)[:REFERENCE_CHARS_MAX])
     else:
         created = members(members(event.get("responseObject")).get("metadata")).get("name")
-        name = first(text(value, ID_MAX) for value in (target.get("name"), created))
-        yield Resource(type=kind, id=f"{namespace}/{name}"[:ID_MAX] if namespace and name else name, name=name)
+        name = first(text(value, REFERENCE_CHARS_MAX) for value in (target.get("name"), created))
+        yield Resource(type=kind, id=f"{namespace}/{name}"[:REFERENCE_CHARS_MAX] if namespace and name else name, name=name)
     if namespace:
         yield Resource(type="namespaces", id=namespace, name=namespace)
-    if impersonated := text(members(event.get("impersonatedUser")).get("username"), ID_MAX):
+    if impersonated := text(members(event.get("impersonatedUser")).get("username"), REFERENCE_CHARS_MAX):
         yield Resource(type="impersonatedUser", id=impersonated)
 
 
@@ -154,7 +161,7 @@ def _outcome(event: dict[str, Any], status: dict[str, Any]) -> Outcome:
 
 
 def _severity(event: dict[str, Any], status: dict[str, Any], outcome: Outcome) -> Severity:
-    """What went well informs, what did not warns, and what the server could not do is an error."""
+    """Return INFO for success, ERROR for a failure of the server, WARNING for any other failure."""
     code = _code(status)
     if event.get("stage") == "Panic" or (code is not None and code >= 500):
         return Severity.ERROR
@@ -162,13 +169,13 @@ def _severity(event: dict[str, Any], status: dict[str, Any], outcome: Outcome) -
 
 
 def _source(event: dict[str, Any]) -> Source | None:
-    """The first address is the client's as proxies tell it; the others stay in `metadata`."""
-    addresses, agent = event.get("sourceIPs"), text(event.get("userAgent"), USER_AGENT_MAX)
-    ip = text(addresses[0], NAME_MAX) if isinstance(addresses, list) and addresses else None
-    return Source(ip=ip, user_agent=agent) if ip or agent else None
+    """Return the source. The first address is the client's as proxies report it; the others stay in `metadata`."""
+    addresses = event.get("sourceIPs")
+    ip = addresses[0] if isinstance(addresses, list) and addresses else None
+    return source(ip, event.get("userAgent"))
 
 
 def _session(event: dict[str, Any]) -> str | None:
-    """The id of the credential, where the API server knows one."""
+    """Return the id of the credential, None if the event has none."""
     ids = members(members(event.get("user")).get("extra")).get(_CREDENTIAL)
-    return text(ids[0], ID_MAX) if isinstance(ids, list) and ids else None
+    return text(ids[0], REFERENCE_CHARS_MAX) if isinstance(ids, list) and ids else None

@@ -1,8 +1,8 @@
-"""What must never be stored in clear, by the exact names that hold secrets by convention.
+"""Masking of secrets by the key names that hold them by convention.
 
-Masking happens before storage, so before hashing. Whole names are compared, in any of their usual spellings
-(`apiKey`, `api_key`, `API-KEY`), never substrings: `nextToken` and `privateIpAddress` are not secrets. The path stays,
-the value goes, and the record lists what was masked.
+Masking happens before storage, and so before hashing. Whole names are compared in their usual spellings (`apiKey`, `api_key`,
+`API-KEY`), never substrings: `nextToken` and `privateIpAddress` are not secrets. The path stays, the value is replaced, and the
+record lists the masked paths.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 MASK = "[masked]"
-"""What stands where a secret stood."""
+"""The value that replaces a secret."""
 
 _SECRET_NAMES = frozenset(
     {
@@ -50,13 +50,13 @@ def _is_secret(name: str) -> bool:
     return name.replace("_", "").replace("-", "").lower() in _SECRET_NAMES
 
 
-# Records use few names again and again. Long ones are not remembered, so that memory stays bounded (512 KiB or so).
 _REMEMBERED_CHARS_MAX = 64
+"""Records use few distinct names. Longer ones are not cached, so the cache holds at most about 512 KiB."""
 _is_secret_remembered = lru_cache(maxsize=4_096)(_is_secret)
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a key of this name holds a secret by convention."""
+    """Return whether a key of this name holds a secret by convention."""
     return _is_secret_remembered(name) if len(name) <= _REMEMBERED_CHARS_MAX else _is_secret(name)
 
 
@@ -65,7 +65,13 @@ def _escaped(name: str) -> str:
 
 
 def blanked(value: Any, path: str, masked: list[str]) -> Any:
-    """`value` with every string and number replaced; their JSON pointers, below `path`, are added to `masked`."""
+    """Return a copy of `value` with every string and number masked.
+
+    Args:
+        value: Any JSON.
+        path: JSON pointer (RFC 6901) of `value`.
+        masked: List that the pointers of the masked values are appended to.
+    """
     if isinstance(value, dict):
         return {key: blanked(item, f"{path}/{_escaped(key)}", masked) for key, item in value.items()}
     if isinstance(value, list):
@@ -77,10 +83,14 @@ def blanked(value: Any, path: str, masked: list[str]) -> Any:
 
 
 def mask(value: Any, path: str, masked: list[str]) -> Any:
-    """`value` with secrets replaced; their JSON pointers (RFC 6901), below `path`, are added to `masked`.
+    """Return `value` with secrets masked; the same object if it has none.
 
-    Every string and number below a secret name is replaced, so the shape stays readable. What holds no secret is
-    returned as the same object.
+    Every string and number below a secret name is masked, so the shape stays readable.
+
+    Args:
+        value: Any JSON.
+        path: JSON pointer (RFC 6901) of `value`.
+        masked: List that the pointers of the masked values are appended to.
     """
     if isinstance(value, dict):
         result = value

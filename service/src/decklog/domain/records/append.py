@@ -1,4 +1,4 @@
-"""What goes into a log at once, and what comes back for it."""
+"""Requests to append records to a log, their results, and their refusals by quota."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from decklog.domain.tenant import Tenant
 
 
 class Status(IntEnum):
-    """What became of one record. The number is what the append function in SQL returns."""
+    """The result for one record. The number is the one that the append function in SQL returns."""
 
     STORED = 0
     DUPLICATE = 1
     CONFLICT = 2
-    """The id was used for other content; the receipt carries the position of the first record."""
+    """The id was used for other content; the receipt has the position of the first record with this id."""
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """The place of one record; for a duplicate or a conflict that of the record first stored under its id."""
+    """The place of one record; for a duplicate or a conflict, of the record first stored under its id."""
 
     status: Status
     epoch: int
@@ -34,11 +34,14 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 RECORDS, QUERIES = "append", "query"
-"""What a bucket counts: the records of a tenant's events, or the times that somebody asks for records."""
+"""What a rate bucket counts: records of the `events` log, or queries."""
 
 
 class Rate(msgspec.Struct, frozen=True):
-    """A tenant's bucket after a request: refill per second, capacity, and how many may still come at once, of what `of` says."""
+    """A tenant's rate bucket after a request.
+
+    `per_second` is its refill, `burst` its capacity, `remaining` its level; `of` is `RECORDS` or `QUERIES`.
+    """
 
     per_second: float
     burst: int
@@ -47,11 +50,11 @@ class Rate(msgspec.Struct, frozen=True):
 
 
 _ROOM_SECONDS = 300.0
-"""When to come back where the storage is used up: about as often it is looked whether there is room."""
+"""Retry interval while the storage quota is used up: the usage is measured about as often."""
 
 
 def rate_limited(tenant: str, rate: Rate, count: int) -> DecklogError:
-    """`count` is more than the bucket holds."""
+    """Return the refusal of `count` records or queries that exceed the level of the bucket."""
     wait = max(0.001, (count - rate.remaining) / rate.per_second)
     may = f"append {rate.per_second:g} records per second"
     if rate.of == QUERIES:
@@ -65,32 +68,36 @@ def rate_limited(tenant: str, rate: Rate, count: int) -> DecklogError:
 
 
 def day_full(tenant: str, at: datetime) -> DecklogError:
-    """The day that `at` is on would have more records than it may."""
+    """Return the refusal of records beyond the tenant's quota for the UTC day of `at`."""
     today = at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     return DecklogError(
         Code.QUOTA_EXCEEDED,
-        f"The tenant {tenant!r} may not store so many more records on {today:%Y-%m-%d} (UTC), and none of these is stored. "
-        "Try again on the next day, or ask for a larger spec.quotas.eventsPerDay.",
+        f"The tenant {tenant!r} would exceed its quota of records on {today:%Y-%m-%d} (UTC). None of these records was stored. "
+        "Try again on the next day, or raise spec.quotas.eventsPerDay.",
         retry_after=(today + timedelta(days=1) - at).total_seconds(),
     )
 
 
 def storage_used_up(tenant: str) -> DecklogError:
-    """The tenant's records take more room than they may."""
+    """Return the refusal of records of a tenant beyond its storage quota."""
     return DecklogError(
         Code.QUOTA_EXCEEDED,
-        f"The records of the tenant {tenant!r} take more storage than its quota, and none of these is stored; all that is there can "
-        "be read. Ask for a larger spec.quotas.storageGiB. Whether there is room is looked at every few minutes.",
+        f"The tenant {tenant!r} has used up its storage quota. None of these records was stored; stored records can be read. "
+        "Raise spec.quotas.storageGiB. Decklog measures the usage every few minutes.",
         retry_after=_ROOM_SECONDS,
     )
 
 
 class AppendRequest(msgspec.Struct, frozen=True):
-    """Records of one request for one log. The records of a request are stored in their order.
+    """Records of one request for one log, stored in their order. No two of them may have the same id.
 
-    `atomic`: all or nothing, where a conflict is the only thing that can still go wrong. `metered`: whether the
-    tenant's quotas and state apply: those of records to the log of events, that of queries to the access log, where the
-    record of a query takes a token. No two records may have the same id.
+    Args:
+        tenant: Owner of the log.
+        log: The log to append to.
+        records: At least one.
+        atomic: Whether one conflict prevents the whole request.
+        metered: Whether the tenant's state and quotas apply. In `events` each record takes a token of the record rate; in `access`
+            the record of a query takes a token of the query rate.
     """
 
     tenant: Tenant
@@ -101,8 +108,10 @@ class AppendRequest(msgspec.Struct, frozen=True):
 
 
 class Appended(msgspec.Struct, frozen=True):
-    """One receipt per record, in the request's order. Where an atomic request met a conflict nothing is stored:
-    `stored` is false and only the conflicting receipts mean anything."""
+    """One receipt for each record, in the request's order.
+
+    `stored` is false if a conflict prevented an atomic request; then only the receipts in conflict have a meaning.
+    """
 
     receipts: Sequence[Receipt]
     stored: bool = True

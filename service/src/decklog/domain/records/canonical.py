@@ -1,14 +1,15 @@
-"""Canonical JSON: one value, one sequence of bytes, so that a digest means the value and not its spelling.
+"""Canonical JSON: one sequence of bytes for each value, so that a digest identifies the value and not its spelling.
 
-RFC 8785 (JSON Canonicalization Scheme) with one difference (docs/decisions/0005): integers keep their
-exact digits, because RFC 8785 would turn 2^70 into a rounded double. msgspec does the work in C; what it would write
-differently (floats, and keys that sort differently in UTF-16 than in UTF-8) is rewritten before.
+It is RFC 8785 (JSON Canonicalization Scheme) with one difference (docs/decisions/0005): integers keep their exact digits, because
+RFC 8785 rounds 2^70 to a double. msgspec encodes in C. It writes floats differently, and sorts keys by code point instead of by
+UTF-16 unit; such values are rewritten first.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import re
 from typing import Any
 
 import msgspec
@@ -16,12 +17,18 @@ import msgspec
 _SORTED = msgspec.json.Encoder(order="sorted")
 _AS_GIVEN = msgspec.json.Encoder()
 
-# UTF-16 code units and code points order alike below the surrogate range.
 _LAST_PLAIN = "\ud7ff"
+"""Up to here, UTF-16 code units and code points have the same order."""
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+"""Characters that `text` in Postgres cannot hold: U+0000 and lone surrogates."""
 
 
 def number(value: float) -> str:
-    """A finite double as ECMAScript writes it (RFC 8785, 3.2.2.3): shortest digits that read back the same."""
+    """Return a finite double as ECMAScript writes it (RFC 8785, 3.2.2.3): the shortest digits that read back the same.
+
+    Raises:
+        ValueError: The number is infinite or NaN.
+    """
     if not math.isfinite(value):
         raise ValueError("JSON has no infinity and no NaN")
     if value == 0:
@@ -31,7 +38,7 @@ def number(value: float) -> str:
     whole, _, fraction = mantissa.partition(".")
     fraction = "" if fraction == "0" else fraction
     digits = (whole + fraction).lstrip("0")
-    # `point` is where the decimal point stands relative to the first significant digit.
+    # `point`: digits before the decimal point, counted from the first significant digit.
     point = len(whole) + int(exponent or 0) - (len(whole + fraction) - len(digits))
     digits = digits.rstrip("0")
     count = len(digits)
@@ -46,7 +53,7 @@ def number(value: float) -> str:
 
 
 def in_plain_order(key: str) -> bool:
-    """Whether msgspec sorts this key of an object as RFC 8785 does."""
+    """Return whether msgspec sorts this key of an object as RFC 8785 does."""
     return key.isascii() or max(key) <= _LAST_PLAIN
 
 
@@ -72,9 +79,11 @@ def _rewritten(value: Any) -> Any:
 
 
 def canonical(value: Any) -> bytes:
-    """Canonical bytes of JSON made of dict, list, str, int, float, bool and None.
+    """Return the canonical bytes of JSON made of dict, list, str, int, float, bool and None.
 
-    Raises ValueError for a number that JSON cannot carry, UnicodeEncodeError for a lone surrogate.
+    Raises:
+        ValueError: A number is infinite or NaN.
+        UnicodeEncodeError: A string has a lone surrogate.
     """
     if _needs_rewriting(value):
         return _AS_GIVEN.encode(_rewritten(value))
@@ -82,16 +91,18 @@ def canonical(value: Any) -> bytes:
 
 
 def canonical_plain(value: Any) -> bytes:
-    """As `canonical`, for a caller who knows that there is no float in `value` and that all its keys are
-    `in_plain_order`. Takes structs too; what is `msgspec.Raw` must be canonical already."""
+    """Return the canonical bytes of a value without floats, with all keys `in_plain_order`; the caller must have checked both.
+
+    Structs are allowed. A `msgspec.Raw` must be canonical already.
+    """
     return _SORTED.encode(value)
 
 
 def digest(content: bytes) -> bytes:
-    """SHA-256 of canonical bytes, 32 bytes."""
+    """Return the SHA-256 of canonical bytes: 32 bytes."""
     return hashlib.sha256(content).digest()
 
 
 def digest_text(value: bytes) -> str:
-    """A digest as the wire shows it: `sha256:` and 64 hexadecimal digits."""
+    """Return a digest as APIs write it: `sha256:` and 64 hexadecimal digits."""
     return "sha256:" + value.hex()

@@ -1,7 +1,7 @@
-"""An audit record: what a client may send, and what is made of it before it is stored.
+"""An audit record: what a client may send, and how it is prepared for storage.
 
-The shape follows NIST SP 800-53 AU-3 (what, when, where, source, outcome, identities) with the field's usual names.
-`prepare` is everything that can be decided about one record outside any lock.
+The shape follows NIST SP 800-53 AU-3 (what, when, where, source, outcome, identities) with the usual names of audit logs.
+`prepare` does all work on one record that needs no lock.
 """
 
 from __future__ import annotations
@@ -21,24 +21,32 @@ from msgspec.structs import replace
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.privacy.masking import is_secret_name, mask
 from decklog.domain.records.canonical import canonical, canonical_plain, digest, in_plain_order
-from decklog.domain.search.terms import keyword, parse_ip
+from decklog.domain.search.terms import cut, keyword, parse_ip
 
 RECORD_BYTES_MAX = 256 * 1024
 """Bytes of one record as sent, and of its canonical form."""
 RELATED_MAX = 100
-"""Further resources of one record."""
+"""Resources in `related` of one record."""
 DEPTH_MAX = 32
 """Levels of arrays and objects in `metadata`, `before` and `after`."""
 FUTURE_SKEW_MAX = timedelta(minutes=5)
-"""How far ahead of the server's clock `occurred_at` may be: clocks differ, but evidence from the future is an error."""
+"""`occurred_at` may be so far ahead of the server's clock. Clocks differ, but evidence from the future is an error."""
 ID_CHARS_MAX = 256
 """Characters of a client's id."""
+NAME_CHARS_MAX = 256
+"""Characters of actions, types and addresses."""
+REFERENCE_CHARS_MAX = 1_024
+"""Characters of identities, names and references."""
+USER_AGENT_CHARS_MAX = 2_048
+MESSAGE_CHARS_MAX = 8_192
 
-Name = Annotated[str, Meta(min_length=1, max_length=256)]
-Reference = Annotated[str, Meta(max_length=1024)]
+Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
+Reference = Annotated[str, Meta(max_length=REFERENCE_CHARS_MAX)]
 
 
 class Severity(StrEnum):
+    """How serious an event is, in ascending order. Storage holds the index of a member, so members are only appended."""
+
     INFO = "INFO"
     WARNING = "WARNING"
     ERROR = "ERROR"
@@ -46,6 +54,8 @@ class Severity(StrEnum):
 
 
 class Outcome(StrEnum):
+    """The result of an action. Storage holds the index of a member, so members are only appended."""
+
     SUCCESS = "success"
     FAILURE = "failure"
     DENIED = "denied"
@@ -57,39 +67,41 @@ OUTCOMES = tuple(Outcome)
 
 
 class Actor(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
-    """Who did it."""
+    """The actor: the user or program that performed the action."""
 
-    id: Annotated[str, Meta(min_length=1, max_length=1024, description="Stable identity of the actor.")]
-    type: Annotated[str, Meta(max_length=256, description="user, service, api_key, …")] | None = None
-    name: Annotated[str, Meta(max_length=1024, description="For people to read.")] | None = None
+    id: Annotated[str, Meta(min_length=1, max_length=REFERENCE_CHARS_MAX, description="Stable identity of the actor.")]
+    type: Annotated[str, Meta(max_length=NAME_CHARS_MAX, description="user, service, api_key, …")] | None = None
+    name: Annotated[str, Meta(max_length=REFERENCE_CHARS_MAX, description="Display name.")] | None = None
 
 
 class Resource(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
-    """To what it was done."""
+    """The resource: what the action was performed on."""
 
-    type: Annotated[str, Meta(min_length=1, max_length=256, description="document, bucket, pod, …")]
-    id: Annotated[str, Meta(max_length=1024, description="Stable identity of the resource.")] | None = None
-    name: Annotated[str, Meta(max_length=1024, description="For people to read.")] | None = None
+    type: Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX, description="document, bucket, pod, …")]
+    id: Annotated[str, Meta(max_length=REFERENCE_CHARS_MAX, description="Stable identity of the resource.")] | None = None
+    name: Annotated[str, Meta(max_length=REFERENCE_CHARS_MAX, description="Display name.")] | None = None
 
 
 class Source(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
-    """From where. `ip` is kept as sent; only what is an address can be found by the `ip` filter."""
+    """The source of the request. `ip` is stored as sent; the `ip` filter finds valid addresses only."""
 
-    ip: Annotated[str, Meta(max_length=256)] | None = None
-    user_agent: Annotated[str, Meta(max_length=2048)] | None = None
+    ip: Annotated[str, Meta(max_length=NAME_CHARS_MAX)] | None = None
+    user_agent: Annotated[str, Meta(max_length=USER_AGENT_CHARS_MAX)] | None = None
 
 
 class RecordInput(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
     """A record as a client sends it. Unknown fields are refused by name.
 
-    null stands for absent, except in `before`, `after` and `metadata`, where it is JSON like any other.
+    null means absent, except in `before`, `after` and `metadata`, where it is a JSON value.
     """
 
-    action: Annotated[str, Meta(min_length=1, max_length=256, description="What was done: document.create, ec2:RunInstances.")]
+    action: Annotated[
+        str, Meta(min_length=1, max_length=NAME_CHARS_MAX, description="The action: document.create, ec2:RunInstances.")
+    ]
     actor: Actor
-    id: (
-        Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX, description="The client's own id; makes a retry safe.")] | None
-    ) = None
+    id: Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX, description="The client's id; makes a retry safe.")] | None = (
+        None
+    )
     resource: Resource | None = None
     related: Annotated[list[Resource], Meta(max_length=RELATED_MAX)] | None = None
     occurred_at: Annotated[datetime, Meta(tz=True, description="RFC 3339 with offset; the time of receipt if absent.")] | None = (
@@ -97,17 +109,21 @@ class RecordInput(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True
     )
     severity: Severity | None = None
     outcome: Outcome | None = None
-    message: Annotated[str, Meta(max_length=8192)] | None = None
+    message: Annotated[str, Meta(max_length=MESSAGE_CHARS_MAX)] | None = None
     source: Source | None = None
     session_id: Reference | None = None
     correlation_id: Reference | None = None
-    before: Annotated[Any, Meta(description="State before, any JSON.")] | UnsetType = UNSET
-    after: Annotated[Any, Meta(description="State after, any JSON.")] | UnsetType = UNSET
+    before: Annotated[Any, Meta(description="State before the action, any JSON.")] | UnsetType = UNSET
+    after: Annotated[Any, Meta(description="State after the action, any JSON.")] | UnsetType = UNSET
     metadata: Annotated[Any, Meta(description="Anything else, any JSON.")] | UnsetType = UNSET
 
 
 class Prepared(msgspec.Struct, frozen=True, gc=False):
-    """A record ready to be stored: exact content, its digest, and the values that filters need, cut as terms are."""
+    """A record ready to be stored.
+
+    `content` is canonical JSON and `digest` its SHA-256. The other values are columns for filters, cut as terms are. `fingerprint`
+    is None without an `id`. `severity` and `outcome` are indexes in `SEVERITIES` and `OUTCOMES`.
+    """
 
     id: str | None
     fingerprint: bytes | None
@@ -127,7 +143,7 @@ class Prepared(msgspec.Struct, frozen=True, gc=False):
 
 
 class StoredRecord(msgspec.Struct, frozen=True):
-    """A record as storage gives it back. `content` is the exact text that was hashed, a JSON object."""
+    """A record as storage returns it. `content` is the exact text that was hashed, a JSON object."""
 
     epoch: int
     seq: int
@@ -137,7 +153,7 @@ class StoredRecord(msgspec.Struct, frozen=True):
 
 
 class _Content(RecordInput, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What is stored where something was masked: the pointers of what was, beside what the client sent."""
+    """Stored content of a record with secrets: beside what the client sent, JSON pointers of the masked values."""
 
     masked: list[str] | None = None
 
@@ -146,14 +162,18 @@ _input = msgspec.json.Decoder(RecordInput)
 _SEVERITY = {severity: index for index, severity in enumerate(SEVERITIES)}
 _OUTCOME = {outcome: index for index, outcome in enumerate(OUTCOMES)}
 _JSON_FIELDS = ("metadata", "before", "after")
-"""The fields that hold any JSON; all others are strings of bounded length, enumerations and times."""
+"""Fields that hold any JSON; all others are strings of bounded length, enumerations and times."""
 _NUL = b"\\u0000"
-_keyed = lru_cache(maxsize=8)(lambda key: hmac.new(key, digestmod="sha256"))  # taking a key in costs more than a record does
-_address = lru_cache(maxsize=4_096)(parse_ip)  # the same few come again and again; at most 256 characters each
+_keyed = lru_cache(maxsize=8)(lambda key: hmac.new(key, digestmod="sha256"))  # setting up a key costs more than a record
+_address = lru_cache(maxsize=4_096)(parse_ip)  # few distinct ones recur, of at most 256 characters
 
 
 def decode(raw: bytes | memoryview | msgspec.Raw) -> RecordInput:
-    """One record from JSON. Raises `body-too-large`, `invalid-json` or `invalid-record`, naming the field."""
+    """Return one record decoded from JSON.
+
+    Raises:
+        DecklogError: `body-too-large`, `invalid-json` or `invalid-record`, with the path of the field.
+    """
     if len(memoryview(raw)) > RECORD_BYTES_MAX:
         raise DecklogError(Code.BODY_TOO_LARGE, f"A record may have at most {RECORD_BYTES_MAX} bytes.")
     try:
@@ -175,7 +195,7 @@ def _too_deep(where: str) -> DecklogError:
 def _surrogate(where: str) -> DecklogError:
     return DecklogError(
         Code.INVALID_RECORD,
-        f"{where[:200]} contains a lone surrogate (half of a UTF-16 pair), which is no character. Replace it, as by U+FFFD.",
+        f"{where[:200]} contains a lone surrogate (half of a UTF-16 pair), which cannot be stored. Replace it, for example by U+FFFD.",
     )
 
 
@@ -184,7 +204,7 @@ def _nul(where: str) -> DecklogError:
 
 
 def _where(value: Any, bad: Callable[[str], bool], path: str) -> str | None:
-    """Dotted path of the first string or key for which `bad` holds; only called when there is an error to explain."""
+    """Return the dotted path of the first string or key that is `bad`; slow, so only called to explain an error."""
     if isinstance(value, str):
         return path if bad(value) else None
     if isinstance(value, dict):
@@ -207,7 +227,7 @@ def _has_nul(text: str) -> bool:
 
 
 def _lone_surrogate(raw: bytes) -> str | None:
-    """Where a lone surrogate is, in JSON that msgspec refused: its own message does not tell."""
+    """Return the path of a lone surrogate in JSON that msgspec refused, since its message has none."""
     if b"\\ud" not in raw.lower():
         return None
     try:
@@ -216,12 +236,12 @@ def _lone_surrogate(raw: bytes) -> str | None:
         return None
 
 
-# What `_findings` can find, as bits.
 _REWRITE, _SECRET, _DEEP, _FOREIGN = 1, 2, 4, 8
+"""Bits of `_findings`: not canonical as msgspec writes it, under a secret name, nested too deep, not a type of JSON."""
 
 
 def _findings(value: Any, depth: int) -> int:
-    """What is special about a JSON value, in one walk: most records have nothing, and are then encoded as they are."""
+    """Return what needs care in a JSON value, as bits. Most values need none and are encoded as they are."""
     kind = type(value)
     if kind is str or kind is int or kind is bool or value is None:
         return 0
@@ -250,7 +270,7 @@ def _findings(value: Any, depth: int) -> int:
 
 
 def _json(value: Any) -> Any:
-    """What a value of this process (times, tuples, enumerations) is in JSON."""
+    """Return Python values (times, tuples, enumerations) as JSON types."""
     value = msgspec.to_builtins(value, str_keys=True)
     if isinstance(value, dict):
         return {key: _json(item) for key, item in value.items()}
@@ -258,9 +278,9 @@ def _json(value: Any) -> Any:
 
 
 def _canonical_forms(record: RecordInput, complete: RecordInput) -> tuple[bytes, bytes]:
-    """Canonical bytes of what was sent and of what is stored: the same with defaults, and with secrets masked.
+    """Return the canonical bytes of `record` as sent, and of `complete` with secrets masked.
 
-    Most senders leave no default to fill and no secret to mask, and then one form serves as both.
+    `complete` is `record` with defaults. Most records need neither defaults nor masking; then both results are one object.
     """
     sent: dict[str, Any] = {}
     stored: dict[str, Any] = {}
@@ -298,22 +318,27 @@ def _check_time(occurred_at: datetime, now: datetime) -> None:
         raise DecklogError(Code.INVALID_RECORD, "occurred_at is outside the years 2 to 9998.")
 
 
-def _with_id(record: RecordInput, id: str | None) -> RecordInput:  # noqa: A002
-    if id is None or record.id is not None:
+def _with_id(record: RecordInput, default_id: str | None) -> RecordInput:
+    if default_id is None or record.id is not None:
         return record
-    if not 1 <= len(id) <= ID_CHARS_MAX:
-        raise DecklogError(Code.INVALID_RECORD, f"The id must have 1 to {ID_CHARS_MAX} characters, and has {len(id)}.")
-    return replace(record, id=id)
+    if not 1 <= len(default_id) <= ID_CHARS_MAX:
+        raise DecklogError(Code.INVALID_RECORD, f"The id must have 1 to {ID_CHARS_MAX} characters, and has {len(default_id)}.")
+    return replace(record, id=default_id)
 
 
-def prepare(record: RecordInput, *, now: datetime, fingerprint_key: bytes, id: str | None = None) -> Prepared:  # noqa: A002
-    """Everything that can be decided about one record before it has a place in its log.
+def prepare(record: RecordInput, *, now: datetime, fingerprint_key: bytes, default_id: str | None = None) -> Prepared:
+    """Return a record ready to be stored, before it has a place in its log.
 
-    `id` stands for the record's own where that is absent (`Idempotency-Key`). The fingerprint is an HMAC-SHA-256 of
-    what the client sent, before defaults and masking; `content` is canonical JSON of what is stored.
-    Raises `invalid-record` (time in the future, nesting, U+0000) and `body-too-large`.
+    Args:
+        record: What the client sent.
+        now: The server's clock; `occurred_at` if the record has none.
+        fingerprint_key: Key of the HMAC-SHA-256 of what the client sent, before defaults and masking; 16 bytes of it are kept.
+        default_id: Stands for the record's own `id` if that is absent (`Idempotency-Key`).
+
+    Raises:
+        DecklogError: `invalid-record` (time in the future, nesting, U+0000) and `body-too-large`.
     """
-    record = _with_id(record, id)
+    record = _with_id(record, default_id)
     occurred_at = record.occurred_at or now
     severity, outcome = record.severity or Severity.INFO, record.outcome or Outcome.UNKNOWN
     _check_time(occurred_at, now)
@@ -336,15 +361,15 @@ def prepare(record: RecordInput, *, now: datetime, fingerprint_key: bytes, id: s
         fingerprint=None if record.id is None else _fingerprint(fingerprint_key, sent),
         occurred_at=occurred_at.astimezone(UTC),
         action=keyword(record.action),
-        actor_type=_cut(actor.type),
+        actor_type=cut(actor.type),
         actor_id=keyword(actor.id),
-        resource_type=_cut(resource.type) if resource else None,
-        resource_id=_cut(resource.id) if resource else None,
+        resource_type=cut(resource.type) if resource else None,
+        resource_id=cut(resource.id) if resource else None,
         severity=_SEVERITY[severity],
         outcome=_OUTCOME[outcome],
         ip=_address(source.ip) if source and source.ip else None,
-        session_id=_cut(record.session_id),
-        correlation_id=_cut(record.correlation_id),
+        session_id=cut(record.session_id),
+        correlation_id=cut(record.correlation_id),
         content=content,
         digest=digest(content),
     )
@@ -354,7 +379,3 @@ def _fingerprint(key: bytes, sent: bytes) -> bytes:
     state = _keyed(key).copy()
     state.update(sent)
     return state.digest()[:16]
-
-
-def _cut(text: str | None) -> str | None:
-    return None if text is None else keyword(text)

@@ -1,7 +1,7 @@
-"""Records as readers get them: JSON by splicing and CSV cells that no spreadsheet runs.
+"""Records as answers contain them: JSON objects, and CSV cells that no spreadsheet evaluates.
 
-A record's content is the exact text that was hashed, so it is never parsed to be served as JSON: the server's fields
-are written in front of it.
+The content of a record is the exact text that was hashed. JSON is made by writing the server's fields in front of it; the content
+must never be decoded and encoded again.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ CSV_COLUMNS = (
     "related",
     "digest",
 )
-"""The columns of CSV, in this order for ever; new ones go to the end."""
+"""The columns of CSV. The order is a contract: new columns go to the end."""
 
 _FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
-"""What makes a spreadsheet take a cell for a formula, the fullwidth forms that some fold to ASCII among it."""
+"""First characters of a formula in spreadsheets, with the fullwidth forms that some of them fold to ASCII."""
 
 
 def renderer(tenant_name: str, log: LogName) -> Callable[[StoredRecord], str]:
-    """A function that writes records of this log as JSON objects on one line each; made once for many records."""
+    """Return a function that writes a record of this log as a JSON object on one line; make it once for many records."""
     start = f'{{"tenant":{msgspec.json.encode(tenant_name).decode()},"log":"{log.text}","epoch":'
 
     def rendered(record: StoredRecord) -> str:
@@ -60,7 +60,7 @@ def renderer(tenant_name: str, log: LogName) -> Callable[[StoredRecord], str]:
 
 
 def render(tenant_name: str, log: LogName, record: StoredRecord) -> bytes:
-    """One record as a JSON object: `tenant`, `log`, `epoch`, `seq`, `received_at`, `digest`, then its content."""
+    """Return one record as a JSON object: `tenant`, `log`, `epoch`, `seq`, `received_at`, `digest`, then its content."""
     return renderer(tenant_name, log)(record).encode()
 
 
@@ -82,7 +82,7 @@ class _Source(msgspec.Struct):
 
 
 class _Content(msgspec.Struct):
-    """A record's content; what is any JSON stays as its exact text."""
+    """The content of a record; fields of any JSON keep their exact text."""
 
     action: str
     actor: _Actor
@@ -109,12 +109,12 @@ def _json(raw: msgspec.Raw | UnsetType) -> str:
 
 
 def inert(cell: str) -> str:
-    """A cell that a spreadsheet shows as text: with an apostrophe in front where it would be a formula."""
+    """Return a cell that a spreadsheet shows as text: a formula gets an apostrophe in front (OWASP, CSV injection)."""
     return "'" + cell if cell.startswith(_FORMULA_STARTS) else cell
 
 
 def csv_cells(record: StoredRecord) -> list[str]:
-    """One inert cell per column of `CSV_COLUMNS`; empty where the record lacks the value."""
+    """Return one inert cell for each of `CSV_COLUMNS`, empty if the record lacks the value."""
     content = _content.decode(record.content)
     actor, resource, source = content.actor, content.resource, content.source
     return [
@@ -154,9 +154,10 @@ def _quoted(cell: str) -> str:
 
 
 def csv_rows(rows: Iterable[Sequence[str]]) -> str:
-    """Rows as RFC 4180 has them: CRLF after each, quotes where they are needed and doubled inside."""
+    """Return rows as text by RFC 4180: CRLF after each, cells quoted only if necessary, quotes doubled inside."""
     return "".join([",".join(map(_quoted, row)) + "\r\n" for row in rows])
 
 
 def csv_header() -> str:
+    """Return the row with the names of the columns."""
     return csv_rows([CSV_COLUMNS])

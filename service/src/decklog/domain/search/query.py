@@ -17,6 +17,7 @@ import msgspec
 
 from decklog.domain.errors import invalid_parameter, unknown_parameter
 from decklog.domain.log import LogName
+from decklog.domain.records.canonical import UNSTORABLE
 from decklog.domain.search.fields import CONTENT, FIELDS, METADATA_PREFIX, NAMES, Field, Kind, find
 from decklog.domain.search.terms import Terms, keyword, leaf, parse_network, words
 
@@ -30,7 +31,6 @@ PARAMETERS = ("log", *NAMES)
 """Names of the parameters that `parse` reads, besides `metadata.<path>`."""
 
 _DATE_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})")
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _EARLIEST, _LATEST = datetime(1, 2, 1, tzinfo=UTC), datetime(9999, 12, 1, tzinfo=UTC)
 """Bounds are clamped to these: records lie within the years 2 to 9998, and every engine can still calculate here."""
 
@@ -165,7 +165,7 @@ def _field(name: str, others: Sequence[str]) -> Field | None:
 
 
 def _check_text(name: str, text: str) -> None:
-    if not text or len(text) > PARAMETER_CHARS_MAX or _UNSTORABLE.search(name + text):
+    if not text or len(text) > PARAMETER_CHARS_MAX or UNSTORABLE.search(name + text):
         raise invalid_parameter(
             name, f"must have 1 to {PARAMETER_CHARS_MAX} characters, none of them U+0000 or a lone surrogate."
         )

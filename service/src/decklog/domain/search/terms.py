@@ -1,7 +1,7 @@
-"""What can be found about a record: one function makes bounded terms of it, and every engine works on those.
+"""The terms of a record: bounded values that every engine compares, so that all engines agree.
 
-OpenSearch stores them, the matcher of streams compares them, and Postgres narrows by columns and lets the matcher
-decide the rest, so that the three agree. Nothing else in Decklog may interpret a record for a filter.
+OpenSearch stores them, the matcher compares them, and Postgres narrows by columns that are cut alike. Nothing else in Decklog may
+interpret a record for a filter.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ import msgspec
 from decklog.domain.records.canonical import number
 
 KEYWORD_CHARS_MAX = 512
-"""Characters of a value that filters compare; the rest of a longer value is cut, in records and in queries alike."""
+"""Characters of a value that filters compare. Longer values are cut, in records and in queries alike."""
 WORD_CHARS_MAX = 64
-"""Characters of one word of full text, cut alike on both sides."""
+"""Characters of one word of full text. Longer words are cut, in records and in queries alike."""
 WORDS_MAX = 4_000
-"""Distinct words kept of one record, the first in reading order."""
+"""Distinct words of one record, the first in reading order."""
 FIELDS_MAX = 1_000
-"""Leaves of `metadata` that can be filtered in one record."""
+"""Leaves of `metadata` of one record, the first in reading order."""
 
 _WORD = re.compile(r"\w+")
 _CUT_WORD = itemgetter(slice(WORD_CHARS_MAX))
 _MAPPED_BITS = 96
-"""Of an IPv6 address before the IPv4 address that it may hold."""
+"""Bits of an IPv6 address in front of a mapped IPv4 address."""
 
 
 @lru_cache(maxsize=20_000)
 def parse_ip(text: str) -> str | None:
-    """An IPv4 or IPv6 address in its one canonical spelling, or None where the text is something else.
+    """Return an IPv4 or IPv6 address in canonical spelling, or None for any other text.
 
-    An IPv4 address written as IPv6 (`::ffff:192.0.2.1`) is the IPv4 address, and the zone of a link-local address
-    (`fe80::1%eth0`) means something on one machine only: no engine could compare either.
+    A mapped IPv4 address (`::ffff:192.0.2.1`) becomes the IPv4 address, and the zone of a link-local address (`fe80::1%eth0`) is
+    dropped: engines cannot compare them.
     """
     try:
         address = ipaddress.ip_address(text)
@@ -53,7 +53,7 @@ def parse_ip(text: str) -> str | None:
 
 
 def parse_network(text: str) -> str | None:
-    """An address or a network in CIDR notation as a network in its one canonical spelling, or None; as `parse_ip`."""
+    """Return an address, or a network in CIDR notation, as a network in canonical spelling, or None for any other text."""
     if "/" not in text:
         text = parse_ip(text) or text
     try:
@@ -68,26 +68,31 @@ def parse_network(text: str) -> str | None:
 
 
 def keyword(text: str) -> str:
-    """A value as filters compare it."""
+    """Return a value as filters compare it: cut at `KEYWORD_CHARS_MAX`."""
     return text[:KEYWORD_CHARS_MAX]
 
 
+def cut(text: str | None) -> str | None:
+    """Return a value as filters compare it, None for None."""
+    return None if text is None else text[:KEYWORD_CHARS_MAX]
+
+
 def words(text: str) -> list[str]:
-    """The words of a text, in order: runs of letters, digits and `_`, in lower case."""
+    """Return the words of a text in order: runs of letters, digits and `_`, in lower case, cut at `WORD_CHARS_MAX`."""
     return list(map(_CUT_WORD, _WORD.findall(text.lower())))
 
 
 def scalar(value: Any) -> str:
-    """A JSON scalar as text: strings as they are, others as JSON writes them."""
+    """Return a JSON scalar as text: a string unchanged, others as canonical JSON."""
     if isinstance(value, float):
         return number(value)
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def leaf(path: str, value: str) -> str:
-    """One filterable leaf: `path` below `metadata` with dots between keys, array indices left out.
+    """Return one leaf of `metadata` as a term: `path=value`.
 
-    What is `=` in a path is written so that no other path and value make the same leaf.
+    `path` has dots between keys and no array indices. `=` and backslashes in it are escaped, so that two leaves never share a term.
     """
     path = keyword(path)
     if "=" in path or "\\" in path:
@@ -96,7 +101,7 @@ def leaf(path: str, value: str) -> str:
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """All that can be found about one record. Keywords are cut, `ip` is parsed or None, `words` are distinct."""
+    """The terms of one record. Keywords are cut; `ip` is canonical, or None; `fields` are leaves of `metadata`."""
 
     occurred_at: datetime
     action: str
@@ -115,12 +120,15 @@ class Terms(msgspec.Struct, frozen=True):
 
 
 def _gather(value: Any, path: str | None, texts: list[str], fields: set[str]) -> None:
-    """Every leaf's text, in reading order; its field too where a path is given. This is most of what indexing costs."""
+    """Append the text of every leaf to `texts`, in reading order, and its term to `fields` unless `path` is None.
+
+    This is most of the cost of indexing.
+    """
     kind = type(value)
     if kind is dict:
         if path is None:
             for item in value.values():
-                if type(item) is str:  # most are, and a call costs more than the rest
+                if type(item) is str:  # most are; a call would cost more than the rest
                     texts.append(item)
                 else:
                     _gather(item, None, texts, fields)
@@ -142,18 +150,14 @@ def _gather(value: Any, path: str | None, texts: list[str], fields: set[str]) ->
 
 
 def _distinct_words(texts: list[str]) -> frozenset[str]:
-    """The words of several texts; the first `WORDS_MAX` distinct ones where there are more."""
-    # No word goes over a line's end, and what a letter's lower case is depends on nothing beyond it.
+    """Return the distinct words of several texts, at most the first `WORDS_MAX`."""
+    # No word contains a line break, and the lower case of a letter depends on nothing beyond one.
     found = words("\n".join(texts))
     return frozenset(found) if len(found) <= WORDS_MAX else frozenset(islice(dict.fromkeys(found), WORDS_MAX))
 
 
-def _cut(value: Any) -> str | None:
-    return None if value is None else keyword(value)
-
-
 def terms(content: dict[str, Any]) -> Terms:
-    """Terms of a record's stored content (the decoded JSON object)."""
+    """Return the terms of a record's stored content, a decoded JSON object."""
     texts: list[str] = []
     fields: set[str] = set()
     actor, resource, source = content["actor"], content.get("resource") or {}, content.get("source") or {}
@@ -165,15 +169,15 @@ def terms(content: dict[str, Any]) -> Terms:
         occurred_at=datetime.fromisoformat(content["occurred_at"]),
         action=keyword(content["action"]),
         actor=keyword(actor["id"]),
-        actor_type=_cut(actor.get("type")),
-        resource_type=_cut(resource.get("type")),
-        resource_id=_cut(resource.get("id")),
+        actor_type=cut(actor.get("type")),
+        resource_type=cut(resource.get("type")),
+        resource_id=cut(resource.get("id")),
         severity=content["severity"],
         outcome=content["outcome"],
         ip=parse_ip(ip) if ip else None,
-        session_id=_cut(content.get("session_id")),
-        correlation_id=_cut(content.get("correlation_id")),
-        id=_cut(content.get("id")),
+        session_id=cut(content.get("session_id")),
+        correlation_id=cut(content.get("correlation_id")),
+        id=cut(content.get("id")),
         fields=frozenset(fields),
         words=_distinct_words(texts),
     )

@@ -144,7 +144,7 @@ class Ingest:
         self._refuse_early(tenant, LogName.EVENTS, 1)
         if len(raw) > tenant.limits.record_bytes_max:
             raise _too_large(tenant)
-        prepared = prepare(decode(raw), now=self._now(), fingerprint_key=self._key, id=_checked(key))
+        prepared = prepare(decode(raw), now=self._now(), fingerprint_key=self._key, default_id=_checked(key))
         appended = await self._submit(AppendRequest(tenant, LogName.EVENTS, (prepared,)))
         receipt = appended.receipts[0]
         if receipt.status is Status.CONFLICT:
@@ -185,7 +185,9 @@ class Ingest:
             try:
                 if len(memoryview(raw)) > tenant.limits.record_bytes_max:
                     raise _too_large(tenant)
-                prepared = prepare(decode(raw), now=now, fingerprint_key=self._key, id=None if key is None else f"{key}/{index}")
+                prepared = prepare(
+                    decode(raw), now=now, fingerprint_key=self._key, default_id=None if key is None else f"{key}/{index}"
+                )
             except DecklogError as error:
                 items[index] = error
                 continue

@@ -1,8 +1,8 @@
-"""Removes from the search index what is older than `retention.searchDays`: the records stay, and Postgres answers for them.
+"""Removal of documents older than `retention.searchDays` from the search index. The records stay, and Postgres searches them.
 
-First the floor is moved, the cursor of the consumer `forgetter`: nobody who reads it believes the index below it any more.
-What is below is removed by the pass after that, an hour later or more, when whoever read the floor before has long been
-answered. A pass is leased for that hour, so that several workers do one.
+A pass moves the floor, which is the cursor of the consumer `forgetter`: searches ignore documents below it. The next pass removes
+those documents an hour later, when every search that read the earlier floor has ended. A pass is leased for that hour, so several
+workers run one pass.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from decklog.domain.tenant import Tenant
 from decklog.services.following.leases import leased
 
 PASS_SECONDS = 3_600.0
-"""From one pass over a log to the next, for all workers; far longer than any question to the index takes."""
+"""Interval between two passes over a log, for all workers; far longer than any search."""
 READ_SECONDS_MAX = 20.0
+"""Time limit for the search of a log's new floor."""
 
 
 class Forgetting:
@@ -28,7 +29,11 @@ class Forgetting:
         self._index = index
 
     async def forget(self, tenant: Tenant, log: LogName) -> bool:
-        """One pass over a log, if it is due. Raises `search-unavailable` and `storage-unavailable`; then it is due again."""
+        """Run one pass over a log if it is due; return whether it was.
+
+        Raises:
+            DecklogError: `search-unavailable` and `storage-unavailable`; the pass is then due again at once.
+        """
         async with leased(
             self._cursors,
             FORGETTER,

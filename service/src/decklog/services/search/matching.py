@@ -1,7 +1,7 @@
-"""Filtering stored records by the matcher of the domain, and mostly without having to parse them.
+"""Matching of stored records, mostly without decoding them.
 
-The matcher alone decides; but what it needs of a record costs a hundred times more than looking for a text in another.
-So a record is first asked for texts without which it cannot match.
+`domain.search.query.matches` decides. Decoding a record costs a hundred times more than a text search in its content, so a record
+must first contain the texts without which it cannot match.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from decklog.domain.search.terms import Terms, terms
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 _CONTEXTUAL = frozenset("\u03c3\u03c2")
-"""Sigma is lower-cased by its place in the word, and JSON's escapes can change what stands before it."""
+"""The lower case of sigma depends on its place in the word, and an escape of JSON may change what precedes it."""
 
 
 def _as_written(value: str) -> str:
-    """A text as canonical JSON writes it, without the quotes."""
+    """Return a text as canonical JSON writes it, without the quotes."""
     return msgspec.json.encode(value).decode()[1:-1]
 
 
 def terms_of(record: StoredRecord) -> Terms:
+    """Return the terms of a stored record."""
     return terms(_decode(record.content))
 
 
 class Matcher:
-    """Says which records a query asks for. Made once for many records."""
+    """Decides which records match one query; make it once for many records."""
 
     def __init__(self, query: Query) -> None:
         self.query = query
@@ -40,7 +41,7 @@ class Matcher:
         self._words = [word for word in query.words if not _CONTEXTUAL & set(word)]
 
     def possible(self, record: StoredRecord) -> bool:
-        """False only where the record cannot match; cheap."""
+        """Return False if the record cannot match; cheap. A True must be checked."""
         content = record.content
         if not all(text in content for text in self._texts):
             return False
@@ -50,5 +51,5 @@ class Matcher:
         return all(word in lowered for word in self._words)
 
     def __call__(self, record: StoredRecord) -> bool:
-        """Whether the query asks for this record."""
+        """Return whether the record matches."""
         return self.query.empty or (self.possible(record) and matches(self.query, terms_of(record)))

@@ -1,8 +1,7 @@
-"""What each closed partition holds of a log: its numbers and its times, so that reading touches only what it must.
+"""Extents of a log in each closed partition: its numbers and times, so that a reading touches few partitions.
 
-Receipt times never decrease along `seq`, so what lies before a head's receipt time never changes again. That is learned
-from the records once, kept in the process, and costs one look into three indexes for each partition. Nothing is decided
-here: a window leaves out only what cannot match.
+Receipt times never decrease along `seq`, so a partition before the head's receipt time never changes again. Its extent is read once,
+from three indexes, and cached in the process. Extents only prune: a window must contain every record that can match.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ from decklog.timescale.records.filters import by_index
 from decklog.timescale.statements import only_row, quoted
 
 _LOGS_MAX = 1_000
-"""Logs whose extents a process keeps, the last used ones; about 20 KB each at a hundred partitions."""
+"""Logs with cached extents, least recently used out first; about 20 KB each at a hundred partitions."""
 _GROWTH = 8
-"""Partitions of a window over those of the one before: few are read where matches are frequent, and where they are rare
-there are few statements."""
+"""Each window spans so many times the partitions of the one before: frequent matches read few partitions, rare ones need few
+statements."""
 _MANY = 20_000
-"""Numbers to read in the order of `seq` from which knowing the partitions is worth the look."""
+"""Numbers of an ascending reading from which the extents are worth their cost."""
 _EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
 class Extent(NamedTuple):
-    """What a log has in one span of receipt times, `start <= received_at < end`: numbers and `occurred_at`, inclusive."""
+    """The records of a log with `start <= received_at < end`: `first` to `last`, `oldest` to `newest` by `occurred_at`."""
 
     start: datetime
     end: datetime
@@ -47,7 +46,7 @@ class Extent(NamedTuple):
 class Window(NamedTuple):
     """A part of a log: the numbers of `span`, received from `since` (inclusive) to `until` (exclusive), where known.
 
-    `wide`: it may concern so many partitions that planning for each of them costs more than it saves.
+    `wide`: it may touch so many partitions that a plan for each of them costs more than it saves.
     """
 
     span: Span
@@ -57,7 +56,7 @@ class Window(NamedTuple):
 
 
 class _Known:
-    """Of one log. Records that were received from `open_from` on are in no extent."""
+    """The extents of one log. Records received from `open_from` on are in none."""
 
     def __init__(self, head: Head) -> None:
         self.head = head
@@ -68,7 +67,7 @@ class _Known:
 
     @property
     def complete(self) -> bool:
-        """Whether no partition was closed since the last look."""
+        """Whether no partition was closed since the last reading."""
         return self.open_from is not None and self.head.received_at < self.open_from + self.span
 
 
@@ -77,11 +76,11 @@ class Extents:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        # By retention, too: what is beyond it is not looked into, and a longer one shows more.
+        # The retention is part of the key: a longer one needs extents of older partitions.
         self._logs: OrderedDict[tuple[int, LogName, int], _Known] = OrderedDict()
 
     def seen(self, tenant: Tenant, log: LogName, head: Head) -> None:
-        """Take note of a head: it tells what is closed. A log of another epoch may hold other records."""
+        """Store the head of a log: it decides which partitions are closed. Another epoch discards the extents."""
         key = (tenant.id, log, tenant.retention_days)
         known = self._logs.get(key)
         if known is None or known.head.epoch != head.epoch:
@@ -93,7 +92,7 @@ class Extents:
             known.head = head
 
     async def windows(self, tenant: Tenant, log: LogName, span: Span, query: Query, *, newest_first: bool) -> list[Window]:
-        """Where to look for records of a span that match, in the order of reading.
+        """Return windows with all matching records of a span, in the order of reading.
 
         Raises `storage-unavailable`.
         """
@@ -105,7 +104,7 @@ class Extents:
                 await self._learn(tenant, log, known)
         if known is None or known.open_from is None:
             return [Window(span, None, None, wide=True)]
-        # Clocks differ: what is just beyond retention is looked into, and left out by the database.
+        # Clocks differ: records just beyond retention are read, and the database leaves them out.
         oldest = datetime.now(UTC) - timedelta(days=tenant.retention_days) - known.span
         parts = [extent for extent in known.closed if extent.end > oldest and _touches(extent, query, span)]
         windows = [Window(Span(max(first, part.first), min(end, part.last + 1)), part.start, part.end) for part in parts]
@@ -117,12 +116,12 @@ class Extents:
         return _first_and_rest(ordered) if by_index(query) else _growing(ordered)
 
     async def around(self, tenant: Tenant, log: LogName, span: Span, query: Query) -> Window | None:
-        """One window around all that may match, None where nothing can. Raises `storage-unavailable`."""
+        """Return one window with all matching records of a span, None if none can match. Raises `storage-unavailable`."""
         windows = await self.windows(tenant, log, span, query, newest_first=False)
         return _joined(windows) if windows else None
 
     async def _learn(self, tenant: Tenant, log: LogName, known: _Known) -> None:
-        """Look into the partitions that were closed since the last time."""
+        """Read the extents of partitions that were closed since the last reading."""
         if known.complete:
             return
         async with known.learning:
@@ -160,7 +159,7 @@ def _first_and_rest(windows: Sequence[Window]) -> list[Window]:
 
 
 def _growing(windows: Sequence[Window]) -> list[Window]:
-    """Neighbours together, in groups that grow."""
+    """Return neighbours joined to windows that grow by `_GROWTH`."""
     groups: list[Window] = []
     at, size = 0, 1
     while at < len(windows):
@@ -173,7 +172,7 @@ def _growing(windows: Sequence[Window]) -> list[Window]:
 async def _beginning(
     connection: asyncpg.Connection, tenant: Tenant, log: LogName, head: Head
 ) -> tuple[datetime, timedelta, PlanMode]:
-    """Where the partition of the log's oldest record begins, how long partitions are, and how to plan for one of them."""
+    """Return the start of the partition of the log's oldest record, the length of partitions, and the plan mode for one."""
     relation = await only_row(
         connection, "SELECT partition_days, hypertable FROM decklog.relations WHERE schema_name = $1", tenant.schema
     )
@@ -186,7 +185,7 @@ async def _beginning(
         timedelta(days=tenant.retention_days),
     )
     oldest = oldest or head.received_at
-    # Native partitions are left out when a plan for any values is begun, those of TimescaleDB only when one is made.
+    # A generic plan prunes native partitions when it starts; TimescaleDB prunes chunks only while planning.
     plan: PlanMode = "force_custom_plan" if relation["hypertable"] else "force_generic_plan"
     return _EPOCH_START + (oldest - _EPOCH_START) // span * span, span, plan
 

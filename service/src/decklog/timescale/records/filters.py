@@ -1,7 +1,7 @@
-"""A `Query` as SQL over the columns of `records`.
+"""Translation of a `Query` to SQL conditions over the columns of `records`.
 
-What columns decide is decided exactly. Full text and `metadata` are only narrowed by conditions that every match
-fulfils; the matcher of the domain decides them afterwards, so that Postgres never has an opinion of its own.
+Conditions over columns are exact. For full text and `metadata` the conditions only narrow: every match satisfies them, and the
+matcher of the domain must decide afterwards.
 """
 
 from __future__ import annotations
@@ -17,35 +17,36 @@ from decklog.domain.search.query import Filter, Query
 from decklog.domain.search.terms import KEYWORD_CHARS_MAX
 
 RECEIPT_SLACK = timedelta(hours=1)
-"""A record is received at most 5 minutes before it occurred, by clocks of processes that may differ; with room to spare,
-a lower bound of `occurred_at` is one of `received_at` too, and partitions can be left out."""
+"""`occurred_at` is at most 5 minutes after `received_at`, by clocks that may differ. So a lower bound of `occurred_at`, less this
+slack, bounds `received_at` too, and partitions can be pruned."""
 
 _INDEXED = frozenset({"actor_id", "action", "resource_id", "id"})
-"""Columns that an index of `records` has in front of `seq`."""
+"""Columns in front of `seq` in an index of `records`."""
 _VERBATIM = frozenset(string.ascii_letters + string.digits + " .,:;!?@#$&*()[]{}<>|+=~^'-/")
-"""Characters that stand in canonical JSON as they are; others may be escaped or folded there."""
+"""Characters that canonical JSON never escapes."""
 _ONLY_ONE_CASE = frozenset("abcdefghjlmnopqrtuvwxyz0123456789")
-"""Lower-case letters that no character but their own capital folds to; `k`, `i` and `s` have exotic relatives."""
+"""Lower-case letters that only their own capital folds to. Other characters fold to `k`, `i` and `s` too (Kelvin sign, long s)."""
 
 
 class Parameters:
-    """Values of a statement, numbered as they come."""
+    """The values of a statement, in the order of their numbers."""
 
     def __init__(self, *values: Any) -> None:
         self.values = list(values)
 
     def add(self, value: Any) -> str:
+        """Add a value and return its placeholder: $1, $2, …."""
         self.values.append(value)
         return f"${len(self.values)}"
 
 
 def _word_pattern(word: str) -> str:
-    """A LIKE pattern that content with this word fulfils, whatever the case; doubtful characters match any one."""
+    """Return an ILIKE pattern that any content with this word matches; characters of uncertain case match any character."""
     return "%" + "".join(c if c in _ONLY_ONE_CASE else "_" for c in word) + "%"
 
 
 def _value_pattern(value: str) -> str | None:
-    """A LIKE pattern that content with this `metadata` value fulfils, or None where JSON may spell it otherwise."""
+    """Return a LIKE pattern that any content with this value matches, or None if JSON may escape a character of it."""
     return f"%{value}%" if value and set(value) <= _VERBATIM else None
 
 
@@ -71,7 +72,7 @@ def _conditions(wanted: Filter, add: Callable[[Any], str]) -> list[str]:
         case Kind.CHOICE:
             return [f"{column} = {wanted.field.choices.index(value)}"]
         case Kind.CHOICES:
-            # Our own numbers, in the text: so every plan knows how rare they are, and which index holds them.
+            # Constants instead of parameters: every plan then knows how rare they are, and which index holds them.
             numbers = sorted(wanted.field.choices.index(choice) for choice in value)
             return [f"{column} IN ({', '.join(map(str, numbers))})"]
         case Kind.NETWORK:
