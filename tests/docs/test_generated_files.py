@@ -90,3 +90,8 @@ def test_chart_page_lists_every_value() -> None:
 )
 def test_command_line_page_has_a_chapter_for_every_verb(program: str, verbs: set[str]) -> None:
     assert verbs <= set(re.findall(rf"^### `{program} ([a-z -]+)`$", table("command-line.md", program), re.MULTILINE))
+
+
+def test_error_page_says_what_to_do_about_every_code() -> None:
+    advice = (ROOT / "docs/reference/errors.md").read_text().partition("## What to do\n")[2]
+    assert re.findall(r"^\| `([a-z-]+)` \| \w", advice, re.MULTILINE) == list(Code)
