@@ -193,7 +193,7 @@ def test_drift_repair_posts_an_event_that_names_the_field() -> None:
     assert (event.kind, event.reason, event.message) == (
         "Normal",
         "DriftRepaired",
-        "Put back what was changed: index records_id.",
+        "Repaired: index records_id.",
     )
     assert statuses.events({"drift": drift}, {"drift": drift}) == []
 

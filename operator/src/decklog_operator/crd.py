@@ -1,8 +1,8 @@
-"""The custom resource definition of Tenant, made from the typed spec, so that the two cannot disagree.
+"""Generate the custom resource definition of Tenant from the typed spec, so that the two cannot differ.
 
-What a type can say (bounds, patterns, defaults, descriptions) is said once, in `decklog.domain.tenancy.spec`; what only a
-comparison can say stands here as CEL rules. No rule uses `messageExpression` with numbers (it breaks the cost budget
-of the whole definition), and each default names all of its keys (a rule that reads them refuses `{}`).
+Bounds, patterns, defaults and descriptions come from `decklog.domain.tenancy.spec`. Rules that compare fields are CEL rules
+in this module. No rule may use `messageExpression` with numbers, which exceeds the cost budget of the whole definition. Each
+default must name all of its keys, because a rule that reads them rejects `{}`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Schema = dict[str, Any]
 
 
 def custom_resource_definition() -> dict[str, Any]:
-    """The object to apply, as plain JSON."""
+    """Return the definition as plain JSON, ready to apply."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -48,28 +48,28 @@ def custom_resource_definition() -> dict[str, Any]:
 
 def _tenant() -> Schema:
     spec, status = structural(TenantSpec), structural(TenantStatusView)
-    spec["description"] = "What the tenant is to have. Only retention.days must be given."
-    status["description"] = "What was observed; written by the operator."
+    spec["description"] = "Wanted state of the tenant. Only retention.days is required."
+    status["description"] = "Observed state, written by the operator."
     quotas = spec["properties"]["quotas"]
     rotation = spec["properties"]["credentials"]["properties"]["rotation"]
     spec["properties"]["isolation"]["x-kubernetes-validations"] = [
-        {"rule": "self == oldSelf", "message": "spec.isolation is immutable: make a new Tenant with the other isolation."}
+        {"rule": "self == oldSelf", "message": "spec.isolation is immutable: create another Tenant with the other isolation."}
     ]
     spec["properties"]["cell"]["x-kubernetes-validations"] = [
         {
             "rule": "self == oldSelf",
-            "message": "spec.cell is immutable: the records are there. Make a new Tenant in the other cell.",
+            "message": "spec.cell is immutable, because it stores the records. Create another Tenant in the other cell.",
         }
     ]
     quotas["x-kubernetes-validations"] = [
         {
             "rule": "self.burst >= self.eventsPerSecond",
-            "message": f"spec.quotas.burst ({Quotas().burst} where it is not given) must be at least spec.quotas.eventsPerSecond.",
+            "message": f"spec.quotas.burst (default {Quotas().burst}) must be at least spec.quotas.eventsPerSecond.",
             "fieldPath": ".burst",
         },
         {
             "rule": "!has(self.eventsPerDay) || self.eventsPerDay >= self.burst",
-            "message": f"spec.quotas.eventsPerDay must be at least spec.quotas.burst ({Quotas().burst} where it is not given).",
+            "message": f"spec.quotas.eventsPerDay must be at least spec.quotas.burst (default {Quotas().burst}).",
             "fieldPath": ".eventsPerDay",
         },
     ]
@@ -83,14 +83,14 @@ def _tenant() -> Schema:
     rotation["x-kubernetes-validations"] = [
         {
             "rule": "self.intervalDays == 0 || self.overlapHours < self.intervalDays * 24",
-            "message": f"spec.credentials.rotation.overlapHours ({Rotation().overlap_hours} where it is not given) must be less than "
+            "message": f"spec.credentials.rotation.overlapHours (default {Rotation().overlap_hours}) must be less than "
             "the hours of spec.credentials.rotation.intervalDays: at most two keys of a role are valid at once.",
             "fieldPath": ".overlapHours",
         }
     ]
     spec["x-kubernetes-validations"] = _spec_rules()
     return {
-        "description": "A customer, team or application with an audit log of its own, isolated from all others.",
+        "description": "A customer, team or application with its own audit log, isolated from all others.",
         "type": "object",
         "required": ["spec"],
         "properties": {
@@ -108,7 +108,7 @@ def _name_rules() -> list[dict[str, Any]]:
     return [
         {
             "rule": f"size(self.metadata.name) <= {NAME_CHARS_MAX}",
-            "message": f"metadata.name may have at most {NAME_CHARS_MAX} characters: schema, index and queue are named after it.",
+            "message": f"metadata.name may have at most {NAME_CHARS_MAX} characters: it names the schema, the index and the queue.",
         },
         {
             "rule": f"self.metadata.name.matches('{NAME_PATTERN}')",
@@ -128,25 +128,25 @@ def _spec_rules() -> list[dict[str, Any]]:
     return [
         {
             "rule": f"{dedicated} || !has(self.queue)",
-            "message": "spec.queue is for Dedicated tenants: the queue of a Shared one belongs to its class.",
+            "message": "spec.queue is for Dedicated tenants only: Shared tenants use the queue of their class.",
             "fieldPath": ".queue",
         },
         {
             "rule": f"{shared} || self.retention.days <= {RETENTION_CLASSES[-1]}",
-            "message": f"spec.retention.days of a Shared tenant may be at most {RETENTION_CLASSES[-1]}; a Dedicated one may have more.",
+            "message": f"spec.retention.days of a Shared tenant may be at most {RETENTION_CLASSES[-1]}; Dedicated tenants may have more.",
             "fieldPath": ".retention.days",
         },
         {
             "rule": f"{shared} || {_class_of('self')} == {_class_of('oldSelf')}",
-            "message": "spec.retention.days of a Shared tenant must stay within the class it was created in "
-            f"(classes end at {classes} days): its records are stored with those of its class.",
+            "message": "spec.retention.days of a Shared tenant must stay in its retention class, which stores its records "
+            f"(classes end at {classes} days).",
             "fieldPath": ".retention.days",
         },
     ]
 
 
 def _class_of(root: str) -> str:
-    """CEL for the number of the retention class; the last one also holds what is beyond, which another rule refuses."""
+    """Return CEL for the number of the retention class. Larger values count as the last class; another rule rejects them."""
     expression = str(len(RETENTION_CLASSES) - 1)
     for number in reversed(range(len(RETENTION_CLASSES) - 1)):
         expression = f"({root}.retention.days <= {RETENTION_CLASSES[number]} ? {number} : {expression})"
@@ -167,7 +167,10 @@ def _columns() -> list[dict[str, Any]]:
 
 
 def structural(struct: type[msgspec.Struct]) -> Schema:
-    """The structural schema of a struct: without references, titles and what Kubernetes does by pruning."""
+    """Return the structural schema of a struct.
+
+    It has no references and no titles, and no `additionalProperties`, because Kubernetes prunes unknown fields.
+    """
     (root,), components = msgspec.json.schema_components([struct])
     return _resolved(root, components)
 
@@ -188,7 +191,7 @@ def _resolved(schema: Schema, components: dict[str, Any]) -> Schema:
             found["default"] = {**_defaults(found["properties"]), **found["default"]}
     if items := found.get("items"):
         found["items"] = _resolved(cast("Schema", items), components)
-    first: Schema = {key: found.pop(key) for key in ("description", "type") if key in found}  # in the order that people read
+    first: Schema = {key: found.pop(key) for key in ("description", "type") if key in found}  # people read these first
     return {**first, **found}
 
 

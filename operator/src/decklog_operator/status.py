@@ -1,7 +1,6 @@
-"""What a Tenant's status says in Kubernetes, made from what provisioning found.
+"""Build the status of a Tenant in Kubernetes from the result of provisioning.
 
-A status is plain JSON that holds nothing but what a person may read. It changes only when something changed, so that
-an unchanged tenant costs no write.
+A status is plain JSON without secrets. It changes only when an observed fact changed, so an unchanged tenant costs no write.
 """
 
 from __future__ import annotations
@@ -43,161 +42,177 @@ _Request = Annotated[str, Meta(max_length=64)] | msgspec.UnsetType
 
 _FIELD_CHARS_MAX = 128
 _USAGE_EVERY = 60
-"""Seconds that usage stays as it was told, however often the Tenant is looked at."""
+"""Shortest time between two changes of usage in the status, in seconds."""
 _USAGE_SHARE = 0.05
-"""By how much of it something must have changed to be told again."""
+"""Relative change of a number that is written to the status; smaller changes are not."""
 _USAGE_BYTES = 1 << 20
-"""Bytes that are no news whatever share they are."""
+"""Changes of storage below this many bytes are never written."""
 _HANDLED = "lastHandledReconcileAt"
 _TERMINAL = {*TERMINAL, "InvalidTenant", "NotReady"}
 PAUSED_REASON = "Paused"
 _ASKED_FOR = {PAUSED_REASON, DELETING, ARCHIVING, "Removed", "NothingToRetain", NAME_BLOCKED}
-"""Reasons of what somebody wanted so, or time alone puts right: nobody is warned."""
+"""Reasons that a user asked for or that end by themselves. Their Events are Normal, not Warning."""
 _ABSENT = {"NotConfigured", "NoArchive"}
-"""Reasons of what there is none of."""
+"""Reasons of a backend that is not configured or not used."""
 REQUEST_CHARS_MAX = 64
 
 Status = Mapping[str, Any]
 
 
 class DatabaseView(msgspec.Struct, frozen=True, rename="camel"):
-    """Where records are kept."""
+    """Place of the records in Postgres."""
 
-    schema: Annotated[_Name, Meta(description="The Postgres schema.")]
-    tenant_id: Annotated[int, Meta(ge=0, description="The number that storage separates tenants by; never used again.")]
+    schema: Annotated[_Name, Meta(description="Postgres schema of the records.")]
+    tenant_id: Annotated[int, Meta(ge=0, description="Number that identifies the tenant in storage; never reused.")]
 
 
 class SearchView(msgspec.Struct, frozen=True, rename="camel"):
-    """Where records are found."""
+    """Place of the search documents."""
 
-    index: Annotated[_Name, Meta(description="The OpenSearch index.")]
+    index: Annotated[_Name, Meta(description="OpenSearch index of the records.")]
 
 
 class QueueView(msgspec.Struct, frozen=True, rename="camel"):
-    """Where workers are woken."""
+    """Queue that wakes workers."""
 
-    name: Annotated[_Name, Meta(description="The SQS queue; its dead-letter queue ends in -dlq.")]
+    name: Annotated[_Name, Meta(description="SQS queue that wakes workers. The name of its dead-letter queue ends in -dlq.")]
 
 
 class ArchiveView(msgspec.Struct, frozen=True, rename="camel"):
-    """Where a deletion by Archive puts all records, as the workers tell."""
+    """Archive of the deletion policy Archive, as the workers report it."""
 
-    place: Annotated[str, Meta(max_length=1_024, description="The bucket and the prefix, or the folder.")]
-    locked: Annotated[bool, Meta(description="Whether the bucket has Object Lock, which keeps what is to be kept.")]
+    place: Annotated[str, Meta(max_length=1_024, description="Bucket and prefix, or folder.")]
+    locked: Annotated[bool, Meta(description="Whether the bucket has Object Lock, which enforces spec.retention.archiveDays.")]
     records: Annotated[
         Annotated[int, Meta(ge=0)] | msgspec.UnsetType,
-        Meta(description="Records of this tenant that are there; absent before any are."),
+        Meta(description="Archived records of this tenant; absent before the first."),
     ] = msgspec.UNSET
     manifest: Annotated[
         Annotated[str, Meta(max_length=1_024)] | msgspec.UnsetType,
-        Meta(description="The manifest that was read back and has all of them; absent before."),
+        Meta(description="Verified manifest that lists all records; absent until the archive is complete."),
     ] = msgspec.UNSET
 
 
 class SecretView(msgspec.Struct, frozen=True, rename="camel"):
-    """A Secret by name."""
+    """Reference to a Secret."""
 
-    namespace: Annotated[_Name, Meta(description="Its namespace.")]
-    name: Annotated[_Name, Meta(description="Its name.")]
+    namespace: Annotated[_Name, Meta(description="Namespace of the Secret.")]
+    name: Annotated[_Name, Meta(description="Name of the Secret.")]
 
 
 class CredentialsView(msgspec.Struct, frozen=True, rename="camel"):
-    """Where the API keys are, and how long they are good."""
+    """Place and validity of the API keys."""
 
-    secret: Annotated[SecretView, Meta(description="The Secret with url, writer, auditor, admin, revision and validUntil.")]
+    secret: Annotated[SecretView, Meta(description="Secret with url, writer, auditor, admin, revision and validUntil.")]
     revision: Annotated[
         Annotated[int, Meta(ge=0)] | msgspec.UnsetType,
-        Meta(description="Grows with each change of the Secret; also in it."),
+        Meta(description="Revision of the Secret; grows with each change. The Secret contains it as well."),
     ] = msgspec.UNSET
     valid_until: Annotated[
-        _Time, Meta(description="Until when the keys in the Secret work at least; absent without a schedule. Also in the Secret.")
+        _Time,
+        Meta(
+            description="Earliest end of the current keys, RFC 3339; absent without a schedule. The Secret contains it as well."
+        ),
     ] = msgspec.UNSET
-    overlap_until: Annotated[
-        _Time, Meta(description="Until when the keys before those in the Secret still work; absent when none do.")
-    ] = msgspec.UNSET
-    rotated: Annotated[_Request, Meta(description="The annotation decklog.dev/rotate that was acted on last.")] = msgspec.UNSET
+    overlap_until: Annotated[_Time, Meta(description="End of the previous keys, RFC 3339; absent when none are valid.")] = (
+        msgspec.UNSET
+    )
+    rotated: Annotated[_Request, Meta(description="Value of the annotation decklog.dev/rotate that was handled last.")] = (
+        msgspec.UNSET
+    )
 
 
 class DriftView(msgspec.Struct, frozen=True, rename="camel"):
-    """What was changed behind Decklog's back."""
+    """Changes made outside Decklog."""
 
-    detected: Annotated[int, Meta(ge=0, description="How many things were found changed so far.")]
-    repairs: Annotated[int, Meta(ge=0, description="How many of them were put right so far.")]
+    detected: Annotated[int, Meta(ge=0, description="Changes found so far.")]
+    repairs: Annotated[int, Meta(ge=0, description="Changes repaired so far.")]
     fields: Annotated[
-        tuple[Annotated[str, Meta(max_length=_FIELD_CHARS_MAX, description="As the condition of its part names it.")], ...],
-        Meta(max_length=DRIFT_FIELDS_MAX, description="What was found changed last."),
+        tuple[
+            Annotated[
+                str,
+                Meta(max_length=_FIELD_CHARS_MAX, description="Name of the changed object, as in the condition of its backend."),
+            ],
+            ...,
+        ],
+        Meta(max_length=DRIFT_FIELDS_MAX, description="Changes found last."),
     ]
-    standing: Annotated[bool, Meta(description="Whether something of it is still as it was found.")]
-    observed_at: Annotated[str, Meta(max_length=32, description="When that was found, RFC 3339.")]
-    last_repaired_at: Annotated[_Time, Meta(description="When something was put right last; absent before.")] = msgspec.UNSET
+    standing: Annotated[bool, Meta(description="Whether a change still stands.")]
+    observed_at: Annotated[str, Meta(max_length=32, description="Time when fields was observed, RFC 3339.")]
+    last_repaired_at: Annotated[_Time, Meta(description="Time of the last repair, RFC 3339; absent before the first.")] = (
+        msgspec.UNSET
+    )
 
 
 class UsageView(msgspec.Struct, frozen=True, rename="camel"):
-    """What the tenant uses."""
+    """Resources that the tenant uses."""
 
-    records: Annotated[int, Meta(ge=0, description="Records that both logs took in so far.")]
+    records: Annotated[int, Meta(ge=0, description="Records stored in both logs so far.")]
     storage_bytes: Annotated[
         int,
         Meta(
             ge=0,
-            description="Bytes of the records with their indexes. Of a Shared tenant an estimate: its share of the class by records.",
+            description="Bytes of the records and their indexes. For a Shared tenant, an estimate: its share of the class by records.",
         ),
     ]
     observed_at: Annotated[
         str,
-        Meta(max_length=32, description="When all of this was seen, RFC 3339. A visit that sees about the same writes nothing."),
+        Meta(max_length=32, description="Time of this observation, RFC 3339. Small changes do not update it."),
     ]
     records_per_second: Annotated[
         Annotated[float, Meta(ge=0)] | msgspec.UnsetType,
-        Meta(description="Between that and the observation before; absent after the first one."),
+        Meta(description="Records per second since the previous observation; absent after the first."),
     ] = msgspec.UNSET
     queue_depth: Annotated[
         Annotated[int, Meta(ge=0)] | msgspec.UnsetType,
-        Meta(description="Messages of the queue, as SQS estimates them; of a Shared tenant those of its class."),
+        Meta(description="Messages in the queue, as estimated by SQS. For a Shared tenant, those of its class."),
     ] = msgspec.UNSET
     search_lag: Annotated[
-        Annotated[int, Meta(ge=0)] | msgspec.UnsetType, Meta(description="Records that cannot be found by the index yet.")
+        Annotated[int, Meta(ge=0)] | msgspec.UnsetType, Meta(description="Records that are not indexed yet.")
     ] = msgspec.UNSET
 
 
 class TenantStatusView(msgspec.Struct, frozen=True, rename="camel"):
     """`status` of a Tenant."""
 
-    observed_generation: Annotated[int, Meta(ge=0, description="The generation of the spec that was acted on last.")]
+    observed_generation: Annotated[int, Meta(ge=0, description="Generation of the spec that was handled last.")]
     conditions: Annotated[
         tuple[Condition, ...],
         Meta(
             max_length=16,
-            description="Ready, which sums up, and one condition for each backend.",
+            description="The summary Ready, and one condition for each backend.",
             extra_json_schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
         ),
     ]
-    database: Annotated[DatabaseView | msgspec.UnsetType, Meta(description="Where records are kept.")] = msgspec.UNSET
-    search: Annotated[SearchView | msgspec.UnsetType, Meta(description="Where records are found.")] = msgspec.UNSET
-    queue: Annotated[QueueView | msgspec.UnsetType, Meta(description="Where workers are woken.")] = msgspec.UNSET
-    credentials: Annotated[
-        CredentialsView | msgspec.UnsetType, Meta(description="Where the API keys are, and how long they are good.")
-    ] = msgspec.UNSET
+    database: Annotated[DatabaseView | msgspec.UnsetType, Meta(description="Place of the records in Postgres.")] = msgspec.UNSET
+    search: Annotated[SearchView | msgspec.UnsetType, Meta(description="Place of the search documents.")] = msgspec.UNSET
+    queue: Annotated[QueueView | msgspec.UnsetType, Meta(description="Queue that wakes workers.")] = msgspec.UNSET
+    credentials: Annotated[CredentialsView | msgspec.UnsetType, Meta(description="Place and validity of the API keys.")] = (
+        msgspec.UNSET
+    )
     archive: Annotated[
         ArchiveView | msgspec.UnsetType,
-        Meta(description="Where a deletion puts all records; absent unless spec.deletionPolicy is Archive."),
+        Meta(description="Archive that a deletion fills; absent unless spec.deletionPolicy is Archive."),
     ] = msgspec.UNSET
-    usage: Annotated[UsageView | msgspec.UnsetType, Meta(description="What the tenant uses.")] = msgspec.UNSET
+    usage: Annotated[UsageView | msgspec.UnsetType, Meta(description="Resources that the tenant uses.")] = msgspec.UNSET
     last_handled_reconcile_at: Annotated[
-        _Request, Meta(description="The annotation decklog.dev/reconcile that the last visit saw; absent without one.")
+        _Request, Meta(description="Value of the annotation decklog.dev/reconcile at the last visit; absent without one.")
     ] = msgspec.UNSET
     drift: Annotated[
-        DriftView | msgspec.UnsetType, Meta(description="What was changed behind Decklog's back; absent before.")
+        DriftView | msgspec.UnsetType, Meta(description="Changes made outside Decklog; absent before the first.")
     ] = msgspec.UNSET
     purged_after: Annotated[
         _Time,
-        Meta(description="Of a Shared tenant that is deleted: when the partitions with its last records have done their time."),
+        Meta(description="For a deleted Shared tenant: time when the partitions with its last records expire, RFC 3339."),
     ] = msgspec.UNSET
 
 
 def of(manifest: Manifest, found: TenantStatus, previous: Status, earlier: Usage | None = None) -> dict[str, Any]:
-    """The status to show. Where a part is keeps standing there while the registry cannot be asked for it. `earlier` is what
-    a visit before found of the usage, told or not."""
+    """Return the status to write.
+
+    The place of a backend stays in the status while the registry is unavailable. `earlier` is the usage that a previous visit
+    found, whether it was written or not.
+    """
     given = {condition.type: condition for condition in found.conditions if condition.reason not in _ABSENT}
     sections: dict[str, Any] = {}
     if found.schema and found.tenant_id is not None:
@@ -234,12 +249,12 @@ def of(manifest: Manifest, found: TenantStatus, previous: Status, earlier: Usage
 
 
 def usage_due(found: datetime, before: datetime) -> bool:
-    """Whether that is long enough after the usage before to be told, and to make a rate of."""
+    """Return whether enough time has passed since the last usage to write it again and to compute a rate."""
     return not 0 <= (found - before).total_seconds() < _USAGE_EVERY
 
 
 def _usage(found: Usage | None, previous: Status, earlier: Usage | None) -> UsageView | None:
-    """What was told before, or what was found now where that is news: who is idle costs no writes."""
+    """Return the usage to show: the written one, or the one found now where it differs enough. Idle tenants cost no write."""
     try:
         before = msgspec.convert(previous.get("usage"), UsageView | None)
         told_at = datetime.fromisoformat(before.observed_at) if before else None
@@ -263,7 +278,7 @@ def _usage(found: Usage | None, previous: Status, earlier: Usage | None) -> Usag
 
 
 def _alike(before: UsageView, now: UsageView) -> bool:
-    """Whether nobody would care for the difference. A rate that was never told is as good as none."""
+    """Return whether the difference is too small to write. An absent rate counts as 0."""
     for field in ("records", "storage_bytes", "records_per_second", "queue_depth", "search_lag"):
         one, other = getattr(before, field), getattr(now, field)
         if field == "records_per_second":
@@ -277,7 +292,7 @@ def _alike(before: UsageView, now: UsageView) -> bool:
 
 
 def _drift(found: Drift | None, previous: Status) -> DriftView | None:
-    """What was told before with what was found now. What stands as it was found is told, and counted, once."""
+    """Return the drift to show: the written one plus what was found now. A change that still stands is counted once."""
     before = _drift_of(previous)
     if found is None:
         return before
@@ -300,10 +315,12 @@ def _drift_of(status: Status) -> DriftView | None:
 
 
 def paused(generation: int, previous: Status, now: datetime, *, deleted: bool = False) -> dict[str, Any]:
-    """The status of a tenant that nobody looks after meanwhile: the rest is told as it was when the pause began."""
-    end = "and the deletion waits for it" if deleted else "also of what the spec says since"
-    said = Verdict("False", PAUSED_REASON, f"The annotation {PAUSED} keeps the operator's hands off: nothing is done, {end}.")
-    untold = Verdict("Unknown", PAUSED_REASON, "Nothing was looked at before the pause; see Synced.")
+    """Return the status of a paused tenant. All conditions but Synced stay as they were when the pause began."""
+    end = "the deletion waits" if deleted else "edits of the spec wait"
+    said = Verdict(
+        "False", PAUSED_REASON, f"The annotation {PAUSED} pauses the operator for this Tenant: nothing is changed, and {end}."
+    )
+    untold = Verdict("Unknown", PAUSED_REASON, "The Tenant was paused before its first visit; see Synced.")
     fresh = made(dict.fromkeys((READY, *Part, QUOTA_EXCEEDED), untold), generation, (), now)
     known = {condition.type: condition for condition in (*fresh, *conditions(previous)) if condition.type != SYNCED}
     synced = made({SYNCED: said}, generation, conditions(previous), now)
@@ -312,13 +329,13 @@ def paused(generation: int, previous: Status, now: datetime, *, deleted: bool = 
 
 
 def handled(shown: Status, request: str) -> dict[str, Any]:
-    """The status, with the request for a visit that the visit saw."""
+    """Return the status with the value of the annotation decklog.dev/reconcile that the visit saw."""
     rest = {name: value for name, value in shown.items() if name != _HANDLED}
     return {**rest, _HANDLED: request[:REQUEST_CHARS_MAX]} if request else rest
 
 
 def failed(generation: int, error: DecklogError, previous: Status, now: datetime) -> dict[str, Any]:
-    """The status of a tenant that could not be looked at to the end: what was known of its parts, and why it is not ready."""
+    """Return the status after a visit that failed: the known conditions of its backends, and the error as the reason."""
     verdict = Verdict("False", "".join(map(str.capitalize, error.code.value.split("-"))), error.detail)
     ready, synced = made(dict.fromkeys((READY, SYNCED), verdict), generation, conditions(previous), now)
     kept = (condition for condition in conditions(previous) if condition.type not in (READY, SYNCED))
@@ -326,19 +343,19 @@ def failed(generation: int, error: DecklogError, previous: Status, now: datetime
 
 
 def _with(previous: Status, view: TenantStatusView) -> dict[str, Any]:
-    """The status before with what this says anew, and without what no version of ours says."""
+    """Return the previous status updated by the view, without fields that no version of Decklog writes."""
     shown = {**previous, **_plain(view)}
     return {name: value for name, value in shown.items() if name in TenantStatusView.__struct_encode_fields__}
 
 
 def refused(status: Status) -> bool:
-    """Whether nothing is wrong but what only somebody's change ends."""
+    """Return whether every failing condition needs a change by a user, so that a retry cannot help."""
     bad = {condition.reason for condition in conditions(status) if not condition.good and condition.type != QUOTA_EXCEEDED}
     return bool(bad) and bad <= _TERMINAL
 
 
 class Event(msgspec.Struct, frozen=True):
-    """Something to tell whoever watches the Tenant's Events; `kind` is Normal or Warning."""
+    """An Event about a Tenant. `kind` is Normal or Warning."""
 
     kind: str
     reason: str
@@ -346,8 +363,10 @@ class Event(msgspec.Struct, frozen=True):
 
 
 def events(shown: Status, previous: Status) -> list[Event]:
-    """One for each condition whose status changed, and one for what was put right. The first value of a condition is no
-    change, but for that of Ready, which tells of the Tenant as a whole."""
+    """Return one Event for each condition whose status changed, and one for repaired drift.
+
+    The first value of a condition is no change, except for Ready.
+    """
     before = {condition.type: condition.status for condition in conditions(previous)}
     found: list[Event] = []
     for condition in conditions(shown):
@@ -357,23 +376,23 @@ def events(shown: Status, previous: Status) -> list[Event]:
             found.append(Event(kind, condition.reason, about + condition.message))
     drift, old = _drift_of(shown), _drift_of(previous)
     if drift and drift.repairs > (old.repairs if old else 0):
-        found.append(Event("Normal", "DriftRepaired", f"Put back what was changed: {', '.join(drift.fields)}."))
+        found.append(Event("Normal", "DriftRepaired", f"Repaired: {', '.join(drift.fields)}."))
     return found
 
 
 def is_ready(status: Status) -> bool:
-    """Whether the status says so."""
+    """Return whether the condition Ready is True."""
     condition = ready_condition(status)
     return condition is not None and condition.status == "True"
 
 
 def ready_condition(status: Status) -> Condition | None:
-    """The summary of a status; None where none was written yet."""
+    """Return the condition Ready; None before the first visit."""
     return next((condition for condition in conditions(status) if condition.type == READY), None)
 
 
 def secret_namespace(status: Status) -> str | None:
-    """Where the keys were last put."""
+    """Return the namespace that the Secret was last written to; None before the first."""
     try:
         return msgspec.convert(status["credentials"], CredentialsView).secret.namespace
     except (KeyError, msgspec.ValidationError):
@@ -381,7 +400,7 @@ def secret_namespace(status: Status) -> str | None:
 
 
 def conditions(status: Status) -> tuple[Condition, ...]:
-    """The conditions of a status; none where it was edited into something else, and will be written again."""
+    """Return the conditions of a status; none where an edit made them unreadable. The next visit writes them again."""
     try:
         return msgspec.convert(status.get("conditions") or (), tuple[Condition, ...])
     except msgspec.ValidationError:
@@ -389,6 +408,6 @@ def conditions(status: Status) -> tuple[Condition, ...]:
 
 
 def _plain(view: TenantStatusView) -> dict[str, Any]:
-    """As JSON gives it back: compared with what Kubernetes holds, a tuple would differ from its list."""
+    """Return the view as decoded JSON, so that it compares equal to what Kubernetes returns."""
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(view))
     return plain

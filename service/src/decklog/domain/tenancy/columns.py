@@ -57,8 +57,8 @@ def _of_ready(field: str) -> str:
 
 
 COLUMNS = (
-    Column("Ready", "string", _of_ready("status"), "Whether everything the tenant asked for is there.", _ready("status")),
-    Column("Reason", "string", _of_ready("reason"), "Why it is ready or not.", _ready("reason")),
+    Column("Ready", "string", _of_ready("status"), "Whether the tenant has everything that its spec asks for.", _ready("status")),
+    Column("Reason", "string", _of_ready("reason"), "Reason of the condition Ready.", _ready("reason")),
     Column("Isolation", "string", ".spec.isolation", "Dedicated or Shared.", lambda listing: listing.isolation.value),
     Column(
         "Retention",
@@ -67,13 +67,17 @@ COLUMNS = (
         "Days that records are kept.",
         lambda listing: str(listing.retention_days),
     ),
-    Column("Age", "date", ".metadata.creationTimestamp", "Since when the Tenant exists.", lambda listing: listing.created_at),
-    Column("Cell", "string", ".spec.cell", "The database with its records.", lambda listing: listing.cell, wide=True),
+    Column(
+        "Age", "date", ".metadata.creationTimestamp", "Time since the Tenant was created.", lambda listing: listing.created_at
+    ),
+    Column(
+        "Cell", "string", ".spec.cell", "Name of the database that stores the records.", lambda listing: listing.cell, wide=True
+    ),
     Column(
         "Schema",
         "string",
         ".status.database.schema",
-        "The Postgres schema with its records.",
+        "Postgres schema that stores the records.",
         lambda listing: listing.schema,
         wide=True,
     ),
@@ -81,12 +85,12 @@ COLUMNS = (
         "Index",
         "string",
         ".status.search.index",
-        "The OpenSearch index that finds them.",
+        "OpenSearch index of the records.",
         _name_of(Part.SEARCH, "index"),
         wide=True,
     ),
-    Column("Queue", "string", ".status.queue.name", "The SQS queue of its wake-ups.", _name_of(Part.QUEUE, "queue"), wide=True),
-    Column("Message", "string", _of_ready("message"), "What is missing, and what to do.", _ready("message"), wide=True),
+    Column("Queue", "string", ".status.queue.name", "SQS queue that wakes workers.", _name_of(Part.QUEUE, "queue"), wide=True),
+    Column("Message", "string", _of_ready("message"), "What is missing, and what to do about it.", _ready("message"), wide=True),
 )
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "y": 31_536_000}

@@ -14,7 +14,7 @@ from decklog.domain.records.record import RECORD_BYTES_MAX
 from decklog.domain.tenant import CELL_PATTERN, DEFAULT_CELL, STREAMS_MAX, Isolation
 
 ARCHIVE_DAYS_MAX = 36_500
-"""A hundred years, as S3 Object Lock has it."""
+"""A hundred years, the maximum of S3 Object Lock."""
 RETENTION_CLASSES = (30, 90, 365, 2555)
 """Days that Shared relations, indices and queues exist for; a Shared tenant lives in the smallest that holds its days."""
 
@@ -36,15 +36,15 @@ class DriftPolicy(StrEnum):
 
 
 class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
-    days: Annotated[int, Meta(ge=1, le=3650, description="Days that records are kept and can be read, by time of receipt.")]
+    days: Annotated[int, Meta(ge=1, le=3650, description="Days that records are kept and readable, counted from receipt.")]
     search_days: (
         Annotated[
             int,
             Meta(
                 ge=1,
                 le=3650,
-                description="Days that the search index keeps records; at most days. For older ones Postgres answers, where full text "
-                "and metadata need a time range. A larger number brings none back. Without it, as long as they are kept.",
+                description="Days that the search index keeps records; at most days. Postgres answers searches for older records, where "
+                "full text and metadata need a time range. Raising this value does not re-index older records. Default: days.",
             ),
         ]
         | UnsetType
@@ -55,8 +55,8 @@ class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
             Meta(
                 ge=1,
                 le=ARCHIVE_DAYS_MAX,
-                description="Days that what deletionPolicy Archive archived is kept at least: by S3 Object Lock where the bucket has "
-                "it, else it is only written down in the archive. Without it, as the bucket says.",
+                description="Minimum days that an archive made by deletionPolicy Archive is kept. S3 Object Lock enforces it where the "
+                "bucket has Object Lock; elsewhere the archive only records it. Default: the retention of the bucket.",
             ),
         ]
         | UnsetType
@@ -77,7 +77,7 @@ class Quotas(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
             Meta(
                 ge=1,
                 le=1_000_000_000_000,
-                description="Records that may be stored on one day of UTC, exact across all replicas; at least burst. Without it, any number.",
+                description="Records that may be stored per UTC day, exact across all replicas; at least burst. Default: no limit.",
             ),
         ]
         | UnsetType
@@ -88,8 +88,8 @@ class Quotas(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
             Meta(
                 ge=0.01,
                 le=1_000_000,
-                description="GiB that the records of both logs may take with their indexes, as status.usage.storageBytes has it; "
-                "fractions are fine. While they take more, nothing more is taken in, and all can be read. Without it, any room.",
+                description="GiB that the records of both logs and their indexes may use, measured as status.usage.storageBytes; may be a "
+                "fraction. Over the limit, appends are refused and reads continue. Default: no limit.",
             ),
         ]
         | UnsetType
@@ -100,13 +100,13 @@ class Quotas(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
             Meta(
                 ge=1,
                 le=1_000_000,
-                description="Lists, records, counts, exports and streams that may be asked for in a minute, exact across all replicas. "
-                "So many may come at once. Without it, any number.",
+                description="Read requests (lists, single records, counts, exports, streams) per minute, exact across all replicas; also "
+                "the largest burst. Default: no limit.",
             ),
         ]
         | UnsetType
     ) = UNSET
-    streams: Annotated[int, Meta(ge=1, le=1_000, description="Streams that may be open at once in each process of the API.")] = (
+    streams: Annotated[int, Meta(ge=1, le=1_000, description="Streams that may be open at once in each API process.")] = (
         STREAMS_MAX
     )
 
@@ -117,37 +117,37 @@ class Ingest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
         Meta(
             pattern=r"^[1-9][0-9]{0,2}(m|h|d)$",
             max_length=4,
-            description="How long a retry with the same id is recognised, as in 30m, 24h, 7d.",
+            description="Time during which a retry with the same id is recognised, such as 30m, 24h or 7d.",
         ),
     ] = "24h"
     record_bytes_max: Annotated[
-        int, Meta(ge=1_024, le=RECORD_BYTES_MAX, description="Bytes that one record may have, as it is sent.")
+        int, Meta(ge=1_024, le=RECORD_BYTES_MAX, description="Largest size of one record in bytes, as sent.")
     ] = RECORD_BYTES_MAX
 
 
 class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
     visibility_timeout_seconds: Annotated[
-        int, Meta(ge=0, le=43_200, description="Seconds that a message is hidden from others after it was received.")
+        int, Meta(ge=0, le=43_200, description="Seconds that a received message stays hidden from other workers.")
     ] = 30
-    # A wake-up is worth nothing after a day: the sweep has found what it told of long before.
+    # After a day a wake-up is worthless: the sweep has found its records long before.
     message_retention_seconds: Annotated[
-        int, Meta(ge=60, le=1_209_600, description="Seconds that a message is kept that nobody deals with.")
+        int, Meta(ge=60, le=1_209_600, description="Seconds that an unprocessed message is kept.")
     ] = 86_400
     max_receive_count: Annotated[
-        int, Meta(ge=1, le=1_000, description="Deliveries of a message before it goes to the dead-letter queue.")
+        int, Meta(ge=1, le=1_000, description="Deliveries of a message before SQS moves it to the dead-letter queue.")
     ] = 10
 
 
 class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
     interval_days: Annotated[
-        int, Meta(ge=0, le=365, description="Days after which the API keys are changed for new ones; 0: only on request.")
+        int, Meta(ge=0, le=365, description="Days between rotations of the API keys; 0 rotates only on request.")
     ] = 0
     overlap_hours: Annotated[
         int,
         Meta(
             ge=0,
             le=720,
-            description="Hours that the keys before stay valid after a change; less than the interval. 0 ends them at once.",
+            description="Hours that the previous keys stay valid after a rotation; less than the interval. 0 revokes them at once.",
         ),
     ] = 24
 
@@ -159,21 +159,22 @@ class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
             min_length=1,
             max_length=63,
             pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
-            description="Namespace of the Secret <tenant>-decklog with the API keys.",
+            description="Namespace of the Secret <tenant>-decklog that holds the API keys.",
         ),
     ] = "default"  # noqa: S105
-    rotation: Annotated[Rotation, Meta(description="When the API keys are changed for new ones.")] = Rotation()
+    rotation: Annotated[Rotation, Meta(description="When the API keys are rotated.")] = Rotation()
 
 
 class TenantSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
     """`spec` of a Tenant."""
 
     retention: Annotated[Retention, Meta(description="How long records are kept.")]
-    display_name: Annotated[str, Meta(max_length=128, description="For people to read.")] = ""
+    display_name: Annotated[str, Meta(max_length=128, description="Name for display; no effect.")] = ""
     isolation: Annotated[
         Isolation,
         Meta(
-            description="Dedicated: own schema, index and queue. Shared: one per retention class, separated by row-level security. Immutable."
+            description="Dedicated: own schema, index and queue. Shared: one of each per retention class, isolated by row-level security. "
+            "Immutable."
         ),
     ] = Isolation.DEDICATED
     cell: Annotated[
@@ -182,48 +183,52 @@ class TenantSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
             min_length=1,
             max_length=63,
             pattern=CELL_PATTERN,
-            description="The database that the records are kept in, by the name that the installation gives it. Immutable.",
+            description="Name of the database (cell) that stores the records, as the installation defines it. Immutable.",
         ),
     ] = DEFAULT_CELL
-    quotas: Annotated[Quotas, Meta(description="Limits, refused with 429 and Retry-After.")] = Quotas()
-    ingest: Annotated[Ingest, Meta(description="How records are taken in.")] = Ingest()
+    quotas: Annotated[Quotas, Meta(description="Limits. Requests over a limit get 429 with Retry-After.")] = Quotas()
+    ingest: Annotated[Ingest, Meta(description="How the API accepts records.")] = Ingest()
     queue: (
         Annotated[
             Queue,
-            Meta(description="The tenant's own SQS queue, which wakes workers. Dedicated only: a Shared class has a fixed one."),
+            Meta(
+                description="Attributes of the tenant's SQS queue, which wakes workers. Dedicated tenants only: the queue of a Shared class is fixed."
+            ),
         ]
         | UnsetType
     ) = UNSET
-    credentials: Annotated[Credentials, Meta(description="Where the API keys are put, and when they change.")] = Credentials()
-    suspend: Annotated[bool, Meta(description="Refuse ingest and reads; data is kept.")] = False
+    credentials: Annotated[Credentials, Meta(description="Where the API keys are stored, and when they are rotated.")] = (
+        Credentials()
+    )
+    suspend: Annotated[bool, Meta(description="Refuse appends and reads. Data is kept.")] = False
     drift_policy: Annotated[
         DriftPolicy,
         Meta(
-            description="What is done about things that somebody changed behind Decklog's back. Repair: they are put back. "
-            "Report: the conditions say Drifted and name them, and nothing is done."
+            description="Reaction to changes made outside Decklog. Repair: restore the wanted state. Report: set the reason Drifted, "
+            "name the changes in the conditions, and change nothing."
         ),
     ] = DriftPolicy.REPAIR
     deletion_policy: Annotated[
         DeletionPolicy,
         Meta(
             description="What deleting the Tenant does to its data. Retain keeps everything; applying the Tenant again adopts it. "
-            "Archive puts all records into the archive, reads them back and then goes on as Delete; without an archive it waits. "
-            "Delete removes it: what is Dedicated at once; of a Shared tenant nobody can read any more, and its records go with the "
-            "partitions of its class."
+            "Archive copies all records to the archive, verifies the copy and then acts as Delete; without an archive it waits. "
+            "Delete removes Dedicated data at once. It hides Shared records at once and removes them with the partitions of their "
+            "class."
         ),
     ] = DeletionPolicy.RETAIN
     deletion_protection: Annotated[
         bool,
-        Meta(description="Refuse to delete the Tenant, whatever deletionPolicy says. On by default: set it to false before."),
+        Meta(
+            description="Refuse to delete the Tenant, whatever deletionPolicy says. Default: true. Set it to false before you delete the Tenant."
+        ),
     ] = True
-    legal_hold: Annotated[
-        bool, Meta(description="Refuse to delete the Tenant because its records are needed as evidence, until this is lifted.")
-    ] = False
+    legal_hold: Annotated[bool, Meta(description="Refuse to delete the Tenant while its records are needed as evidence.")] = False
     adoption_policy: Annotated[
         AdoptionPolicy,
         Meta(
-            description="Whether a new Tenant takes over what a deleted one of the same name left under deletionPolicy Retain: "
-            "records, numbers and all. Refuse: it is not made, and says so."
+            description="What a new Tenant does with the data that a deleted Tenant of the same name left under deletionPolicy Retain. "
+            "Adopt: continue with its records and sequence numbers. Refuse: stay unready and report it."
         ),
     ] = AdoptionPolicy.ADOPT
 

@@ -42,14 +42,14 @@ DRIFTED = "Drifted"
 
 
 class Condition(msgspec.Struct, frozen=True, rename="camel"):
-    """One line of a tenant's status, as Kubernetes has it."""
+    """One condition of a tenant's status, in the form of Kubernetes."""
 
-    type: Annotated[str, Meta(max_length=64, description="What this is about.")]
+    type: Annotated[str, Meta(max_length=64, description="Name of the condition.")]
     status: Annotated[ConditionStatus, Meta(description="True, False or Unknown.")]
-    reason: Annotated[str, Meta(max_length=64, description="Why, as one word for programs.")]
-    message: Annotated[str, Meta(max_length=MESSAGE_CHARS_MAX, description="Why, for people.")]
-    observed_generation: Annotated[int, Meta(ge=0, description="The generation of the spec that this is about.")]
-    last_transition_time: Annotated[str, Meta(max_length=32, description="When the status last changed, RFC 3339.")]
+    reason: Annotated[str, Meta(max_length=64, description="Reason as one word, for programs.")]
+    message: Annotated[str, Meta(max_length=MESSAGE_CHARS_MAX, description="Explanation for people.")]
+    observed_generation: Annotated[int, Meta(ge=0, description="Generation of the spec that this condition describes.")]
+    last_transition_time: Annotated[str, Meta(max_length=32, description="Time of the last change of status, RFC 3339.")]
 
     @property
     def good(self) -> bool:
