@@ -216,7 +216,7 @@ async def test_provision_keeps_tenants_of_the_api_and_reads_files_again(small: S
         (small.folder / "manifests" / "acme.yaml").write_text("kind: [")
 
         async def complained() -> bool:
-            return "the files are as before" in keeper.log.read_text()
+            return "manifests cannot be read" in keeper.log.read_text()
 
         await until("it complains of the file", complained)
         assert (await listed("acme"))["spec"]["displayName"] == "Acme"

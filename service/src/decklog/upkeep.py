@@ -1,7 +1,7 @@
-"""Tenants kept right without Kubernetes: made from files, repaired, and given new keys when those are due.
+"""Looks after tenants without Kubernetes: creates them from files, corrects drift, and replaces keys when they are due.
 
-`decklog provision` is this as a process, and `decklog dev` does it in its own. It is to files what the operator is to
-custom resources, over the same provisioning. One process of it does it all, as the keys are in its file.
+`decklog provision` runs this as a process, `decklog dev` inside its own. It does for files what the operator does for custom
+resources, with the same provisioning. Only one process may run it, because the keys are in its file.
 """
 
 from __future__ import annotations
@@ -30,19 +30,20 @@ from decklog.services.tenancy.vaults import Handout, Handover
 from decklog.settings import Settings
 
 INTERVAL = 60.0
-"""Seconds between two looks at all tenants: so late a rotation may be, and so long a change behind our back may last."""
+"""Seconds between two looks at all tenants: the longest delay of a rotation, and the longest time that drift lasts."""
 VISITS_MAX = 8
-"""Tenants that are visited at once."""
+"""Tenants that are visited concurrently."""
 _RETRY_FIRST = 1.0
-"""Seconds before the next look where something is missing; each further pause is twice as long, up to the interval."""
+"""Seconds before the next look when a tenant is not ready. Each further pause is twice as long, up to the interval."""
 _JITTER = 0.2
+"""Largest share by which a pause is shortened at random."""
 
 _log = structlog.get_logger("decklog.provision")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line of `decklog provision` says; `keys` is the file for them, `health_port` 0 for none."""
+    """Options of `decklog provision`. `keys` is the file for the keys, `interval` is in seconds, `health_port` 0 means no probe."""
 
     manifests: tuple[Path, ...]
     keys: Path
@@ -55,10 +56,10 @@ class Options:
 
 
 class Upkeep:
-    """Visits all tenants at each `look`: those of the files, and those that the registry has beside them.
+    """Visits all tenants at each `look`: those of the files, and other registered ones.
 
-    The keys of all tenants of the files are in `keys`. `keeps_all`: whoever makes the others puts theirs there, too;
-    otherwise these are in good hands until they have to be made anew, and only then go to the file.
+    `keys` holds the keys of all tenants of the files. `keeps_all`: it holds those of the other tenants, too. Otherwise their
+    users are assumed to have their keys, and only keys that are replaced here are written to the file.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Upkeep:
         keeps_all: bool = False,
         platform_key: bool = False,
     ) -> None:
-        """Raises `misconfigured` and `invalid-tenant` where the files cannot be read."""
+        """Read the manifests. Raises `misconfigured` and `invalid-tenant` where a file cannot be read."""
         self._provisioner = provisioner
         self._keys = keys
         self._manifests = manifests
@@ -82,11 +83,14 @@ class Upkeep:
         self._told: dict[str, tuple[Condition, ...]] = {}
         self._visits = asyncio.Semaphore(VISITS_MAX)
         self.checks: Mapping[str, str] = {"tenants": "not seen yet"}
-        """What a probe is told: `ok`, or how many tenants are not ready."""
+        """Result for the readiness probe: `ok`, or the number of tenants that are not ready."""
 
     async def look(self) -> dict[str, str]:
-        """Make every tenant what is asked for, as far as that can be done now; gives the names of those that are not ready,
-        with the reason. Raises `storage-unavailable` and `misconfigured` where not even the registry can be read."""
+        """Make every tenant what its manifest says, as far as that can be done now.
+
+        Returns why tenants are not ready, by name. Raises `storage-unavailable` and `misconfigured` where the registry cannot
+        be read.
+        """
         platform = await self._provisioner.ensure_platform_tenant()
         if self._platform_key:
             self._keys.set_platform(await self._provisioner.ensure_platform_key(self._keys.platform))
@@ -106,8 +110,10 @@ class Upkeep:
         return troubles
 
     async def keep(self, stop: asyncio.Event, interval: float, *, pause: float = 0.0) -> None:
-        """Look again and again until `stop` is set, for the first time after `pause` seconds: each `interval`, and sooner
-        where something is missing. What is wrong is logged, and never ends this."""
+        """Look at all tenants every `interval` seconds until `stop` is set, for the first time after `pause` seconds.
+
+        While a tenant is not ready, the next look comes sooner. Errors are logged and never end the loop.
+        """
         failures = 0
         while not await _set_within(stop, pause):
             self._read_again()
@@ -123,7 +129,7 @@ class Upkeep:
             pause *= between(1 - _JITTER, 1)
 
     async def _visit(self, name: str, wanted: Wanted) -> str | None:
-        """Why the tenant is not ready after this; None where it is."""
+        """Why the tenant is not ready after a visit; None where it is."""
         async with self._visits:
             try:
                 manifest = replace(await self._provisioner.manifest(name, wanted.spec), rotate=wanted.rotate)
@@ -137,17 +143,17 @@ class Upkeep:
         return _trouble(status)
 
     async def _take(self, manifest: Manifest, elsewhere: Handover) -> None:
-        """Keys that were made here for a tenant that has no others, or whose schedule asked for them: they are told nowhere else."""
+        """Write keys to the file that this visit made for a tenant outside the files: no other place shows them."""
         if elsewhere.made:
             await self._keys.write(manifest, Handout(elsewhere.made))
-            _log.info("keys are in the file now", tenant=manifest.name)
+            _log.info("keys written to the file", tenant=manifest.name)
 
     def _read_again(self) -> None:
-        """What the files say now; where that cannot be read, what they said last holds."""
+        """Read the files again; where that fails, the manifests of the last reading stay valid."""
         try:
             self._files = read_manifests(self._manifests)
         except DecklogError as error:
-            _log.warning("the files are as before", reason=error.detail)
+            _log.warning("manifests cannot be read; the last ones stay valid", reason=error.detail)
 
 
 def _trouble(status: TenantStatus) -> str | None:
@@ -163,20 +169,20 @@ async def _set_within(stop: asyncio.Event, seconds: float) -> bool:
 
 
 async def run(options: Options, settings: Settings, stop: asyncio.Event) -> int:
-    """`decklog provision`, until `stop` is set or, with `once`, after one look; gives the exit code.
+    """Run `decklog provision` until `stop` is set or, with `once`, for one look. Returns the exit code.
 
     Raises `misconfigured`, `invalid-tenant` and, with `once`, `storage-unavailable`.
     """
     if settings.tenants.owner != "decklog":
         raise DecklogError(
             Code.MISCONFIGURED,
-            "DECKLOG_TENANTS_OWNER is kubernetes, whose operator looks after the tenants. Set it to decklog, or apply them by kubectl.",
+            "DECKLOG_TENANTS_OWNER is kubernetes: the operator looks after the tenants. Set it to decklog, or apply the tenants by kubectl.",
         )
     if not options.keys.parent.is_dir():
-        raise DecklogError(Code.MISCONFIGURED, f"There is no folder {options.keys.parent} for the keys.")
+        raise DecklogError(Code.MISCONFIGURED, f"The folder {options.keys.parent} for the keys does not exist.")
     lock = options.keys.with_suffix(".lock")
     async with AsyncExitStack() as stack:
-        stack.enter_context(held(lock, f"Another decklog provision keeps {options.keys}. One is enough; stop it, or wait."))
+        stack.enter_context(held(lock, f"Another decklog provision uses {options.keys}. Only one may run: stop it, or wait."))
         keys = KeyFile(options.keys)
         keys.set_url(options.url)
         provisioner = await stack.enter_async_context(control_plane.open_provisioner(settings))

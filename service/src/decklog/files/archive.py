@@ -1,4 +1,4 @@
-"""The archive in a folder, where there is no S3: the same files under the same names, and nothing that keeps them there."""
+"""The archive in a folder, for installations without S3: the same files under the same names, without object lock."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _Result = TypeVar("_Result")
 
 
 class FolderObjects:
-    """`ArchiveObjects` in a folder, which is made with the first file; see the protocol for what each method promises.
+    """`ArchiveObjects` in a folder, which is created with the first file.
 
-    Until when a file is to be kept is told by the manifest alone.
+    `keep_until` is not enforced here; only the manifest states it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -27,22 +27,26 @@ class FolderObjects:
 
     @property
     def place(self) -> str:
+        """The path of the folder."""
         return str(self._folder)
 
     async def put(self, name: str, content: bytes, *, keep_until: datetime | None = None) -> None:
+        """Write the file atomically. Raises ArchiveError."""
         await self._call(name, lambda: self._put(self._folder / name, content))
 
     async def get(self, name: str, *, bytes_max: int) -> bytes:
+        """Return the content of the file. Raises ArchiveError, also for more than `bytes_max` bytes."""
         content = await self._call(name, lambda: self._get(self._folder / name, bytes_max))
         if len(content) > bytes_max:
             raise ArchiveError("Damaged", f"{self._folder / name} is larger than {bytes_max} bytes.", Code.INTERNAL)
         return content
 
     async def locked(self) -> bool:
+        """Return False: a folder locks no file."""
         return False
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file stays open."""
 
     async def _call(self, name: str, call: Callable[[], _Result]) -> _Result:
         try:

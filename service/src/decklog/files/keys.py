@@ -1,4 +1,4 @@
-"""The keys of tenants in one JSON file that its owner alone can read: where they are kept when there is no Kubernetes."""
+"""API keys of tenants in one JSON file of mode 0600: the key vault of installations without Kubernetes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from decklog.services.tenancy.vaults import Handout
 
 @contextmanager
 def held(path: Path, complaint: str) -> Iterator[None]:
-    """Nobody else holds this file until the block ends, or this process does, however it dies. Raises `misconfigured`."""
+    """Lock this file until the block, or the process, ends. Raises `misconfigured` with the complaint where it is locked."""
     with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -28,10 +28,10 @@ def held(path: Path, complaint: str) -> Iterator[None]:
 
 
 class KeyFile:
-    """A key vault in a file of mode 0600, in which people and scripts find the address of the API and the keys."""
+    """A key vault in a file, with the address of the API and the keys for users and scripts."""
 
     def __init__(self, path: Path) -> None:
-        """Raises `misconfigured` where the file is there and cannot be read: new keys for everybody would be no answer."""
+        """Read the file. Raises `misconfigured` where it exists and cannot be read, because all keys would be replaced."""
         self._path = path
         self._content: dict[str, Any] = {"url": "", "platform": {}, "tenants": {}}
         if path.exists():
@@ -40,38 +40,44 @@ class KeyFile:
             except (OSError, ValueError, TypeError):
                 raise DecklogError(
                     Code.MISCONFIGURED,
-                    f"{path} is not a file of keys that can be read. Move it away, and all keys are made anew.",
+                    f"{path} is not a readable file of keys. Move it away, and all keys are made anew.",
                 ) from None
 
     async def read(self, manifest: Manifest) -> Handout | None:
+        """Return the tenant's keys; None where the file has none."""
         keys = self.keys_of(manifest.name)
         return Handout({Role(role): key for role, key in keys.items()}) if keys else None
 
     async def write(self, manifest: Manifest, handout: Handout) -> None:
+        """Store exactly these keys of the tenant. The notes beside them are not stored."""
         self._content["tenants"][manifest.name] = {role.value: key for role, key in handout.keys.items()}
         self._save()
 
     @property
     def platform(self) -> str | None:
+        """The platform's key; None where the file has none."""
         key: str | None = self._content["platform"].get("key")
         return key
 
     def set_platform(self, key: str) -> None:
+        """Store the platform's key."""
         if key != self.platform:
             self._content["platform"] = {"key": key}
             self._save()
 
     def set_url(self, url: str) -> None:
+        """Store the address of the API."""
         if url != self._content["url"]:
             self._content["url"] = url
             self._save()
 
     def keys_of(self, name: str) -> dict[str, str]:
+        """Return the keys of a tenant by role; empty where the file has none."""
         keys: dict[str, str] = self._content["tenants"].get(name, {})
         return keys
 
     def _save(self) -> None:
-        """Whole or not at all: a reader never sees half a file, and what was told is there after a crash."""
+        """Replace the file atomically, and sync it: a reader never sees half a file, and keys survive a crash."""
         partial = self._path.with_suffix(".partial")
         with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
             json.dump(self._content, file, indent=2)

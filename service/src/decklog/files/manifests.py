@@ -15,23 +15,25 @@ from decklog.domain.tenancy.spec import TenantSpec
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """What a file asks for: a spec, and new API keys, once for each value of `rotate` that is not the one before."""
+    """What a file asks for: a spec, and new API keys once for each new value of `rotate`."""
 
     spec: TenantSpec
     rotate: str = ""
 
 
 def read_manifests(paths: Sequence[Path]) -> dict[str, Wanted]:
-    """Tenants of these files, and of the YAML files in these folders, by name and sorted; other kinds are left out.
+    """Return the tenants of these files, and of the YAML files in these folders, sorted by name. Other kinds are skipped.
 
-    Raises `misconfigured` where there is no such file, and `invalid-tenant`, naming the file.
+    Raises `misconfigured` where a file cannot be read, and `invalid-tenant`, naming the file.
     """
     found: dict[str, Wanted] = {}
     for path in paths:
         for file in sorted([*path.glob("*.yaml"), *path.glob("*.yml")]) if path.is_dir() else [path]:
             for name, wanted in _read(file):
                 if name in found:
-                    raise DecklogError(Code.INVALID_TENANT, f"{file.name}: there is another Tenant {name!r} in these files.")
+                    raise DecklogError(
+                        Code.INVALID_TENANT, f"{file.name}: another file or document defines the Tenant {name!r}, too."
+                    )
                 found[name] = wanted
     return dict(sorted(found.items()))
 

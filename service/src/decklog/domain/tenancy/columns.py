@@ -1,7 +1,7 @@
-"""The table of tenants: what `kubectl get tenants` and `decklog tenants` show, from one list of columns. Pure.
+"""The columns that `kubectl get tenants` and `decklog tenants` show. Pure.
 
-Kubernetes finds a cell by its path in a Tenant, `decklog tenants` by its function of the registry's row; the two stand
-beside each other here, and a test compares the two tables.
+Kubernetes finds a cell by its path in a Tenant, `decklog tenants` by a function of the registry's listing. A test compares the
+two tables.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 from decklog.domain.tenancy.status import READY, Condition, Part, TenantListing
 
 _PADDING = 3
-"""Blanks between two columns, and no column is narrower than twice that: as kubectl has it."""
+"""Blanks between two columns; no column is narrower than twice that. The same as in kubectl."""
 
 
 def _condition(listing: TenantListing, kind: str) -> Condition | None:
@@ -30,7 +30,7 @@ def _ready(field: str) -> Callable[[TenantListing], str]:
 
 
 def _name_of(part: Part, field: str) -> Callable[[TenantListing], str]:
-    """The name of a backend's thing, nothing where that backend is not configured."""
+    """The name of an index or queue; empty where that backend is not configured."""
 
     def cell(listing: TenantListing) -> str:
         condition = _condition(listing, part)
@@ -41,8 +41,10 @@ def _name_of(part: Part, field: str) -> Callable[[TenantListing], str]:
 
 
 class Column(msgspec.Struct, frozen=True):
-    """One column. `kind` and `path` are what Kubernetes needs of it, `cell` is its text of a listing; a date's cell is
-    made of its age. A `wide` column is only shown by `-o wide` and `--wide`."""
+    """One column: `kind` and `path` for Kubernetes, `cell` for the text of a listing, or its date, which is shown as an age.
+
+    A `wide` column is shown only by `-o wide` and `--wide`.
+    """
 
     name: str
     kind: str
@@ -94,13 +96,13 @@ COLUMNS = (
 )
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "y": 31_536_000}
-# Up to how many seconds an age is told in which units; the second one is left out where there is none of it.
+# Upper bounds of ages in seconds, and the units in which they are shown. A second unit of zero is left out.
 _AGES = ((120, "s"), (600, "ms"), (10_800, "m"), (28_800, "hm"), (172_800, "h"), (691_200, "dh"), (63_072_000, "d"))
 _OLDER = ((252_288_000, "yd"), (float("inf"), "y"))
 
 
 def age(span: timedelta) -> str:
-    """How long ago that is, as kubectl tells it: 45s, 5m10s, 7h30m, 4d2h, 3y20d. Clocks that differ make no negative age."""
+    """Return an age as kubectl shows it: 45s, 5m10s, 7h30m, 4d2h, 3y20d. A negative age counts as zero."""
     rest = max(0, int(span.total_seconds()))
     units = next(units for below, units in (*_AGES, *_OLDER) if rest < below)
     told = ""
@@ -111,7 +113,7 @@ def age(span: timedelta) -> str:
 
 
 def _text(value: str | datetime, now: datetime) -> str:
-    """A cell as it is printed: one line, and nothing in it that a terminal would obey."""
+    """A cell as it is printed: one line without control characters."""
     if isinstance(value, datetime):
         return age(now - value)
     line = next(iter(value.splitlines()), "")
@@ -120,7 +122,7 @@ def _text(value: str | datetime, now: datetime) -> str:
 
 
 def table(listings: Sequence[TenantListing], now: datetime, *, wide: bool = False) -> str:
-    """The table with its header, a line each, in the order given."""
+    """Return the table: a header, then a line for each listing in the order given."""
     columns = [column for column in COLUMNS if wide or not column.wide]
     rows = [["NAME", *(column.name.upper() for column in columns)]]
     rows += [[listing.name, *(_text(column.cell(listing), now) for column in columns)] for listing in listings]

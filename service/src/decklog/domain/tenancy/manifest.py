@@ -16,15 +16,16 @@ from decklog.domain.tenant import PLATFORM_TENANT
 API_VERSION = "decklog.dev/v1"
 KIND = "Tenant"
 ROTATE = "decklog.dev/rotate"
-"""Annotation of a Tenant: a value that was not there before asks for new API keys."""
+"""Annotation of a Tenant: each new value asks for new API keys once."""
 REQUEST_PATTERN = r"[ -~]{0,64}"
-"""What a request such as `Manifest.rotate` may be: it is stored, and shown in the status."""
+"""Pattern of a request such as `Manifest.rotate`, which is stored and shown in the status."""
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """A Tenant as it was asked for. `uid` tells two objects of one name apart (Kubernetes' UID, or one made by us).
+    """A Tenant as it is asked for.
 
-    `rotate` asks for new API keys, once for each value that is not the one before; empty asks for nothing.
+    `uid` distinguishes objects of one name: Kubernetes' UID, or one made by Decklog. `rotate` asks for new API keys, once for
+    each new value; empty asks for nothing.
     """
 
     name: str
@@ -39,24 +40,22 @@ class TenantAnnotations(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
 
     rotate: Annotated[
         str,
-        Meta(
-            max_length=64, pattern=f"^{REQUEST_PATTERN}$", description="A value that was not there before asks for new API keys."
-        ),
+        Meta(max_length=64, pattern=f"^{REQUEST_PATTERN}$", description="Each new value asks for new API keys once."),
     ] = msgspec.field(default="", name=ROTATE)
 
 
 class TenantMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """`metadata` of a Tenant that is sent to the API: nothing is taken that Decklog would not keep."""
+    """`metadata` of a Tenant that is sent to the API. Fields that Decklog would not store are refused."""
 
     name: Annotated[
         str,
         Meta(
             max_length=NAME_CHARS_MAX,
             pattern=NAME_PATTERN,
-            description="The tenant's name; what belongs to it is named after it.",
+            description="Name of the tenant. Its schema, index and queue are named after it.",
         ),
     ]
-    annotations: Annotated[TenantAnnotations, Meta(description="What is asked for once.")] = TenantAnnotations()
+    annotations: Annotated[TenantAnnotations, Meta(description="One-time requests.")] = TenantAnnotations()
 
 
 class TenantManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
@@ -69,17 +68,17 @@ class TenantManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, re
 
 
 def check_request(rotate: str) -> str:
-    """Raises `invalid-tenant`."""
+    """Return the request to rotate. Raises `invalid-tenant` where it has other characters or too many."""
     if not re.fullmatch(REQUEST_PATTERN, rotate):
         raise DecklogError(
             Code.INVALID_TENANT,
-            "The request to rotate must have at most 64 characters, all of them printable ASCII. The time of day will do.",
+            "The request to rotate must have at most 64 characters, all of them printable ASCII, for example the current time.",
         )
     return rotate
 
 
 def parse_manifest(value: Any) -> tuple[str, TenantSpec]:
-    """Name and spec of a manifest (a decoded YAML document). Raises `invalid-tenant`."""
+    """Return name and spec of a manifest, given as a decoded YAML document. Raises `invalid-tenant`."""
     if not isinstance(value, dict) or value.get("apiVersion") != API_VERSION or value.get("kind") != KIND:
         raise DecklogError(Code.INVALID_TENANT, f"The manifest must have apiVersion {API_VERSION} and kind {KIND}.")
     metadata = value.get("metadata")

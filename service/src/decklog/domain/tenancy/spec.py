@@ -15,27 +15,37 @@ from decklog.domain.tenant import CELL_PATTERN, DEFAULT_CELL, STREAMS_MAX, Isola
 
 ARCHIVE_DAYS_MAX = 36_500
 """A hundred years, the maximum of S3 Object Lock."""
+KUBERNETES_NAMESPACE = "default"
+"""Namespace of a tenant's Secret unless its spec names another one."""
 RETENTION_CLASSES = (30, 90, 365, 2555)
-"""Days that Shared relations, indices and queues exist for; a Shared tenant lives in the smallest that holds its days."""
+"""Days of the retention classes. A Shared tenant belongs to the smallest class that covers its `retention.days`."""
 
 
 class DeletionPolicy(StrEnum):
+    """What deleting a Tenant does to its data."""
+
     RETAIN = "Retain"
     ARCHIVE = "Archive"
     DELETE = "Delete"
 
 
 class AdoptionPolicy(StrEnum):
+    """Whether a new Tenant may take over the retained data of a deleted one of the same name."""
+
     ADOPT = "Adopt"
     REFUSE = "Refuse"
 
 
 class DriftPolicy(StrEnum):
+    """What is done about drift: correct it, or only report it."""
+
     REPAIR = "Repair"
     REPORT = "Report"
 
 
 class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+    """How long records are kept, in days."""
+
     days: Annotated[int, Meta(ge=1, le=3650, description="Days that records are kept and readable, counted from receipt.")]
     search_days: (
         Annotated[
@@ -64,6 +74,8 @@ class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
 
 
 class Quotas(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+    """Limits of a tenant. An unset limit does not apply."""
+
     events_per_second: Annotated[
         int,
         Meta(ge=1, le=1_000_000, description="Records per second that the tenant may append, exact across all replicas."),
@@ -112,6 +124,8 @@ class Quotas(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
 
 
 class Ingest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+    """How records are accepted."""
+
     dedup_window: Annotated[
         str,
         Meta(
@@ -126,6 +140,8 @@ class Ingest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
 
 
 class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+    """Attributes of a Dedicated tenant's queue."""
+
     visibility_timeout_seconds: Annotated[
         int, Meta(ge=0, le=43_200, description="Seconds that a received message stays hidden from other workers.")
     ] = 30
@@ -139,6 +155,8 @@ class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="cam
 
 
 class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+    """When API keys are replaced."""
+
     interval_days: Annotated[
         int, Meta(ge=0, le=365, description="Days between rotations of the API keys; 0 rotates only on request.")
     ] = 0
@@ -153,6 +171,8 @@ class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
 
 
 class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+    """Where API keys are stored, and when they are replaced."""
+
     secret_namespace: Annotated[
         str,
         Meta(
@@ -161,7 +181,7 @@ class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
             pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
             description="Namespace of the Secret <tenant>-decklog that holds the API keys.",
         ),
-    ] = "default"  # noqa: S105
+    ] = KUBERNETES_NAMESPACE
     rotation: Annotated[Rotation, Meta(description="When the API keys are rotated.")] = Rotation()
 
 
@@ -237,12 +257,12 @@ _UNITS = {"m": 60, "h": 3_600, "d": 86_400}
 
 
 def seconds(duration: str) -> int:
-    """Seconds of a duration such as 30m, 24h or 7d (checked by the spec's pattern)."""
+    """Return the seconds of a duration such as 30m, 24h or 7d, which must match the spec's pattern."""
     return int(duration[:-1]) * _UNITS[duration[-1]]
 
 
 def retention_class(days: int) -> int:
-    """The smallest class of days that holds `days`. Raises `invalid-tenant` where there is none."""
+    """Return the smallest retention class that covers `days`. Raises `invalid-tenant` where there is none."""
     for upper in RETENTION_CLASSES:
         if days <= upper:
             return upper
@@ -253,7 +273,7 @@ def retention_class(days: int) -> int:
 
 
 def parse_spec(value: Any) -> TenantSpec:
-    """A spec from plain JSON. Raises `invalid-tenant`, naming the field."""
+    """Return a spec from decoded JSON. Raises `invalid-tenant`, naming the field."""
     try:
         spec = msgspec.convert(value, TenantSpec)
     except msgspec.ValidationError as error:
@@ -261,7 +281,7 @@ def parse_spec(value: Any) -> TenantSpec:
     problems: list[str] = []
     if "\0" in spec.display_name or any("\ud800" <= character <= "\udfff" for character in spec.display_name):
         problems.append("spec.displayName holds a character that cannot be stored (U+0000 or a lone surrogate).")
-    # `$` in a pattern lets one line feed through, in Python and in nothing else that reads these patterns.
+    # In Python alone, `$` in a pattern also matches before a final line feed.
     if "\n" in spec.ingest.dedup_window:
         problems.append("spec.ingest.dedupWindow must be like 30m, 24h or 7d.")
     if "\n" in spec.cell:
@@ -287,7 +307,7 @@ def parse_spec(value: Any) -> TenantSpec:
 
 
 def spec_changes(before: TenantSpec, after: TenantSpec) -> tuple[str, ...]:
-    """The fields that differ, as in `retention.days`; one that is left out is as its default."""
+    """Return the paths of the fields that differ, as in `retention.days`. An unset field counts as its default."""
     return tuple(_changes(before, after))
 
 
@@ -301,7 +321,7 @@ def _changes(before: msgspec.Struct, after: msgspec.Struct) -> Iterator[str]:
 
 
 def read_spec(text: str) -> TenantSpec | None:
-    """A spec as the registry holds it in JSON; None where another version wrote it, which will be written again."""
+    """Return a spec from the registry's JSON; None where another version wrote it, and it must be written again."""
     try:
         return msgspec.json.decode(text, type=TenantSpec)
     except msgspec.DecodeError:

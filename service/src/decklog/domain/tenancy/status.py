@@ -1,4 +1,4 @@
-"""A tenant's status: conditions as Kubernetes has them, for the custom resource, the registry and the API alike."""
+"""A tenant's status, with conditions as Kubernetes defines them, for the custom resource, the registry and the API."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from decklog.domain.tenancy.spec import TenantSpec
 from decklog.domain.tenant import Isolation, State
 
 MESSAGE_CHARS_MAX = 1_024
+"""Characters of a condition's message; longer messages are cut."""
 
 ConditionStatus = Literal["True", "False", "Unknown"]
 
 
 class Part(StrEnum):
-    """What a tenant is made of; the value is the type of its condition."""
+    """A part of a tenant. The value is the type of its condition."""
 
     DATABASE = "DatabaseReady"
     SEARCH = "SearchReady"
@@ -30,9 +31,9 @@ class Part(StrEnum):
 
 
 ARCHIVE = "ArchiveReady"
-"""Told only of a tenant whose deletion policy asks for an archive."""
+"""Type of the condition of a tenant whose deletion policy is Archive; other tenants do not have it."""
 NAME_BLOCKED = "NameBlocked"
-"""Reason where SQS does not yet let a name be used again: time alone puts that right."""
+"""Reason while SQS does not allow a deleted queue's name to be used again, which ends by itself after a minute."""
 SYNCED = "Synced"
 READY = "Ready"
 QUOTA_EXCEEDED = "QuotaExceeded"
@@ -53,14 +54,17 @@ class Condition(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def good(self) -> bool:
-        """Whether it says what one would like to hear."""
+        """Whether the status is the desired one."""
         return self.status == ("False" if self.type == QUOTA_EXCEEDED else "True")
 
 
 class KeyStatus(msgspec.Struct, frozen=True):
-    """What may be told of a tenant's keys. `valid_until` and `overlap_until` are RFC 3339, or empty: until when the keys
-    in the vault are good at least, and until when those before them are. `rotated` is the request that was done last.
-    `rotate_at` is when the schedule asks for new keys, `wake_at` when something is to be done about them next."""
+    """What the status shows of a tenant's API keys.
+
+    `valid_until` is the least time that the keys in the vault stay valid, `overlap_until` the same of the keys before them;
+    both are RFC 3339 or empty. `rotated` is the last request that was carried out. At `rotate_at` the schedule asks for new
+    keys; at `wake_at` the next change to them is due.
+    """
 
     revision: int
     valid_until: str
@@ -71,12 +75,14 @@ class KeyStatus(msgspec.Struct, frozen=True):
 
 
 DRIFT_FIELDS_MAX = 32
-"""Of one visit; what else differs is still there at the next one, or was put right with them."""
+"""Names of drift that one status shows. The rest is corrected with them, or shown by a later visit."""
 
 
 class Drift(msgspec.Struct, frozen=True):
-    """What a visit found changed behind our back: names of it, how many of those were put right, and whether any were not.
-    `at` is RFC 3339, empty where nothing was found."""
+    """Drift that a visit found: `fields` names it, `repaired` counts what was corrected, `standing` says whether any was not.
+
+    `at` is RFC 3339, empty where no drift was found.
+    """
 
     fields: tuple[str, ...]
     repaired: int
@@ -85,9 +91,12 @@ class Drift(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """What a tenant uses. `records` were taken in so far, by both logs; `storage_bytes` of a Shared tenant are its share of the
-    class by records. `queue_depth` (of the class, where it is shared) and `search_lag` are None where there is none. `at` is
-    when that was seen."""
+    """What a tenant uses, as seen `at` a time.
+
+    `records` counts the records that both logs accepted. `storage_bytes` of a Shared tenant is its share of the class by
+    records. `queue_depth` counts messages (of the class, where the queue is shared) and `search_lag` counts records; both are
+    None where no such backend is configured.
+    """
 
     records: int
     storage_bytes: int
@@ -97,25 +106,28 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class TenantStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """`status` of a Tenant. `tenant_id`, `schema`, `index` and `queue` are what the registry says, once it says so;
-    `keys` is None where no keys are wanted or nothing can be told of them now."""
+    """`status` of a Tenant.
 
-    conditions: Annotated[tuple[Condition, ...], Meta(max_length=16, description="How each part is; Ready comes first.")]
-    observed_generation: Annotated[int, Meta(ge=0, description="The generation of the spec that was last worked on.")]
-    tenant_id: Annotated[int | None, Meta(description="The number that storage separates by.")] = None
-    schema: Annotated[str, Meta(max_length=63, description="The Postgres schema of the records.")] = ""
-    index: Annotated[str, Meta(max_length=255, description="The OpenSearch index.")] = ""
-    queue: Annotated[str, Meta(max_length=80, description="The SQS queue.")] = ""
-    keys: Annotated[KeyStatus | None, Meta(description="How the API keys are.")] = None
-    drift: Annotated[Drift | None, Meta(description="What was found changed; None where not all could be seen.")] = None
-    usage: Annotated[Usage | None, Meta(description="What the tenant uses; None where it could not be seen.")] = None
-    purged_after: Annotated[
-        datetime | None, Meta(description="When the last record of a Shared tenant that was removed has done its time.")
-    ] = None
-    archive: Annotated[ArchiveSeen | None, Meta(description="How the archive is, where one is asked for.")] = None
+    `tenant_id`, `schema`, `index` and `queue` are set once the tenant is registered. `keys` is None where no keys are wanted,
+    or where they could not be seen.
+    """
+
+    conditions: Annotated[tuple[Condition, ...], Meta(max_length=16, description="State of each part; Ready comes first.")]
+    observed_generation: Annotated[int, Meta(ge=0, description="Generation of the spec that was processed last.")]
+    tenant_id: Annotated[int | None, Meta(description="Number that separates the tenant's rows in storage.")] = None
+    schema: Annotated[str, Meta(max_length=63, description="Postgres schema of the records.")] = ""
+    index: Annotated[str, Meta(max_length=255, description="OpenSearch index.")] = ""
+    queue: Annotated[str, Meta(max_length=80, description="SQS queue.")] = ""
+    keys: Annotated[KeyStatus | None, Meta(description="State of the API keys.")] = None
+    drift: Annotated[Drift | None, Meta(description="Drift that was found; None where not every backend could be seen.")] = None
+    usage: Annotated[Usage | None, Meta(description="Usage; None where it could not be seen.")] = None
+    purged_after: Annotated[datetime | None, Meta(description="When the last record of a removed Shared tenant is dropped.")] = (
+        None
+    )
+    archive: Annotated[ArchiveSeen | None, Meta(description="State of the archive, where deletionPolicy is Archive.")] = None
 
     def condition(self, kind: str) -> Condition:
-        """The condition of that type. Raises KeyError."""
+        """Return the condition of that type. Raises KeyError."""
         for condition in self.conditions:
             if condition.type == kind:
                 return condition
@@ -123,16 +135,17 @@ class TenantStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
 
     @property
     def ready(self) -> bool:
+        """Whether the tenant can be used."""
         return self.condition(READY).status == "True"
 
     @property
     def synced(self) -> bool:
-        """Whether nothing is left to do: all that was asked for (or the removal) is done."""
+        """Whether nothing is left to do: the backends match the manifest, or the removal is complete."""
         return self.condition(SYNCED).status == "True"
 
 
 class TenantListing(msgspec.Struct, frozen=True):
-    """A tenant as the registry lists it. `spec` is None where it cannot be read any more."""
+    """A tenant as the registry lists it. `spec` is None where this version cannot decode it."""
 
     name: str
     uid: str
@@ -151,8 +164,10 @@ class TenantListing(msgspec.Struct, frozen=True):
     conditions: tuple[Condition, ...]
 
     def shown(self) -> dict[str, Any]:
-        """As the API and `decklog tenants --json` show it: the state by name, spec and conditions as Kubernetes has them.
-        What is known of its storage is not told."""
+        """Return what the API and `decklog tenants --json` show, with the state by name.
+
+        Names of storage are left out.
+        """
         plain: dict[str, Any] = msgspec.to_builtins(self)
         plain["state"] = self.state.name.lower()
         return {name: value for name, value in plain.items() if name not in _UNTOLD}
@@ -162,7 +177,7 @@ _UNTOLD = ("uid", "schema", "index", "queue", "cell")
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """A condition before it has a time."""
+    """A condition without generation and time."""
 
     status: ConditionStatus
     reason: str
@@ -170,7 +185,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 def read_conditions(text: str) -> tuple[Condition, ...]:
-    """Conditions as the registry holds them in JSON; none where another version wrote something else."""
+    """Return conditions from the registry's JSON; none where another version wrote them in another form."""
     try:
         return msgspec.json.decode(text, type=tuple[Condition, ...])
     except msgspec.DecodeError:
@@ -180,7 +195,7 @@ def read_conditions(text: str) -> tuple[Condition, ...]:
 def conditions(
     verdicts: Mapping[str, Verdict], generation: int, previous: Iterable[Condition], now: datetime
 ) -> tuple[Condition, ...]:
-    """Verdicts with their times: a condition whose status did not change keeps the time of its last change."""
+    """Return verdicts as conditions. A condition whose status did not change keeps the time of its last transition."""
     before = {condition.type: condition for condition in previous}
     made: list[Condition] = []
     for kind, verdict in verdicts.items():

@@ -1,7 +1,7 @@
-"""After a disaster: a database that was restored from a copy, and tenants whose objects are lost.
+"""Recovery after a disaster: a database that was restored from a copy, and tenants whose objects are lost.
 
-Nothing here makes or restores anything. It says once what nobody else can know: that numbers which were given are given again, or that the
-owner of what is there will not come back. Provisioning and the workers do the rest.
+This module restores no data. It records two facts that only an administrator knows: sequence numbers will be assigned again, or
+the owner of existing data will not return. Provisioning and the workers do the rest.
 """
 
 from __future__ import annotations
@@ -24,11 +24,15 @@ from decklog.services.tenancy.provisioning import Provisioner
 
 
 class Epochs(Protocol):
-    async def begin_epochs(self, entry: RecordInput) -> int: ...
+    """The database as far as it begins new epochs."""
+
+    async def begin_epochs(self, entry: RecordInput) -> int:
+        """Begin a new epoch of every log, record the entry, and return the number of logs."""
+        ...
 
 
 class Recovered(msgspec.Struct, frozen=True):
-    """How many logs began a new epoch, which indices were removed, and why others were not."""
+    """Number of logs that began a new epoch, indices that were removed, and why others were not, by name."""
 
     logs: int
     indices: tuple[str, ...]
@@ -36,11 +40,11 @@ class Recovered(msgspec.Struct, frozen=True):
 
 
 async def recover_database(database: Epochs, search: IndexProvisioning | None, directory: TenantDirectory) -> Recovered:
-    """Say that the database lost records that it had acknowledged. Every log begins a new epoch, so that a number which is given
-    again is not taken for the one that is lost. Indices go: they know what was lost, and they are made and filled again by
-    provisioning and workers, from the records. May run again.
+    """Declare that the database lost acknowledged records. Idempotent.
 
-    Raises `storage-unavailable` and `misconfigured`; an index that could not be removed is told.
+    Every log begins a new epoch, so that a sequence number that is assigned again is not mistaken for the lost one. Indices are
+    removed, because they hold the lost records; provisioning and workers rebuild them. Raises `storage-unavailable` and
+    `misconfigured`. An index that could not be removed is in the result, with the reason.
     """
     tenants = await directory.tenants()
     actor, resource = Actor(id="recovery", type="decklog"), Resource(type="tenant", id=PLATFORM_TENANT)
@@ -62,10 +66,10 @@ async def recover_database(database: Epochs, search: IndexProvisioning | None, d
 
 
 async def recover_tenants(provisioner: Provisioner, names: Collection[str] | None) -> dict[str, str]:
-    """Say that the objects of these tenants (None: of all) are lost: each is stopped and retained, as if its object had been deleted
-    with the policy Retain, and taken over by the next one of its name. May run again.
+    """Declare that the objects of these tenants (None: of all tenants) are lost. Idempotent.
 
-    Gives why not, by name, empty where it was done. Raises `storage-unavailable`.
+    Each tenant is stopped and retained, as by a deletion with the policy Retain; the next object of its name adopts it. Returns
+    why that failed, by name, empty where it succeeded. Raises `storage-unavailable`.
     """
     known = {each.name: each for each in await provisioner.tenants() if each.name != PLATFORM_TENANT}
     told = dict.fromkeys(sorted(set(names or ()) - known.keys()), "There is no such tenant.")

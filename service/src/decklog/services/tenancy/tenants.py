@@ -1,7 +1,7 @@
-"""Tenants over the API: who exists and how each stands, and new ones where Decklog itself owns its tenants.
+"""Tenants over the API: list and read them, and create them where Decklog itself owns its tenants.
 
-Whatever is told was recorded before: in the tenant's access log where its own people ask, in the platform's otherwise.
-Where Kubernetes owns the tenants this module has no provisioner, and nothing here could make one.
+Every answer is recorded before it is given: in the tenant's access log for its own credentials, in the platform's otherwise.
+Where Kubernetes owns the tenants, this module has no provisioner and cannot create any.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from decklog.services.tenancy.provisioning import Provisioner
 from decklog.services.tenancy.vaults import Handover, KeyVault
 
 CREATIONS_MAX = 16
-"""Tenants that one process makes at once, those that wait for each other included; more get 503."""
+"""Concurrent creations of one process, including those that wait for each other; more get 503."""
 _ATTEMPTS_MAX = 2
-"""Another request may register the same name first, with the uid that it thought of."""
+"""Another request may register the same name first, under a UID of its own choice."""
 _RETRY_SECONDS = 5
 
 
 class Created(msgspec.Struct, frozen=True):
-    """A tenant that is there. `new`: it was not before; `keys` are those that this very request made, told only now."""
+    """An existing tenant. `new`: it did not exist before; `keys` are those that this request made, shown only now."""
 
     listing: TenantListing
     new: bool
     keys: Mapping[Role, str]
 
     def __repr__(self) -> str:
-        return f"Created({self.listing.name!r})"  # the keys must not get into a log or a traceback by way of this
+        return f"Created({self.listing.name!r})"  # a log or a traceback must not show the keys
 
 
 class Tenants:
-    """What the API does about tenants. `provisioner` is None where Kubernetes owns them, `vault` where nobody keeps keys."""
+    """What the API does with tenants. `provisioner` is None where Kubernetes owns them, `vault` where no vault stores keys."""
 
     def __init__(
         self,
@@ -62,15 +62,18 @@ class Tenants:
         self._creating = 0
 
     async def list(self, principal: Principal, request: RequestContext) -> Sequence[TenantListing]:
-        """All tenants, by name. Raises `forbidden` for everybody but the platform."""
+        """Return all tenants, by name. Raises `forbidden` unless the platform asks."""
         require(principal, Permission.LIST_TENANTS)
         found = await self._directory.tenants()
         await self._access_log.write(principal, request, TENANTS_LIST, resource=("tenant", None), details={"count": len(found)})
         return found
 
     async def get(self, principal: Principal, request: RequestContext, name: str) -> TenantListing:
-        """The tenant of this name. Raises `not-found`: for a tenant's own people also where it is another's, which looks
-        the same and is looked up by nobody. That someone asked is recorded nevertheless."""
+        """Return the tenant of this name. The request is recorded also where it fails.
+
+        Raises `not-found`; for a tenant's own credentials also for another tenant, which is not looked up, so that existing
+        and missing names cannot be told apart.
+        """
         if principal.tenant is None:
             require(principal, Permission.LIST_TENANTS)
             known = len(name) <= NAME_CHARS_MAX and re.fullmatch(NAME_PATTERN, name) is not None
@@ -90,28 +93,30 @@ class Tenants:
         return found
 
     async def create(self, principal: Principal, request: RequestContext, sent: TenantManifest) -> Created:
-        """Make a tenant, or make up for what is missing of one that is there with the same spec. May be repeated.
+        """Create a tenant, or complete one that exists with the same spec. Idempotent.
 
-        Raises `invalid-tenant`, `managed-by-kubernetes`, `conflict` for a name that exists with another spec,
-        `overloaded`, and `storage-unavailable` or `misconfigured` where the tenant has no database or no keys yet; the
-        same request goes on.
+        Raises `invalid-tenant`, `managed-by-kubernetes`, `conflict` for a name that exists with another spec, `overloaded`, and
+        `storage-unavailable` or `misconfigured` where the tenant has no database or no keys yet; the same request then
+        continues the creation.
         """
         require(principal, Permission.CREATE_TENANTS)
         name, spec = parse_manifest(msgspec.to_builtins(sent))
         if self._provisioner is None:
             raise DecklogError(
                 Code.MANAGED_BY_KUBERNETES,
-                "Tenants are made in Kubernetes here. Apply the Tenant in `manifest`: kubectl apply -f -.",
+                "Kubernetes owns the tenants of this installation. Apply the Tenant in `manifest`: kubectl apply -f -.",
                 extra={"manifest": msgspec.to_builtins(sent)},
             )
         if self._vault is None and spec.credentials.rotation.interval_days:
             raise DecklogError(
                 Code.INVALID_TENANT,
-                "spec.credentials.rotation.intervalDays must be 0 here: this answer is the only place that keys are told. "
-                "A Tenant in the files of decklog provision may have a schedule, as that keeps its keys.",
+                "spec.credentials.rotation.intervalDays must be 0 here, because new keys are shown only in this answer. "
+                "A Tenant in the files of decklog provision may have a schedule, because that command stores its keys.",
             )
         if self._creating >= CREATIONS_MAX:
-            raise DecklogError(Code.OVERLOADED, "Too many tenants are being made at once. Try again.", retry_after=_RETRY_SECONDS)
+            raise DecklogError(
+                Code.OVERLOADED, "Too many tenants are being created concurrently. Try again.", retry_after=_RETRY_SECONDS
+            )
         self._creating += 1
         try:
             return await self._recorded(
@@ -123,7 +128,7 @@ class Tenants:
     async def _recorded(
         self, provisioner: Provisioner, principal: Principal, request: RequestContext, asked: Manifest
     ) -> Created:
-        """What is asked for is recorded before anything is done, and what came of it after that."""
+        """Record the request before anything is done, and its result afterwards."""
         resource = ("tenant", asked.name)
         wanted = {"spec": msgspec.to_builtins(asked.spec), "rotate": bool(asked.rotate)}
         await self._access_log.write(principal, request, TENANTS_CREATE_OPEN, resource=resource, details=wanted)
@@ -152,24 +157,24 @@ class Tenants:
         _check(asked.name, status)
         listing = await self._directory.tenant(asked.name)
         if listing is None:
-            raise DecklogError(Code.INTERNAL, f"The tenant {asked.name!r} was made and is not there.")
+            raise DecklogError(Code.INTERNAL, f"The tenant {asked.name!r} was created, but the registry does not list it.")
         return Created(listing, new, handover.made)
 
 
 def _manifest(asked: Manifest, there: TenantListing | None) -> Manifest:
-    """What is asked for, as the object that is there or, for a name that is free, as a new one. Raises `conflict`."""
+    """The manifest under the UID of the existing tenant, or under a new UID. Raises `conflict`."""
     if there is None or there.state is State.DELETED:
         return msgspec.structs.replace(asked, uid=str(uuid.uuid4()))
     if there.spec != asked.spec:
         fields = ", ".join(f"spec.{path}" for path in spec_changes(there.spec, asked.spec)) if there.spec else "all of spec"
         raise DecklogError(
-            Code.CONFLICT, f"The tenant {asked.name!r} exists with another spec ({fields}), and is not changed so."
+            Code.CONFLICT, f"The tenant {asked.name!r} exists with another spec ({fields}). This request does not change it."
         )
     return msgspec.structs.replace(asked, uid=there.uid, generation=there.generation)
 
 
 def _check(name: str, status: TenantStatus) -> None:
-    """Raises what kept a tenant from having a database and keys. What else is missing its conditions say."""
+    """Raise what kept the tenant from having a database and keys. Its conditions show what else is missing."""
     bad = [status.condition(part) for part in (Part.DATABASE, Part.CREDENTIALS) if status.condition(part).status != "True"]
     if not bad:
         return

@@ -1,8 +1,8 @@
-"""When API keys are changed for new ones. Two alternate per role, and for a while after a change both are let in. Pure.
+"""When a tenant's API keys are replaced. Each role has one key, and for an overlap after a change two are valid. Pure.
 
-A key is *current* while its tenant's people have it in their vault and nothing ends it; the one before it is let in
-until its `expires_at`, which every process that checks keys sees for itself. Why keys are changed makes no difference
-to the one before: a key that was lost from the vault is still in the hands of whoever read it in time.
+A key is *current* while the vault holds it and it has no end. The key before it stays valid until its `expires_at`, which every
+process that checks keys applies by itself. The reason for a change makes no difference: clients may still use a key that the
+vault has lost.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from decklog.domain.tenancy.spec import Rotation
 from decklog.domain.tenancy.status import KeyStatus
 
 TENANT_ROLES = (Role.WRITER, Role.AUDITOR, Role.ADMIN)
-"""Each tenant gets one API key per role, and has one more for a while after each change."""
+"""Roles that get an API key in every tenant."""
 
 
 class IssuedKey(msgspec.Struct, frozen=True):
-    """A key as the registry has it, not revoked. From `expires_at` on it is not let in; None where nothing ends it."""
+    """A registered key that is not revoked. It is refused from `expires_at` on; None: it has no end."""
 
     id: str
     role: Role
@@ -33,6 +33,7 @@ class IssuedKey(msgspec.Struct, frozen=True):
     expires_at: datetime | None = None
 
     def expired(self, now: datetime) -> bool:
+        """Whether the key is past its end."""
         return self.expires_at is not None and self.expires_at <= now
 
 
@@ -46,7 +47,7 @@ class Reason(StrEnum):
 
 
 class Succession(msgspec.Struct, frozen=True):
-    """What becomes of the keys there are: `retired` end at `retired_until`, `revoked` at once, all others stay."""
+    """What happens to existing keys: `retired` ones end at `retired_until`, `revoked` ones at once, the others stay."""
 
     retired: tuple[str, ...] = ()
     retired_until: datetime | None = None
@@ -54,21 +55,23 @@ class Succession(msgspec.Struct, frozen=True):
 
 
 def current_keys(keys: Iterable[IssuedKey], given: Mapping[Role, bytes]) -> dict[Role, IssuedKey]:
-    """By role the key that the vault holds (`given` has its hash) and that nothing ends."""
+    """Return the current key of each role; `given` holds the hashes of the keys in the vault."""
     return {
         key.role: key for key in keys if key.role in TENANT_ROLES and key.expires_at is None and given.get(key.role) == key.hash
     }
 
 
 def rotate_at(rotation: Rotation, made: Iterable[datetime]) -> datetime | None:
-    """When the schedule asks for new keys instead of those that were made at these times; None without a schedule or keys."""
+    """Return when the schedule replaces keys that were made at these times; None without a schedule or keys."""
     oldest = min(made, default=None)
     return None if oldest is None or not rotation.interval_days else oldest + timedelta(days=rotation.interval_days)
 
 
 def valid_until(rotation: Rotation, made: Iterable[datetime]) -> str:
-    """RFC 3339: until when all keys that were made at these times are good at least, as each is let in to the end of its
-    overlap; or empty. A request ends them earlier."""
+    """Return the least time, RFC 3339, that all keys made at these times stay valid, to the end of the overlap.
+
+    Empty without a schedule or keys. A request to rotate ends the keys earlier.
+    """
     at = rotate_at(rotation, made)
     return "" if at is None else rfc3339_seconds(at + timedelta(hours=rotation.overlap_hours))
 
@@ -76,7 +79,7 @@ def valid_until(rotation: Rotation, made: Iterable[datetime]) -> str:
 def due_roles(
     manifest: Manifest, done: str, keys: Collection[IssuedKey], current: Mapping[Role, IssuedKey], now: datetime
 ) -> tuple[tuple[Role, ...], Reason]:
-    """The roles that need a new key now, none where all is in order, and why. `done` is the request that was done last."""
+    """Return the roles that need a new key now, and why. `done` is the last request that was carried out."""
     if manifest.rotate and manifest.rotate != done:
         return TENANT_ROLES, Reason.REQUESTED if keys else Reason.FIRST
     roles = {role for role in TENANT_ROLES if role not in current}
@@ -84,8 +87,8 @@ def due_roles(
     rotation = manifest.spec.credentials.rotation
     late = {role for role, key in current.items() if (at := rotate_at(rotation, [key.created_at])) is not None and at <= now}
     if late:
-        # All at once, so that one change does for the whole interval; but nobody is cut off for it who still uses the
-        # key before a current one. When that one's own interval is over, so is this overlap.
+        # All roles together, so that one change serves the whole interval. A role that is still in its overlap is left out,
+        # because its older key would end early; its overlap is over when its own interval is.
         overlapping = {key.role for key in keys if key.expires_at is not None and not key.expired(now)}
         roles |= late | (set(TENANT_ROLES) - overlapping)
     return tuple(role for role in TENANT_ROLES if role in roles), reason
@@ -98,8 +101,10 @@ def succession(
     renewed: Collection[Role],
     now: datetime,
 ) -> Succession:
-    """What becomes of the keys there are when these roles get new ones: no role has more than two, and no end that was
-    set before is moved back."""
+    """Return what happens to the existing keys when the `renewed` roles get new ones.
+
+    No role keeps more than two keys, and no end that was set before is moved back.
+    """
     until = now + timedelta(hours=rotation.overlap_hours)
     kept: set[str] = set()
     retired: list[str] = []
@@ -109,7 +114,7 @@ def succession(
         if role not in renewed and good is not None:
             kept.add(good.id)
             live = [key for key in live if key.expires_at is not None]
-        # The last one before: the one that is current, or was before the vault lost it, or ends last.
+        # The key to keep for an overlap: the current one, or the one that the vault lost, or the one that ends last.
         before = max(live, key=lambda key: (key is good, key.expires_at is None, key.expires_at or now, key.id), default=None)
         if before is None or (role in renewed and until <= now):
             continue
@@ -129,7 +134,7 @@ def key_status(
     rotated: str,
     now: datetime,
 ) -> KeyStatus:
-    """What may be told of these keys."""
+    """Return what the status shows of these keys."""
     made = [key.created_at for key in current]
     at = rotate_at(rotation, made)
     ends = [key.expires_at for key in keys if key.expires_at is not None and not key.expired(now)]
