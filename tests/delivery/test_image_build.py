@@ -41,7 +41,7 @@ def given() -> list[str]:
     ("folder", "module", "verb", "missed"),
     [
         ("service", "decklog.otel.traces", "worker", "DECKLOG_DATABASE_DSN is not set"),
-        ("operator", "decklog_operator", "run", "no way to a Kubernetes API"),
+        ("operator", "decklog_operator", "run", "No Kubernetes API is configured"),
     ],
 )
 def test_image_builds_and_runs_unprivileged_on_a_read_only_root(

@@ -23,7 +23,9 @@ class MemoryLeases:
         if there is None and version is not None:
             raise NotFoundError(f"Lease {'/'.join(key)}")
         if there is not None and there["metadata"]["resourceVersion"] != version:
-            raise DecklogError(Code.CONFLICT, f"Kubernetes refused to write the Lease {'/'.join(key)}: it is not as expected.")
+            raise DecklogError(
+                Code.CONFLICT, f"Kubernetes refused to write the Lease {'/'.join(key)}: its version or content conflicts."
+            )
         self._version += 1
         self._leases[key] = {**copy.deepcopy(lease), "metadata": {**lease["metadata"], "resourceVersion": str(self._version)}}
         return copy.deepcopy(self._leases[key])

@@ -1,0 +1,1 @@
+"""The control plane of Decklog: a Kopf operator for Tenants."""

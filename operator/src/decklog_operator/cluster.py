@@ -1,7 +1,7 @@
-"""The only module that talks to the Kubernetes API, apart from Kopf's watching and its finalizer.
+"""Client for the Kubernetes API. Only this module sends requests to it, apart from Kopf's watch and finalizer.
 
-Requests are plain JSON on the client's transport: its typed models would cost more memory than everything else that
-the operator holds. Every failure leaves as a DecklogError that names the object and never what is in it.
+Requests are plain JSON over the client's transport, because its typed models would use more memory than the rest of the
+operator. Every failure is raised as a DecklogError that names the object and never its content.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from decklog_operator.metrics import REQUESTS
 from decklog_operator.names import DEFINITION, EVENTS_NAMESPACE, GROUP, OPERATOR, PLURAL, VERSION
 
 _REQUEST_MAX = 15.0
-"""Seconds. The API server answers in milliseconds or is in trouble; the next visit comes anyway."""
+"""Deadline of a request in seconds. A healthy API server answers within milliseconds, and the next visit retries."""
 _MESSAGE_CHARS_MAX = 1_024
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _VERBS = {"GET": "read", "PATCH": "write", "PUT": "write", "DELETE": "delete", "POST": "create"}
@@ -34,20 +34,20 @@ Json = dict[str, Any]
 
 
 class NotFoundError(DecklogError):
-    """The object, or the namespace it should be in, is not there."""
+    """The object or its namespace does not exist."""
 
     def __init__(self, what: str) -> None:
         super().__init__(Code.NOT_FOUND, f"Kubernetes has no {what}.")
 
 
 class Cluster:
-    """Reads and writes the few objects that the operator needs. Safe to use from many tasks at once."""
+    """Read and write the objects that the operator needs. Many tasks may use one instance at once."""
 
     def __init__(self, client: ApiClient) -> None:
         self._client = client
 
     async def tenants_served(self) -> bool:
-        """Whether the API server knows the kind Tenant, that is, whether the definition was applied."""
+        """Return whether the API server serves the kind Tenant, that is, whether its definition is installed."""
         try:
             await self._request("GET", f"/apis/{GROUP}/{VERSION}/{PLURAL}?limit=1", f"kind {DEFINITION}")
         except NotFoundError:
@@ -55,10 +55,13 @@ class Cluster:
         return True
 
     async def apply_status(self, name: str, uid: str, status: Json) -> str:
-        """Write all of a Tenant's status that is ours; returns the new resource version.
+        """Write the operator's fields of a Tenant's status and return the new resource version.
 
-        Server-side apply: it needs no version of the object, so an edit of the spec never makes it fail. The UID
-        keeps it from a newer object of the same name. Raises NotFoundError when the object is gone.
+        Server-side apply needs no resource version, so a concurrent edit of the spec never makes it fail. The UID protects a
+        newer object of the same name.
+
+        Raises:
+            NotFoundError: The object is gone.
         """
         body = {"apiVersion": f"{GROUP}/{VERSION}", "kind": "Tenant", "metadata": {"name": name, "uid": uid}, "status": status}
         path = f"/apis/{GROUP}/{VERSION}/{PLURAL}/{quote(name)}/status?fieldManager={OPERATOR}&force=true"
@@ -66,14 +69,14 @@ class Cluster:
         return str(found["metadata"]["resourceVersion"])
 
     async def read_secret(self, namespace: str, name: str) -> Json | None:
-        """The Secret, with its data still in base64; None where there is none."""
+        """Return the Secret with its data in base64; None when it does not exist."""
         try:
             return await self._request("GET", _secret_path(namespace, name), f"Secret {namespace}/{name}")
         except NotFoundError:
             return None
 
     async def create_secret(self, secret: Json) -> bool:
-        """Create the Secret; False where one of its name is there. Raises NotFoundError when its namespace is not there."""
+        """Create the Secret; return False when one of this name exists. Raises NotFoundError for a missing namespace."""
         namespace, name = secret["metadata"]["namespace"], secret["metadata"]["name"]
         path = f"{_secrets_path(namespace)}?fieldManager={OPERATOR}"
         try:
@@ -85,13 +88,13 @@ class Cluster:
         return True
 
     async def apply_secret(self, secret: Json) -> None:
-        """Create the Secret or make it as given. Raises NotFoundError when its namespace is not there."""
+        """Create or update the Secret. Raises NotFoundError for a missing namespace."""
         namespace, name = secret["metadata"]["namespace"], secret["metadata"]["name"]
         path = f"{_secret_path(namespace, name)}?fieldManager={OPERATOR}&force=true"
         await self._request("PATCH", path, f"Secret {namespace}/{name}", secret, kind="application/apply-patch+yaml")
 
     async def delete_secret(self, namespace: str, name: str, uid: str) -> None:
-        """Delete exactly this Secret; nothing to do when it is gone already."""
+        """Delete the Secret with this UID. Do nothing when it is already gone."""
         body = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}}
         try:
             await self._request("DELETE", _secret_path(namespace, name), f"Secret {namespace}/{name}", body)
@@ -99,7 +102,7 @@ class Cluster:
             return
 
     async def post_event(self, *, name: str, uid: str, kind: str, reason: str, message: str, now: str) -> None:
-        """An Event about a Tenant; `kind` is Normal or Warning, `now` in RFC 3339."""
+        """Create an Event about a Tenant. `kind` is Normal or Warning, `now` a time in RFC 3339."""
         body = {
             "apiVersion": "v1",
             "kind": "Event",
@@ -116,16 +119,16 @@ class Cluster:
         await self._request("POST", f"/api/v1/namespaces/{EVENTS_NAMESPACE}/events", f"Event in {EVENTS_NAMESPACE}", body)
 
     async def read_lease(self, namespace: str, name: str) -> Json | None:
-        """The Lease; None where there is none."""
+        """Return the Lease; None when it does not exist."""
         try:
             return await self._request("GET", _lease_path(namespace, name), f"Lease {namespace}/{name}")
         except NotFoundError:
             return None
 
     async def write_lease(self, lease: Json) -> Json:
-        """Create the Lease where it has no version, else replace that very version; returns what is there now.
+        """Create the Lease when it has no resource version, else replace that version; return the stored Lease.
 
-        PUT does both, and unlike POST it can be allowed for one name only. Raises `conflict` where somebody was faster.
+        PUT does both and, unlike POST, RBAC can allow it for a single name. Raises `conflict` when another writer was faster.
         """
         namespace, name = lease["metadata"]["namespace"], lease["metadata"]["name"]
         path = f"{_lease_path(namespace, name)}?fieldManager={OPERATOR}"
@@ -137,7 +140,7 @@ class Cluster:
         configuration = self._client.configuration
         headers = {"Accept": "application/json", "Content-Type": kind, **self._client.default_headers}
         try:
-            for each in (await configuration.auth_settings()).values():  # a token may have been renewed since
+            for each in (await configuration.auth_settings()).values():  # the token may be newer than the last request
                 headers[each["key"]] = each["value"]
             response = await self._client.rest_client.request(
                 method, configuration.host + path, headers=headers, body=body, _request_timeout=_REQUEST_MAX
@@ -147,7 +150,7 @@ class Cluster:
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             REQUESTS.labels(method, "unreachable").inc()
             raise DecklogError(
-                Code.STORAGE_UNAVAILABLE, f"The Kubernetes API does not answer ({type(error).__name__}).", retry_after=1
+                Code.STORAGE_UNAVAILABLE, f"The Kubernetes API is unreachable ({type(error).__name__}).", retry_after=1
             ) from None
         if response.status >= 400:
             raise _refusal(response.status, method, what)
@@ -165,7 +168,9 @@ def _refusal(status: int, method: str, what: str) -> DecklogError:
             f"The operator may not {verb} the {what} ({status}). Check its service account, ClusterRole and Roles.",
         )
     if status in (409, 422):
-        return DecklogError(Code.CONFLICT, f"Kubernetes refused to {verb} the {what} ({status}): it is not as expected.")
+        return DecklogError(
+            Code.CONFLICT, f"Kubernetes refused to {verb} the {what} ({status}): its version or content conflicts."
+        )
     return DecklogError(Code.STORAGE_UNAVAILABLE, f"Kubernetes failed to {verb} the {what} ({status}).", retry_after=1)
 
 
@@ -182,20 +187,20 @@ def _lease_path(namespace: str, name: str) -> str:
 
 
 def in_pod() -> bool:
-    """Whether the cluster to talk to is the one that this process runs in."""
+    """Return whether this process uses the cluster that it runs in."""
     return bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and not os.environ.get("KUBECONFIG")
 
 
 def own_namespace() -> str:
-    """The namespace of this pod; empty outside of a cluster."""
+    """Return the namespace of this pod; empty outside a cluster."""
     return _NAMESPACE_FILE.read_text().strip() if in_pod() and _NAMESPACE_FILE.exists() else ""
 
 
 @asynccontextmanager
 async def connect() -> AsyncIterator[Cluster]:
-    """The cluster that KUBECONFIG names, else the one that this pod runs in, else the one of ~/.kube/config.
+    """Connect to the cluster of KUBECONFIG, else to that of this pod, else to that of ~/.kube/config.
 
-    Raises `misconfigured` when there is none.
+    Raises `misconfigured` when none is configured.
     """
     configuration = Configuration()
     try:
@@ -205,8 +210,8 @@ async def connect() -> AsyncIterator[Cluster]:
             named = os.environ.get("KUBECONFIG") or None
             await config.load_kube_config(named, client_configuration=configuration, persist_config=False)
     except (config.ConfigException, OSError) as error:
-        raise DecklogError(Code.MISCONFIGURED, f"There is no way to a Kubernetes API: {error}. Set KUBECONFIG.") from None
-    # Where the environment names no proxy there is nothing to look up in it, nor in ~/.netrc, for each request.
+        raise DecklogError(Code.MISCONFIGURED, f"No Kubernetes API is configured: {error}. Set KUBECONFIG.") from None
+    # Without a proxy in the environment, aiohttp need not read it and ~/.netrc for each request.
     configuration.client_session_kwargs = {"trust_env": bool(getproxies())}
     async with ApiClient(configuration) as client:
         yield Cluster(client)

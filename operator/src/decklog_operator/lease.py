@@ -1,8 +1,8 @@
-"""Leadership: of all replicas the one that holds a Lease of Kubernetes works; the others wait until it is free.
+"""Elect one working replica by a Kubernetes Lease. The other replicas wait until the Lease is free.
 
-No clock is compared with that of another machine. A replica takes a Lease that somebody holds only when it has itself
-seen it unchanged for as long as the Lease says; the holder stops working earlier than that after the start of its last
-renewal. Every write names the version it is based on, so of two replicas that try at once one fails.
+Clocks of different machines are never compared. A replica takes a held Lease only after it has seen the Lease unchanged for the
+Lease's own duration. The holder stops working earlier than that, counted from the start of its last renewal. Every write names
+the resource version it is based on, so one of two concurrent writers fails.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ import structlog
 from decklog.domain.errors import DecklogError
 
 _DEADLINE_SHARE = 2 / 3
-"""Of the Lease's duration: a holder that could not renew it for so long stops working."""
+"""Share of the Lease's duration after which a holder that cannot renew stops working."""
 _EXIT_SHARE = 14 / 15
-"""Of the duration: a holder that has not stopped by then is ended, since at its end another one may begin."""
+"""Share of the duration after which a holder that still works is killed. At the end of the duration, another may start."""
 _RENEW_SHARE = 2 / 15
-"""Of the duration: the pause between two renewals."""
+"""Share of the duration between two renewals."""
 _ATTEMPT_SHARE = 1 / 3
-"""Of the duration: for one attempt, so that a connection that hangs does not use up the deadline."""
+"""Share of the duration for one attempt, so that a hanging connection does not use up the deadline."""
 _LOOK_EVERY = 0.5
-"""Seconds between two looks of those who wait, so that a Lease that was given back is taken within two seconds; and after
-an attempt that failed."""
+"""Seconds between two checks of a waiting replica, and after a failed attempt. A released Lease is taken within two seconds."""
 _RELEASE_MAX, _RELEASE_ATTEMPT_MAX = 10.0, 4.0
-"""Seconds to give the Lease back, and for one attempt at it: a server that is slow, or that was still at a renewal of ours,
-is asked again. After that it is left to run out; a pod has 30 s to stop, unless told otherwise."""
+"""Seconds to release the Lease, and for one attempt. A slow server, or one still busy with a renewal, is asked again.
+
+After that the Lease expires. By default, a pod has 30 s to stop.
+"""
 
 Json = dict[str, Any]
 
@@ -42,42 +43,44 @@ _log = structlog.get_logger(__name__)
 
 
 class Leases(Protocol):
-    """What is used of `decklog_operator.cluster.Cluster`. Both raise DecklogError."""
+    """The used part of `decklog_operator.cluster.Cluster`. Both methods raise DecklogError."""
 
-    async def read_lease(self, namespace: str, name: str) -> Json | None: ...
+    async def read_lease(self, namespace: str, name: str) -> Json | None:
+        """Return the Lease; None when it does not exist."""
+        ...
 
     async def write_lease(self, lease: Json) -> Json:
-        """Create it where it has no version, else replace that very version. Raises `conflict` where it is not so."""
+        """Create the Lease without a version, else replace that version. Raises `conflict` when the version differs."""
         ...
 
 
 def _leave() -> None:
     sys.stderr.flush()
-    os._exit(1)  # whatever still runs must not go on; a pod is started again
+    os._exit(1)  # no running work may continue; Kubernetes restarts the pod
 
 
 class Lease:
-    """One replica's view of a Lease. `seconds` is how long it stays taken after the holder's last renewal."""
+    """One replica's view of a Lease. `seconds` is the validity after the holder's last renewal."""
 
     def __init__(self, leases: Leases, namespace: str, name: str, *, seconds: int, leave: Callable[[], None] = _leave) -> None:
         self._leases, self._namespace, self._name, self._seconds, self._leave = leases, namespace, name, seconds, leave
-        # A pod's host name is its own; the rest tells a process from the one before it.
+        # The host name identifies the pod, the suffix the process.
         self.identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         self._last: Json | None = None
         self._existed = False
         self._unchanged_since = 0.0
-        """By this process's clock, since when `_last` is what is read."""
+        """Loop time since which `_last` has not changed."""
         self._renewed = 0.0
-        """By this process's clock, when the last write that succeeded was begun."""
+        """Loop time at the start of the last successful write."""
         self._reached_for = False
-        """Whether it may be ours, also where the answer to our write was never seen."""
+        """Whether this replica may hold the Lease, even if the response to its write was lost."""
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[asyncio.Event]:
-        """Waits for the Lease, keeps it while the block runs and gives it back.
+        """Wait for the Lease, keep it while the block runs, then release it.
 
-        The event is set when it cannot be relied on any more: the block is to end then, and where it does not in time,
-        `leave` is called, which ends the process.
+        The event is set when the Lease may be lost. The block must end then. If it does not end in time, `leave` is called,
+        which ends the process.
         """
         lost = asyncio.Event()
         try:
@@ -93,7 +96,7 @@ class Lease:
             await self._release()
 
     async def _acquire(self) -> None:
-        told = ""
+        logged = ""
         while True:
             try:
                 async with asyncio.timeout(self._seconds * _ATTEMPT_SHARE):
@@ -102,16 +105,16 @@ class Lease:
                         await self._write(self.identity)
                         _log.info("leading", lease=self._name, identity=self.identity)
                         return
-                    tell, detail = _log.info, f"{_holder(self._last)} leads."
+                    log, detail = _log.info, f"{_holder(self._last)} leads."
             except (TimeoutError, DecklogError) as error:
-                tell, detail = _log.warning, _detail(error)
-            if detail != told:
-                tell("standing by", lease=self._name, detail=detail)
-                told = detail
+                log, detail = _log.warning, _detail(error)
+            if detail != logged:
+                log("standing by", lease=self._name, detail=detail)
+                logged = detail
             await asyncio.sleep(_LOOK_EVERY)
 
     async def _keep(self, lost: asyncio.Event) -> None:
-        """Renews until that fails for good; then sees to it that the work ends in time."""
+        """Renew until that fails for good, then make sure that the work ends in time."""
         loop = asyncio.get_running_loop()
         try:
             pause = self._seconds * _RENEW_SHARE
@@ -121,7 +124,7 @@ class Lease:
                 if _holder(self._last) not in (self.identity, ""):
                     break
                 pause = self._seconds * _RENEW_SHARE if renewed else _LOOK_EVERY
-        except Exception:  # noqa: BLE001 - whatever it was, the work must end in time
+        except Exception:  # noqa: BLE001 - after any fault the work must end in time
             _log.exception("renewing the Lease failed", lease=self._name)
         lost.set()
         _log.error("leadership lost", lease=self._name, holder=_holder(self._last))
@@ -133,13 +136,13 @@ class Lease:
         return self._renewed + self._seconds * _DEADLINE_SHARE
 
     async def _renew(self) -> bool:
-        """One attempt; whether it succeeded. It does not where somebody else has the Lease."""
+        """Try to renew once and return whether it succeeded. It fails when another replica holds the Lease."""
         try:
             latest = asyncio.get_running_loop().time() + self._seconds * _ATTEMPT_SHARE
             async with asyncio.timeout_at(min(latest, self._deadline())):
                 await self._look()
                 if _holder(self._last) in (self.identity, ""):
-                    await self._write(self.identity)  # also where it was deleted or emptied by hand
+                    await self._write(self.identity)  # also after the Lease was deleted or emptied by hand
                     return True
         except (TimeoutError, DecklogError) as error:
             _log.warning("Lease not renewed", lease=self._name, detail=_detail(error))
@@ -158,14 +161,14 @@ class Lease:
                                 await self._write("")
                             return
                     except (TimeoutError, DecklogError) as error:
-                        _log.warning("Lease not given back", lease=self._name, detail=_detail(error))
+                        _log.warning("Lease not released", lease=self._name, detail=_detail(error))
                     await asyncio.sleep(_LOOK_EVERY)
 
     def _free(self) -> bool:
-        """Whether what was read last may be taken: it is nobody's, or ours, or was not renewed for its whole duration."""
+        """Return whether the Lease read last may be taken: it has no holder, is ours, or was not renewed for its duration."""
         if _holder(self._last) in ("", self.identity) and not (self._last is None and self._existed):
             return True
-        # One that vanished may still be relied on by its holder, who makes it anew.
+        # A Lease that vanished may still have a holder, which creates it again.
         duration = _spec(self._last).get("leaseDurationSeconds") or self._seconds
         return asyncio.get_running_loop().time() - self._unchanged_since >= duration
 
@@ -203,7 +206,7 @@ def _spec(lease: Json | None) -> Json:
 
 
 def _holder(lease: Json | None) -> str:
-    """Who has it; empty where nobody does, or there is none."""
+    """Return the holder; empty without a holder or a Lease."""
     return _spec(lease).get("holderIdentity") or ""
 
 
@@ -212,4 +215,4 @@ def _version(lease: Json | None) -> str | None:
 
 
 def _detail(error: TimeoutError | DecklogError) -> str:
-    return error.detail if isinstance(error, DecklogError) else "The Kubernetes API does not answer in time."
+    return error.detail if isinstance(error, DecklogError) else "The Kubernetes API did not answer in time."

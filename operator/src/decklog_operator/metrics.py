@@ -1,7 +1,7 @@
-"""What the operator does, in numbers for Prometheus; what it asks of backends is counted in `decklog.services`.
+"""Prometheus metrics of the operator. `decklog.services` counts its calls of backends.
 
-No label names a tenant: their number has no bound. A replica that stands by has no Tenants, so sums over all replicas
-are true.
+No label names a tenant, because the number of tenants is unbounded. A standby replica reports no Tenants, so sums over all
+replicas are correct.
 """
 
 from __future__ import annotations
@@ -23,42 +23,42 @@ from decklog.domain.tenancy.status import QUOTA_EXCEEDED, READY
 from decklog_operator import status as statuses
 from decklog_operator.names import PAUSED
 
-LEADER = Gauge("decklog_operator_leader", "1 while this replica works, 0 while it stands by.")
+LEADER = Gauge("decklog_operator_leader", "1 on the leading replica, 0 on standby replicas.")
 RECONCILES = Counter(
     "decklog_operator_reconciles_total",
-    "Visits to a Tenant, by what they were for and how they went: done, or refused until somebody changes something, or to be "
-    "repeated soon (again), or broken off by a fault of ours.",
+    "Visits of Tenants, by kind (visit, removal) and result: done, refused (needs a change by a user), again (retried soon) or "
+    "fault (a bug of the operator).",
     ["kind", "result"],
 )
 RECONCILE_SECONDS = Histogram(
     "decklog_operator_reconcile_seconds",
-    "Seconds of a visit, with the waiting for others to end.",
+    "Duration of a visit in seconds, including waiting for backends that are shared.",
     ["kind"],
     buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 600),
 )
 READY_SECONDS = Histogram(
     "decklog_operator_time_to_ready_seconds",
-    "Seconds that a Tenant was not ready before it became so, from its creation on.",
+    "Seconds from the creation of a Tenant, or from a loss of readiness, until it is ready.",
     buckets=(0.5, 1, 2, 5, 10, 30, 60, 300, 1_800, 7_200),
 )
-ROTATIONS_DUE = Gauge("decklog_operator_rotations_due", "Tenants whose keys should have been changed by now.")
-WATCH_SILENCE = Gauge("decklog_operator_watch_silence_seconds", "Seconds since the watch of Tenants last showed a sign of life.")
+ROTATIONS_DUE = Gauge("decklog_operator_rotations_due", "Tenants whose key rotation is overdue.")
+WATCH_SILENCE = Gauge("decklog_operator_watch_silence_seconds", "Seconds since the last data from the watch of Tenants.")
 REQUESTS = Counter(
     "decklog_operator_kubernetes_requests_total",
-    "Requests to the Kubernetes API beside Kopf's own, by method and status; unreachable where there was no answer.",
+    "Requests to the Kubernetes API without those of Kopf, by method and HTTP status (unreachable: no response).",
     ["method", "status"],
 )
 
 
 class Visit:
-    """One visit while it lasts. `result` is done where nothing is left to do, and refused where nothing can be done."""
+    """A running visit. Set `result` to done when nothing is left to do, and to refused when a user must act."""
 
     result = "again"
 
 
 @contextmanager
 def visiting(kind: str) -> Iterator[Visit]:
-    """Counts and times what is done within; `kind` is visit or removal."""
+    """Count and time the block; `kind` is visit or removal."""
     visit, started, result = Visit(), time.perf_counter(), "fault"
     try:
         yield visit
@@ -69,7 +69,7 @@ def visiting(kind: str) -> Iterator[Visit]:
 
 
 class _Known(msgspec.Struct):
-    """What is remembered of a Tenant. `unready_since` is in seconds since 1970, None while it is ready."""
+    """Last seen state of a Tenant. `unready_since` is in seconds since 1970; None while the Tenant is ready."""
 
     generation: int
     ready: str
@@ -80,20 +80,20 @@ class _Known(msgspec.Struct):
 
 
 class Census(Collector):
-    """The Tenants that the watch has shown, as they were last: how many there are, and how soon they became ready."""
+    """Count the Tenants that the watch has shown by their last state, and measure how soon they become ready."""
 
     def __init__(self) -> None:
         self._tenants: dict[str, _Known] = {}
 
     def notice(self, body: Mapping[str, Any], *, gone: bool) -> None:
-        """Hear of a change, in the order in which changes were made."""
+        """Note a change. Call in the order of changes."""
         metadata = body["metadata"]
         uid = metadata["uid"]
         if gone:
             self._tenants.pop(uid, None)
             return
-        told = {condition.type: condition for condition in statuses.conditions(body.get("status") or {})}
-        condition, quota = told.get(READY), told.get(QUOTA_EXCEEDED)
+        found = {condition.type: condition for condition in statuses.conditions(body.get("status") or {})}
+        condition, quota = found.get(READY), found.get(QUOTA_EXCEEDED)
         ready, known, now = condition.status if condition else "Unknown", self._tenants.get(uid), time.time()
         if known is None:
             since = condition.last_transition_time if condition else metadata["creationTimestamp"]
@@ -110,37 +110,39 @@ class Census(Collector):
         self._tenants[uid] = known
 
     def generation(self, uid: str) -> int | None:
-        """The generation that was last seen."""
+        """Return the generation seen last; None for an unknown UID."""
         known = self._tenants.get(uid)
         return known.generation if known else None
 
     def describe(self) -> Iterable[Metric]:
+        """Return nothing, so that registering does not collect."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
+        """Yield the gauges of the Tenants as they are now."""
         tenants = tuple(self._tenants.values())  # a scrape runs on the thread of the probes
         by_ready = Count(known.ready for known in tenants)
         family = GaugeMetricFamily(
-            "decklog_operator_tenants", "Tenants that this replica looks after, by their condition Ready.", labels=["ready"]
+            "decklog_operator_tenants", "Tenants of this replica, by the condition Ready.", labels=["ready"]
         )
         for ready in ("True", "False", "Unknown"):
             family.add_metric([ready], by_ready[ready])
         yield family
         paused = sum(known.paused for known in tenants)
-        yield GaugeMetricFamily("decklog_operator_tenants_paused", f"Those of them with the annotation {PAUSED}.", value=paused)
+        yield GaugeMetricFamily("decklog_operator_tenants_paused", f"Tenants with the annotation {PAUSED}.", value=paused)
         over = sum(known.over_quota for known in tenants)
         yield GaugeMetricFamily(
-            "decklog_operator_tenants_over_quota", f"Those of them with the condition {QUOTA_EXCEEDED}.", value=over
+            "decklog_operator_tenants_over_quota", f"Tenants with the condition {QUOTA_EXCEEDED}.", value=over
         )
         yield GaugeMetricFamily(
             "decklog_operator_storage_quota_used_ratio",
-            "The largest part of its spec.quotas.storageGiB that any of them uses.",
+            "Largest share of spec.quotas.storageGiB that a Tenant uses.",
             value=max((known.quota_used for known in self._tenants.values()), default=0.0),
         )
 
 
 def _quota_used(body: Mapping[str, Any]) -> float:
-    """Which part of its storage quota a Tenant uses, as its status tells; 0 where it has none."""
+    """Return the share of its storage quota that a Tenant uses, by its status; 0 without a quota."""
     wanted = (body.get("spec") or {}).get("quotas") or {}
     used = (body.get("status") or {}).get("usage") or {}
     return float(used.get("storageBytes", 0)) / (wanted["storageGiB"] * GIB) if wanted.get("storageGiB") else 0.0

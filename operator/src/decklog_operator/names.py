@@ -1,4 +1,4 @@
-"""Names that several modules must agree on: of the kind, of its Secret, of labels. No logic beyond them."""
+"""Names of the kind, its Secret, its labels and its annotations, shared by several modules."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ PLURAL = "tenants"
 DEFINITION = f"{PLURAL}.{GROUP}"
 TENANT_LABEL = f"{GROUP}/tenant"
 CHECKSUM = f"{GROUP}/checksum"
-"""Annotation of a tenant's Secret: changes whenever anything in it does, and tells nothing of it."""
+"""Annotation of a tenant's Secret: a digest that changes with its content and does not reveal it."""
 FINALIZER = f"{GROUP}/release"
-"""Holds a Tenant that is deleted until its policy is carried out."""
+"""Finalizer that keeps a deleted Tenant until its deletion policy is carried out."""
 PAUSED = f"{GROUP}/paused"
-"""Annotation of a Tenant: "true" keeps the operator's hands off it."""
+"""Annotation of a Tenant: "true" stops the operator from changing anything for it."""
 RECONCILE = f"{GROUP}/reconcile"
-"""Annotation of a Tenant: a value that was not there before asks for a visit now."""
+"""Annotation of a Tenant: a new value requests a visit now."""
 OPERATOR = "decklog-operator"
-"""The operator as a field manager, a component of Events and a service account."""
+"""Name of the operator as field manager, source of Events and service account."""
 EVENTS_NAMESPACE = "default"
-"""Where Kubernetes wants events of cluster-scoped objects; anywhere else `kubectl describe` does not find them."""
+"""Namespace of Events of cluster-scoped objects. `kubectl describe` finds them only there."""
 
 
 def secret_name(tenant: str) -> str:
-    """The Secret with a tenant's keys."""
+    """Return the name of the Secret with a tenant's keys."""
     return f"{tenant}-decklog"

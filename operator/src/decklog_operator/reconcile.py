@@ -1,7 +1,7 @@
-"""One visit to one tenant: the same for a new Tenant, an edited one, a restarted operator and a look that is due.
+"""Reconcile one Tenant per visit. A visit is the same for a new Tenant, an edit, a restart and a periodic check.
 
-This module decides when to look again and what to tell Kubernetes; what a tenant needs is decided in
-`decklog.services.tenancy.provisioning`, and who calls is decided in `handlers`. It knows nothing of Kopf.
+This module decides when the next visit is due and what is written to Kubernetes. `decklog.services.tenancy.provisioning` decides what
+a tenant needs. This module must not import Kopf.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from decklog_operator.secrets import SecretVault
 from decklog_operator.settings import OperatorSettings
 
 _RETRY_FIRST = 0.5
-"""Seconds before the second attempt; each further pause is twice as long, up to the setting."""
+"""Pause before the second attempt in seconds. Each further pause doubles, up to DECKLOG_OPERATOR_RETRY_MAX_SECONDS."""
 _JITTER = 0.2
-"""Share by which pauses differ, so that a thousand tenants are not all due in the same second."""
+"""Share by which pauses vary, so that a thousand tenants are not due in the same second."""
 _BEATS = 60
-"""Moments of one interval in which looks are due: those of one moment share what they ask for."""
+"""Points of an interval at which visits are due. Visits at the same point share one observation of the backends."""
 
 _HELD_LOOK = 15.0
-"""Seconds between two looks at a deleted Tenant that somebody holds: Kopf does not call a deletion for an edit."""
+"""Pause between attempts at a refused deletion in seconds. Kopf does not call a deletion handler after an edit."""
 _EVENTS_MAX = 25.0
-"""Events of one Tenant at once: all of its conditions may go down and up again twice."""
+"""Largest burst of Events of one Tenant: every condition may fail and recover twice."""
 _EVENT_EVERY = 60.0
-"""Seconds after which one more may follow."""
+"""Seconds until one more Event of a Tenant is allowed."""
 
 _log = structlog.get_logger(__name__)
 
@@ -50,19 +50,23 @@ Body = Mapping[str, Any]
 
 
 class Provisioning(Protocol):
-    """What is used of `decklog.services.tenancy.provisioning.Provisioner`; nothing of it raises for a broken backend."""
+    """The used part of `decklog.services.tenancy.provisioning.Provisioner`. No method raises for a broken backend."""
 
-    async def reconcile(self, manifest: Manifest, vault: KeyVault | None, previous: Sequence[Condition] = ()) -> TenantStatus: ...
+    async def reconcile(self, manifest: Manifest, vault: KeyVault | None, previous: Sequence[Condition] = ()) -> TenantStatus:
+        """Give the tenant what its spec asks for. `previous` are the conditions of its last status."""
+        ...
 
-    async def remove(
-        self, manifest: Manifest, vault: KeyVault | None = None, previous: Sequence[Condition] = ()
-    ) -> TenantStatus: ...
+    async def remove(self, manifest: Manifest, vault: KeyVault | None = None, previous: Sequence[Condition] = ()) -> TenantStatus:
+        """Carry out the deletion policy. The status is synced when nothing is left to do."""
+        ...
 
-    async def ensure_platform_tenant(self) -> TenantStatus: ...
+    async def ensure_platform_tenant(self) -> TenantStatus:
+        """Reconcile the platform's own tenant."""
+        ...
 
 
 class _Asked(msgspec.Struct, frozen=True):
-    """What a Tenant's annotations ask for: new keys and a visit now, each empty without a request, and to be left alone."""
+    """Requests in a Tenant's annotations: rotate keys, reconcile now (each empty without a request), and pause."""
 
     rotate: str = ""
     reconcile: str = ""
@@ -70,7 +74,7 @@ class _Asked(msgspec.Struct, frozen=True):
 
 
 class _Tenant:
-    """What is remembered of a Tenant between visits; all of it may be lost."""
+    """State of a Tenant between visits. It may be lost at any time."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
@@ -82,11 +86,11 @@ class _Tenant:
         self.events = _EVENTS_MAX
         self.events_at: datetime | None = None
         self.written: tuple[str, dict[str, Any]] | None = None
-        """Resource version and status of our last write, until the watch has shown it to us."""
+        """Resource version and status of the last write, until the watch has shown that write."""
 
 
 class Reconciler:
-    """Visits tenants, one visit at a time for each, any number of tenants at once."""
+    """Reconcile Tenants: one visit at a time for each Tenant, any number of Tenants at once."""
 
     def __init__(
         self,
@@ -104,7 +108,7 @@ class Reconciler:
         self._tenants: dict[str, _Tenant] = {}
 
     def notice(self, body: Body, *, gone: bool, listed: bool) -> bool:
-        """Hear of a change; whether it asks for a visit now. `listed`: seen in a list, not as news."""
+        """Note a change and return whether it needs a visit now. `listed`: the object came from a list, not from the watch."""
         metadata = body["metadata"]
         if gone:
             self._tenants.pop(metadata["uid"], None)
@@ -115,15 +119,15 @@ class Reconciler:
         return bool(metadata["generation"] != tenant.generation or _asked(metadata) != tenant.asked)
 
     async def visit(self, body: Body) -> float:
-        """Make the tenant what its spec says and tell how it went; returns the seconds until the next visit is due.
+        """Apply the spec of a Tenant, write its status and return the seconds until the next visit.
 
-        Only a fault of ours is raised: what a backend or a user does wrong becomes status.
+        Errors of a backend or a user become status. Only a fault of this program raises.
         """
         metadata = body["metadata"]
         tenant = self._tenant(metadata["uid"])
         async with tenant.lock:
             if metadata.get("deletionTimestamp") or FINALIZER not in metadata.get("finalizers", ()):
-                return self._settings.resync_seconds  # it goes, or could go and leave behind what is made now
+                return self._settings.resync_seconds  # it is being deleted, or could vanish without a release
             if (tenant.generation, tenant.asked) != (metadata["generation"], _asked(metadata)):
                 tenant.generation, tenant.asked, tenant.failures = metadata["generation"], _asked(metadata), 0
             with (
@@ -137,20 +141,19 @@ class Reconciler:
         return self._resync_pause(tenant)
 
     async def keep_platform(self) -> None:
-        """Look after the platform's own tenant as after any other: it has no object, so no news of it ever comes. Until
-        cancelled."""
+        """Reconcile the platform's own tenant until cancelled. It has no object, so the watch never shows it."""
         platform = _Tenant()
         while True:
-            told = await self._provisioning.ensure_platform_tenant()
-            if told.ready and told.synced:
+            status = await self._provisioning.ensure_platform_tenant()
+            if status.ready and status.synced:
                 platform.failures, pause = 0, self._resync_pause(platform)
             else:
                 pause = self._retry_pause(platform)
-                _log.warning("the platform's own tenant is not ready", reason=told.condition(READY).message, again_after=pause)
+                _log.warning("platform tenant not ready", reason=status.condition(READY).message, again_after=pause)
             await asyncio.sleep(pause)
 
     def rotations_due(self) -> int:
-        """How many Tenants have keys that should have been changed by now, as far as is known: for a metric."""
+        """Return the number of Tenants whose key rotation is overdue, as far as visits have seen."""
         now = self._clock()
         return sum(
             (keys.rotate_at is not None and keys.rotate_at <= now) or tenant.asked.rotate not in ("", keys.rotated)
@@ -159,7 +162,7 @@ class Reconciler:
         )
 
     async def release(self, body: Body) -> float | None:
-        """Carry out the deletion; None when nothing holds the Tenant any more, else the seconds until the next attempt."""
+        """Carry out the deletion. Return None when the Tenant may go, else the seconds until the next attempt."""
         metadata = body["metadata"]
         tenant = self._tenant(metadata["uid"])
         async with tenant.lock:
@@ -177,12 +180,12 @@ class Reconciler:
         return self._retry_pause(tenant) if result == "again" else self._held_pause()
 
     async def _leave_alone(self, tenant: _Tenant, body: Body, previous: dict[str, Any], *, deleted: bool = False) -> bool:
-        """Tell that the Tenant is paused. False when the API would not have it."""
+        """Report that the Tenant is paused. Return False when the status could not be written."""
         shown = statuses.paused(body["metadata"]["generation"], previous, self._clock(), deleted=deleted)
         return await self._tell(tenant, body, previous, shown)
 
     async def _pass(self, tenant: _Tenant, body: Body) -> str:
-        """How it went, as `metrics.Visit` has it: done where nothing is left to do and everybody was told."""
+        """Run one visit and return its result: done when nothing is left to do and the status is written (see `metrics.Visit`)."""
         previous, done = _last_status(tenant, body), False
         if tenant.asked.paused:
             return "refused" if await self._leave_alone(tenant, body, previous) else "again"
@@ -204,7 +207,7 @@ class Reconciler:
         return "done" if done else "refused" if statuses.refused(shown) else "again"
 
     async def _removal(self, tenant: _Tenant, body: Body) -> str:
-        """How it went: done where the Tenant may go, refused where its spec keeps it."""
+        """Run one removal and return its result: done when the Tenant may go, refused when its spec protects it."""
         previous, result = _last_status(tenant, body), "again"
         try:
             manifest = _manifest(body)
@@ -216,7 +219,7 @@ class Reconciler:
             shown = statuses.of(manifest, found, previous, tenant.usage)
             if found.synced:
                 if manifest.spec.deletion_policy is not DeletionPolicy.RETAIN:
-                    await self._tell(tenant, body, previous, shown)  # the last word of it; an Event outlives the Tenant
+                    await self._tell(tenant, body, previous, shown)  # the last status; its Events outlive the Tenant
                 return "done"
             result = "refused" if deletion_refusal(manifest.spec) else "again"
         except (TimeoutError, DecklogError) as error:
@@ -227,25 +230,26 @@ class Reconciler:
         if isinstance(error, TimeoutError):
             seconds = self._settings.pass_max_seconds
             error = DecklogError(
-                Code.STORAGE_UNAVAILABLE, f"One attempt took longer than {seconds:g} s and was given up; it will be repeated."
+                Code.STORAGE_UNAVAILABLE,
+                f"The attempt took longer than {seconds:g} s and was cancelled. The operator retries it.",
             )
         return statuses.failed(body["metadata"]["generation"], error, previous, self._clock())
 
     async def _leave_namespace(self, manifest: Manifest, previous: dict[str, Any]) -> None:
-        """After `secretNamespace` was changed, no Secret stays behind where others may read it."""
+        """After a change of `secretNamespace`, delete the Secret in the previous namespace."""
         before = statuses.secret_namespace(previous)
         if before is not None and before != manifest.spec.credentials.secret_namespace:
             await self._vault.forget(manifest, before)
 
     async def _tell(self, tenant: _Tenant, body: Body, previous: dict[str, Any], shown: dict[str, Any]) -> bool:
-        """Write the status where it differs, and Events of what changed. False when the API would not have it."""
+        """Write the status if it differs, and post Events about the changes. Return False when the status could not be written."""
         if shown == previous:
             return True
         name, uid = body["metadata"]["name"], body["metadata"]["uid"]
         try:
             tenant.written = (await self._cluster.apply_status(name, uid, shown), shown)
         except NotFoundError:
-            return True  # deleted meanwhile: nobody is left to tell
+            return True  # deleted meanwhile, so there is no status to write
         except DecklogError as error:
             _log.warning("status not written", reason=error.code.value, detail=error.detail)
             return False
@@ -256,13 +260,13 @@ class Reconciler:
         return True
 
     async def _post(self, tenant: _Tenant, name: str, uid: str, event: statuses.Event) -> None:
-        """An Event only tells, the status is the truth: one that cannot be posted is let go, and so is one too many."""
+        """Post an Event. Drop it when posting fails or the Tenant has too many: the status is the authoritative record."""
         now = self._clock()
         if tenant.events_at is not None:
             tenant.events = min(_EVENTS_MAX, tenant.events + (now - tenant.events_at).total_seconds() / _EVENT_EVERY)
         tenant.events_at = now
         if tenant.events < 1:
-            _log.info("event not posted", reason=event.reason, detail="There were too many of this Tenant.")
+            _log.info("event not posted", reason=event.reason, detail="The Tenant exceeded its rate of Events.")
             return
         tenant.events -= 1
         try:
@@ -279,7 +283,7 @@ class Reconciler:
         return min(_HELD_LOOK, self._settings.retry_max_seconds)
 
     def _resync_pause(self, tenant: _Tenant) -> float:
-        """Until the next look is due, or new keys or the end of old ones, then not all at once for all tenants."""
+        """Return the seconds to the next visit: the periodic check, or the next change of keys, spread over tenants."""
         resync, beat, now = (
             self._settings.resync_seconds,
             self._settings.resync_seconds / _BEATS,
@@ -300,7 +304,7 @@ class Reconciler:
 
 
 def _manifest(body: Body) -> Manifest:
-    """Raises `invalid-tenant`: an object may be older than a rule of the definition."""
+    """Parse a Tenant. Raises `invalid-tenant`, as a stored object may be older than a rule of the definition."""
     metadata = body["metadata"]
     spec = parse_spec(body.get("spec"))
     return Manifest(check_name(metadata["name"]), metadata["uid"], metadata["generation"], spec, _asked(metadata).rotate)
@@ -312,10 +316,10 @@ def _asked(metadata: Mapping[str, Any]) -> _Asked:
 
 
 def _reached(seen: str, written: str) -> bool:
-    """Whether what the watch shows is our last write or newer. Versions are numbers, or can only be equal."""
+    """Return whether the seen resource version is the written one or newer. Versions that are no numbers can only be equal."""
     return seen == written or (seen.isdecimal() and written.isdecimal() and int(seen) > int(written))
 
 
 def _last_status(tenant: _Tenant, body: Body) -> dict[str, Any]:
-    """What Kubernetes was told last: the watch may not have brought it back yet."""
+    """Return the last written status, which the watch may not have shown yet."""
     return tenant.written[1] if tenant.written else dict(body.get("status") or {})

@@ -1,5 +1,4 @@
-"""The operator process: probes first, then the cluster and the backends; once Tenants are served and this replica is
-the one that leads, Kopf."""
+"""Run the operator process: serve probes, connect to the cluster and the backends, acquire the Lease, then run Kopf."""
 
 from __future__ import annotations
 
@@ -29,11 +28,13 @@ from decklog_operator.visits import Visits
 from decklog_operator.watch import WatchLife
 
 _SERVED_EVERY = 1.0
-"""Seconds between two looks for the definition of Tenant: Kopf, told not to scan the cluster, looks only once."""
+"""Seconds between two checks for the definition of Tenant. Kopf checks only once when it must not scan the cluster."""
 
 _RETRIES = (0.5, 1.0, 2.0, 3.0, 5.0, *(10.0,) * 360)
-"""Pauses of Kopf between attempts at an API server that is away, in seconds, for an hour. By default it would end the
-process within a minute, and a process that was restarted often enough is started late by Kubernetes."""
+"""Pauses of Kopf between attempts at an unreachable API server, in seconds, for an hour in total.
+
+By default Kopf would end the process within a minute, and Kubernetes delays the start of a pod that restarts often.
+"""
 
 _log = structlog.get_logger(__name__)
 
@@ -41,9 +42,13 @@ OpenProvisioning = Callable[[decklog.settings.Settings], AbstractAsyncContextMan
 
 
 async def run(environment: Mapping[str, str], open_provisioning: OpenProvisioning) -> None:
-    """Serve until SIGTERM or SIGINT. Raises `misconfigured`, and `conflict` where another replica may lead now."""
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        DecklogError: `misconfigured` for wrong settings, `conflict` when another replica may lead now.
+    """
     serving = asyncio.create_task(_serve(environment, open_provisioning))
-    # Until Kopf is there to do it: a Lease that was just taken is to be given back.
+    # Kopf handles signals later. Until then, an acquired Lease must be released on SIGTERM.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
     with suppress(asyncio.CancelledError):
         await serving
@@ -77,29 +82,29 @@ async def _serve(environment: Mapping[str, str], open_provisioning: OpenProvisio
                     platform.cancel()
             if lost.is_set():
                 raise DecklogError(
-                    Code.CONFLICT, "The Lease could not be renewed in time, so another replica may lead. This one ends."
+                    Code.CONFLICT, "The Lease could not be renewed in time, so another replica may lead. This replica ends."
                 )
 
 
 async def _lease(own: settings.OperatorSettings, stack: AsyncExitStack) -> Lease | None:
-    """What makes this replica the only one that works; None where it is the only one that there is."""
+    """Return the Lease that elects one working replica; None outside a cluster without a configured namespace."""
     namespace = own.lease_namespace or cluster.own_namespace()
     if not namespace:
         return None
     if own.selector and not own.lease_name:
         raise DecklogError(
             Code.MISCONFIGURED,
-            "DECKLOG_OPERATOR_SELECTOR is set: name the Lease of this selector's replicas by DECKLOG_OPERATOR_LEASE_NAME. "
-            "With one for all, the Tenants of another selector would wait for ever.",
+            "DECKLOG_OPERATOR_SELECTOR is set: set DECKLOG_OPERATOR_LEASE_NAME to a name of its own. "
+            "With a common Lease, the Tenants of another selector would wait forever.",
         )
-    # A connection of its own: a thousand visits that wait for a connection must not hold up a renewal.
+    # The Lease has its own connection, so that a thousand visits that wait for one never delay a renewal.
     connection = await stack.enter_async_context(cluster.connect())
     return Lease(connection, namespace, own.lease_name or OPERATOR, seconds=own.lease_seconds)
 
 
 @contextmanager
 def _measured(reconciler: Reconciler, census: metrics.Census, watch: WatchLife) -> Iterator[None]:
-    """Lets the metrics tell of this operator while it works."""
+    """Connect the metrics to this operator while the block runs."""
     metrics.LEADER.set(1)
     metrics.ROTATIONS_DUE.set_function(reconciler.rotations_due)
     metrics.WATCH_SILENCE.set_function(watch.silence)
@@ -114,12 +119,12 @@ def _measured(reconciler: Reconciler, census: metrics.Census, watch: WatchLife) 
 async def _operate(
     registry: kopf.OperatorRegistry, own: settings.OperatorSettings, watch: WatchLife, lost: asyncio.Event
 ) -> None:
-    """Until asked to stop by a signal, or `lost`."""
+    """Run Kopf until a signal stops it or `lost` is set."""
     ready = asyncio.Event()
     kopf_settings = settings_of_kopf(own.selector, watch.stream_seconds)
-    # Given, as Kopf would ask for the user's name, and the number that images run as has none.
+    # By default Kopf looks up the user's name, which the numeric user of the image does not have.
     identity: Any = socket.gethostname()
-    # Not its `stop_flag`: Kopf would wait five seconds for whoever waits for it, whenever it stops.
+    # Kopf's `stop_flag` is not used: Kopf would wait five seconds for its waiters at every stop.
     operating = asyncio.create_task(
         kopf.operator(
             registry=registry, settings=kopf_settings, standalone=True, clusterwide=True, ready_flag=ready, identity=identity
@@ -147,8 +152,8 @@ async def _operate(
 
 
 async def _until_served(kubernetes: cluster.Cluster) -> None:
-    """Wait for the definition, the rights and the API server: all three may come after this process."""
-    told = ""
+    """Wait for the API server, the rights and the definition. All three may appear after this process starts."""
+    logged = ""
     while True:
         try:
             if await kubernetes.tenants_served():
@@ -156,14 +161,14 @@ async def _until_served(kubernetes: cluster.Cluster) -> None:
             detail = f"The cluster does not serve {DEFINITION} yet: kubectl apply -f manifests/crd.yaml."
         except DecklogError as error:
             detail = error.detail
-        if detail != told:
+        if detail != logged:
             _log.warning("waiting for the cluster", detail=detail)
-            told = detail
+            logged = detail
         await asyncio.sleep(_SERVED_EVERY)
 
 
 class _NothingToCompare(kopf.DiffBaseStorage):
-    """Keeps no copy of handled specs: visits compare generations, and a copy would cost a write for every edit."""
+    """Store no copy of handled specs. Visits compare generations, and a copy would cost one write per edit."""
 
     def build(self, *, body: kopf.Body, extra_fields: Any = None) -> Any:
         return {}
@@ -176,24 +181,26 @@ class _NothingToCompare(kopf.DiffBaseStorage):
 
 
 def settings_of_kopf(selector: str, stream_seconds: float) -> kopf.OperatorSettings:
-    """How Kopf is to behave; each line against a default that hurts."""
+    """Return the settings of Kopf. Each line replaces a harmful default."""
     found = kopf.OperatorSettings()
-    found.scanning.disabled = True  # no right to list definitions and namespaces is needed
-    found.posting.enabled = False  # Kopf puts events of cluster-scoped objects where `kubectl describe` does not look
+    found.scanning.disabled = True  # scanning needs rights to list definitions and namespaces
+    found.posting.enabled = False  # Kopf posts Events of cluster-scoped objects where `kubectl describe` does not find them
     found.persistence.finalizer = FINALIZER
-    found.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP, v1=False)  # status is for people
+    found.persistence.progress_storage = kopf.AnnotationsProgressStorage(
+        prefix=GROUP, v1=False
+    )  # Kopf's state does not belong in the status
     found.persistence.diffbase_storage = _NothingToCompare()
     found.networking.request_timeout = 30.0
     found.networking.connect_timeout = 10.0
     found.networking.error_backoffs = _RETRIES
-    found.watching.server_timeout = math.ceil(stream_seconds)  # see `watch`; by default it is the server's mood
+    found.watching.server_timeout = math.ceil(stream_seconds)  # see `watch`; by default the server chooses
     if selector:
         found.watching.label_selectors[GROUP, VERSION, PLURAL] = selector
     return found
 
 
 def registry_login(registry: kopf.OperatorRegistry, watch: WatchLife) -> None:
-    """Give Kopf the same credentials as `cluster.connect` takes."""
+    """Give Kopf the credentials that `cluster.connect` uses."""
 
     @kopf.on.login(registry=registry, id="login")
     async def login(**kwargs: Any) -> kopf.AiohttpSession | None:
@@ -206,9 +213,9 @@ def log_to_stderr(form: str, census: metrics.Census) -> None:
     logs.configure(form)
 
     def name_the_tenant(record: logging.LogRecord) -> bool:
-        told = getattr(record, "k8s_ref", None)
-        if told is not None:
-            record.tenant, record.generation = told["name"], census.generation(told["uid"])
+        reference = getattr(record, "k8s_ref", None)
+        if reference is not None:
+            record.tenant, record.generation = reference["name"], census.generation(reference["uid"])
         return True
 
     logging.getLogger("kopf.objects").addFilter(name_the_tenant)

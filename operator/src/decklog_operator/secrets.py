@@ -1,7 +1,7 @@
-"""Where a tenant's API keys are kept: one Secret in the namespace that the tenant named.
+"""Store a tenant's API keys in one Secret, in the namespace that the tenant names.
 
-Nothing here is logged, and no key leaves but through `read`. A Secret of that name that is not ours is
-never written: somebody else's is a conflict; one of an earlier life of the same tenant is replaced.
+This module logs nothing, and only `read` returns keys. A foreign Secret of the same name is never written: that is a conflict.
+The Secret of an earlier Tenant of the same name is replaced.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ _KEY = re.compile(r"dlk_[0-9a-z]{8,32}_[0-9A-Za-z]{32,128}")
 
 
 class SecretVault:
-    """Keeps the keys of every tenant beside `url`, the address of the API, so that a Secret is all a client needs.
+    """Key vault over Secrets. A Secret also holds the API's `url`, so that clients need nothing else.
 
-    `revision` grows with each change of it, `validUntil` is when the keys may stop working (empty: not by themselves)."""
+    `revision` grows with each change. `validUntil` is the earliest end of the keys; empty without a schedule.
+    """
 
     def __init__(self, cluster: Cluster, api_url: str) -> None:
         self._cluster = cluster
         self._api_url = api_url
 
     async def read(self, manifest: Manifest) -> Handout | None:
-        """The keys that are there and look like keys, and where the rest is not as we wrote it; None where no Secret is.
+        """Return the well-formed keys of the Secret and the names of edited fields; None without a Secret.
 
-        Raises `conflict` when the Secret is somebody else's.
+        Raises `conflict` for a foreign Secret.
         """
         found = await self._own(manifest)
         if found is None:
@@ -54,7 +55,11 @@ class SecretVault:
         return replace(handout, drift=tuple(drift))
 
     async def write(self, manifest: Manifest, handout: Handout) -> None:
-        """Make the Secret hold exactly these keys and what is said of them. Raises `conflict`, and `invalid-tenant` where the namespace is not there."""
+        """Write exactly these keys and their validity to the Secret.
+
+        Raises:
+            DecklogError: `conflict` for a foreign Secret, `invalid-tenant` for a missing namespace.
+        """
         secret = self._rendered(manifest, handout)
         try:
             if not await self._cluster.create_secret(secret):
@@ -67,7 +72,7 @@ class SecretVault:
             ) from None
 
     async def forget(self, manifest: Manifest, namespace: str) -> None:
-        """Remove the tenant's Secret from a namespace, if it is there and ours."""
+        """Delete the tenant's Secret from a namespace, unless it is foreign or absent."""
         found = await self._cluster.read_secret(namespace, secret_name(manifest.name))
         if found is not None and (_belongs(found, manifest) or _label(found) == manifest.name):
             await self._cluster.delete_secret(namespace, secret_name(manifest.name), found["metadata"]["uid"])
@@ -82,7 +87,7 @@ class SecretVault:
                 Code.CONFLICT,
                 f"The Secret {namespace}/{name} exists and is not Decklog's (no label {TENANT_LABEL}={manifest.name}). Rename or delete it.",
             )
-        # The names of tenants are unique, so the Tenant that owned this one is gone: its keys were revoked with it.
+        # Tenant names are unique, so the Tenant that owned this Secret is gone, and its keys are revoked.
         await self._cluster.delete_secret(namespace, name, found["metadata"]["uid"])
         return None
 
@@ -101,7 +106,7 @@ class SecretVault:
                 "namespace": manifest.spec.credentials.secret_namespace,
                 "labels": {"app.kubernetes.io/managed-by": OPERATOR, TENANT_LABEL: manifest.name},
                 "annotations": {CHECKSUM: _checksum(values)},
-                # Kubernetes removes the Secret with the Tenant, even where the operator is not there to do it.
+                # Kubernetes deletes the Secret with the Tenant, even when no operator runs.
                 "ownerReferences": [{"apiVersion": API_VERSION, "kind": KIND, "name": manifest.name, "uid": manifest.uid}],
             },
             "type": "Opaque",
@@ -110,13 +115,13 @@ class SecretVault:
 
 
 def _checksum(values: dict[str, str]) -> str:
-    """SHA-256, in hex. Each key in it has 256 random bits, so nobody can guess his way back, nor from one key to another."""
+    """Return the SHA-256 in hex. Each key has 256 random bits, so the digest reveals neither of them."""
     text = "".join(f"{name}={value}\n" for name, value in sorted(values.items()))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _belongs(secret: dict[str, Any], manifest: Manifest) -> bool:
-    """Whether this very Tenant owns it, also where somebody took our labels off."""
+    """Return whether this Tenant owns the Secret, even if its labels were removed."""
     return any(owner.get("uid") == manifest.uid for owner in secret["metadata"].get("ownerReferences") or [])
 
 

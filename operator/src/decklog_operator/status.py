@@ -222,8 +222,8 @@ def of(manifest: Manifest, found: TenantStatus, previous: Status, earlier: Usage
     if found.queue:
         sections["queue"] = QueueView(found.queue)
     if (archive := found.archive) is not None and (place := archive.place) is not None:
-        told = (archive.archived or msgspec.UNSET, archive.manifest or msgspec.UNSET)
-        sections["archive"] = ArchiveView(place.place, place.locked, *told)
+        progress = (archive.archived or msgspec.UNSET, archive.manifest or msgspec.UNSET)
+        sections["archive"] = ArchiveView(place.place, place.locked, *progress)
     if found.keys is not None and Part.CREDENTIALS in given and given[Part.CREDENTIALS].status == "True":
         secret = SecretView(manifest.spec.credentials.secret_namespace, secret_name(manifest.name))
         keys = found.keys
@@ -257,13 +257,13 @@ def _usage(found: Usage | None, previous: Status, earlier: Usage | None) -> Usag
     """Return the usage to show: the written one, or the one found now where it differs enough. Idle tenants cost no write."""
     try:
         before = msgspec.convert(previous.get("usage"), UsageView | None)
-        told_at = datetime.fromisoformat(before.observed_at) if before else None
+        shown_at = datetime.fromisoformat(before.observed_at) if before else None
     except (msgspec.ValidationError, ValueError):
-        before = told_at = None
-    if found is None or (told_at is not None and not usage_due(found.at, told_at)):
+        before = shown_at = None
+    if found is None or (shown_at is not None and not usage_due(found.at, shown_at)):
         return before
     rate: float | msgspec.UnsetType = msgspec.UNSET
-    since, records = (earlier.at, earlier.records) if earlier else (told_at, before.records if before else 0)
+    since, records = (earlier.at, earlier.records) if earlier else (shown_at, before.records if before else 0)
     if since is not None and (seconds := (found.at - since).total_seconds()) >= _USAGE_EVERY:
         rate = round(max(found.records - records, 0) / seconds, 2)
     view = UsageView(
@@ -320,8 +320,8 @@ def paused(generation: int, previous: Status, now: datetime, *, deleted: bool = 
     said = Verdict(
         "False", PAUSED_REASON, f"The annotation {PAUSED} pauses the operator for this Tenant: nothing is changed, and {end}."
     )
-    untold = Verdict("Unknown", PAUSED_REASON, "The Tenant was paused before its first visit; see Synced.")
-    fresh = made(dict.fromkeys((READY, *Part, QUOTA_EXCEEDED), untold), generation, (), now)
+    unknown = Verdict("Unknown", PAUSED_REASON, "The Tenant was paused before its first visit; see Synced.")
+    fresh = made(dict.fromkeys((READY, *Part, QUOTA_EXCEEDED), unknown), generation, (), now)
     known = {condition.type: condition for condition in (*fresh, *conditions(previous)) if condition.type != SYNCED}
     synced = made({SYNCED: said}, generation, conditions(previous), now)
     observed = previous.get("observedGeneration")

@@ -1,7 +1,7 @@
-"""Who is visited when: a timer for each Tenant, and a task only while it is visited.
+"""Schedule visits: one timer per Tenant, and one task only while its visit runs.
 
-Kopf's daemons do that, too, but each keeps a task, a body and the state of a handler, five thousand of them for a few
-visits in a second; and its timers cannot be called earlier. What is kept here of a Tenant is its body as JSON.
+Kopf's daemons keep a task, a body and handler state for each Tenant, and its timers cannot fire early. With five thousand
+Tenants and a few visits per second, this module keeps only each Tenant's body as JSON.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ import structlog
 from decklog_operator.reconcile import Reconciler
 
 _STOP_MAX = 2.0
-"""Seconds that visits get to end after their cancellation."""
+"""Seconds for cancelled visits to end."""
 FAULT_PAUSE = 10.0
-"""Seconds after a fault of ours, which is logged with its traceback."""
+"""Seconds until the next visit after a fault of this program, which is logged with its traceback."""
 
 _log = structlog.get_logger(__name__)
 
 
 class _Visited:
-    """A Tenant that is there. Either it is visited or it waits; `again`: what a visit saw at its beginning is not true any
-    more."""
+    """An existing Tenant, which either is being visited or waits. `again`: it changed since the current visit began."""
 
     def __init__(self) -> None:
         self.body = b""
@@ -47,17 +46,17 @@ class _Visited:
 
 
 class Visits:
-    """All Tenants that the watch has shown: visited when they are new, when they were edited, and when a pause is over."""
+    """Every Tenant that the watch has shown. Each is visited when it is new, after an edit and after a pause."""
 
     def __init__(self, reconciler: Reconciler) -> None:
         self._reconciler = reconciler
         self._visited: dict[str, _Visited] = {}
-        # That of whoever hears the news holds all of Kopf's affairs of the moment, and would be held by each timer.
+        # The context of a Kopf handler references Kopf's current state, and every timer would keep it alive.
         self._context = contextvars.copy_context()
 
     @asynccontextmanager
     async def going_on(self) -> AsyncIterator[None]:
-        """As long as the block runs; then whatever still runs is cancelled."""
+        """Allow visits while the block runs, then cancel the running ones."""
         try:
             yield
         finally:
@@ -68,7 +67,7 @@ class Visits:
                 await asyncio.wait(running, timeout=_STOP_MAX)
 
     def notice(self, body: Mapping[str, Any], *, gone: bool, listed: bool) -> None:
-        """Hear of a change, in the order in which changes were made. `listed`: seen in a list, not as news."""
+        """Note a change. Call in the order of changes. `listed`: the object came from a list, not from the watch."""
         wanted, uid = self._reconciler.notice(body, gone=gone, listed=listed), body["metadata"]["uid"]
         if gone:
             if (left := self._visited.pop(uid, None)) is not None:
@@ -77,7 +76,7 @@ class Visits:
         tenant = self._visited.setdefault(uid, _Visited())
         tenant.body = msgspec.json.encode(body)
         if body["metadata"].get("deletionTimestamp"):
-            tenant.stop()  # it is released now, and a visit would hold that up
+            tenant.stop()  # its release starts now, and a visit would delay it
         elif wanted:
             self._plan(uid, tenant, 0)
 
@@ -94,9 +93,9 @@ class Visits:
         body, tenant.again, pause = msgspec.json.decode(tenant.body), False, FAULT_PAUSE
         try:
             pause = await self._reconciler.visit(body)
-        except Exception:  # noqa: BLE001 - one Tenant's fault must not end the others' visits, nor its own
+        except Exception:  # noqa: BLE001 - a fault must not end the visits of any Tenant
             metadata = body["metadata"]
-            _log.exception("a visit failed", tenant=metadata["name"], generation=metadata["generation"])
+            _log.exception("visit failed", tenant=metadata["name"], generation=metadata["generation"])
         finally:
             tenant.task = None
         if self._visited.get(uid) is tenant:

@@ -1,9 +1,9 @@
-"""Whether Kopf still hears of changes: a process whose watch is dead looks alive and does nothing.
+"""Detect a dead watch. A process with a dead watch looks alive and does nothing.
 
-Handlers are not called where nothing changes, so what is looked at is the stream itself: Kopf is given an HTTP session of
-ours, which knows the response that the watch is read from. Each byte of it is a sign of life, and so is its orderly end
-at the time that was asked for. Bookmarks would not do: without any change in the whole cluster there may be none for ten
-minutes. So each stream is asked to be short; the next one goes on where it ended, for one request and no list.
+Without changes Kopf calls no handler, so this module observes the stream itself, through an HTTP session that it gives to Kopf.
+Each received byte is a sign of life, and so is the orderly end of a stream at the requested time. Bookmarks do not suffice:
+without a change in the whole cluster there may be none for ten minutes. Streams are therefore short; the next stream continues
+where the last one ended, at the cost of one request and no list.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import aiohttp
 import kopf
 
 _STREAMS = 3
-"""Streams within the longest silence that is borne: two may be lost without a false alarm."""
+"""Streams within the longest allowed silence, so that two may be lost without a false alarm."""
 _STREAM_MAX = 60.0
-"""Seconds of a stream, whatever silence is borne: Kopf itself gives up one that says nothing for 70."""
+"""Longest stream in seconds. Kopf itself ends a stream that is silent for 70 s."""
 _CONNECTIONS_MAX = 32
-"""To the API at once, of which the watch has one: a thousand Tenants that change together would shake hands a thousand times."""
+"""Connections to the API at once, one of them for the watch. A thousand changed Tenants would otherwise open a thousand."""
 _ORDERLY_SHARE = 0.5
-"""Of its time: a stream that ends earlier and says nothing was no stream, whoever ended it."""
+"""Share of its time that a silent stream must last to count as a sign of life."""
 
 
 class WatchLife:
-    """Signs of life of one operator's watch. `silence_max` is in seconds."""
+    """Track the signs of life of the watch. `silence_max` is in seconds."""
 
     def __init__(self, silence_max: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._silence_max = silence_max
@@ -39,18 +39,18 @@ class WatchLife:
 
     @property
     def stream_seconds(self) -> float:
-        """How long one stream is to be."""
+        """Return the requested duration of one stream in seconds."""
         return min(self._silence_max / _STREAMS, _STREAM_MAX)
 
     def begin(self) -> None:
-        """From now on there should be a watch."""
+        """Expect a watch from now on."""
         self._alive_at = self._clock()
 
     def session(self, info: kopf.ConnectionInfo) -> kopf.AiohttpSession:
-        """The session that Kopf would make of this, but that its connections are bounded and we see its responses.
+        """Return the session that Kopf would build, with bounded connections and a trace of its responses.
 
-        The same for the same: Kopf gives up on credentials that were refused and are offered again, and would not know
-        them by a new session.
+        Equal credentials get the same session: Kopf gives up on refused credentials that it gets again, and recognises them by
+        their session.
         """
         if self._given is not None and self._given[0] == info:
             return self._given[1]
@@ -74,23 +74,23 @@ class WatchLife:
         return made
 
     def silence(self) -> float:
-        """Seconds since the last sign of life; 0 before `begin`."""
+        """Return the seconds since the last sign of life; 0 before `begin`."""
         if self._stream is not None and self._stream.total_bytes != self._bytes:
             self._bytes, self._alive_at = self._stream.total_bytes, self._clock()
         return 0.0 if self._alive_at is None else self._clock() - self._alive_at
 
     def complaint(self) -> str:
-        """Why this process should be started again; empty while all is well."""
+        """Return why this process must be restarted; empty while the watch is alive."""
         silence = self.silence()
         return f"the watch of Tenants has been silent for {silence:.0f} s" if silence > self._silence_max else ""
 
     async def _answered(self, _: aiohttp.ClientSession, __: SimpleNamespace, params: aiohttp.TraceRequestEndParams) -> None:
         if params.response.status == 200 and params.url.query.get("watch") == "true":
-            self.silence()  # what the stream before had to say
+            self.silence()  # counts the last bytes of the previous stream
             self._stream, self._bytes = params.response.content, 0
             self._stream.on_eof(partial(self._ended, self._clock()))
 
     def _ended(self, opened_at: float) -> None:
-        """The end as the server wrote it; a connection that breaks does not come here."""
+        """Handle the end that the server sent. A broken connection does not call this."""
         if self._clock() - opened_at >= self.stream_seconds * _ORDERLY_SHARE:
             self._alive_at = self._clock()

@@ -1,1 +1,1 @@
-"""The verbs of `decklog-operator`, loaded by name when they are used."""
+"""The commands of `decklog-operator`, imported when they run."""

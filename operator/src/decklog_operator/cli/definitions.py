@@ -1,4 +1,4 @@
-"""`decklog-operator crd` and `decklog-operator manifests`: they need neither a cluster nor a backend."""
+"""`decklog-operator crd` and `decklog-operator manifests`, which need neither a cluster nor a backend."""
 
 from __future__ import annotations
 

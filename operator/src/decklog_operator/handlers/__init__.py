@@ -1,1 +1,1 @@
-"""Where Kopf enters: one module per kind, each handler a line or two."""
+"""Kopf handlers, one module per kind. A handler only calls the code that does the work."""
