@@ -1,4 +1,4 @@
-"""The table of tenants reads as kubectl's does: its ages, its padding, one line for each tenant."""
+"""The table of tenants has the format of kubectl: ages, padding, one line for each tenant."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ def changed(**values: Any) -> TenantListing:
         (timedelta(days=365 * 8 + 100), "8y"),
     ],
 )
-def test_an_age_is_told_as_kubectl_tells_it(span: timedelta, told: str) -> None:
+def test_age_is_formatted_as_in_kubectl(span: timedelta, told: str) -> None:
     assert age(span) == told
 
 
-def test_the_table_has_a_line_for_each_tenant_and_columns_three_blanks_apart() -> None:
+def test_table_has_a_line_per_tenant_and_three_blanks_between_columns() -> None:
     assert table([ACME, changed(name="a-much-longer-name", conditions=())], NOW) == (
         "NAME                 READY   REASON   ISOLATION   RETENTION   AGE\n"
         "acme                 True    Ready    Dedicated   365         4d2h\n"
@@ -74,21 +74,21 @@ def test_the_table_has_a_line_for_each_tenant_and_columns_three_blanks_apart() -
     )
 
 
-def test_the_wide_table_leaves_out_the_name_of_what_is_not_configured() -> None:
+def test_wide_table_leaves_out_names_of_unconfigured_backends() -> None:
     header, row = table([ACME], NOW, wide=True).splitlines()
     assert header.split() == ["NAME", *(column.name.upper() for column in COLUMNS)]
     assert row.split()[6:9] == ["default", "t_acme", "decklog-t-acme"]
     assert "decklog-t-acme-wake" not in row
 
 
-def test_a_message_stays_on_its_line_and_commands_no_terminal() -> None:
+def test_table_strips_line_breaks_and_control_characters() -> None:
     nasty = Condition("Ready", "False", "NotReady", "\x1b[2Jgone\nsecond line", 1, "2026-02-01T00:00:00Z")
     lines = table([changed(conditions=(nasty,))], NOW, wide=True).splitlines()
     assert len(lines) == 2
     assert lines[1].endswith("?[2Jgone...")
 
 
-def test_what_is_shown_of_a_tenant_has_its_spec_as_in_the_manifest_and_nothing_of_its_storage() -> None:
+def test_listing_shows_spec_as_in_manifest_and_no_storage_names() -> None:
     shown = ACME.shown()
     assert (shown["state"], shown["spec"]) == ("active", {"retention": {"days": 365}})
     assert shown["conditions"][0]["observedGeneration"] == 1

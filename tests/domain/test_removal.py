@@ -1,4 +1,4 @@
-"""What is done for a deleted Tenant: by its policy, in order, and nothing at all under a hold or for somebody else's."""
+"""A deletion follows its policy in order, and removes nothing under a hold or of another owner."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from decklog.domain.tenancy.spec import DeletionPolicy
 from decklog.domain.tenancy.status import ARCHIVE, READY, SYNCED, Part
 from decklog.domain.tenancy.trouble import Trouble
 from decklog.domain.tenant import Isolation, State
-from tests.domain.test_plan import INSTALLATION, NOTHING, UNREACHABLE, cases, converged, done, kinds, manifest, verdicts
+from tests.domain.test_decision import INSTALLATION, NOTHING, UNREACHABLE, cases, converged, done, kinds, manifest, verdicts
 
 REMOVING = (RemoveIndex, RemoveDocuments, RemoveQueue, RemoveTenant)
 LAST = datetime(2026, 3, 4, 5, tzinfo=UTC)
@@ -55,7 +55,7 @@ def with_archive(seen: Observation, archive: ArchiveSeen | None) -> Observation:
 
 
 def carried_out(seen: Observation, actions: list[Action]) -> Observation:
-    """A world in which these actions of a removal were carried out."""
+    """Return the observation after these actions of a removal."""
     for action in actions:
         match action:
             case RemoveIndex():
@@ -82,7 +82,7 @@ def carried_out(seen: Observation, actions: list[Action]) -> Observation:
     stops,
     archives,
 )
-def test_under_protection_or_a_legal_hold_nothing_is_done_in_any_world(
+def test_removal_plans_nothing_under_protection_or_legal_hold(
     case: tuple[Manifest, Observation],
     hold: dict[str, Any],
     policy: DeletionPolicy,
@@ -100,7 +100,7 @@ def test_under_protection_or_a_legal_hold_nothing_is_done_in_any_world(
     | st.sampled_from([(DeletionPolicy.ARCHIVE, archive) for archive in UNFINISHED]),
     stops,
 )
-def test_what_is_retained_and_what_is_not_archived_yet_keeps_all_data_and_is_stopped_once(
+def test_removal_only_stops_retained_and_unarchived_tenants(
     case: tuple[Manifest, Observation], kept: tuple[DeletionPolicy, ArchiveSeen | None], stopped: Stopped | None
 ) -> None:
     policy, archive = kept
@@ -127,9 +127,7 @@ def test_what_is_retained_and_what_is_not_archived_yet_keeps_all_data_and_is_sto
 
 @LAWS
 @given(cases(), stops)
-def test_what_is_archived_goes_as_what_is_deleted_and_names_the_manifest_that_has_it_all(
-    case: tuple[Manifest, Observation], stopped: Stopped | None
-) -> None:
+def test_removal_of_archived_tenant_names_its_manifest(case: tuple[Manifest, Observation], stopped: Stopped | None) -> None:
     asked, seen = asked_to(case, deletion_policy=DeletionPolicy.ARCHIVE)
     if not isinstance(seen.database, DatabaseSeen) or seen.database.row is None:
         return
@@ -144,9 +142,7 @@ def test_what_is_archived_goes_as_what_is_deleted_and_names_the_manifest_that_ha
 
 @LAWS
 @given(cases(), stops)
-def test_nothing_goes_before_nobody_writes_or_reads_any_more_and_every_process_has_heard_of_it(
-    case: tuple[Manifest, Observation], stopped: Stopped | None
-) -> None:
+def test_removal_waits_until_every_process_applies_the_stop(case: tuple[Manifest, Observation], stopped: Stopped | None) -> None:
     asked, seen = asked_to(case, deletion_policy=DeletionPolicy.DELETE)
     actions = plan_removal(asked, seen, stopped)
     if any(isinstance(action, REMOVING) for action in actions):
@@ -162,7 +158,7 @@ def test_nothing_goes_before_nobody_writes_or_reads_any_more_and_every_process_h
 
 @LAWS
 @given(cases(), st.sampled_from(DeletionPolicy), stops)
-def test_a_backend_that_cannot_be_seen_keeps_everything_there_is(
+def test_removal_removes_nothing_while_a_backend_is_unseen(
     case: tuple[Manifest, Observation], policy: DeletionPolicy, stopped: Stopped | None
 ) -> None:
     asked, seen = asked_to(case, deletion_policy=policy)
@@ -173,7 +169,7 @@ def test_a_backend_that_cannot_be_seen_keeps_everything_there_is(
 
 @LAWS
 @given(cases(), st.sampled_from(DeletionPolicy), stops)
-def test_what_belongs_to_somebody_else_is_left_alone(
+def test_removal_leaves_foreign_tenant_alone(
     case: tuple[Manifest, Observation], policy: DeletionPolicy, stopped: Stopped | None
 ) -> None:
     asked, seen = asked_to(case, deletion_policy=policy)
@@ -197,7 +193,7 @@ def test_what_belongs_to_somebody_else_is_left_alone(
 
 @LAWS
 @given(cases())
-def test_deleting_comes_to_an_end_in_which_nothing_of_the_tenant_is_left(case: tuple[Manifest, Observation]) -> None:
+def test_removal_ends_with_nothing_left_under_delete_policy(case: tuple[Manifest, Observation]) -> None:
     asked, seen = asked_to(case, deletion_policy=DeletionPolicy.DELETE)
     if any(isinstance(each, Trouble) for each in (seen.database, seen.search, seen.queue)):
         return
@@ -214,19 +210,19 @@ def test_deleting_comes_to_an_end_in_which_nothing_of_the_tenant_is_left(case: t
 
 
 def stopped_world(asked: Manifest) -> Observation:
-    """A tenant that was in order, and is marked as deleted."""
+    """Return the observation of a converged tenant that is marked as deleted."""
     seen = converged(asked, replace(NOTHING, installation=Installation(INSTALLATION)))
     return done(seen, plan_removal(asked, seen, None))
 
 
-def test_storage_goes_last() -> None:
+def test_removal_removes_storage_last() -> None:
     asked = manifest(deletionPolicy="Delete")
     seen = stopped_world(asked)
     assert plan_removal(asked, seen, Stopped(STOP_SECONDS - 1, LAST)) == []
     assert kinds(plan_removal(asked, seen, HEARD)) == [RemoveIndex, RemoveQueue, RemoveTenant]
 
 
-def test_a_shared_tenant_leaves_index_and_queue_to_the_others_and_tells_when_its_last_partition_has_done_its_time() -> None:
+def test_removal_of_shared_tenant_keeps_index_and_queue_and_reports_purge_time() -> None:
     asked = manifest(isolation="Shared", retention={"days": 60}, deletionPolicy="Delete")
     seen = stopped_world(asked)
     documents, tenant = plan_removal(asked, seen, HEARD)
@@ -239,14 +235,14 @@ def test_a_shared_tenant_leaves_index_and_queue_to_the_others_and_tells_when_its
     assert "2026-06-03T00:00:00Z" in told[SYNCED].message
 
 
-def test_an_index_and_a_queue_of_a_tenant_that_was_never_registered_go_whatever_the_policy() -> None:
+def test_removal_of_unregistered_tenant_removes_index_and_queue() -> None:
     asked = manifest()
     index, queue = IndexSeen(exists=True, owner=asked.uid), QueueSeen(owners=(asked.uid,))
     seen = Observation(DatabaseSeen(), Installation(INSTALLATION), index, queue)
     assert kinds(plan_removal(asked, seen, None)) == [RemoveIndex, RemoveQueue]
 
 
-def test_a_removal_is_complete_only_when_the_database_took_it() -> None:
+def test_removal_is_complete_only_when_database_confirms() -> None:
     seen = done(converged(manifest(), NOTHING), plan_removal(manifest(), converged(manifest(), NOTHING), None))
     assert removal_verdicts(manifest(), seen, {})[SYNCED].status == "True"
     assert removal_verdicts(manifest(), Observation(UNREACHABLE), {})[SYNCED].status == "False"
@@ -255,7 +251,7 @@ def test_a_removal_is_complete_only_when_the_database_took_it() -> None:
 
 
 @pytest.mark.parametrize("part", ["search", "queue"])
-def test_what_a_deletion_waits_for_is_named(part: str) -> None:
+def test_removal_condition_names_the_unseen_backend(part: str) -> None:
     asked = manifest(deletionPolicy="Delete")
     told = removal_verdicts(asked, replace(stopped_world(asked), **{part: UNREACHABLE}), {})
     kind = {"search": Part.SEARCH, "queue": Part.QUEUE}[part]
@@ -265,7 +261,7 @@ def test_what_a_deletion_waits_for_is_named(part: str) -> None:
     assert told[Part.DATABASE].status == "Unknown"
 
 
-def test_while_there_is_no_archive_an_archiving_deletion_says_so_and_waits() -> None:
+def test_removal_waits_while_no_archive_is_reported() -> None:
     asked = manifest(deletionPolicy="Archive")
     seen = stopped_world(asked)
     assert plan_removal(asked, seen, HEARD) == []
@@ -289,7 +285,7 @@ def test_while_there_is_no_archive_an_archiving_deletion_says_so_and_waits() -> 
         (FINISHED, True, ("True", "Archived", MANIFEST)),
     ],
 )
-def test_the_condition_of_the_archive_says_how_it_is(
+def test_archive_condition_shows_state_of_the_archive(
     archive: ArchiveSeen | None, deleted: bool, told: tuple[str, str, str]
 ) -> None:
     asked = manifest(deletionPolicy="Archive")
@@ -305,14 +301,14 @@ def test_the_condition_of_the_archive_says_how_it_is(
 @pytest.mark.parametrize(
     ("locked", "days", "told"), [(True, 7, "is locked there for 7 days"), (False, 7, "7 days as advice"), (True, None, "first.")]
 )
-def test_what_becomes_of_archive_days_is_told_before_a_deletion(locked: bool, days: int | None, told: str) -> None:
+def test_archive_condition_shows_effect_of_archive_days(locked: bool, days: int | None, told: str) -> None:
     retention = {"days": 90} | ({"archiveDays": days} if days else {})
     asked = manifest(deletionPolicy="Archive", retention=retention)
     world = with_archive(converged(asked, NOTHING), ArchiveSeen(replace(PLACE, locked=locked)))
     assert told in verdicts(asked, world)[ARCHIVE].message
 
 
-def test_the_last_word_of_an_archived_tenant_names_its_manifest() -> None:
+def test_archive_condition_names_manifest_after_removal() -> None:
     asked = manifest(deletionPolicy="Archive")
     seen = with_archive(stopped_world(asked), FINISHED)
     actions = plan_removal(asked, seen, HEARD)

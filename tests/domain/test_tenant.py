@@ -1,4 +1,4 @@
-"""A tenant's spec is checked by name of field, and the names made of it never meet."""
+"""Specs are validated by field, and names derived from tenants never collide."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def refusal(value: Any) -> str:
     return error.value.detail
 
 
-def test_the_smallest_manifest_is_a_name_and_days() -> None:
+def test_parse_manifest_accepts_name_and_days_only() -> None:
     name, spec = parse_manifest(
         {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "acme"}, "spec": {"retention": {"days": 90}}}
     )
@@ -61,7 +61,7 @@ def test_the_smallest_manifest_is_a_name_and_days() -> None:
         {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "decklog"}, "spec": {"retention": {"days": 1}}},
     ],
 )
-def test_what_is_no_manifest_of_a_tenant_is_refused(value: Any) -> None:
+def test_parse_manifest_rejects_other_documents(value: Any) -> None:
     with pytest.raises(DecklogError) as error:
         parse_manifest(value)
     assert error.value.code is Code.INVALID_TENANT
@@ -100,11 +100,11 @@ def test_what_is_no_manifest_of_a_tenant_is_refused(value: Any) -> None:
         ({"retention": {"days": 30}, "legalHold": "yes"}, "legalHold"),
     ],
 )
-def test_a_wrong_spec_is_refused_by_the_name_of_the_field(value: Any, field: str) -> None:
+def test_parse_spec_names_the_invalid_field(value: Any, field: str) -> None:
     assert field in refusal(value)
 
 
-def test_what_changes_between_two_specs_is_named_as_in_a_manifest() -> None:
+def test_spec_changes_names_paths_as_in_a_manifest() -> None:
     assert spec_changes(spec_of(), spec_of()) == ()
     assert spec_changes(spec_of(), spec_of(ingest={"dedupWindow": "24h"})) == ()
     after = spec_of(retention={"days": 31}, displayName="A", quotas={"burst": 20_000})
@@ -112,12 +112,12 @@ def test_what_changes_between_two_specs_is_named_as_in_a_manifest() -> None:
 
 
 @pytest.mark.parametrize("name", ["a", "acme", "a-b", "a1", "a" * NAME_CHARS_MAX])
-def test_a_name_is_lower_case_and_starts_with_a_letter(name: str) -> None:
+def test_check_name_accepts_lower_case_names(name: str) -> None:
     assert check_name(name) == name
 
 
 @pytest.mark.parametrize("name", ["", "A", "1a", "-a", "a-", "a_b", "a.b", "a\n", "é", "a" * (NAME_CHARS_MAX + 1), 'a"; --'])
-def test_any_other_name_is_refused(name: str) -> None:
+def test_check_name_rejects_other_names(name: str) -> None:
     with pytest.raises(DecklogError) as error:
         check_name(name)
     assert error.value.code is Code.INVALID_TENANT
@@ -125,7 +125,7 @@ def test_any_other_name_is_refused(name: str) -> None:
 
 @given(names, specs)
 @settings(deadline=None)
-def test_the_names_made_of_a_tenant_are_within_the_limits_of_the_backends(name: str, spec: TenantSpec) -> None:
+def test_derived_names_fit_the_limits_of_backends(name: str, spec: TenantSpec) -> None:
     check_name(name)
     assert re.fullmatch(r"[a-z][a-z0-9_]{0,62}", schema_name(name, spec))
     assert re.fullmatch(r"[a-z][a-z0-9-]{0,254}", index_name(name, spec))
@@ -134,7 +134,7 @@ def test_the_names_made_of_a_tenant_are_within_the_limits_of_the_backends(name: 
 
 @given(names, names, st.integers(1, 3650), st.integers(1, 3650))
 @settings(deadline=None)
-def test_two_dedicated_tenants_share_no_name(left: str, right: str, days: int, other_days: int) -> None:
+def test_derived_names_differ_between_dedicated_tenants(left: str, right: str, days: int, other_days: int) -> None:
     one, other = spec_of(retention={"days": days}), spec_of(retention={"days": other_days})
     for made in (schema_name, index_name, queue_name):
         assert (made(left, one) == made(right, other)) == (left == right)
@@ -142,7 +142,7 @@ def test_two_dedicated_tenants_share_no_name(left: str, right: str, days: int, o
 
 @given(names, names, specs)
 @settings(deadline=None)
-def test_a_dedicated_and_a_shared_tenant_share_no_name(left: str, right: str, spec: TenantSpec) -> None:
+def test_derived_names_differ_between_dedicated_and_shared_tenants(left: str, right: str, spec: TenantSpec) -> None:
     dedicated, shared = spec_of(), spec_of(isolation="Shared", retention={"days": spec.retention.days})
     for made in (schema_name, index_name, queue_name):
         assert made(left, dedicated) != made(right, shared)
@@ -150,17 +150,17 @@ def test_a_dedicated_and_a_shared_tenant_share_no_name(left: str, right: str, sp
 
 @given(names, names, specs, specs)
 @settings(deadline=None)
-def test_no_queue_is_the_dead_letter_queue_of_another(left: str, right: str, one: TenantSpec, other: TenantSpec) -> None:
+def test_queue_name_is_never_a_dead_letter_queue(left: str, right: str, one: TenantSpec, other: TenantSpec) -> None:
     assert queue_name(left, one) != queue_name(right, other) + DLQ
 
 
-def test_a_tenant_named_after_a_dead_letter_queue_is_no_dead_letter_queue() -> None:
+def test_queue_name_of_tenant_ending_in_dlq_is_no_dead_letter_queue() -> None:
     assert queue_name("acme-dlq", spec_of()) != queue_name("acme", spec_of()) + DLQ
 
 
 @given(names, names, st.integers(1, RETENTION_CLASSES[-1]), st.integers(1, RETENTION_CLASSES[-1]))
 @settings(deadline=None)
-def test_shared_tenants_live_together_by_class(left: str, right: str, days: int, other_days: int) -> None:
+def test_derived_names_are_equal_within_a_retention_class(left: str, right: str, days: int, other_days: int) -> None:
     one, other = (spec_of(isolation="Shared", retention={"days": value}) for value in (days, other_days))
     for made in (schema_name, index_name, queue_name):
         assert (made(left, one) == made(right, other)) == (retention_class(days) == retention_class(other_days))
@@ -168,27 +168,27 @@ def test_shared_tenants_live_together_by_class(left: str, right: str, days: int,
 
 @given(st.integers(1, RETENTION_CLASSES[-1]))
 @settings(deadline=None)
-def test_a_class_is_the_smallest_that_holds_the_days(days: int) -> None:
+def test_retention_class_is_the_smallest_that_covers_the_days(days: int) -> None:
     found = retention_class(days)
     assert found >= days
     assert not any(days <= smaller < found for smaller in RETENTION_CLASSES)
 
 
-def test_there_is_no_class_beyond_the_largest() -> None:
+def test_retention_class_rejects_days_over_the_largest() -> None:
     with pytest.raises(DecklogError) as error:
         retention_class(RETENTION_CLASSES[-1] + 1)
     assert error.value.code is Code.INVALID_TENANT
 
 
 @pytest.mark.parametrize(("text", "expected"), [("30m", 1_800), ("24h", 86_400), ("7d", 604_800), ("1m", 60)])
-def test_durations_are_read_in_seconds(text: str, expected: int) -> None:
+def test_seconds_parses_durations(text: str, expected: int) -> None:
     assert seconds(text) == expected
     assert spec_of(ingest={"dedupWindow": text}).ingest.dedup_window == text
 
 
 @given(st.integers(1, 3650))
 @settings(deadline=None)
-def test_partitions_are_whole_days_and_not_too_many(days: int) -> None:
+def test_partition_days_bound_the_number_of_partitions(days: int) -> None:
     span = partition_days(days)
     assert 1 <= span <= days or days == 1
     assert days / span <= 125

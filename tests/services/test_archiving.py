@@ -34,7 +34,7 @@ from decklog.timescale.records.cursors import PostgresCursors
 from decklog.workers.duties.archiver import Rounds
 from decklog.workers.periodic import Turn
 from tests.backends import S3Server
-from tests.services.test_removal import all_have_heard, left_in_the_database, platform_log, told
+from tests.services.test_removal import left_in_the_database, platform_log, stops_apply_everywhere, told
 from tests.services.test_rotation import Fuse, FusedDatabase, Killed
 from tests.support.archives import TamperedObjects, archive_settings, bucket
 from tests.support.control import Control, control, on_each_variant
@@ -108,7 +108,7 @@ async def stored(control: Control, tenant: Tenant) -> dict[str, list[StoredRecor
 async def stopped(control: Control, provisioner: Provisioner, manifest: Manifest) -> None:
     """Deleted, and every process has heard of it."""
     await provisioner.remove(manifest)
-    await all_have_heard(control)
+    await stops_apply_everywhere(control)
 
 
 def by_archive(control: Control, isolation: Isolation = Isolation.DEDICATED, **more: Any) -> Manifest:
@@ -134,7 +134,7 @@ async def test_all_that_was_stored_is_in_the_archive_record_by_record_and_only_t
     waiting = await provisioner.remove(manifest)
     assert told(waiting, SYNCED) == told(waiting, ARCHIVE) == ("False", "Archiving")
     assert "0 of" in waiting.condition(SYNCED).message
-    await all_have_heard(control)
+    await stops_apply_everywhere(control)
     assert told(await provisioner.remove(manifest), SYNCED) == ("False", "Archiving"), "nothing is in the archive yet"
 
     was = await stored(control, tenant)
@@ -434,7 +434,7 @@ async def test_killed_between_any_two_actions_of_a_deletion_by_archive_no_record
                 break
             if await control.database.execute("SELECT 1 FROM decklog.heads WHERE tenant_id = $1", tenant.id):
                 was = await stored(control, tenant)
-            await all_have_heard(control)
+            await stops_apply_everywhere(control)
             for due in await PostgresArchives(service).due(limit=9):
                 await surviving(partial(worker().advance, due))
         assert synced
@@ -513,7 +513,7 @@ async def test_who_is_not_deleted_by_archive_is_left_alone(control: Control, wor
         await provisioner.reconcile(control.manifest(name, uid=f"uid-{name}", deletionPolicy=policy), vault)
     for name, policy in (("kept", "Retain"), ("goes", "Delete")):
         await provisioner.remove(control.manifest(name, uid=f"uid-{name}", deletionPolicy=policy))
-    await all_have_heard(control)
+    await stops_apply_everywhere(control)
     # Not every process has heard of this one yet.
     await provisioner.remove(control.manifest("new", uid="uid-new", deletionPolicy="Archive"))
     archiver = await workshop.archiver()
@@ -529,7 +529,7 @@ async def test_a_large_tenant_lets_the_others_have_their_turns(control: Control,
         await provisioner.reconcile(manifest, vault)
         await fill(control, 150 if name == "large" else 2, name)
         await provisioner.remove(manifest)
-    await all_have_heard(control)
+    await stops_apply_everywhere(control)
     rounds = Rounds(await workshop.archiver())
     assert await rounds.turn() is Turn.MORE
     assert any(name.startswith("small/uid-small/manifest-") for name in workshop.objects.names)

@@ -1,4 +1,4 @@
-"""What is changed behind the operator's back, by hand and on real backends: it is named, and put back."""
+"""Drift on real backends is named and repaired."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ DEDICATED_DAMAGES = [("ALTER TABLE {schema}.records ENABLE ROW LEVEL SECURITY", 
 
 
 async def missing(control: Control, isolation: Isolation) -> list[str]:
-    """What is seen to be missing of the relations, of a tenant that was there before."""
+    """Return the names of missing relations of a tenant that existed before."""
     manifest = control.manifest(isolation=isolation.value)
     seen = await control.provisioner().observe(manifest, None)
     assert isinstance(seen.database, DatabaseSeen)
@@ -63,7 +63,7 @@ async def missing(control: Control, isolation: Isolation) -> list[str]:
 
 @on_each_variant
 @pytest.mark.parametrize("isolation", Isolation)
-async def test_each_damage_to_the_relations_is_named_and_put_right(control: Control, isolation: Isolation) -> None:
+async def test_drift_of_relations_is_named_and_repaired(control: Control, isolation: Isolation) -> None:
     provisioner, vault = control.provisioner(), MemoryVault()
     manifest = control.manifest(isolation=isolation.value)
     status = await provisioner.reconcile(manifest, vault)
@@ -80,7 +80,7 @@ async def test_each_damage_to_the_relations_is_named_and_put_right(control: Cont
         assert isinstance(await control.append(), Appended), damage
 
 
-async def test_a_partition_that_is_missing_between_others_is_named_and_put_back_with_what_was_in_it(control: Control) -> None:
+async def test_missing_partition_is_named_and_created_again(control: Control) -> None:
     provisioner, vault = control.provisioner(), MemoryVault()
     status = await provisioner.reconcile(control.manifest(), vault)
     first = await control.append()
@@ -101,7 +101,7 @@ async def test_a_partition_that_is_missing_between_others_is_named_and_put_back_
     assert [row["seq"] for row in rows] == [0]
 
 
-async def test_an_index_that_somebody_added_is_left_alone(control: Control) -> None:
+async def test_added_database_index_is_left_alone(control: Control) -> None:
     provisioner, vault = control.provisioner(), MemoryVault()
     status = await provisioner.reconcile(control.manifest(), vault)
     await control.database.execute(f"CREATE INDEX his_own ON {status.schema}.records (session_id)")
@@ -109,7 +109,7 @@ async def test_an_index_that_somebody_added_is_left_alone(control: Control) -> N
 
 
 @pytest.mark.parametrize("policy", DriftPolicy)
-async def test_what_is_changed_in_any_backend_is_named_and_repaired_or_only_reported(
+async def test_drift_in_any_backend_is_repaired_or_reported(
     control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer, policy: DriftPolicy
 ) -> None:
     search, queue = control.search(opensearch_server), control.queue(sqs_server)
@@ -160,7 +160,7 @@ async def test_what_is_changed_in_any_backend_is_named_and_repaired_or_only_repo
     assert (healed.ready, healed.synced) == (True, True)
 
 
-async def test_while_a_backend_cannot_be_seen_nothing_is_said_of_changes_but_what_was_found(control: Control) -> None:
+async def test_drift_status_is_absent_while_a_backend_is_unseen(control: Control) -> None:
     provisioner, vault = control.provisioner(control.broken_search()), MemoryVault()
     status = await provisioner.reconcile(control.manifest(), vault)
     assert status.drift is None

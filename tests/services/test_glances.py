@@ -1,4 +1,4 @@
-"""Most looks find nothing to do: they hold no tenant, ask the database for many at once, and say what a visit would."""
+"""A glance needs no exclusive access, shares its query with other tenants, and returns the status of a visit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SPEC: dict[str, Any] = {"isolation": "Shared", "retention": {"days": 90}}
 
 
 class Counted(MemoryControl):
-    """Knows which tenants were visited, and who was asked for together."""
+    """Records which tenants were visited, and which were queried together."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class World:
         return manifest, await self.provisioner.reconcile(manifest, self.vault)
 
     async def look(self, manifest: Manifest, before: TenantStatus) -> TenantStatus:
-        """Another look at it, of which `visited` and `asked` are then."""
+        """Reconcile again; `visited` and `asked` then describe this call only."""
         self.control.visited, self.control.asked = [], []
         return await self.provisioner.reconcile(manifest, self.vault, before.conditions)
 
@@ -64,7 +64,7 @@ def world() -> World:
     return World()
 
 
-async def test_a_tenant_in_order_is_not_held_and_its_status_is_that_of_a_visit(world: World) -> None:
+async def test_glance_returns_the_status_of_a_visit_for_converged_tenant(world: World) -> None:
     manifest, first = await world.made("acme")
     visited = await world.provisioner.reconcile(manifest, world.vault)
     glanced = await world.look(manifest, first)
@@ -73,7 +73,7 @@ async def test_a_tenant_in_order_is_not_held_and_its_status_is_that_of_a_visit(w
     assert glanced.ready
 
 
-async def test_many_tenants_are_asked_for_at_once(world: World) -> None:
+async def test_glances_query_the_database_for_many_tenants_together(world: World) -> None:
     made = [await world.made(f"t-{number}") for number in range(50)]
     world.control.visited, world.control.asked = [], []
     looks = (world.provisioner.reconcile(manifest, world.vault, told.conditions) for manifest, told in made)
@@ -83,7 +83,7 @@ async def test_many_tenants_are_asked_for_at_once(world: World) -> None:
     assert sorted(name for names in world.control.asked for name in names) == sorted(manifest.name for manifest, _ in made)
 
 
-async def test_where_something_is_to_be_done_it_is_visited(world: World) -> None:
+async def test_glance_becomes_a_visit_when_there_is_drift(world: World) -> None:
     manifest, told = await world.made("acme")
     world.control.heads["acme"] = replace(world.control.heads["acme"], burst=1)
     assert (await world.look(manifest, told)).drift is not None
@@ -95,7 +95,7 @@ async def test_where_something_is_to_be_done_it_is_visited(world: World) -> None
     assert len(world.vault.keys["acme"]) == 3
 
 
-async def test_where_the_registry_says_something_else_it_is_visited(world: World) -> None:
+async def test_glance_becomes_a_visit_when_stored_conditions_differ(world: World) -> None:
     manifest, told = await world.made("acme")
     world.control.rows["acme"] = replace(world.control.rows["acme"], conditions=())
     await world.look(manifest, told)
@@ -103,7 +103,7 @@ async def test_where_the_registry_says_something_else_it_is_visited(world: World
     assert world.control.rows["acme"].conditions == told.conditions
 
 
-async def test_a_new_spec_and_a_new_tenant_are_visited_at_once(world: World) -> None:
+async def test_reconcile_visits_new_tenant_and_new_spec_without_a_glance(world: World) -> None:
     manifest, told = await world.made("acme")
     assert world.control.asked == []
     changed = replace(manifest, generation=2, spec=parse_spec({**SPEC, "displayName": "Acme"}))
@@ -111,7 +111,7 @@ async def test_a_new_spec_and_a_new_tenant_are_visited_at_once(world: World) -> 
     assert (world.control.visited, world.control.asked) == (["acme"], [])
 
 
-async def test_somebody_elses_tenant_is_refused_as_by_a_visit(world: World) -> None:
+async def test_glance_refuses_foreign_tenant_like_a_visit(world: World) -> None:
     manifest, told = await world.made("acme")
     refused = await world.look(replace(manifest, uid="another"), told)
     assert refused.condition(READY).reason == "Conflict"

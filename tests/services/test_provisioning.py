@@ -1,4 +1,4 @@
-"""Provisioning on real backends: what is asked for is there afterwards, once, and what is broken holds nothing else up."""
+"""Provisioning on real backends makes what is asked for exactly once, and a broken backend does not hold up the others."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def messages(status: TenantStatus) -> str:
 
 
 async def live_keys(control: Control, name: str = "acme") -> dict[Role, bytes]:
-    """The keys that the service would let in, by role, but for those that will end; no role may have two."""
+    """The valid keys without an end, by role; no role may have two."""
     snapshot = await control.snapshot()
     tenant_id = next(tenant.id for tenant in snapshot.tenants.values() if tenant.name == name)
     keys = [key for key in snapshot.keys.values() if key.tenant_id == tenant_id and key.expires_at is None]
@@ -56,7 +56,7 @@ async def live_keys(control: Control, name: str = "acme") -> dict[Role, bytes]:
 
 
 async def ending_keys(control: Control) -> dict[bytes, datetime]:
-    """When the keys end that the service lets in for a while yet, by their hashes."""
+    """The ends of valid keys that have one, by hash."""
     snapshot = await control.snapshot()
     return {key.hash: key.expires_at for key in snapshot.keys.values() if key.expires_at is not None}
 
@@ -67,7 +67,7 @@ def hashes(vault: MemoryVault, name: str = "acme") -> dict[Role, bytes]:
 
 @on_each_variant
 @pytest.mark.parametrize("isolation", Isolation)
-async def test_a_new_tenant_becomes_ready_and_takes_records(control: Control, isolation: Isolation) -> None:
+async def test_new_tenant_becomes_ready_and_stores_records(control: Control, isolation: Isolation) -> None:
     vault = MemoryVault()
     status = await control.provisioner().reconcile(control.manifest(isolation=isolation.value), vault)
     assert [condition.type for condition in status.conditions] == [*ALL]
@@ -83,7 +83,7 @@ async def test_a_new_tenant_becomes_ready_and_takes_records(control: Control, is
 
 
 @pytest.mark.parametrize("isolation", Isolation)
-async def test_with_search_and_queues_a_tenant_gets_its_index_and_its_queues(
+async def test_new_tenant_gets_index_and_queues_when_configured(
     control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer, isolation: Isolation
 ) -> None:
     search, queue = control.search(opensearch_server), control.queue(sqs_server)
@@ -108,7 +108,7 @@ async def test_with_search_and_queues_a_tenant_gets_its_index_and_its_queues(
 
 
 @on_each_variant
-async def test_applying_again_changes_nothing_anywhere(
+async def test_reconcile_changes_nothing_when_repeated(
     control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer
 ) -> None:
     provisioner = control.provisioner(control.search(opensearch_server), control.queue(sqs_server))
@@ -131,7 +131,7 @@ async def test_applying_again_changes_nothing_anywhere(
 
 @on_each_variant
 @pytest.mark.parametrize("isolation", Isolation)
-async def test_looking_for_a_plan_changes_nothing_anywhere_and_makes_no_reserved_tenant(
+async def test_observe_changes_nothing_and_makes_no_reserved_tenant(
     control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer, isolation: Isolation
 ) -> None:
     search, queue = control.search(opensearch_server), control.queue(sqs_server)
@@ -159,7 +159,7 @@ async def test_looking_for_a_plan_changes_nothing_anywhere_and_makes_no_reserved
 
 
 @pytest.mark.parametrize("broken", ["database", "search", "queue", "vault"])
-async def test_one_broken_backend_holds_none_of_the_others_up_and_says_what_is_wrong(
+async def test_broken_backend_does_not_hold_up_the_others(
     control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer, broken: str
 ) -> None:
     provisioner = control.provisioner(
@@ -183,7 +183,7 @@ async def test_one_broken_backend_holds_none_of_the_others_up_and_says_what_is_w
 
 
 class _BlockedName:
-    """SQS in the minute after a queue of this name was deleted."""
+    """SQS during the minute after a queue of this name was deleted."""
 
     def __init__(self) -> None:
         self.blocked, self.made = True, False
@@ -197,7 +197,7 @@ class _BlockedName:
         self.made = True
 
 
-async def test_a_queues_name_that_is_blocked_for_a_while_is_told_as_such_and_made_when_it_is_free() -> None:
+async def test_blocked_queue_name_is_reported_and_created_later() -> None:
     memory, queue, vault = MemoryControl(), _BlockedName(), MemoryVault()
     provisioner = Provisioner(memory, None, queue, directory=memory)
     manifest = Manifest("acme", "uid-1", 1, parse_spec({"retention": {"days": 30}}))
@@ -209,7 +209,7 @@ async def test_a_queues_name_that_is_blocked_for_a_while_is_told_as_such_and_mad
     assert (await provisioner.reconcile(manifest, vault, waiting.conditions)).ready
 
 
-async def test_what_was_broken_is_made_up_for_by_the_next_visit(control: Control, opensearch_server: OpenSearchServer) -> None:
+async def test_next_visit_completes_what_failed(control: Control, opensearch_server: OpenSearchServer) -> None:
     search = control.search(opensearch_server)
     manifest, vault = control.manifest(), MemoryVault()
     times = iter(datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=n) for n in range(100))
@@ -222,7 +222,7 @@ async def test_what_was_broken_is_made_up_for_by_the_next_visit(control: Control
         assert (before.last_transition_time == after.last_transition_time) is same, part
 
 
-async def test_a_broken_vault_tells_nothing_of_the_keys_it_choked_on(control: Control) -> None:
+async def test_broken_vault_does_not_leak_keys(control: Control) -> None:
     vault = MemoryVault()
     vault.broken = RuntimeError("could not store dlk_abc_verysecret")
     with structlog.testing.capture_logs() as logged:
@@ -234,7 +234,7 @@ async def test_a_broken_vault_tells_nothing_of_the_keys_it_choked_on(control: Co
     assert await live_keys(control) == {}
 
 
-async def test_no_condition_log_line_or_row_holds_a_key(control: Control) -> None:
+async def test_keys_appear_in_no_condition_log_or_row(control: Control) -> None:
     vault = MemoryVault()
     with structlog.testing.capture_logs() as logged:
         status = await control.provisioner().reconcile(control.manifest(), vault)
@@ -247,7 +247,7 @@ async def test_no_condition_log_line_or_row_holds_a_key(control: Control) -> Non
         assert token.split("_")[2] not in text
 
 
-async def test_a_tenant_registered_for_another_object_is_a_conflict_and_is_not_touched(control: Control) -> None:
+async def test_tenant_of_another_uid_is_a_conflict_and_untouched(control: Control) -> None:
     vault, strange = MemoryVault(), MemoryVault()
     provisioner = control.provisioner()
     await provisioner.reconcile(control.manifest(), vault)
@@ -263,7 +263,7 @@ async def test_a_tenant_registered_for_another_object_is_a_conflict_and_is_not_t
     assert await live_keys(control) == hashes(vault)
 
 
-async def test_an_index_of_somebody_else_is_a_conflict_and_nothing_is_made_anywhere(
+async def test_foreign_index_is_a_conflict_and_nothing_is_made(
     control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer
 ) -> None:
     search, queue = control.search(opensearch_server), control.queue(sqs_server)
@@ -277,7 +277,7 @@ async def test_an_index_of_somebody_else_is_a_conflict_and_nothing_is_made_anywh
     assert not [url for url in queue.list_queues(QueueNamePrefix=control.prefix).get("QueueUrls", ()) if "-t-acme" in url]
 
 
-async def test_a_queue_of_somebody_else_is_a_conflict(control: Control, sqs_server: SqsServer) -> None:
+async def test_foreign_queue_is_a_conflict(control: Control, sqs_server: SqsServer) -> None:
     queue = control.queue(sqs_server)
     name = f"{control.prefix}-t-acme-wake-dlq"
     url = queue.create_queue(QueueName=name, tags={"decklog.dev/uid": "another"})["QueueUrl"]
@@ -287,7 +287,7 @@ async def test_a_queue_of_somebody_else_is_a_conflict(control: Control, sqs_serv
 
 
 @on_each_variant
-async def test_a_deleted_tenant_is_kept_and_adopted_with_its_number_and_goes_on_where_it_stopped(
+async def test_retained_tenant_is_adopted_and_continues_its_log(
     control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer
 ) -> None:
     provisioner = control.provisioner(control.search(opensearch_server), control.queue(sqs_server))
@@ -326,7 +326,7 @@ async def test_a_deleted_tenant_is_kept_and_adopted_with_its_number_and_goes_on_
     assert told(await provisioner.reconcile(manifest, vault))[READY] == ("False", "Conflict")
 
 
-async def test_removing_waits_for_a_database_that_is_down(control: Control) -> None:
+async def test_remove_waits_for_unreachable_database(control: Control) -> None:
     await control.provisioner().reconcile(control.manifest(), MemoryVault())
     status = await control.provisioner(owner_dsn=control.broken_owner_dsn()).remove(control.manifest())
     assert not status.synced
@@ -336,7 +336,7 @@ async def test_removing_waits_for_a_database_that_is_down(control: Control) -> N
 
 @on_each_variant
 @pytest.mark.parametrize("isolation", Isolation)
-async def test_suspending_stops_writers_at_the_heads_and_lifting_it_lets_them_on(control: Control, isolation: Isolation) -> None:
+async def test_suspend_refuses_appends_until_it_is_lifted(control: Control, isolation: Isolation) -> None:
     provisioner, vault = control.provisioner(), MemoryVault()
     spec: dict[str, Any] = {"isolation": isolation.value}
     await provisioner.reconcile(control.manifest(**spec), vault)
@@ -352,7 +352,7 @@ async def test_suspending_stops_writers_at_the_heads_and_lifting_it_lets_them_on
     assert stored.receipts[0].seq == 0
 
 
-async def test_quotas_and_retention_reach_the_heads_and_the_registry(control: Control) -> None:
+async def test_quotas_and_retention_reach_heads_and_registry(control: Control) -> None:
     provisioner, vault = control.provisioner(), MemoryVault()
     await provisioner.reconcile(control.manifest(), vault)
     changed: dict[str, Any] = {
@@ -370,7 +370,7 @@ async def test_quotas_and_retention_reach_the_heads_and_the_registry(control: Co
     assert (tenant.retention_days, tenant.limits.search_days, tenant.display_name) == (400, 40, "Acme")
 
 
-async def test_a_tenant_lives_in_the_cell_of_this_installation_and_for_another_cell_nothing_is_made(control: Control) -> None:
+async def test_tenant_of_another_cell_is_refused_and_nothing_is_made(control: Control) -> None:
     provisioner, vault = control.provisioner(cell="eu-1"), MemoryVault()
     for name in ("default", "us-2"):
         status = await provisioner.reconcile(control.manifest(cell=name), vault)
@@ -391,9 +391,7 @@ async def test_a_tenant_lives_in_the_cell_of_this_installation_and_for_another_c
 @pytest.mark.parametrize(
     "changed", [{"isolation": "Dedicated"}, {"isolation": "Shared", "retention": {"days": 31}}], ids=["isolation", "class"]
 )
-async def test_what_cannot_be_changed_is_refused_and_the_tenant_goes_on_as_it_was(
-    control: Control, changed: dict[str, Any]
-) -> None:
+async def test_immutable_change_is_refused_and_tenant_keeps_working(control: Control, changed: dict[str, Any]) -> None:
     provisioner, vault = control.provisioner(), MemoryVault()
     await provisioner.reconcile(control.manifest(isolation="Shared"), vault)
     status = await provisioner.reconcile(control.manifest(generation=2, suspend=True, **changed), vault)
@@ -401,7 +399,7 @@ async def test_what_cannot_be_changed_is_refused_and_the_tenant_goes_on_as_it_wa
     assert isinstance(await control.append(), Appended)
 
 
-async def test_two_provisioners_at_once_make_one_tenant_with_one_set_of_keys(
+async def test_concurrent_provisioners_make_one_tenant_and_one_set_of_keys(
     control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer
 ) -> None:
     search, queue, vault = control.search(opensearch_server), control.queue(sqs_server), MemoryVault()
@@ -416,7 +414,7 @@ async def test_two_provisioners_at_once_make_one_tenant_with_one_set_of_keys(
 
 
 @on_each_variant
-async def test_many_tenants_at_once_are_looked_after_without_a_failure(control: Control) -> None:
+async def test_many_tenants_are_reconciled_concurrently(control: Control) -> None:
     provisioner, vault = control.provisioner(), MemoryVault()
     manifests = [control.manifest(f"t{n}", uid=f"uid-{n}", isolation=("Shared", "Dedicated")[n % 4 == 0]) for n in range(24)]
     statuses = await asyncio.gather(*(provisioner.reconcile(each, vault) for each in manifests))
@@ -424,9 +422,7 @@ async def test_many_tenants_at_once_are_looked_after_without_a_failure(control: 
 
 
 @pytest.mark.parametrize("fault", ["lost", "altered", "all lost"])
-async def test_a_key_that_the_vault_lost_or_altered_is_issued_anew_and_the_one_before_ends_after_the_overlap(
-    control: Control, fault: str
-) -> None:
+async def test_lost_or_altered_key_is_replaced_and_the_old_one_ends_after_overlap(control: Control, fault: str) -> None:
     now = datetime.now(UTC)
     provisioner, vault = control.provisioner(now=lambda: now), MemoryVault()
     await provisioner.reconcile(control.manifest(), vault)
@@ -446,7 +442,7 @@ async def test_a_key_that_the_vault_lost_or_altered_is_issued_anew_and_the_one_b
     assert await ending_keys(control) == {before[role]: now + timedelta(hours=24) for role in replaced}
 
 
-async def test_a_key_revoked_behind_our_back_is_replaced(control: Control) -> None:
+async def test_key_revoked_outside_decklog_is_replaced(control: Control) -> None:
     provisioner, vault = control.provisioner(), MemoryVault()
     await provisioner.reconcile(control.manifest(), vault)
     await control.database.execute("UPDATE decklog.api_keys SET revoked_at = now() WHERE role = 'writer'")
@@ -456,7 +452,7 @@ async def test_a_key_revoked_behind_our_back_is_replaced(control: Control) -> No
     assert set(hashes(vault)) == set(TENANT_ROLES)
 
 
-async def test_no_manifest_may_have_the_name_of_the_platform(control: Control) -> None:
+async def test_manifest_with_reserved_name_is_refused(control: Control) -> None:
     provisioner = control.provisioner()
     await provisioner.ensure_platform_tenant()
     before = await control.tenant(PLATFORM_TENANT)
@@ -466,7 +462,7 @@ async def test_no_manifest_may_have_the_name_of_the_platform(control: Control) -
     assert await control.tenant(PLATFORM_TENANT) == before
 
 
-async def test_a_spec_that_never_was_parsed_is_checked_all_the_same(control: Control) -> None:
+async def test_reconcile_validates_spec_that_was_never_parsed(control: Control) -> None:
     manifest = control.manifest()
     broken = type(manifest)("Bad_Name", "uid", 1, TenantSpec(retention=Retention(30)))
     status = await control.provisioner().reconcile(broken, MemoryVault())
@@ -474,7 +470,7 @@ async def test_a_spec_that_never_was_parsed_is_checked_all_the_same(control: Con
     assert set(told(status)) == set(ALL)
 
 
-async def test_the_platform_has_its_tenant_without_keys_and_one_key_of_its_own(control: Control) -> None:
+async def test_platform_has_a_tenant_without_keys_and_one_platform_key(control: Control) -> None:
     one, other = control.provisioner(), control.provisioner()
     statuses = await asyncio.gather(one.ensure_platform_tenant(), other.ensure_platform_tenant())
     assert all(status.ready for status in statuses)
@@ -488,9 +484,7 @@ async def test_the_platform_has_its_tenant_without_keys_and_one_key_of_its_own(c
 
 
 @on_each_variant
-async def test_what_somebody_took_away_is_put_back(
-    control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer
-) -> None:
+async def test_removed_objects_are_restored(control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer) -> None:
     search, queue = control.search(opensearch_server), control.queue(sqs_server)
     provisioner = control.provisioner(search, queue)
     manifest, vault = control.manifest(isolation="Shared"), MemoryVault()
@@ -510,9 +504,7 @@ async def test_what_somebody_took_away_is_put_back(
     assert queue.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]["VisibilityTimeout"] == "30"
 
 
-async def test_an_index_that_was_lost_is_made_again_and_its_indexer_begins_anew(
-    control: Control, opensearch_server: OpenSearchServer
-) -> None:
+async def test_lost_index_is_created_again_and_its_indexer_rewound(control: Control, opensearch_server: OpenSearchServer) -> None:
     search = control.search(opensearch_server)
     provisioner, vault = control.provisioner(search), MemoryVault()
     manifests = [control.manifest(name, uid=name, isolation="Shared") for name in ("acme", "beta")]
@@ -538,21 +530,21 @@ async def test_an_index_that_was_lost_is_made_again_and_its_indexer_begins_anew(
         assert await cursors.move(cursor, 41, seconds=60) is None
 
 
-async def test_a_database_that_was_never_migrated_is_told_so(control: Control) -> None:
+async def test_unmigrated_database_is_reported(control: Control) -> None:
     await control.database.execute("DROP TABLE decklog.tenants CASCADE")
     status = await control.provisioner().reconcile(control.manifest(), MemoryVault())
     assert told(status)[Part.DATABASE] == ("False", "Misconfigured")
     assert "decklog migrate" in status.condition(Part.DATABASE).message
 
 
-async def test_the_conditions_are_listed_as_they_were_told_last(control: Control) -> None:
+async def test_directory_lists_the_last_reported_conditions(control: Control) -> None:
     provisioner = control.provisioner()
     status = await provisioner.reconcile(control.manifest(), MemoryVault())
     [listed] = [each for each in await provisioner.tenants() if each.name == "acme"]
     assert listed.conditions == status.conditions
 
 
-async def test_a_spec_from_a_file_keeps_its_uid_and_gets_a_generation_when_it_changes(control: Control) -> None:
+async def test_manifest_of_file_keeps_uid_and_counts_generations(control: Control) -> None:
     provisioner = control.provisioner()
     spec = control.manifest().spec
     first = await provisioner.manifest("acme", spec)
@@ -562,9 +554,7 @@ async def test_a_spec_from_a_file_keeps_its_uid_and_gets_a_generation_when_it_ch
     assert (changed.uid, changed.generation) == (first.uid, 2)
 
 
-async def test_what_the_database_refuses_is_told_and_no_key_is_given_to_anybody(
-    control: Control, opensearch_server: OpenSearchServer
-) -> None:
+async def test_database_refusal_is_reported_and_no_key_is_issued(control: Control, opensearch_server: OpenSearchServer) -> None:
     provisioner = control.provisioner(control.search(opensearch_server))
     await provisioner.ensure_platform_tenant()
     await control.database.execute(
@@ -585,7 +575,7 @@ async def test_what_the_database_refuses_is_told_and_no_key_is_given_to_anybody(
     assert (await provisioner.reconcile(control.manifest(), vault)).synced
 
 
-async def test_a_visit_that_is_cancelled_at_any_moment_leaves_the_tenant_to_the_next(control: Control) -> None:
+async def test_cancelled_visit_leaves_the_tenant_to_the_next_visit(control: Control) -> None:
     provisioner, vault = control.provisioner(), MemoryVault()
     for moment in range(12):
         visiting = asyncio.create_task(provisioner.reconcile(control.manifest(generation=moment + 1), vault))

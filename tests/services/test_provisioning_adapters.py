@@ -1,4 +1,4 @@
-"""How an index and a queue are made and put right, where that is more than a tenant's visit shows."""
+"""Creation and repair of an index and a queue by their adapters."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def marked(mark: Mark, version: int = mapping.VERSION) -> dict[str, Any]:
     return {"decklog": {"tenant": mark.tenant, "uid": mark.uid, "version": version}}
 
 
-async def test_an_index_that_was_made_as_asked_has_no_drift(control: Control, opensearch_server: OpenSearchServer) -> None:
+async def test_new_index_has_no_drift(control: Control, opensearch_server: OpenSearchServer) -> None:
     search = OpenSearchProvisioning(control.search(opensearch_server), replicas=0)
     name = f"{control.prefix}-t-acme"
     assert not (await search.observe(name)).exists
@@ -44,9 +44,7 @@ async def test_an_index_that_was_made_as_asked_has_no_drift(control: Control, op
     assert seen.uuid
 
 
-async def test_an_older_index_gets_the_fields_it_lacks_and_keeps_what_is_in_it(
-    control: Control, opensearch_server: OpenSearchServer
-) -> None:
+async def test_older_index_gets_missing_fields_and_keeps_documents(control: Control, opensearch_server: OpenSearchServer) -> None:
     client = control.search(opensearch_server)
     search = OpenSearchProvisioning(client, replicas=0)
     name = f"{control.prefix}-t-acme"
@@ -62,7 +60,9 @@ async def test_an_older_index_gets_the_fields_it_lacks_and_keeps_what_is_in_it(
     assert (await client.count(index=name))["count"] == 1
 
 
-async def test_an_index_with_other_types_says_what_is_to_be_done(control: Control, opensearch_server: OpenSearchServer) -> None:
+async def test_index_with_other_field_types_is_reported_with_a_remedy(
+    control: Control, opensearch_server: OpenSearchServer
+) -> None:
     client = control.search(opensearch_server)
     search = OpenSearchProvisioning(client, replicas=0)
     name = f"{control.prefix}-t-acme"
@@ -78,7 +78,7 @@ async def test_an_index_with_other_types_says_what_is_to_be_done(control: Contro
     assert "Delete it" in refused.value.detail
 
 
-async def test_an_index_is_made_by_one_of_several_at_once_and_by_nobody_else(
+async def test_concurrent_index_creation_succeeds_for_one_owner_only(
     control: Control, opensearch_server: OpenSearchServer
 ) -> None:
     client = control.search(opensearch_server)
@@ -91,9 +91,7 @@ async def test_an_index_is_made_by_one_of_several_at_once_and_by_nobody_else(
     assert (await searches[0].observe(name)).owner == "uid-1"
 
 
-async def test_queues_that_were_made_as_asked_have_no_drift_and_what_differs_is_put_right(
-    control: Control, sqs_server: SqsServer
-) -> None:
+async def test_new_queues_have_no_drift_and_differences_are_repaired(control: Control, sqs_server: SqsServer) -> None:
     client = control.queue(sqs_server)
     queues = [SqsProvisioning(client) for _ in range(4)]
     name = f"{control.prefix}-t-acme-wake"
@@ -125,7 +123,7 @@ async def test_queues_that_were_made_as_asked_have_no_drift_and_what_differs_is_
     assert await queues[0].observe(name) == changed
 
 
-async def test_a_queue_that_somebody_made_a_moment_before_is_not_taken(control: Control, sqs_server: SqsServer) -> None:
+async def test_queue_created_by_another_owner_is_not_taken_over(control: Control, sqs_server: SqsServer) -> None:
     client = control.queue(sqs_server)
     name = f"{control.prefix}-t-acme-wake"
     client.create_queue(QueueName=f"{name}-dlq", tags={"decklog.dev/uid": "uid-2"})
@@ -134,7 +132,7 @@ async def test_a_queue_that_somebody_made_a_moment_before_is_not_taken(control: 
     assert refused.value.code is Code.CONFLICT
 
 
-async def test_a_queue_that_was_deleted_a_moment_ago_is_a_matter_of_waiting() -> None:
+async def test_recently_deleted_queue_name_is_reported_as_blocked() -> None:
     client = boto3.session.Session().client("sqs", region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
     # Only Amazon's own service makes anybody wait for a minute; this is its answer.
     with Stubber(client) as stubbed, structlog.testing.capture_logs() as logged:

@@ -1,8 +1,8 @@
-"""One tenant's life on real backends, in which everything that can go wrong does, at random: processes die between two
-steps, backends refuse or answer too late, two processes work at once, and people change things behind their back.
+"""One tenant on real backends under random faults: processes die between two steps, backends refuse or answer late, two
+processes work concurrently, and objects are changed without Decklog.
 
-Whatever happened, visits that nothing disturbs bring all of it in order, no record is lost, nothing is left over, and
-no key was told to anybody but the vault.
+Afterwards, undisturbed visits must converge, no record may be lost, nothing may be left over, and no key may be anywhere but
+in the vault.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from decklog.timescale.control.provision import CONNECTIONS_MAX, PostgresProvisi
 from decklog.timescale.control.registry import PostgresRegistry
 from tests.backends import OpenSearchServer, SqsServer
 from tests.services.test_drift import DAMAGES
-from tests.services.test_removal import all_have_heard
+from tests.services.test_removal import stops_apply_everywhere
 from tests.services.test_rotation import Fuse, FusedDatabase, FusedVault, Killed
 from tests.support.control import Control, control
 
@@ -56,7 +56,7 @@ _KEY = re.compile(r"dlk_[0-9a-z]{8,32}_[0-9A-Za-z]{32,128}")
 
 
 class Perils(Fuse):
-    """What may become of each step: done; never begun, or done without an answer, by a backend's fault or the process' end."""
+    """The fate of a step: done, not begun, or done without an answer, by a fault of the backend or the end of the process."""
 
     def __init__(self, rng: random.Random) -> None:
         super().__init__()
@@ -65,11 +65,11 @@ class Perils(Fuse):
         self.suffered = 0
 
     def kill_at(self, step: int, *, after: bool) -> None:
-        """Let the process die at this step that changes something, and at no other."""
+        """Let the process die at this changing step, and at no other."""
         self.steps, self.after = step, after
 
     def burnt(self) -> bool:
-        """Whether it did."""
+        """Whether the process died."""
         burnt, self.steps = self.steps is None, None
         return burnt
 
@@ -96,7 +96,7 @@ class Perils(Fuse):
 
 
 class Perilous:
-    """An adapter of search or queue, each call of which may end badly."""
+    """An adapter of search or queue whose calls may fail."""
 
     def __init__(self, inner: Any, perils: Perils) -> None:
         self._inner, self._perils = inner, perils
@@ -109,7 +109,7 @@ class Perilous:
 
 
 class Life:
-    """The tenant `acme`, whom two processes look after."""
+    """The tenant `acme`, which two processes look after."""
 
     def __init__(self, control: Control, search: AsyncOpenSearch, queue: Any, isolation: Isolation, rng: random.Random) -> None:
         self.control, self.search, self.queue, self.rng = control, search, queue, rng
@@ -142,7 +142,7 @@ class Life:
     # --- what processes do -------------------------------------------------------------------------------------------
 
     async def _visit(self, process: Provisioner, *, remove: bool) -> TenantStatus | None:
-        """None where the process died of it."""
+        """None where the process died in the call."""
         try:
             done = process.remove if remove else process.reconcile
             told = await done(self.manifest, self.vault)
@@ -152,30 +152,30 @@ class Life:
         return told
 
     async def disturbed(self, *, remove: bool = False) -> None:
-        """Some visits in bad weather, by one process or by both at once."""
+        """Visits under faults, by one process or by both concurrently."""
         self.perils.likely = self.rng.choice([0.05, 0.2, 0.5])
         for _ in range(self.rng.randrange(1, 4)):
             working = self.processes[: self.rng.randrange(1, 3)]
             await asyncio.gather(*(self._visit(process, remove=remove) for process in working))
             if remove:
-                await all_have_heard(self.control)
+                await stops_apply_everywhere(self.control)
         self.perils.likely = 0.0
 
     async def until_synced(self, *, remove: bool = False) -> TenantStatus:
-        """Undisturbed visits, by the one or the other, until nothing is left to do."""
+        """Undisturbed visits, by either process, until nothing is left to do."""
         for _ in range(VISITS_MAX):
             told = await self._visit(self.rng.choice(self.processes), remove=remove)
             assert told is not None, "nothing kills it now"
             if told.synced:
                 return told
             if remove:
-                await all_have_heard(self.control)
+                await stops_apply_everywhere(self.control)
         raise AssertionError(f"never in order: {self.statuses[-1].conditions}")
 
     # --- what people do ----------------------------------------------------------------------------------------------
 
     def edit(self) -> None:
-        """Another spec; what a Shared tenant may not decide is left out."""
+        """Another spec, without fields that a Shared tenant may not set."""
         chosen = self.rng.choice(SPECS)
         self.change({name: value for name, value in chosen.items() if not (self.shared and name == "queue")})
 
@@ -183,7 +183,7 @@ class Life:
         self.manifest = replace(self.manifest, spec=parse_spec({**self.base, **spec}), generation=self.manifest.generation + 1)
 
     async def meddle(self) -> None:
-        """Something is changed behind our back, wherever it may be by now."""
+        """Change something without Decklog, in any backend."""
         row = await self.processes[0]._database.find("acme")
         if row is None:
             return
@@ -240,7 +240,7 @@ class Life:
         self.again()
 
     async def refused_to_go(self) -> None:
-        """A deletion of one who is held, by whichever policy: he goes on as before."""
+        """Delete the tenant while it is held: it must be looked after as before."""
         hold = self.rng.choice([{"legalHold": True}, {"deletionProtection": True}])
         spec = parse_spec({**self.base, "deletionPolicy": "Delete", **hold})
         self.manifest = replace(self.manifest, spec=spec, generation=self.manifest.generation + 1)
@@ -297,7 +297,7 @@ class Life:
         assert [row["seq"] for row in rows] == list(range(self.records))
 
     async def nothing_is_left_over(self) -> None:
-        """Of all that was made and removed there is what the registry names, and no more."""
+        """Exactly the objects that the registry names must exist."""
         rows = await self.control.database.execute("SELECT schema, index, queue FROM decklog.tenants")
         indices = await self.search.indices.get(index=f"{self.control.prefix}-*", params={"filter_path": "*.settings.index.uuid"})
         assert set(indices) == {row["index"] for row in rows}
@@ -310,7 +310,7 @@ class Life:
 
 @pytest.mark.parametrize("isolation", Isolation)
 @pytest.mark.parametrize("seed", range(2))
-async def test_whatever_goes_wrong_a_tenant_comes_in_order_loses_no_record_and_tells_no_key(
+async def test_tenant_converges_without_lost_records_or_leaked_keys_under_any_faults(
     control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer, isolation: Isolation, seed: int
 ) -> None:
     life = Life(control, control.search(opensearch_server), control.queue(sqs_server), isolation, random.Random(seed))
@@ -331,7 +331,7 @@ async def test_whatever_goes_wrong_a_tenant_comes_in_order_loses_no_record_and_t
 
 @pytest.mark.parametrize("isolation", Isolation)
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-async def test_killed_between_any_two_actions_of_a_creation_and_of_a_change_the_next_process_finishes_it(
+async def test_next_process_completes_creation_or_change_killed_at_any_action(
     control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer, isolation: Isolation, after: bool
 ) -> None:
     life = Life(control, control.search(opensearch_server), control.queue(sqs_server), isolation, random.Random(0))

@@ -1,4 +1,4 @@
-"""What the control plane does is counted where it calls its backends, and no tenant's name is in any label."""
+"""Calls, repairs and drift are counted, and no label names a tenant."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def calls(backend: str, operation: str) -> float:
     return value("call_seconds_count", backend=backend, operation=operation)
 
 
-async def test_each_call_to_a_backend_is_counted_by_operation_and_each_failure_by_reason() -> None:
+async def test_backend_calls_are_counted_by_operation_and_failures_by_reason() -> None:
     control, vault = MemoryControl(), MemoryVault()
     provisioner = Provisioner(control, None, None, directory=control)
     failures = {"backend": "credentials", "operation": "observe", "reason": "Unreachable"}
@@ -47,7 +47,7 @@ async def test_each_call_to_a_backend_is_counted_by_operation_and_each_failure_b
     assert told.condition(Part.CREDENTIALS).reason == failures["reason"]
 
 
-async def test_a_repair_is_counted_once_and_a_first_provisioning_is_none() -> None:
+async def test_repairs_are_counted_and_first_provisioning_is_not() -> None:
     control, vault = MemoryControl(), MemoryVault()
     provisioner = Provisioner(control, None, None, directory=control)
     before = value("drift_repairs_total", part="credentials")
@@ -60,7 +60,7 @@ async def test_a_repair_is_counted_once_and_a_first_provisioning_is_none() -> No
     assert value("drift_repairs_total", part="credentials") == before + 1
 
 
-async def test_what_is_only_reported_is_counted_once_by_what_it_is() -> None:
+async def test_reported_drift_is_counted_once() -> None:
     control, vault = MemoryControl(), MemoryVault()
     reported = Manifest("acme", "uid-1", 1, parse_spec({"retention": {"days": 30}, "driftPolicy": "Report"}))
     provisioner = Provisioner(control, None, None, directory=control)
@@ -74,7 +74,7 @@ async def test_what_is_only_reported_is_counted_once_by_what_it_is() -> None:
     assert control.heads["acme"].burst == 1
 
 
-async def test_who_waits_for_another_visit_is_counted_while_it_waits() -> None:
+async def test_waiting_visits_are_counted() -> None:
     control, vault = MemoryControl(), MemoryVault()
     provisioner = Provisioner(control, None, None, directory=control)
     await provisioner.reconcile(ACME, vault)
@@ -87,7 +87,7 @@ async def test_who_waits_for_another_visit_is_counted_while_it_waits() -> None:
     assert value("visits_waiting") == 0
 
 
-async def test_no_label_names_a_tenant() -> None:
+async def test_metrics_have_no_tenant_label() -> None:
     control = MemoryControl()
     await Provisioner(control, None, None, directory=control).reconcile(ACME, MemoryVault())
     labels = {

@@ -1,4 +1,4 @@
-"""The control tables: made once, by one process or several, and the service's role can only read them."""
+"""The control tables are made once by any number of processes, and the service's role can only read them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ __all__ = ["control"]
 TABLES = ("tenants", "api_keys", "registry_version")
 
 
-async def test_migrating_again_and_in_several_processes_at_once_changes_nothing(control: Control) -> None:
+async def test_migrations_change_nothing_when_repeated_concurrently(control: Control) -> None:
     await control.database.execute(
         "DROP TABLE decklog.api_keys, decklog.tenants, decklog.registry_version, decklog.search_indices, decklog.migration"
     )
@@ -59,7 +59,7 @@ async def test_migrating_again_and_in_several_processes_at_once_changes_nothing(
     assert version["version"] == 1
 
 
-async def test_the_migrations_lead_to_the_tables_as_the_classes_have_them() -> None:
+async def test_migrations_lead_to_the_tables_of_the_classes() -> None:
     modules = (m0001_tables, m0002_rules, m0003_rotation, m0004_limits, m0005_settled, m0006_cell, m0007_post_refusal)
     managers = [await module.forwards() for module in modules]
     snapshot = SchemaSnapshot(managers=managers)
@@ -74,12 +74,12 @@ async def test_the_migrations_lead_to_the_tables_as_the_classes_have_them() -> N
 
 
 async def before_rotation(control: Control) -> None:
-    """The tables as the version before the rotation of keys left them."""
+    """The tables of the version before key rotation."""
     await control.database.execute("ALTER TABLE decklog.tenants DROP COLUMN keys_revision, DROP COLUMN keys_request")
     await control.database.execute("DELETE FROM decklog.migration WHERE name = 'm0003_rotation'")
 
 
-async def test_a_database_of_the_version_before_keeps_its_keys_and_processes_of_that_version_go_on(control: Control) -> None:
+async def test_migrated_database_keeps_keys_and_serves_the_previous_version(control: Control) -> None:
     provisioner, vault = control.provisioner(), MemoryVault()
     await provisioner.reconcile(control.manifest(), vault)
     before = dict(vault.keys["acme"])
@@ -96,7 +96,7 @@ async def test_a_database_of_the_version_before_keeps_its_keys_and_processes_of_
     assert [tuple(row) for row in rows] == [(0, "")]
 
 
-async def test_a_migration_gives_way_to_readers_which_do_not_wait_behind_it_until_they_stop_serving(control: Control) -> None:
+async def test_migration_does_not_block_readers(control: Control) -> None:
     await before_rotation(control)
     slow = await asyncpg.connect(control.database.service_dsn)
     quick = await asyncpg.connect(control.database.service_dsn, server_settings={"lock_timeout": "3s"})
@@ -120,7 +120,7 @@ async def test_a_migration_gives_way_to_readers_which_do_not_wait_behind_it_unti
 
 
 @pytest.mark.parametrize("table", TABLES)
-async def test_the_services_role_can_read_the_registry_and_nothing_more(control: Control, table: str) -> None:
+async def test_service_role_may_only_read_the_registry(control: Control, table: str) -> None:
     await control.provisioner().reconcile(control.manifest(), MemoryVault())
     connection = await asyncpg.connect(control.database.service_dsn)
     try:
@@ -140,7 +140,7 @@ async def test_the_services_role_can_read_the_registry_and_nothing_more(control:
         await connection.close()
 
 
-async def test_the_numbers_of_tenants_are_never_used_again(control: Control) -> None:
+async def test_tenant_numbers_are_never_reused(control: Control) -> None:
     provisioner = control.provisioner()
     first = await provisioner.reconcile(control.manifest("one"), MemoryVault())
     for table in ("api_keys WHERE tenant_id IS NOT NULL", "tenants WHERE name = 'one'"):
@@ -164,18 +164,18 @@ async def test_the_numbers_of_tenants_are_never_used_again(control: Control) -> 
         "DELETE FROM decklog.tenants",
     ],
 )
-async def test_the_tables_refuse_what_must_not_be(control: Control, statement: str) -> None:
+async def test_tables_reject_invalid_rows(control: Control, statement: str) -> None:
     await control.provisioner().reconcile(control.manifest(), MemoryVault())
     with pytest.raises(asyncpg.IntegrityConstraintViolationError):
         await control.database.execute(statement)
 
 
-async def test_a_control_table_is_never_used_on_a_connection_that_nobody_chose() -> None:
+async def test_control_table_refuses_a_connection_that_was_not_chosen() -> None:
     with pytest.raises(RuntimeError, match=re.escape("piccolo_engine.on")):
         await find_tenant("acme")
 
 
-async def test_two_databases_at_once_are_not_mixed_up(control: Control) -> None:
+async def test_two_databases_are_not_confused_when_used_concurrently(control: Control) -> None:
     await control.provisioner().reconcile(control.manifest(), MemoryVault())
     one, other = await asyncpg.connect(control.database.owner_dsn), await asyncpg.connect(control.database.owner_dsn)
     try:

@@ -1,4 +1,4 @@
-"""Deleting a tenant for good, on real backends: in order, to the last trace, and never more than what is its own."""
+"""Removal on real backends is ordered, complete, and touches only what the tenant owns."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def told(status: TenantStatus, kind: str) -> tuple[str, str]:
     return condition.status, condition.reason
 
 
-async def all_have_heard(control: Control) -> None:
-    """Tenants that are marked as deleted have been for a while."""
+async def stops_apply_everywhere(control: Control) -> None:
+    """Date all deletions back, so that every process applies them."""
     ago = timedelta(seconds=STOP_SECONDS + 1)
     await control.database.execute("UPDATE decklog.tenants SET deleted_at = deleted_at - $1::interval WHERE state = 2", ago)
 
 
 async def left_in_the_database(control: Control, tenant: Tenant) -> dict[str, int]:
-    """Rows of the control tables, and relations, that are there because of the tenant."""
+    """Rows of the control tables and relations that belong to the tenant."""
     counts = {
         "tenants": "SELECT count(*) FROM decklog.tenants WHERE id = $1",
         "keys": "SELECT count(*) FROM decklog.api_keys WHERE tenant_id = $1",
@@ -91,7 +91,7 @@ async def documents_of(client: AsyncOpenSearch, tenant: Tenant) -> int:
 
 
 async def platform_log(control: Control) -> list[str]:
-    """Contents of what the platform's access log says of removals, as JSON."""
+    """Contents of the removal records in the platform's access log, as JSON."""
     platform = await control.tenant(PLATFORM_TENANT)
     rows = await control.database.execute(
         f"SELECT content FROM {platform.schema}.records WHERE tenant_id = $1 AND action = 'tenant.remove' ORDER BY seq",
@@ -101,7 +101,7 @@ async def platform_log(control: Control) -> list[str]:
 
 
 @on_each_variant
-async def test_a_dedicated_tenant_is_stopped_at_once_and_goes_with_all_it_has_when_every_process_has_heard_of_it(
+async def test_dedicated_tenant_is_stopped_at_once_and_removed_after_the_stop_applies(
     control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schema, "_DROPPED_AT_ONCE", 2)
@@ -124,7 +124,7 @@ async def test_a_dedicated_tenant_is_stopped_at_once_and_goes_with_all_it_has_wh
     assert len(queues_of(queue, tenant)) == 2
     assert {"schema", "heads", "tenants"} <= (await left_in_the_database(control, tenant)).keys()
 
-    await all_have_heard(control)
+    await stops_apply_everywhere(control)
     gone = await provisioner.remove(manifest)
     assert told(gone, SYNCED) == ("True", "Removed")
     assert await left_in_the_database(control, tenant) == {}
@@ -145,7 +145,7 @@ async def test_a_dedicated_tenant_is_stopped_at_once_and_goes_with_all_it_has_wh
 
 
 @on_each_variant
-async def test_a_shared_tenant_vanishes_and_leaves_the_others_of_its_class_alone(
+async def test_shared_tenant_is_removed_without_touching_others_of_its_class(
     control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer
 ) -> None:
     search, queue = control.search(opensearch_server), control.queue(sqs_server)
@@ -161,7 +161,7 @@ async def test_a_shared_tenant_vanishes_and_leaves_the_others_of_its_class_alone
     acme, beta = await control.tenant("acme"), await control.tenant("beta")
 
     await provisioner.remove(manifest)
-    await all_have_heard(control)
+    await stops_apply_everywhere(control)
     now = datetime.now(UTC)
     gone = await provisioner.remove(manifest)
     assert told(gone, SYNCED) == ("True", "Removed")
@@ -189,7 +189,7 @@ async def test_a_shared_tenant_vanishes_and_leaves_the_others_of_its_class_alone
 
 
 @pytest.mark.parametrize("broken", ["search", "queue", "database"])
-async def test_a_backend_that_is_down_keeps_the_storage_and_is_named_and_the_deletion_goes_on_when_it_is_back(
+async def test_removal_keeps_storage_while_a_backend_is_down_and_resumes_later(
     control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer, broken: str
 ) -> None:
     search, queue = control.search(opensearch_server), control.queue(sqs_server)
@@ -198,7 +198,7 @@ async def test_a_backend_that_is_down_keeps_the_storage_and_is_named_and_the_del
     await whole.reconcile(manifest, MemoryVault())
     tenant = await control.tenant()
     await whole.remove(manifest)
-    await all_have_heard(control)
+    await stops_apply_everywhere(control)
     crippled = control.provisioner(
         control.broken_search() if broken == "search" else search,
         control.broken_queue() if broken == "queue" else queue,
@@ -213,9 +213,7 @@ async def test_a_backend_that_is_down_keeps_the_storage_and_is_named_and_the_del
     assert await left_in_the_database(control, tenant) == {}
 
 
-async def test_what_was_made_for_a_tenant_that_could_not_be_registered_goes_with_it_under_every_policy(
-    control: Control, sqs_server: SqsServer
-) -> None:
+async def test_removal_of_unregistered_tenant_removes_its_index_and_queue(control: Control, sqs_server: SqsServer) -> None:
     queue = control.queue(sqs_server)
     manifest = control.manifest()
     status = await control.provisioner(queue=queue, owner_dsn=control.broken_owner_dsn()).reconcile(manifest, MemoryVault())
@@ -226,7 +224,7 @@ async def test_what_was_made_for_a_tenant_that_could_not_be_registered_goes_with
     assert queue.list_queues(QueueNamePrefix=name).get("QueueUrls", []) == []
 
 
-async def test_an_index_and_a_queue_of_somebody_else_outlive_the_tenant_of_that_name(
+async def test_removal_keeps_foreign_index_and_queue(
     control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer
 ) -> None:
     search, queue = control.search(opensearch_server), control.queue(sqs_server)
@@ -237,14 +235,14 @@ async def test_an_index_and_a_queue_of_somebody_else_outlive_the_tenant_of_that_
     queue.create_queue(QueueName=tenant.queue, tags={"decklog.dev/uid": "another"})
     provisioner = control.provisioner(search, queue)
     await provisioner.remove(manifest)
-    await all_have_heard(control)
+    await stops_apply_everywhere(control)
     assert (await provisioner.remove(manifest)).synced
     assert await left_in_the_database(control, tenant) == {}
     assert await search.indices.exists(index=tenant.index)
     assert queues_of(queue, tenant) == [tenant.queue]
 
 
-async def test_a_held_tenant_keeps_everything_and_goes_on(control: Control) -> None:
+async def test_removal_of_protected_or_held_tenant_is_refused_and_it_keeps_working(control: Control) -> None:
     provisioner, vault = control.provisioner(), MemoryVault()
     held: dict[str, Any] = {"deletionPolicy": "Delete", "legalHold": True}
     await provisioner.reconcile(control.manifest(**held), vault)
@@ -255,12 +253,12 @@ async def test_a_held_tenant_keeps_everything_and_goes_on(control: Control) -> N
     assert isinstance(await control.append(), Appended)
 
 
-async def test_while_there_is_no_archive_a_tenant_is_stopped_and_kept_until_its_policy_is_another_one(control: Control) -> None:
+async def test_archiving_removal_waits_without_archive_until_policy_changes(control: Control) -> None:
     provisioner, vault = control.provisioner(), MemoryVault()
     await provisioner.reconcile(control.manifest(deletionPolicy="Archive"), vault)
     tenant = await control.tenant()
     await provisioner.remove(control.manifest(deletionPolicy="Archive"), vault)
-    await all_have_heard(control)
+    await stops_apply_everywhere(control)
     status = await provisioner.remove(control.manifest(deletionPolicy="Archive"), vault)
     assert told(status, SYNCED) == ("False", "NoArchive")
     assert "schema" in await left_in_the_database(control, tenant)
@@ -268,7 +266,7 @@ async def test_while_there_is_no_archive_a_tenant_is_stopped_and_kept_until_its_
 
 
 class Fused:
-    """An adapter whose `apply` may be the last thing that its process does."""
+    """An adapter whose `apply` may kill its process."""
 
     def __init__(self, inner: Any, fuse: Fuse) -> None:
         self.observe = inner.observe
@@ -281,7 +279,7 @@ class Fused:
 async def kills_until_removed(
     process: Callable[[], Provisioner], manifest: Manifest, then: Callable[[], Awaitable[None]] | None = None
 ) -> int:
-    """Tries with a new process until the deletion is complete; how many were killed at it. `then` is done after each try."""
+    """Retry with a new process until the deletion is complete; return how many were killed. `then` runs after each try."""
     kills, synced = 0, False
     while not synced:
         try:
@@ -295,7 +293,7 @@ async def kills_until_removed(
 
 @pytest.mark.parametrize("isolation", Isolation)
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-async def test_killed_between_any_two_actions_of_a_deletion_nothing_is_orphaned(
+async def test_removal_killed_at_any_action_leaves_nothing_orphaned(
     control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer, isolation: Isolation, after: bool
 ) -> None:
     search, queue, fuse = control.search(opensearch_server), control.queue(sqs_server), Fuse()
@@ -317,7 +315,7 @@ async def test_killed_between_any_two_actions_of_a_deletion_nothing_is_orphaned(
         assert (await process().reconcile(manifest, MemoryVault())).ready
         tenant = await control.tenant()
         fuse.steps, fuse.after = steps, after
-        kills += await kills_until_removed(process, manifest, then=lambda: all_have_heard(control))
+        kills += await kills_until_removed(process, manifest, then=lambda: stops_apply_everywhere(control))
         burnt, fuse.steps, steps = fuse.steps is None, None, steps + 1
         assert await left_in_the_database(control, tenant) == {}
         if isolation is Isolation.DEDICATED:
@@ -328,9 +326,7 @@ async def test_killed_between_any_two_actions_of_a_deletion_nothing_is_orphaned(
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-async def test_killed_between_any_two_actions_of_a_deletion_that_retains_no_record_is_lost_and_no_key_is_left(
-    control: Control, after: bool
-) -> None:
+async def test_retaining_removal_killed_at_any_action_loses_no_record_and_leaves_no_key(control: Control, after: bool) -> None:
     pool, fuse = Pool(control.database.owner_dsn, size_max=CONNECTIONS_MAX, role_check=False), Fuse()
 
     def process() -> Provisioner:

@@ -1,5 +1,5 @@
-"""Keys are rotated, lost, forged and restored while processes die between any two steps: whoever reads the vault gets good
-keys in the end, and whoever read it before is not cut off before the overlap is over."""
+"""Keys are rotated, lost, forged and restored while processes die between any two steps: the vault holds valid keys in the
+end, and keys that it held before stay valid for the overlap."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ SPECS: tuple[dict[str, int], ...] = (
 
 
 class Killed(BaseException):
-    """The process is gone. Nothing catches it, as nothing of it is left."""
+    """The process ended; a BaseException, so that nothing catches it."""
 
 
 class Fuse:
-    """Kills before or after the so-many-th step that changes something; burns out then."""
+    """Kills the process before or after the n-th changing step, once."""
 
     def __init__(self) -> None:
         self.steps: int | None = None
@@ -176,7 +176,7 @@ class World:
         return {role: key_hash(token) for role, token in self.vault.keys.get("acme", {}).items()}
 
     async def visit(self, *, kill: tuple[int, bool] | None = None) -> TenantStatus | None:
-        """What the process tells, None where it was killed on the way; what must never be is not."""
+        """The status, None where the process was killed; checks the invariants."""
         before = [key for key in await self.keys() if key.expires_at is None]
         self.fuse.steps, self.fuse.after = kill or (None, False)
         told: TenantStatus | None = None
@@ -209,7 +209,7 @@ class World:
             assert self.revisions.setdefault(handout.revision, handout) == handout, "two contents of the vault with one revision"
 
     async def settle(self) -> None:
-        """A visit that nothing disturbs, after which all is in order."""
+        """An undisturbed visit, after which the tenant must be converged."""
         told = await self.visit()
         assert told is not None
         assert told.synced, told.conditions
@@ -223,7 +223,7 @@ class World:
 
 
 def disturb(world: World, rng: random.Random) -> None:
-    """Something that people, time or an attacker do."""
+    """An event outside Decklog: by users, time or an attacker."""
     kept = world.vault.keys.get("acme")
     match rng.randrange(9):
         case 0:
@@ -261,7 +261,7 @@ async def live(world: World, rng: random.Random, rounds: int) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(1, 8))
-def test_whatever_happens_the_vault_ends_with_good_keys_and_nobody_is_cut_off_early(rng: random.Random, rounds: int) -> None:
+def test_rotation_ends_with_valid_keys_and_no_early_revocation(rng: random.Random, rounds: int) -> None:
     asyncio.run(live(World(MemoryControl()), rng, rounds))
 
 
@@ -274,15 +274,13 @@ async def pool(control: Control) -> AsyncIterator[Pool]:
 
 @on_each_variant
 @pytest.mark.parametrize("seed", range(2))
-async def test_the_same_holds_in_the_database(control: Control, pool: Pool, seed: int) -> None:
+async def test_rotation_ends_with_valid_keys_in_the_database(control: Control, pool: Pool, seed: int) -> None:
     await live(World(PostgresProvisioning(pool)), random.Random(seed), rounds=12)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("step", range(4))
-async def test_a_rotation_that_was_killed_at_any_step_is_done_by_the_next_visit_and_the_keys_before_go_on(
-    step: int, after: bool
-) -> None:
+async def test_rotation_killed_at_any_step_is_completed_by_the_next_visit(step: int, after: bool) -> None:
     world = World(MemoryControl())
     await world.settle()
     held = {key.id for key in await world.keys()}
@@ -298,7 +296,7 @@ async def test_a_rotation_that_was_killed_at_any_step_is_done_by_the_next_visit_
     assert len(keys) == 6
 
 
-async def test_a_request_is_done_once_also_by_processes_that_come_after() -> None:
+async def test_rotation_request_is_carried_out_once_across_processes() -> None:
     world = World(MemoryControl())
     world.manifest = replace(world.manifest, rotate="first")
     await world.settle()
@@ -314,7 +312,7 @@ async def test_a_request_is_done_once_also_by_processes_that_come_after() -> Non
 
 
 @pytest.mark.parametrize("request_", ["x" * 65, "two\nlines", "nul\0", "ü"])
-async def test_a_request_that_cannot_be_kept_is_refused_by_name(request_: str) -> None:
+async def test_invalid_rotation_request_is_refused_by_name(request_: str) -> None:
     world = World(MemoryControl())
     world.manifest = replace(world.manifest, rotate=request_)
     told = await world.visit()
@@ -324,7 +322,7 @@ async def test_a_request_that_cannot_be_kept_is_refused_by_name(request_: str) -
     assert world.vault.keys == {}
 
 
-async def test_a_vault_that_cannot_be_written_to_changes_nothing_and_its_people_go_on() -> None:
+async def test_unwritable_vault_changes_no_key() -> None:
     world = World(MemoryControl())
     await world.settle()
     before = await world.keys()
@@ -344,7 +342,7 @@ async def test_a_vault_that_cannot_be_written_to_changes_nothing_and_its_people_
     assert len(await world.keys()) == 6
 
 
-async def test_what_keeps_only_keys_is_never_written_for_anything_else() -> None:
+async def test_vault_without_notes_is_written_only_for_new_keys() -> None:
     class Bare(MemoryVault):
         async def write(self, manifest: Manifest, handout: Handout) -> None:
             await super().write(manifest, Handout(handout.keys))
@@ -358,7 +356,7 @@ async def test_what_keeps_only_keys_is_never_written_for_anything_else() -> None
     assert vault.writes == 2
 
 
-async def test_the_reason_is_told_for_every_change_of_a_key() -> None:
+async def test_issued_keys_carry_the_reason_of_the_change() -> None:
     world = World(MemoryControl())
     seen = await world.provisioner().observe(world.manifest, world.vault)
     assert isinstance(seen.database, DatabaseSeen)

@@ -1,4 +1,4 @@
-"""A tenant over its storage quota, on real databases: nothing more is taken in, until there is room or a larger quota."""
+"""A tenant over its storage quota, on real databases, refuses appends until there is room or a larger quota."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TEN_MB = 0.01
 
 
 async def fill(control: Control) -> None:
-    """Twelve megabytes of records that nothing can compress."""
+    """Twelve megabytes of incompressible records."""
     store, tenant = await control.database.records(), await control.tenant()
     for _ in range(6):
         records = [prepared(metadata={"filling": secrets.token_hex(100_000)}) for _ in range(10)]
@@ -32,7 +32,7 @@ async def fill(control: Control) -> None:
 
 
 async def refused(control: Control) -> bool:
-    """Whether a record is refused for want of room, and not for anything else."""
+    """Whether a record is refused because of the storage quota."""
     result = await control.append()
     if isinstance(result, Appended):
         return False
@@ -50,9 +50,7 @@ def told(status: TenantStatus) -> tuple[str, str, str]:
 
 @on_each_variant
 @pytest.mark.parametrize("isolation", Isolation)
-async def test_over_its_quota_nothing_more_is_taken_in_until_it_is_raised_or_there_is_room(
-    control: Control, isolation: Isolation
-) -> None:
+async def test_tenant_over_quota_refuses_appends_until_quota_or_volume_changes(control: Control, isolation: Isolation) -> None:
     vault = MemoryVault()
 
     async def visit(gib: float, generation: int, before: TenantStatus | None = None) -> TenantStatus:
@@ -84,7 +82,7 @@ async def test_over_its_quota_nothing_more_is_taken_in_until_it_is_raised_or_the
     assert not await refused(control)
 
 
-async def test_a_head_that_somebody_closed_without_a_quota_is_drift(control: Control) -> None:
+async def test_head_closed_without_a_quota_is_drift(control: Control) -> None:
     vault = MemoryVault()
     await control.provisioner().reconcile(control.manifest(), vault)
     await control.database.execute("UPDATE decklog.heads SET storage_used_up = true WHERE log = 0")

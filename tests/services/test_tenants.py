@@ -1,4 +1,4 @@
-"""Making tenants by asking for them, on a real database: once, whoever asks at once and whatever breaks."""
+"""Creation of tenants over the API, on a real database: exactly once, under concurrency and faults."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ REQUEST = RequestContext("request-1")
 
 
 class Recorded:
-    """Ingest that keeps what is recorded."""
+    """An ingest that keeps the records it gets."""
 
     def __init__(self) -> None:
         self.records: list[RecordInput] = []
@@ -47,7 +47,7 @@ class Recorded:
 
 
 async def tenants_of(control: Control, *clients: Any) -> Tenants:
-    """One process's service over the real backends, as a process starts with it."""
+    """The service of one process over the real backends."""
     provisioner = control.provisioner(*clients)
     await provisioner.ensure_platform_tenant()
     platform = make_tenant(PLATFORM_TENANT)
@@ -60,7 +60,7 @@ def asked(name: str = "acme", *, rotate: str = "", **spec: Any) -> TenantManifes
 
 
 async def live(control: Control, name: str = "acme") -> dict[Role, set[bytes]]:
-    """The hashes that the service would let in, by role."""
+    """The hashes of valid keys, by role."""
     snapshot = await control.snapshot()
     number = next(tenant.id for tenant in snapshot.tenants.values() if tenant.name == name)
     keys = [key for key in snapshot.keys.values() if key.tenant_id == number]
@@ -72,7 +72,7 @@ def hashes(created: Created) -> dict[Role, set[bytes]]:
 
 
 @on_each_variant
-async def test_a_tenant_has_all_that_an_operator_would_give_it_and_exactly_the_keys_that_were_told(
+async def test_created_tenant_is_complete_and_returns_exactly_its_keys(
     control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer
 ) -> None:
     tenants = await tenants_of(control, control.search(opensearch_server), control.queue(sqs_server))
@@ -88,7 +88,7 @@ async def test_a_tenant_has_all_that_an_operator_would_give_it_and_exactly_the_k
     assert hashes(created) == await live(control)
 
 
-async def test_two_processes_that_are_asked_at_once_make_one_tenant_and_tell_its_keys_once(control: Control) -> None:
+async def test_concurrent_creations_make_one_tenant_and_return_keys_once(control: Control) -> None:
     processes = [await tenants_of(control) for _ in range(3)]
     made = await asyncio.gather(*(tenants.create(PLATFORM, REQUEST, asked()) for tenants in processes * 3))
     told = [created for created in made if created.keys]
@@ -97,7 +97,7 @@ async def test_two_processes_that_are_asked_at_once_make_one_tenant_and_tell_its
     assert {created.listing.uid for created in made} == {told[0].listing.uid}
 
 
-async def test_two_who_ask_for_different_specs_at_once_do_not_overwrite_each_other(control: Control) -> None:
+async def test_concurrent_creations_with_different_specs_do_not_overwrite(control: Control) -> None:
     tenants = await tenants_of(control)
     specs = [asked(displayName=f"Acme {number}") for number in range(6)]
     made = await asyncio.gather(*(tenants.create(PLATFORM, REQUEST, spec) for spec in specs), return_exceptions=True)
@@ -108,7 +108,7 @@ async def test_two_who_ask_for_different_specs_at_once_do_not_overwrite_each_oth
     assert await (await control.registry()).tenant("acme") == created.listing
 
 
-async def test_a_cell_that_is_not_here_is_a_wrong_spec_and_makes_nothing(control: Control) -> None:
+async def test_creation_in_unknown_cell_is_invalid_and_makes_nothing(control: Control) -> None:
     tenants = await tenants_of(control)
     with pytest.raises(DecklogError, match="no cell 'us-2'") as caught:
         await tenants.create(PLATFORM, REQUEST, asked(cell="us-2"))
@@ -116,7 +116,7 @@ async def test_a_cell_that_is_not_here_is_a_wrong_spec_and_makes_nothing(control
     assert await (await control.registry()).tenant("acme") is None
 
 
-async def test_a_request_that_is_cut_off_at_any_moment_is_made_up_for_by_the_same_one(control: Control) -> None:
+async def test_cancelled_creation_is_completed_by_the_same_request(control: Control) -> None:
     tenants = await tenants_of(control)
     for moment in range(10):
         making = asyncio.create_task(tenants.create(PLATFORM, REQUEST, asked()))
@@ -131,7 +131,7 @@ async def test_a_request_that_is_cut_off_at_any_moment_is_made_up_for_by_the_sam
     assert all(key_hash(token) in found[role] for role, token in created.keys.items())
 
 
-async def test_a_backend_that_is_down_is_told_in_the_conditions_and_made_up_for_by_the_same_request(
+async def test_creation_reports_broken_backend_and_same_request_completes_it(
     control: Control, opensearch_server: OpenSearchServer
 ) -> None:
     created = await (await tenants_of(control, control.broken_search())).create(PLATFORM, REQUEST, asked())
@@ -143,7 +143,7 @@ async def test_a_backend_that_is_down_is_told_in_the_conditions_and_made_up_for_
     assert (later.new, later.keys) == (False, {})
 
 
-async def test_without_the_database_of_the_owner_nothing_is_told_to_be_made(control: Control) -> None:
+async def test_creation_without_owner_database_fails_as_unavailable(control: Control) -> None:
     await tenants_of(control)
     platform = make_tenant(PLATFORM_TENANT)
     provisioner = control.provisioner(owner_dsn=control.broken_owner_dsn())
@@ -156,7 +156,7 @@ async def test_without_the_database_of_the_owner_nothing_is_told_to_be_made(cont
     assert [record.outcome.value if record.outcome else None for record in recorded.records] == ["success", "failure"]
 
 
-async def test_a_database_of_another_version_is_told_to_be_migrated(control: Control) -> None:
+async def test_creation_on_unmigrated_database_asks_for_migration(control: Control) -> None:
     tenants = await tenants_of(control)
     await control.database.execute("DROP FUNCTION decklog.make_partitions_of")
     with pytest.raises(DecklogError) as refused:
@@ -165,9 +165,7 @@ async def test_a_database_of_another_version_is_told_to_be_migrated(control: Con
     assert "decklog migrate" in refused.value.detail
 
 
-async def test_a_tenant_that_belongs_to_an_index_of_somebody_else_is_a_conflict(
-    control: Control, opensearch_server: OpenSearchServer
-) -> None:
+async def test_creation_over_foreign_index_is_a_conflict(control: Control, opensearch_server: OpenSearchServer) -> None:
     search = control.search(opensearch_server)
     await search.indices.create(index=f"{control.prefix}-t-acme")
     with pytest.raises(DecklogError) as refused:
@@ -178,7 +176,7 @@ async def test_a_tenant_that_belongs_to_an_index_of_somebody_else_is_a_conflict(
 
 
 @pytest.mark.parametrize("real", [True, False])
-async def test_the_directory_lists_who_exists_and_who_is_retained_by_name(control: Control, real: bool) -> None:
+async def test_directory_lists_existing_and_retained_tenants_by_name(control: Control, real: bool) -> None:
     memory = MemoryControl()
     provisioner = control.provisioner() if real else Provisioner(memory, None, None, directory=memory)
     directory: TenantDirectory = await control.registry() if real else memory

@@ -1,4 +1,4 @@
-"""What a tenant uses, as a visit sees it on real backends."""
+"""Usage of a tenant, as a visit sees it on real backends."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ __all__ = ["control"]
 
 @on_each_variant
 @pytest.mark.parametrize("isolation", Isolation)
-async def test_a_visit_sees_records_and_the_bytes_they_take_and_without_backends_no_depth_and_no_lag(
-    control: Control, isolation: Isolation
-) -> None:
+async def test_usage_has_records_and_bytes_and_no_depth_or_lag_without_backends(control: Control, isolation: Isolation) -> None:
     provisioner, vault = control.provisioner(), MemoryVault()
     manifest = control.manifest(isolation=isolation.value)
     first = (await provisioner.reconcile(manifest, vault)).usage
@@ -34,7 +32,7 @@ async def test_a_visit_sees_records_and_the_bytes_they_take_and_without_backends
     assert later.at > first.at
 
 
-async def test_a_shared_tenant_is_told_its_share_by_records(control: Control) -> None:
+async def test_usage_of_shared_tenant_is_its_share_by_records(control: Control) -> None:
     provisioner, vault = control.provisioner(), MemoryVault()
     manifests = [control.manifest(name, uid=name, isolation="Shared") for name in ("acme", "beta")]
     for manifest in manifests:
@@ -52,7 +50,7 @@ async def test_a_shared_tenant_is_told_its_share_by_records(control: Control) ->
     assert beta.storage_bytes > 0
 
 
-async def test_messages_that_wait_and_records_that_no_index_has_are_counted(
+async def test_usage_counts_waiting_messages_and_unindexed_records(
     control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer
 ) -> None:
     queue = control.queue(sqs_server)

@@ -1,4 +1,4 @@
-"""What `decklog plan` prints says all that the plan says, in lines for people and in JSON, and no secret can be in it."""
+"""`decklog plan` prints the whole plan as text and as JSON, and no secret can be in it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from decklog.domain.tenancy.preview import Planned, empty_world, lines, plain, p
 from decklog.domain.tenancy.registered import DatabaseSeen, Row
 from decklog.domain.tenancy.status import Part
 from decklog.domain.tenancy.trouble import Trouble
-from tests.domain.test_plan import NOTHING, NOW, cases, converged, manifest, registered
+from tests.domain.test_decision import NOTHING, NOW, cases, converged, manifest, registered
 
 UNREACHABLE = Trouble("Unreachable", "OpenSearch does not answer.")
 
@@ -30,7 +30,7 @@ def actions_there_are(kind: type[Action] = Action) -> list[type[Action]]:
     return [each for below in kind.__subclasses__() for each in (below, *actions_there_are(below))]
 
 
-def test_in_an_empty_world_everything_that_is_configured_is_made() -> None:
+def test_preview_of_empty_backends_creates_everything_configured() -> None:
     everything = planned(manifest(), empty_world(Installation(prefix="dl"), search=True, queue=True), NOW)
     parts = [line.split()[:2] for line in told(everything)[1:]]
     assert parts == [
@@ -49,19 +49,19 @@ def test_in_an_empty_world_everything_that_is_configured_is_made() -> None:
     assert {action.part for action in alone.actions} == {Part.DATABASE, Part.CREDENTIALS}
 
 
-def test_what_tenants_share_is_planned_where_the_reserved_tenant_is_still_to_be_made() -> None:
+def test_preview_plans_shared_backends_before_the_reserved_tenant_exists() -> None:
     shared = manifest(isolation="Shared")
     world = Observation(DatabaseSeen(), Installation(None), IndexSeen(), QueueSeen())
     assert {action.part for action in planned(shared, world, NOW).actions} == set(Part)
 
 
-def test_a_tenant_in_order_has_nothing_to_do_and_its_vault_is_taken_to_hold_its_keys() -> None:
+def test_preview_is_empty_for_converged_tenant_without_vault() -> None:
     settled = replace(converged(manifest(), NOTHING), vault=None)
     assert told(planned(manifest(), settled, NOW)) == ["acme: nothing to do"]
     assert not planned(manifest(), settled, NOW).platform_first
 
 
-def test_a_changed_spec_is_named_field_by_field() -> None:
+def test_preview_names_changed_fields_of_spec() -> None:
     settled = converged(manifest(), NOTHING)
     edited = manifest(generation=2, quotas={"burst": 20_000}, displayName="Acme")
     first, *rest = told(planned(edited, settled, NOW))
@@ -71,7 +71,7 @@ def test_a_changed_spec_is_named_field_by_field() -> None:
     assert "burst=20000" in rest[1]
 
 
-def test_a_refusal_is_told_with_its_reason_and_nothing_is_planned() -> None:
+def test_preview_shows_refusal_and_no_actions() -> None:
     world = Observation(DatabaseSeen(registered(manifest(uid="another"))))
     found = planned(manifest(), world, NOW)
     assert found.actions == ()
@@ -80,7 +80,7 @@ def test_a_refusal_is_told_with_its_reason_and_nothing_is_planned() -> None:
     assert plain(found)["refused"]["reason"] == "Conflict"
 
 
-def test_a_backend_that_does_not_answer_is_named_and_the_others_are_planned() -> None:
+def test_preview_names_unseen_backend_and_plans_the_others() -> None:
     world = Observation(DatabaseSeen(), Installation("uid-0"), UNREACHABLE, QueueSeen())
     found = planned(manifest(), world, NOW)
     assert told(found)[-1] == "  search       not seen (Unreachable). OpenSearch does not answer."
@@ -89,7 +89,7 @@ def test_a_backend_that_does_not_answer_is_named_and_the_others_are_planned() ->
 
 
 @given(cases())
-def test_every_plan_can_be_shown_in_both_forms(case: tuple[Manifest, Observation]) -> None:
+def test_preview_renders_every_plan_as_text_and_json(case: tuple[Manifest, Observation]) -> None:
     asked, seen = case
     found = planned(asked, seen, NOW)
     shown: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(plain(found)))
@@ -98,7 +98,7 @@ def test_every_plan_can_be_shown_in_both_forms(case: tuple[Manifest, Observation
     assert all("\n" not in line for line in told(found))
 
 
-def test_no_action_has_room_for_a_key_or_its_hash() -> None:
+def test_actions_have_no_field_for_a_key_or_hash() -> None:
     def kinds_in(struct: type[msgspec.Struct]) -> set[Any]:
         found = set[Any]()
         for hint in get_type_hints(struct).values():

@@ -1,4 +1,4 @@
-"""The plan makes of whatever is there what was asked for, then has nothing more to do, and never takes anything away."""
+"""A plan leads from any state to the one that is asked for, is then empty, and never removes data."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _issued(seen: Observation, action: IssueKeys) -> Observation:
 
 
 def done(seen: Observation, actions: Sequence[Action]) -> Observation:
-    """A world in which these actions were carried out."""
+    """Return the observation after these actions."""
     for action in actions:
         match action:
             case CreateIndex():
@@ -242,7 +242,7 @@ troubles = st.just(UNREACHABLE)
 
 @st.composite
 def rows(draw: st.DrawFn, asked: Manifest) -> Row:
-    """A row for the manifest's name that some manifest left, now or long ago."""
+    """A row that some manifest of this name left, of this or an older generation."""
     before = draw(st.just(asked) | st.builds(Manifest, st.just(asked.name), uids, st.integers(1, 3), specs))
     return registered(
         before,
@@ -284,13 +284,13 @@ def worlds(draw: st.DrawFn, asked: Manifest, *, keys_seen: bool = False) -> Obse
 
 @st.composite
 def cases(draw: st.DrawFn, *, keys_seen: bool = False) -> tuple[Manifest, Observation]:
-    """`keys_seen`: with those of the registry and those of the vault, for laws that speak of nothing else."""
+    """`keys_seen`: database and vault were both seen, for properties of keys."""
     asked = draw(manifests)
     return asked, draw(worlds(asked, keys_seen=keys_seen))
 
 
 @given(cases())
-def test_from_any_world_the_plan_leads_to_one_with_nothing_left_to_do(case: tuple[Manifest, Observation]) -> None:
+def test_plan_is_empty_after_it_is_applied(case: tuple[Manifest, Observation]) -> None:
     asked, seen = case
     end = converged(asked, seen)
     assert plan(asked, end) == []
@@ -314,7 +314,7 @@ def test_from_any_world_the_plan_leads_to_one_with_nothing_left_to_do(case: tupl
 
 
 @given(cases())
-def test_a_world_in_order_is_ready_when_every_backend_could_be_seen(case: tuple[Manifest, Observation]) -> None:
+def test_tenant_is_ready_when_every_backend_is_seen_and_converged(case: tuple[Manifest, Observation]) -> None:
     asked, seen = case
     end = converged(asked, seen)
     said = verdicts(asked, end)
@@ -327,7 +327,7 @@ def test_a_world_in_order_is_ready_when_every_backend_could_be_seen(case: tuple[
 
 
 @given(cases())
-def test_no_action_of_a_plan_takes_anything_away(case: tuple[Manifest, Observation]) -> None:
+def test_plan_has_no_action_that_removes_data(case: tuple[Manifest, Observation]) -> None:
     asked, seen = case
     keeping = {
         CreateRelations, MakePartitions, RegisterTenant, UpdateTenant, AdoptTenant, SetHeads, RewindIndexer, CreateIndex,
@@ -344,7 +344,7 @@ def test_no_action_of_a_plan_takes_anything_away(case: tuple[Manifest, Observati
 
 
 @given(cases(keys_seen=True))
-def test_a_role_has_at_most_two_keys_one_that_was_given_and_one_that_ends_and_no_end_is_moved_back(
+def test_role_has_one_current_key_and_at_most_one_that_ends(
     case: tuple[Manifest, Observation],
 ) -> None:
     asked, seen = case
@@ -369,7 +369,7 @@ def test_a_role_has_at_most_two_keys_one_that_was_given_and_one_that_ends_and_no
 
 
 @given(cases(keys_seen=True))
-def test_whoever_holds_the_key_that_was_current_is_let_in_for_the_overlap_whatever_the_reason_for_a_new_one(
+def test_replaced_current_key_stays_valid_for_the_overlap(
     case: tuple[Manifest, Observation],
 ) -> None:
     asked, seen = case
@@ -388,7 +388,7 @@ def test_whoever_holds_the_key_that_was_current_is_let_in_for_the_overlap_whatev
 
 
 @given(cases())
-def test_a_backend_that_cannot_be_seen_is_left_alone(case: tuple[Manifest, Observation]) -> None:
+def test_plan_leaves_unseen_backend_alone(case: tuple[Manifest, Observation]) -> None:
     asked, seen = case
     parts = {action.part for action in plan(asked, seen)}
     unseen = {
@@ -400,7 +400,7 @@ def test_a_backend_that_cannot_be_seen_is_left_alone(case: tuple[Manifest, Obser
 
 
 @given(manifests)
-def test_a_broken_backend_does_not_change_what_is_done_for_the_others(asked: Manifest) -> None:
+def test_unseen_backend_does_not_change_the_plan_of_others(asked: Manifest) -> None:
     whole = plan(asked, NOTHING)
     for part, name in zip(Part, ("database", "search", "queue", "vault"), strict=True):
         rest = plan(asked, replace(NOTHING, **{name: UNREACHABLE}))
@@ -412,7 +412,7 @@ def test_a_broken_backend_does_not_change_what_is_done_for_the_others(asked: Man
 # --- one world at a time ---------------------------------------------------------------------------------------------
 
 
-def test_a_new_tenant_gets_its_relations_before_its_row_and_its_row_before_its_keys() -> None:
+def test_plan_orders_relations_row_and_keys_of_new_tenant() -> None:
     assert kinds(plan(manifest(), NOTHING)) == [
         CreateRelations,
         MakePartitions,
@@ -424,7 +424,7 @@ def test_a_new_tenant_gets_its_relations_before_its_row_and_its_row_before_its_k
     ]
 
 
-def test_a_changed_quota_changes_the_row_and_the_heads_and_nothing_else() -> None:
+def test_changed_quota_updates_row_and_heads_only() -> None:
     seen = converged(manifest(), NOTHING)
     wanted = manifest(generation=2, quotas={"eventsPerSecond": 5, "burst": 5})
     actions = plan(wanted, seen)
@@ -433,7 +433,7 @@ def test_a_changed_quota_changes_the_row_and_the_heads_and_nothing_else() -> Non
     assert set(actions[0].changes) == {"spec", "generation"}
 
 
-def test_suspension_reaches_the_row_and_the_heads() -> None:
+def test_suspension_updates_row_and_heads() -> None:
     seen = done(NOTHING, plan(manifest(), NOTHING))
     end = converged(manifest(generation=2, suspend=True), seen)
     assert isinstance(end.database, DatabaseSeen)
@@ -443,7 +443,7 @@ def test_suspension_reaches_the_row_and_the_heads() -> None:
     assert verdicts(manifest(generation=2, suspend=True), end)[READY].reason == "Suspended"
 
 
-def test_a_retained_tenant_is_adopted_with_its_number_and_its_marks_are_renewed() -> None:
+def test_retained_tenant_is_adopted_with_its_number_and_new_marks() -> None:
     old, new = manifest(uid="uid-1", generation=5), manifest(uid="uid-2", generation=1)
     seen = converged(old, NOTHING)
     retained = done(seen, plan_removal(old, seen, None))
@@ -458,7 +458,7 @@ def test_a_retained_tenant_is_adopted_with_its_number_and_its_marks_are_renewed(
     assert {key.role for key in end.database.keys} == set(TENANT_ROLES)
 
 
-def test_what_a_deleted_tenant_left_is_not_taken_over_where_adoption_is_refused() -> None:
+def test_retained_tenant_is_refused_when_adoption_policy_is_refuse() -> None:
     old, new = manifest(uid="old"), manifest(uid="new", adoptionPolicy="Refuse")
     seen = converged(old, NOTHING)
     retained = done(seen, plan_removal(old, seen, None))
@@ -472,13 +472,13 @@ def test_what_a_deleted_tenant_left_is_not_taken_over_where_adoption_is_refused(
 
 
 def lost(seen: Observation, *roles: Role) -> Observation:
-    """The world when the vault does not have these keys any more."""
+    """Return the observation after the vault lost these keys."""
     assert isinstance(seen.vault, VaultSeen)
     left = {role: value for role, value in seen.vault.hashes.items() if role not in roles}
     return replace(seen, vault=replace(seen.vault, hashes=left))
 
 
-def test_a_lost_key_is_replaced_for_its_role_alone_and_goes_on_for_the_overlap() -> None:
+def test_lost_key_is_replaced_for_its_role_only() -> None:
     seen = converged(manifest(), NOTHING)
     assert isinstance(seen.database, DatabaseSeen)
     [old] = [key.id for key in seen.database.keys if key.role is Role.AUDITOR]
@@ -487,7 +487,7 @@ def test_a_lost_key_is_replaced_for_its_role_alone_and_goes_on_for_the_overlap()
     ]
 
 
-def test_without_an_overlap_the_key_before_ends_at_once() -> None:
+def test_rotation_revokes_previous_key_without_an_overlap() -> None:
     asked = manifest(credentials={"rotation": {"overlapHours": 0}})
     seen = converged(asked, NOTHING)
     assert isinstance(seen.database, DatabaseSeen)
@@ -497,7 +497,7 @@ def test_without_an_overlap_the_key_before_ends_at_once() -> None:
     assert (action.succession.retired, set(action.succession.revoked)) == ((), old)
 
 
-def test_after_a_leak_a_rotation_without_an_overlap_also_ends_those_that_an_overlap_still_lets_in() -> None:
+def test_rotation_without_overlap_revokes_keys_of_an_earlier_overlap() -> None:
     one = converged(manifest(), NOTHING)
     two = done(one, plan(replace(manifest(), rotate="1"), one))
     assert isinstance(two.database, DatabaseSeen)
@@ -507,7 +507,7 @@ def test_after_a_leak_a_rotation_without_an_overlap_also_ends_those_that_an_over
     assert set(action.succession.revoked) == {key.id for key in two.database.keys}
 
 
-def test_a_request_rotates_every_role_once_and_again_only_when_it_changes() -> None:
+def test_rotation_request_replaces_every_key_once_per_value() -> None:
     asked = replace(manifest(), rotate="monday")
     seen = converged(manifest(), NOTHING)
     [action] = plan(asked, seen)
@@ -519,14 +519,14 @@ def test_a_request_rotates_every_role_once_and_again_only_when_it_changes() -> N
     assert kinds(plan(replace(asked, rotate="tuesday"), end)) == [IssueKeys]
 
 
-def test_a_tenant_that_is_new_does_not_rotate_for_the_request_that_it_came_with() -> None:
+def test_new_tenant_issues_keys_once_with_a_rotation_request() -> None:
     asked = replace(manifest(), rotate="monday")
     [action] = [action for action in plan(asked, NOTHING) if isinstance(action, IssueKeys)]
     assert (action.reason, action.request, action.revision) == (Reason.FIRST, "monday", 1)
     assert plan(asked, converged(asked, NOTHING)) == []
 
 
-def test_a_second_rotation_within_an_overlap_leaves_the_last_two_keys() -> None:
+def test_second_rotation_within_overlap_keeps_the_last_two_keys() -> None:
     one = converged(manifest(), NOTHING)
     two = done(one, plan(replace(manifest(), rotate="1"), one))
     three = done(two, plan(replace(manifest(), rotate="2"), two))
@@ -542,7 +542,7 @@ def test_a_second_rotation_within_an_overlap_leaves_the_last_two_keys() -> None:
 SCHEDULED = {"rotation": {"intervalDays": 7, "overlapHours": 12}}
 
 
-def test_keys_are_changed_when_their_interval_is_over_and_those_before_are_cleared_away_when_their_overlap_is() -> None:
+def test_scheduled_rotation_replaces_keys_and_revokes_old_ones_after_the_overlap() -> None:
     asked = manifest(credentials=SCHEDULED)
     seen = converged(asked, NOTHING)
     due = NOW + timedelta(days=7)
@@ -559,7 +559,7 @@ def test_keys_are_changed_when_their_interval_is_over_and_those_before_are_clear
     assert set(clearing.ids) == set(action.succession.retired)
 
 
-def test_a_key_that_was_replaced_out_of_turn_waits_for_the_others_but_nobody_is_cut_off_for_them() -> None:
+def test_scheduled_rotation_spares_role_that_is_still_in_its_overlap() -> None:
     asked = manifest(credentials=SCHEDULED)
     due = NOW + timedelta(days=7)
     seen = lost(converged(asked, NOTHING), Role.WRITER)
@@ -574,7 +574,7 @@ def test_a_key_that_was_replaced_out_of_turn_waits_for_the_others_but_nobody_is_
     assert action.roles == TENANT_ROLES
 
 
-def test_what_is_said_of_the_keys_is_put_right_without_changing_them() -> None:
+def test_notes_beside_keys_are_corrected_without_new_keys() -> None:
     seen = converged(manifest(), NOTHING)
     assert isinstance(seen.vault, VaultSeen)
     edited = replace(seen, vault=replace(seen.vault, revision=0, drift=("revision", "url")))
@@ -585,7 +585,7 @@ def test_what_is_said_of_the_keys_is_put_right_without_changing_them() -> None:
     assert plan(manifest(), keeps_nothing) == []
 
 
-def test_what_is_told_of_the_keys_says_when_to_look_again() -> None:
+def test_key_status_has_the_next_due_time() -> None:
     asked = manifest(credentials=SCHEDULED)
     due = NOW + timedelta(days=7)
     seen = converged(asked, NOTHING)
@@ -602,7 +602,7 @@ def test_what_is_told_of_the_keys_says_when_to_look_again() -> None:
     assert decision(asked, replace(seen, vault=UNREACHABLE)).keys is None
 
 
-def test_an_index_that_was_lost_is_made_again_only_when_no_cursor_says_that_anything_is_in_it() -> None:
+def test_lost_index_is_created_after_the_indexer_is_rewound() -> None:
     seen = replace(converged(manifest(), NOTHING), search=IndexSeen())
     steps = []
     while actions := plan(manifest(), seen):
@@ -612,14 +612,14 @@ def test_an_index_that_was_lost_is_made_again_only_when_no_cursor_says_that_anyt
 
 
 def in_order(asked: Manifest) -> Observation:
-    """Everything as asked for, and known to have been so."""
+    """Return a converged observation in which every part is settled."""
     seen = converged(asked, NOTHING)
     assert isinstance(seen.database, DatabaseSeen)
     assert seen.database.row is not None
     return replace(seen, database=replace(seen.database, row=replace(seen.database.row, settled=tuple(Part))))
 
 
-def test_a_repair_is_of_what_was_in_order_and_is_not_asked_for_by_time_a_new_spec_or_a_newer_decklog() -> None:
+def test_repairs_leave_out_what_time_spec_or_version_made_due() -> None:
     asked = manifest(credentials={"rotation": {"intervalDays": 7}})
 
     def repaired(asked: Manifest, seen: Observation, at: datetime = NOW) -> list[type[Action]]:
@@ -643,7 +643,7 @@ def storing(gib: float, seen: Observation) -> Observation:
     return changed(seen, "database", stored=Stored(9, 0, int(gib * GIB)))
 
 
-def test_ingest_stops_over_the_quota_and_goes_on_when_there_is_some_room_or_at_once_with_another_quota() -> None:
+def test_storage_quota_stops_ingest_until_there_is_room_or_it_is_raised() -> None:
     asked = manifest(quotas={"storageGiB": 10})
     for policy in DriftPolicy:
         asked = replace(asked, spec=replace(asked.spec, drift_policy=policy))
@@ -671,7 +671,7 @@ def _heads(seen: Observation) -> HeadSettings:
     return seen.database.heads
 
 
-def test_the_condition_of_the_quota_has_both_figures_and_what_to_do_and_is_not_known_without_the_database() -> None:
+def test_quota_condition_shows_both_figures_and_is_unknown_without_database() -> None:
     asked = manifest(quotas={"storageGiB": 0.5})
     said = verdicts(asked, storing(0.61, converged(asked, NOTHING)))[QUOTA_EXCEEDED]
     assert (said.status, said.reason) == ("True", "StorageUsedUp")
@@ -685,13 +685,13 @@ def test_the_condition_of_the_quota_has_both_figures_and_what_to_do_and_is_not_k
     assert (away.status, away.reason) == ("Unknown", "Unreachable")
 
 
-def test_a_suspended_tenant_over_its_quota_is_called_suspended_and_its_condition_stays() -> None:
+def test_suspended_tenant_over_quota_is_ready_with_reason_suspended() -> None:
     asked = manifest(suspend=True, quotas={"storageGiB": 1})
     said = verdicts(asked, converged(asked, storing(2, converged(asked, NOTHING))))
     assert (said[READY].reason, said[QUOTA_EXCEEDED].status) == ("Suspended", "True")
 
 
-def test_under_report_the_quota_is_heeded_beside_a_setting_that_is_left_as_somebody_made_it() -> None:
+def test_report_policy_applies_quota_beside_withheld_setting() -> None:
     asked = manifest(driftPolicy="Report", quotas={"storageGiB": 1})
     seen = storing(2, in_order(asked))
     seen = changed(seen, "database", heads=replace(_heads(seen), burst=1))
@@ -729,9 +729,7 @@ def changed(settled: Observation, part: str, **values: Any) -> Observation:
         ("vault", {"hashes": {}}, "key of writer", False),
     ],
 )
-def test_under_report_a_difference_is_named_and_left_alone_and_ready_is_who_does_his_work(
-    part: str, values: dict[str, Any], named: str, works: bool
-) -> None:
+def test_report_policy_names_and_withholds_drift(part: str, values: dict[str, Any], named: str, works: bool) -> None:
     seen = changed(in_order(REPORTING), part, **values)
     assert plan(REPORTING, seen) == []
     assert decision(REPORTING, seen).withheld
@@ -747,7 +745,7 @@ def test_under_report_a_difference_is_named_and_left_alone_and_ready_is_who_does
     assert decision(repairing, fresh).withheld == ()
 
 
-def test_under_report_a_lost_index_still_lets_the_indexer_begin_anew_so_that_nothing_is_thought_to_be_found_in_it() -> None:
+def test_report_policy_rewinds_indexer_of_a_lost_index() -> None:
     seen = replace(in_order(REPORTING), search=IndexSeen())
     assert kinds(plan(REPORTING, seen)) == [RewindIndexer]
     seen = done(seen, plan(REPORTING, seen))
@@ -758,7 +756,7 @@ def test_under_report_a_lost_index_still_lets_the_indexer_begin_anew_so_that_not
 
 
 @given(cases())
-def test_report_withholds_nothing_of_a_first_making_or_of_an_edited_spec(case: tuple[Manifest, Observation]) -> None:
+def test_report_policy_withholds_nothing_of_new_or_edited_spec(case: tuple[Manifest, Observation]) -> None:
     asked, seen = case
     asked = replace(asked, spec=replace(asked.spec, drift_policy=DriftPolicy.REPORT))
     row = seen.database.row if isinstance(seen.database, DatabaseSeen) else None
@@ -767,14 +765,14 @@ def test_report_withholds_nothing_of_a_first_making_or_of_an_edited_spec(case: t
     assert plan(asked, converged(asked, seen)) == []
 
 
-def test_an_edited_spec_is_settled_anew() -> None:
+def test_edited_spec_resets_settled_parts() -> None:
     edited = manifest(generation=2, suspend=True)
     [update] = [action for action in plan(edited, in_order(manifest())) if isinstance(action, UpdateTenant)]
     assert "settled" in update.changes
     assert update.row.settled == ()
 
 
-def test_a_dedicated_tenant_decides_of_its_queue() -> None:
+def test_dedicated_tenant_sets_its_queue_attributes() -> None:
     asked = manifest(queue={"maxReceiveCount": 3, "visibilityTimeoutSeconds": 60})
     wanted = Queue(visibility_timeout_seconds=60, max_receive_count=3)
     [made] = [action for action in plan(asked, NOTHING) if isinstance(action, CreateQueue)]
@@ -783,20 +781,20 @@ def test_a_dedicated_tenant_decides_of_its_queue() -> None:
     assert plan(asked, seen) == [SetQueueAttributes(made.queue, made.mark, ("VisibilityTimeout",), wanted)]
 
 
-def test_a_lost_index_is_not_called_ready_while_it_could_not_be_made_again() -> None:
+def test_lost_index_is_not_ready_until_it_is_created() -> None:
     seen = replace(converged(manifest(), NOTHING), search=IndexSeen())
     said = verdicts(manifest(), seen, {Part.DATABASE: UNREACHABLE})
     assert (said[Part.SEARCH].status, said[READY].status) == ("Unknown", "False")
 
 
-def test_no_index_is_made_while_the_database_cannot_be_told() -> None:
+def test_index_is_not_created_without_database() -> None:
     seen = replace(NOTHING, database=UNREACHABLE)
     assert kinds(plan(manifest(), seen)) == [CreateQueue]
     assert verdicts(manifest(), seen)[Part.SEARCH].status == "Unknown"
 
 
 @given(cases())
-def test_an_index_is_made_only_where_the_indexer_begins_at_the_beginning(case: tuple[Manifest, Observation]) -> None:
+def test_index_is_created_only_when_cursors_are_at_the_beginning(case: tuple[Manifest, Observation]) -> None:
     asked, seen = case
     for _ in range(ROUNDS_MAX):
         actions = plan(asked, seen)
@@ -817,7 +815,7 @@ def test_an_index_is_made_only_where_the_indexer_begins_at_the_beginning(case: t
     ],
     ids=["index of another", "index without a mark", "queue of another", "dead-letter queue of another", "row of another"],
 )
-def test_what_belongs_to_another_is_a_conflict_and_nothing_is_written_anywhere(strange: dict[str, object]) -> None:
+def test_foreign_owner_is_a_conflict_and_nothing_is_planned(strange: dict[str, object]) -> None:
     seen = replace(NOTHING, **strange)
     refused = refusal(manifest(), seen)
     assert refused is not None
@@ -828,7 +826,7 @@ def test_what_belongs_to_another_is_a_conflict_and_nothing_is_written_anywhere(s
     assert said[READY].status == "False"
 
 
-def test_a_strange_mark_is_neither_written_to_nor_condemned_while_the_registry_cannot_tell_whose_it_was() -> None:
+def test_unknown_mark_is_left_alone_without_database() -> None:
     seen = Observation(
         UNREACHABLE,
         Installation(INSTALLATION),
@@ -844,13 +842,13 @@ def test_a_strange_mark_is_neither_written_to_nor_condemned_while_the_registry_c
 @pytest.mark.parametrize(
     ("isolation", "days", "span"), [("Shared", 31, 1), ("Shared", 91, 7), ("Dedicated", 91, 1), ("Dedicated", 3650, 30)]
 )
-def test_partitions_span_what_the_retention_of_the_relation_asks_for(isolation: str, days: int, span: int) -> None:
+def test_partition_days_follow_retention_of_the_relation(isolation: str, days: int, span: int) -> None:
     asked = manifest(isolation=isolation, retention={"days": days})
     [made] = [action for action in plan(asked, NOTHING) if isinstance(action, CreateRelations)]
     assert made.partition_days == span
 
 
-def test_what_tenants_share_is_marked_with_the_installation() -> None:
+def test_shared_index_and_queue_carry_the_installation_mark() -> None:
     shared = manifest(isolation="Shared")
     marks = {action.mark.uid for action in plan(shared, NOTHING) if isinstance(action, CreateIndex | CreateQueue)}
     assert marks == {INSTALLATION}
@@ -859,7 +857,7 @@ def test_what_tenants_share_is_marked_with_the_installation() -> None:
     )
 
 
-def test_the_reserved_tenant_marks_nothing_before_it_is_registered() -> None:
+def test_reserved_tenant_marks_nothing_before_registration() -> None:
     platform = manifest(PLATFORM_TENANT, isolation="Shared", retention={"days": 365})
     first = plan(platform, replace(NOTHING, installation=Installation()))
     assert {action.part for action in first} == {Part.DATABASE, Part.CREDENTIALS}
@@ -877,7 +875,7 @@ def test_the_reserved_tenant_marks_nothing_before_it_is_registered() -> None:
         ({"isolation": "Shared", "retention": {"days": 90}}, {"isolation": "Shared", "retention": {"days": 30}}),
     ],
 )
-def test_isolation_and_retention_class_cannot_be_changed(before: dict[str, Any], after: dict[str, Any]) -> None:
+def test_isolation_and_retention_class_are_immutable(before: dict[str, Any], after: dict[str, Any]) -> None:
     seen = converged(manifest(**before), NOTHING)
     changed = manifest(generation=2, **after)
     refused = refusal(changed, seen)
@@ -886,7 +884,7 @@ def test_isolation_and_retention_class_cannot_be_changed(before: dict[str, Any],
     assert plan(changed, seen) == []
 
 
-def test_the_cell_that_holds_the_records_cannot_be_changed_though_the_installation_calls_it_otherwise_now() -> None:
+def test_cell_is_immutable_when_installation_renames_it() -> None:
     seen = replace(converged(manifest(), NOTHING), installation=Installation(INSTALLATION, cell="eu-1"))
     moved = manifest(generation=2, cell="eu-1")
     refused = refusal(moved, seen)
@@ -896,7 +894,7 @@ def test_the_cell_that_holds_the_records_cannot_be_changed_though_the_installati
 
 
 @pytest.mark.parametrize("database", [DatabaseSeen(), UNREACHABLE], ids=["seen", "not seen"])
-def test_a_cell_that_is_not_here_is_refused_with_the_one_that_is_and_nothing_is_done_anywhere(
+def test_unknown_cell_is_refused_and_names_the_known_one(
     database: DatabaseSeen | Trouble,
 ) -> None:
     asked = manifest(cell="us-2")
@@ -908,7 +906,7 @@ def test_a_cell_that_is_not_here_is_refused_with_the_one_that_is_and_nothing_is_
     assert plan(manifest(cell="eu-1"), replace(seen, database=DatabaseSeen())) != []
 
 
-def test_retention_may_change_within_its_class_and_for_a_dedicated_tenant_at_will() -> None:
+def test_retention_days_may_change_within_class_or_when_dedicated() -> None:
     cases: tuple[tuple[dict[str, Any], int], ...] = (({"isolation": "Shared"}, 31), ({}, 3650))
     for before, after in cases:
         seen = converged(manifest(**before), NOTHING)
@@ -916,14 +914,14 @@ def test_retention_may_change_within_its_class_and_for_a_dedicated_tenant_at_wil
         assert kinds(plan(wanted, seen)) == [UpdateTenant]
 
 
-def test_an_older_generation_does_not_undo_a_newer_one() -> None:
+def test_older_generation_is_superseded() -> None:
     seen = converged(manifest(generation=3), NOTHING)
     stale = manifest(generation=2, suspend=True)
     assert plan(stale, seen) == []
     assert verdicts(stale, seen)[SYNCED].reason == "Superseded"
 
 
-def test_a_cell_takes_a_bounded_number_of_dedicated_tenants_and_goes_on_with_those_it_has() -> None:
+def test_cell_refuses_new_dedicated_tenants_over_the_limit() -> None:
     full = replace(NOTHING, database=DatabaseSeen(dedicated=DEDICATED_MAX))
     refused = refusal(manifest(), full)
     assert refused is not None
@@ -932,7 +930,7 @@ def test_a_cell_takes_a_bounded_number_of_dedicated_tenants_and_goes_on_with_tho
     assert refusal(manifest(), replace(full, database=DatabaseSeen(row=registered(manifest()), dedicated=DEDICATED_MAX))) is None
 
 
-def test_what_is_not_configured_is_ready_and_says_who_does_its_work() -> None:
+def test_unconfigured_backend_is_ready_and_names_its_substitute() -> None:
     seen = converged(manifest(), Observation(DatabaseSeen(), Installation(INSTALLATION)))
     said = verdicts(manifest(), seen)
     assert said[READY].status == "True"
@@ -942,7 +940,7 @@ def test_what_is_not_configured_is_ready_and_says_who_does_its_work() -> None:
     assert "sweep" in said[Part.QUEUE].message
 
 
-def test_what_could_not_be_done_is_told_where_it_failed() -> None:
+def test_failed_action_appears_in_its_condition() -> None:
     seen = converged(manifest(), NOTHING)
     said = verdicts(manifest(), seen, {Part.QUEUE: Trouble("Unreachable", "SQS cannot be reached.")})
     assert (said[Part.QUEUE].status, said[Part.QUEUE].message) == ("False", "SQS cannot be reached.")
@@ -951,7 +949,7 @@ def test_what_could_not_be_done_is_told_where_it_failed() -> None:
     assert Part.QUEUE in said[READY].message
 
 
-def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
+def test_condition_keeps_transition_time_until_status_changes() -> None:
     good = verdicts(manifest(), converged(manifest(), NOTHING))
     bad = verdicts(manifest(), converged(manifest(), NOTHING), {Part.QUEUE: UNREACHABLE})
     first = conditions(good, 1, (), NOW)
