@@ -1,6 +1,6 @@
-{{/* The backends that dev.enabled brings, for whoever else has to know where they are. */}}
+{{/* The backends of dev.enabled, and their addresses for other templates. */}}
 
-{{/* How their objects are called, and the Secret with all that is made at random. */}}
+{{/* Names of their objects, and of the Secret with the random values. */}}
 {{- define "decklog.dev" -}}
 {{- include "decklog.fullname" . }}-dev
 {{- end -}}
@@ -13,13 +13,13 @@ elasticmq: 9324
 s3: 7070
 {{- end -}}
 
-{{/* Where one of them is. Takes (list root backend). */}}
+{{/* The address of a backend. Takes (list root backend). */}}
 {{- define "decklog.devAddress" -}}
 {{- $root := index . 0 -}}
 {{- include "decklog.dev" $root }}-{{ index . 1 }}.{{ $root.Release.Namespace }}.svc:{{ index (include "decklog.devPorts" $root | fromYaml) (index . 1) }}
 {{- end -}}
 
-{{/* Whom pods may reach to use one of them, as the egress values have it. Takes (list root backend). */}}
+{{/* The peers of a backend, in the form of the egress values. Takes (list root backend). */}}
 {{- define "decklog.devPeer" -}}
 {{- $root := index . 0 -}}
 port: {{ index (include "decklog.devPorts" $root | fromYaml) (index . 1) }}
@@ -29,7 +29,7 @@ to:
       {{- include "decklog.selector" (list $root (printf "dev-%s" (index . 1))) | nindent 6 }}
 {{- end -}}
 
-{{/* The Secrets that programs read: those of the values, or the one that is made here. */}}
+{{/* The Secrets that programs read: those of the values, or the generated one. */}}
 {{- define "decklog.databaseSecret" -}}
 {{- if .Values.dev.enabled }}{{ include "decklog.dev" . }}{{ else }}{{ .Values.database.existingSecret }}{{ end -}}
 {{- end -}}
@@ -42,13 +42,13 @@ to:
 {{- if .Values.dev.enabled }}{{ include "decklog.dev" . }}{{ else }}{{ .Values.queue.existingSecret }}{{ end -}}
 {{- end -}}
 
-{{/* What is kept of a Secret, or else made at random. Takes (list data key). */}}
+{{/* An existing value of a Secret, or else a random one. Takes (list data key). */}}
 {{- define "decklog.devKept" -}}
 {{- $found := index (index . 0) (index . 1) -}}
 {{- if $found }}{{ b64dec $found }}{{ else }}{{ randAlphaNum 40 }}{{ end -}}
 {{- end -}}
 
-{{/* What the pods of the backends have alike: as restricted as all others, but for their roots. Takes (list root backend user). */}}
+{{/* The common part of the backends' pods: restricted, but with writable roots. Takes (list root backend user). */}}
 {{- define "decklog.devPod" -}}
 {{- $root := index . 0 -}}
 automountServiceAccountToken: false
@@ -67,7 +67,7 @@ securityContext:
     type: RuntimeDefault
 {{- end -}}
 
-{{/* Their containers likewise. Takes (list root backend memory). */}}
+{{/* The common part of the backends' containers. Takes (list root backend memory). */}}
 {{- define "decklog.devContainer" -}}
 {{- $root := index . 0 -}}
 {{- $name := index . 1 -}}
@@ -86,7 +86,7 @@ securityContext:
     - ALL
 {{- end -}}
 
-{{/* A claim for a volume that goes with the release. Takes (list root name). */}}
+{{/* A volume claim that uninstalling the release deletes. Takes (list root name). */}}
 {{- define "decklog.devClaim" -}}
 - metadata:
     name: {{ index . 1 }}
@@ -98,7 +98,7 @@ securityContext:
         storage: {{ (index . 0).Values.dev.storageSize }}
 {{- end -}}
 
-{{/* The head of a workload that has one pod, up to the pod's spec. Takes (list root backend kind user). */}}
+{{/* The start of a workload with one pod, up to the pod's spec. Takes (list root backend kind user). */}}
 {{- define "decklog.devWorkload" -}}
 {{- $root := index . 0 -}}
 {{- $component := printf "dev-%s" (index . 1) -}}
@@ -113,7 +113,7 @@ spec:
   replicas: 1
   {{- if eq (index . 2) "StatefulSet" }}
   serviceName: {{ include "decklog.dev" $root }}-{{ index . 1 }}
-  # The data goes with the release: what stays would not know the passwords of the next one.
+  # The data is deleted with the release, because the next release has other passwords.
   persistentVolumeClaimRetentionPolicy:
     whenDeleted: Delete
     whenScaled: Retain

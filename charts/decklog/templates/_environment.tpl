@@ -1,4 +1,4 @@
-{{/* The variables of each program. What a value leaves empty is not set, so that the program's own default holds. */}}
+{{/* The variables of each program. Empty values set no variable, so the program's default applies. */}}
 
 {{/* One variable, unless its value is empty. Takes (list name value). */}}
 {{- define "decklog.variable" -}}
@@ -9,7 +9,7 @@
 {{- end }}
 {{- end -}}
 
-{{/* One variable from a Secret, unless there is none. Takes (list name secret key). */}}
+{{/* One variable from a Secret, unless its name is empty. Takes (list name secret key). */}}
 {{- define "decklog.secretVariable" -}}
 {{- if index . 1 }}
 - name: {{ index . 0 }}
@@ -20,7 +20,7 @@
 {{- end }}
 {{- end -}}
 
-{{/* Where OpenSearch and SQS are, and how things there are named: for whatever works with them. */}}
+{{/* Addresses and name prefixes of OpenSearch and SQS, for all programs that use them. */}}
 {{- define "decklog.backends" -}}
 {{- include "decklog.variable" (list "DECKLOG_PREFIX" .Values.prefix) }}
 {{- include "decklog.variable" (list "DECKLOG_CELL" .Values.cell) }}
@@ -52,7 +52,7 @@
 {{- end }}
 {{- end -}}
 
-{{/* Where deleted tenants are archived: for workers alone. */}}
+{{/* The archive of deleted tenants, for workers only. */}}
 {{- define "decklog.archive" -}}
 {{- if .Values.dev.enabled }}
 {{- include "decklog.variable" (list "DECKLOG_ARCHIVE_BUCKET" "decklog") }}
@@ -73,7 +73,7 @@
 {{- end }}
 {{- end -}}
 
-{{/* Where traces go: for API and workers. Which of them are taken is told to the API alone, as one batch of a worker serves many. */}}
+{{/* The trace collector, for API and workers. Only the API gets the sampler, because one batch of a worker serves many requests. */}}
 {{- define "decklog.tracing" -}}
 {{- with .Values.tracing }}
 {{- if .endpoint }}
@@ -83,7 +83,7 @@
 {{- end }}
 {{- end -}}
 
-{{/* What API and workers have alike: the least role, and no more. */}}
+{{/* The common variables of API and workers: the least database role. */}}
 {{- define "decklog.service" -}}
 {{- include "decklog.backends" . }}
 {{- include "decklog.secretVariable" (list "DECKLOG_DATABASE_DSN" (include "decklog.databaseSecret" .) .Values.database.keys.dsn) }}

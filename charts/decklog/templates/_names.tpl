@@ -1,4 +1,4 @@
-{{/* Names and labels: each object is <fullname>-<component>. A release named like the chart is not named twice. */}}
+{{/* Names and labels. Objects are named <fullname>-<component>; a release named like the chart is not repeated. */}}
 
 {{- define "decklog.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
@@ -15,12 +15,12 @@
 {{- end -}}
 {{- end -}}
 
-{{/* The operator's account, its roles and its Lease. */}}
+{{/* The name of the operator's ServiceAccount, roles and Lease. */}}
 {{- define "decklog.operator" -}}
 {{- include "decklog.fullname" . }}-operator
 {{- end -}}
 
-{{/* What tells a component's pods from all others. Takes (list root component). */}}
+{{/* Labels that select the pods of a component. Takes (list root component). */}}
 {{- define "decklog.selector" -}}
 {{- $root := index . 0 -}}
 app.kubernetes.io/name: {{ include "decklog.name" $root }}

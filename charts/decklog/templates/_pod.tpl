@@ -1,6 +1,6 @@
-{{/* What all pods have alike: restricted, with a root that nobody writes to. */}}
+{{/* The common part of all pods: restricted, with a read-only root. */}}
 
-{{/* The pod's own part. Takes (list root component values). */}}
+{{/* Fields of the pod. Takes (list root component values). */}}
 {{- define "decklog.pod" -}}
 {{- $root := index . 0 -}}
 {{- $values := index . 2 -}}
@@ -31,7 +31,7 @@ affinity:
 {{- end }}
 {{- end -}}
 
-{{/* A node that is lost should not take all replicas with it. Takes (list root component). */}}
+{{/* Spread replicas over nodes and zones. Takes (list root component). */}}
 {{- define "decklog.spread" -}}
 topologySpreadConstraints:
 {{- $selector := include "decklog.selector" . }}
@@ -45,7 +45,7 @@ topologySpreadConstraints:
 {{- end }}
 {{- end -}}
 
-{{/* The container's own part. Takes (list root values image). */}}
+{{/* Fields of the container. Takes (list root values image). */}}
 {{- define "decklog.container" -}}
 {{- $root := index . 0 -}}
 {{- $values := index . 1 -}}
@@ -76,7 +76,7 @@ periodSeconds: 10
 timeoutSeconds: 5
 {{- end -}}
 
-{{/* A budget for evictions. Takes (list root component maxUnavailable). */}}
+{{/* A PodDisruptionBudget. Takes (list root component maxUnavailable). */}}
 {{- define "decklog.budget" -}}
 {{- $root := index . 0 -}}
 ---
@@ -95,7 +95,7 @@ spec:
       {{- include "decklog.selector" (list $root (index . 1)) | nindent 6 }}
 {{- end -}}
 
-{{/* Scaling by CPU. Takes (list root component autoscaling). */}}
+{{/* A HorizontalPodAutoscaler by CPU. Takes (list root component autoscaling). */}}
 {{- define "decklog.autoscaler" -}}
 {{- $root := index . 0 -}}
 {{- $scaling := index . 2 -}}
