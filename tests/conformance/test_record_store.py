@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -39,6 +40,7 @@ EVERYTHING = Query()
 END = 10**12
 KINDS = ("memory", *(f"{variant}-{isolation.value}" for variant in VARIANTS for isolation in Isolation))
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 slow_examples = settings(
     deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
 )
@@ -58,12 +60,15 @@ class Cell:
         self.cursors = cursors
         self.announcements = announcements
         self.tenant = tenant
+        self.used: list[str] = []
+        self.free: list[str] = []
         self._kept: Tenant | None = None
 
     async def kept_tenant(self) -> Tenant:
-        """One tenant for all examples of a property: each takes the numbers that the ones before left."""
+        """Return one tenant for all examples of a property: each appends after those before it."""
         if self._kept is None:
             self._kept = await self.tenant()
+            self.used.clear()
         return self._kept
 
     async def put(self, tenant: Tenant, *found: Prepared, log: LogName = EVENTS, **options: Any) -> Appended:
@@ -121,37 +126,41 @@ def _memory() -> Cell:
     return Cell(store, MemoryCursors(store), same, tenant)
 
 
-@pytest.fixture(scope="module")
-def databases(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Database]]:
-    """One database on each kind of server for all tests here, made when the first asks; they share it, but no tenants."""
-    made: dict[str, Database] = {}
-
-    def of(variant: str) -> Database:
-        if variant not in made:
-            made[variant] = asyncio.run(new_database(request.getfixturevalue(f"{variant}_server")))
-        return made[variant]
-
-    yield of
-    for database in made.values():
-        asyncio.run(drop_database(database))
-
-
-@pytest.fixture(params=KINDS)
-async def cell(request: pytest.FixtureRequest) -> AsyncIterator[Cell]:
-    """The store in memory, then the real one on each server, with tenants of each isolation."""
-    if request.param == "memory":
-        yield _memory()
-        return
-    variant, _, isolation = request.param.partition("-")
-    of: Callable[[str], Database] = request.getfixturevalue("databases")
-    # Made in a thread: it runs an event loop of its own.
-    database = await asyncio.to_thread(of, variant)
+async def _real(database: Database, isolation: Isolation) -> Cell:
+    free: list[str] = []
+    used: list[str] = []
 
     async def tenant(**options: Any) -> Tenant:
-        return await database.tenant(isolation=Isolation(isolation), **options)
+        made = await database.tenant(isolation=isolation, schema=free.pop() if free else None, **options)
+        used.append(made.schema)
+        return made
 
-    yield Cell(await database.records(), await database.cursors(), database.announcements, tenant)
-    await database.close()
+    real = Cell(await database.records(), await database.cursors(), database.announcements, tenant)
+    real.free, real.used = free, used
+    return real
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=KINDS)
+async def kind(request: pytest.FixtureRequest) -> AsyncIterator[Cell | None]:
+    """The real store on each server with tenants of each isolation, None for the one in memory. Its tests share pools and relations."""
+    if request.param == "memory":
+        yield None
+        return
+    variant, _, isolation = request.param.partition("-")
+    database = await new_database(request.getfixturevalue(f"{variant}_server"))
+    yield await _real(database, Isolation(isolation))
+    await drop_database(database)
+
+
+@pytest.fixture
+def cell(kind: Cell | None) -> Iterator[Cell]:
+    """A store with tenants of this test alone; relations of Dedicated ones are given to tenants of later tests."""
+    if kind is None:
+        yield _memory()
+        return
+    yield kind
+    kind.free += dict.fromkeys(kind.used)
+    kind.used.clear()
 
 
 def record(**fields: Any) -> Prepared:

@@ -38,6 +38,7 @@ class Database:
     name: str
     password: str
     _opened: list[Any] = field(default_factory=list)
+    _owner: asyncpg.Connection | None = None
 
     @property
     def admin_dsn(self) -> str:
@@ -72,20 +73,21 @@ class Database:
         events_per_day: int = 0,
         queries_per_minute: int = 0,
         storage_used_up: bool = False,
+        schema: str | None = None,
     ) -> Tenant:
-        """A tenant with relations and heads, without a registry row."""
+        """Make a tenant with relations and heads, without a registry row.
+
+        `schema` names relations that exist already, made for a tenant of the same isolation and retention that is not used any more.
+        """
         number = next(_ids)
         name = name or f"tenant-{number}-{secrets.token_hex(2)}"
         spec = parse_spec({"isolation": isolation.value, "retention": {"days": days}})
-        schema = schema_name(name, spec)
-        connection = await asyncpg.connect(self.owner_dsn)
-        try:
-            await ensure_relations(connection, schema, shared=isolation is Isolation.SHARED, partition_days=partition_days(days))
-            quotas = (per_second, burst, dedup_seconds, events_per_day, queries_per_minute, storage_used_up)
-            settings = HeadSettings(State.ACTIVE, *quotas)
-            await ensure_heads(connection, number, settings)
-        finally:
-            await connection.close()
+        owner = await self.owner()
+        if schema is None:
+            schema = schema_name(name, spec)
+            await ensure_relations(owner, schema, shared=isolation is Isolation.SHARED, partition_days=partition_days(days))
+        quotas = (per_second, burst, dedup_seconds, events_per_day, queries_per_minute, storage_used_up)
+        await ensure_heads(owner, number, HeadSettings(State.ACTIVE, *quotas))
         index = index_name(name, spec)
         return Tenant(number, name, isolation, schema, index, index, days, State.ACTIVE)
 
@@ -98,6 +100,12 @@ class Database:
             " day = 'epoch', day_seq = 0 WHERE tenant_id = ANY ($1)",
             [tenant.id for tenant in tenants],
         )
+
+    async def owner(self) -> asyncpg.Connection:
+        """Return a connection as the owner, open until `close`."""
+        if self._owner is None or self._owner.is_closed():
+            self._owner = await asyncpg.connect(self.owner_dsn)
+        return self._owner
 
     async def pool(self) -> Pool:
         pool = Pool(self.service_dsn, size_max=8)
@@ -124,6 +132,9 @@ class Database:
         for opened in reversed(self._opened):
             await opened.close()
         self._opened.clear()
+        if self._owner is not None:
+            owner, self._owner = self._owner, None
+            await owner.close()
 
 
 @dataclass

@@ -3,11 +3,14 @@
 The same cases hold the matcher, Postgres and OpenSearch to one behaviour. Values come from a small pool of traps, so that
 a query meets them often: letters whose lower case is another letter or two, wildcards and quotes of every engine, keys
 with dots, values beyond the cut, numbers that a double cannot hold, addresses that are none.
+
+Strategies are cached, because hypothesis validates each new one when it is drawn from.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -205,6 +208,7 @@ def _name(longest: int) -> st.SearchStrategy[str]:
     return _text.map(lambda text: text[:longest] or "-")
 
 
+@cache
 def _trees() -> st.SearchStrategy[Any]:
     leaf = st.one_of(
         st.none(), st.booleans(), st.sampled_from(NUMBERS), st.integers(), st.floats(allow_nan=False, allow_infinity=False), _text
@@ -215,10 +219,12 @@ def _trees() -> st.SearchStrategy[Any]:
     )
 
 
+@cache
 def _resources() -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({"type": _name(256)}, optional={"id": _text, "name": _text})
 
 
+@cache
 def values() -> st.SearchStrategy[dict[str, Any]]:
     """Records as a client would send them, in plain JSON; without an id, so that none is a duplicate of another."""
     return st.fixed_dictionaries(
@@ -254,6 +260,7 @@ def terms_of(record: Prepared) -> Terms:
     return terms(msgspec.json.decode(record.content))
 
 
+@cache
 def records() -> st.SearchStrategy[Prepared]:
     """Records ready to be stored."""
     return values().map(prepared)
@@ -303,6 +310,7 @@ def _parameters(field: Field) -> st.SearchStrategy[tuple[str, str]]:
             return st.tuples(name, _text.filter(bool)).filter(lambda item: _parses([item]))
 
 
+@cache
 def _at_random() -> st.SearchStrategy[list[tuple[str, str]]]:
     return st.lists(st.one_of(*map(_parameters, FIELDS)), min_size=1, max_size=3, unique_by=lambda item: item[0])
 
