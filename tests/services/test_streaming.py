@@ -20,7 +20,7 @@ from decklog.domain.records.record import StoredRecord
 from decklog.domain.search.query import matches, parse
 from decklog.domain.tenant import Isolation, State
 from decklog.domain.tenant import Limits as TenantLimits
-from decklog.services.records import streaming
+from decklog.services.records import feeds, streaming
 from decklog.services.records.access_log import AccessLog
 from decklog.services.records.ingest import Ingest
 from decklog.services.records.streaming import Event, Limits, Streams, Subscription
@@ -210,9 +210,9 @@ async def test_whatever_the_pace_and_the_news_each_match_is_given_once_and_in_or
 ) -> None:
     chance = random.Random(seed)
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in zip(("RING_RECORDS_MAX", "_READ_ROWS", "_BACKLOG_ROWS"), bounds, strict=True):
-            patch.setattr(streaming, name, value)
-        patch.setattr(streaming, "_TURN", 2)
+        for name, value in zip(("RING_RECORDS_MAX", "READ_ROWS", "BACKLOG_ROWS"), bounds, strict=True):
+            patch.setattr(feeds, name, value)
+        patch.setattr(streaming, "TURN_RECORDS", 2)
         async with desk(limits=Limits(heartbeat=0.01, poll=0.005)) as at:
             at.store.scan_max = chance.choice([None, 1, 3])
 
@@ -302,7 +302,7 @@ async def test_a_log_is_read_once_for_all_who_follow_it() -> None:
 
 
 async def test_a_slow_reader_is_served_from_the_store_and_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "RING_RECORDS_MAX", 20)
+    monkeypatch.setattr(feeds, "RING_RECORDS_MAX", 20)
     async with desk(limits=QUIET) as at, following(at) as slow, following(at) as fast:
         for _ in range(10):
             await at.put(*[{} for _ in range(50)])
@@ -312,7 +312,7 @@ async def test_a_slow_reader_is_served_from_the_store_and_holds_up_nobody(monkey
 
 
 async def test_rings_are_bounded_by_their_size_and_shared_by_logs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "RINGS_CHARS_MAX", 200_000)
+    monkeypatch.setattr(feeds, "RINGS_CHARS_MAX", 200_000)
     async with desk(limits=QUIET) as at, following(at) as stream:
         await at.put(*[{"message": "x" * 8_000} for _ in range(100)])
         assert await take(stream, 100) == list(range(100))
@@ -443,8 +443,8 @@ async def test_a_process_that_stops_ends_its_streams() -> None:
 
 
 async def test_streams_wait_for_a_store_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "_RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(streaming, "RING_RECORDS_MAX", 5)
+    monkeypatch.setattr(feeds, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(feeds, "RING_RECORDS_MAX", 5)
     async with desk(limits=BEATING) as at:
         await at.put(*[{} for _ in range(30)])
         async with following(at) as new, following(at, after="-1") as old:
@@ -477,7 +477,7 @@ async def test_streams_of_a_tenant_and_of_all_are_bounded_and_closing_one_makes_
             await stream.aclose()
             await stream.aclose()  # again is harmless
         assert at.streams.count == 0
-        assert not at.streams._feeds
+        assert len(at.streams.feeds) == 0
         assert not at.streams._reserved
 
 
