@@ -1,4 +1,4 @@
-"""helm, and an API server that knows the custom resources which others bring."""
+"""Fixtures: helm, and an API server with the custom resources of other projects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each alert fires when it should and is quiet when it should be, as Prometheus itself evaluates it."""
+"""Alerts fire on their conditions and are quiet otherwise, as Prometheus evaluates them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RULES: dict[str, dict[str, Any]] = {rule["alert"]: rule for group in yaml.safe_l
 AWAY = {"DecklogOperatorAway", "DecklogWorkersAway"}
 """They fire where nothing is told at all."""
 
-# By alert: series with which it fires, and series with which it does not. `a+bxn` is a value that grows n times by b, a minute each.
+# For each alert: series with which it fires, and series with which it does not. `a+bxn` grows n times by b, once a minute.
 CASES: dict[str, tuple[list[str], list[str]]] = {
     "DecklogRequestsFail": (
         ['decklog_http_requests_total{status="201"} 0+600x120', 'decklog_http_requests_total{status="503"} 0+20x120'],
@@ -32,7 +32,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "DecklogSearchBehind": (
         ['decklog_consumer_behind_records{consumer="indexer", pod="a"} 200000+0x120',
          'decklog_consumer_behind_records{consumer="indexer", pod="b"} 190000+0x120'],
-        # Each worker tells of the same records: many workers are not many times as far behind.
+        # All workers report the same records, so the number of workers does not multiply the lag.
         [f'decklog_consumer_behind_records{{consumer="indexer", pod="{pod}"}} 90000+0x120' for pod in "abcdef"],
     ),
     "DecklogWorkersAway": (
@@ -69,7 +69,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
 
 
 def placed(series: str, namespace: str) -> str:
-    """A series with the label of its namespace."""
+    """Return the series with the label of its namespace."""
     name, braced, rest = series.partition("{")
     if braced:
         return f'{name}{{namespace="{namespace}", {rest}'
@@ -78,7 +78,7 @@ def placed(series: str, namespace: str) -> str:
 
 
 def fires(program: Path, alert: str, series: list[str], namespace: str = "here") -> bool:
-    """Whether it fires at any minute."""
+    """Return whether the alert fires at any minute."""
     return any(firing(program, RULES[alert], [placed(each, namespace) for each in series], MINUTES))
 
 

@@ -1,5 +1,5 @@
-"""The edge holds: the chart's HTTPProxy, as Contour and Envoy make of it, and its HTTPRoutes with their policies, as Envoy Gateway does,
-before the API of `decklog dev`."""
+"""The edge works: the chart's HTTPProxy with Contour and Envoy, and its HTTPRoutes and policies with Envoy Gateway, in front of the
+API of `decklog dev`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ RECORD = {"actor": {"id": "alice"}, "action": "document.create", "message": "thr
 
 
 class Echo(BaseHTTPRequestHandler):
-    """Answers with the headers that came."""
+    """Respond with the received headers."""
 
     def do_GET(self) -> None:
         body = json.dumps({name.lower(): value for name, value in self.headers.items()}).encode()
@@ -54,7 +54,7 @@ class Echo(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def echo() -> Iterator[int]:
-    """A port."""
+    """Start an echo server and return its port."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server.server_port
@@ -72,7 +72,7 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
 
 @pytest.fixture(scope="module")
 def standing(cluster: KubernetesServer, edge: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
-    """In a namespace of its own; not started yet."""
+    """An edge in its own namespace, not started yet."""
     with namespace(cluster, f"edge-{uuid.uuid4().hex[:8]}") as place:
         made = Edge(edge, cluster, place, tmp_path_factory.mktemp("edge"))
         yield made
@@ -81,7 +81,7 @@ def standing(cluster: KubernetesServer, edge: Path, tmp_path_factory: pytest.Tem
 
 @pytest.fixture(scope="module")
 def port(chart: Helm, standing: Edge, ratelimit: Path, dev: Dev, echo: int) -> int:
-    """Where Envoy listens. One release leads to the API, a second to the echo, and a third to the API with limits for each client."""
+    """Port of Envoy. It serves three releases: one for the API, one for the echo server, one for the API with limits per client."""
     api = httpx.URL(dev.content["url"]).port
     assert api is not None
 
@@ -100,7 +100,7 @@ def port(chart: Helm, standing: Edge, ratelimit: Path, dev: Dev, echo: int) -> i
 
 @pytest.fixture(scope="module")
 def gated(chart: Helm, gateway: Path, edge: Path, dev: Dev, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Where the Envoy of an Envoy Gateway listens that leads to the API and counts each client by itself."""
+    """Port of the Envoy of an Envoy Gateway that serves the API with limits per client."""
     api = httpx.URL(dev.content["url"]).port
     assert api is not None
     with envoy_gateway(gateway, edge / "envoy", chart, tmp_path_factory.mktemp("gateway"), host=HOST, api_port=api) as port:
@@ -109,7 +109,7 @@ def gated(chart: Helm, gateway: Path, edge: Path, dev: Dev, tmp_path_factory: py
 
 @pytest.fixture(params=["port", "gated"], ids=["contour", "envoy-gateway"])
 def way(request: pytest.FixtureRequest) -> int:
-    """Where an edge of either kind listens."""
+    """Port of an edge of either kind."""
     port: int = request.getfixturevalue(request.param)
     return port
 
@@ -125,7 +125,7 @@ def test_record_is_stored_and_read_through_the_edge(way: int, dev: Dev) -> None:
     with through(way, dev) as client:
         stored = client.post("/api/v1/logs", json=RECORD)
         assert stored.status_code == 201, stored.text
-        assert {"x-envoy-upstream-service-time", "x-ratelimit-limit"} & stored.headers.keys()  # what either edge adds
+        assert {"x-envoy-upstream-service-time", "x-ratelimit-limit"} & stored.headers.keys()  # headers that the edges add
         found = client.get(f"/api/v1/logs/{stored.json()['seq']}")
         assert (found.status_code, found.json()["message"]) == (200, RECORD["message"])
 
@@ -146,12 +146,12 @@ def test_stream_passes_the_edge(way: int, dev: Dev) -> None:
 @pytest.mark.parametrize("path", ["/metrics", "/healthz"])
 def test_edge_hides_health_and_metrics(way: int, dev: Dev, path: str) -> None:
     def status(to: int | None, asked: str) -> int:
-        connection = http.client.HTTPConnection("127.0.0.1", to, timeout=60)  # which sends a path as it is
+        connection = http.client.HTTPConnection("127.0.0.1", to, timeout=60)  # which does not normalise paths
         connection.request("GET", asked, headers={"Host": HOST})
         answer = connection.getresponse()
         assert b"decklog_" not in answer.read()
         connection.close()
-        # Where an edge asks for the path that this one stands for.
+        # an edge that normalises paths requests this one
         return status(to, answer.headers["Location"]) if answer.status == 307 else answer.status
 
     for asked in (
@@ -170,7 +170,7 @@ def test_edge_overwrites_a_claimed_client_address(port: int) -> None:
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"Host": ECHOING}, timeout=60) as client:
         told = client.get("/api/v1/logs").json()["x-forwarded-for"]
         claimed = client.get("/api/v1/logs", headers={"X-Forwarded-For": "203.0.113.9"}).json()["x-forwarded-for"]
-    assert ipaddress.ip_address(told)  # for loopback Envoy names the machine's own address
+    assert ipaddress.ip_address(told)  # for loopback, Envoy reports the machine's own address
     assert claimed.replace(" ", "") == f"203.0.113.9,{told}"
 
 
@@ -183,7 +183,7 @@ def test_trace_continues_through_the_edge(port: int) -> None:
 
 
 def assert_held(flood: Flood, per_minute: int) -> None:
-    """What passed is the configured number and what came due meanwhile, within a twentieth; all else was refused."""
+    """Assert that the limit plus the refill passed, within 5 %, and that the rest was refused."""
     assert flood.passed == pytest.approx(per_minute * (1 + flood.seconds / 60), rel=0.05)
     assert {answer.headers.get("retry-after") for answer in flood.refused} == {RETRY_AFTER}
 
@@ -192,10 +192,10 @@ async def test_edge_limits_log_routes_separately_and_sends_retry_after(port: int
     assert_held(await drain(port, HOST, OTHERS, at_most=20 * OTHERS_PER_MINUTE), OTHERS_PER_MINUTE)
     with through(port, dev) as client:
         for _ in range(OTHERS_PER_MINUTE + 20):
-            assert client.get("/api/v1/logs/stats").status_code == 200  # with nothing left for the others
-        # A flood nobody has a key for.
+            assert client.get("/api/v1/logs/stats").status_code == 200  # with no budget left for the other routes
+        # A flood without credentials.
         assert_held(await drain(port, HOST, LOGS, at_most=10 * LOGS_PER_MINUTE), LOGS_PER_MINUTE)
-        assert client.get("/api/v1/whoami").status_code == 200  # by what came due meanwhile
+        assert client.get("/api/v1/whoami").status_code == 200  # by the refill in the meantime
 
 
 async def test_edge_refuses_a_flooding_client_and_serves_the_others(port: int, dev: Dev) -> None:
@@ -225,7 +225,7 @@ async def test_edge_refuses_a_flooding_client_and_serves_the_others(port: int, d
                 assert (await client.post("/api/v1/logs", json=RECORD)).status_code == 201
         served.set()
     floods = running.result()
-    # The service counts by the minute of the clock, and exactly.
+    # The service counts exactly, per minute of the clock.
     first, last = (moment.replace(second=0, microsecond=0) for moment in (began, datetime.now(UTC)))
     windows = 1 + (last - first) // timedelta(minutes=1)
     passed = sum(each.passed for each in floods)

@@ -1,4 +1,4 @@
-"""The chart on a real API server: every object is taken, and a release comes, changes and goes without taking data along."""
+"""The chart on a real API server: every object is accepted, and install, upgrade and uninstall keep the data."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_api_server_accepts_every_object_and_every_pod_is_restricted(
     assert told.count("server dry run") == len(objects)
     for component, template in pods(objects).items():
         spec = {name: value for name, value in template["spec"].items() if name != "serviceAccountName"}
-        spec.pop("priorityClassName", None)  # that one is for the system's namespaces
+        spec.pop("priorityClassName", None)  # this PriorityClass is for system namespaces
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": component, "namespace": place}, "spec": spec}
         assert f"pod/{component} serverside-applied" in cluster.kubectl(*dry_run, stdin=json.dumps(pod))
 
@@ -45,7 +45,7 @@ def test_uninstall_keeps_the_definition_and_the_tenants(chart: Helm, cluster: Ku
         return int(found["spec"]["replicas"])
 
     def helm(verb: str, *words: str) -> str:
-        """With the migration said to be done, which runs first: there is no node to run it."""
+        """Helm with a completed migration, which runs first: there is no node to run it."""
         given: list[str | Path] = [
             place,
             CHART,
@@ -67,7 +67,7 @@ def test_uninstall_keeps_the_definition_and_the_tenants(chart: Helm, cluster: Ku
         if process.poll() is None:
             assert cluster.kubectl("get", "deployments", "-n", place, "-o", "name").count("\n") == (0 if verb == "install" else 3)
             complete(cluster, place, job)
-        if verb == "upgrade":  # and what is left of the version before goes last, when the new pods are asked for
+        if verb == "upgrade":  # the removal for the previous version runs last, after the new pods are requested
             until(
                 "the second migration was begun, or helm has ended",
                 lambda: (

@@ -1,4 +1,4 @@
-"""What the chart renders: nothing that a program or an API server would refuse, and nothing that values do not say."""
+"""The chart renders only what the programs and the API server accept and what its values say."""
 
 from __future__ import annotations
 
@@ -121,12 +121,12 @@ def test_routes_do_not_expose_health_and_metrics(chart: Helm) -> None:
 
 
 def matched(route: Json) -> list[str]:
-    """The prefixes that an HTTPRoute leads on."""
+    """Return the path prefixes of an HTTPRoute."""
     return [match["path"]["value"] for rule in route["spec"]["rules"] for match in rule["matches"]]
 
 
 def limited(proxy: Json) -> dict[str, Json]:
-    """The limit of each prefix of an HTTPProxy; that of the host is one for all routes that have none."""
+    """Return the limit of each prefix of an HTTPProxy. The limit of the host applies to all routes without their own."""
     host = proxy["spec"]["virtualhost"]["rateLimitPolicy"]
     return {route["conditions"][0]["prefix"]: route.get("rateLimitPolicy", host) for route in proxy["spec"]["routes"]}
 
@@ -173,7 +173,7 @@ def test_contour_descriptors_match_the_rate_limit_service(chart: Helm) -> None:
         limit = client["rate_limit"]
         numbers[descriptor["key"], descriptor["value"]] = (limit["requests_per_unit"], limit["unit"])
     assert {prefix: numbers[words] for prefix, words in asked.items()} == {
-        "/api/v1/logs": (1_000, "second"),  # as all of a minute's may come at once
+        "/api/v1/logs": (1_000, "second"),  # because the requests of a minute may arrive at once
         "/api": (1_000, "minute"),
         "/schema": (1_000, "minute"),
     }
@@ -210,7 +210,7 @@ def test_envoy_gateway_limits_ipv4_and_ipv6_clients_per_route_group(
         [refusal] = policy["spec"]["responseOverride"]
         assert (refusal["source"], refusal["match"]["statusCodes"]) == ("Local", [{"type": "Value", "value": 429}])
         assert refusal["response"] == {"header": {"set": [{"name": "Retry-After", "value": retry_after}]}}
-        # A body that is waited for whole would hold up a stream, which has no end.
+        # Buffering a body would block a stream, which has no end.
         assert ("requestBuffer" in policy["spec"]) == (limit == others)
     assert routes == {}
     assert found == {"/api/v1/logs": logs, "/api": others, "/schema": others}
@@ -363,7 +363,7 @@ def test_two_releases_share_no_name(chart: Helm) -> None:
 
 
 def plain(each: Json) -> Json:
-    """An object without what helm adds: the labels of a release, and the Secret of a namespace of its own."""
+    """Return the object without helm's additions: release labels, and the Secret of its own namespace."""
     text = msgspec.json.encode(each).decode()
     found: Json = json.loads(text)
 
@@ -397,7 +397,7 @@ def test_manifests_equal_the_chart_rendered_for_the_operator_only(chart: Helm) -
     for name in [name for name in written if name[0] == "Namespace"]:
         del written[name]  # helm's own --create-namespace
     for name in [name for name in rendered if name[0] == "Service"]:
-        del rendered[name]  # for a ServiceMonitor, which the manifests do not have
+        del rendered[name]  # for a ServiceMonitor, which the manifests do not contain
     assert rendered.keys() == written.keys()
     for name, each in written.items():
         assert rendered[name] == each, name
@@ -416,7 +416,7 @@ PROMISED = {
 
 
 def told_metrics() -> set[str]:
-    """All series that the programs have."""
+    """Return all series that the programs export."""
     known = set()
     for family in (*REGISTRY.collect(), *operator_metrics.Census().collect()):
         ends = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(family.type, ("",))
@@ -453,7 +453,7 @@ def test_every_alert_links_to_its_runbook(chart: Helm) -> None:
         assert 'namespace="decklog-system"' in alert["expr"]
     [rule] = of(chart.render("everything", "--set", "metrics.prometheusRule.runbookUrl="), "PrometheusRule")
     annotations = [each["annotations"] for group in rule["spec"]["groups"] for each in group["rules"]]
-    assert [each.keys() for each in annotations] == [{"summary"}] * len(alerts)  # a link to nowhere would be worse than none
+    assert [each.keys() for each in annotations] == [{"summary"}] * len(alerts)  # no link rather than a broken one
 
 
 def test_every_value_has_a_description_and_a_schema() -> None:
@@ -498,7 +498,7 @@ def test_dev_backends_match_their_addresses_and_get_new_passwords(chart: Helm) -
     data = secret(objects)
 
     def read(pod: Json) -> dict[str, str]:
-        """Its variables, as they are once the Secret is there."""
+        """Return the variables of a pod, with those of its Secret."""
         return {
             name: re.sub("<other-decklog-dev/(.*)>", lambda match: data[match[1]], value)
             for name, value in environment(pod).items()

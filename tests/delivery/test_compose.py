@@ -1,6 +1,6 @@
-"""The compose file, read as Docker reads it: each program takes what it is given, and nothing in it is a secret.
+"""The compose file is valid, its programs accept their arguments and variables, and it contains no secret.
 
-Its containers are not started here; what they run is, over real servers, in tests/e2e/test_compose_stack.py.
+These tests start no containers. tests/e2e/test_compose_stack.py runs the programs over real servers.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from tests.support.compose import (
 from tests.support.images import ROOT, source_in_checkout, stages
 
 PORTS = {"timescale": 5432, "opensearch": 9200, "elasticmq": 9324, "s3": 7070}
-"""Where the servers listen."""
+"""Ports of the servers."""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(composefile: Path, file: Path, **environment: str) -> dict[str, Any]:
-    """What compose's own reader makes of a file. Raises `subprocess.CalledProcessError`."""
+    """Return the file as compose's own reader parses it. Raises `subprocess.CalledProcessError`."""
     argv: list[str | Path] = [composefile, file]
     told = subprocess.run(argv, env=environment, cwd=file.parent, capture_output=True, text=True, check=True, timeout=60)
     found: dict[str, Any] = json.loads(told.stdout)

@@ -1,6 +1,6 @@
-"""The images as Docker builds them, where an engine answers and has the base: they start as nobody, on a root that is read-only.
+"""Docker builds the images, and they run unprivileged on a read-only root. Skipped without an engine or a base image.
 
-DECKLOG_TEST_IMAGE_ARGS has more words for `docker build`, as `--build-arg BASE=…` for a base that is made locally.
+DECKLOG_TEST_IMAGE_ARGS has additional arguments for `docker build`, such as `--build-arg BASE=…` for a local base.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 from tests.support.images import ROOT, stages
 
 LONGEST = 1_500.0
-"""Seconds for a build: all dependencies are downloaded."""
+"""Longest build in seconds, including the download of all dependencies."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * LONGEST)]
 
@@ -26,7 +26,7 @@ def docker(*words: str, longest: float = 120.0) -> subprocess.CompletedProcess[s
 
 @pytest.fixture(scope="module")
 def given() -> list[str]:
-    """Words for `docker build`; skips where no image can be built."""
+    """Arguments for `docker build`; skips when no image can be built."""
     if os.environ.get("DECKLOG_TEST_DOCKER") == "0" or not shutil.which("docker") or docker("info").returncode:
         pytest.skip("no Docker engine answers")
     words = shlex.split(os.environ.get("DECKLOG_TEST_IMAGE_ARGS", ""))
@@ -54,7 +54,7 @@ def test_image_builds_and_runs_unprivileged_on_a_read_only_root(
     told = docker(*confined, name, "--help")
     assert told.returncode == 0, told.stderr
     assert verb in told.stdout
-    # All that it may ever need is there, also what is loaded late; and nobody can write to what it runs.
+    # Late imports work as well, and the user cannot write to the programs.
     probe = f"import os, decklog.assembly.api, decklog.assembly.worker, decklog.assembly.control_plane, decklog.opensearch.client, decklog.sqs.queue, {module}; print(os.getuid(), os.access('/opt/decklog', os.W_OK))"
     shown = docker(*confined, "--entrypoint", "/opt/decklog/bin/python", name, "-c", probe)
     assert shown.stdout == "65532 False\n", shown.stderr

@@ -1,4 +1,4 @@
-"""The images: what goes into them is there and no more, and what they start runs from it as somebody who may not write."""
+"""The images contain the files that they need and no others, and start as a user who cannot write to them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IMAGES = {"service": ("decklog", "service/Dockerfile"), "operator": ("decklog_op
 
 
 def copied(dockerfile: str, target: Path) -> Path:
-    """The tree that the COPY lines of the first stage make of the context."""
+    """Return the tree that the COPY lines of the first stage create from the context."""
     for words in stages(ROOT / dockerfile)[0].of("COPY"):
         copy(words, target)
     return target
@@ -41,7 +41,7 @@ def test_image_entrypoint_runs_from_the_copied_files(image: str, tmp_path: Path)
     settings = dict(word.split("=", 1) for words in last.of("ENV") for word in words)
     [default] = last.of("CMD")
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(tree) + settings["PYTHONPATH"], "PYTHONDONTWRITEBYTECODE": "1"}
-    # Without site's .pth files the editable sources of this folder are not found: only what was copied is.
+    # -S ignores .pth files, so Python finds the copied sources and not the editable ones.
     libraries = next(path for path in sys.path if path.endswith("site-packages"))
     environment["PYTHONPATH"] += os.pathsep + libraries
     told = subprocess.run(

@@ -1,8 +1,7 @@
-"""The Tiltfile and what it names: images, resources, paths and commands that are there, and scripts that do what they say.
+"""The Tiltfile and the development scripts work, and the images, resources, paths and commands that they name exist.
 
-Tilt, Docker and kind are not here. The Tiltfile is evaluated by a real Starlark interpreter, the chart rendered by a real helm that
-asks a real API server; the scripts run with programs that record how they were called, and over a real `decklog dev` in
-tests/docs/test_readme.py.
+These tests need neither Tilt nor Docker nor kind. A real Starlark interpreter evaluates the Tiltfile, and a real helm renders the
+chart with a real API server. The scripts run with recording programs, and over a real `decklog dev` in tests/docs/test_readme.py.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ MANUAL = {"doctor", "records", "tour", "test"}
 
 @pytest.fixture(scope="module")
 def evaluate(helm: Path, kubernetes_server: KubernetesServer, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Tilt]:
-    """Evaluates the Tiltfile, with a cluster that goes by the name of kind's."""
+    """Evaluate the Tiltfile with a cluster named like that of kind."""
     home = tmp_path_factory.mktemp("tilt")
     config = yaml.safe_load(kubernetes_server.kubeconfig.read_text())
     [given] = config["contexts"]
@@ -87,7 +86,7 @@ def test_tilt_images_use_the_dockerfiles_with_writable_sources(tilt: Tilt) -> No
         assert (python, started, entry[1:]) == (entry[0], module, ["-m", module])
         assert (flag, script) == ("-c", (FOLDER / "reload.py").read_text())
         assert "$(" not in script, "Kubernetes would put a variable in its place"
-        # What the build copies is in the context that Tilt gives it, and what it gives is there and let in.
+        # Tilt's context contains every copied path, and every path of the context exists and passes .dockerignore.
         inside = context()
         copied = {word for words in build.of("COPY") for word in words[:-1]}
         for path in image["only"]:
@@ -102,7 +101,7 @@ def test_tilt_images_use_the_dockerfiles_with_writable_sources(tilt: Tilt) -> No
             (path, target) for words in build.of("COPY") for path in words[:-1] if path.endswith("src")
         ]
         assert sources == target
-        # Compiled modules are trusted without a look at their sources, so they have to go.
+        # Python does not check these compiled modules against their sources, so they must be removed.
         end = image["dockerfile"].removeprefix(dockerfile).split()
         assert "__pycache__" in end
         assert end[-2:] == ["USER", last.of("USER")[0][0]]
@@ -178,7 +177,7 @@ def test_tilt_keeps_the_passwords_of_the_cluster(evaluate: Callable[..., Tilt], 
 
 
 def recording(folder: Path, **answers: str) -> dict[str, str]:
-    """An environment whose programs of these names note their words in `calls`, and answer by a line of shell."""
+    """Return an environment whose programs record their arguments in `calls` and run a line of shell."""
     for name, answer in answers.items():
         program = folder / name
         program.write_text(f'#!/bin/sh\necho "{name} $*" >>{folder}/calls\n{answer}\n')

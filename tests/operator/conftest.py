@@ -1,4 +1,4 @@
-"""An operator as its own process, with the rights of `manifests/install.yaml` and no others, on a real API server."""
+"""Fixtures: an operator process with exactly the rights of `manifests/install.yaml`, on a real API server."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tests.support.relay import Relay
 
 @pytest.fixture(scope="session")
 def least_rights(kubernetes_server: KubernetesServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A kubeconfig that speaks as the operator's service account."""
+    """A kubeconfig of the operator's service account."""
     return least_rights_kubeconfig(kubernetes_server, tmp_path_factory.mktemp("rights"))
 
 
 @pytest.fixture
 def kubernetes(kubernetes_server: KubernetesServer, least_rights: Path) -> Iterator[Kubernetes]:
-    """The cluster, with the definition applied and no operator."""
+    """The cluster with the definition and without an operator."""
     cluster = Kubernetes(kubernetes_server)
     yield cluster
     cluster.clean()
@@ -33,8 +33,7 @@ def kubernetes(kubernetes_server: KubernetesServer, least_rights: Path) -> Itera
 
 @pytest.fixture
 def the_lease(kubernetes: Kubernetes) -> Iterator[None]:
-    """The Lease that the installation's rights are for, and those of its shards: one test at a time has them, and finds and
-    leaves none."""
+    """The Leases that the installation may use, and those of its shards. One test at a time uses them, and they start and end absent."""
     with turn(kubernetes.server, "lease"):
         drop = ("delete", "lease", OPERATOR, f"{OPERATOR}-a", f"{OPERATOR}-b", "-n", NAMESPACE, "--ignore-not-found")
         kubernetes(*drop)
@@ -44,7 +43,7 @@ def the_lease(kubernetes: Kubernetes) -> Iterator[None]:
 
 @pytest.fixture
 def backends(tmp_path: Path) -> FolderProvisioner:
-    """What the operator's Provisioner works on: to be looked at, and to be broken by files."""
+    """The folder that stands for the operator's backends. Tests inspect it and break backends by files."""
     folder = tmp_path / "backends"
     folder.mkdir()
     return FolderProvisioner(folder)
@@ -52,7 +51,7 @@ def backends(tmp_path: Path) -> FolderProvisioner:
 
 @pytest.fixture
 def operator(kubernetes: Kubernetes, least_rights: Path, backends: FolderProvisioner, tmp_path: Path) -> Iterator[Operator]:
-    """A running operator that serves the Tenants of this test, over a folder instead of backends."""
+    """A running operator that serves the Tenants of this test, with a folder as its backends."""
     environment = operator_environment(kubernetes, least_rights, **{FOLDER_VARIABLE: str(backends.folder)})
     process = Operator(["tests.support.operator_on_folder"], environment, tmp_path)
     process.start()
@@ -62,7 +61,7 @@ def operator(kubernetes: Kubernetes, least_rights: Path, backends: FolderProvisi
 
 @pytest.fixture
 def away(least_rights: Path, tmp_path: Path) -> Iterator[tuple[Relay, Path]]:
-    """A relay to the API server, and a kubeconfig that leads through it."""
+    """A relay to the API server, and a kubeconfig that uses it."""
     config = yaml.safe_load(least_rights.read_text())
     url = urlsplit(config["clusters"][0]["cluster"]["server"])
     relay = Relay(str(url.hostname), url.port or 443)

@@ -1,4 +1,4 @@
-"""What the operator makes of a Kubernetes API that refuses, fails or is slow: typed errors that say what to do."""
+"""The Kubernetes client turns refusals, failures and timeouts into typed errors with advice."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from decklog.services.tenancy.vaults import Handout
 from decklog_operator.cluster import Cluster, NotFoundError, connect, in_pod, own_namespace
 from decklog_operator.secrets import SecretVault
 
-pytestmark = pytest.mark.kmock(cls=RawHandler)  # answers as told; the emulator of Kubernetes would answer by itself
+pytestmark = pytest.mark.kmock(cls=RawHandler)  # sends the given responses; the Kubernetes emulator would create its own
 
 Json = dict[str, Any]
 SECRETS = "/api/v1/namespaces/default/secrets"
@@ -47,7 +47,7 @@ async def cluster(kmock: RawHandler, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def sent(kmock: RawHandler, method: str) -> Request:
-    """The first request with this method."""
+    """Return the first request with this method."""
     return cast("Request", kmock[method][0])
 
 
@@ -131,7 +131,7 @@ async def test_vault_corrects_an_existing_secret_that_belongs_to_the_tenant(clus
 
 
 def rendered(cluster: Cluster, handout: Handout = HANDOUT) -> Json:
-    """The Secret as it is written."""
+    """Return the Secret as the vault writes it."""
     return SecretVault(cluster, "https://decklog.example.test")._rendered(ACME, handout)
 
 

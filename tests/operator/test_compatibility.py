@@ -1,4 +1,4 @@
-"""The definition of Tenant stays compatible with the release's: what was taken then is taken now, and what is stored stays good."""
+"""The definition of Tenant stays compatible with the release: accepted objects stay accepted, stored objects stay valid."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PLURAL = "releasedtenants"
 
 @pytest.fixture(scope="module")
 def definition(release: Path) -> Json:
-    """The release's."""
+    """The definition of the release."""
     found: Json = yaml.safe_load((release / "tree/manifests/crd.yaml").read_text())
     return found
 
@@ -38,8 +38,9 @@ def schema(definition: Json) -> Json:
 
 
 def narrowed(before: Json, after: Json, place: str = "") -> list[str]:
-    """Why an object that `before` takes might be refused by `after`, or lose something to it; also where a rule is new or another one,
-    which nobody can tell by looking at it."""
+    """Return why `after` might reject an object that `before` accepts, or drop a field of it.
+
+    Every new or changed rule is a reason, because its effect cannot be derived."""
     found = [
         f"{place}: was {before[word]}, is {after.get(word)}" for word in ("type", "format") if before.get(word) != after.get(word)
     ]
@@ -98,7 +99,7 @@ def test_definition_accepts_and_keeps_everything_that_the_release_accepts(defini
 
 
 def _changed(path: str, **change: Any) -> Json:
-    """The definition of now with a property of the spec changed; None takes away."""
+    """Return the current definition with one changed property of the spec; None removes it."""
     made = deepcopy(custom_resource_definition())
     place = spec_of(made)
     for name in path.split(".") if path else ():
@@ -142,7 +143,7 @@ def _under(definition: Json) -> Json:
 
 
 def _known(value: Any, inside: Json) -> bool:
-    """Whether a definition has all of these fields, and knows what they say."""
+    """Return whether a definition has all of these fields with their values."""
     if not isinstance(value, dict):
         return value in inside.get("enum", [value])
     fields = inside.get("properties", {})
@@ -151,7 +152,7 @@ def _known(value: Any, inside: Json) -> bool:
 
 @pytest.fixture
 def stored(kubernetes: Kubernetes, definition: Json) -> Iterator[list[Json]]:
-    """Tenants of each kind, in the API server by the release's definition, with what that makes of them."""
+    """Tenants stored by the release's definition, with the objects that the API server returned."""
     kubernetes("apply", "-f", "-", stdin=json.dumps(_under(definition)))
     kubernetes("wait", "--for=condition=Established", f"crd/{PLURAL}.{GROUP}", "--timeout=60s")
     specs = [spec for spec in GOOD_SPECS if _known(spec, spec_of(definition))]
@@ -178,10 +179,10 @@ def test_tenants_stored_by_the_release_stay_readable_and_writable(kubernetes: Ku
     until("the definition of now is served", lambda: "driftPolicy" in kubernetes("explain", f"{PLURAL}.spec"))
     after = read()
     for name, spec in before.items():
-        assert _merged(after[name], spec) == after[name], name  # nothing that was given or taken is another
+        assert _merged(after[name], spec) == after[name], name  # every given and stored value is unchanged
     words = ("label", PLURAL, "--all", "upgraded=yes")
     assert kubernetes(*words).count("labeled") == len(stored)
-    for each in stored:  # as who applies his manifest again
+    for each in stored:  # as a user who applies the manifest again
         each["metadata"]["labels"] = {"again": "yes"}
     assert kubernetes.apply(*stored).count("configured") == len(stored)
 

@@ -1,4 +1,4 @@
-"""The definition of Tenant against a real API server: each rule has an object that passes and one that is refused."""
+"""The definition of Tenant on a real API server: each rule accepts one object and rejects another."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from decklog.domain.tenancy.spec import RETENTION_CLASSES, TenantSpec
 from decklog_operator.crd import custom_resource_definition
 from tests.support.operators import ROOT, Json, Kubernetes
 
-pytestmark = pytest.mark.xdist_group("kubernetes")  # some of its Tenants are real, and an operator may serve all there are
+pytestmark = pytest.mark.xdist_group("kubernetes")  # some of its Tenants are real, and any operator may serve them
 
 LONGEST = "a" * 40
 
@@ -225,7 +225,7 @@ def _schemas(schema: Json, path: str = "") -> list[tuple[str, Json]]:
 
 
 def _paths(value: Json, prefix: str = "") -> set[str]:
-    """Every field that is given, at any depth."""
+    """Yield the path of every given field, at any depth."""
     found = {f"{prefix}{name}" for name in value}
     return found.union(*(_paths(inner, f"{prefix}{name}.") for name, inner in value.items() if isinstance(inner, dict)))
 

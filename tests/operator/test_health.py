@@ -1,4 +1,4 @@
-"""The probes' server, over a real socket."""
+"""The probe server over a real socket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Of all replicas at most one works, whatever fails; and one does again as soon as that is safe."""
+"""At most one replica works under any failure, and one works again as soon as that is safe."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Fault = Literal["cut off", "answers lost", "killed", "stopped"]
 
 
 class Link:
-    """One replica's way to the API: it may be slow, cut off, or lose answers to what was done."""
+    """One replica's connection to the API, which may be slow, be cut or lose responses."""
 
     def __init__(self, api: MemoryLeases, latency: float) -> None:
         self._api, self._latency = api, latency
@@ -58,7 +58,7 @@ class Link:
 
 
 class Replica:
-    """Works while it may, takes `stopping` seconds to stop, and is started again when it lost its Lease."""
+    """A replica that works while it holds the Lease, stops within `stopping` seconds and restarts when it loses the Lease."""
 
     def __init__(self, api: MemoryLeases, latency: float, stopping: float) -> None:
         self.link, self._stopping = Link(api, latency), stopping
@@ -86,7 +86,7 @@ class Replica:
         return bool(self.work) and self.work[-1][1] > asyncio.get_running_loop().time()
 
     def kill(self) -> None:
-        """Nothing is given back: nobody ever hears of it again."""
+        """End the replica without releasing anything."""
         self._leave()
         self.link.cut_until = float("inf")
         self._task.cancel()
@@ -98,7 +98,7 @@ class Replica:
 
 
 async def worked(faults: list[tuple[float, int, Fault, float]], latencies: list[float], stopping: list[float]) -> list[Replica]:
-    """The replicas after these faults (when, whose, which, how long) and long enough without any."""
+    """Return the replicas after these faults (time, replica, kind, duration) and a long time without faults."""
     api, loop = MemoryLeases(), asyncio.get_running_loop()
     replicas = [Replica(api, *given) for given in zip(latencies, stopping, strict=True)]
     for at, number, fault, lasting in sorted(faults):
@@ -145,7 +145,7 @@ def test_lease_has_at_most_one_holder_and_finally_one(
 
 
 def gaps(faults: list[tuple[float, int, Fault, float]], latency: float = 0.01) -> list[tuple[float, int, float]]:
-    """When, to whom and after how many seconds without anybody the work went over, with two replicas."""
+    """Return each handover between two replicas: time, successor and seconds without a worker."""
 
     async def scenario() -> list[tuple[float, int, float]]:
         replicas = await worked(faults, [latency, latency], [0.5, 0.5])
@@ -233,12 +233,12 @@ def test_lease_is_free_when_emptied_or_created_by_hand() -> None:
         virtual_time.run(scenario(spec))
 
 
-# --- the fake and the real one -----------------------------------------------------------------------------------------
+# --- the in-memory and the real Lease ----------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["memory", "kubernetes"])
 async def leases(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Leases, str]]:
-    """Leases, and a name that may be written in the namespace decklog-system."""
+    """The Leases and a name that may be written in the namespace decklog-system."""
     if request.param == "memory":
         yield MemoryLeases(), "one"
         return

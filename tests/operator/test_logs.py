@@ -1,4 +1,4 @@
-"""Whatever a log line says of a tenant, a machine can read of which one and of which generation, whoever wrote the line."""
+"""Every log line about a tenant names the tenant and its generation in fields, including the lines of Kopf."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files that people apply are what the code makes."""
+"""The manifests of the repository equal the output of the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The operator's numbers: of the Tenants that it was shown, and of a running one."""
+"""The operator's metrics: of Tenants that the watch has shown, and of a running operator."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def census() -> Census:
 
 
 def body(uid: str, ready: str | None = None, *, since: float = 0.0, created: float = 0.0, **metadata: Any) -> dict[str, Any]:
-    """A Tenant that was created, and whose condition changed last, so many seconds ago."""
+    """Return a Tenant by the age of its creation and of its last condition change, in seconds."""
     now = datetime.now(UTC)
     condition = {
         "type": "Ready",
@@ -46,7 +46,7 @@ def value(census: Census, name: str, **labels: str) -> float | None:
 
 
 def ready_seconds() -> tuple[float, int]:
-    """How many became ready so far, and in how many tens of seconds altogether."""
+    """Return how many Tenants became ready, and their total time in tens of seconds."""
     name = "decklog_operator_time_to_ready_seconds"
     return REGISTRY.get_sample_value(f"{name}_count") or 0, round((REGISTRY.get_sample_value(f"{name}_sum") or 0) / 10)
 

@@ -1,4 +1,4 @@
-"""The operator's own settings, and what is left for the settings of the backends."""
+"""The operator's own settings, and those left for the backends."""
 
 from __future__ import annotations
 

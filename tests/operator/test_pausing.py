@@ -1,5 +1,4 @@
-"""When a Tenant is looked at and when it is left alone: the annotations that ask for it, what only a change of somebody's
-ends, and the Events that tell of it."""
+"""When a Tenant is visited and when not: the annotations for it, refusals that need a user, and the Events about them."""
 
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ def body(annotations: Json | None = None, **metadata: Any) -> Json:
 
 
 class World:
-    """Provisioning that says what it is told to say, and a cluster that keeps what it is told, at a time of its own."""
+    """Provisioning with given results, and a cluster that records writes, with their own clock."""
 
     def __init__(self) -> None:
         self.said: dict[str, Verdict] = {}

@@ -1,4 +1,4 @@
-"""A Tenant under protection or a legal hold: the API server refuses to delete it, and where it does not, the operator does."""
+"""Tenants under protection or legal hold: the API server refuses their deletion, and without the policy the operator does."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ FREE = {"spec": {"deletionProtection": False, "legalHold": False}}
 
 @pytest.fixture
 def the_policy(kubernetes: Kubernetes) -> Iterator[None]:
-    """Nobody else takes it away."""
+    """The installed policy; no other test removes it meanwhile."""
     with turn(kubernetes.server, "policy"):
         yield
 
 
 @pytest.fixture
 def unguarded(kubernetes: Kubernetes, the_policy: None) -> Iterator[None]:
-    """The policy is not installed, as in a cluster that somebody took it out of."""
+    """A cluster without the policy, as after its removal."""
     objects = yaml.safe_dump_all(protection())
     kubernetes("delete", "-f", "-", stdin=objects)
     yield
@@ -39,7 +39,7 @@ def unguarded(kubernetes: Kubernetes, the_policy: None) -> Iterator[None]:
 
 
 def deleted(kubernetes: Kubernetes, name: str, *flags: str) -> bool:
-    """Whether the API server took it. It hears of a policy, and of its end, a moment later than it says."""
+    """Return whether the API server accepted the deletion. It applies a policy, and its removal, with a delay."""
     try:
         kubernetes("delete", "tenant", name, *flags)
     except subprocess.CalledProcessError:
@@ -48,7 +48,7 @@ def deleted(kubernetes: Kubernetes, name: str, *flags: str) -> bool:
 
 
 def tenant(kubernetes: Kubernetes, name: str, hold: Json) -> Json:
-    """One with this hold and otherwise what the definition's defaults say."""
+    """Create a Tenant with this hold and the defaults of the definition."""
     return {**kubernetes.tenant(name), "spec": {"retention": {"days": 30}, **hold}}
 
 

@@ -1,4 +1,4 @@
-"""The operator as it is installed: the real Provisioner on PostgreSQL, OpenSearch and SQS, with the installation's rights."""
+"""The operator as installed: the real Provisioner on PostgreSQL, OpenSearch and SQS, with the rights of the manifests."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Installation:
         return row
 
     async def live_hashes(self, name: str) -> set[bytes]:
-        """Of the keys that nothing ends."""
+        """Return the hashes of keys without an end."""
         sql = (
             "SELECT hash FROM decklog.api_keys WHERE revoked_at IS NULL AND expires_at IS NULL"
             " AND tenant_id = (SELECT id FROM decklog.tenants WHERE name = $1)"
@@ -78,7 +78,7 @@ class Installation:
         )
 
     async def traces(self, names: Sequence[str]) -> dict[str, list[tuple[Any, ...]]]:
-        """What work leaves behind in the database: by tenant what was done to it, as its access log has it, and every key it ever had."""
+        """Return the traces of work in the database: each tenant's actions from its access log, and all keys it ever had."""
         found: dict[str, list[tuple[Any, ...]]] = {}
         for name in names:
             row = await self.row(name)
@@ -90,7 +90,7 @@ class Installation:
         return found
 
     async def done_to(self, name: str) -> Counter[str]:
-        """How often each action was done to the tenant with success, as its access log has it."""
+        """Return how often each action on the tenant succeeded, by its access log."""
         row = await self.row(name)
         records = await self.database.execute(
             f'SELECT content FROM "{row["schema"]}".records WHERE log = 1 AND tenant_id = $1 AND outcome = 0', row["id"]
@@ -114,7 +114,7 @@ class Installation:
         )
 
     def queues(self) -> set[str]:
-        """Of this installation only."""
+        """Return the queues of this installation only."""
         urls = self.queue_client.list_queues(QueueNamePrefix=self.prefix).get("QueueUrls", [])
         return {url.rpartition("/")[2] for url in urls}
 
@@ -146,7 +146,7 @@ async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
 async def install(
     kubernetes: Kubernetes, least_rights: Path, database: Database, opensearch_server: OpenSearchServer, tmp_path: Path
 ) -> AsyncIterator[Installing]:
-    """Call it with an SQS server and settings of the operator: migrated backends, and a running operator on them."""
+    """A factory: given an SQS server and operator settings, it migrates backends and starts an operator on them."""
     async with AsyncExitStack() as stack:
 
         async def start(sqs: SqsServer, **variables: str) -> tuple[Installation, Operator]:
@@ -230,7 +230,7 @@ async def test_drift_is_named_and_then_repaired_or_only_reported(
     until("nothing is called broken any more", lambda: not status(reported)["drift"]["standing"])
     usage = status(name)["usage"]
     assert usage["storageBytes"] > 0
-    assert usage["records"] >= 1  # what was done for the tenant stands in its log of accesses
+    assert usage["records"] >= 1  # the access log of the tenant contains the actions
 
 
 async def test_kubectl_and_decklog_tenants_print_the_same_table(
@@ -247,7 +247,7 @@ async def test_kubectl_and_decklog_tenants_print_the_same_table(
     variables = {"PATH": os.environ["PATH"], "DECKLOG_DATABASE_DSN": installation.database.service_dsn}
 
     def lines(text: str) -> list[str]:
-        # One exists since its object does, the other since it is registered; and time goes on between the two.
+        # One age counts from the object, the other from its registration, and time passes between the two.
         return [re.sub(r"( AGE| [0-9]+s) *", " AGE ", line).rstrip() for line in text.splitlines()]
 
     for flags, words in ((["-o", "wide"], ["--wide"]), ([], [])):
@@ -342,13 +342,13 @@ async def test_deletion_by_archive_waits_until_every_record_is_archived(
     events = json.loads(kubernetes("get", "events", "-o", "json", f"--field-selector=involvedObject.uid={uid}"))["items"]
     [last] = [event["message"] for event in events if event["reason"] == "Archived"]
     assert any(each["Key"] in last for each in listed)
-    # The operator neither exports nor loads what does.
+    # The operator exports no traces and imports no exporter.
     assert "pyarrow" not in Path(f"/proc/{operator.pid}/maps").read_text()
     assert s3_server.secret_key not in operator.log.read_text()
 
 
 async def nothing_is_left(installation: Installation, row: Any) -> None:
-    """In no backend, of the Dedicated tenant that had this row of the registry."""
+    """Assert that no backend has an object of the Dedicated tenant with this registry row."""
     assert not await installation.has_schema(row["schema"])
     assert not installation.has_index(row["index"])
     assert {row["queue"], f"{row['queue']}-dlq"}.isdisjoint(installation.queues())
@@ -450,7 +450,7 @@ async def test_replicas_take_over_without_doing_work_twice(
             done = await installation.done_to(name)
             assert max(done[action] for action in ("RegisterTenant", "CreateRelations", "CreateIndex", "CreateQueue")) <= 1, done
             assert await installation.live_hashes(name) == hashes(kubernetes.secret(name))
-        # From here on there is nothing to do, whoever looks.
+        # From here on no operator has anything to do.
         left = await installation.traces(names)
         versions = written(kubernetes, names)
         for leave in (Operator.stop, Operator.kill):
@@ -469,7 +469,7 @@ async def test_replicas_take_over_without_doing_work_twice(
 
 
 def written(kubernetes: Kubernetes, names: Sequence[str]) -> list[str]:
-    """These Tenants and their Secrets with their versions; others share the cluster."""
+    """Return the versions of these Tenants and their Secrets; other tests share the cluster."""
     lines = kubernetes("get", "tenant,secret", "-A", "-o", f"jsonpath={VERSIONS}").splitlines()
     found = [line for line in lines if any(name in line for name in names)]
     assert len(found) >= 2 * len(names)

@@ -1,4 +1,4 @@
-"""Several operators at once: replicas that take turns by a Lease, and shards that never meet."""
+"""Several operators at once: replicas that share a Lease, and shards that serve different Tenants."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Replica = Callable[..., Operator]
 def replica(
     kubernetes: Kubernetes, the_lease: None, least_rights: Path, backends: FolderProvisioner, tmp_path: Path
 ) -> Iterator[Replica]:
-    """Call it with a name for an operator that shares Lease and backends with those before; it is not started."""
+    """A factory: given a name, it returns an operator with the same Lease and backends, not started."""
     made: list[Operator] = []
 
     def make(name: str, *, seconds: str = LONG, config: Path = least_rights, **variables: str) -> Operator:
@@ -62,7 +62,7 @@ def allow_leases(kubernetes: Kubernetes, *names: str) -> None:
 
 
 def turns(backends: FolderProvisioner) -> list[int]:
-    """The processes that worked, one after the other; fails where two did at once, or one again after another had begun."""
+    """Return the processes in the order of their work. Fail when two worked at once, or one again after another."""
     journal = backends.journal()
     order = [pid for pid, _ in itertools.groupby(entry.pid for entry in journal)]
     assert len(order) == len(set(order)), f"they took turns more often than they should: {order}"
@@ -74,7 +74,7 @@ def last_to_work(backends: FolderProvisioner, tenant: str) -> int:
 
 
 def first_work(backends: FolderProvisioner, pid: int, after: float) -> float:
-    """When the process began the first pass after this time, by the machine's clock."""
+    """Return the start of the process's first visit after this time, by the machine's clock."""
     found: list[float] = until(
         f"{pid} works", lambda: [entry.at for entry in backends.journal() if entry.pid == pid and entry.at > after]
     )
@@ -133,7 +133,7 @@ def test_leader_hands_over_within_two_seconds_of_a_stop(
     kubernetes.apply(*map(kubernetes.tenant, names))
     kubernetes.wait_ready(*names)
     taken: list[float] = []
-    while min(taken, default=9.0) > 2 and len(taken) < 5:  # a machine that is busy elsewhere gets another try
+    while min(taken, default=9.0) > 2 and len(taken) < 5:  # retry on a busy machine
         asked = time.monotonic()
         assert leading.stop() == 0
         taken.append(first_work(backends, waiting.pid, asked) - asked)
@@ -236,7 +236,7 @@ def test_shards_serve_their_own_tenants_and_follow_label_changes(
         moved = names["a"][0]
         kubernetes("label", "tenant", moved, "shard=b", "--overwrite")
         until("it is looked after by the other", lambda: last_to_work(backends, moved) == second.pid)
-        wait_for_work(backends, 20)  # what had begun before has ended
+        wait_for_work(backends, 20)  # earlier visits have ended
         seen = len(backends.journal())
         wait_for_work(backends, 50)
         assert {entry.pid for entry in backends.journal()[seen:] if entry.tenant == moved} == {second.pid}

@@ -1,6 +1,6 @@
-"""Each right of the operator is needed: without it something breaks that can be named, and with it that works again.
+"""Each right of the operator is needed: without it the operator reports a failure, and with it the work continues.
 
-One operator runs with a copy of the installation's rights; each test takes one verb of one rule away for a while.
+One operator runs with a copy of the installation's rights. Each test removes one verb of one rule for a while.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.xdist_group("kubernetes")
 
 
 def renamed(value: Any, name: str) -> Any:
-    """The same with another name for the account, its roles and its Lease."""
+    """Return the objects with another name for the account, its roles and its Lease."""
     if isinstance(value, dict):
         return {key: renamed(each, name) for key, each in value.items()}
     if isinstance(value, list):
@@ -33,7 +33,7 @@ def renamed(value: Any, name: str) -> Any:
 
 
 class World:
-    """An operator with an account of its own."""
+    """An operator with its own account."""
 
     def __init__(self, server: KubernetesServer, folder: Path) -> None:
         self.kubernetes = Kubernetes(server)
@@ -55,7 +55,7 @@ class World:
 
     @contextmanager
     def without(self, resource: str, verb: str) -> Iterator[None]:
-        """The operator may not do that while the block runs."""
+        """Remove this right while the block runs."""
         [role] = [
             each
             for each in self.objects
@@ -92,13 +92,13 @@ class World:
         until(f"the API server has learnt of {verb} {resource}", lambda: told() == answer)
 
     def apply(self) -> str:
-        """A new Tenant's name."""
+        """Apply a new Tenant and return its name."""
         name = self.kubernetes.name()
         self.kubernetes.apply(self.kubernetes.tenant(name))
         return name
 
     def ready(self) -> str:
-        """A new Tenant's name, once it is ready."""
+        """Apply a new Tenant and return its name when it is ready."""
         name = self.apply()
         self.kubernetes.wait_ready(name)
         return name
@@ -140,7 +140,7 @@ def world(kubernetes_server: KubernetesServer, least_rights: Path, tmp_path_fact
     made.end()
 
 
-# Each goes to a first `yield` with all rights, to a second one without the one that it is about, and to its end with all again.
+# Each case runs to its first `yield` with all rights, to the second without one right, and to its end with all rights again.
 
 
 def a_start_waits_until_tenants_may_be_listed(world: World) -> Iterator[None]:

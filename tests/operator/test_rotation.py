@@ -1,4 +1,4 @@
-"""Keys that change, on a real API server and real backends: when, once, with an overlap, and seen by nobody but their owners."""
+"""Key rotation on a real API server and real backends: it happens once, on time, with an overlap, and reveals no key."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ def ask(kubernetes: Kubernetes, name: str, token: str) -> None:
 
 
 def told(kubernetes: Kubernetes, name: str) -> Json:
-    """What the status says of the keys."""
+    """Return the credentials of the status."""
     found: Json = (kubernetes.get("tenant", name) or {}).get("status", {}).get("credentials", {})
     return found
 
 
 def said(kubernetes: Kubernetes, name: str) -> tuple[str, str, str]:
-    """Revision, end and checksum, as the Secret has them."""
+    """Return revision, validUntil and checksum of the Secret."""
     secret = kubernetes.secret(name) or {}
     revision, end = (base64.b64decode(secret["data"][entry]).decode() for entry in ("revision", "validUntil"))
     return revision, end, secret["metadata"]["annotations"]["decklog.dev/checksum"]
 
 
 async def ends(installation: Installation, name: str, keys: dict[str, str]) -> set[datetime | None]:
-    """When these keys end, of those that were not revoked."""
+    """Return the ends of these keys, without the revoked ones."""
     rows = await installation.database.execute(f"SELECT hash, expires_at {KEYS} AND revoked_at IS NULL", name)
     mine = {key_hash(key) for key in keys.values()}
     return {row["expires_at"] for row in rows if row["hash"] in mine}
@@ -88,7 +88,7 @@ async def test_rotate_annotation_rotates_once_and_old_keys_end_after_the_overlap
     shown = told(kubernetes, name)
     assert (shown["revision"], shown["overlapUntil"]) == (2, end.strftime("%Y-%m-%dT%H:%M:%SZ"))
 
-    # Neither another visit nor another operator nor the same words again rotate a second time.
+    # Another visit, another operator and the same annotation do not rotate again.
     operator.kill()
     operator.start()
     ask(kubernetes, name, "leak-17")
@@ -117,7 +117,7 @@ async def test_keys_rotate_on_schedule_and_expired_keys_are_removed(
     assert timedelta(days=7, hours=11) < promised - datetime.now(UTC) < timedelta(days=7, hours=13)
     assert told(kubernetes, name)["validUntil"] == before[1]
 
-    # Time passes: seven days for the keys.
+    # Let seven days pass for the keys.
     await installation.database.execute("UPDATE decklog.api_keys SET created_at = created_at - interval '7 days'")
     until("new keys are given out", lambda: told(kubernetes, name).get("revision", 0) > 1 and said(kubernetes, name)[0] == "2")
     second = keys_of(kubernetes.secret(name))
@@ -126,7 +126,7 @@ async def test_keys_rotate_on_schedule_and_expired_keys_are_removed(
     assert told(kubernetes, name)["overlapUntil"]
     assert datetime.fromisoformat(said(kubernetes, name)[1]) >= promised
 
-    # And the overlap.
+    # Let the overlap pass.
     await installation.database.execute("UPDATE decklog.api_keys SET expires_at = now() WHERE expires_at IS NOT NULL")
     until("it is told", lambda: "overlapUntil" not in told(kubernetes, name))
     assert await ends(installation, name, first) == set()
@@ -192,14 +192,14 @@ async def test_failed_rotation_is_reported_and_keys_stay(
 
 
 def _traces(key: str) -> list[str]:
-    """What a key would look like somewhere else: itself, its secret half, and as bytes are written."""
+    """Return the forms in which a key could leak: whole, its secret half, and base64."""
     secret = key.rpartition("_")[2]
     encoded = [base64.b64encode(b"\0" * shift + key.encode()).decode()[4 + shift : -4] for shift in range(3)]
     return [secret, secret.encode().hex(), *encoded]
 
 
 async def _database_text(database: Database) -> str:
-    """Every row of every relation, as text."""
+    """Return every row of every relation as text."""
     tables = await database.execute(
         "SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
     )
@@ -209,7 +209,7 @@ async def _database_text(database: Database) -> str:
 
 
 def _cluster_text(kubernetes: Kubernetes) -> str:
-    """Every object of every kind, with the fields that kubectl hides; of Secrets everything but what they are for."""
+    """Return every object of every kind with hidden fields; of tenants' Secrets, everything but their data."""
     kinds = kubernetes("api-resources", "--verbs=list", "-o", "name").split()
     assert {"secrets", "events", "tenants.decklog.dev"} <= set(kinds)
     found = json.loads(kubernetes("get", ",".join(kinds), "-A", "-o", "json", "--show-managed-fields"))
@@ -246,7 +246,7 @@ async def test_rotated_keys_appear_only_in_their_secret(
         await changed("they are changed on schedule", lambda: told(kubernetes, name).get("revision") == 4)
         operator.kill()
         operator.start()
-        # Each is used, well and badly, so that the service has had every chance to write it down.
+        # Use each key, with success and failure, so that the service could have logged it.
         for key in issued:
             async with httpx.AsyncClient(base_url=api.url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as client:
                 await client.get("/api/v1/whoami")
@@ -272,7 +272,7 @@ async def test_rotated_keys_appear_only_in_their_secret(
     assert found == []
 
 
-# --- when the next visit is due --------------------------------------------------------------------------------------
+# --- time of the next visit ------------------------------------------------------------------------------------------
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 SOON = NOON + timedelta(minutes=1)
@@ -283,7 +283,7 @@ BODY: Json = {
 
 
 class Provisioning:
-    """Finds everything in order, and says that of the keys."""
+    """Provisioning that finds everything in order and reports these keys."""
 
     def __init__(self, keys: KeyStatus) -> None:
         self.keys = keys
@@ -299,7 +299,7 @@ class Provisioning:
 
 
 class Silent:
-    """A cluster that takes whatever it is told."""
+    """A cluster that accepts every write."""
 
     async def apply_status(self, name: str, uid: str, status: Json) -> str:
         return "2"

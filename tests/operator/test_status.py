@@ -1,4 +1,4 @@
-"""From what provisioning found to what kubectl shows."""
+"""The status that kubectl shows, built from the result of provisioning."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_usage_is_written_at_intervals_and_only_when_it_changed() -> None:
     idle = shown(busy, at(10, 3_100, lag=None))
     assert idle["usage"]["recordsPerSecond"] == 0
     assert shown(idle, at(15, 3_100, lag=None)) == idle
-    # An observation that was not worth telling is what the next rate is made of, not the one from before the long silence.
+    # The next rate is computed from the last observation, even if it was not written.
     again = shown(idle, at(610, 4_900, lag=None), at(605, 3_100, lag=None))
     assert again["usage"]["recordsPerSecond"] == 6
     assert shown({"usage": {"records": "many"}}, at(0, 100)) == first

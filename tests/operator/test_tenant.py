@@ -1,4 +1,4 @@
-"""A Tenant's life as kubectl shows it: the operator in its own process, with its own rights, on a real API server."""
+"""The life of a Tenant as kubectl shows it: an operator process with its own rights on a real API server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEY = re.compile(r"dlk_[0-9a-z]+_[0-9A-Za-z]+")
 
 
 def keys_of(secret: Json) -> dict[str, str]:
-    """`url` and the key of each role; what else the Secret says is for other tests."""
+    """Return `url` and the key of each role from the Secret."""
     values = {name: base64.b64decode(value).decode() for name, value in secret["data"].items()}
     return {name: value for name, value in values.items() if name not in ("revision", "validUntil")}
 
@@ -225,7 +225,7 @@ def test_unchanged_tenant_causes_no_write(kubernetes: Kubernetes, operator: Oper
     seen = passes(backends, name)
     until("it was looked at three times more", lambda: passes(backends, name) > seen + 2)
     told = operator.log.read_text().count("status changed")
-    assert told <= 2  # that it is not ready yet, perhaps, and that it is
+    assert told <= 2  # possibly one for not ready, and one for ready
     operator.stop()
     operator.start()
     seen = passes(backends, name)
@@ -269,7 +269,7 @@ def test_secret_moves_with_the_namespace_and_leaves_no_copy(kubernetes: Kubernet
         "the missing namespace is told",
         lambda: "does not exist" in kubernetes.condition(name, "CredentialsReady").get("message", ""),
     )
-    assert kubernetes.secret(name) is not None  # the keys still work, and their people still need them
+    assert kubernetes.secret(name) is not None  # the keys still work, and clients still need them
     kubernetes("create", "namespace", namespace)
     try:
         kubernetes.wait_ready(name)

@@ -1,4 +1,4 @@
-"""Each Tenant is visited when it is new, when it was edited and when its pause is over, once at a time, and never after it went."""
+"""Each Tenant is visited when it is new, after an edit and after its pause, one visit at a time, and never after it is gone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LONG = 300.0
 
 
 class Desk:
-    """In the place of `Reconciler`: wants what it is told to want, and takes `seconds` for a visit, then pauses for `pause`."""
+    """A stand-in for `Reconciler` with given answers. A visit takes `seconds` and asks for a pause of `pause` seconds."""
 
     def __init__(self, seconds: float = 1.0, pause: float = LONG) -> None:
         self.seconds, self.pause = seconds, pause
@@ -55,7 +55,7 @@ def tell(visits: Visits, told: dict[str, Any], *, gone: bool = False) -> None:
 
 
 def played(desk: Desk, *news: tuple[float, dict[str, Any], bool], until: float) -> Desk:
-    """The desk after this news (when, what, whether it is gone), and this time."""
+    """Return the desk after these changes (time, name, whether it is gone) and this time."""
 
     async def scenario() -> Desk:
         visits = Visits(desk)  # type: ignore[arg-type]

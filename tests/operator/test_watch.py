@@ -1,4 +1,4 @@
-"""A dead watch is noticed, whatever kept it from its work; a quiet one is not taken for dead."""
+"""A dead watch is detected whatever the cause, and a quiet watch is not taken for dead."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SILENCE_MAX = 9.0
 
 
 class Api:
-    """Answers every request with headers, and goes on as `speak`, `end` and `cut` say."""
+    """Respond to every request with headers, then continue as `speak`, `end` and `cut` say."""
 
     url = ""
 

@@ -1,4 +1,4 @@
-"""The operator's memory begins with what it imports."""
+"""The operator's imports bound its memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Prometheus would make of the chart's alerts: its own engine evaluates them, minute by minute, over series that a test gives."""
+"""Evaluate the chart's alerts with Prometheus's own engine, minute by minute, over the series of a test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.charts import Json
 
 
 def firing(program: Path, rule: Json, series: Sequence[str], minutes: int) -> list[bool]:
-    """For each minute, whether the alert fires: its expression was true then and for as long before as the rule asks for."""
+    """Return for each minute whether the alert fires: its expression has been true for the duration of the rule."""
     loaded = "load 1m\n" + "".join(f"  {each}\n" for each in series)
     queries = [{"expr": rule["expr"], "minute": minute} for minute in range(minutes)]
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The chart as helm renders it, and as it is installed on a real API server."""
+"""Render the chart with helm, and install it on a real API server."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Json = dict[str, Any]
 
 
 class RefusedError(Exception):
-    """What helm complained of."""
+    """The error message of helm."""
 
 
 class Helm:
-    """The program, with a home of its own."""
+    """The helm program with its own home folder."""
 
     def __init__(self, program: Path, home: Path) -> None:
         self._program, self._home = program, home
@@ -38,7 +38,7 @@ class Helm:
         )
 
     def __call__(self, *words: str | Path, longest: float = WAIT_MAX) -> str:
-        """What it prints; raises `RefusedError`."""
+        """Run helm and return its output. Raises `RefusedError`."""
         process = self.start(*words)
         told, complained = process.communicate(timeout=longest)
         if process.returncode:
@@ -46,18 +46,18 @@ class Helm:
         return told
 
     def render(self, values: str, *words: str, release: str = "decklog", namespace: str = "decklog-system") -> list[Json]:
-        """All objects of a release with one of the chart's `ci` values, hooks included."""
+        """Return all objects of a release with one of the chart's `ci` values, including hooks."""
         given: list[str | Path] = ["-f", CHART / f"ci/{values}.yaml", "--namespace", namespace, *words]
         return [each for each in yaml.safe_load_all(self("template", release, CHART, *given)) if each]
 
 
 def of(objects: list[Json], kind: str, name: str | None = None) -> list[Json]:
-    """Those of a kind, and of a name where one is given."""
+    """Return the objects of a kind, optionally with a name."""
     return [each for each in objects if each["kind"] == kind and name in (None, each["metadata"]["name"])]
 
 
 def pods(objects: list[Json]) -> dict[str, Json]:
-    """The pod template of each component, with the volumes that a StatefulSet claims for its pods."""
+    """Return the pod template of each component, with the volumes that a StatefulSet claims."""
     found = {}
     for each in objects:
         template = each if each["kind"] == "Pod" else each.get("spec", {}).get("template")
@@ -71,7 +71,7 @@ def pods(objects: list[Json]) -> dict[str, Json]:
 
 
 def environment(pod: Json) -> dict[str, str]:
-    """The variables of a pod's program; what comes from a Secret is that Secret's key in angle brackets."""
+    """Return the variables of a pod's program. A value from a Secret is the name of its key in angle brackets."""
     found = {}
     for each in pod["spec"]["containers"][0].get("env", []):
         source = each.get("valueFrom", {}).get("secretKeyRef")
@@ -80,7 +80,7 @@ def environment(pod: Json) -> dict[str, str]:
 
 
 def defined(server: KubernetesServer, definitions: Path) -> KubernetesServer:
-    """With the definitions of Contour, the Gateway API, Envoy Gateway, KEDA, the Prometheus operator and Decklog."""
+    """Install the definitions of Contour, the Gateway API, Envoy Gateway, KEDA, the Prometheus operator and Decklog."""
     ours = str(ROOT / "manifests/crd.yaml")
     server.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(definitions), "-f", ours)
     server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
@@ -88,7 +88,7 @@ def defined(server: KubernetesServer, definitions: Path) -> KubernetesServer:
 
 
 def make_namespace(server: KubernetesServer, name: str) -> None:
-    """A namespace that refuses pods which are not restricted."""
+    """Create a namespace that accepts only restricted pods."""
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
     server.kubectl("apply", "-f", "-", stdin=json.dumps(body))
@@ -96,14 +96,14 @@ def make_namespace(server: KubernetesServer, name: str) -> None:
 
 @contextmanager
 def namespace(server: KubernetesServer, name: str) -> Iterator[str]:
-    """As `make_namespace`, for a while."""
+    """Create a namespace as `make_namespace` does, and delete it after the block."""
     make_namespace(server, name)
     yield name
     server.kubectl("delete", "namespace", name, "--wait=false")
 
 
 def complete(server: KubernetesServer, namespace: str, job: str) -> None:
-    """Say of a Job that it is complete, as no kubelet will: once the controller of Jobs has told of its start."""
+    """Mark a Job as complete in place of a kubelet, after the Job controller has reported its start."""
     conditions = [{"type": kind, "status": "True"} for kind in ("SuccessCriteriaMet", "Complete")]
     deadline = time.monotonic() + WAIT_MAX
     while True:
@@ -114,7 +114,7 @@ def complete(server: KubernetesServer, namespace: str, job: str) -> None:
                 {"status": {**status, "conditions": [{**each, "lastTransitionTime": started} for each in conditions]}}
             )
             server.kubectl("patch", "job", job, "-n", namespace, "--subresource=status", "--type=merge", "-p", patch)
-        except (subprocess.CalledProcessError, KeyError):  # it was not begun yet, or the controller wrote in between
+        except (subprocess.CalledProcessError, KeyError):  # the Job has not started, or the controller wrote in between
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)

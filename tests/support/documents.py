@@ -1,4 +1,4 @@
-"""Search documents for tests, made of records the way the indexer makes them."""
+"""Build search documents from records, as the indexer does."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ def documents(tenant: Tenant, records: Sequence[Terms], *, log: LogName = LogNam
 
 
 def made(**fields: Any) -> Terms:
-    """Terms of a record with these fields and whatever it must have."""
+    """Return the terms of a record with these fields and the required ones."""
     return terms_of(prepared({"action": "user.login", "actor": {"id": "alice"}, **fields}))

@@ -1,4 +1,4 @@
-"""Contour and Envoy as they stand before the API: real ones, on loopback, told by the objects of one namespace."""
+"""Run a real Contour and Envoy on loopback, configured by the objects of one namespace."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests.support.operators import until
 
 START_MAX = timedelta(seconds=120)
 CONNECTIONS = 8
-AFTER_REFUSED = 40  # that many refusals say that nothing is left
+AFTER_REFUSED = 40  # this many refusals in a row mean that the limit is used up
 DOMAIN = "contour"  # the chart's default
 COUNTING = "ratelimit"
 
 
 class Edge:
-    """A Contour that sees one namespace, and its Envoy, which listens on `port`. What leads to loopback is a Service by name."""
+    """A Contour that watches one namespace, and its Envoy on `port`. Services of type ExternalName lead to loopback."""
 
     def __init__(self, programs: Path, server: KubernetesServer, namespace: str, folder: Path) -> None:
         self._programs, self._server, self.namespace, self._folder = programs, server, namespace, folder
@@ -39,7 +39,7 @@ class Edge:
         self.port = 0
 
     def count(self, program: Path, limits: str) -> None:
-        """The rate limit service, with these limits; to be called before `start`, as Contour is told of it once."""
+        """Start the rate limit service with these limits. Call before `start`, because Contour reads its address once."""
         place = self._folder / "limits/config"
         place.mkdir(parents=True)
         (place / "limits.yaml").write_text(limits)
@@ -99,14 +99,15 @@ class Edge:
             "edge",
         ]
         self._run("envoy", [self._programs / "envoy", *words, "--log-level", "warning"])
-        self._ready("envoy", f"http://{LOOPBACK}:{stats}/ready")  # it listens for others once there is a route
+        self._ready("envoy", f"http://{LOOPBACK}:{stats}/ready")  # it listens on this port once a route exists
 
     def close(self) -> None:
         stop_all(self._processes)
 
     def lead(self, host: str, objects: list[Json]) -> None:
-        """The HTTPProxy and the API's Service of a release, whose host Envoy then serves. There is no node: the Service leads to
-        its port of loopback by name."""
+        """Apply the HTTPProxy and the API's Service of a release, and wait until Envoy serves its host.
+
+        There is no node, so the Service leads to a port of loopback by name."""
         [proxy] = of(objects, "HTTPProxy")
         [service] = of(objects, "Service", proxy["metadata"]["name"])
         del service["spec"]["selector"]
@@ -115,7 +116,7 @@ class Edge:
         self.await_served(host, proxy["metadata"]["name"])
 
     def await_served(self, host: str, proxy: str) -> None:
-        """Until what is asked of this host goes where the HTTPProxy of this name leads."""
+        """Wait until requests to this host reach the backend of the HTTPProxy of this name."""
         valid = "--for=jsonpath={.status.currentStatus}=valid"
         self._server.kubectl("wait", valid, "httpproxy", proxy, "-n", self.namespace, "--timeout=90s")
         until(f"{host} is served", lambda: serves(self.port, host), longest=WAIT_MAX)
@@ -129,7 +130,7 @@ class Edge:
 
 
 def serves(port: int, host: str) -> bool:
-    """Envoy has the route, which it hears of after who leads it says so."""
+    """Return whether Envoy serves the route, which happens after Contour reports it."""
     with contextlib.suppress(httpx.TransportError):  # it does not listen without a route
         url = f"http://{LOOPBACK}:{port}/api/v1/logs/stats"
         return httpx.get(url, headers={"Host": host}, timeout=60).status_code in (200, 401)
@@ -137,7 +138,7 @@ def serves(port: int, host: str) -> bool:
 
 
 def limits_of(objects: list[Json]) -> str:
-    """What the rate limit service must know of a release with limits for each client, as the chart says it."""
+    """Return the rate limit service's configuration of a release with limits per client."""
     [proxy] = of(objects, "HTTPProxy")
     [limits] = of(objects, "ConfigMap", f"{proxy['metadata']['name']}-limits")
     [text] = limits["data"].values()
@@ -145,14 +146,14 @@ def limits_of(objects: list[Json]) -> str:
 
 
 def _own_address() -> str:
-    """An address of this machine that is none of loopback, which an endpoint may not have. Nothing is sent."""
+    """Return a non-loopback address of this machine, because endpoints must not be loopback. Nothing is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))
         return str(probe.getsockname()[0])
 
 
 def _extension(namespace: str, address: str, port: int) -> Json:
-    """The rate limit service as Contour finds it."""
+    """Return the objects that tell Contour where the rate limit service is."""
     metadata = {"name": COUNTING, "namespace": namespace}
     of_service = {"labels": {"kubernetes.io/service-name": COUNTING}}
     ports = [{"name": "grpc", "port": port, "protocol": "TCP"}]
@@ -181,7 +182,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Flood:
-    """What became of as many requests as were needed to be refused for good."""
+    """The result of sending requests until a limit is used up."""
 
     passed: int
     refused: list[Answer]
@@ -189,8 +190,9 @@ class Flood:
 
 
 async def drain(port: int, host: str, paths: Sequence[str], at_most: int, *, client: str = LOOPBACK) -> Flood:
-    """Asks from one address, the paths in turn, until nothing is left of a limit; raises `AssertionError` when `at_most` requests do not
-    do it. Refused is what the edge says 429 to."""
+    """Send requests from one address, over the paths in turn, until a limit is used up. The edge refuses with 429.
+
+    Raises `AssertionError` when `at_most` requests do not use up the limit."""
     began = time.monotonic()
     passed, asked, refused = 0, 0, list[Answer]()
     requests = itertools.cycle([f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode() for path in paths])

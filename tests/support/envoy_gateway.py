@@ -1,4 +1,4 @@
-"""Envoy Gateway as it stands before the API: a real one, without a cluster, that is told by files and runs a real Envoy on loopback."""
+"""Run a real Envoy Gateway without a cluster, configured by files, with a real Envoy on loopback."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ _API = "gateway.envoyproxy.io/v1alpha1"
 
 @contextmanager
 def envoy_gateway(program: Path, envoy: Path, chart: Helm, folder: Path, *, host: str, api_port: int) -> Iterator[int]:
-    """Where the Envoy listens through which `host` leads to the API on this port of loopback, as the chart says with ci/edge.yaml and each
-    client counted by itself. There is one at a time: some ports of Envoy Gateway are fixed."""
+    """Yield the port of an Envoy that serves `host` as the chart with ci/edge.yaml and limits per client says.
+
+    It leads to the API on this port of loopback. Only one may run at a time, because some ports of Envoy Gateway are fixed."""
     words = f"api.port={api_port},httpRoute.hostnames={{{host}}},httpRoute.envoyGateway.global=false"
     port, admin = free_ports(2)
     told, config, log = folder / "told", folder / "envoy-gateway.yaml", folder / "envoy-gateway.log"
     homes = {name: str(folder / name) for name in ("configHome", "dataHome", "stateHome", "runtimeDir")}
-    # Where it would put an Envoy that it fetched.
+    # the folder for an Envoy that Envoy Gateway would download
     place = folder / f"dataHome/envoy-versions/{ENVOY_VERSION}/bin"
     place.mkdir(parents=True)
     (place / "envoy").symlink_to(envoy)
@@ -64,8 +65,9 @@ def _config(told: Path, homes: Json, admin: int) -> Json:
 
 
 def _told(objects: list[Json], port: int) -> list[Json]:
-    """The routes and policies of a release, with the Gateway that they ask for. They lead to loopback, not to the API's Service: without
-    a cluster Envoy Gateway knows none."""
+    """Return the routes and policies of a release with their Gateway.
+
+    They lead to loopback instead of the API's Service, because Envoy Gateway knows no Services without a cluster."""
     routes = of(objects, "HTTPRoute")
     [parent] = routes[0]["spec"]["parentRefs"]
     backends = [_to_loopback(route) for route in routes]
@@ -73,7 +75,7 @@ def _told(objects: list[Json], port: int) -> list[Json]:
 
 
 def _gateway(namespace: str, name: str, port: int) -> list[Json]:
-    """The Gateway, which is somebody else's in a cluster, with one Envoy of one thread."""
+    """Return a Gateway with one Envoy of one thread. In a cluster, the Gateway belongs to the platform."""
     proxy = {
         "provider": {"type": "Host", "host": {"envoyVersion": ENVOY_VERSION}},
         "concurrency": 1,
@@ -92,7 +94,7 @@ def _gateway(namespace: str, name: str, port: int) -> list[Json]:
 
 
 def _to_loopback(route: Json) -> Json:
-    """The backend that this route now leads to."""
+    """Redirect the route to loopback and return its backend."""
     metadata = {key: route["metadata"][key] for key in ("name", "namespace")}
     [rule] = route["spec"]["rules"]
     [to] = rule["backendRefs"]

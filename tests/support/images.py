@@ -1,4 +1,4 @@
-"""Dockerfiles and the context they are built in, read as Docker reads them: as much of it as ours use."""
+"""Read Dockerfiles and their build context as Docker does, as far as this repository uses it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass
 class Stage:
-    """One `FROM` with its instructions; `args` are words, or one text for the shell."""
+    """One `FROM` with its instructions. Arguments are words, or one text for the shell."""
 
     base: str
     name: str
@@ -25,7 +25,7 @@ class Stage:
 
 
 def stages(dockerfile: Path) -> list[Stage]:
-    """The stages of a Dockerfile. `ARG`s before the first belong to none and are filled in where they are used."""
+    """Return the stages of a Dockerfile. `ARG`s before the first `FROM` are substituted where they are used."""
     text = re.sub(r"^\s*#.*\n", "", dockerfile.read_text(), flags=re.MULTILINE).replace("\\\n", " ")
     arguments: dict[str, str] = {}
     found: list[Stage] = []
@@ -44,9 +44,9 @@ def stages(dockerfile: Path) -> list[Stage]:
 
 
 def context() -> set[str]:
-    """The files of the repository's folder that `.dockerignore` lets into a build, as paths from the root.
+    """Return the files that `.dockerignore` admits to a build, as paths from the root.
 
-    The last line that matches decides; a line matches a path when it matches it or a folder above it.
+    The last matching line decides. A line matches a path when it matches the path or a folder above it.
     """
     rules = []
     for line in (ROOT / ".dockerignore").read_text().splitlines():
@@ -76,7 +76,7 @@ def context() -> set[str]:
 
 
 def copy(words: list[str], root: Path, folder: str = "/") -> None:
-    """Does what a COPY from the context does, into the file system at `root`; `folder` is the WORKDIR. Fails where nothing is copied."""
+    """Perform a COPY from the context into the file system at `root`; `folder` is the WORKDIR. Fail when nothing is copied."""
     inside = context()
     *sources, place = words
     target = root / Path(folder, place).relative_to("/")
@@ -91,7 +91,7 @@ def copy(words: list[str], root: Path, folder: str = "/") -> None:
 
 
 def source_in_checkout(dockerfile: Path, path: str) -> Path:
-    """The file or folder of the checkout that the first stage copies to this absolute path of the image.
+    """Return the file or folder of the checkout that the first stage copies to this absolute path of the image.
 
     Raises LookupError when no COPY line does.
     """

@@ -1,4 +1,4 @@
-"""kubectl and operator processes for tests, on a real API server."""
+"""Run kubectl and operator processes on a real API server."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Json = dict[str, Any]
 
 
 def until(what: str, condition: Callable[[], Any], *, longest: float = WAIT_MAX) -> Any:
-    """The first true value of `condition`; fails after `longest` seconds."""
+    """Return the first true value of `condition`; fail after `longest` seconds."""
     deadline = time.monotonic() + longest
     while not (value := condition()):
         if time.monotonic() > deadline:
@@ -42,14 +42,14 @@ def until(what: str, condition: Callable[[], Any], *, longest: float = WAIT_MAX)
 
 @contextmanager
 def turn(server: KubernetesServer, thing: str) -> Iterator[None]:
-    """One test at a time rests on this thing, or takes it away, in the cluster that all workers share."""
+    """Give one test at a time the exclusive use of this object in the cluster that all workers share."""
     with (server.kubeconfig.parent / f"{thing}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 class Kubernetes:
-    """kubectl as an administrator, for the Tenants of one test: all of them carry its label."""
+    """kubectl as an administrator, for the Tenants of one test, which carry its label."""
 
     def __init__(self, server: KubernetesServer) -> None:
         self.server = server
@@ -60,7 +60,7 @@ class Kubernetes:
         return self.server.kubectl(*words, stdin=stdin)
 
     def refusal(self, *words: str, stdin: str | None = None) -> str:
-        """What kubectl complains of; the command must fail."""
+        """Run a command that must fail and return kubectl's error message."""
         with pytest.raises(subprocess.CalledProcessError) as caught:
             self(*words, stdin=stdin)
         return str(caught.value.stderr)
@@ -69,7 +69,7 @@ class Kubernetes:
         return f"{prefix}-{self.run}-{uuid.uuid4().hex[:4]}"
 
     def tenant(self, name: str, spec: Json | None = None, **metadata: Any) -> Json:
-        """One that may be deleted, unless its spec says otherwise."""
+        """Return a Tenant that may be deleted, unless its spec says otherwise."""
         body = {
             "apiVersion": "decklog.dev/v1",
             "kind": "Tenant",
@@ -100,7 +100,7 @@ class Kubernetes:
         return self.get("secret", f"{name}-decklog", namespace)
 
     def clean(self) -> None:
-        """Without an operator nobody takes the finalizers off."""
+        """Delete the Tenants of the test and their finalizers, which no operator removes any more."""
         free = '{"metadata":{"finalizers":null},"spec":{"deletionProtection":false,"legalHold":false}}'
         for name in self("get", "tenant", "-l", self.selector, "-o", "name").split():
             self("patch", name, "--type=merge", "-p", free)
@@ -109,7 +109,7 @@ class Kubernetes:
 
 
 class Operator:
-    """One operator process; `start` after `kill` is the same operator again. `name` tells several in one folder apart."""
+    """One operator process. `start` after `kill` restarts the same operator. `name` distinguishes several in one folder."""
 
     def __init__(self, module: list[str], environment: dict[str, str], folder: Path, name: str = "operator") -> None:
         self._argv, self._environment, self._folder = [sys.executable, "-m", *module], environment, folder
@@ -118,16 +118,16 @@ class Operator:
         self.log = folder / f"{name}.log"
 
     def another(self, name: str) -> Operator:
-        """One more of the same, not started."""
+        """Return another operator of the same kind, not started."""
         return Operator(self._argv[2:], self._environment, self._folder, name)
 
     def start(self) -> None:
-        """Until it is ready."""
+        """Start the operator and wait until it is ready."""
         self.launch()
         until("the operator is ready", lambda: self._answers("/readyz"))
 
     def launch(self) -> None:
-        """Until it is alive."""
+        """Start the operator and wait until it is alive."""
         self._seen = len(self.log.read_bytes()) if self.log.exists() else 0
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(self._argv, cwd=ROOT, env=self._environment, stdout=out, stderr=out)
@@ -141,12 +141,12 @@ class Operator:
         return bool(ports) and self.ask(path)[0] == 200
 
     def lines(self) -> list[Json]:
-        """What it logged since it was started."""
+        """Return the log lines since the start."""
         whole = self.log.read_bytes()[self._seen :].rpartition(b"\n")[0]
         return [json.loads(line) for line in whole.splitlines() if line.startswith(b"{")]
 
     def ask(self, path: str) -> tuple[int, str]:
-        """Status and body of a probe; 0 where nobody answers."""
+        """Return status and body of a probe; status 0 without a response."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}", timeout=5) as answer:
                 return answer.status, answer.read().decode()
@@ -156,7 +156,7 @@ class Operator:
             return 0, ""
 
     def metric(self, name: str, **labels: str) -> float | None:
-        """The value of one sample of `/metrics`, None where there is none."""
+        """Return the value of one sample of `/metrics`; None when it is absent."""
         for family in text_string_to_metric_families(self.ask("/metrics")[1]):
             for sample in family.samples:
                 if sample.name == name and sample.labels == labels:
@@ -187,7 +187,7 @@ class Operator:
         return None if self._process is None else self._process.poll()
 
     def freeze(self) -> None:
-        """Stopped as if its machine were: it neither works nor ends, until `thaw`."""
+        """Stop the process as a frozen machine would, until `thaw`."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
@@ -204,7 +204,7 @@ class Operator:
 
 
 def least_rights_kubeconfig(server: KubernetesServer, folder: Path) -> Path:
-    """Applies all of `manifests/install.yaml` but the pod, and gives a kubeconfig that speaks as its service account."""
+    """Apply `manifests/install.yaml` without the pod, and return a kubeconfig of its service account."""
     objects = [each for each in yaml.safe_load_all(manifests.install_yaml()) if each["kind"] != "Deployment"]
     server.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=yaml.safe_dump_all(objects))
     server.kubectl("wait", "--for=condition=Established", "crd/tenants.decklog.dev", "--timeout=60s")
@@ -212,7 +212,7 @@ def least_rights_kubeconfig(server: KubernetesServer, folder: Path) -> Path:
 
 
 def speaking_as(server: KubernetesServer, account: str, folder: Path) -> Path:
-    """A kubeconfig that speaks as this service account of the operator's namespace."""
+    """Return a kubeconfig of this service account in the operator's namespace."""
     token = server.kubectl("create", "token", account, "-n", manifests.NAMESPACE, "--duration=24h").strip()
     config = yaml.safe_load(server.kubeconfig.read_text())
     config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
@@ -223,7 +223,7 @@ def speaking_as(server: KubernetesServer, account: str, folder: Path) -> Path:
 
 
 def operator_environment(kubernetes: Kubernetes, rights: Path, **variables: str) -> dict[str, str]:
-    """The environment of an operator that serves this test's Tenants only, looks often, and has no other rights."""
+    """Return the environment of an operator that serves only this test's Tenants, visits often and has no other rights."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DECKLOG_", "KUBE"))}
     return {
         **kept,

@@ -1,4 +1,4 @@
-"""A TCP relay that can be cut, so that a test takes one client's server away and leaves it to all others."""
+"""A TCP relay that can be cut, so that a test makes a server unreachable for one client only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 
 
 class Relay:
-    """Listens, on loopback unless told otherwise, and passes bytes on to `host:port` until `cut`; after `mend` again, on the same port."""
+    """Listen on loopback (by default) and forward bytes to `host:port` until `cut`, and again after `mend`, on the same port."""
 
     def __init__(self, host: str, port: int, *, listen: str = "127.0.0.1") -> None:
         self._target = (host, port)
@@ -19,7 +19,7 @@ class Relay:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
-        """Ends all connections and answers no new one."""
+        """End all connections and accept no new one."""
         self._passing = False
         for each in list(self._open):
             with contextlib.suppress(OSError):

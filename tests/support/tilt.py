@@ -1,6 +1,6 @@
-"""The Tiltfile as a real Starlark interpreter evaluates it, with the built-ins of Tilt that it uses recorded instead of done.
+"""Evaluate the Tiltfile with a real Starlark interpreter, and record the calls of Tilt's built-in functions.
 
-What `local` asks for is run: the chart is rendered by a real helm, which asks a real API server.
+Only commands of `local` run: a real helm renders the chart with a real API server.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ Json = dict[str, Any]
 
 @dataclass
 class Tilt:
-    """What a Tiltfile asked for."""
+    """The recorded calls of a Tiltfile."""
 
     subcommand: str = "up"
     programs: Mapping[str, str | Path] = field(default_factory=dict)
-    """Where the programs that `local` runs are, by name; no other is run."""
+    """Paths of the programs that `local` may run, by name."""
     environment: Mapping[str, str] = field(default_factory=dict)
     contexts: list[str] = field(default_factory=list)
     images: dict[str, Json] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Tilt:
     constraint: str = ""
 
     def evaluate(self, text: str) -> None:
-        """Raises `starlark.StarlarkError` where Tilt would refuse the text, and AssertionError for what is not there."""
+        """Evaluate the text. Raises `starlark.StarlarkError` when Tilt would reject it, and AssertionError for missing files."""
         dialect = starlark.Dialect.extended()
         dialect.enable_top_level_stmt = True
         module, globals_ = starlark.Module(), starlark.Globals.extended_by([starlark.LibraryExtension.StructType])

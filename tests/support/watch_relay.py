@@ -1,4 +1,4 @@
-"""An HTTP relay to a Kubernetes API that tells watches from other requests, so that a test takes away nothing but them."""
+"""An HTTP relay to a Kubernetes API that distinguishes watches from other requests, so that a test can break only watches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HOP = frozenset({"host", "content-length", "transfer-encoding", "connection", "
 
 
 class WatchRelay:
-    """`mode` may be changed at any time: `kill` ends watches right after their headers, `freeze` leaves them open and silent."""
+    """A relay whose `mode` may change at any time: `kill` ends watches after their headers, `freeze` keeps them open and silent."""
 
     def __init__(self, kubeconfig: Path) -> None:
         config = yaml.safe_load(kubeconfig.read_text())
@@ -30,7 +30,7 @@ class WatchRelay:
         self._session: aiohttp.ClientSession | None = None
 
     def kubeconfig(self, path: Path) -> Path:
-        """Written there: the same user, by way of this relay."""
+        """Write a kubeconfig of the same user through this relay, and return its path."""
         cluster = {"name": self._config["clusters"][0]["name"], "cluster": {"server": self.url}}
         path.touch(mode=0o600)
         path.write_text(yaml.safe_dump({**self._config, "clusters": [cluster]}))
