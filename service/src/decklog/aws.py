@@ -12,16 +12,27 @@ ATTEMPTS_MAX = 2
 
 
 class Access(Protocol):
-    """Settings that every AWS service has. Empty means AWS's own endpoint, and credentials by the SDK's own chain."""
+    """Settings that every AWS service has."""
 
     @property
-    def endpoint_url(self) -> str: ...
+    def endpoint_url(self) -> str:
+        """URL of the service; empty for AWS's own."""
+        ...
+
     @property
-    def region(self) -> str: ...
+    def region(self) -> str:
+        """AWS region, such as `eu-central-1`."""
+        ...
+
     @property
-    def access_key_id(self) -> str: ...
+    def access_key_id(self) -> str:
+        """Static credential; empty for the SDK's own chain, such as IRSA."""
+        ...
+
     @property
-    def secret_access_key(self) -> str: ...
+    def secret_access_key(self) -> str:
+        """Secret of `access_key_id`."""
+        ...
 
 
 def client(

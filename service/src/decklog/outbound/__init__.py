@@ -1,1 +1,1 @@
-"""Calls to systems outside of the installation, with every size and time bounded."""
+"""HTTP calls to systems outside of the installation, with bounded sizes and times."""

@@ -1,4 +1,7 @@
-"""Reads an issuer's keys over HTTPS, with every size and time bounded; what they mean is decided in `services.issuers`."""
+"""Reading of an issuer's public keys over HTTPS, with bounded sizes and times.
+
+It never interprets the document; `services.identity` does.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,13 @@ from urllib.parse import urlsplit
 import httpx
 
 TIMEOUT_SECONDS = 5.0
-"""For each step; the whole may take twice as long."""
+"""Seconds for each step; the whole call may take twice as long."""
 BYTES_MAX = 256 * 1024
+"""Bytes of a document; real ones have less than 10 KiB."""
 
 
 def _is_safe(url: str) -> bool:
-    """HTTPS anywhere; plain HTTP only within this machine, where nobody is in between."""
+    """Return whether the URL is HTTPS, or plain HTTP to this machine, where nobody can read or change the traffic."""
     parts = urlsplit(url)
     if parts.scheme == "https":
         return True
@@ -29,7 +33,11 @@ def _is_safe(url: str) -> bool:
 
 
 async def fetch(url: str) -> bytes:
-    """The document at `url`. Redirects are not followed. Raises OSError with the reason."""
+    """Return the document at `url`, without following redirects.
+
+    Raises:
+        OSError: The reason why there is none.
+    """
     if not _is_safe(url):
         raise OSError("keys are read over https only")
     try:

@@ -1,0 +1,1 @@
+"""Archives in S3 buckets."""

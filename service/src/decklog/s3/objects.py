@@ -1,7 +1,7 @@
-"""The archive in a bucket: S3 through boto3, whose calls block and therefore run in threads.
+"""Objects of an archive in an S3 bucket. boto3's calls block, so they run in threads.
 
-S3 itself compares what it gets with its SHA-256. Where the bucket has Object Lock, what is to be kept is locked until then;
-where it has not, the metadata of the object says until when, and nothing keeps anybody from removing it.
+S3 verifies the SHA-256 of each object that it receives. In a bucket with Object Lock an object is locked until its date; in any
+other the date is only metadata, which prevents no deletion.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import PutObjectRequestTypeDef
 
 CALL_SECONDS_MAX = 20
-"""Until an answer begins, and between two pieces of it."""
+"""Seconds until an answer begins, and between two pieces of it."""
 KEEP_UNTIL = "decklog-keep-until"
-"""Metadata of an object: RFC 3339."""
+"""Name of the metadata that holds the date, in RFC 3339, until which an object is kept."""
 
 _DENIED_STATUS = (401, 403)
 _DENIED = frozenset({"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"})
-"""By code or by status: servers differ in both."""
+"""A denial is recognised by code or by status, because servers differ in both."""
 _ABSENT = frozenset({"NoSuchKey", "NotFound", "404"})
 _NO_LOCK = frozenset({"ObjectLockConfigurationNotFoundError", "ObjectLockConfigurationNotFound", "NoSuchObjectLockConfiguration"})
 _Result = TypeVar("_Result")
@@ -51,26 +51,30 @@ class S3Objects:
 
     @property
     def place(self) -> str:
+        """Return `s3://<bucket>/<prefix>`."""
         return "/".join(filter(None, (f"s3://{self._bucket}", self._prefix)))
 
     async def put(self, name: str, content: bytes, *, keep_until: datetime | None = None) -> None:
+        """See the protocol."""
         locked = keep_until is not None and await self.locked()
         await self._call(name, "s3:PutObject", lambda: self._put(name, content, keep_until, locked=locked))
 
     async def get(self, name: str, *, bytes_max: int) -> bytes:
+        """See the protocol."""
         content = await self._call(name, "s3:GetObject", lambda: self._get(name, bytes_max))
         if len(content) > bytes_max:
             raise ArchiveError("Damaged", f"{self._where(name)} is larger than {bytes_max} bytes.", Code.INTERNAL)
         return content
 
     async def locked(self) -> bool:
-        # A bucket that was made without Object Lock may get it later; one that has it keeps it.
+        """See the protocol."""
+        # Object Lock can be enabled on a bucket later, but never disabled.
         if not self._locks:
             self._locks = await self._call("", "s3:GetBucketObjectLockConfiguration", self._lock_enabled)
         return self._locks
 
     async def close(self) -> None:
-        """Ends idle connections."""
+        """Close idle connections."""
         self._client.close()
 
     async def _call(self, name: str, right: str, call: Callable[[], _Result]) -> _Result:
@@ -80,7 +84,7 @@ class S3Objects:
             told = error.response.get("Error", {}).get("Code", "unknown")
             raise self._refused(name, right, told, error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) from error
         except (BotoCoreError, OSError) as error:
-            # The text may hold anything.
+            # The text of the error may contain anything, so only its type is shown.
             raise ArchiveError("Unreachable", f"{self.place} cannot be reached ({type(error).__name__}).") from error
 
     def _refused(self, name: str, right: str, code: str, status: int) -> ArchiveError:
@@ -100,7 +104,7 @@ class S3Objects:
     def _key(self, name: str) -> str:
         return "/".join(filter(None, (self._prefix, name)))
 
-    # What follows runs in threads.
+    # The methods below run in threads.
 
     def _put(self, name: str, content: bytes, keep_until: datetime | None, *, locked: bool) -> None:
         request: PutObjectRequestTypeDef = {

@@ -1,4 +1,4 @@
-"""A tenant's queue and its dead-letter queue: made, tagged with their owner, and put right where they differ."""
+"""Provisioning of a tenant's queue and its dead-letter queue: create, tag with the owner, correct drift, delete."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 CALLS_MAX = 8
-"""Threads of provisioning at once."""
+"""Simultaneous threads of provisioning."""
 URLS_MAX = 10_000
 """Queue addresses remembered."""
 UID_TAG = "decklog.dev/uid"
@@ -27,7 +27,7 @@ TENANT_TAG = "decklog.dev/tenant"
 DEAD_LETTER_SUFFIX = "-dlq"
 
 _ATTRIBUTES = {"ReceiveMessageWaitTimeSeconds": "20"}
-# What nobody could read is kept as long as SQS keeps anything, for people to look at.
+# 14 days, the most that SQS allows: people inspect these messages.
 _DEAD_LETTER_ATTRIBUTES = {"MessageRetentionPeriod": "1209600"}
 
 _GONE = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
@@ -43,7 +43,7 @@ def _code(error: ClientError) -> str:
 
 
 class SqsProvisioning:
-    """Where queues are made, through a boto3 client whose calls block and therefore run in threads."""
+    """Queues over a boto3 client. Its calls block, so they run in threads."""
 
     def __init__(self, client: SQSClient) -> None:
         self._client = client
@@ -51,11 +51,19 @@ class SqsProvisioning:
         self._urls: dict[str, str] = {}
 
     async def observe(self, queue: str) -> QueueSeen:
-        """The queue and its dead-letter queue as they are. Raises `storage-unavailable`."""
+        """Return the state of the queue and its dead-letter queue.
+
+        Raises:
+            DecklogError: `storage-unavailable`.
+        """
         return await self._in_thread(queue, lambda: self._observe(queue))
 
     async def apply(self, action: CreateQueue | SetQueueAttributes | RemoveQueue) -> None:
-        """Raises `storage-unavailable` and `conflict`."""
+        """Apply one action.
+
+        Raises:
+            DecklogError: `storage-unavailable`, or `conflict` if the queue belongs to another owner.
+        """
         if isinstance(action, RemoveQueue):
             await self._in_thread(action.queue, lambda: self._remove(action))
         else:
@@ -68,10 +76,10 @@ class SqsProvisioning:
         except ClientError as error:
             code = _code(error)
             if code in _DELETED_RECENTLY:
-                _log.info("queue was deleted a moment ago", queue=queue)
+                _log.info("queue was just deleted", queue=queue)
                 raise DecklogError(
                     Code.STORAGE_UNAVAILABLE,
-                    f"The queue {queue!r} was deleted a moment ago; SQS lets it be made again after a minute, which is waited for.",
+                    f"The queue {queue!r} was just deleted. SQS allows its name again after 60 seconds; Decklog tries again then.",
                     retry_after=60,
                     extra={"reason": NAME_BLOCKED},
                 ) from error
@@ -83,7 +91,7 @@ class SqsProvisioning:
                 Code.STORAGE_UNAVAILABLE, f"SQS cannot be reached ({type(error).__name__}).", retry_after=1
             ) from error
 
-    # What follows runs in threads.
+    # The methods below run in threads.
 
     def _url(self, queue: str) -> str | None:
         try:
@@ -101,8 +109,10 @@ class SqsProvisioning:
         return self._client.list_queue_tags(QueueUrl=url).get("Tags", {})
 
     def _known(self, queue: str) -> tuple[str, Mapping[str, str]] | None:
-        """Address and attributes of a queue, None where it is not there. The address is remembered: asking by it finds out
-        just as well whether the queue is gone."""
+        """Return address and attributes of a queue, None where it does not exist.
+
+        The address is cached: a request by address fails just as well once the queue is gone.
+        """
         if (url := self._urls.get(queue)) is not None:
             try:
                 return url, self._attributes(url)
@@ -136,14 +146,14 @@ class SqsProvisioning:
         return QueueSeen(exists=True, owners=owners, drift=tuple(drift), settings=settings, tenants=tenants, depth=_depth(there))
 
     def _remove(self, action: RemoveQueue) -> None:
-        """What waits in them only wakes: no worker serves the tenant any more."""
+        """Delete both queues with their messages, which only wake workers that no longer serve the tenant."""
         for queue in (action.queue, action.queue + DEAD_LETTER_SUFFIX):
             try:
                 url = self._url(queue)
                 if url is not None and self._tags(url).get(UID_TAG) in action.owners:
                     self._client.delete_queue(QueueUrl=url)
             except ClientError as error:
-                if _code(error) not in _GONE:  # SQS shows a queue for a while that was deleted before
+                if _code(error) not in _GONE:  # SQS lists a deleted queue for a while
                     raise
 
     def _converge(self, action: CreateQueue | SetQueueAttributes) -> None:
@@ -154,26 +164,28 @@ class SqsProvisioning:
         self._ensure(action.queue, attributes, action)
 
     def _ensure(self, queue: str, attributes: dict[str, str], action: CreateQueue | SetQueueAttributes) -> str:
-        """The address of the queue, with these attributes and the action's mark."""
+        """Return the address of the queue, after giving it these attributes and the action's mark."""
         url = self._url(queue)
         if url is None:
             try:
-                # The tags come with the queue, so that there is never one without an owner.
+                # The tags are part of the request, so no queue is ever without an owner.
                 return self._client.create_queue(QueueName=queue, Attributes=attributes, tags=_tags(action.mark))["QueueUrl"]  # type: ignore[arg-type]
             except ClientError as error:
                 if _code(error) not in _EXISTS:
                     raise
                 url = self._client.get_queue_url(QueueName=queue)["QueueUrl"]
         if isinstance(action, CreateQueue) and self._tags(url).get(UID_TAG) != action.mark.uid:
-            raise DecklogError(Code.CONFLICT, f"The queue {queue!r} was just made by somebody else.")
+            raise DecklogError(Code.CONFLICT, f"Another owner has just created the queue {queue!r}.")
         self._client.set_queue_attributes(QueueUrl=url, Attributes=attributes)  # type: ignore[arg-type]
         self._client.tag_queue(QueueUrl=url, Tags=_tags(action.mark))
         return url
 
 
 def _differing(wanted: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
-    """Names of attributes with another value. Not every server of SQS's protocol tells all of them: those it keeps to
-    itself cannot be put right."""
+    """Return names of attributes with another value.
+
+    Some servers of SQS's protocol do not return all attributes. Those that are missing count as equal, since they cannot be corrected.
+    """
     return [name for name, value in wanted.items() if there.get(name, value) != value]
 
 
@@ -182,7 +194,7 @@ def _tags(mark: Mark) -> dict[str, str]:
 
 
 def _depth(attributes: Mapping[str, str]) -> int:
-    """Messages that wait or are being dealt with, as SQS estimates them."""
+    """Return the messages that wait or are being processed, as SQS estimates them."""
     return sum(int(attributes.get(f"ApproximateNumberOfMessages{which}", 0)) for which in ("", "NotVisible"))
 
 
@@ -191,7 +203,7 @@ def _redrive(dead_letter_arn: str, receives: int) -> str:
 
 
 def _receives(policy: str, dead_letter_arn: str) -> int | None:
-    """Deliveries before a message goes to that dead-letter queue; None where it goes to another one, or to none."""
+    """Return the deliveries before a message moves to this dead-letter queue; None if it moves to another one or never."""
     try:
         told = json.loads(policy)
         return int(told["maxReceiveCount"]) if told["deadLetterTargetArn"] == dead_letter_arn else None

@@ -1,7 +1,7 @@
-"""The adapter of `WakeQueue`: Amazon SQS through boto3, whose calls block and therefore run in threads.
+"""`WakeQueue` over Amazon SQS. boto3's calls block, so they run in threads.
 
-A long poll cannot be interrupted, so its thread is a daemon: a process that stops waits for none of them, and what such
-a poll still receives becomes visible again by itself. This module knows nothing of what a wake-up is good for.
+A long poll cannot be interrupted. Its thread is a daemon, so a stopping process does not wait for it, and messages that it still
+receives become visible again after their visibility timeout.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
 BATCH_MAX = 10
-"""Messages of one request, by SQS."""
+"""Messages of one request; SQS allows no more."""
 WAIT_SECONDS_MAX = 20
-"""Of one long poll, by SQS."""
+"""Seconds of one long poll; SQS allows no more."""
 CALL_SECONDS_MAX = 5
-"""Until an answer begins, long polls aside."""
+"""Seconds until an answer begins, except for long polls."""
 CALLS_MAX = 8
-"""Threads for everything but long polls."""
+"""Threads for calls other than long polls."""
 URLS_MAX = 10_000
 """Queue addresses remembered."""
 
@@ -46,7 +46,7 @@ _Item = TypeVar("_Item")
 
 
 class _Body(msgspec.Struct, frozen=True):
-    """A wake-up as a message's text."""
+    """Text of a message, as JSON."""
 
     tenant_id: int
     log: LogName
@@ -63,8 +63,10 @@ def _tens(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
 
 
 async def _in_thread(limit: asyncio.Semaphore, call: Callable[[], _Result]) -> _Result:
-    """The result of a blocking call in a daemon thread. A caller that is cancelled leaves the thread to its end, and its
-    place in `limit` is free only then."""
+    """Return the result of a blocking call in a daemon thread.
+
+    The thread of a cancelled caller runs to its end and occupies its place in `limit` until then.
+    """
     await limit.acquire()
     loop = asyncio.get_running_loop()
     future: asyncio.Future[_Result] = loop.create_future()
@@ -78,7 +80,7 @@ async def _in_thread(limit: asyncio.Semaphore, call: Callable[[], _Result]) -> _
         outcome: Callable[[], None]
         try:
             result = call()
-        except Exception as error:  # noqa: BLE001  # whatever it is belongs to the caller, on the other side
+        except Exception as error:  # noqa: BLE001  # passed on to the caller, whatever it is
             problem = error
 
             def outcome() -> None:
@@ -88,7 +90,7 @@ async def _in_thread(limit: asyncio.Semaphore, call: Callable[[], _Result]) -> _
             def outcome() -> None:
                 future.set_result(result)
 
-        with suppress(RuntimeError):  # the loop is closed: the process ends, and nobody waits for this any more
+        with suppress(RuntimeError):  # the loop is closed: the process ends, and no caller waits
             loop.call_soon_threadsafe(finish, outcome)
 
     threading.Thread(target=run, name="sqs", daemon=True).start()
@@ -96,9 +98,9 @@ async def _in_thread(limit: asyncio.Semaphore, call: Callable[[], _Result]) -> _
 
 
 class SqsWakeQueue:
-    """`WakeQueue` over SQS, or a server that speaks its protocol; see the protocol for what each method promises.
+    """`WakeQueue` over SQS or a server of the same protocol; `WakeQueue` says what each method promises.
 
-    `polls` is the number of long polls at once, each of which holds a thread.
+    `polls` is the maximum of simultaneous long polls, each of which occupies a thread.
     """
 
     def __init__(self, settings: Queue, *, polls: int) -> None:
@@ -135,7 +137,7 @@ class SqsWakeQueue:
         except BotoCoreError as error:
             raise _unavailable(queue, f"cannot be reached ({type(error).__name__})") from error
 
-    # What follows runs in threads.
+    # The methods below run in threads.
 
     def _url(self, queue: str) -> str:
         url = self._urls.get(queue)
@@ -170,34 +172,34 @@ class SqsWakeQueue:
             elif receipt := message.get("ReceiptHandle"):
                 unreadable.append(receipt)
         if unreadable:
-            _log.warning("messages that are not wake-ups were dropped", queue=queue, count=len(unreadable))
+            _log.warning("messages that are not wake-ups were deleted", queue=queue, count=len(unreadable))
             self._delete(queue, unreadable)
         return found
 
     def _delete(self, queue: str, receipts: Sequence[str]) -> None:
         url = self._url(queue)
         for some in _tens(receipts):
-            # A receipt that has expired fails by itself: the message comes again, which is harmless.
+            # Deletion by an expired receipt fails. The message is delivered again, which is harmless.
             self._calls.delete_message_batch(
                 QueueUrl=url, Entries=[{"Id": str(number), "ReceiptHandle": receipt} for number, receipt in enumerate(some)]
             )
 
 
 def connect(settings: Queue, read_timeout: int = CALL_SECONDS_MAX, connections: int = CALLS_MAX) -> SQSClient:
-    """A client of boto3, with limits: seconds until an answer begins, and connections at once."""
+    """Return a client; `read_timeout` is in seconds, `connections` is the maximum kept open."""
     connected: SQSClient = client("sqs", settings, connect_timeout=2, read_timeout=read_timeout, connections=connections)
     return connected
 
 
 def _read(message: MessageTypeDef) -> WakeUp | None:
-    """A wake-up, or None where the message is something else."""
+    """Return the wake-up of a message, None for any other message."""
     try:
         body = _decoder.decode(message.get("Body", ""))
     except msgspec.DecodeError:
         return None
     if body.tenant_id < 0 or body.next_seq < 0:
         return None
-    sent = message.get("Attributes", {}).get("SentTimestamp", "")  # in milliseconds since 1970, by the queue's clock
+    sent = message.get("Attributes", {}).get("SentTimestamp", "")  # milliseconds since 1970, by the queue's clock
     waited = max(0.0, time.time() - int(sent) / 1_000) if sent.isdecimal() else None
     return WakeUp(body.tenant_id, body.log, body.next_seq, message.get("ReceiptHandle", ""), waited)
 

@@ -1,4 +1,4 @@
-"""What Piccolo has to know of our control tables: where their classes and their migrations are."""
+"""Piccolo's configuration of the control tables: their classes and migrations."""
 
 from pathlib import Path
 

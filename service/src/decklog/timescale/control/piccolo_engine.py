@@ -1,7 +1,7 @@
-"""Piccolo's engine without an address: it works on the connection that its caller holds.
+"""Piccolo's engine on a connection that its caller holds.
 
-Piccolo knows one engine per process. This one borrows, so a process may look after several databases, and statements
-of Piccolo and of our own share a connection, its locks and its transaction.
+Piccolo has one engine per process. This one never connects, so a process can work on several databases, and statements of Piccolo
+share the connection, locks and transaction of hand-written ones.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from piccolo.engine.postgres import PostgresEngine
 
 
 class BorrowingEngine(PostgresEngine):
-    """Runs only inside `on`; it never connects by itself."""
+    """An engine that runs statements only inside `on` or `borrowed`."""
 
     async def get_version(self) -> float:
-        return 0.0  # Piccolo asks while modules are imported, when there is no server to ask
+        """Return 0: Piccolo asks during imports, before there is a server."""
+        return 0.0
 
     async def prep_database(self) -> None:
-        """Nothing to prepare: extensions are made by bootstrap."""
+        """Do nothing; `bootstrap` creates the extensions."""
 
     async def get_new_connection(self) -> Any:
+        """Raise, because no caller has lent a connection."""
         raise RuntimeError("a control table was used outside `piccolo_engine.on`")
 
 
@@ -32,15 +34,17 @@ ENGINE = BorrowingEngine(config={})
 
 @asynccontextmanager
 async def on(connection: asyncpg.Connection) -> AsyncIterator[None]:
-    """A transaction of this connection, in which this task's Piccolo statements take part."""
+    """Open a transaction on this connection that includes this task's Piccolo statements."""
     async with connection.transaction(), borrowed(connection):
         yield
 
 
 @asynccontextmanager
 async def borrowed(connection: asyncpg.Connection) -> AsyncIterator[None]:
-    """This task's Piccolo statements go over this connection, each by itself: for one that changes something, or any number
-    that look, which a transaction would only cost two round trips more."""
+    """Run this task's Piccolo statements on this connection, each in autocommit.
+
+    It saves two round trips where one statement changes something, or where all only read.
+    """
     taking_part = ENGINE.transaction()
     taking_part.connection = connection
     token = ENGINE.current_transaction.set(taking_part)

@@ -1,8 +1,8 @@
-"""Migrations of the control tables, in order of their names; each is run once, by `decklog.timescale.control.tables`.
+"""Migrations of the control tables, in the order of their names. `decklog.timescale.control.tables` runs each of them once.
 
-A migration only adds (the stage `pre`): it runs while processes of the version before serve, which go on with what it leaves them.
-What takes something away (the stage `post`) says so in its name, `m0012_post_…`, so that the database tells it to versions that
-have never heard of it. It runs once no process is connected that was made before it, and must not be needed by a later `pre` one.
+A migration of the stage `pre` only adds, because it runs while processes of the previous version serve. One of the stage `post`
+removes something and has `post` in its name (`m0012_post_…`), so that older versions recognise it in the database. It runs once no
+process of an older version is connected; no later `pre` migration may depend on it.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import pkgutil
 
 
 def names() -> list[str]:
-    """The migrations of this version, in order; a migration's id is the name of its module."""
+    """Return the migrations of this version, in order. A migration's id is the name of its module."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def number(name: str) -> int:
-    """The place of a migration among all."""
+    """Return the number in a migration's name."""
     return int(name[1:5])
 
 
 def is_post(name: str) -> bool:
-    """Whether a migration takes something away, also one that this version does not know."""
+    """Return whether a migration removes something. The name may be one that this version does not have."""
     return name.split("_")[1] == "post"
 
 
 def level() -> int:
-    """The newest migration that this version knows, which is what tells versions apart in the database."""
+    """Return the number of this version's newest migration, by which connections show their version."""
     return number(names()[-1])

@@ -1,4 +1,4 @@
-"""The control tables: tenants, their API keys, the version of it all, and the lives of indices."""
+"""Create the control tables: tenants, API keys, the registry's version, and the uuids of indexes."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ SCHEMA = "decklog"
 
 
 class TenantRow(Table, tablename="tenants", schema=SCHEMA):
-    """What the keys refer to."""
+    """Target of the foreign key of API keys."""
 
     id = BigSerial(primary_key=True)
 
@@ -73,7 +73,7 @@ TABLES: dict[tuple[str, str], dict[str, tuple[type[Column], dict[str, Any]]]] = 
 
 
 async def forwards() -> MigrationManager:
-    """Makes the tables."""
+    """Return the creation of the tables."""
     manager = MigrationManager(migration_id=ID, app_name="decklog", description=DESCRIPTION)
     for (class_name, tablename), columns in TABLES.items():
         manager.add_table(class_name=class_name, tablename=tablename, schema=SCHEMA, columns=None)

@@ -1,4 +1,4 @@
-"""What Piccolo has no words for: checks, the trigger that counts versions, and the rights of the service's role."""
+"""Add what Piccolo cannot express: checks, the trigger that counts versions, and the rights of the service's role."""
 
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 
@@ -20,14 +20,14 @@ STATEMENTS = (
          ADD CONSTRAINT api_keys_hash CHECK (octet_length(hash) = 32)""",
     "ALTER TABLE decklog.registry_version ADD CONSTRAINT registry_version_one CHECK (id = 1)",
     "INSERT INTO decklog.registry_version (id, version) VALUES (1, 1)",
-    # Writers of the registry wait for each other at this one row, so versions are in the order of commits.
+    # Writers of the registry wait for each other on this one row, so versions have the order of commits.
     """CREATE FUNCTION decklog.count_registry_version() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
        BEGIN
          UPDATE decklog.registry_version SET version = version + 1;
          RETURN NULL;
        END $$""",
     "REVOKE ALL ON FUNCTION decklog.count_registry_version() FROM PUBLIC",
-    # Only what the service serves by: conditions come and go without anybody having to load the registry again.
+    # Only columns that the service uses: a change of conditions must not make every process load the registry again.
     """CREATE TRIGGER version AFTER INSERT OR DELETE OR TRUNCATE
          OR UPDATE OF id, name, uid, isolation, schema, index, queue, retention_days, state, display_name
          ON decklog.tenants FOR EACH STATEMENT EXECUTE FUNCTION decklog.count_registry_version()""",
@@ -39,7 +39,7 @@ STATEMENTS = (
 
 
 async def forwards() -> MigrationManager:
-    """Runs the statements, in order."""
+    """Return the statements, to run in order."""
     manager = MigrationManager(migration_id=ID, app_name="decklog", description=DESCRIPTION)
 
     async def run() -> None:

@@ -1,4 +1,4 @@
-"""What the rotation of API keys remembers of a tenant: how often keys were issued, and the request that was done last."""
+"""Add the state of key rotation to tenants: a counter of issued revisions, and the last request that was fulfilled."""
 
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 from piccolo.columns.base import Column
@@ -15,7 +15,7 @@ COLUMNS: dict[str, tuple[type[Column], dict[str, object]]] = {
 
 
 async def forwards() -> MigrationManager:
-    """Adds the columns; their defaults let processes of the version before go on writing."""
+    """Return the new columns. Their defaults keep processes of the previous version writing."""
     manager = MigrationManager(migration_id=ID, app_name="decklog", description=DESCRIPTION)
     for name, (kind, parameters) in COLUMNS.items():
         manager.add_column(

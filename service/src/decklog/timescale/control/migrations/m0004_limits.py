@@ -1,4 +1,4 @@
-"""The service serves by the limits of a tenant's spec too, so a change of it makes every process load the registry again."""
+"""Count changes of a tenant's spec as new versions: the service uses its limits, so every process must load it again."""
 
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 
@@ -14,7 +14,7 @@ STATEMENT = """CREATE OR REPLACE TRIGGER version AFTER INSERT OR DELETE OR TRUNC
 
 
 async def forwards() -> MigrationManager:
-    """Runs the statement."""
+    """Return the statement."""
     manager = MigrationManager(migration_id=ID, app_name="decklog", description=DESCRIPTION)
 
     async def run() -> None:

@@ -1,4 +1,4 @@
-"""What of a tenant was in order for its generation, so that a later difference is known to be somebody else's doing."""
+"""Add the parts of a tenant that were in order for its generation, so that a later difference counts as drift."""
 
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 from piccolo.columns.column_types import Array, Text
@@ -9,7 +9,7 @@ DESCRIPTION = "parts that were in order"
 
 
 async def forwards() -> MigrationManager:
-    """Adds the column; its default lets processes of the version before go on writing."""
+    """Return the new column. Its default keeps processes of the previous version writing."""
     manager = MigrationManager(migration_id=ID, app_name="decklog", description=DESCRIPTION)
     manager.add_column(
         table_class_name="TenantRow",

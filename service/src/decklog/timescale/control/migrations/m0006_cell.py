@@ -1,4 +1,4 @@
-"""The cell that each tenant lives in. There is one so far, and what was there before lives in it."""
+"""Add the cell of each tenant. Existing tenants are in the default cell."""
 
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 from piccolo.columns.column_types import Text
@@ -9,7 +9,7 @@ DESCRIPTION = "cells"
 
 
 async def forwards() -> MigrationManager:
-    """Adds the column; its default lets processes of the version before go on writing."""
+    """Return the new column. Its default keeps processes of the previous version writing."""
     manager = MigrationManager(migration_id=ID, app_name="decklog", description=DESCRIPTION)
     manager.add_column(
         table_class_name="TenantRow",

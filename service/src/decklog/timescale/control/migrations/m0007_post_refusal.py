@@ -13,7 +13,7 @@ STATEMENT = """DROP FUNCTION IF EXISTS decklog.refusal(boolean, smallint, timest
 
 
 async def forwards() -> MigrationManager:
-    """Run the statement."""
+    """Return the statement."""
     manager = MigrationManager(migration_id=ID, app_name="decklog", description=DESCRIPTION)
 
     async def run() -> None:
