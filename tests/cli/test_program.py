@@ -7,13 +7,13 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
 
-from decklog import __version__
+from decklog import __version__, command_line
 from decklog.cli import import_events, program
 from decklog.client.importing import MAPPINGS
 from tests.support.dev import Dev, decklog
@@ -21,6 +21,10 @@ from tests.support.dev import Dev, decklog
 Printed = pytest.CaptureFixture[str]
 NAMES = [name for name, _, _ in program.VERBS]
 HEAVY = ("litestar", "asyncpg", "httpx", "piccolo", "cryptography", "decklog.assembly", "decklog.settings")
+
+
+def run(words: Sequence[str]) -> int:
+    return command_line.run(program.app, words)
 
 
 @pytest.fixture
@@ -35,9 +39,9 @@ PATHS = [*((name,) for name in NAMES), ("archive", "verify"), ("recover", "datab
 
 @pytest.mark.parametrize("words", PATHS, ids=" ".join)
 def test_help_of_every_verb_says_what_it_does_and_shows_an_example(words: tuple[str, ...], capsys: Printed) -> None:
-    assert program.run([*words, "--help"]) == 0
+    assert run([*words, "--help"]) == 0
     long = capsys.readouterr().out
-    assert program.run([*words, "-h"]) == 0
+    assert run([*words, "-h"]) == 0
     assert capsys.readouterr().out == long
     assert long.partition("\n")[0].startswith(f"Usage: decklog {' '.join(words)}")
     if words not in [("archive",), ("recover",)]:
@@ -46,15 +50,16 @@ def test_help_of_every_verb_says_what_it_does_and_shows_an_example(words: tuple[
 
 def test_help_of_the_program_names_every_verb_and_loads_none() -> None:
     code = (
-        "import sys; from decklog.cli import program; program.run(['--help']);"
-        f"sys.exit([name for name in {HEAVY} if name in sys.modules] != [])"
+        "import sys; from decklog import command_line; from decklog.cli import program; command_line.run(program.app, ['--help']);"
+        f"sys.stderr.write(' '.join(name for name in {HEAVY} if name in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
     assert [name for name in NAMES if f" {name} " not in done.stdout] == []
 
 
 def test_program_prints_its_version(capsys: Printed) -> None:
-    assert program.run(["--version"]) == 0
+    assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"{__version__}\n"
 
 
@@ -71,7 +76,7 @@ def test_program_prints_its_version(capsys: Printed) -> None:
     ],
 )
 def test_wrong_use_is_one_line_with_exit_code_2(words: list[str], why: str, capsys: Printed) -> None:
-    assert program.run(words) == 2
+    assert run(words) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     [line] = printed.err.splitlines()
@@ -79,16 +84,21 @@ def test_wrong_use_is_one_line_with_exit_code_2(words: list[str], why: str, caps
     assert why in line
 
 
+def test_program_without_a_verb_prints_its_help_and_exits_with_2(capsys: Printed) -> None:
+    assert run([]) == 2
+    assert capsys.readouterr().out.startswith("Usage: decklog COMMAND\n")
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_names_every_verb(shell: str, capsys: Printed) -> None:
-    assert program.run(["completion", shell]) == 0
+    assert run(["completion", shell]) == 0
     script = capsys.readouterr().out
     assert [name for name in NAMES if name not in script] == []
     assert "detailed-exitcode" in script
 
 
 def test_bash_accepts_the_completion_and_completes_a_verb(tmp_path: Path, capsys: Printed) -> None:
-    assert program.run(["completion", "bash"]) == 0
+    assert run(["completion", "bash"]) == 0
     script = tmp_path / "completion"
     script.write_text(capsys.readouterr().out)
     words = "COMP_WORDS=(decklog rec); COMP_CWORD=1; _decklog; echo ${COMPREPLY[@]}"
@@ -127,7 +137,7 @@ def test_operating_system_error_is_one_line_with_exit_code_2(
         raise OSError(number, os.strerror(number), str(path))
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
-    assert program.run(["dev", "--port", "0", "--data-dir", str(tmp_path / "data"), "--manifests", str(tmp_path)]) == 2
+    assert run(["dev", "--port", "0", "--data-dir", str(tmp_path / "data"), "--manifests", str(tmp_path)]) == 2
     assert capsys.readouterr().err == f"decklog: {tmp_path / 'data'}: {os.strerror(number)}.\n"
 
 
@@ -136,7 +146,7 @@ def test_operating_system_error_is_one_line_with_exit_code_2(
 
 @pytest.mark.parametrize("words", [["tenants"], ["plan", "-f", "manifests/examples"]])
 def test_data_dir_without_a_running_dev_is_refused(words: list[str], tmp_path: Path, capsys: Printed) -> None:
-    assert program.run([*words, "--data-dir", str(tmp_path)]) == 2
+    assert run([*words, "--data-dir", str(tmp_path)]) == 2
     assert capsys.readouterr().err == f"decklog: No decklog dev is running in {tmp_path}.\n"
 
 

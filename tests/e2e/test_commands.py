@@ -14,7 +14,7 @@ import pytest
 from tests.backends import PostgresServer
 from tests.support.dev import ROOT, decklog
 from tests.support.relay import Relay
-from tests.support.stack import Stack, installed
+from tests.support.stack import Program, Stack, free_port, installed
 from tests.support.stores import drop_database, new_database
 
 
@@ -155,6 +155,21 @@ async def test_plan_names_the_wrong_file_or_setting(stack: Stack, tmp_path: Path
     told = decklog("plan", "-f", str(good), variables=least)
     assert (told.returncode, told.stdout) == (2, "")
     assert "DECKLOG_DATABASE_OWNER_DSN" in told.stderr
+
+
+# decklog worker
+
+
+async def test_worker_starts_with_a_dsn_alone(stack: Stack) -> None:
+    port = free_port()
+    given = {"DECKLOG_DATABASE_DSN": stack.variables["DECKLOG_DATABASE_DSN"], "DECKLOG_WORKER_METRICS_PORT": str(port)}
+    worker = Program("worker", {"PATH": "/usr/bin:/bin", **given}, stack.folder / "worker.log", port)
+    worker.start()
+    try:
+        await worker.ready()
+    finally:
+        code = worker.stop()
+    assert code == 0, worker.log.read_text()
 
 
 # decklog migrate

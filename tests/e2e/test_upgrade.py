@@ -115,46 +115,42 @@ async def test_upgrade_under_traffic_refuses_no_request_and_allows_rollback(
     async with installation(tmp_path, release, timescale_server, opensearch_server, sqs_server) as at:
         await asyncio.to_thread(at.run, "migrate", before=True)
         await asyncio.to_thread(at.provision_before)
-        old = [await at.api(before=True), await at.api(before=True)]
+        old = await at.api(before=True)
         old_worker = await at.start("worker", before=True)
         async with traffic(at.stack, at.service, *TENANTS, writers=1) as clients:
             await clients.more()
 
-            # The migration that comes first takes nothing away from those who serve.
+            # The first migration removes nothing that processes of the release use.
             before = await catalog(at.database)
             await asyncio.to_thread(at.run, "migrate", before=False)
             assert taken_away(before, await catalog(at.database)) == []
             await clients.more()
 
-            # Processes of the API are replaced one after the other, and then the worker.
-            new = [await at.api(before=False)]
+            # Processes of both versions serve side by side, and then the new ones alone.
+            new = await at.api(before=False)
             await clients.more()
-            await at.end(old[0])
-            new.append(await at.api(before=False))
-            await at.end(old[1])
+            await at.end(old)
             await clients.more()
             worker = await at.start("worker", before=False)
             assert await asyncio.to_thread(old_worker.stop) == 0
 
-            # The way back: processes of the release serve alone for a while, beside definitions that are newer.
+            # Rollback: a process of the release serves alone for a while, over definitions that are newer.
             back = await at.api(before=True)
-            for program in new:
-                await at.service.remove(program)
+            await at.service.remove(new)
             await clients.more()
-            for program in new:
-                await at.service.add(program)
+            await at.service.add(new)
             await at.end(back)
 
             await at.stack.provision(**{name.replace("-", "_"): spec for name, spec in TENANTS.items()})
             await asyncio.to_thread(at.run, "migrate", "--post", before=False)
             await clients.more()
             logs = await clients.finish(worker)
-            assert clients.closings.total() >= len(TENANTS)  # each follower was sent to another process, and missed nothing
+            assert clients.closings.total() >= len(TENANTS)  # The old process sent each follower to another one.
 
-        # What the release stored is known again, and cannot be taken for something else.
+        # Retries of records that the release stored are recognized, and other content under their ids is refused.
         for tenant in TENANTS:
             first = logs[tenant][0]
-            async with at.stack.client(new[0].url, at.stack.key(tenant, "writer")) as client:
+            async with at.stack.client(new.url, at.stack.key(tenant, "writer")) as client:
                 again = await client.post("/api/v1/logs", json=record(first["id"]))
                 assert (again.status_code, again.json()["seq"]) == (200, 0)
                 assert (await client.post("/api/v1/logs", json={**record(first["id"]), "message": "other"})).status_code == 409

@@ -76,5 +76,5 @@ async def tenants(*names: str, every: All = False) -> int:
     async with open_provisioner(settings.load(os.environ)) as provisioner:
         troubles = await recover_tenants(provisioner, None if every else list(names))
     for name, trouble in sorted(troubles.items()):
-        sys.stdout.write(f"{name}: {trouble or 'kept, for the next Tenant of this name'}\n")
+        sys.stdout.write(f"{name}: {trouble or 'kept, for the next Tenant of this name to take over'}\n")
     return 1 if any(troubles.values()) else 0
