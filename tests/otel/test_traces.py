@@ -93,7 +93,7 @@ async def in_one_group(sent: Sent, store: Gate, requests: Sequence[tuple[Tenant,
     assert store.groups == [1, len(requests) - 1]
 
 
-async def test_a_commit_is_told_once_for_each_log_and_linked_with_all_its_traced_requests(sent: Sent) -> None:
+async def test_commit_has_one_span_per_log_linked_with_its_traced_requests(sent: Sent) -> None:
     acme, other = make_tenant("acme"), make_tenant("other")
     await in_one_group(
         sent, Gate(acme, other), [(acme, SAMPLED), (acme, SAMPLED), (other, None), (acme, None), (acme, UNSAMPLED)]
@@ -116,7 +116,7 @@ async def test_a_commit_is_told_once_for_each_log_and_linked_with_all_its_traced
     assert {format_trace_id(span.context.trace_id) for span in requests.values() if span.context} >= {SAMPLED[3:35]}
 
 
-async def test_what_was_not_committed_is_told_as_failed_with_its_code(sent: Sent) -> None:
+async def test_failed_commit_has_an_error_span_with_its_code(sent: Sent) -> None:
     acme = make_tenant("acme")
     store = Gate(acme)
     store.failure = DecklogError(Code.STORAGE_UNAVAILABLE, "a text that may tell too much")
@@ -128,7 +128,7 @@ async def test_what_was_not_committed_is_told_as_failed_with_its_code(sent: Sent
     assert {span.attributes["error.type"] for span in sent.named("POST /api/v1/logs") if span.attributes} == {"503"}
 
 
-async def test_a_span_has_no_more_links_than_are_allowed(sent: Sent) -> None:
+async def test_span_links_are_bounded(sent: Sent) -> None:
     acme = make_tenant("acme")
     await in_one_group(sent, Gate(acme), [(acme, SAMPLED)] * (LINKS_MAX + 3))
     assert [len(commit.links) for commit in sent.named("commit")] == [1, LINKS_MAX]
@@ -152,7 +152,7 @@ class Effect:
         """Nothing to wait for."""
 
 
-async def test_a_batch_leads_to_the_commits_of_its_records_and_tells_how_many_they_are(sent: Sent) -> None:
+async def test_batch_span_links_the_commits_of_its_records_and_counts_them(sent: Sent) -> None:
     acme = make_tenant("acme")
     ticks = itertools.count()
     store = MemoryStore(acme, now=lambda: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=next(ticks)))
@@ -169,7 +169,7 @@ async def test_a_batch_leads_to_the_commits_of_its_records_and_tells_how_many_th
     assert batch.status.is_unset
 
 
-async def test_a_batch_that_is_broken_off_is_told_so_and_so_is_the_one_after_it(sent: Sent) -> None:
+async def test_batch_spans_are_marked_as_broken_off_when_an_advance_fails(sent: Sent) -> None:
     acme = make_tenant("acme")
     store = MemoryStore(acme)
     await fill(store, acme, {})
@@ -198,7 +198,7 @@ def counted(outcome: str) -> float:
     return float(SPANS.labels(outcome)._value.get())
 
 
-async def test_what_a_stuck_collector_has_no_room_for_is_dropped_and_counted_and_the_end_waits_for_a_moment_only(
+async def test_spans_are_dropped_and_counted_and_stop_is_bounded_when_the_collector_hangs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(traces_module, "STOP_SECONDS_MAX", 0.05)

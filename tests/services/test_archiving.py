@@ -117,7 +117,7 @@ def by_archive(control: Control, isolation: Isolation = Isolation.DEDICATED, **m
 
 @pytest.mark.parametrize("isolation", Isolation)
 @on_each_variant
-async def test_all_that_was_stored_is_in_the_archive_record_by_record_and_only_then_the_tenant_goes(
+async def test_archive_holds_every_stored_record_before_the_tenant_is_removed(
     control: Control, workshop: Workshop, isolation: Isolation
 ) -> None:
     provisioner, vault, manifest = control.provisioner(), MemoryVault(), by_archive(control, isolation)
@@ -163,7 +163,7 @@ async def test_all_that_was_stored_is_in_the_archive_record_by_record_and_only_t
     assert len((await stored(control, await control.tenant("beta")))["events"]) == 3
 
 
-async def test_records_beyond_retention_that_are_still_there_are_archived_too(control: Control, workshop: Workshop) -> None:
+async def test_archive_includes_records_beyond_retention_that_are_still_stored(control: Control, workshop: Workshop) -> None:
     provisioner, manifest = control.provisioner(), by_archive(control, retention={"days": 1})
     await provisioner.reconcile(manifest, MemoryVault())
     tenant = await fill(control)
@@ -177,7 +177,7 @@ async def test_records_beyond_retention_that_are_still_there_are_archived_too(co
     assert await workshop.archived() == was
 
 
-async def test_before_a_deletion_the_condition_says_whether_the_archive_can_be_used(control: Control, workshop: Workshop) -> None:
+async def test_archive_condition_reports_an_unusable_archive_before_a_deletion(control: Control, workshop: Workshop) -> None:
     provisioner, vault, manifest = (
         control.provisioner(),
         MemoryVault(),
@@ -203,7 +203,7 @@ async def test_before_a_deletion_the_condition_says_whether_the_archive_can_be_u
     assert ARCHIVE not in {condition.type for condition in retained.conditions}
 
 
-async def test_an_archive_that_is_down_keeps_everything_and_is_gone_on_with_when_it_is_back(
+async def test_removal_waits_while_the_archive_is_down_and_continues_when_it_is_back(
     control: Control, workshop: Workshop
 ) -> None:
     provisioner, manifest = control.provisioner(), by_archive(control)
@@ -224,9 +224,7 @@ async def test_an_archive_that_is_down_keeps_everything_and_is_gone_on_with_when
 
 
 @pytest.mark.parametrize("at", [0, 2, 5], ids=["first part", "another part", "manifest"])
-async def test_an_upload_that_is_not_what_was_sent_is_noticed_and_nothing_is_removed(
-    control: Control, workshop: Workshop, at: int
-) -> None:
+async def test_removal_waits_when_an_uploaded_part_reads_back_differently(control: Control, workshop: Workshop, at: int) -> None:
     provisioner, manifest = control.provisioner(), by_archive(control)
     await provisioner.reconcile(manifest, MemoryVault())
     tenant = await fill(control)
@@ -254,7 +252,7 @@ async def test_an_upload_that_is_not_what_was_sent_is_noticed_and_nothing_is_rem
 
 
 @pytest.mark.parametrize("how", ["lost", "changed"])
-async def test_a_part_that_somebody_takes_away_before_the_manifest_is_written_is_exported_anew(
+async def test_archiver_exports_a_part_again_that_disappears_before_the_manifest(
     control: Control, workshop: Workshop, tmp_path: Path, how: str
 ) -> None:
     provisioner, manifest = control.provisioner(), by_archive(control)
@@ -280,9 +278,7 @@ async def test_a_part_that_somebody_takes_away_before_the_manifest_is_written_is
     assert await workshop.archived() == was
 
 
-async def test_what_is_written_after_the_archive_was_complete_is_archived_before_anything_goes(
-    control: Control, workshop: Workshop
-) -> None:
+async def test_archiver_archives_records_stored_after_the_first_manifest(control: Control, workshop: Workshop) -> None:
     """A stream of a process that stood still may leave its last record late."""
     provisioner, manifest = control.provisioner(), by_archive(control)
     await provisioner.reconcile(manifest, MemoryVault())
@@ -323,7 +319,7 @@ async def test_what_is_written_after_the_archive_was_complete_is_archived_before
     await pool.close()
 
 
-async def test_two_workers_at_once_leave_one_archive(control: Control, workshop: Workshop) -> None:
+async def test_archiver_leaves_one_archive_when_two_workers_run_at_once(control: Control, workshop: Workshop) -> None:
     provisioner, manifest = control.provisioner(), by_archive(control)
     await provisioner.reconcile(manifest, MemoryVault())
     tenant = await fill(control, 60)
@@ -340,7 +336,7 @@ async def test_two_workers_at_once_leave_one_archive(control: Control, workshop:
     assert await archivers[0].due(limit=9) == []
 
 
-async def test_who_lost_his_lease_changes_nothing_any_more(control: Control, workshop: Workshop) -> None:
+async def test_archiver_changes_nothing_after_its_lease_is_lost(control: Control, workshop: Workshop) -> None:
     provisioner, manifest = control.provisioner(), by_archive(control)
     await provisioner.reconcile(manifest, MemoryVault())
     tenant = await fill(control)
@@ -393,7 +389,7 @@ class _Fused:
 
 
 @pytest.mark.parametrize(("isolation", "after"), [(Isolation.DEDICATED, True), (Isolation.SHARED, False)], ids=str)
-async def test_killed_between_any_two_actions_of_a_deletion_by_archive_no_record_is_lost_and_nothing_is_orphaned(
+async def test_deletion_by_archive_loses_no_record_when_killed_between_any_two_actions(
     control: Control, workshop: Workshop, isolation: Isolation, after: bool
 ) -> None:
     """Operator and worker alike: whoever is killed, another one goes on."""
@@ -448,9 +444,7 @@ async def test_killed_between_any_two_actions_of_a_deletion_by_archive_no_record
     await owner.close()
 
 
-async def test_a_tenant_that_is_held_or_kept_after_all_keeps_its_records_whatever_is_archived(
-    control: Control, workshop: Workshop
-) -> None:
+async def test_archived_tenant_keeps_its_records_under_legal_hold_or_retain(control: Control, workshop: Workshop) -> None:
     provisioner, vault, manifest = control.provisioner(), MemoryVault(), by_archive(control)
     await provisioner.reconcile(manifest, vault)
     tenant = await fill(control)
@@ -474,7 +468,7 @@ async def test_a_tenant_that_is_held_or_kept_after_all_keeps_its_records_whateve
 
 
 @pytest.mark.parametrize("more", [-9, 0, 9], ids=["fewer", "as many", "more"])
-async def test_a_tenant_that_is_held_when_its_removal_had_begun_is_archived_anew_with_what_it_has_then(
+async def test_tenant_held_during_its_removal_is_archived_again_with_its_records_of_then(
     control: Control, workshop: Workshop, more: int
 ) -> None:
     """Killed when the heads were gone, and kept after all: numbers begin anew, and are not taken for those of before."""
@@ -507,7 +501,7 @@ async def test_a_tenant_that_is_held_when_its_removal_had_begun_is_archived_anew
     await pool.close()
 
 
-async def test_who_is_not_deleted_by_archive_is_left_alone(control: Control, workshop: Workshop) -> None:
+async def test_archiver_skips_tenants_without_deletion_policy_archive(control: Control, workshop: Workshop) -> None:
     provisioner, vault = control.provisioner(), MemoryVault()
     for name, policy in (("kept", "Retain"), ("goes", "Delete"), ("lives", "Archive"), ("new", "Archive")):
         await provisioner.reconcile(control.manifest(name, uid=f"uid-{name}", deletionPolicy=policy), vault)
@@ -522,7 +516,7 @@ async def test_who_is_not_deleted_by_archive_is_left_alone(control: Control, wor
     assert workshop.objects.names == [MARKER]
 
 
-async def test_a_large_tenant_lets_the_others_have_their_turns(control: Control, workshop: Workshop) -> None:
+async def test_archiver_gives_small_tenants_a_turn_before_a_large_one_ends(control: Control, workshop: Workshop) -> None:
     provisioner, vault = control.provisioner(), MemoryVault()
     for name in ("large", "small"):
         manifest = control.manifest(name, uid=f"uid-{name}", deletionPolicy="Archive")
@@ -538,7 +532,9 @@ async def test_a_large_tenant_lets_the_others_have_their_turns(control: Control,
     assert any(name.startswith("large/uid-large/manifest-") for name in workshop.objects.names)
 
 
-async def test_archive_days_are_locked_in_a_bucket_that_has_object_lock(control: Control, s3_server: S3Server) -> None:
+async def test_archiver_locks_objects_for_the_archive_days_in_a_bucket_with_object_lock(
+    control: Control, s3_server: S3Server
+) -> None:
     provisioner, manifest = control.provisioner(), by_archive(control, retention={"days": 30, "archiveDays": 3})
     await provisioner.reconcile(manifest, MemoryVault())
     tenant = await fill(control)
@@ -562,7 +558,7 @@ async def test_archive_days_are_locked_in_a_bucket_that_has_object_lock(control:
         await objects.close()
 
 
-async def test_a_log_with_a_gap_is_never_archived_as_if_it_had_none(control: Control, workshop: Workshop) -> None:
+async def test_archiver_rejects_a_log_with_a_gap(control: Control, workshop: Workshop) -> None:
     provisioner, manifest = control.provisioner(), by_archive(control)
     await provisioner.reconcile(manifest, MemoryVault())
     tenant = await fill(control)

@@ -50,7 +50,7 @@ async def ends(at: Desk) -> list[tuple[str, str, Any]]:
 
 @every_format
 @pytest.mark.parametrize("count", [0, 1, 2, 5_000])
-async def test_everything_is_given_once_oldest_first(format: str, count: int) -> None:  # noqa: A002
+async def test_export_contains_every_record_once_oldest_first(format: str, count: int) -> None:  # noqa: A002
     async with desk() as at:
         for start in range(0, count, 1_000):
             await at.put(*[{"message": f"number {start + n}"} for n in range(min(1_000, count - start))])
@@ -63,7 +63,7 @@ async def test_everything_is_given_once_oldest_first(format: str, count: int) ->
 
 
 @every_format
-async def test_an_export_is_frozen_at_the_head_of_its_start(format: str) -> None:  # noqa: A002
+async def test_export_ends_at_the_head_of_its_start(format: str) -> None:  # noqa: A002
     async with desk() as at:
         await at.put(*[{} for _ in range(1_000)])
         export = await begun(at, ("format", format))
@@ -75,7 +75,7 @@ async def test_an_export_is_frozen_at_the_head_of_its_start(format: str) -> None
 
 
 @every_format
-async def test_filters_are_those_of_lists(format: str) -> None:  # noqa: A002
+async def test_export_filters_like_a_list(format: str) -> None:  # noqa: A002
     async with desk() as at:
         await at.put(*[{"message": "needle" if n % 3 else "hay", "severity": "ERROR" if n % 2 else "INFO"} for n in range(600)])
         await at.index_all()
@@ -89,7 +89,7 @@ async def test_filters_are_those_of_lists(format: str) -> None:  # noqa: A002
             assert item["metadata"]["format"] == format
 
 
-async def test_csv_has_its_columns_and_no_formula() -> None:
+async def test_csv_export_has_its_columns_and_escapes_formulas() -> None:
     async with desk() as at:
         await at.put({"message": "=cmd|' /C calc'!A0", "actor": {"id": "@x"}}, {"message": 'a "quoted",\r\nline'})
         text = (await whole(await begun(at, ("format", "csv")))).decode()
@@ -101,7 +101,7 @@ async def test_csv_has_its_columns_and_no_formula() -> None:
 
 
 @every_format
-async def test_a_failure_midway_breaks_the_transfer_and_is_recorded(format: str) -> None:  # noqa: A002
+async def test_export_breaks_off_and_is_recorded_when_reading_fails(format: str) -> None:  # noqa: A002
     async with desk() as at:
         for _ in range(4):
             await at.put(*[{"message": "x" * 3_000} for _ in range(1_000)])
@@ -117,7 +117,7 @@ async def test_a_failure_midway_breaks_the_transfer_and_is_recorded(format: str)
             await anext(export)
 
 
-async def test_the_end_is_not_given_where_it_cannot_be_recorded() -> None:
+async def test_export_withholds_its_last_bytes_when_its_end_cannot_be_recorded() -> None:
     for name in CONTENT_TYPES:
         async with desk() as at:
             await at.put({"message": "the only record"})
@@ -131,7 +131,7 @@ async def test_the_end_is_not_given_where_it_cannot_be_recorded() -> None:
             assert b"the only record" not in b"".join(chunks)
 
 
-async def test_a_withdrawn_credential_ends_an_export() -> None:
+async def test_export_ends_when_its_credential_is_withdrawn() -> None:
     async with desk() as at:
         for _ in range(5):
             await at.put(*[{"message": "x" * 3_000} for _ in range(1_000)])
@@ -144,7 +144,7 @@ async def test_a_withdrawn_credential_ends_an_export() -> None:
 
 
 @pytest.mark.parametrize("read", [0, 1, 2])
-async def test_an_abandoned_export_is_recorded_with_what_was_given(read: int) -> None:
+async def test_abandoned_export_is_recorded_with_its_number_of_records(read: int) -> None:
     async with desk() as at:
         for _ in range(5):
             await at.put(*[{"message": "x" * 3_000} for _ in range(1_000)])
@@ -157,7 +157,7 @@ async def test_an_abandoned_export_is_recorded_with_what_was_given(read: int) ->
             await anext(export)
 
 
-async def test_an_export_whose_reader_is_cancelled_is_recorded() -> None:
+async def test_export_is_recorded_when_its_reader_is_cancelled() -> None:
     async with desk() as at:
         await at.put(*[{} for _ in range(600)])
         export = await begun(at)
@@ -173,7 +173,7 @@ async def test_an_export_whose_reader_is_cancelled_is_recorded() -> None:
         assert (await ends(at))[-1][:2] == ("log.export.close", "failure")
 
 
-async def test_exports_at_once_are_bounded_for_a_tenant_and_for_all() -> None:
+async def test_exports_at_once_are_limited_per_tenant_and_per_process() -> None:
     async with desk() as at:
         await at.put({})
         held = [await begun(at) for _ in range(EXPORTS_PER_TENANT_MAX)]
@@ -191,7 +191,7 @@ async def test_exports_at_once_are_bounded_for_a_tenant_and_for_all() -> None:
 
 
 @every_format
-async def test_memory_does_not_grow_with_the_export(format: str) -> None:  # noqa: A002
+async def test_export_memory_does_not_grow_with_the_number_of_records(format: str) -> None:  # noqa: A002
     async with desk(indexed=False) as at:
         for _ in range(20):
             await at.put(*[{"message": "x" * 2_000} for _ in range(500)])

@@ -129,7 +129,7 @@ def segment(value: Any) -> str:
 # API keys
 
 
-def test_a_new_key_names_its_id_and_only_its_hash_is_for_storing() -> None:
+def test_new_key_carries_its_id_and_is_stored_as_a_hash_only() -> None:
     key_id, token, digest = new_key()
     assert token.startswith(f"dlk_{key_id}_")
     assert digest == hashlib.sha256(token.encode()).digest() == key_hash(token)
@@ -138,7 +138,7 @@ def test_a_new_key_names_its_id_and_only_its_hash_is_for_storing() -> None:
 
 
 @pytest.mark.parametrize("role", [Role.WRITER, Role.AUDITOR, Role.ADMIN])
-async def test_a_key_speaks_for_its_tenant_and_role(role: Role) -> None:
+async def test_key_authenticates_its_tenant_and_role(role: Role) -> None:
     async with world() as it:
         token = it.registry.add_key(it.acme, role)
         principal = await it.identity.authenticate(token)
@@ -147,19 +147,19 @@ async def test_a_key_speaks_for_its_tenant_and_role(role: Role) -> None:
         assert token.split("_")[2] not in repr(principal)
 
 
-async def test_the_platforms_key_speaks_for_no_tenant() -> None:
+async def test_platform_key_authenticates_no_tenant() -> None:
     async with world() as it:
         principal = await it.identity.authenticate(it.registry.add_key(None, Role.PLATFORM))
         assert (principal.role, principal.tenant) == (Role.PLATFORM, None)
 
 
-async def test_a_key_of_no_tenant_with_a_tenants_role_proves_nothing_and_neither_does_the_reverse() -> None:
+async def test_key_is_refused_when_its_role_does_not_fit_its_tenant() -> None:
     async with world() as it:
         await it.refused(it.registry.add_key(None, Role.ADMIN))
         await it.refused(it.registry.add_key(it.acme, Role.PLATFORM))
 
 
-async def test_a_key_made_a_moment_ago_is_known_at_once() -> None:
+async def test_key_authenticates_right_after_its_creation() -> None:
     async with world() as it:
         token = it.registry.add_key(it.acme, Role.WRITER)
         assert it.identity.recognise(token) is None
@@ -187,12 +187,12 @@ async def test_a_key_made_a_moment_ago_is_known_at_once() -> None:
         lambda token: "\ud800",
     ],
 )
-async def test_a_key_that_is_not_exactly_the_one_handed_out_is_refused(spoil: Any) -> None:
+async def test_altered_key_is_refused(spoil: Any) -> None:
     async with world() as it:
         await it.refused(spoil(it.registry.add_key(it.acme, Role.WRITER)))
 
 
-async def test_an_expired_key_is_refused() -> None:
+async def test_expired_key_is_refused() -> None:
     async with world() as it:
         expiry = datetime.fromtimestamp(it.time, UTC) + timedelta(seconds=10)
         token = it.registry.add_key(it.acme, Role.WRITER, expires_at=expiry)
@@ -203,7 +203,7 @@ async def test_an_expired_key_is_refused() -> None:
         await it.refused(token)
 
 
-async def test_a_revoked_key_is_refused_and_what_it_opened_is_no_longer_valid() -> None:
+async def test_revoked_key_is_refused_and_ends_what_it_opened() -> None:
     async with world() as it:
         token = it.registry.add_key(it.acme, Role.AUDITOR)
         principal = await it.identity.authenticate(token)
@@ -213,7 +213,7 @@ async def test_a_revoked_key_is_refused_and_what_it_opened_is_no_longer_valid() 
         await it.refused(token)
 
 
-async def test_a_deleted_tenants_key_is_refused_and_a_suspended_ones_is_known_but_no_longer_valid_for_streams() -> None:
+async def test_key_of_a_deleted_tenant_is_refused_and_of_a_suspended_one_ends_streams() -> None:
     async with world() as it:
         token = it.registry.add_key(it.acme, Role.AUDITOR)
         principal = await it.identity.authenticate(token)
@@ -235,7 +235,7 @@ def make_suspended(it: World) -> Any:
     return msgspec.structs.replace(it.acme, state=State.SUSPENDED)
 
 
-async def test_a_stale_registry_is_said_to_be_stale_and_not_the_credential_wrong() -> None:
+async def test_authentication_raises_registry_stale_and_not_unauthenticated_when_the_registry_is_stale() -> None:
     it = World()
     it.cache = RegistryCache(it.registry, max_age=0.05, interval=60)
     it.identity = Identity(it.cache, Issuers([], fetch=it.server.fetch))
@@ -256,7 +256,7 @@ async def test_a_stale_registry_is_said_to_be_stale_and_not_the_credential_wrong
     await it.cache.stop()
 
 
-async def test_a_process_that_stood_still_reads_the_registry_before_it_refuses_anybody() -> None:
+async def test_authentication_reads_the_registry_first_after_the_process_was_suspended() -> None:
     it = World()
     it.cache = RegistryCache(it.registry, max_age=0.5, interval=60)
     it.identity = Identity(it.cache, Issuers([], fetch=it.server.fetch))
@@ -275,14 +275,14 @@ async def test_a_process_that_stood_still_reads_the_registry_before_it_refuses_a
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
 @pytest.mark.parametrize("role", ["writer", "auditor", "admin"])
-async def test_a_token_speaks_for_the_tenant_and_role_of_its_claims(algorithm: str, role: str) -> None:
+async def test_token_authenticates_the_tenant_and_role_of_its_claims(algorithm: str, role: str) -> None:
     async with world() as it:
         principal = await it.identity.authenticate(it.token(algorithm, decklog_role=role))
         assert (principal.kind, principal.subject, principal.issuer) == ("jwt", "alice", ISSUER)
         assert (principal.role, principal.tenant) == (Role(role), it.acme)
 
 
-async def test_a_verified_token_is_recognised_until_it_expires_or_the_keys_change() -> None:
+async def test_verified_token_is_recognised_until_it_expires_or_the_keys_change() -> None:
     async with world() as it:
         token = it.token()
         assert it.identity.recognise(token) is None
@@ -333,17 +333,17 @@ async def test_a_verified_token_is_recognised_until_it_expires_or_the_keys_chang
     ],
     ids=str,
 )
-async def test_a_token_whose_claims_are_not_all_right_is_refused(changes: dict[str, Any]) -> None:
+async def test_token_with_an_invalid_claim_is_refused(changes: dict[str, Any]) -> None:
     async with world() as it:
         await it.refused(it.token(**changes))
 
 
-async def test_an_audience_among_several_is_enough() -> None:
+async def test_token_is_accepted_when_one_of_its_audiences_matches() -> None:
     async with world() as it:
         assert (await it.identity.authenticate(it.token(aud=["mail", AUDIENCE]))).tenant == it.acme
 
 
-async def test_claims_of_other_names_neither_help_nor_harm() -> None:
+async def test_token_claims_of_other_names_are_ignored() -> None:
     async with world(tenant_claim="org", role_claim="may") as it:
         await it.refused(it.token())
         principal = await it.identity.authenticate(
@@ -352,7 +352,7 @@ async def test_claims_of_other_names_neither_help_nor_harm() -> None:
         assert (principal.tenant, principal.role) == (it.acme, Role.WRITER)
 
 
-async def test_an_issuer_for_all_tenants_still_cannot_speak_for_the_reserved_one() -> None:
+async def test_issuer_of_all_tenants_is_refused_for_the_reserved_tenant() -> None:
     async with world(tenants=["*"]) as it:
         it.registry.add_tenant(make_tenant("decklog"))
         await it.cache.refresh()
@@ -360,21 +360,21 @@ async def test_an_issuer_for_all_tenants_still_cannot_speak_for_the_reserved_one
         await it.refused(it.token(decklog_tenant="decklog"))
 
 
-async def test_only_a_designated_issuer_speaks_for_the_platform() -> None:
+async def test_platform_role_is_accepted_from_a_designated_issuer_only() -> None:
     async with world(platform=True) as it:
         principal = await it.identity.authenticate(it.token(decklog_role="platform", decklog_tenant=None))
         assert (principal.role, principal.tenant) == (Role.PLATFORM, None)
         await it.refused(it.token(decklog_role="platform"))
 
 
-async def test_an_unsigned_token_is_refused() -> None:
+async def test_unsigned_token_is_refused() -> None:
     async with world() as it:
         for algorithm in ("none", "None", "NONE", ""):
             await it.refused(f"{segment({'alg': algorithm})}.{segment(it.claims())}.")
 
 
 @pytest.mark.parametrize("kid", ["rsa", "ec", "ed", None])
-async def test_a_public_key_used_as_an_hmac_secret_is_refused(kid: str | None) -> None:
+async def test_token_signed_with_the_public_key_as_hmac_secret_is_refused(kid: str | None) -> None:
     async with world() as it:
         for key in KEYS.values():
             for secret in (key.as_pem(private=False), key_set(key), json.dumps(key.as_dict(private=False)).encode()):
@@ -383,27 +383,27 @@ async def test_a_public_key_used_as_an_hmac_secret_is_refused(kid: str | None) -
                 await it.refused(f"{signed}.{mac}")
 
 
-async def test_an_issuer_may_only_use_the_algorithms_it_is_configured_with() -> None:
+async def test_token_of_an_algorithm_that_is_not_configured_is_refused() -> None:
     async with world(algorithms=["EdDSA"]) as it:
         await it.refused(it.token("RS256"))
         await it.refused(it.token("ES256"))
         assert (await it.identity.authenticate(it.token("EdDSA"))).tenant == it.acme
 
 
-async def test_another_algorithm_of_the_same_key_is_refused() -> None:
+async def test_token_of_another_algorithm_for_the_same_key_is_refused() -> None:
     async with world() as it:
         await it.refused(jwt.encode({"alg": "PS256", "kid": "rsa"}, it.claims(), RSA, ["PS256"]))
         await it.refused(jwt.encode({"alg": "RS512", "kid": "rsa"}, it.claims(), RSA, ["RS512"]))
 
 
-async def test_a_key_of_another_kind_under_the_same_id_is_refused() -> None:
+async def test_token_signed_by_another_kind_of_key_with_the_same_id_is_refused() -> None:
     async with world() as it:
         mine = RSAKey.generate_key(2048, {"kid": "ec"})
         await it.refused(it.token("RS256", key=mine))
         await it.refused(it.token("ES256", key=ECKey.generate_key("P-256", {"kid": "ec"})))
 
 
-async def test_keys_that_a_token_brings_along_are_never_used() -> None:
+async def test_keys_in_a_token_header_are_ignored() -> None:
     async with world() as it:
         mine = ECKey.generate_key("P-256", {"kid": "mine"})
         for header in ({"jwk": mine.as_dict(private=False)}, {"jku": ISSUER + "/evil"}, {"x5u": ISSUER + "/evil"}):
@@ -412,18 +412,18 @@ async def test_keys_that_a_token_brings_along_are_never_used() -> None:
 
 
 @pytest.mark.parametrize("header", [{"typ": "id+jwt"}, {"typ": "dpop+jwt"}, {"b64": True, "crit": ["b64"]}, {"kid": "unknown"}])
-async def test_a_token_of_another_type_or_with_critical_headers_is_refused(header: dict[str, Any]) -> None:
+async def test_token_of_another_type_or_with_critical_headers_is_refused(header: dict[str, Any]) -> None:
     async with world() as it:
         await it.refused(it.token(header=header))
 
 
-async def test_an_access_tokens_type_is_accepted() -> None:
+async def test_token_of_the_access_token_type_is_accepted() -> None:
     async with world() as it:
         for kind in ("at+jwt", "application/at+jwt", "JWT"):
             assert (await it.identity.authenticate(it.token(header={"typ": kind}))).subject == "alice"
 
 
-async def test_a_changed_payload_or_signature_is_refused() -> None:
+async def test_token_with_a_changed_payload_or_signature_is_refused() -> None:
     async with world() as it:
         head, _, signature = it.token("EdDSA").split(".")
         await it.refused(f"{head}.{segment(it.claims(decklog_role='admin'))}.{signature}")
@@ -431,13 +431,13 @@ async def test_a_changed_payload_or_signature_is_refused() -> None:
         await it.refused(f"{other[0]}.{other[1]}.{signature}")
 
 
-async def test_a_token_above_the_size_limit_is_refused_before_it_is_read() -> None:
+async def test_token_above_the_size_limit_is_refused_before_parsing() -> None:
     async with world() as it:
         await it.refused(it.token(padding="x" * 9_000))
         assert it.server.asked == 0
 
 
-async def test_weak_private_symmetric_and_other_purpose_keys_of_a_set_are_left_out() -> None:
+async def test_key_set_ignores_weak_private_symmetric_and_other_purpose_keys() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         weak = RSAKey.generate_key(1024, {"kid": "weak"})
@@ -464,7 +464,7 @@ async def test_weak_private_symmetric_and_other_purpose_keys_of_a_set_are_left_o
         assert (await it.identity.authenticate(it.token("EdDSA"))).tenant == it.acme
 
 
-async def test_a_token_without_key_id_is_verified_by_the_only_key_that_fits_and_refused_among_several() -> None:
+async def test_token_without_key_id_is_accepted_only_when_one_key_fits() -> None:
     second = ECKey.generate_key("P-256", {"kid": "second"})
     async with world() as it:
         it.server.body = key_set(EC, second)
@@ -489,7 +489,7 @@ def _without_kid(it: World, key: ECKey) -> str:
     return f"{signed}.{urlsafe_b64encode(signature).rstrip(b'=').decode()}"
 
 
-async def test_a_rotated_key_is_found_by_reading_the_set_again_but_not_more_often_than_allowed() -> None:
+async def test_issuer_keys_are_read_again_for_an_unknown_key_id_at_most_every_30_seconds() -> None:
     async with world() as it:
         await it.identity.authenticate(it.token())
         assert it.server.asked == 1
@@ -505,7 +505,7 @@ async def test_a_rotated_key_is_found_by_reading_the_set_again_but_not_more_ofte
         assert it.server.asked == 2
 
 
-async def test_keys_stay_good_while_the_issuer_cannot_be_reached() -> None:
+async def test_issuer_keys_stay_valid_while_the_issuer_cannot_be_reached() -> None:
     async with world() as it:
         await it.identity.authenticate(it.token())
         it.server.down = True
@@ -517,14 +517,14 @@ async def test_keys_stay_good_while_the_issuer_cannot_be_reached() -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b"{", b'{"keys": 7}', b'{"keys": [7]}', b'{"keys":[' + b"{}," * 200 + b"{}]}", b" " * 300_000]
 )
-async def test_a_broken_key_set_trusts_nobody_and_breaks_nothing(body: bytes) -> None:
+async def test_broken_key_set_verifies_no_token_and_raises_nothing(body: bytes) -> None:
     async with world() as it:
         it.server.body = body
         await it.refused(it.token())
 
 
 @given(st.text(max_size=200))
-def test_no_text_at_all_authenticates_by_accident(text: str) -> None:
+def test_authentication_refuses_arbitrary_texts(text: str) -> None:
     async def ask() -> None:
         async with world() as it:
             await it.refused(text)
@@ -546,7 +546,7 @@ async def no_network(url: str) -> bytes:
     raise AssertionError(f"{url} was read")
 
 
-async def test_keys_can_be_a_file_beside_the_issuers_file(tmp_path: Path) -> None:
+async def test_issuers_file_may_name_a_key_file_beside_it(tmp_path: Path) -> None:
     (tmp_path / "keys.json").write_bytes(key_set(EC))
     entry = {"issuer": ISSUER, "audience": AUDIENCE, "algorithms": ["ES256"], "tenants": ["acme"], "jwks_file": "keys.json"}
     async with world() as it:
@@ -554,7 +554,7 @@ async def test_keys_can_be_a_file_beside_the_issuers_file(tmp_path: Path) -> Non
         assert (await identity.authenticate(it.token())).tenant == it.acme
 
 
-async def test_without_an_issuers_file_no_token_is_good() -> None:
+async def test_token_is_refused_without_an_issuers_file() -> None:
     async with world() as it:
         it.identity = Identity(it.cache, load_issuers("", fetch=no_network))
         await it.refused(it.token())
@@ -572,13 +572,13 @@ async def test_without_an_issuers_file_no_token_is_good() -> None:
         {"issuer": ISSUER, "audience": "a", "algorithms": ["ES256"], "jwks_file": "k", "tenant": "acme"},
     ],
 )
-def test_an_issuers_file_that_is_not_right_is_refused_at_the_start(tmp_path: Path, entry: dict[str, Any]) -> None:
+def test_invalid_issuers_file_is_refused_at_start(tmp_path: Path, entry: dict[str, Any]) -> None:
     with pytest.raises(DecklogError) as caught:
         load_issuers(issuers_file(tmp_path, entry), fetch=no_network)
     assert caught.value.code is Code.MISCONFIGURED
 
 
-def test_an_issuer_named_twice_or_a_missing_file_is_refused_at_the_start(tmp_path: Path) -> None:
+def test_issuers_file_that_is_missing_or_names_an_issuer_twice_is_refused_at_start(tmp_path: Path) -> None:
     entry = {"issuer": ISSUER, "audience": "a", "algorithms": ["ES256"], "jwks_file": "k"}
     for path in (issuers_file(tmp_path, entry, entry), str(tmp_path / "none.json")):
         with pytest.raises(DecklogError) as caught:

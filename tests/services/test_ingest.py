@@ -71,7 +71,7 @@ async def refused(ingest: Ingest, tenant: Tenant, raw: bytes, key: str | None = 
     return caught.value
 
 
-async def test_what_waits_is_committed_as_one_group_and_answered_after_it(database: Database) -> None:
+async def test_ingest_commits_waiting_requests_as_one_group_before_it_answers(database: Database) -> None:
     tenant, store = await database.tenant(), Held(await database.records())
     async with running(store) as ingest:
         first = asyncio.create_task(ingest.append(tenant, body(id="first")))
@@ -85,7 +85,7 @@ async def test_what_waits_is_committed_as_one_group_and_answered_after_it(databa
         assert store.groups == [1, 20]
 
 
-async def test_two_requests_with_one_id_at_once_are_one_record(database: Database) -> None:
+async def test_ingest_stores_one_record_for_two_requests_with_the_same_id(database: Database) -> None:
     tenant, store = await database.tenant(), Held(await database.records())
     async with running(store) as ingest:
         tasks = [asyncio.create_task(ingest.append(tenant, body(id="x"))) for _ in range(3)]
@@ -101,7 +101,7 @@ async def test_two_requests_with_one_id_at_once_are_one_record(database: Databas
     assert len(await contents(store, tenant)) == 1  # type: ignore[arg-type]
 
 
-async def test_a_failed_group_is_not_acknowledged(database: Database) -> None:
+async def test_ingest_acknowledges_nothing_of_a_failed_group(database: Database) -> None:
     tenant, store = await database.tenant(), Held(await database.records())
     store.failure = DecklogError(Code.STORAGE_UNAVAILABLE, "away", retry_after=1)
     store.go.set()
@@ -114,7 +114,7 @@ async def test_a_failed_group_is_not_acknowledged(database: Database) -> None:
         assert (receipt.status, receipt.seq) == (Status.STORED, 0)
 
 
-async def test_too_many_waiting_requests_or_bytes_are_refused_at_once(database: Database) -> None:
+async def test_ingest_refuses_requests_beyond_its_queue_limits(database: Database) -> None:
     tenant, store = await database.tenant(), Held(await database.records())
     async with running(store, waiting_requests_max=3) as ingest:
         waiting = [asyncio.create_task(ingest.append(tenant, body()))]
@@ -137,7 +137,7 @@ async def test_too_many_waiting_requests_or_bytes_are_refused_at_once(database: 
     assert len(await contents(store, tenant)) == 6  # type: ignore[arg-type]
 
 
-async def test_stopping_commits_what_waits_and_refuses_what_comes(database: Database) -> None:
+async def test_ingest_commits_waiting_requests_and_refuses_new_ones_when_it_stops(database: Database) -> None:
     tenant, store = await database.tenant(), Held(await database.records())
     async with running(store) as ingest:
         waiting = [asyncio.create_task(ingest.append(tenant, body())) for _ in range(5)]
@@ -150,7 +150,7 @@ async def test_stopping_commits_what_waits_and_refuses_what_comes(database: Data
         assert len(await asyncio.gather(*waiting)) == 5
 
 
-async def test_an_abandoned_request_that_was_not_taken_yet_is_not_stored(database: Database) -> None:
+async def test_ingest_does_not_store_a_request_cancelled_while_it_waited(database: Database) -> None:
     tenant, store = await database.tenant(), Held(await database.records())
     async with running(store) as ingest:
         first = asyncio.create_task(ingest.append(tenant, body()))
@@ -165,7 +165,7 @@ async def test_an_abandoned_request_that_was_not_taken_yet_is_not_stored(databas
     assert not [text for text in await contents(store, tenant) if "abandoned" in text]  # type: ignore[arg-type]
 
 
-async def test_an_idempotency_key_stands_for_the_id(database: Database) -> None:
+async def test_idempotency_key_stands_for_the_id(database: Database) -> None:
     tenant, store = await database.tenant(), await database.records()
     async with running(store) as ingest:
         first, _ = await ingest.append(tenant, body(), key="k")
@@ -182,7 +182,7 @@ async def test_an_idempotency_key_stands_for_the_id(database: Database) -> None:
             assert (await refused(ingest, tenant, body(), key=key)).code is Code.INVALID_PARAMETER
 
 
-async def test_a_bulk_stores_good_records_beside_bad_ones_in_order(database: Database) -> None:
+async def test_bulk_stores_valid_records_beside_invalid_ones_in_order(database: Database) -> None:
     tenant, store = await database.tenant(), await database.records()
     async with running(store) as ingest:
         await ingest.append(tenant, body(id="taken"))
@@ -221,7 +221,7 @@ async def test_a_bulk_stores_good_records_beside_bad_ones_in_order(database: Dat
         (body(id="taken", message="x"), "id-conflict"),
     ],
 )
-async def test_an_atomic_bulk_stores_all_or_nothing(database: Database, second: bytes, code: str) -> None:
+async def test_atomic_bulk_stores_all_or_nothing(database: Database, second: bytes, code: str) -> None:
     tenant, store = await database.tenant(), await database.records()
     async with running(store) as ingest:
         await ingest.append(tenant, body(id="taken"))
@@ -234,7 +234,7 @@ async def test_an_atomic_bulk_stores_all_or_nothing(database: Database, second: 
         assert len(await contents(store, tenant)) == 2
 
 
-async def test_a_bulk_of_too_many_records_is_refused_whole(database: Database) -> None:
+async def test_bulk_of_too_many_records_is_refused_whole(database: Database) -> None:
     tenant, store = await database.tenant(), await database.records()
     async with running(store) as ingest:
         with pytest.raises(DecklogError) as caught:
@@ -243,7 +243,7 @@ async def test_a_bulk_of_too_many_records_is_refused_whole(database: Database) -
         assert (await ingest.append_bulk(tenant, [])).items == []
 
 
-async def test_a_tenant_over_its_rate_is_refused_locally_until_the_bucket_can_have_refilled(database: Database) -> None:
+async def test_ingest_refuses_a_tenant_over_its_rate_locally_until_the_bucket_may_have_refilled(database: Database) -> None:
     tenant, store = await database.tenant(per_second=5, burst=2), Held(await database.records())
     store.go.set()
     async with running(store) as ingest:
@@ -259,7 +259,7 @@ async def test_a_tenant_over_its_rate_is_refused_locally_until_the_bucket_can_ha
         await ingest.append(tenant, body())
 
 
-async def test_of_a_flood_the_store_is_asked_only_for_what_came_due(database: Database) -> None:
+async def test_ingest_sends_the_store_only_what_the_bucket_may_hold_during_a_flood(database: Database) -> None:
     tenant, store = await database.tenant(per_second=20, burst=1), Held(await database.records())
     store.go.set()
     async with running(store) as ingest:
@@ -274,7 +274,7 @@ async def test_of_a_flood_the_store_is_asked_only_for_what_came_due(database: Da
     assert store.groups
 
 
-async def test_a_rate_that_was_raised_counts_at_once_for_whoever_was_refused_a_moment_ago(database: Database) -> None:
+async def test_raised_rate_applies_at_once_to_a_tenant_that_was_just_refused(database: Database) -> None:
     tenant, store = await database.tenant(per_second=1, burst=1_000), await database.records()
     async with running(store) as ingest:
         many = [body() for _ in range(1_000)]
@@ -287,7 +287,7 @@ async def test_a_rate_that_was_raised_counts_at_once_for_whoever_was_refused_a_m
         assert len((await ingest.append_bulk(tenant, many)).items) == 1_000
 
 
-async def test_what_was_not_stored_for_another_reason_does_not_count_as_spent(database: Database) -> None:
+async def test_requests_refused_for_another_reason_spend_no_tokens(database: Database) -> None:
     tenant, store = await database.tenant(per_second=5, burst=1), Held(await database.records())
     store.go.set()
     async with running(store) as ingest:
@@ -301,7 +301,7 @@ async def test_what_was_not_stored_for_another_reason_does_not_count_as_spent(da
         await ingest.append(tenant, body())
 
 
-async def test_access_records_go_through_the_same_writer_and_are_masked_and_unmetered(database: Database) -> None:
+async def test_access_records_use_the_same_writer_masked_and_unmetered(database: Database) -> None:
     tenant, store = await database.tenant(per_second=1, burst=1), await database.records()
     record: RecordInput = decode(body(action="log.search", metadata={"filter": {"password": "hunter2"}}))
     async with running(store) as ingest:
@@ -313,7 +313,7 @@ async def test_access_records_go_through_the_same_writer_and_are_masked_and_unme
     assert await contents(store, tenant) == []
 
 
-async def test_a_short_fingerprint_key_is_refused() -> None:
+async def test_ingest_refuses_a_short_fingerprint_key() -> None:
     with pytest.raises(DecklogError) as caught:
         Ingest(object(), MemoryAnnouncements(), fingerprint_key=b"short")  # type: ignore[arg-type]
     assert caught.value.code is Code.MISCONFIGURED

@@ -42,7 +42,7 @@ def refused(code: Code, text: str | None = None) -> Iterator[None]:
 
 
 @every_call
-async def test_a_writer_may_not_read(call: Call) -> None:
+async def test_reading_is_forbidden_for_a_writer(call: Call) -> None:
     async with desk() as at:
         await at.put({})
         with refused(Code.FORBIDDEN):
@@ -50,7 +50,7 @@ async def test_a_writer_may_not_read(call: Call) -> None:
 
 
 @every_call
-async def test_the_platform_may_not_read_a_tenants_log(call: Call) -> None:
+async def test_reading_a_tenants_log_is_forbidden_for_the_platform(call: Call) -> None:
     async with desk() as at:
         platform = Principal(kind="api_key", subject="key-p", role=Role.PLATFORM, tenant=None)
         with refused(Code.FORBIDDEN):
@@ -58,7 +58,7 @@ async def test_the_platform_may_not_read_a_tenants_log(call: Call) -> None:
 
 
 @every_call
-async def test_nothing_of_a_suspended_tenant_is_given(call: Call) -> None:
+async def test_reading_is_refused_for_a_suspended_tenant(call: Call) -> None:
     async with desk() as at:
         await at.put({})
         suspended = msgspec.structs.replace(at.acme, state=State.SUSPENDED)
@@ -67,7 +67,7 @@ async def test_nothing_of_a_suspended_tenant_is_given(call: Call) -> None:
 
 
 @every_call
-async def test_a_parameter_that_nobody_knows_is_refused(call: Call) -> None:
+async def test_reading_refuses_unknown_parameters(call: Call) -> None:
     async with desk() as at:
         await at.put({})
         for name in ("tenant", "offset", "Limit"):
@@ -98,7 +98,7 @@ async def test_a_parameter_that_nobody_knows_is_refused(call: Call) -> None:
         ("export", [("format", "csv"), ("format", "json")]),
     ],
 )
-async def test_a_value_that_means_nothing_is_refused(call: str, parameters: Parameters) -> None:
+async def test_reading_refuses_invalid_values(call: str, parameters: Parameters) -> None:
     async with desk() as at:
         await at.put({})
         with refused(Code.INVALID_PARAMETER, parameters[0][0]):
@@ -106,7 +106,7 @@ async def test_a_value_that_means_nothing_is_refused(call: str, parameters: Para
 
 
 @pytest.mark.parametrize(("call", "parameter"), [("get", "actor"), ("export", "limit"), ("stats", "cursor"), ("list", "format")])
-async def test_a_parameter_of_another_call_is_refused(call: str, parameter: str) -> None:
+async def test_reading_refuses_parameters_of_other_calls(call: str, parameter: str) -> None:
     async with desk() as at:
         await at.put({})
         with refused(Code.UNKNOWN_PARAMETER):
@@ -116,7 +116,7 @@ async def test_a_parameter_of_another_call_is_refused(call: str, parameter: str)
 # -- rule 8
 
 
-async def test_every_reading_leaves_one_access_record_that_says_what_was_asked_and_given() -> None:
+async def test_each_reading_writes_one_access_record_with_filter_and_count() -> None:
     async with desk() as at:
         await at.put({"actor": {"id": "alice"}}, {"actor": {"id": "bob"}}, {"actor": {"id": "alice"}})
         auditor = at.principal()
@@ -140,7 +140,7 @@ async def test_every_reading_leaves_one_access_record_that_says_what_was_asked_a
 
 
 @every_call
-async def test_what_cannot_be_recorded_is_not_given(call: Call) -> None:
+async def test_reading_fails_when_its_access_record_cannot_be_written(call: Call) -> None:
     async with desk() as at:
         await at.put({})
         for code in (Code.STORAGE_UNAVAILABLE, Code.OUTCOME_UNKNOWN):
@@ -151,7 +151,7 @@ async def test_what_cannot_be_recorded_is_not_given(call: Call) -> None:
         assert at.streams.count == 0
 
 
-async def test_reading_is_exempt_from_the_quota() -> None:
+async def test_access_records_of_reading_are_exempt_from_the_quota() -> None:
     async with desk() as at:
         at.store.register(at.acme, events_per_second=1, burst=1)
         for _ in range(5):
@@ -159,7 +159,7 @@ async def test_reading_is_exempt_from_the_quota() -> None:
         assert len(await at.accesses()) == 5
 
 
-async def test_reading_the_access_log_is_recorded_there_too() -> None:
+async def test_reading_the_access_log_is_recorded_in_the_access_log() -> None:
     async with desk() as at:
         await at.reading.list(at.principal(), REQUEST, [])
         _, log, page = await at.reading.list(at.principal(), REQUEST, [("log", "access")])
@@ -169,7 +169,7 @@ async def test_reading_the_access_log_is_recorded_there_too() -> None:
         assert [item["resource"]["id"] for item in found] == ["events", "access"]
 
 
-async def test_who_asked_for_a_record_that_is_not_there_is_recorded() -> None:
+async def test_request_for_a_missing_record_is_recorded() -> None:
     async with desk() as at:
         for seq in (7, -1, 2**63, 10**30):
             with refused(Code.NOT_FOUND):
@@ -177,7 +177,7 @@ async def test_who_asked_for_a_record_that_is_not_there_is_recorded() -> None:
         assert [(item["outcome"], item["metadata"]["records"]) for item in await at.accesses()] == [("failure", 0)] * 4
 
 
-async def test_what_was_looked_for_under_the_name_of_a_secret_is_masked_in_the_access_record() -> None:
+async def test_access_record_masks_filter_values_under_secret_names() -> None:
     async with desk() as at:
         await at.put({})
         parameters = [("metadata.user.password", "hunter2"), ("metadata.api_key.value", "hunter3"), ("metadata.a", "b")]
@@ -192,14 +192,14 @@ async def test_what_was_looked_for_under_the_name_of_a_secret_is_masked_in_the_a
 
 
 @pytest.mark.parametrize("text", ["x" * 100_000, "a\0b", "a\ud800b", ""])
-async def test_no_header_can_prevent_the_access_record(text: str) -> None:
+async def test_access_record_is_written_whatever_headers_contain(text: str) -> None:
     async with desk() as at:
         request = RequestContext(request_id=text, ip=text, user_agent=text)
         await at.reading.list(at.principal(subject=text), request, [])
         assert len(await at.accesses()) == 1
 
 
-async def test_the_longest_filters_fit_into_the_access_record() -> None:
+async def test_access_record_holds_the_longest_filters() -> None:
     async with desk() as at:
         long = "\U0001f984" * 2_000
         parameters = [(name, long) for name in ("actor", "resource_id", "resource_type", "session_id", "correlation_id", "id")]
@@ -208,7 +208,7 @@ async def test_the_longest_filters_fit_into_the_access_record() -> None:
         assert len(await at.accesses()) == 1
 
 
-async def test_what_belongs_to_no_tenant_is_recorded_in_the_platforms_own_log() -> None:
+async def test_request_without_a_tenant_is_recorded_in_the_platforms_log() -> None:
     async with desk() as at:
         platform = Principal(kind="jwt", subject="ops@example.org", role=Role.PLATFORM, tenant=None, issuer="https://issuer")
         await at.access_log.write(platform, REQUEST, TENANTS_LIST, resource=("tenants", None), details={"records": 2})
@@ -219,7 +219,7 @@ async def test_what_belongs_to_no_tenant_is_recorded_in_the_platforms_own_log() 
         assert await at.accesses() == []
 
 
-async def test_the_end_of_something_given_is_recorded_although_its_caller_was_cancelled() -> None:
+async def test_late_access_record_is_written_when_its_caller_is_cancelled() -> None:
     async with desk() as at:
         late = at.access_log.write_late(
             at.principal(),
@@ -236,7 +236,7 @@ async def test_the_end_of_something_given_is_recorded_although_its_caller_was_ca
         assert [item["metadata"]["records"] for item in await at.accesses()] == [3]
 
 
-async def test_the_end_of_something_given_that_cannot_be_recorded_fails_nobody() -> None:
+async def test_late_access_record_that_fails_raises_nothing() -> None:
     class Broken:
         def refuse_query(self, _: object) -> None: ...
 
@@ -253,7 +253,7 @@ async def test_the_end_of_something_given_that_cannot_be_recorded_fails_nobody()
 # -- what is given
 
 
-async def test_pages_follow_each_other_by_cursor() -> None:
+async def test_pages_continue_by_cursor_without_gaps_or_repeats() -> None:
     async with desk() as at:
         await at.put(*[{} for _ in range(25)])
         seen: list[int] = []
@@ -269,14 +269,14 @@ async def test_pages_follow_each_other_by_cursor() -> None:
         assert seen == list(range(24, -1, -1))
 
 
-async def test_a_page_has_a_hundred_records_unless_asked_otherwise() -> None:
+async def test_page_has_100_records_by_default() -> None:
     async with desk() as at:
         await at.put(*[{} for _ in range(120)])
         assert len((await at.reading.list(at.principal(), REQUEST, []))[2].items) == 100
         assert len((await at.reading.list(at.principal(), REQUEST, [("limit", "1000")]))[2].items) == 120
 
 
-async def test_a_cursor_is_refused_with_other_filters_and_by_other_tenants() -> None:
+async def test_cursor_is_refused_with_other_filters_or_for_another_tenant() -> None:
     async with desk() as at:
         await at.put({}, {})
         await at.put({}, {}, tenant=at.rival)
@@ -291,7 +291,7 @@ async def test_a_cursor_is_refused_with_other_filters_and_by_other_tenants() -> 
                 await at.reading.list(principal, REQUEST, [("cursor", page.next), *extra])
 
 
-async def test_every_call_gives_only_the_tenants_own() -> None:
+async def test_every_reading_returns_only_the_tenants_own_records() -> None:
     async with desk() as at:
         await at.put({"message": "mine"})
         await at.put({"message": "theirs"}, {"message": "theirs"}, tenant=at.rival)
@@ -305,7 +305,7 @@ async def test_every_call_gives_only_the_tenants_own() -> None:
 
 
 @pytest.mark.parametrize("by", [[("by", "action"), ("by", "severity")], [("by", "action,severity")]])
-async def test_statistics_count_by_two_names(by: Parameters) -> None:
+async def test_statistics_count_by_two_fields(by: Parameters) -> None:
     async with desk() as at:
         await at.put({"action": "a"}, {"action": "a", "severity": "ERROR"}, {"action": "a"}, {"action": "b"})
         stats = await at.reading.stats(at.principal(), REQUEST, by)

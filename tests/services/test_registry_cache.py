@@ -42,14 +42,14 @@ def stale(cache: RegistryCache) -> bool:
     return False
 
 
-async def test_a_cache_that_never_started_is_stale() -> None:
+async def test_registry_cache_is_stale_before_start() -> None:
     with pytest.raises(DecklogError) as caught:
         _ = RegistryCache(MemoryRegistry()).snapshot
     assert caught.value.code is Code.REGISTRY_STALE
     assert caught.value.retry_after == 1
 
 
-async def test_starting_fails_when_the_registry_cannot_be_read() -> None:
+async def test_registry_cache_start_raises_when_the_registry_cannot_be_read() -> None:
     registry = MemoryRegistry()
     registry.broken = True
     with pytest.raises(DecklogError) as caught:
@@ -57,7 +57,7 @@ async def test_starting_fails_when_the_registry_cannot_be_read() -> None:
     assert caught.value.code is Code.STORAGE_UNAVAILABLE
 
 
-async def test_a_change_arrives_by_polling_and_wakes_who_waits_for_it() -> None:
+async def test_registry_cache_polls_changes_and_sets_its_event() -> None:
     registry = MemoryRegistry()
     async with cached(registry) as cache:
         changed = cache.changed()
@@ -69,7 +69,7 @@ async def test_a_change_arrives_by_polling_and_wakes_who_waits_for_it() -> None:
         assert not cache.changed().is_set()
 
 
-async def test_an_unchanged_registry_wakes_nobody() -> None:
+async def test_registry_cache_sets_no_event_without_a_change() -> None:
     registry = MemoryRegistry()
     async with cached(registry) as cache:
         changed, loads = cache.changed(), registry.loads
@@ -77,7 +77,7 @@ async def test_an_unchanged_registry_wakes_nobody() -> None:
         assert not changed.is_set()
 
 
-async def test_the_poll_survives_a_broken_registry_and_the_cache_goes_stale_meanwhile() -> None:
+async def test_registry_cache_turns_stale_while_reads_fail_and_recovers() -> None:
     registry = MemoryRegistry()
     async with cached(registry, max_age=0.2) as cache:
         assert cache.snapshot.version == registry.version
@@ -87,7 +87,7 @@ async def test_the_poll_survives_a_broken_registry_and_the_cache_goes_stale_mean
         await until(lambda: not stale(cache))
 
 
-async def test_a_registry_that_hangs_makes_the_cache_stale_and_not_the_poll_stuck() -> None:
+async def test_registry_cache_turns_stale_while_a_read_hangs_and_recovers() -> None:
     class Hanging(MemoryRegistry):
         hangs = False
 
@@ -104,7 +104,7 @@ async def test_a_registry_that_hangs_makes_the_cache_stale_and_not_the_poll_stuc
         await until(lambda: not stale(cache))
 
 
-async def test_a_refresh_shows_a_new_key_at_once() -> None:
+async def test_registry_cache_refresh_returns_a_new_key() -> None:
     registry = MemoryRegistry()
     async with cached(registry, interval=60) as cache:
         registry.add_key(registry.add_tenant(make_tenant("acme")), Role.WRITER)
@@ -113,7 +113,7 @@ async def test_a_refresh_shows_a_new_key_at_once() -> None:
         assert len(cache.snapshot.keys) == 1
 
 
-async def test_many_refreshes_at_once_read_the_registry_once() -> None:
+async def test_registry_cache_reads_once_for_many_refreshes_at_once() -> None:
     registry = MemoryRegistry()
     async with cached(registry, interval=60) as cache:
         loads = registry.loads
@@ -121,7 +121,7 @@ async def test_many_refreshes_at_once_read_the_registry_once() -> None:
         assert registry.loads == loads + 1
 
 
-async def test_what_is_too_old_is_read_once_by_who_asks_and_not_again_until_the_registry_answers() -> None:
+async def test_registry_cache_reads_a_stale_snapshot_again_unless_reads_fail() -> None:
     registry = MemoryRegistry()
     async with cached(registry, max_age=0.3, interval=60) as cache:
         await asyncio.sleep(0.35)
@@ -140,7 +140,7 @@ async def test_what_is_too_old_is_read_once_by_who_asks_and_not_again_until_the_
         assert registry.loads == tried
 
 
-async def test_who_asks_for_a_new_key_while_another_read_runs_waits_for_it() -> None:
+async def test_registry_cache_refresh_waits_for_a_read_that_is_running() -> None:
     class Slow(MemoryRegistry):
         async def load(self, known: int | None) -> Snapshot | None:
             await asyncio.sleep(0.05)

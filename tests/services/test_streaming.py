@@ -85,7 +85,7 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 # -- from where
 
 
-async def test_without_after_a_stream_begins_now() -> None:
+async def test_stream_begins_at_the_head_without_after() -> None:
     async with desk(limits=QUIET) as at:
         await at.put({}, {})
         async with following(at) as stream:
@@ -95,7 +95,7 @@ async def test_without_after_a_stream_begins_now() -> None:
 
 
 @pytest.mark.parametrize(("after", "wanted"), [("-1", [0, 1, 2, 3]), ("0", [1, 2, 3]), ("2", [3]), ("3", [])])
-async def test_a_stream_goes_on_after_a_bare_number(after: str, wanted: list[int]) -> None:
+async def test_stream_begins_after_a_bare_number(after: str, wanted: list[int]) -> None:
     async with desk(limits=QUIET) as at:
         await at.put({}, {}, {}, {})
         async with following(at, after=after) as stream:
@@ -104,7 +104,7 @@ async def test_a_stream_goes_on_after_a_bare_number(after: str, wanted: list[int
             assert await take(stream, 1) == [4]
 
 
-async def test_every_position_that_a_stream_gave_is_one_to_go_on_from() -> None:
+async def test_stream_resumes_after_any_position_it_delivered() -> None:
     async with desk(limits=BEATING) as at:
         await at.put(*[{"severity": "ERROR" if n % 3 == 0 else "INFO"} for n in range(9)])
         async with following(at, ("severity", "ERROR"), after="-1") as stream:
@@ -119,7 +119,7 @@ async def test_every_position_that_a_stream_gave_is_one_to_go_on_from() -> None:
                 assert await nothing_more(again)
 
 
-async def test_an_empty_log_has_a_position_too() -> None:
+async def test_stream_of_an_empty_log_has_a_position() -> None:
     async with desk(limits=BEATING) as at:
         async with following(at) as stream:
             position = (await soon(stream)).position
@@ -130,7 +130,7 @@ async def test_an_empty_log_has_a_position_too() -> None:
 
 
 @pytest.mark.parametrize("after", ["4", "99", "1.0.4", "x", "", "-2", "1.2", "0x1"])
-async def test_a_place_that_the_log_has_not_reached_or_that_is_none_is_refused(after: str) -> None:
+async def test_stream_refuses_a_position_beyond_the_head_or_malformed(after: str) -> None:
     async with desk() as at:
         await at.put({}, {}, {}, {})
         with refused(Code.INVALID_PARAMETER):
@@ -139,7 +139,7 @@ async def test_a_place_that_the_log_has_not_reached_or_that_is_none_is_refused(a
         assert await at.accesses() == []
 
 
-async def test_a_position_of_another_life_of_the_log_is_refused_with_an_explanation() -> None:
+async def test_stream_refuses_a_position_of_an_earlier_epoch_and_explains_why() -> None:
     async with desk() as at:
         await at.put({}, {}, {})
         async with following(at, after="1") as stream:
@@ -157,7 +157,7 @@ async def test_a_position_of_another_life_of_the_log_is_refused_with_an_explanat
             assert await take(stream, 1) == [3]
 
 
-async def test_a_place_beyond_retention_is_refused_and_minus_one_is_all_there_is() -> None:
+async def test_stream_refuses_a_position_beyond_retention_and_minus_one_is_the_oldest_record() -> None:
     async with desk(limits=BEATING) as at:
         await at.put({}, {}, {})
         at.store.drop_before(at.acme, LogName.EVENTS, 2)
@@ -173,7 +173,7 @@ async def test_a_place_beyond_retention_is_refused_and_minus_one_is_all_there_is
             assert await take(stream, 1) == [3]
 
 
-async def test_a_log_whose_records_are_all_beyond_retention_goes_on_at_its_head() -> None:
+async def test_stream_begins_at_the_head_when_all_records_are_beyond_retention() -> None:
     async with desk(limits=QUIET) as at:
         await at.put({}, {})
         at.store.drop_before(at.acme, LogName.EVENTS, 2)
@@ -201,7 +201,7 @@ async def test_a_log_whose_records_are_all_beyond_retention_goes_on_at_its_head(
     seed=st.integers(0, 2**32),
 )
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
-async def test_whatever_the_pace_and_the_news_each_match_is_given_once_and_in_order(
+async def test_stream_delivers_each_match_once_in_order_at_any_pace(
     parameters: list[tuple[str, str]],
     start: int,
     plan: list[tuple[int, bool, int]],
@@ -255,7 +255,7 @@ async def _everything(at: Desk) -> tuple[list[StoredRecord], int | None]:
     )
 
 
-async def test_news_that_is_lost_is_found_by_looking_at_the_head() -> None:
+async def test_stream_finds_records_by_polling_when_announcements_are_lost() -> None:
     async with desk(limits=Limits(heartbeat=600, poll=0.02)) as at:
         at.announcements.lost = True
         async with following(at) as stream:
@@ -263,7 +263,7 @@ async def test_news_that_is_lost_is_found_by_looking_at_the_head() -> None:
             assert await take(stream, 2) == [0, 1]
 
 
-async def test_news_of_records_that_are_not_there_yet_misleads_nobody() -> None:
+async def test_stream_ignores_announcements_of_records_that_are_not_stored() -> None:
     async with desk(limits=QUIET) as at, following(at) as stream:
         at.announcements.announce(at.acme.id, LogName.EVENTS, 1_000)
         assert await nothing_more(stream)
@@ -273,7 +273,7 @@ async def test_news_of_records_that_are_not_there_yet_misleads_nobody() -> None:
         assert await take(stream, 1) == [0]
 
 
-async def test_waiting_may_be_cancelled_and_taken_up_again() -> None:
+async def test_stream_loses_nothing_when_a_wait_is_cancelled() -> None:
     async with desk(limits=QUIET) as at, following(at) as stream:
         for count in range(20):
             waiting = asyncio.create_task(anext(stream))
@@ -288,7 +288,7 @@ async def test_waiting_may_be_cancelled_and_taken_up_again() -> None:
 # -- many at once
 
 
-async def test_a_log_is_read_once_for_all_who_follow_it() -> None:
+async def test_log_is_read_once_for_all_its_streams() -> None:
     async with desk(limits=QUIET) as at:
         streams = [await at.streams.open(at.principal(), REQUEST, []) for _ in range(20)]
         assert await nothing_more(streams[0])  # the shared reader has had its first look
@@ -301,7 +301,7 @@ async def test_a_log_is_read_once_for_all_who_follow_it() -> None:
             await stream.aclose()
 
 
-async def test_a_slow_reader_is_served_from_the_store_and_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_slow_stream_reads_from_the_store_and_delays_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feeds, "RING_RECORDS_MAX", 20)
     async with desk(limits=QUIET) as at, following(at) as slow, following(at) as fast:
         for _ in range(10):
@@ -311,7 +311,7 @@ async def test_a_slow_reader_is_served_from_the_store_and_holds_up_nobody(monkey
         assert await take(slow, 500) == list(range(500))
 
 
-async def test_rings_are_bounded_by_their_size_and_shared_by_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_rings_are_bounded_in_size_across_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feeds, "RINGS_CHARS_MAX", 200_000)
     async with desk(limits=QUIET) as at, following(at) as stream:
         await at.put(*[{"message": "x" * 8_000} for _ in range(100)])
@@ -321,7 +321,7 @@ async def test_rings_are_bounded_by_their_size_and_shared_by_logs(monkeypatch: p
             assert stream.feed.size <= 100_000
 
 
-async def test_a_filtering_stream_gets_what_a_list_would_give() -> None:
+async def test_stream_filters_like_a_list() -> None:
     async with desk(limits=QUIET) as at:
         parameters = [("q", "needle"), ("severity", "ERROR"), ("metadata.k", "1")]
         async with following(at, *parameters) as stream:
@@ -337,7 +337,7 @@ async def test_a_filtering_stream_gets_what_a_list_would_give() -> None:
             assert await nothing_more(stream)
 
 
-async def test_one_tenants_stream_never_gets_anothers_records() -> None:
+async def test_stream_never_delivers_records_of_another_tenant() -> None:
     async with desk(limits=BEATING) as at, following(at) as stream:
         await at.put({}, {}, {}, tenant=at.rival)
         await at.put({"message": "mine"})
@@ -351,7 +351,7 @@ async def test_one_tenants_stream_never_gets_anothers_records() -> None:
 # -- heartbeats
 
 
-async def test_a_passive_listener_gets_heartbeats_with_the_position_reached_though_nothing_matched() -> None:
+async def test_stream_sends_heartbeats_with_its_position_when_nothing_matches() -> None:
     async with desk(limits=BEATING) as at, following(at, ("severity", "CRITICAL")) as stream:
         await at.put({}, {}, {})
 
@@ -363,7 +363,7 @@ async def test_a_passive_listener_gets_heartbeats_with_the_position_reached_thou
         await until(reached)
 
 
-async def test_a_stream_that_looks_through_much_that_does_not_match_still_beats() -> None:
+async def test_stream_sends_heartbeats_while_it_examines_many_records_without_a_match() -> None:
     async with desk(limits=Limits(heartbeat=0.01, poll=0.01)) as at:
         await at.put(*[{"message": "hay"} for _ in range(3_000)])
         at.store.seconds_per_read = 0.01
@@ -379,7 +379,7 @@ async def test_a_stream_that_looks_through_much_that_does_not_match_still_beats(
 # -- endings
 
 
-async def test_a_withdrawn_credential_ends_an_open_stream_that_waits() -> None:
+async def test_waiting_stream_ends_when_its_credential_is_withdrawn() -> None:
     async with desk(limits=BEATING) as at, following(at) as stream:
         at.withdrawn.add("key-1")
         with refused(Code.UNAUTHENTICATED):
@@ -390,14 +390,14 @@ async def test_a_withdrawn_credential_ends_an_open_stream_that_waits() -> None:
             await soon(stream)
 
 
-async def test_a_reader_that_is_stuck_is_told_too() -> None:
+async def test_stream_sets_ended_for_an_edge_that_is_blocked_in_sending() -> None:
     async with desk(limits=BEATING) as at, following(at) as stream:
         at.withdrawn.add("key-1")
         async with asyncio.timeout(PATIENCE):
             await stream.ended.wait()
 
 
-async def test_a_suspended_tenants_streams_end_and_say_why() -> None:
+async def test_stream_ends_with_tenant_suspended_when_its_tenant_is_suspended() -> None:
     async with desk(limits=BEATING) as at, following(at) as stream:
         at.tenants[at.acme.id] = msgspec.structs.replace(at.acme, state=State.SUSPENDED)
         at.withdrawn.add("key-1")
@@ -406,7 +406,7 @@ async def test_a_suspended_tenants_streams_end_and_say_why() -> None:
                 await soon(stream)
 
 
-async def test_where_the_registry_is_stale_streams_end() -> None:
+async def test_stream_ends_when_the_registry_is_stale() -> None:
     async with desk(limits=BEATING) as at:
 
         def unknown(_: object) -> bool:
@@ -419,7 +419,7 @@ async def test_where_the_registry_is_stale_streams_end() -> None:
                     await soon(stream)
 
 
-async def test_a_stream_ends_where_its_log_is_restored_under_it() -> None:
+async def test_stream_ends_when_its_log_is_restored() -> None:
     async with desk(limits=BEATING) as at, following(at) as stream:
         await at.put({}, {})
         await take(stream, 2)
@@ -430,7 +430,7 @@ async def test_a_stream_ends_where_its_log_is_restored_under_it() -> None:
                 assert (await soon(stream)).record is None
 
 
-async def test_a_process_that_stops_ends_its_streams() -> None:
+async def test_streams_end_with_overloaded_when_the_process_stops() -> None:
     async with desk(limits=QUIET) as at:
         stream = await at.streams.open(at.principal(), REQUEST, [])
         await at.streams.stop()
@@ -442,7 +442,7 @@ async def test_a_process_that_stops_ends_its_streams() -> None:
         assert at.streams.count == 0
 
 
-async def test_streams_wait_for_a_store_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_streams_wait_while_the_store_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feeds, "RETRY_SECONDS", 0.01)
     monkeypatch.setattr(feeds, "RING_RECORDS_MAX", 5)
     async with desk(limits=BEATING) as at:
@@ -460,7 +460,7 @@ async def test_streams_wait_for_a_store_that_is_away(monkeypatch: pytest.MonkeyP
 # -- limits and access records
 
 
-async def test_streams_of_a_tenant_and_of_all_are_bounded_and_closing_one_makes_room() -> None:
+async def test_open_streams_are_limited_per_tenant_and_process_until_one_closes() -> None:
     async with desk(limits=Limits(streams_max=3, heartbeat=600, poll=600), tenant=TenantLimits(streams=2)) as at:
         held = [await at.streams.open(at.principal(), REQUEST, []) for _ in range(2)]
         with pytest.raises(DecklogError, match="tenant 'acme' may have 2 streams") as error:
@@ -481,7 +481,7 @@ async def test_streams_of_a_tenant_and_of_all_are_bounded_and_closing_one_makes_
         assert not at.streams._reserved
 
 
-async def test_many_who_open_at_once_do_not_pass_the_limit() -> None:
+async def test_stream_limit_holds_when_many_open_at_once() -> None:
     async with desk(limits=Limits(streams_max=10, heartbeat=600, poll=600), tenant=TenantLimits(streams=3)) as at:
         opened = await asyncio.gather(*[at.streams.open(at.principal(), REQUEST, []) for _ in range(20)], return_exceptions=True)
         streams = [item for item in opened if isinstance(item, Subscription)]
@@ -490,7 +490,7 @@ async def test_many_who_open_at_once_do_not_pass_the_limit() -> None:
             await stream.aclose()
 
 
-async def test_open_and_close_are_recorded_with_the_number_of_records_given() -> None:
+async def test_stream_opening_and_end_are_recorded_with_the_number_of_records() -> None:
     async with desk(limits=BEATING) as at:
         await at.put(*[{"severity": "ERROR" if n % 2 else "INFO"} for n in range(6)])
         async with following(at, ("severity", "ERROR"), after="-1") as stream:
@@ -504,7 +504,7 @@ async def test_open_and_close_are_recorded_with_the_number_of_records_given() ->
             assert item["resource"] == {"type": "log", "id": "events"}
 
 
-async def test_a_stream_that_was_ended_is_recorded_so() -> None:
+async def test_stream_end_by_a_withdrawn_credential_is_recorded_as_denied() -> None:
     async with desk(limits=BEATING) as at:
         async with following(at) as stream:
             at.withdrawn.add("key-1")
@@ -513,7 +513,7 @@ async def test_a_stream_that_was_ended_is_recorded_so() -> None:
         assert [item["outcome"] for item in await at.accesses()] == ["success", "denied"]
 
 
-async def test_the_end_of_a_suspended_tenants_stream_is_recorded_too() -> None:
+async def test_stream_end_is_recorded_for_a_suspended_tenant() -> None:
     async with desk(limits=BEATING) as at:
         async with following(at) as stream:
             await at.put({})
@@ -527,7 +527,7 @@ async def test_the_end_of_a_suspended_tenants_stream_is_recorded_too() -> None:
         assert closed["metadata"]["records"] == 1
 
 
-async def test_following_the_access_log_shows_its_own_opening_and_does_not_feed_itself() -> None:
+async def test_stream_of_the_access_log_delivers_its_own_opening_and_no_more() -> None:
     async with desk(limits=BEATING) as at, following(at, ("log", "access")) as stream:
         assert await take(stream, 1) == [0]
         await at.reading.list(at.principal(), REQUEST, [])
@@ -539,7 +539,7 @@ async def test_following_the_access_log_shows_its_own_opening_and_does_not_feed_
 # -- on real servers
 
 
-async def test_followers_in_another_process_miss_and_double_nothing_on_real_servers(database: Database) -> None:
+async def test_streams_in_another_process_miss_and_repeat_nothing_on_real_servers(database: Database) -> None:
     tenant = await database.tenant(isolation=Isolation.SHARED)
     here, there = [(await database.records(), await database.announcements()) for _ in range(2)]
     ingest = Ingest(*here, fingerprint_key=FINGERPRINT_KEY)

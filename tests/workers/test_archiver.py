@@ -48,7 +48,7 @@ class Scripted:
 DENIED = ArchiveError("AccessDenied", "Not allowed.", Code.FORBIDDEN)
 
 
-async def test_a_round_gives_each_tenant_a_turn_whatever_becomes_of_the_others() -> None:
+async def test_archiver_round_gives_each_tenant_a_turn_when_others_fail() -> None:
     scripted = Scripted(
         one=[DENIED, Ended.DONE], two=[Ended.WAITING, Ended.DONE], three=[TimeoutError(), Ended.HELD], four=[Ended.DONE]
     )
@@ -61,7 +61,7 @@ async def test_a_round_gives_each_tenant_a_turn_whatever_becomes_of_the_others()
     assert set(scripted.left) == {"three"}
 
 
-async def test_an_archive_that_nothing_is_written_to_is_looked_at_now_and_then_and_a_bad_one_each_time() -> None:
+async def test_archiver_checks_an_idle_archive_rarely_and_a_failing_one_each_round() -> None:
     scripted = Scripted()
     rounds = Rounds(scripted)
     for _ in range(3):

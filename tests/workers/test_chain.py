@@ -165,7 +165,7 @@ def renamed(tenant: Tenant, name: str) -> Tenant:
     return msgspec.structs.replace(tenant, index=name, queue=name)
 
 
-async def test_what_is_stored_is_found_and_nothing_of_another_tenant(chain: Chain) -> None:
+async def test_stored_records_are_found_for_their_tenant_only(chain: Chain) -> None:
     counts = {tenant.id: 10 * (number + 1) for number, tenant in enumerate(chain.tenants)}
     # Nothing is swept here: messages alone must do.
     async with chain.worker(sweep_seconds=3_600):
@@ -177,7 +177,7 @@ async def test_what_is_stored_is_found_and_nothing_of_another_tenant(chain: Chai
 
 
 @pytest.mark.chaos
-async def test_with_half_of_all_messages_lost_everything_is_found_by_two_workers(chain: Chain) -> None:
+async def test_two_workers_index_everything_when_half_of_the_messages_are_lost(chain: Chain) -> None:
     chain.queue.lost = 0.5
     chance = random.Random(7)
     heads: dict[tuple[int, LogName], int] = {}
@@ -194,7 +194,7 @@ async def test_with_half_of_all_messages_lost_everything_is_found_by_two_workers
 
 
 @pytest.mark.chaos
-async def test_workers_that_are_killed_at_any_moment_leave_nothing_out(chain: Chain) -> None:
+async def test_workers_killed_at_any_moment_leave_no_record_out(chain: Chain) -> None:
     chance = random.Random(11)
     tenant = chain.tenants[0]
     head = 0
@@ -214,7 +214,7 @@ async def test_workers_that_are_killed_at_any_moment_leave_nothing_out(chain: Ch
     assert await chain.found(tenant) == list(range(head))
 
 
-async def test_what_the_index_has_forgotten_is_found_all_the_same(chain: Chain) -> None:
+async def test_records_removed_from_the_index_are_still_found(chain: Chain) -> None:
     clock = "CREATE OR REPLACE FUNCTION decklog.clock() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE AS 'SELECT {}'"
     chosen = [chain.tenants[0], chain.tenants[2]]
     await chain.database.execute(clock.format("clock_timestamp() - interval ''11 days''"))
@@ -244,7 +244,7 @@ async def test_what_the_index_has_forgotten_is_found_all_the_same(chain: Chain) 
         assert (counted.total, counted.coverage.engine) == (len(ONES), "opensearch")
 
 
-async def test_an_index_that_was_lost_is_not_made_by_writing_and_is_filled_again_once_it_is_made(chain: Chain) -> None:
+async def test_lost_index_is_not_created_by_writing_and_is_filled_after_its_creation(chain: Chain) -> None:
     tenant = chain.tenants[0]
     async with chain.worker(sweep_seconds=0.1):
         head = await chain.append(tenant, 300)

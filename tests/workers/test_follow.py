@@ -133,7 +133,7 @@ class World:
 
 @LAWS
 @given(count=st.integers(0, 60), batch=st.integers(1, 20), start=st.integers(0, 60))
-async def test_one_advance_does_everything_once_and_in_order(count: int, batch: int, start: int) -> None:
+async def test_follower_applies_every_record_once_in_order(count: int, batch: int, start: int) -> None:
     world = World()
     await world.append(min(start, count))
     worker = world.worker(Recording(world.done), batch=batch)
@@ -160,7 +160,7 @@ async def advance_until_done(world: World, worker: Follower) -> None:
     failing=st.floats(0, 0.6),
     seed=st.integers(0, 2**32),
 )
-async def test_nothing_is_left_out_or_undone_by_failing_effects_and_workers_at_once(
+async def test_followers_leave_nothing_out_when_effects_fail_and_workers_compete(
     *, count: int, workers: int, parallel: int, failing: float, seed: int
 ) -> None:
     world = World()
@@ -186,7 +186,7 @@ async def test_nothing_is_left_out_or_undone_by_failing_effects_and_workers_at_o
     assert world.cursors.moves == sorted(set(world.cursors.moves))
 
 
-async def test_a_lease_of_another_worker_is_respected_until_it_ends() -> None:
+async def test_follower_waits_for_another_workers_lease_to_expire() -> None:
     world = World()
     await world.append(3)
     assert await world.cursors.lease("test", world.tenant.id, EVENTS, owner="somebody", seconds=10) is not None
@@ -198,7 +198,7 @@ async def test_a_lease_of_another_worker_is_respected_until_it_ends() -> None:
     assert world.done.applied == [0, 1, 2]
 
 
-async def test_a_worker_whose_lease_ran_out_neither_moves_nor_reverses_the_cursor_of_the_next() -> None:
+async def test_follower_with_an_expired_lease_does_not_move_the_cursor() -> None:
     world = World()
     await world.append(5)
     slow, quick = Recording(world.done), Recording(world.done)
@@ -215,7 +215,7 @@ async def test_a_worker_whose_lease_ran_out_neither_moves_nor_reverses_the_curso
     assert await world.cursor() == 9
 
 
-async def test_work_that_takes_longer_than_the_lease_keeps_it() -> None:
+async def test_follower_renews_its_lease_during_long_work() -> None:
     world = World()
     await world.append(2)
     slow = Recording(world.done)
@@ -235,7 +235,7 @@ async def test_work_that_takes_longer_than_the_lease_keeps_it() -> None:
     assert await world.cursor() == 2
 
 
-async def test_an_effect_is_stopped_when_its_lease_is_taken_by_another() -> None:
+async def test_follower_cancels_its_effect_when_another_worker_takes_the_lease() -> None:
     world = World()
     await world.append(2)
     stuck = Recording(world.done)
@@ -250,7 +250,7 @@ async def test_an_effect_is_stopped_when_its_lease_is_taken_by_another() -> None
     assert world.cursors._leases["test", world.tenant.id, EVENTS].owner == "somebody"
 
 
-async def test_after_a_failure_the_lease_is_free_and_the_log_is_left_alone_for_a_while() -> None:
+async def test_follower_releases_the_lease_and_backs_off_after_a_failure() -> None:
     world = World()
     await world.append(2)
     seconds = 0.0
@@ -273,7 +273,7 @@ async def test_after_a_failure_the_lease_is_free_and_the_log_is_left_alone_for_a
     assert await worker.advance(world.tenant, EVENTS) is Ended.DONE
 
 
-async def test_an_effect_that_breaks_in_an_unforeseen_way_is_a_failure_of_its_log_only() -> None:
+async def test_follower_limits_an_unexpected_error_of_an_effect_to_its_log() -> None:
     class Broken(Recording):
         def _failure(self) -> Exception:
             return RuntimeError("a defect")
@@ -288,7 +288,7 @@ async def test_an_effect_that_breaks_in_an_unforeseen_way_is_a_failure_of_its_lo
     assert await worker.advance(world.tenant, EVENTS) is Ended.DONE
 
 
-async def test_a_store_that_is_away_is_a_failure_and_no_exception() -> None:
+async def test_follower_returns_failed_when_the_store_is_down() -> None:
     world = World()
     await world.append(1)
     world.store.failing = DecklogError(Code.STORAGE_UNAVAILABLE, "away")
@@ -298,7 +298,7 @@ async def test_a_store_that_is_away_is_a_failure_and_no_exception() -> None:
     assert await worker.advance(world.tenant, EVENTS) is Ended.DONE
 
 
-async def test_what_is_beyond_retention_is_passed_over() -> None:
+async def test_follower_skips_records_beyond_retention() -> None:
     world = World()
     await world.append(10)
     world.store.drop_before(world.tenant, EVENTS, 6)
@@ -313,7 +313,7 @@ async def test_what_is_beyond_retention_is_passed_over() -> None:
     assert await world.cursor() == 13
 
 
-async def test_a_second_advance_of_a_log_waits_for_the_first_and_finds_what_came_later() -> None:
+async def test_follower_second_advance_of_a_log_waits_for_the_first() -> None:
     world = World()
     await world.append(2)
     effect = Recording(world.done)
@@ -329,7 +329,7 @@ async def test_a_second_advance_of_a_log_waits_for_the_first_and_finds_what_came
     assert world.done.applied == [0, 1]
 
 
-async def test_a_cancelled_worker_gives_its_lease_back() -> None:
+async def test_follower_releases_its_lease_when_cancelled() -> None:
     world = World()
     await world.append(2)
     effect = Recording(world.done)
@@ -342,7 +342,7 @@ async def test_a_cancelled_worker_gives_its_lease_back() -> None:
     assert await world.worker(Recording(world.done)).advance(world.tenant, EVENTS) is Ended.DONE
 
 
-async def test_a_worker_that_stops_ends_after_its_batch_with_the_cursor_moved() -> None:
+async def test_follower_ends_after_its_batch_with_the_cursor_moved_when_it_stops() -> None:
     world = World()
     await world.append(30)
     effect = Recording(world.done)
@@ -357,7 +357,7 @@ async def test_a_worker_that_stops_ends_after_its_batch_with_the_cursor_moved() 
     assert await world.cursor() == 10
 
 
-async def test_batches_of_large_records_get_smaller() -> None:
+async def test_follower_reads_smaller_batches_when_records_are_large() -> None:
     world = World()
     sizes: list[int] = []
 

@@ -75,7 +75,7 @@ class CheckedCursors(MemoryCursors):
 
 @settings(max_examples=60, deadline=None)
 @given(bursts=st.lists(st.integers(0, 30), min_size=1, max_size=5), failing=st.floats(0, 0.5), seed=st.integers(0, 2**32))
-async def test_what_the_cursor_has_passed_is_found_whatever_fails(bursts: list[int], failing: float, seed: int) -> None:
+async def test_indexed_records_below_the_cursor_are_found_whatever_fails(bursts: list[int], failing: float, seed: int) -> None:
     chance = random.Random(seed)
     tenant = make_tenant("acme")
     store, index = MemoryStore(tenant), Faulty(failing, chance)
@@ -100,7 +100,7 @@ async def test_what_the_cursor_has_passed_is_found_whatever_fails(bursts: list[i
     assert index.findable(tenant, EVENTS) == list(range(sum(bursts)))
 
 
-async def test_a_failed_batch_does_not_move_the_cursor() -> None:
+async def test_indexer_keeps_the_cursor_when_a_batch_fails() -> None:
     tenant = make_tenant("acme")
     store, index = MemoryStore(tenant), MemoryIndex()
     cursors = MemoryCursors(store)
@@ -114,7 +114,7 @@ async def test_a_failed_batch_does_not_move_the_cursor() -> None:
     assert await cursors.next_seq(INDEXER, tenant.id, EVENTS) == 2
 
 
-async def test_both_logs_and_all_fields_are_indexed() -> None:
+async def test_indexer_indexes_both_logs_and_all_fields() -> None:
     tenant = make_tenant("acme")
     store, index = MemoryStore(tenant), MemoryIndex()
     worker = Follower(INDEXER, store, MemoryCursors(store), Indexer(index, refresh_gap=NO_GAP))
@@ -143,7 +143,7 @@ class SlowRefresh(MemoryIndex):
         await super().refresh(tenant)
 
 
-async def test_one_refresh_serves_all_who_wait_and_none_that_began_before_they_did() -> None:
+async def test_indexer_shares_a_refresh_that_began_after_every_caller_asked() -> None:
     index, tenant = SlowRefresh(), make_tenant("acme")
     indexer = Indexer(index, refresh_gap=NO_GAP)
     first = asyncio.create_task(indexer.settle(tenant, EVENTS))
@@ -156,7 +156,7 @@ async def test_one_refresh_serves_all_who_wait_and_none_that_began_before_they_d
     assert (index.began, index.refreshes) == (2, 2)
 
 
-async def test_an_index_whose_refreshes_take_long_is_refreshed_for_a_part_of_the_time_only() -> None:
+async def test_indexer_refreshes_a_slow_index_more_rarely() -> None:
     tenant, index = make_tenant("acme"), Slow(seconds=0.05)
     indexer = Indexer(index, refresh_gap=NO_GAP)
     for _ in range(3):
@@ -165,7 +165,7 @@ async def test_an_index_whose_refreshes_take_long_is_refreshed_for_a_part_of_the
     assert all(gap >= 0.9 * index.seconds / REFRESH_SHARE for gap in gaps)  # a timer may be early by its grain
 
 
-async def test_refreshes_of_two_indices_do_not_wait_for_each_other() -> None:
+async def test_indexer_refreshes_two_indices_independently() -> None:
     index = SlowRefresh()
     indexer = Indexer(index)
     tasks = [asyncio.create_task(indexer.settle(make_tenant(name), EVENTS)) for name in ("one", "two")]
@@ -176,7 +176,7 @@ async def test_refreshes_of_two_indices_do_not_wait_for_each_other() -> None:
     await asyncio.gather(*tasks)
 
 
-async def test_a_failed_refresh_is_told_to_all_who_waited_and_the_next_one_is_tried_anew() -> None:
+async def test_indexer_raises_a_failed_refresh_for_all_callers_and_retries() -> None:
     index, tenant = MemoryIndex(), make_tenant("acme")
     indexer = Indexer(index, refresh_gap=NO_GAP)
     index.failing = DecklogError(Code.SEARCH_UNAVAILABLE, "away")
@@ -186,7 +186,7 @@ async def test_a_failed_refresh_is_told_to_all_who_waited_and_the_next_one_is_tr
     await indexer.settle(tenant, EVENTS)
 
 
-async def test_one_who_gives_up_waiting_does_not_take_the_refresh_from_the_others() -> None:
+async def test_indexer_completes_a_refresh_when_one_caller_is_cancelled() -> None:
     index, tenant = SlowRefresh(), make_tenant("acme")
     indexer = Indexer(index, refresh_gap=NO_GAP)
     one, other = (asyncio.create_task(indexer.settle(tenant, EVENTS)) for _ in range(2))

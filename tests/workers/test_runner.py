@@ -54,7 +54,7 @@ async def wake(service: MemoryService, tenant: Tenant, number: int, log: LogName
     await service.queue.send(tenant.queue, [WakeUp(tenant.id, log, number)])
 
 
-async def test_a_message_makes_records_findable_and_is_deleted_then() -> None:
+async def test_message_makes_records_findable_and_is_deleted() -> None:
     queue = MemoryQueue()
     service = MemoryService("acme", queue=queue, index=MemoryIndex())
     (tenant,) = service.tenants
@@ -164,7 +164,7 @@ async def test_message_is_deleted_while_its_log_grows_without_end() -> None:
         index.calm = True
 
 
-async def test_a_worker_lets_the_index_forget_for_tenants_that_ask_for_it_and_one_that_fails_holds_up_no_other() -> None:
+async def test_worker_removes_old_records_from_the_index_although_one_tenant_fails() -> None:
     class Failing(MemoryIndex):
         async def forget(self, tenant: Tenant, log: LogName, below: int) -> None:
             if tenant.name == "acme":
@@ -188,7 +188,7 @@ async def test_a_worker_lets_the_index_forget_for_tenants_that_ask_for_it_and_on
         assert index.findable(acme, EVENTS) == index.findable(rival, EVENTS) == [0, 1, 2]
 
 
-async def test_without_any_message_the_sweeper_finds_everything() -> None:
+async def test_sweep_indexes_everything_without_messages() -> None:
     service = MemoryService("one", "two", index=MemoryIndex())
     async with running(service, settings(sweep_seconds=0.02)):
         for tenant in service.tenants:
@@ -200,7 +200,7 @@ async def test_without_any_message_the_sweeper_finds_everything() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_lost_doubled_and_reordered_messages_lose_nothing(seed: int) -> None:
+async def test_worker_indexes_everything_when_messages_are_lost_doubled_and_reordered(seed: int) -> None:
     chance = random.Random(seed)
     queue = MemoryQueue(lose=0.5, double=0.3, shuffle=True, visibility=0.05, chance=chance)
     index = MemoryIndex()
@@ -220,7 +220,7 @@ async def test_lost_doubled_and_reordered_messages_lose_nothing(seed: int) -> No
             assert index.findable(tenant, log) == list(range(heads.get((tenant.id, log), 0)))
 
 
-async def test_two_workers_share_the_logs_and_leave_nothing_out() -> None:
+async def test_two_workers_share_the_logs_and_index_everything() -> None:
     queue = MemoryQueue(visibility=0.1)
     index = MemoryIndex()
     service = MemoryService("one", "two", queue=queue, index=index)
@@ -240,7 +240,7 @@ async def test_two_workers_share_the_logs_and_leave_nothing_out() -> None:
     assert [index.findable(tenant, EVENTS) for tenant in service.tenants] == [list(range(50))] * 2
 
 
-async def test_a_tenant_that_is_made_while_the_worker_runs_is_followed() -> None:
+async def test_worker_follows_a_tenant_created_while_it_runs() -> None:
     queue = MemoryQueue()
     service = MemoryService("first", queue=queue, index=MemoryIndex())
     async with running(service, settings()):
@@ -253,7 +253,7 @@ async def test_a_tenant_that_is_made_while_the_worker_runs_is_followed() -> None
         await service.until_done(tenant, 1)
 
 
-async def test_a_message_for_a_tenant_that_is_gone_is_deleted_and_harms_nothing() -> None:
+async def test_message_of_a_deleted_tenant_is_deleted() -> None:
     queue = MemoryQueue()
     service = MemoryService("acme", queue=queue, index=MemoryIndex())
     (tenant,) = service.tenants
@@ -264,7 +264,7 @@ async def test_a_message_for_a_tenant_that_is_gone_is_deleted_and_harms_nothing(
         await until(lambda: queue.left(tenant.queue) == 0)
 
 
-async def test_a_suspended_tenants_records_are_still_indexed() -> None:
+async def test_worker_indexes_records_of_a_suspended_tenant() -> None:
     service = MemoryService("acme", index=MemoryIndex())
     (tenant,) = service.tenants
     await service.append(tenant)
@@ -273,7 +273,7 @@ async def test_a_suspended_tenants_records_are_still_indexed() -> None:
         await service.until_done(tenant, 1)
 
 
-async def test_no_more_logs_are_worked_on_at_once_than_asked_for_and_none_twice() -> None:
+async def test_worker_advances_a_bounded_number_of_logs_and_each_only_once() -> None:
     index = GatedIndex()
     service = MemoryService(*(f"tenant-{number}" for number in range(10)), queue=MemoryQueue(), index=index)
     for tenant in service.tenants:
@@ -292,7 +292,7 @@ async def test_no_more_logs_are_worked_on_at_once_than_asked_for_and_none_twice(
     assert index.added == 10
 
 
-async def test_an_index_that_comes_back_is_filled() -> None:
+async def test_worker_fills_an_index_that_comes_back() -> None:
     index = MemoryIndex()
     index.failing = AWAY
     service = MemoryService("acme", index=index)
@@ -304,7 +304,7 @@ async def test_an_index_that_comes_back_is_filled() -> None:
         await service.until_done(tenant, number)
 
 
-async def test_a_store_or_queue_or_registry_that_is_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_worker_waits_while_store_queue_and_registry_are_down(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(poll, "FAILED_SECONDS", 0.02)
     monkeypatch.setattr(poll, "NOTHING_SECONDS", 0.02)
     queue = MemoryQueue(visibility=0.1)
@@ -324,7 +324,7 @@ async def test_a_store_or_queue_or_registry_that_is_away_is_waited_for(monkeypat
         await until(lambda: queue.left(tenant.queue) == 0)
 
 
-async def test_stopping_ends_the_work_in_hand_with_its_cursor_moved_and_its_lease_released() -> None:
+async def test_worker_moves_cursors_and_releases_leases_when_it_stops() -> None:
     index = GatedIndex()
     service = MemoryService("acme", index=index)
     (tenant,) = service.tenants
@@ -338,7 +338,7 @@ async def test_stopping_ends_the_work_in_hand_with_its_cursor_moved_and_its_leas
     assert all(lease.owner == "" for lease in service.cursors._leases.values())
 
 
-async def test_stopping_does_not_wait_for_ever_for_work_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_worker_stops_although_an_effect_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "STOP_TIME_MAX", dispatch.STOP_TIME_MAX / 100)
     index = GatedIndex()
     service = MemoryService("acme", index=index)
@@ -350,7 +350,7 @@ async def test_stopping_does_not_wait_for_ever_for_work_that_hangs(monkeypatch: 
     assert all(lease.owner == "" for lease in service.cursors._leases.values())
 
 
-async def test_without_search_nothing_is_followed_and_partitions_are_kept_all_the_same() -> None:
+async def test_worker_without_search_creates_partitions_and_follows_nothing() -> None:
     queue = MemoryQueue()
     service = MemoryService("acme", queue=queue)
     (tenant,) = service.tenants
@@ -362,7 +362,7 @@ async def test_without_search_nothing_is_followed_and_partitions_are_kept_all_th
     assert await service.done(tenant) == 0
 
 
-async def test_partitions_are_made_ahead_again_soon_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_keeper_retries_soon_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeper, "AGAIN_AFTER", keeper.AGAIN_AFTER / 10_000)
     service = MemoryService()
     service.keeper.failing = DecklogError(Code.STORAGE_UNAVAILABLE, "away")
@@ -377,7 +377,7 @@ async def test_partitions_are_made_ahead_again_soon_after_a_failure(monkeypatch:
         assert keeper.UNTIL._value.get() == service.keeper.until.timestamp()
 
 
-async def test_a_defect_in_a_part_takes_the_worker_down_instead_of_going_on_without_it() -> None:
+async def test_worker_ends_when_a_duty_raises_an_unexpected_error() -> None:
     class Broken(MemoryService):
         async def broken(self) -> None:
             raise RuntimeError("a defect")
@@ -391,7 +391,7 @@ async def test_a_defect_in_a_part_takes_the_worker_down_instead_of_going_on_with
     await service.registry.stop()
 
 
-def test_queues_are_asked_in_turn_and_none_by_two_pollers() -> None:
+def test_rotation_gives_each_queue_to_one_poller_in_turn() -> None:
     rotation = Rotation(2)
     assert rotation.take(0.0) is None
     rotation.update(["a", "b", "c"])
@@ -402,7 +402,7 @@ def test_queues_are_asked_in_turn_and_none_by_two_pollers() -> None:
     assert [rotation.take(1.0), rotation.take(1.0), rotation.take(5.0)] == ["b", None, "a"]
 
 
-def test_a_queue_that_is_gone_is_not_asked_again_and_a_new_one_is() -> None:
+def test_rotation_drops_removed_queues_and_adds_new_ones() -> None:
     rotation = Rotation(2)
     rotation.update(["a", "b"])
     assert rotation.take(0.0) == "a"
@@ -412,7 +412,7 @@ def test_a_queue_that_is_gone_is_not_asked_again_and_a_new_one_is() -> None:
     assert rotation.take(0.0) is None
 
 
-async def test_more_queues_than_pollers_are_all_heard() -> None:
+async def test_pollers_serve_more_queues_than_pollers() -> None:
     queue = MemoryQueue()
     service = MemoryService(*(f"tenant-{number}" for number in range(9)), queue=queue, index=MemoryIndex())
     async with running(service, settings(pollers=2)):
@@ -430,7 +430,7 @@ def get(port: int, path: str) -> tuple[int, str]:
         return error.code, error.read().decode()
 
 
-async def test_health_and_metrics_are_served_while_the_worker_runs() -> None:
+async def test_worker_serves_health_and_metrics_while_it_runs() -> None:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]

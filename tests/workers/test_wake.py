@@ -25,7 +25,7 @@ async def until(true: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_many_wake_ups_for_a_log_become_one_with_the_highest_number() -> None:
+async def test_waker_sends_one_message_with_the_highest_number_for_many_wake_ups() -> None:
     queue = MemoryQueue()
     waker = Waker(queue, interval=timedelta(hours=1))
     tenant = make_tenant("acme")
@@ -42,7 +42,7 @@ async def test_many_wake_ups_for_a_log_become_one_with_the_highest_number() -> N
     assert queue.sent[2:] == [WakeUp(tenant.id, EVENTS, 49)]
 
 
-async def test_what_comes_after_the_interval_is_sent_again() -> None:
+async def test_waker_sends_again_after_the_interval() -> None:
     queue = MemoryQueue()
     waker = Waker(queue, interval=timedelta(milliseconds=10))
     tenant = make_tenant("acme")
@@ -53,7 +53,7 @@ async def test_what_comes_after_the_interval_is_sent_again() -> None:
     assert len(queue.sent) == 3
 
 
-async def test_a_queue_that_does_not_answer_holds_up_neither_requests_nor_other_queues() -> None:
+async def test_waker_delays_no_request_and_no_other_queue_when_one_hangs() -> None:
     class Stuck(MemoryQueue):
         async def send(self, queue: str, wake_ups: Sequence[WakeUp]) -> None:
             if queue == stuck.queue:
@@ -72,7 +72,7 @@ async def test_a_queue_that_does_not_answer_holds_up_neither_requests_nor_other_
         task.cancel()
 
 
-async def test_what_the_queue_does_not_take_is_counted_and_forgotten() -> None:
+async def test_waker_counts_and_drops_wake_ups_when_the_queue_fails() -> None:
     queue = MemoryQueue()
     queue.failing = DecklogError(Code.STORAGE_UNAVAILABLE, "away")
     waker = Waker(queue, interval=timedelta(0))
@@ -86,7 +86,7 @@ async def test_what_the_queue_does_not_take_is_counted_and_forgotten() -> None:
     await waker.stop()
 
 
-async def test_no_more_logs_wait_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waker_drops_wake_ups_beyond_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wake, "WAITING_MAX", 3)
     queue = MemoryQueue()
     waker = Waker(queue)
@@ -100,7 +100,7 @@ async def test_no_more_logs_wait_than_there_is_room_for(monkeypatch: pytest.Monk
     await waker.stop()
 
 
-async def test_after_the_stop_nothing_is_taken() -> None:
+async def test_waker_ignores_wake_ups_after_stop() -> None:
     queue = MemoryQueue()
     waker = Waker(queue)
     await waker.stop()
