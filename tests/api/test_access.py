@@ -1,4 +1,4 @@
-"""Who may do what: every route with every role, and every way to ask for more than the credential gives."""
+"""Permissions: every route with every role, and every way to claim more than the credential allows."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def asked(client: httpx.AsyncClient, route: Route, **options: Any) -> tupl
 
 
 @pytest.mark.parametrize("role", list(Role))
-async def test_a_role_may_do_exactly_what_it_is_for(world: World, role: Role) -> None:
+async def test_role_is_allowed_exactly_its_routes(world: World, role: Role) -> None:
     await fill(world.store, world.tenant("acme"), {})
     async with world.client(role) as client:
         for route in ROUTES:
@@ -91,7 +91,7 @@ async def test_a_role_may_do_exactly_what_it_is_for(world: World, role: Role) ->
     ],
     ids=lambda headers: str(headers)[:40],
 )
-async def test_without_a_good_credential_in_its_place_nothing_is_given(world: World, headers: dict[str, str]) -> None:
+async def test_request_returns_401_without_a_valid_bearer_credential(world: World, headers: dict[str, str]) -> None:
     key = world.keys["acme", Role.ADMIN]
     sent = [(name.encode(), value.replace("KEY", key).encode("latin-1")) for name, value in headers.items()]
     async with world.client() as client:
@@ -102,7 +102,7 @@ async def test_without_a_good_credential_in_its_place_nothing_is_given(world: Wo
             assert key not in response.text
 
 
-async def test_two_authorization_headers_are_refused_whatever_they_say(world: World) -> None:
+async def test_request_returns_401_with_two_authorization_headers(world: World) -> None:
     pair = [
         ("Authorization", f"Bearer {world.keys['acme', Role.ADMIN]}"),
         ("Authorization", f"Bearer {world.keys['other', Role.ADMIN]}"),
@@ -113,13 +113,13 @@ async def test_two_authorization_headers_are_refused_whatever_they_say(world: Wo
 
 
 @pytest.mark.parametrize("path", OPEN)
-async def test_what_is_open_needs_no_credential(world: World, path: str) -> None:
+async def test_public_path_answers_without_a_credential(world: World, path: str) -> None:
     async with world.client() as client:
         assert (await client.get(path)).status_code == 200
 
 
 @pytest.mark.parametrize("role", list(Role))
-async def test_nothing_can_be_changed_or_deleted_by_anybody(world: World, role: Role) -> None:
+async def test_every_path_refuses_methods_that_change_or_delete(world: World, role: Role) -> None:
     await fill(world.store, world.tenant("acme"), {})
     async with world.client(role) as client:
         for path in {route.path for route in ROUTES}:
@@ -131,7 +131,7 @@ async def test_nothing_can_be_changed_or_deleted_by_anybody(world: World, role: 
         assert (await client.get("/api/v1/logs/0")).status_code == 200
 
 
-async def test_the_wrong_method_is_told_the_right_ones(world: World) -> None:
+async def test_wrong_method_returns_405_with_the_allowed_methods(world: World) -> None:
     async with world.client(Role.ADMIN) as client:
         for path, allow in (
             ("/api/v1/logs", "GET, HEAD, OPTIONS, POST"),
@@ -143,7 +143,7 @@ async def test_the_wrong_method_is_told_the_right_ones(world: World) -> None:
             assert (await client.put(path)).headers["allow"] == allow
 
 
-async def test_a_head_has_the_headers_of_a_get_and_no_body(world: World) -> None:
+async def test_head_returns_the_headers_of_get_without_a_body(world: World) -> None:
     async with world.client(Role.ADMIN) as client:
         for path in ("/api/v1/logs", "/api/v1/whoami", "/healthz", "/schema"):
             response = await client.head(path)
@@ -169,7 +169,7 @@ async def test_a_head_has_the_headers_of_a_get_and_no_body(world: World) -> None
     ],
     ids=str,
 )
-async def test_no_header_chooses_the_tenant_or_the_role(world: World, headers: dict[str, str]) -> None:
+async def test_header_cannot_choose_the_tenant_or_the_role(world: World, headers: dict[str, str]) -> None:
     await fill(world.store, world.tenant("other"), {"message": "not yours"})
     async with world.client(Role.WRITER) as writer, world.client(Role.AUDITOR) as auditor:
         assert (await writer.post("/api/v1/logs", json=RECORD, headers=headers)).json()["tenant"] == "acme"
@@ -182,7 +182,7 @@ async def test_no_header_chooses_the_tenant_or_the_role(world: World, headers: d
 
 
 @pytest.mark.parametrize("field", ["tenant", "tenant_id", "log", "seq", "received_at", "digest", "role", "epoch"])
-async def test_no_field_of_a_body_chooses_what_the_server_decides(world: World, field: str) -> None:
+async def test_body_cannot_set_fields_that_the_server_assigns(world: World, field: str) -> None:
     async with world.client(Role.WRITER) as client:
         response = await client.post("/api/v1/logs", json={**RECORD, field: "other"})
         assert (response.status_code, code_of(response)) == (422, "invalid-record")
@@ -191,7 +191,7 @@ async def test_no_field_of_a_body_chooses_what_the_server_decides(world: World, 
         assert bulk.json()["rejected"] == 1
 
 
-async def test_one_tenant_never_sees_another(world: World) -> None:
+async def test_tenant_cannot_read_records_of_another_tenant(world: World) -> None:
     await fill(world.store, world.tenant("other"), *({"id": f"o-{n}", "message": "theirs"} for n in range(3)))
     await fill(world.store, world.tenant("acme"), {"message": "ours"})
     async with world.client(Role.ADMIN) as client:
@@ -201,7 +201,7 @@ async def test_one_tenant_never_sees_another(world: World) -> None:
         assert (await client.get("/api/v1/logs/stats")).json()["total"] == 1
 
 
-async def test_a_suspended_tenant_takes_nothing_in_and_gives_nothing_out(world: World) -> None:
+async def test_suspended_tenant_can_neither_append_nor_read(world: World) -> None:
     await fill(world.store, world.tenant("acme"), {})
     changed = world.cache.changed()
     world.registry.add_tenant(msgspec.structs.replace(world.tenant("acme"), state=State.SUSPENDED))
@@ -215,7 +215,7 @@ async def test_a_suspended_tenant_takes_nothing_in_and_gives_nothing_out(world: 
         assert (await client.post("/api/v1/logs", json=RECORD)).status_code == 201
 
 
-async def test_a_revoked_key_stops_working(world: World) -> None:
+async def test_revoked_key_is_refused(world: World) -> None:
     changed = world.cache.changed()
     world.registry.revoke(world.keys["acme", Role.ADMIN])
     await changed.wait()
@@ -224,7 +224,7 @@ async def test_a_revoked_key_stops_working(world: World) -> None:
             assert await asked(client, route) == (401, "unauthenticated"), route
 
 
-async def test_a_process_that_cannot_read_the_registry_serves_nobody() -> None:
+async def test_api_refuses_every_credential_when_the_registry_is_unreadable() -> None:
     async with running_world() as world:
         await world.cache.stop()
         world.cache._max_age = 0.0
@@ -233,7 +233,7 @@ async def test_a_process_that_cannot_read_the_registry_serves_nobody() -> None:
                 assert await asked(client, route) == (503, "registry-stale"), route
 
 
-async def test_who_am_i_says_what_a_credential_proves(world: World) -> None:
+async def test_whoami_returns_identity_and_permissions(world: World) -> None:
     async with world.client(Role.AUDITOR) as client:
         response = await client.get("/api/v1/whoami")
         me = msgspec.json.decode(response.content, type=shapes.WhoAmI)
@@ -244,7 +244,7 @@ async def test_who_am_i_says_what_a_credential_proves(world: World) -> None:
         assert (me.tenant, me.role, me.permissions) == (None, "platform", ["create-tenants", "list-tenants"])
 
 
-async def test_many_bad_keys_do_not_become_as_many_reads_of_the_registry(world: World) -> None:
+async def test_unknown_keys_do_not_each_cause_a_registry_read(world: World) -> None:
     loads = world.registry.loads
     async with world.client() as client:
         await asyncio.gather(

@@ -1,4 +1,4 @@
-"""Records in, over a real socket."""
+"""Appending records, singly and in bulk, over a real socket."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def code_of(response: httpx.Response) -> str:
     return str(document["code"])
 
 
-async def test_a_record_is_answered_with_its_place(world: World) -> None:
+async def test_append_returns_the_position_of_the_record(world: World) -> None:
     async with world.client(Role.WRITER) as client:
         for seq in range(3):
             response = await client.post("/api/v1/logs", json=RECORD)
@@ -43,7 +43,7 @@ async def test_a_record_is_answered_with_its_place(world: World) -> None:
             assert (receipt.tenant, receipt.log, receipt.seq, receipt.status) == ("acme", "events", seq, "stored")
 
 
-async def test_a_retry_with_the_same_id_is_a_duplicate_and_other_content_a_conflict(world: World) -> None:
+async def test_append_returns_duplicate_for_a_retry_and_conflict_for_other_content(world: World) -> None:
     async with world.client(Role.WRITER) as client:
         first = await client.post("/api/v1/logs", json={**RECORD, "id": "x"})
         again = await client.post("/api/v1/logs", json={**RECORD, "id": "x"})
@@ -53,7 +53,7 @@ async def test_a_retry_with_the_same_id_is_a_duplicate_and_other_content_a_confl
         assert (other.status_code, code_of(other), other.json()["seq"]) == (409, "id-conflict", 0)
 
 
-async def test_an_idempotency_key_stands_for_the_id(world: World) -> None:
+async def test_append_uses_the_idempotency_key_as_the_id(world: World) -> None:
     async with world.client(Role.WRITER) as client:
         headers = {"Idempotency-Key": "order-7"}
         assert (await client.post("/api/v1/logs", json=RECORD, headers=headers)).status_code == 201
@@ -78,9 +78,7 @@ async def test_an_idempotency_key_stands_for_the_id(world: World) -> None:
         (b'{"action":"x","actor":{"id":"a"},"message":"' + b"x" * 300_000 + b'"}', 413, "body-too-large"),
     ],
 )
-async def test_a_record_that_is_not_right_is_refused_with_its_reason(
-    world: World, body: bytes, status: int, code: str | None
-) -> None:
+async def test_append_refuses_an_invalid_record_with_the_reason(world: World, body: bytes, status: int, code: str | None) -> None:
     async with world.client(Role.WRITER) as client:
         response = await client.post("/api/v1/logs", content=body, headers={"Content-Type": "application/json"})
         assert response.status_code == status
@@ -94,7 +92,7 @@ def connect(world: World) -> socket.socket:
 
 
 @pytest.mark.parametrize(("path", "mebibytes"), [("/api/v1/logs", 1), ("/api/v1/logs/bulk", 17)])
-async def test_a_body_that_grows_too_large_is_refused_before_it_ends(world: World, path: str, mebibytes: int) -> None:
+async def test_append_refuses_an_oversized_body_before_it_ends(world: World, path: str, mebibytes: int) -> None:
     key = world.keys["acme", Role.WRITER]
 
     def send() -> bytes:
@@ -123,19 +121,19 @@ async def test_a_body_that_grows_too_large_is_refused_before_it_ends(world: Worl
         ({"Content-Type": "application/json", "Content-Encoding": "gzip"}, "unsupported-encoding"),
     ],
 )
-async def test_a_single_record_is_plain_json(world: World, headers: dict[str, str], code: str) -> None:
+async def test_append_refuses_other_media_types_and_encodings(world: World, headers: dict[str, str], code: str) -> None:
     async with world.client(Role.WRITER) as client:
         response = await client.post("/api/v1/logs", content=json.dumps(RECORD), headers=headers)
         assert (response.status_code, code_of(response)) == (415, code)
 
 
-async def test_the_charset_of_json_may_be_said(world: World) -> None:
+async def test_append_accepts_a_charset_parameter(world: World) -> None:
     async with world.client(Role.WRITER) as client:
         headers = {"Content-Type": "Application/JSON; charset=utf-8"}
         assert (await client.post("/api/v1/logs", content=json.dumps(RECORD), headers=headers)).status_code == 201
 
 
-async def test_a_rate_limit_is_told_before_and_when_it_is_reached(world: World) -> None:
+async def test_append_sends_rate_limit_headers_before_and_at_the_limit(world: World) -> None:
     world.add(make_tenant("small"), events_per_second=1, burst=2)
     async with world.client(Role.WRITER, "small") as client:
         first = await client.post("/api/v1/logs", json=RECORD)
@@ -148,7 +146,7 @@ async def test_a_rate_limit_is_told_before_and_when_it_is_reached(world: World) 
         assert refused.json()["retry_after"] == int(refused.headers["retry-after"])
 
 
-async def test_a_storage_that_is_away_is_a_503_that_says_when_to_come_back(world: World) -> None:
+async def test_append_returns_503_with_retry_after_when_storage_is_unavailable(world: World) -> None:
     world.store.failing = DecklogError(Code.STORAGE_UNAVAILABLE, "Away on purpose.", retry_after=3)
     async with world.client(Role.WRITER) as client:
         for path, body in (("/api/v1/logs", RECORD), ("/api/v1/logs/bulk", [RECORD])):
@@ -157,7 +155,7 @@ async def test_a_storage_that_is_away_is_a_503_that_says_when_to_come_back(world
             assert response.headers["retry-after"] == "3"
 
 
-async def test_a_fault_of_ours_is_an_internal_error_that_tells_nothing(world: World) -> None:
+async def test_append_returns_an_opaque_internal_error_on_an_unexpected_exception(world: World) -> None:
     async def broken(*arguments: Any, **more: Any) -> Any:
         raise ZeroDivisionError("the secret is 42")
 
@@ -196,7 +194,7 @@ PACK: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("pack", PACK)
-async def test_a_bulk_may_come_in_every_form(world: World, form: str, pack: str) -> None:
+async def test_bulk_accepts_every_media_type_and_encoding(world: World, form: str, pack: str) -> None:
     media_type, body = FORMS[form]
     encoding = pack.rsplit(" ", maxsplit=1)[-1] if "members" not in pack and "frames" not in pack else pack.split()[1]
     async with world.client(Role.WRITER) as client:
@@ -211,7 +209,7 @@ async def test_a_bulk_may_come_in_every_form(world: World, form: str, pack: str)
         assert [item.seq for item in answer.items] == [0, 1, 2]
 
 
-async def test_good_records_are_stored_beside_bad_ones_in_the_order_sent(world: World) -> None:
+async def test_bulk_stores_valid_records_beside_invalid_ones_in_order(world: World) -> None:
     records = [{**RECORD, "id": "a"}, {"action": "x"}, {**RECORD, "id": "a"}, 7, {**RECORD, "id": "b"}]
     async with world.client(Role.WRITER) as client:
         response = await client.post("/api/v1/logs/bulk", json=records)
@@ -223,7 +221,7 @@ async def test_good_records_are_stored_beside_bad_ones_in_the_order_sent(world: 
         assert {item["error"]["code"] for item in answer["items"] if "error" in item} == {"invalid-record"}
 
 
-async def test_an_atomic_bulk_with_one_bad_record_stores_nothing(world: World) -> None:
+async def test_atomic_bulk_stores_nothing_when_one_record_is_invalid(world: World) -> None:
     async with world.client(Role.WRITER) as client:
         refused = await client.post("/api/v1/logs/bulk?atomic=true", json=[RECORD, {"action": "x"}, RECORD])
         assert (refused.status_code, code_of(refused)) == (422, "batch-rejected")
@@ -232,7 +230,7 @@ async def test_an_atomic_bulk_with_one_bad_record_stores_nothing(world: World) -
         assert (await client.post("/api/v1/logs/bulk?atomic=true", json=[RECORD, RECORD])).json()["stored"] == 2
 
 
-async def test_an_idempotency_key_of_a_bulk_gives_each_item_its_id(world: World) -> None:
+async def test_bulk_derives_item_ids_from_the_idempotency_key(world: World) -> None:
     async with world.client(Role.WRITER) as client:
         headers = {"Idempotency-Key": "load-1"}
         first = await client.post("/api/v1/logs/bulk", json=[RECORD, RECORD], headers=headers)
@@ -241,7 +239,7 @@ async def test_an_idempotency_key_of_a_bulk_gives_each_item_its_id(world: World)
         assert (await client.post("/api/v1/logs", json={**RECORD, "id": "load-1/1"})).json()["seq"] == 1
 
 
-async def test_a_record_larger_than_its_tenant_may_send_is_refused_alone_and_in_a_bulk(world: World) -> None:
+async def test_append_and_bulk_refuse_a_record_above_the_tenants_size_limit(world: World) -> None:
     world.add(make_tenant("brief", limits=Limits(record_bytes_max=1_024)))
     fits, too_large = ({**RECORD, "message": "x" * length} for length in (900, 1_024))
     async with world.client(Role.WRITER, "brief") as client, world.client(Role.WRITER) as other:
@@ -258,7 +256,7 @@ async def test_a_record_larger_than_its_tenant_may_send_is_refused_alone_and_in_
         assert (await other.post("/api/v1/logs", json=too_large)).status_code == 201
 
 
-async def test_an_empty_bulk_is_a_bulk(world: World) -> None:
+async def test_bulk_accepts_an_empty_array(world: World) -> None:
     async with world.client(Role.WRITER) as client:
         assert (await client.post("/api/v1/logs/bulk", json=[])).json() == {
             "stored": 0,
@@ -293,7 +291,7 @@ async def test_an_empty_bulk_is_a_bulk(world: World) -> None:
     ],
     ids=lambda value: repr(value)[:40],
 )
-async def test_a_bulk_that_is_not_right_as_a_whole_is_refused(
+async def test_bulk_refuses_a_body_that_is_invalid_as_a_whole(
     world: World, body: bytes, headers: dict[str, str], status: int, code: str
 ) -> None:
     async with world.client(Role.WRITER) as client:
@@ -308,7 +306,7 @@ def _zstd_bomb() -> bytes:
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
-async def test_a_decompression_bomb_is_stopped_at_the_limit(world: World, encoding: str) -> None:
+async def test_bulk_stops_a_decompression_bomb_at_the_limit(world: World, encoding: str) -> None:
     bomb = gzip.compress(bytes(200_000_000), 9, mtime=0) if encoding == "gzip" else _zstd_bomb()
     assert len(bomb) < 1_000_000
     async with world.client(Role.WRITER) as client:
@@ -320,13 +318,13 @@ async def test_a_decompression_bomb_is_stopped_at_the_limit(world: World, encodi
         assert (response.status_code, code_of(response)) == (413, "body-too-large")
 
 
-async def test_the_largest_bulk_is_taken(world: World) -> None:
+async def test_bulk_accepts_the_maximum_number_of_records(world: World) -> None:
     async with world.client(Role.WRITER) as client:
         response = await client.post("/api/v1/logs/bulk", json=[RECORD] * 10_000)
         assert response.json()["stored"] == 10_000
 
 
-async def test_a_client_that_leaves_in_the_middle_of_its_body_harms_nobody(world: World) -> None:
+async def test_api_keeps_serving_when_a_client_disconnects_during_its_body(world: World) -> None:
     key = world.keys["acme", Role.WRITER]
     for path in ("/api/v1/logs", "/api/v1/logs/bulk"):
         with connect(world) as connection:

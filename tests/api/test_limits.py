@@ -1,4 +1,4 @@
-"""Laws of bodies: what is split or unpacked is what was joined or packed, whatever it was."""
+"""Properties of request bodies: splitting and decompressing invert joining and compressing."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ VALUES = st.recursive(
 
 
 @given(st.lists(VALUES, max_size=30), st.sampled_from([None, 1]), st.booleans())
-def test_the_items_of_an_array_are_the_items_that_were_put_in(items: list[object], indent: int | None, ascii_only: bool) -> None:
+def test_split_array_returns_the_encoded_items(items: list[object], indent: int | None, ascii_only: bool) -> None:
     body = json.dumps(items, indent=indent, ensure_ascii=ascii_only).encode()
     assert [msgspec.json.decode(raw) for raw in split_array(body)] == items
 
 
 @given(st.lists(VALUES, max_size=30), st.sampled_from(["\n", "\r\n", "\n\n", "\n \t\r\n"]), st.booleans())
-def test_the_lines_of_ndjson_are_the_values_that_were_put_in(items: list[object], separator: str, ended: bool) -> None:
+def test_split_lines_returns_the_encoded_values(items: list[object], separator: str, ended: bool) -> None:
     body = separator.join(json.dumps(item) for item in items) + (separator if ended else "")
     assert [msgspec.json.decode(line) for line in split_lines(body.encode())] == items
 
@@ -44,7 +44,7 @@ def _zstd(part: bytes) -> bytes:
 
 
 @given(st.lists(st.binary(max_size=3_000), min_size=1, max_size=5), st.sampled_from(["gzip", "zstd"]))
-def test_unpacking_undoes_packing_in_any_number_of_members(parts: list[bytes], encoding: str) -> None:
+def test_decoded_inverts_compression_of_any_number_of_members(parts: list[bytes], encoding: str) -> None:
     pack = gzip.compress if encoding == "gzip" else _zstd
     packed, whole = b"".join(map(pack, parts)), b"".join(parts)
     assert asyncio.run(decoded(packed, encoding)) == whole
@@ -56,7 +56,7 @@ def test_unpacking_undoes_packing_in_any_number_of_members(parts: list[bytes], e
 
 
 @given(st.binary(min_size=1, max_size=2_000), st.sampled_from(["gzip", "zstd"]), st.data())
-def test_a_packed_body_that_was_cut_off_is_refused(body: bytes, encoding: str, data: st.DataObject) -> None:
+def test_decoded_refuses_a_truncated_body(body: bytes, encoding: str, data: st.DataObject) -> None:
     packed = gzip.compress(body, mtime=0) if encoding == "gzip" else _zstd(body)
     cut = packed[: data.draw(st.integers(0, len(packed) - 1))]
     with pytest.raises(DecklogError) as caught:
@@ -65,7 +65,7 @@ def test_a_packed_body_that_was_cut_off_is_refused(body: bytes, encoding: str, d
 
 
 @given(st.binary(max_size=500), st.sampled_from(["gzip", "zstd"]))
-def test_random_bytes_are_refused_or_unpacked_and_never_crash(body: bytes, encoding: str) -> None:
+def test_decoded_never_crashes_on_random_bytes(body: bytes, encoding: str) -> None:
     try:
         asyncio.run(decoded(body, encoding))
     except DecklogError as error:
@@ -91,7 +91,7 @@ def part(body: bytes, *, more: bool = False) -> dict[str, Any]:
 
 
 @given(st.lists(st.binary(max_size=20), min_size=1, max_size=5), st.booleans(), st.integers(0, 60))
-def test_a_body_is_its_parts_however_they_arrive_or_too_large(parts: list[bytes], waits: bool, limit: int) -> None:
+def test_read_body_joins_parts_or_refuses_an_oversized_body(parts: list[bytes], waits: bool, limit: int) -> None:
     messages = [part(each, more=number < len(parts)) for number, each in enumerate(parts, start=1)]
     reading = read_body(Slow(messages, waits=waits).receive, limit)
     if len(b"".join(parts)) > limit:
@@ -103,7 +103,7 @@ def test_a_body_is_its_parts_however_they_arrive_or_too_large(parts: list[bytes]
 
 
 @pytest.mark.parametrize("begun", [True, False])
-async def test_a_body_that_does_not_arrive_is_given_up(begun: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_read_body_times_out_when_the_body_does_not_arrive(begun: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "BODY_SECONDS_MAX", 0.05)
     with pytest.raises(DecklogError) as refused:
         await read_body(Slow([part(b"begun", more=True)] if begun else []).receive)
@@ -111,13 +111,13 @@ async def test_a_body_that_does_not_arrive_is_given_up(begun: bool, monkeypatch:
 
 
 @pytest.mark.parametrize("begun", [True, False])
-async def test_a_client_that_leaves_has_sent_no_body(begun: bool) -> None:
+async def test_read_body_raises_when_the_client_disconnects(begun: bool) -> None:
     gone = {"type": "http.disconnect"}
     with pytest.raises(ClientGoneError):
         await read_body(Slow([part(b"begun", more=True), gone] if begun else [gone]).receive)
 
 
-async def test_waiting_for_a_body_can_be_cancelled() -> None:
+async def test_read_body_can_be_cancelled() -> None:
     left = asyncio.Event()
 
     async def receive() -> Any:

@@ -1,4 +1,4 @@
-"""The OpenAPI document: valid, complete, and what the service really does."""
+"""The OpenAPI document is valid and complete, and the API conforms to it."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ DOCUMENT = openapi_document()
 OPERATIONS = [(path, method, item) for path, items in DOCUMENT["paths"].items() for method, item in items.items()]
 
 
-def test_the_document_is_valid_openapi() -> None:
+def test_document_is_valid_openapi() -> None:
     assert DOCUMENT["openapi"].startswith("3.1")
     assert list(OpenAPIV31SpecValidator(DOCUMENT).iter_errors()) == []
 
 
-def test_every_route_of_the_contract_is_there() -> None:
+def test_document_contains_every_route() -> None:
     assert {(method.upper(), path) for path, method, _ in OPERATIONS} == {
         ("POST", "/api/v1/logs"),
         ("POST", "/api/v1/logs/bulk"),
@@ -58,7 +58,7 @@ def test_every_route_of_the_contract_is_there() -> None:
     }
 
 
-def test_every_operation_says_what_it_is_and_who_may_ask() -> None:
+def test_operation_has_summary_security_and_described_parameters() -> None:
     for path, _, operation in OPERATIONS:
         assert operation["summary"]
         assert operation["operationId"]
@@ -69,13 +69,13 @@ def test_every_operation_says_what_it_is_and_who_may_ask() -> None:
     assert len({operation["operationId"] for _, _, operation in OPERATIONS}) == len(OPERATIONS)
 
 
-def test_every_filter_is_a_parameter_of_every_route_that_filters() -> None:
+def test_filter_is_a_parameter_of_every_route_that_filters() -> None:
     for name in ("", "/export", "/stats", "/stream"):
         names = {parameter["name"] for parameter in DOCUMENT["paths"][f"/api/v1/logs{name}"]["get"]["parameters"]}
         assert {*PARAMETERS, "metadata"} <= names
 
 
-def test_every_error_has_a_status_and_those_of_requests_are_documented_somewhere() -> None:
+def test_error_code_has_a_status_and_is_documented_by_an_operation() -> None:
     assert set(STATUSES) == set(Code)
     documented = {
         code
@@ -101,7 +101,7 @@ def _examples(node: Any) -> Iterator[tuple[dict[str, Any], Any]]:
             yield from _examples(value)
 
 
-def test_every_example_is_an_example_of_its_schema() -> None:
+def test_example_is_valid_against_its_schema() -> None:
     found = list(_examples(DOCUMENT["paths"]))
     assert len(found) > 50
     for schema, example in found:
@@ -146,7 +146,7 @@ schema = schemathesis.openapi.from_dict(closed_document())
 
 @schema.exclude(path_regex="stream").parametrize()
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
-def test_the_service_answers_as_its_document_says(case: Any, served: World) -> None:
+def test_api_conforms_to_the_document(case: Any, served: World) -> None:
     platform = case.path.startswith("/api/v1/tenants")
     key = served.keys[(None, Role.PLATFORM) if platform else ("acme", Role.ADMIN)]
     case.call_and_validate(
@@ -166,13 +166,13 @@ def test_the_service_answers_as_its_document_says(case: Any, served: World) -> N
 # The page
 
 
-async def test_who_opens_the_address_of_the_api_is_led_to_the_page(world: World) -> None:
+async def test_root_redirects_to_the_reference_page(world: World) -> None:
     async with world.client() as client:
         answer = await client.get("/")
         assert (answer.status_code, answer.headers["location"]) == (302, "/schema")
 
 
-async def test_the_page_needs_no_other_host_and_runs_nothing_but_its_own_files(world: World) -> None:
+async def test_reference_page_loads_only_its_own_files(world: World) -> None:
     async with world.client() as client:
         page = await client.get("/schema")
         assert page.headers["content-type"] == "text/html; charset=utf-8"

@@ -1,4 +1,4 @@
-"""What every answer has in common, and what Kubernetes and Prometheus ask for."""
+"""What all answers have in common, and the probes and metrics for Kubernetes and Prometheus."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from tests.support.api_world import World, running_world
 PATHS = ["/nothing", "/api", "/api/v1", "/api/v1/log", "/api/v1/logs/1/2", "/schema/other", "/schema/openapi.yaml", "/docs"]
 
 
-async def test_what_is_not_there_is_a_problem_too(world: World) -> None:
+async def test_unknown_path_returns_a_problem(world: World) -> None:
     async with world.client(Role.ADMIN) as client:
         for path in PATHS:
             response = await client.get(path)
             assert (response.status_code, code_of(response)) == (404, "not-found"), path
 
 
-async def test_every_answer_has_a_request_id_and_is_not_sniffed_or_cached(world: World) -> None:
+async def test_answer_has_a_request_id_and_security_headers(world: World) -> None:
     async with world.client(Role.ADMIN) as client:
         seen = set()
         for method, path, body in (
@@ -59,7 +59,7 @@ async def test_every_answer_has_a_request_id_and_is_not_sniffed_or_cached(world:
         assert len(seen) == 9
 
 
-async def test_a_request_id_of_the_client_is_kept_where_it_is_harmless(world: World) -> None:
+async def test_request_id_of_the_client_is_kept_only_when_it_is_safe(world: World) -> None:
     async with world.client(Role.ADMIN) as client:
         for method, body in (("GET", None), ("POST", RECORD)):
             for sent in ("a1b2", "trace:01-x.y_z"):
@@ -70,13 +70,15 @@ async def test_a_request_id_of_the_client_is_kept_where_it_is_harmless(world: Wo
                 assert re.fullmatch("[0-9a-f]{12}-[0-9a-f]+", response.headers["x-request-id"])
 
 
-async def test_a_request_with_a_bad_host_is_a_problem(world: World) -> None:
+async def test_bad_host_header_returns_a_problem(world: World) -> None:
     async with world.client(Role.ADMIN) as client:
         response = await client.get("/api/v1/whoami", headers={"Host": "<script>"})
         assert (response.status_code, code_of(response)) == (422, "invalid-parameter")
 
 
-async def test_a_fault_in_a_reading_tells_nothing_but_its_id(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_read_returns_an_opaque_internal_error_on_an_unexpected_exception(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
     async def broken(*arguments: Any, **more: Any) -> Any:
         raise ZeroDivisionError("the secret is 42")
 
@@ -91,7 +93,7 @@ async def test_a_fault_in_a_reading_tells_nothing_but_its_id(world: World, capsy
 # Readiness and metrics
 
 
-async def test_readiness_names_each_backend_and_hides_what_is_wrong_with_it(world: World) -> None:
+async def test_readiness_names_each_backend_without_details(world: World) -> None:
     async with world.client() as client:
         ready = await client.get("/readyz")
         assert (ready.status_code, ready.json()) == (200, {"status": "ready", "checks": {"database": "ok", "search": "ok"}})
@@ -107,7 +109,7 @@ async def test_readiness_names_each_backend_and_hides_what_is_wrong_with_it(worl
         assert (await client.get("/healthz")).status_code == 200
 
 
-async def test_a_backend_that_hangs_does_not_hang_the_probe(world: World) -> None:
+async def test_readiness_answers_when_a_backend_hangs(world: World) -> None:
     async def hang() -> None:
         await asyncio.Event().wait()
 
@@ -123,7 +125,7 @@ def samples(text: str, name: str, **labels: str) -> list[float]:
     return [float(line.rsplit(" ", 1)[1]) for line in lines]
 
 
-async def test_metrics_count_requests_by_route_and_never_by_path_or_tenant(world: World) -> None:
+async def test_metrics_label_requests_by_route_and_not_by_path_or_tenant(world: World) -> None:
     async with world.client(Role.ADMIN) as client:
         before = (await client.get("/metrics")).text
         for number in range(3):
@@ -147,7 +149,7 @@ async def test_metrics_count_requests_by_route_and_never_by_path_or_tenant(world
         assert "acme" not in after
 
 
-async def test_metrics_may_have_a_port_of_their_own() -> None:
+async def test_metrics_are_served_on_their_own_port_only_when_configured() -> None:
     async with running_world(settings=Settings(api=Api(metrics_port=1))) as world:
         async with world.client() as client:
             assert (await client.get("/metrics")).status_code == 404
@@ -165,14 +167,14 @@ async def test_metrics_may_have_a_port_of_their_own() -> None:
 # The server
 
 
-async def test_a_port_that_is_taken_is_said_at_once(world: World) -> None:
+async def test_server_raises_at_once_when_the_port_is_taken(world: World) -> None:
     port = int(world.url.rsplit(":", 1)[1])
     with pytest.raises(OSError, match="in use"):
         async with serve(create_metrics_app(world.services), "127.0.0.1", port, freeze=False):
             pass
 
 
-async def test_a_server_that_stops_says_that_it_is_not_ready(world: World) -> None:
+async def test_readiness_returns_503_while_the_server_stops(world: World) -> None:
     async with contextlib.AsyncExitStack() as stack:
         app = create_app(world.services, Settings())
         server = await stack.enter_async_context(serve(app, "127.0.0.1", 0, freeze=False, linger=60))
@@ -186,7 +188,7 @@ async def test_a_server_that_stops_says_that_it_is_not_ready(world: World) -> No
         await stopping
 
 
-async def test_a_server_that_stops_lets_open_requests_end(world: World) -> None:
+async def test_server_finishes_open_requests_when_it_stops(world: World) -> None:
     entered, go_on = asyncio.Event(), asyncio.Event()
     append = world.ingest.append
 
@@ -206,7 +208,7 @@ async def test_a_server_that_stops_lets_open_requests_end(world: World) -> None:
     await client.aclose()
 
 
-async def test_a_connection_that_is_kept_is_told_that_it_ends_and_loses_no_request(world: World) -> None:
+async def test_server_closes_kept_connections_without_losing_a_request(world: World) -> None:
     stack = AsyncExitStack()
     server = await stack.enter_async_context(
         serve(create_app(world.services, Settings()), "127.0.0.1", 0, freeze=False, linger=60)
@@ -235,9 +237,7 @@ async def test_a_connection_that_is_kept_is_told_that_it_ends_and_loses_no_reque
         ("127.0.0.1, 10.42.0.0/16", ["198.51.100.1, 203.0.113.9, 10.42.3.4"], "203.0.113.9"),
     ],
 )
-async def test_who_asked_is_taken_from_a_trusted_proxy_and_from_nobody_before_it(
-    world: World, trusted: str, told: list[str], ip: str
-) -> None:
+async def test_client_address_comes_from_a_trusted_proxy_only(world: World, trusted: str, told: list[str], ip: str) -> None:
     app = create_app(world.services, Settings())
     async with serve(app, "127.0.0.1", 0, freeze=False, trusted_proxies=trusted) as server, world.client(Role.AUDITOR) as client:
         url = f"http://127.0.0.1:{server.port}/api/v1/logs?log=access"
@@ -247,8 +247,8 @@ async def test_who_asked_is_taken_from_a_trusted_proxy_and_from_nobody_before_it
 
 
 @pytest.mark.parametrize("wrong", ["*", "proxy.example", "127.0.0.1,10.0.0.1/8", "10.0.0.0/33"])
-async def test_a_proxy_that_is_no_address_is_refused_and_not_believed_by_chance(world: World, wrong: str) -> None:
-    with pytest.raises(DecklogError, match=r"DECKLOG_API_TRUSTED_PROXIES: entry [12] must be") as refused:
+async def test_server_refuses_a_trusted_proxy_that_is_not_an_address(world: World, wrong: str) -> None:
+    with pytest.raises(DecklogError, match=r"DECKLOG_API_TRUSTED_PROXIES: entry [12] is neither") as refused:
         async with serve(create_app(world.services, Settings()), "127.0.0.1", 0, freeze=False, trusted_proxies=wrong):
             pass
     assert refused.value.code is Code.MISCONFIGURED
@@ -258,12 +258,12 @@ async def test_a_proxy_that_is_no_address_is_refused_and_not_believed_by_chance(
 # Errors as values
 
 
-def test_a_problem_has_every_member_and_shows_no_value_of_ours() -> None:
+def test_problem_has_every_member_and_no_internal_value() -> None:
     rate = Rate(10.0, 20, 0.0)
     error = DecklogError(Code.RATE_LIMITED, "Slower.", retry_after=0.2, extra={"rate": rate, "parameter": "x", "status": 1})
     assert problem(error, "r-1") == {
         "type": "https://decklog.dev/problems/rate-limited",
-        "title": "The tenant's rate limit is reached",
+        "title": "Rate limit reached",
         "status": 429,
         "code": "rate-limited",
         "detail": "Slower.",
@@ -275,7 +275,7 @@ def test_a_problem_has_every_member_and_shows_no_value_of_ours() -> None:
 
 
 @pytest.mark.parametrize("code", list(Code))
-def test_every_code_has_a_status_a_close_code_and_a_retry_where_waiting_helps(code: Code) -> None:
+def test_error_code_has_status_close_code_and_retry_after(code: Code) -> None:
     error = DecklogError(code, "x")
     status, title = STATUSES[code]
     assert 400 <= status < 600
@@ -287,7 +287,7 @@ def test_every_code_has_a_status_a_close_code_and_a_retry_where_waiting_helps(co
 # Tokens through the whole edge
 
 
-async def test_a_token_of_a_trusted_issuer_works_everywhere_within_its_tenant_and_role() -> None:
+async def test_jwt_of_a_trusted_issuer_works_within_its_tenant_and_role() -> None:
     key = ECKey.generate_key("P-256", {"kid": "k"})
 
     async def keys(url: str) -> bytes:

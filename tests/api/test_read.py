@@ -1,4 +1,4 @@
-"""Records out, over a real socket: pages, single records, counts and files."""
+"""Reading records over a real socket: pages, single records, counts and exports."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def access_actions(world: World, name: str = "acme") -> list[str]:
     return [json.loads(record.content)["action"] for record in sorted(found, key=lambda record: record.seq)]
 
 
-async def test_a_page_has_the_newest_first_and_its_shape(world: World) -> None:
+async def test_list_returns_the_newest_records_first(world: World) -> None:
     await fill(world.store, world.tenant("acme"), *({"action": f"a.{n}", "metadata": {"n": n}} for n in range(5)))
     async with world.client(Role.AUDITOR) as client:
         response = await client.get("/api/v1/logs", params={"limit": 3})
@@ -46,14 +46,14 @@ async def test_a_page_has_the_newest_first_and_its_shape(world: World) -> None:
         assert rest["next"] is None
 
 
-async def test_what_was_answered_is_in_the_next_list(world: World) -> None:
+async def test_list_contains_every_acknowledged_record(world: World) -> None:
     async with world.client(Role.ADMIN) as client:
         for n in range(3):
             await client.post("/api/v1/logs", json={"action": f"a.{n}", "actor": {"id": "alice"}})
             assert (await client.get("/api/v1/logs")).json()["items"][0]["action"] == f"a.{n}"
 
 
-async def test_a_single_record_does_not_shadow_the_collection_nor_its_siblings(world: World) -> None:
+async def test_get_record_does_not_shadow_sibling_routes(world: World) -> None:
     await fill(world.store, world.tenant("acme"), {}, {})
     async with world.client(Role.ADMIN) as client:
         record = await client.get("/api/v1/logs/1")
@@ -67,7 +67,7 @@ async def test_a_single_record_does_not_shadow_the_collection_nor_its_siblings(w
         assert (await client.post("/api/v1/logs/", json={"action": "x", "actor": {"id": "a"}})).status_code == 201
 
 
-async def test_a_number_that_no_record_has_is_not_found(world: World) -> None:
+async def test_get_record_returns_404_for_an_unknown_sequence_number(world: World) -> None:
     await fill(world.store, world.tenant("acme"), {}, {})
     async with world.client(Role.AUDITOR) as client:
         for seq in ("2", "-1", "1.0", "+1", "1_0", "0x1", "٣", "abc", "1e3", "9" * 19, "9" * 400, "%00"):
@@ -75,7 +75,7 @@ async def test_a_number_that_no_record_has_is_not_found(world: World) -> None:
             assert (response.status_code, code_of(response)) == (404, "not-found"), seq
 
 
-async def test_counts_are_by_field_and_by_time(world: World) -> None:
+async def test_stats_count_by_field_and_by_time(world: World) -> None:
     await fill(
         world.store,
         world.tenant("acme"),
@@ -97,7 +97,7 @@ async def test_counts_are_by_field_and_by_time(world: World) -> None:
         assert [(bucket["key"], bucket["from"], bucket["count"]) for bucket in total["buckets"]] == [([], None, 3)]
 
 
-async def test_every_read_is_recorded_and_a_writers_attempt_gives_nothing(world: World) -> None:
+async def test_read_is_recorded_in_the_access_log_and_refused_to_writers(world: World) -> None:
     await fill(world.store, world.tenant("acme"), {})
     async with world.client(Role.AUDITOR) as client:
         for path in ("logs", "logs/0", "logs/stats", "logs/export"):
@@ -110,7 +110,7 @@ async def test_every_read_is_recorded_and_a_writers_attempt_gives_nothing(world:
         assert records[-1]["source"]["ip"] == "127.0.0.1"
 
 
-async def test_a_read_that_cannot_be_recorded_gives_nothing(world: World) -> None:
+async def test_read_returns_nothing_when_it_cannot_be_recorded(world: World) -> None:
     await fill(world.store, world.tenant("acme"), {"message": "precious"})
     append = world.store.append
 
@@ -126,7 +126,7 @@ async def test_a_read_that_cannot_be_recorded_gives_nothing(world: World) -> Non
     world.store.append = append  # type: ignore[method-assign]
 
 
-async def test_the_address_in_an_access_record_is_the_peers_whatever_headers_say(world: World) -> None:
+async def test_access_record_has_the_address_of_the_peer(world: World) -> None:
     async with world.client(Role.AUDITOR) as client:
         await client.get("/api/v1/logs", headers={"X-Forwarded-For": "203.0.113.9", "Forwarded": "for=203.0.113.9"})
         first = (await client.get("/api/v1/logs?log=access")).json()["items"][-1]
@@ -134,7 +134,7 @@ async def test_the_address_in_an_access_record_is_the_peers_whatever_headers_say
 
 
 @pytest.mark.parametrize("path", ["logs", "logs/0", "logs/export", "logs/stats", "logs/stream", "whoami", "tenants", "logs/bulk"])
-async def test_an_unknown_parameter_is_refused_everywhere(world: World, path: str) -> None:
+async def test_read_refuses_an_unknown_parameter(world: World, path: str) -> None:
     role = Role.PLATFORM if path == "tenants" else Role.ADMIN
     async with world.client(role) as client:
         for name in ("tenant", "role", "actr", "limt", "Actor", "metadata", "metadata.", "token", "access_token"):
@@ -167,7 +167,7 @@ WRONG_QUERIES = [
 ]
 
 
-async def test_a_parameter_that_is_not_right_is_refused_and_never_ignored(world: World) -> None:
+async def test_read_refuses_an_invalid_parameter(world: World) -> None:
     async with world.client(Role.AUDITOR) as client:
         for query in WRONG_QUERIES:
             response = await client.get(f"/api/v1/logs?{query}")
@@ -179,7 +179,7 @@ async def test_a_parameter_that_is_not_right_is_refused_and_never_ignored(world:
 # Exports
 
 
-async def test_an_export_is_whole_and_agrees_with_the_list_in_every_format(world: World) -> None:
+async def test_export_equals_the_list_in_every_format(world: World) -> None:
     values = [{"action": f"a.{n % 3}", "message": f'"{n}",\r\n' + "=cmd|' /C calc'!A0"} for n in range(2_500)]
     await fill(world.store, world.tenant("acme"), *values)
     async with world.client(Role.AUDITOR) as client:
@@ -200,7 +200,7 @@ async def test_an_export_is_whole_and_agrees_with_the_list_in_every_format(world
         assert {json.loads(line)["action"] for line in some.text.splitlines()} == {"a.1"}
 
 
-async def test_no_cell_of_a_csv_is_a_formula(world: World) -> None:
+async def test_csv_export_contains_no_formula(world: World) -> None:
     evils = [start + "cmd|' /C calc'!A0" for start in "=+-@\t\r"]
     await fill(world.store, world.tenant("acme"), *({"action": evil, "actor": {"id": evil}, "message": evil} for evil in evils))
     async with world.client(Role.AUDITOR) as client:
@@ -210,7 +210,7 @@ async def test_no_cell_of_a_csv_is_a_formula(world: World) -> None:
             assert row["action"] == row["actor_id"] == row["message"] == "'" + evil
 
 
-async def test_an_empty_export_is_an_empty_file_of_its_format(world: World) -> None:
+async def test_empty_export_is_an_empty_file_of_its_format(world: World) -> None:
     async with world.client(Role.AUDITOR) as client:
         assert (await client.get("/api/v1/logs/export")).text == ""
         assert (await client.get("/api/v1/logs/export?format=json")).json() == []
@@ -227,7 +227,7 @@ def raw_get(world: World, path: str, key: str) -> bytes:
         return found
 
 
-async def test_an_export_that_fails_midway_is_visibly_broken_on_the_wire(world: World) -> None:
+async def test_export_breaks_the_transfer_when_it_fails_midway(world: World) -> None:
     await fill(world.store, world.tenant("acme"), *({"message": "x" * 2_000} for _ in range(6_000)))
     key = world.keys["acme", Role.AUDITOR]
     whole = await asyncio.to_thread(raw_get, world, "/api/v1/logs/export", key)
@@ -252,7 +252,7 @@ async def test_an_export_that_fails_midway_is_visibly_broken_on_the_wire(world: 
             await client.get("/api/v1/logs/export")
 
 
-async def test_an_export_that_fails_before_its_first_bytes_is_a_problem(world: World) -> None:
+async def test_export_returns_a_problem_when_it_fails_before_the_first_bytes(world: World) -> None:
     await fill(world.store, world.tenant("acme"), {})
 
     async def failing(*arguments: Any, **more: Any) -> Any:
@@ -264,7 +264,7 @@ async def test_an_export_that_fails_before_its_first_bytes_is_a_problem(world: W
         assert (response.status_code, code_of(response)) == (503, "search-unavailable")
 
 
-async def test_an_export_waits_for_a_client_that_does_not_read_and_stops_when_it_leaves(world: World) -> None:
+async def test_export_waits_for_a_slow_client_and_stops_when_it_disconnects(world: World) -> None:
     await fill(world.store, world.tenant("acme"), *({"message": "x" * 8_000} for _ in range(10_000)))
     host, port = world.url.removeprefix("http://").split(":")
     connection = socket.socket()
@@ -288,7 +288,7 @@ async def until_still(world: World) -> None:
         await asyncio.sleep(0.2)
 
 
-async def test_more_queries_than_a_tenant_may_make_give_nothing_and_are_not_recorded(world: World) -> None:
+async def test_query_over_the_rate_limit_is_refused_and_not_recorded(world: World) -> None:
     world.add(make_tenant("curious"), queries_per_minute=3)
     async with world.client(Role.AUDITOR, "curious") as client:
         for path in ("", "/stats", "/export"):

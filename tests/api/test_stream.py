@@ -1,4 +1,4 @@
-"""Following a log over real sockets: WebSocket and Server-Sent Events."""
+"""Streams over real sockets: WebSocket and Server-Sent Events."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def received(socket_: ClientConnection) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("before", [0, 3])
-async def test_who_is_cut_off_before_anything_came_goes_on_from_where_the_stream_began(world: World, before: int) -> None:
+async def test_stream_resumes_from_the_open_position_when_cut_off_before_any_event(world: World, before: int) -> None:
     await fill(world.store, world.tenant("acme"), *({"message": str(n)} for n in range(before)))
     headers = {"Authorization": f"Bearer {world.keys['acme', Role.AUDITOR]}"}
     async with connect(world.socket_url(""), additional_headers=headers) as socket_:
@@ -80,7 +80,7 @@ async def ended(socket_: ClientConnection) -> tuple[int, dict[str, Any]]:
     return socket_.close_code or 0, last
 
 
-async def test_what_is_appended_is_seen_at_once_and_with_its_position(world: World) -> None:
+async def test_stream_sends_new_records_with_their_positions(world: World) -> None:
     async with followed(world) as listener, world.client(Role.WRITER) as client:
         for n in range(3):
             receipt = (await client.post("/api/v1/logs", json={**RECORD, "message": str(n)})).json()
@@ -90,7 +90,7 @@ async def test_what_is_appended_is_seen_at_once_and_with_its_position(world: Wor
             assert message["position"].split(".")[2] == str(n)
 
 
-async def test_a_stream_goes_on_after_a_position_without_a_gap_or_a_double(world: World) -> None:
+async def test_stream_resumes_after_a_position_without_gap_or_duplicate(world: World) -> None:
     await fill(world.store, world.tenant("acme"), *({"message": str(n)} for n in range(500)))
     async with followed(world, "?after=-1") as listener:
         first = await records(listener, 200)
@@ -101,7 +101,7 @@ async def test_a_stream_goes_on_after_a_position_without_a_gap_or_a_double(world
         assert [message["record"]["seq"] for message in await records(listener, 2)] == [498, 499]
 
 
-async def test_filters_hold_for_what_is_streamed(world: World) -> None:
+async def test_stream_applies_filters(world: World) -> None:
     async with followed(world, "?action=door.*&severity=ERROR") as listener, world.client(Role.WRITER) as client:
         for action, severity in (("door.open", "INFO"), ("window.open", "ERROR"), ("door.shut", "ERROR")):
             await client.post("/api/v1/logs", json={**RECORD, "action": action, "severity": severity})
@@ -109,7 +109,7 @@ async def test_filters_hold_for_what_is_streamed(world: World) -> None:
         assert message["record"]["action"] == "door.shut"
 
 
-async def test_a_passive_listener_lives_and_its_heartbeats_carry_the_position() -> None:
+async def test_websocket_heartbeats_carry_the_position() -> None:
     async with running_world(heartbeat=0.05) as world:
         await fill(world.store, world.tenant("acme"), {})
         async with followed(world) as listener:
@@ -119,7 +119,7 @@ async def test_a_passive_listener_lives_and_its_heartbeats_carry_the_position() 
             assert (await records(listener, 1))[0]["record"]["seq"] == 1
 
 
-async def test_a_listener_that_talks_is_not_heard_and_one_that_shouts_is_shown_out(world: World) -> None:
+async def test_websocket_ignores_client_messages_and_closes_on_too_many(world: World) -> None:
     async with followed(world) as listener:
         for _ in range(10):
             await listener.send("hello")
@@ -136,7 +136,7 @@ async def test_a_listener_that_talks_is_not_heard_and_one_that_shouts_is_shown_o
         assert (await ended(listener))[0] == 1009
 
 
-async def test_the_token_may_be_a_subprotocol_and_is_not_sent_back(world: World) -> None:
+async def test_websocket_accepts_the_token_as_subprotocol_and_does_not_echo_it(world: World) -> None:
     key = world.keys["acme", Role.AUDITOR]
     offered = [Subprotocol("decklog"), Subprotocol(f"bearer.{key}")]
     async with connect(world.socket_url(), subprotocols=offered) as listener:
@@ -162,7 +162,7 @@ async def test_the_token_may_be_a_subprotocol_and_is_not_sent_back(world: World)
         (Role.AUDITOR, "?after=99", 4422, "invalid-parameter"),
     ],
 )
-async def test_a_socket_that_may_not_be_says_why_and_closes(
+async def test_websocket_sends_the_error_and_closes_when_refused(
     world: World, role: Role | None, query: str, close: int, code: str
 ) -> None:
     query = query.replace("KEY", world.keys["acme", Role.AUDITOR])
@@ -174,7 +174,7 @@ async def test_a_socket_that_may_not_be_says_why_and_closes(
         assert last["problem"]["instance"]
 
 
-async def test_a_key_in_a_subprotocol_that_is_wrong_or_doubled_is_refused(world: World) -> None:
+async def test_websocket_refuses_a_wrong_or_repeated_subprotocol_token(world: World) -> None:
     key = world.keys["acme", Role.AUDITOR]
     for tokens in ((key[:-1] + "x",), (key, key), ()):
         offered = [Subprotocol("decklog"), *(Subprotocol(f"bearer.{token}") for token in tokens)]
@@ -182,7 +182,7 @@ async def test_a_key_in_a_subprotocol_that_is_wrong_or_doubled_is_refused(world:
             assert (await ended(listener))[0] == 4401
 
 
-async def test_a_socket_at_another_path_is_not_found(world: World) -> None:
+async def test_websocket_handshake_returns_404_at_another_path(world: World) -> None:
     for path in ("/api/v1/logs", "/", "/nothing", "/api/v1/logs/stream/more"):
         with pytest.raises(InvalidStatus) as caught:
             async with connect(world.url.replace("http", "ws") + path):
@@ -191,7 +191,7 @@ async def test_a_socket_at_another_path_is_not_found(world: World) -> None:
         assert json.loads(caught.value.response.body)["code"] == "not-found"
 
 
-async def test_revocation_ends_open_streams_of_both_kinds_and_says_so(world: World) -> None:
+async def test_stream_ends_with_an_error_when_the_key_is_revoked(world: World) -> None:
     async with followed(world) as listener, sse_followed(world) as lines:
         world.registry.revoke(world.keys["acme", Role.AUDITOR])
         number, last = await ended(listener)
@@ -200,14 +200,14 @@ async def test_revocation_ends_open_streams_of_both_kinds_and_says_so(world: Wor
         assert (event["event"], json.loads(event["data"])["code"]) == ("error", "unauthenticated")
 
 
-async def test_suspension_ends_an_open_stream(world: World) -> None:
+async def test_stream_ends_when_the_tenant_is_suspended(world: World) -> None:
     async with followed(world) as listener:
         world.registry.add_tenant(msgspec.structs.replace(world.tenant("acme"), state=State.SUSPENDED))
         number, last = await ended(listener)
         assert (number, last["problem"]["code"]) == (4403, "tenant-suspended")
 
 
-async def test_opening_and_closing_a_stream_are_recorded(world: World) -> None:
+async def test_stream_open_and_close_are_recorded_in_the_access_log(world: World) -> None:
     async with followed(world):
         pass
     async for actions in polled(world):
@@ -215,7 +215,7 @@ async def test_opening_and_closing_a_stream_are_recorded(world: World) -> None:
             break
 
 
-async def test_more_streams_than_a_tenant_may_have_are_refused(world: World) -> None:
+async def test_stream_is_refused_above_the_tenants_limit(world: World) -> None:
     world.add(make_tenant("few", limits=Limits(streams=1)))
     headers = {"Authorization": f"Bearer {world.keys['few', Role.ADMIN]}"}
     async with connect(world.socket_url(), additional_headers=headers) as first, followed(world):
@@ -229,7 +229,7 @@ async def test_more_streams_than_a_tenant_may_have_are_refused(world: World) -> 
             assert response.headers["retry-after"]
 
 
-async def test_a_slow_reader_holds_up_nobody_and_gets_every_record_in_the_end(world: World) -> None:
+async def test_stream_serves_a_slow_reader_without_delaying_others(world: World) -> None:
     host, port = world.url.removeprefix("http://").split(":")
     raw = socket.socket()
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
@@ -246,7 +246,7 @@ async def test_a_slow_reader_holds_up_nobody_and_gets_every_record_in_the_end(wo
         assert [message["record"]["seq"] for message in await records(slow, 3_000)] == list(range(3_000))
 
 
-async def test_revocation_ends_even_a_stream_whose_client_does_not_read(world: World) -> None:
+async def test_stream_ends_on_revocation_when_the_client_does_not_read(world: World) -> None:
     host, port = world.url.removeprefix("http://").split(":")
     with socket.socket() as raw:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
@@ -293,7 +293,7 @@ async def sse_followed(world: World, query: str = "", **headers: str) -> AsyncIt
         yield lines
 
 
-async def test_events_have_an_id_that_resumes_the_stream(world: World) -> None:
+async def test_sse_event_id_resumes_the_stream(world: World) -> None:
     await fill(world.store, world.tenant("acme"), *({"message": str(n)} for n in range(5)))
     async with sse_followed(world, "?after=-1") as lines:
         events = [await sse(lines) for _ in range(2)]
@@ -303,7 +303,7 @@ async def test_events_have_an_id_that_resumes_the_stream(world: World) -> None:
         assert [json.loads((await sse(lines))["data"])["seq"] for _ in range(3)] == [2, 3, 4]
 
 
-async def test_a_text_with_line_breaks_stays_one_event(world: World) -> None:
+async def test_sse_keeps_a_record_with_line_breaks_in_one_event(world: World) -> None:
     async with sse_followed(world) as lines:
         await fill(world.store, world.tenant("acme"), {"message": "a\n\ndata: forged\n\nevent: error\n"})
         world.announcements.announce(world.tenant("acme").id, 0, 1)  # type: ignore[arg-type]
@@ -312,7 +312,7 @@ async def test_a_text_with_line_breaks_stays_one_event(world: World) -> None:
         assert json.loads(event["data"])["message"] == "a\n\ndata: forged\n\nevent: error\n"
 
 
-async def test_heartbeats_of_events_carry_the_position_as_their_id() -> None:
+async def test_sse_heartbeats_carry_the_position_as_id() -> None:
     async with running_world(heartbeat=0.05) as world:
         await fill(world.store, world.tenant("acme"), {})
         async with sse_followed(world) as lines:
@@ -321,7 +321,7 @@ async def test_heartbeats_of_events_carry_the_position_as_their_id() -> None:
             assert json.loads(beat["data"]) == {"position": beat["id"]}
 
 
-async def test_another_media_type_is_refused(world: World) -> None:
+async def test_sse_refuses_another_accept_header(world: World) -> None:
     async with world.client(Role.AUDITOR) as client:
         response = await client.get("/api/v1/logs/stream", headers={"Accept": "application/json"})
         assert (response.status_code, code_of(response)) == (415, "unsupported-media-type")
@@ -330,7 +330,7 @@ async def test_another_media_type_is_refused(world: World) -> None:
 # Stopping
 
 
-async def test_a_server_that_stops_tells_its_listeners_to_come_back(world: World) -> None:
+async def test_websocket_closes_with_service_restart_when_the_server_stops(world: World) -> None:
     async with serve(create_app(world.services, Settings()), "127.0.0.1", 0, freeze=False) as second:
         url = f"127.0.0.1:{second.port}/api/v1/logs/stream"
         headers = {"Authorization": f"Bearer {world.keys['acme', Role.AUDITOR]}"}

@@ -1,4 +1,4 @@
-"""Tenants over the API: who may see which, who may make one, that all of it is recorded, and that keys are told once."""
+"""Tenants over the API: permissions, creation, access records, and keys that are shown once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def access_records(world: World, name: str) -> list[dict[str, Any]]:
     return [msgspec.json.decode(record.content) for record in found]
 
 
-async def test_the_platform_lists_tenants_and_that_is_recorded(world: World) -> None:
+async def test_list_tenants_is_recorded_in_the_platforms_access_log(world: World) -> None:
     async with world.client(Role.PLATFORM) as client:
         response = await client.get("/api/v1/tenants")
         items = msgspec.json.decode(response.content, type=shapes.Tenants).items
@@ -45,7 +45,7 @@ async def test_the_platform_lists_tenants_and_that_is_recorded(world: World) -> 
     assert (record["action"], record["metadata"]["count"]) == ("tenants.list", 3)
 
 
-async def test_the_platform_sees_any_tenant_and_that_is_recorded_in_its_own_log(world: World) -> None:
+async def test_get_tenant_by_the_platform_is_recorded_in_its_own_log(world: World) -> None:
     async with world.client(Role.PLATFORM) as client:
         listed = (await client.get("/api/v1/tenants")).json()["items"]
         for item in listed:
@@ -59,7 +59,7 @@ async def test_the_platform_sees_any_tenant_and_that_is_recorded_in_its_own_log(
 
 
 @pytest.mark.parametrize("role", [Role.AUDITOR, Role.ADMIN])
-async def test_a_tenants_own_people_see_it_and_that_is_recorded_in_its_log(world: World, role: Role) -> None:
+async def test_get_tenant_by_its_auditor_is_recorded_in_the_tenants_log(world: World, role: Role) -> None:
     async with world.client(role) as client:
         assert (await client.get("/api/v1/tenants/acme")).json()["name"] == "acme"
     [record] = await access_records(world, "acme")
@@ -71,7 +71,7 @@ async def test_a_tenants_own_people_see_it_and_that_is_recorded_in_its_log(world
     assert await access_records(world, "decklog") == []
 
 
-async def test_another_tenant_cannot_be_told_from_one_that_does_not_exist(world: World) -> None:
+async def test_get_tenant_returns_the_same_404_for_another_tenant_and_an_unknown_one(world: World) -> None:
     async with world.client(Role.ADMIN) as client:
         answers = [await client.get(f"/api/v1/tenants/{name}") for name in ("other", "decklog", *NAMES_OF_NOBODY)]
     assert {(answer.status_code, code_of(answer)) for answer in answers} == {(404, "not-found")}
@@ -81,7 +81,7 @@ async def test_another_tenant_cannot_be_told_from_one_that_does_not_exist(world:
     assert {(record["outcome"], record["metadata"]["count"]) for record in records} == {("failure", 0)}
 
 
-async def test_a_name_that_no_tenant_can_have_is_not_found_and_asked_of_no_database(
+async def test_get_tenant_returns_404_for_an_impossible_name_without_a_query(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def never(name: str) -> None:
@@ -94,7 +94,7 @@ async def test_a_name_that_no_tenant_can_have_is_not_found_and_asked_of_no_datab
             assert (response.status_code, code_of(response)) == (404, "not-found"), name
 
 
-async def test_a_suspended_tenant_is_shown_to_the_platform_and_not_to_its_own_people(world: World) -> None:
+async def test_get_tenant_shows_a_suspended_tenant_to_the_platform_only(world: World) -> None:
     changed = world.cache.changed()
     world.registry.add_tenant(msgspec.structs.replace(world.tenant("acme"), state=State.SUSPENDED))
     world.control.rows["acme"] = msgspec.structs.replace(world.control.rows["acme"], state=State.SUSPENDED)
@@ -106,7 +106,7 @@ async def test_a_suspended_tenant_is_shown_to_the_platform_and_not_to_its_own_pe
 
 
 @pytest.mark.parametrize("role", [Role.PLATFORM, Role.ADMIN])
-async def test_where_looking_cannot_be_recorded_nothing_is_told(world: World, role: Role) -> None:
+async def test_tenant_requests_return_nothing_when_they_cannot_be_recorded(world: World, role: Role) -> None:
     world.store.failing_append = DecklogError(Code.STORAGE_UNAVAILABLE, "Away on purpose.")
     async with world.client(role) as client:
         for path in ("acme", "nobody"):
@@ -115,7 +115,7 @@ async def test_where_looking_cannot_be_recorded_nothing_is_told(world: World, ro
             assert "conditions" not in response.text
 
 
-async def test_there_are_no_parameters(world: World) -> None:
+async def test_tenant_requests_refuse_every_parameter(world: World) -> None:
     async with world.client(Role.PLATFORM) as client:
         for path in ("", "/acme"):
             response = await client.get(f"/api/v1/tenants{path}", params={"tenant": "other"})
@@ -157,7 +157,7 @@ async def statuses(world: World, keys: dict[str, str], name: str = "initech") ->
     return found
 
 
-async def test_a_new_tenant_is_answered_with_keys_that_work_at_once(world: World) -> None:
+async def test_create_tenant_returns_keys_that_work_at_once(world: World) -> None:
     made = await post(world, sent(displayName="Initech"))
     assert (made.status_code, made.headers["location"]) == (201, "/api/v1/tenants/initech")
     answer = msgspec.json.decode(made.content, type=shapes.CreatedTenant)
@@ -170,14 +170,14 @@ async def test_a_new_tenant_is_answered_with_keys_that_work_at_once(world: World
         assert (await client.get("/api/v1/tenants/initech")).json() == made.json()["tenant"]
 
 
-async def test_sending_the_same_again_is_safe_and_tells_no_key(world: World) -> None:
+async def test_create_tenant_returns_no_keys_when_repeated(world: World) -> None:
     first = (await post(world, sent())).json()
     again = await post(world, sent(quotas={"burst": 10_000}))  # the default, in so many words
     assert (again.status_code, again.json()) == (200, {"tenant": first["tenant"], "keys": None})
     assert await statuses(world, first["keys"]) == {"writer": 201, "auditor": 200, "admin": 200}
 
 
-async def test_a_tenant_is_not_changed_by_another_spec(world: World) -> None:
+async def test_create_tenant_returns_conflict_for_another_spec(world: World) -> None:
     before = (await post(world, sent())).json()["tenant"]
     other = await post(world, sent(retention={"days": 31}, quotas={"burst": 20_000}))
     assert (other.status_code, code_of(other)) == (409, "conflict")
@@ -185,7 +185,7 @@ async def test_a_tenant_is_not_changed_by_another_spec(world: World) -> None:
     assert (await post(world, sent())).json()["tenant"] == before
 
 
-async def test_many_who_ask_for_the_same_at_once_get_one_tenant_and_its_keys_once(world: World) -> None:
+async def test_create_tenant_returns_keys_once_to_concurrent_requests(world: World) -> None:
     answers = await asyncio.gather(*(post(world, sent()) for _ in range(8)))
     assert sorted(answer.status_code for answer in answers) == [200] * 7 + [201]
     [keys] = [answer.json()["keys"] for answer in answers if answer.json()["keys"]]
@@ -216,14 +216,14 @@ async def test_many_who_ask_for_the_same_at_once_get_one_tenant_and_its_keys_onc
         (sent(credentials={"rotation": {"intervalDays": 30}}), "intervalDays"),
     ],
 )
-async def test_a_manifest_that_is_not_valid_is_refused_by_the_name_of_the_field(world: World, body: Any, word: str) -> None:
+async def test_create_tenant_names_the_invalid_field(world: World, body: Any, word: str) -> None:
     answer = await post(world, body)
     assert (answer.status_code, code_of(answer)) == (422, "invalid-tenant")
     assert word in answer.json()["detail"]
     assert set(world.control.rows) == {"acme", "decklog", "other"}
 
 
-async def test_a_body_is_json_of_a_bounded_size(world: World) -> None:
+async def test_create_tenant_refuses_other_media_types_and_oversized_bodies(world: World) -> None:
     text = json.dumps(sent())
     for body, headers, status, code in (
         ("{", {}, 422, "invalid-json"),
@@ -236,7 +236,7 @@ async def test_a_body_is_json_of_a_bounded_size(world: World) -> None:
         assert (answer.status_code, code_of(answer)) == (status, code)
 
 
-async def test_where_kubernetes_owns_the_tenants_the_manifest_comes_back_ready_to_be_applied() -> None:
+async def test_create_tenant_returns_the_manifest_when_kubernetes_manages_tenants() -> None:
     async with running_world(owned=False) as world:
         body = sent(rotate="now", quotas={"burst": 20_000})
         answer = await post(world, body)
@@ -248,7 +248,7 @@ async def test_where_kubernetes_owns_the_tenants_the_manifest_comes_back_ready_t
         assert await access_records(world, "decklog") == []
 
 
-async def test_a_new_request_to_rotate_gives_new_keys_and_those_before_go_on_for_the_overlap(world: World) -> None:
+async def test_create_tenant_rotates_keys_on_request_with_an_overlap(world: World) -> None:
     first = (await post(world, sent())).json()["keys"]
     rotated = await post(world, sent(rotate="answer lost"))
     assert rotated.status_code == 200
@@ -262,7 +262,7 @@ async def test_a_new_request_to_rotate_gives_new_keys_and_those_before_go_on_for
     assert ends == {True, False}
 
 
-async def test_where_keys_are_kept_the_vault_has_those_that_were_answered_and_a_schedule_may_be_asked_for() -> None:
+async def test_create_tenant_stores_the_returned_keys_in_the_vault() -> None:
     async with running_world(kept=True) as world:
         scheduled = sent(credentials={"rotation": {"intervalDays": 30}})
         made = await post(world, scheduled)
@@ -274,7 +274,7 @@ async def test_where_keys_are_kept_the_vault_has_those_that_were_answered_and_a_
         assert await statuses(world, lost.json()["keys"]) == {"writer": 201}
 
 
-async def test_a_tenant_that_was_deleted_and_retained_is_new_again_with_new_keys(world: World) -> None:
+async def test_create_tenant_issues_new_keys_for_a_retained_tenant(world: World) -> None:
     await post(world, sent())
     world.control.rows["initech"] = msgspec.structs.replace(world.control.rows["initech"], state=State.DELETED)
     for stored in world.control.keys:
@@ -289,7 +289,7 @@ async def test_a_tenant_that_was_deleted_and_retained_is_new_again_with_new_keys
     assert (after.id, after.former_uids) == (before.id, (before.uid,))
 
 
-async def test_making_is_recorded_before_it_is_done_and_so_is_what_came_of_it(world: World) -> None:
+async def test_create_tenant_is_recorded_before_and_after(world: World) -> None:
     made = await post(world, sent())
     await post(world, sent(retention={"days": 31}))
     records = await access_records(world, "decklog")
@@ -307,7 +307,7 @@ async def test_making_is_recorded_before_it_is_done_and_so_is_what_came_of_it(wo
     assert not [key for key in made.json()["keys"].values() if key in told or key.split("_")[2] in told]
 
 
-async def test_what_cannot_be_recorded_is_not_made(world: World) -> None:
+async def test_create_tenant_does_nothing_when_it_cannot_be_recorded(world: World) -> None:
     world.store.failing_append = DecklogError(Code.STORAGE_UNAVAILABLE, "Away on purpose.")
     answer = await post(world, sent())
     assert (answer.status_code, code_of(answer)) == (503, "access-log-unavailable")
@@ -315,9 +315,7 @@ async def test_what_cannot_be_recorded_is_not_made(world: World) -> None:
 
 
 @pytest.mark.parametrize("step", ["apply", "issue"])
-async def test_a_database_that_fails_midway_is_said_and_the_same_request_goes_on(
-    world: World, step: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_create_tenant_resumes_after_a_database_failure(world: World, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*arguments: Any) -> None:
         raise DecklogError(Code.STORAGE_UNAVAILABLE, "The database cannot be reached.")
 
@@ -332,7 +330,9 @@ async def test_a_database_that_fails_midway_is_said_and_the_same_request_goes_on
     assert await statuses(world, made.json()["keys"]) == {"writer": 201, "auditor": 200, "admin": 200}
 
 
-async def test_no_more_are_made_at_once_than_can_be(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_create_tenant_returns_overloaded_above_the_concurrency_limit(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     go_on = asyncio.Event()
     reconcile = Provisioner.reconcile
 

@@ -1,4 +1,4 @@
-"""The client speaks to the API: shapes come back typed, refusals come back as the error that the server raised."""
+"""The client returns typed answers and raises the errors of the server."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def record(**fields: Any) -> bytes:
     return json.dumps({**RECORD, **fields}).encode()
 
 
-async def test_what_is_appended_can_be_read_in_every_way(world: World) -> None:
+async def test_client_reads_an_appended_record_in_every_way(world: World) -> None:
     async with client(world) as api:
         one = await api.append(record(id="x"))
         assert (one.seq, one.status, one.tenant, one.log) == (0, "stored", "acme", "events")
@@ -42,9 +42,9 @@ async def test_what_is_appended_can_be_read_in_every_way(world: World) -> None:
         assert bulk.items[2].error is not None
         assert bulk.items[2].error.code == Code.INVALID_RECORD
         page = await api.list({"action": "a.*", "severity": ["INFO", "ERROR"]})
-        assert [item["seq"] for item in page.items] == [1, 0]
+        assert [item.seq for item in page.items] == [1, 0]
         assert page.head == 2
-        assert (await api.get(0))["id"] == "x"
+        assert (await api.get(0)).id == "x"
         stats = await api.stats({"by": "action"})
         assert [(bucket.key, bucket.count) for bucket in stats.buckets] == [(["a.b"], 2)]
         async with api.export({"format": "ndjson"}) as pieces:
@@ -52,7 +52,7 @@ async def test_what_is_appended_can_be_read_in_every_way(world: World) -> None:
         assert [json.loads(line)["id"] for line in lines] == ["x", "y"]
 
 
-async def test_an_idempotency_key_makes_a_retry_safe(world: World) -> None:
+async def test_client_retry_with_an_idempotency_key_returns_duplicates(world: World) -> None:
     async with client(world) as api:
         first = await api.append_bulk([record(), record()], idempotency_key="k")
         again = await api.append_bulk([record(), record()], idempotency_key="k")
@@ -60,22 +60,22 @@ async def test_an_idempotency_key_makes_a_retry_safe(world: World) -> None:
         assert [item.seq for item in again.items] == [item.seq for item in first.items]
 
 
-async def test_pages_follow_one_another_to_the_end(world: World) -> None:
+async def test_client_iterates_over_all_pages(world: World) -> None:
     async with client(world) as api:
         await api.append_bulk([record(id=str(number)) for number in range(25)])
-        assert [item["seq"] async for item in api.records({"limit": 10})] == list(range(24, -1, -1))
+        assert [item.seq async for item in api.records({"limit": 10})] == list(range(24, -1, -1))
 
 
-async def test_a_credential_says_who_it_is(world: World) -> None:
+async def test_client_returns_the_identity_of_the_credential(world: World) -> None:
     async with client(world, Role.WRITER) as api:
         who = await api.whoami()
         assert (who.tenant, who.role, who.permissions) == ("acme", "writer", ["append"])
     async with client(world, Role.PLATFORM, None) as api:
         assert (await api.whoami()).tenant is None
-        assert {tenant["name"] for tenant in await api.tenants()} >= {"acme", "other"}
+        assert {tenant.name for tenant in await api.tenants()} >= {"acme", "other"}
 
 
-async def test_a_refusal_is_the_error_of_the_server(world: World) -> None:
+async def test_client_raises_the_error_of_the_server(world: World) -> None:
     async with client(world, Role.WRITER) as api:
         with pytest.raises(DecklogError) as error:
             await api.list()
@@ -102,7 +102,7 @@ async def test_a_refusal_is_the_error_of_the_server(world: World) -> None:
         assert error.value.code is Code.UNAUTHENTICATED
 
 
-async def test_a_server_that_is_not_there_cannot_be_reached() -> None:
+async def test_client_raises_storage_unavailable_when_nothing_listens() -> None:
     async with Client("http://127.0.0.1:1", "key") as api:
         with pytest.raises(DecklogError) as error:
             await api.whoami()
@@ -127,7 +127,7 @@ def answering(status: int, body: bytes = b"", **headers: str) -> httpx.MockTrans
         (503, Code.OUTCOME_UNKNOWN),
     ],
 )
-async def test_an_answer_of_a_proxy_in_between_is_understood_by_its_status(status: int, code: Code) -> None:
+async def test_client_maps_a_proxys_status_to_a_code(status: int, code: Code) -> None:
     transport = answering(status, b"<html>", **{"retry-after": "7"})
     async with Client("https://decklog.example.com", "key", transport=transport) as api:
         with pytest.raises(DecklogError) as error:
@@ -137,21 +137,21 @@ async def test_an_answer_of_a_proxy_in_between_is_understood_by_its_status(statu
 
 
 @pytest.mark.parametrize("body", [b"<html>welcome</html>", b"{}", b"", b"[]"])
-async def test_an_answer_that_is_not_decklogs_is_an_error(body: bytes) -> None:
+async def test_client_raises_internal_for_a_foreign_answer(body: bytes) -> None:
     async with Client("https://decklog.example.com", "key", transport=answering(200, body)) as api:
         with pytest.raises(DecklogError) as error:
             await api.whoami()
         assert error.value.code is Code.INTERNAL
 
 
-async def test_a_bulk_that_is_answered_in_part_is_an_error() -> None:
+async def test_client_raises_when_a_bulk_answer_lacks_results() -> None:
     body = b'{"stored":1,"duplicates":0,"rejected":0,"items":[{"status":"stored","seq":0}]}'
     async with Client("https://decklog.example.com", "key", transport=answering(200, body)) as api:
-        with pytest.raises(DecklogError, match="for 1 records, not for 2"):
+        with pytest.raises(DecklogError, match="returned 1 results for 2 records"):
             await api.append_bulk([b"{}", b"{}"])
 
 
-async def test_a_problem_with_a_code_of_a_newer_server_is_an_error_too() -> None:
+async def test_client_raises_internal_for_an_unknown_code() -> None:
     body = b'{"code":"brand-new","detail":"d","status":422}'
     async with Client("https://decklog.example.com", "key", transport=answering(422, body)) as api:
         with pytest.raises(DecklogError) as error:
@@ -159,7 +159,7 @@ async def test_a_problem_with_a_code_of_a_newer_server_is_an_error_too() -> None
         assert error.value.code is Code.INTERNAL
 
 
-async def test_a_connection_that_breaks_leaves_the_outcome_unknown() -> None:
+async def test_client_raises_outcome_unknown_when_the_connection_breaks() -> None:
     def breaks(request: httpx.Request) -> httpx.Response:
         raise httpx.ReadError("reset", request=request)
 
@@ -170,7 +170,7 @@ async def test_a_connection_that_breaks_leaves_the_outcome_unknown() -> None:
 
 
 @pytest.mark.parametrize("url", ["", "decklog.example.com", "ftp://x", "http://", "https://user:hunter2@x", "file:///x"])
-def test_an_address_that_cannot_be_one_is_refused(url: str) -> None:
+def test_client_refuses_a_malformed_url(url: str) -> None:
     with pytest.raises(DecklogError) as error:
         Client(url, "key")
     assert error.value.code is Code.MISCONFIGURED
@@ -178,12 +178,12 @@ def test_an_address_that_cannot_be_one_is_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "two words", "line\n", "schlüssel"])
-def test_a_key_that_cannot_be_one_is_refused_and_not_shown(key: str) -> None:
+def test_client_refuses_a_malformed_key_without_showing_it(key: str) -> None:
     with pytest.raises(DecklogError) as error:
         Client("http://x", key)
     assert error.value.code is Code.MISCONFIGURED
     assert not key or key not in error.value.detail
 
 
-def test_the_address_is_kept_without_what_follows_it() -> None:
+def test_client_strips_query_and_fragment_from_the_url() -> None:
     assert Client("https://x.example.com/decklog/?a=b#c", "key").url == "https://x.example.com/decklog"

@@ -1,4 +1,4 @@
-"""Reading an issuer's keys from an address: over a safe way only, and never too much of anything."""
+"""Fetching the key set of an issuer: over HTTPS only, and bounded in size."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def ok(body: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
 
-async def test_a_key_set_is_read_as_it_is() -> None:
+async def test_fetch_returns_the_body_unchanged() -> None:
     async with answering(ok(b'{"keys": []}')) as url:
         assert await fetch(url) == b'{"keys": []}'
 
@@ -47,7 +47,7 @@ async def test_a_key_set_is_read_as_it_is() -> None:
     ],
     ids=lambda answer: answer[:20].decode(),
 )
-async def test_whatever_is_not_a_whole_answer_of_bounded_size_is_an_os_error(answer: bytes) -> None:
+async def test_fetch_raises_oserror_for_an_incomplete_or_oversized_answer(answer: bytes) -> None:
     async with answering(answer) as url:
         with pytest.raises(OSError, match="the issuer"):
             await fetch(url)
@@ -65,6 +65,6 @@ async def test_whatever_is_not_a_whole_answer_of_bounded_size_is_an_os_error(ans
         "",
     ],
 )
-async def test_keys_are_read_over_https_or_from_this_very_machine_only(url: str) -> None:
+async def test_fetch_requires_https_except_for_loopback(url: str) -> None:
     with pytest.raises(OSError, match="https only"):
         await fetch(url)

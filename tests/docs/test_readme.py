@@ -121,4 +121,4 @@ def test_tilt_buttons_load_records_once_and_run_the_doctor(dev: Path) -> None:
 
     assert task("records") == "1000 stored, 0 already there, 0 rejected.\n"
     assert task("records") == "0 stored, 1000 already there, 0 rejected.\n"
-    assert "is well." in task("doctor")
+    assert "is healthy." in task("doctor")

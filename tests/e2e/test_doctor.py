@@ -1,7 +1,8 @@
-"""`decklog doctor` as typed, on a running installation that is well, and on one whose database stands still."""
+"""`decklog doctor` on a healthy installation, on one with a drifted tenant, and on one with a stopped database."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -11,31 +12,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from decklog.assembly.control_plane import open_provisioner
+from decklog.domain.tenancy.spec import parse_spec
+from tests.backends import PostgresServer
 from tests.support.dev import Dev
+from tests.support.stack import installed
+from tests.support.stores import drop_database, new_database
 
 
-def examine(dev: Dev, *words: str, role: str = "admin") -> subprocess.CompletedProcess[str]:
+def doctor(url: str, key: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run `decklog doctor` as a process."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("DECKLOG_")}
-    content = dev.content
-    told = {"DECKLOG_URL": content["url"], "DECKLOG_KEY": content["tenants"]["acme"][role]}
     return subprocess.run(
         [sys.executable, "-m", "decklog", "doctor", *words],
-        env={**kept, **told}, capture_output=True, text=True, check=False, timeout=200,
+        env={**kept, "DECKLOG_URL": url, "DECKLOG_KEY": key}, capture_output=True, text=True, check=False, timeout=200,
     )  # fmt: skip
 
 
-def test_a_well_installation_is_told_so_for_people_and_for_programs(dev: Dev) -> None:
+def examine(dev: Dev, *words: str, role: str = "admin") -> subprocess.CompletedProcess[str]:
+    return doctor(dev.content["url"], dev.content["tenants"]["acme"][role], *words)
+
+
+def test_doctor_passes_on_a_healthy_installation_as_text_and_json(dev: Dev) -> None:
     done = examine(dev)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.endswith(f"{dev.content['url']} is well.\n")
-    told = examine(dev, "--json")
-    report = json.loads(told.stdout)
-    assert (told.returncode, report["healthy"]) == (0, True)
+    assert done.stdout.endswith(f"{dev.content['url']} is healthy.\n")
+    as_json = examine(dev, "--json")
+    report = json.loads(as_json.stdout)
+    assert (as_json.returncode, report["healthy"]) == (0, True)
     assert {finding["outcome"] for finding in report["findings"]} == {"ok"}
-    assert dev.content["tenants"]["acme"]["admin"] not in done.stdout + told.stdout
+    assert dev.content["tenants"]["acme"]["admin"] not in done.stdout + as_json.stdout
 
 
-def test_wrong_use_ends_with_two_and_what_is_wrong_with_one(dev: Dev) -> None:
+def test_doctor_exits_2_on_wrong_use_and_1_on_a_failed_check(dev: Dev) -> None:
     assert examine(dev, "--timeout", "0").returncode == 2
     assert examine(dev, "--url", "ftp://x").returncode == 2
     refused = examine(dev, role="writer")
@@ -45,7 +54,7 @@ def test_wrong_use_ends_with_two_and_what_is_wrong_with_one(dev: Dev) -> None:
 
 @contextmanager
 def stopped(dev: Dev) -> Iterator[None]:
-    """The processes of PostgreSQL stand still, as on a machine that hangs."""
+    """Stop the processes of PostgreSQL with SIGSTOP, as on a machine that hangs."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -69,10 +78,29 @@ def stopped(dev: Dev) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-def test_a_database_that_stands_still_is_named_with_what_to_do(dev: Dev) -> None:
+def test_doctor_names_a_stopped_database(dev: Dev) -> None:
     with stopped(dev):
         done = examine(dev, "--ready")
         assert done.returncode == 1
         assert "FAILED   database: The API cannot use it: " in done.stdout
-        assert "Look at PostgreSQL" in done.stdout
+        assert "Check that PostgreSQL runs" in done.stdout
     assert examine(dev, "--ready").returncode == 0
+
+
+async def test_doctor_fails_for_a_drifted_tenant_until_the_drift_is_gone(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    database = await new_database(postgres_server)
+    spec = {"isolation": "Shared", "retention": {"days": 30}, "driftPolicy": "Report"}
+    burst = "UPDATE decklog.heads SET burst = burst + $1 WHERE log = 0 AND tenant_id = (SELECT id FROM decklog.tenants WHERE name = $2)"
+    try:
+        async with installed(tmp_path, service_dsn=database.service_dsn, owner_dsn=database.owner_dsn) as stack:
+            await stack.provision(probes=spec)
+            api = await stack.api()
+            for change, code in ((0, 0), (1, 1), (-1, 0)):
+                await database.execute(burst, change, "probes")
+                async with open_provisioner(stack.settings) as provisioner:
+                    await provisioner.reconcile(await provisioner.manifest("probes", parse_spec(spec)), stack.vault)
+                done = await asyncio.to_thread(doctor, api.url, stack.key("probes", "admin"))
+                assert done.returncode == code, done.stdout + done.stderr
+                assert ("Synced is False (Drifted)" in done.stdout) is (code == 1)
+    finally:
+        await drop_database(database)

@@ -1,4 +1,4 @@
-"""Rule 6 over the real API and real backends: whatever is asked with whatever credential, nothing of another tenant is seen."""
+"""Isolation (rule 6) over real backends: no request with any credential returns data of another tenant."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def requests(other: str, cursors: list[str]) -> tuple[str, str, dict[str, Any]]:
 READ_ROUTES = ("/api/v1/logs", "/api/v1/logs/export", "/api/v1/logs/stats")
 
 
-async def test_nothing_of_another_tenant_is_ever_seen(world: World) -> None:
+async def test_random_requests_never_return_data_of_another_tenant(world: World) -> None:
     seed = random.randrange(2**32)
     random.seed(seed)
     print(f"seed {seed}")
@@ -198,7 +198,7 @@ async def test_nothing_of_another_tenant_is_ever_seen(world: World) -> None:
     assert {200, 401, 403, 405, 422} <= set(statuses), statuses
 
 
-async def test_a_stream_gives_the_own_tenants_records_only(world: World) -> None:
+async def test_stream_returns_records_of_its_own_tenant_only(world: World) -> None:
     for tenant in TENANTS:
         for other in TENANTS:
             protocols: Any = ["decklog", f"bearer.{world.credentials[tenant, 'auditor', 'api_key']}"]
@@ -219,7 +219,7 @@ async def test_a_stream_gives_the_own_tenants_records_only(world: World) -> None
             assert len(seen) == (RECORDS if other == tenant else 0)
 
 
-async def test_the_index_that_is_written_is_the_index_that_is_read(world: World) -> None:
+async def test_worker_writes_the_index_that_the_api_reads(world: World) -> None:
     prefix, url = world.stack.settings.prefix, world.stack.settings.search.url
     async with httpx.AsyncClient(base_url=url) as opensearch:
         await opensearch.post(f"/{prefix}-*/_refresh")

@@ -1,4 +1,4 @@
-"""A tenant's own limit is one, however many processes of the API there are: what they store together is exact to the record."""
+"""A tenant's rate limit is exact across several API processes."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def stack(postgres_server: PostgresServer, tmp_path: Path) -> AsyncIterato
         await drop_database(database)
 
 
-async def test_a_tenants_limit_is_exact_over_three_replicas_and_no_other_tenant_feels_its_flood(
+async def test_rate_limit_is_exact_across_replicas_and_does_not_affect_other_tenants(
     stack: tuple[Stack, Database],
 ) -> None:
     made, database = stack

@@ -364,7 +364,7 @@ def test_killed_pod_loses_no_acknowledged_record_while_others_serve(release: Rel
 def test_helm_test_succeeds(release: Release) -> None:
     told = release.helm("test", "--logs")
     assert "Succeeded" in told
-    assert f"http://{RELEASE}-api.{PLACE}.svc:8321 is well." in told
+    assert f"http://{RELEASE}-api.{PLACE}.svc:8321 is healthy." in told
 
 
 def test_node_removes_interfaces_mounts_and_groups_when_it_ends(node: LocalNode) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +14,7 @@ from decklog.api.app import create_app
 from decklog.api.server import serve
 from decklog.api.services import ApiServices
 from decklog.domain.identity.access import Role
+from decklog.domain.store import Cursors, SearchIndex
 from decklog.domain.tenancy.parts.keys import TENANT_ROLES, IssuedKey
 from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Tenant
 from decklog.services.identity.identity import Identity
@@ -101,11 +102,13 @@ async def running_world(
     issuers: Issuers | None = None,
     owned: bool = True,
     kept: bool = False,
+    index: SearchIndex | None = None,
+    cursors: Callable[[MemoryStore], Cursors] | None = None,
 ) -> AsyncIterator[World]:
     """Start all services and the server; stop them in the opposite order.
 
-    `owned`: Decklog manages the tenants; `kept`: and keeps their keys in a vault. Fails at the end if any answer was not as
-    the OpenAPI document says.
+    `owned`: Decklog manages the tenants; `kept`: and keeps their keys in a vault; `index`, with
+    `cursors`: the search index. Fails at the end if an answer was not as the OpenAPI document says.
     """
     registry, store, announcements = MemoryRegistry(), MemoryStore(), MemoryAnnouncements()
     cache = RegistryCache(registry, interval=0.05)
@@ -122,7 +125,8 @@ async def running_world(
         tenant_now=lambda number: cache.snapshot.tenants.get(number),  # noqa: PLW0108 - the snapshot changes
         limits=Limits(heartbeat=heartbeat, poll=0.05),
     )
-    reading = Reading(Search(store), store, access_log, still_valid=identity.still_valid)
+    search = Search(store, index=index, cursors=None if cursors is None else cursors(store))
+    reading = Reading(search, store, access_log, still_valid=identity.still_valid)
     control, vault = ServedControl(registry, store), MemoryVault()
     provisioner = Provisioner(control, None, None, directory=control) if owned else None
     tenants = Tenants(control, access_log, provisioner=provisioner, vault=vault if kept else None)

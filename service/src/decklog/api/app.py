@@ -1,7 +1,6 @@
-"""The application: all routes over one service, and what every answer has in common.
+"""The ASGI application: all routes, and what every answer has in common.
 
-Request ids, security headers and metrics are added around the whole application, so that no route and no error can
-miss them.
+Request ids, security headers and metrics are added around the whole application, so no route and no error lacks them.
 """
 
 from __future__ import annotations
@@ -36,12 +35,13 @@ _NO_CONTENT_POLICY = (b"content-security-policy", b"default-src 'none'; frame-an
 
 
 class Application(Litestar):
-    """Litestar, with what every request needs around it.
+    """Litestar, with request ids, headers and metrics around every request.
 
-    `POST /api/v1/logs` goes past the router: finding a route and guarding it costs as much as that whole answer.
+    `POST /api/v1/logs` bypasses the router, which would cost as much as the rest of that request.
     """
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request or a WebSocket."""
         if scope["type"] == "http":
             if scope["method"] == "POST" and (scope["path"] == append.PATH or normalize_path(scope["path"]) == append.PATH):
                 await append.answer(self.state.services, scope, receive, send)
@@ -56,7 +56,7 @@ class Application(Litestar):
 
     @staticmethod
     def _patch_opentelemetry_middleware(config: AppConfig) -> AppConfig:
-        """Litestar would load OpenTelemetry wherever that is installed, to look for a middleware that is not used here."""
+        """Leave the configuration as it is: Litestar would import OpenTelemetry, whose middleware is not used here."""
         return config
 
     async def _http(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
@@ -74,7 +74,7 @@ class Application(Litestar):
             await send(message)
 
         if scope["method"] == "HEAD" and has_head(scope["path"]):
-            scope = {**scope, "method": "GET"}  # the server leaves out the body by itself
+            scope = {**scope, "method": "GET"}  # the server omits the body
         scope.setdefault("state", {})["request_id"] = identifier
         try:
             await super().__call__(scope, receive, send_on)
@@ -124,18 +124,21 @@ def _application(routes: list[Any], state: dict[str, Any]) -> Application:
 
 
 def create_app(services: ApiServices, settings: Settings, traces: RequestTraces | None = None) -> Application | Traced:
-    """The whole API over these services. `/metrics` is left out where settings give it a port of its own."""
+    """Return the API over these services. `/metrics` is left out if `settings.api.metrics_port` gives it its own port.
+
+    With `traces`, each request has a span.
+    """
     routes = _routes(with_metrics=settings.api.metrics_port == 0)
     application = _application([*routes, *reference_routes(openapi_document())], {"services": services})
     return application if traces is None else Traced(application, services.identity, traces)
 
 
 def create_metrics_app(services: ApiServices) -> Application:
-    """`/metrics` and the probes alone, for `settings.api.metrics_port`."""
+    """Return an application with only `/metrics` and the probes, for `settings.api.metrics_port`."""
     return _application([health.healthz, health.readyz, health.metrics], {"services": services})
 
 
 @functools.cache
 def openapi_document() -> dict[str, Any]:
-    """The OpenAPI 3.1 document, without any backend. Made once; not to be changed."""
+    """Return the OpenAPI 3.1 document; needs no backend. Callers must not change it."""
     return document(_application(_routes(with_metrics=True), {}).routes)

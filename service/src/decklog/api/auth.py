@@ -1,6 +1,6 @@
-"""Where a credential may be in a request: `Authorization: Bearer`, or a WebSocket's subprotocol for browsers.
+"""The credential of a request: `Authorization: Bearer`, or a subprotocol of a WebSocket for browsers.
 
-Nothing else is looked at: no query parameter, no cookie, no header that names a tenant or a role.
+No query parameter, no cookie and no other header can carry a credential, a tenant or a role.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from decklog.services.identity.identity import Identity, unauthenticated
 
 SUBPROTOCOL = "decklog"
 SUBPROTOCOL_TOKEN = "bearer."  # noqa: S105 - the prefix of an entry, not a secret
-"""`new WebSocket(url, ["decklog", "bearer.<token>"])`: the server picks the first, so the token is never sent back."""
+"""`new WebSocket(url, ["decklog", "bearer.<token>"])`: the server selects the first, so it never echoes the token."""
 
 
 def _missing() -> DecklogError:
-    return DecklogError(Code.UNAUTHENTICATED, "No credential was sent. Send Authorization: Bearer <API key or JWT>.")
+    return DecklogError(Code.UNAUTHENTICATED, "The request has no credential. Send Authorization: Bearer <API key or JWT>.")
 
 
 def bearer(value: bytes) -> str:
-    """The token of an Authorization header. Raises `unauthenticated`."""
+    """Return the token of an Authorization header. Raises `unauthenticated`."""
     scheme, _, token = value.partition(b" ")
     if scheme.lower() != b"bearer":
         raise _missing()
@@ -29,7 +29,7 @@ def bearer(value: bytes) -> str:
 
 
 def token_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """The bearer token of a request, None where no Authorization was sent. Two such headers are refused."""
+    """Return the bearer token of a request, None without an Authorization header. Two such headers raise `unauthenticated`."""
     found = [value for name, value in headers if name == b"authorization"]
     if not found:
         return None
@@ -39,7 +39,7 @@ def token_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
 
 
 async def authenticate(identity: Identity, headers: Iterable[tuple[bytes, bytes]], subprotocols: Sequence[str] = ()) -> Principal:
-    """Who is asking. Raises `unauthenticated` and `registry-stale`."""
+    """Return the principal of a request. Raises `unauthenticated` and `registry-stale`."""
     token = token_of(headers)
     if token is None:
         offered = [entry.removeprefix(SUBPROTOCOL_TOKEN) for entry in subprotocols if entry.startswith(SUBPROTOCOL_TOKEN)]

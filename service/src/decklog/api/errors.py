@@ -1,7 +1,7 @@
-"""Errors as HTTP has them: every refusal becomes RFC 9457 problem details, with one status per code.
+"""Errors as HTTP answers: each DecklogError becomes an RFC 9457 problem document, with one status for each code.
 
-The only place where a code meets a status. What nobody expected is logged with its cause and answered as `internal`,
-without saying more.
+No other module maps a code to a status. An unexpected exception is logged with its cause and answered as `internal`, without
+details.
 """
 
 from __future__ import annotations
@@ -23,59 +23,59 @@ from decklog.domain.records.append import Rate
 
 PROBLEM_JSON = "application/problem+json"
 TYPE_PREFIX = "https://decklog.dev/problems/"
-"""In front of the code in a problem's `type`: an identifier, not an address that is read."""
+"""Prefix of the code in a problem's `type`. It is an identifier and need not resolve."""
 
 STATUSES: dict[Code, tuple[int, str]] = {
-    # 422 and not 400: a lone surrogate is well-formed JSON that cannot be stored, and the decoder does not tell them apart.
-    Code.INVALID_JSON: (422, "The body is not valid JSON"),
-    Code.INVALID_RECORD: (422, "The record is not valid"),
-    Code.INVALID_PARAMETER: (422, "A parameter is not valid"),
-    Code.UNKNOWN_PARAMETER: (422, "There is no such parameter"),
-    Code.INVALID_CURSOR: (422, "The cursor is not valid"),
-    Code.REQUEST_TIMEOUT: (408, "The request did not arrive in time"),
-    Code.BODY_TOO_LARGE: (413, "The body is too large"),
-    Code.TOO_MANY_RECORDS: (413, "There are too many records"),
-    Code.UNSUPPORTED_ENCODING: (415, "The content encoding cannot be read"),
-    Code.UNSUPPORTED_MEDIA_TYPE: (415, "The media type is not supported"),
-    Code.UNAUTHENTICATED: (401, "The credential is missing or not valid"),
-    Code.FORBIDDEN: (403, "The credential does not allow this"),
-    Code.TENANT_SUSPENDED: (403, "The tenant is suspended"),
-    Code.NOT_FOUND: (404, "There is no such thing"),
-    Code.METHOD_NOT_ALLOWED: (405, "The method is not allowed here"),
-    Code.ID_CONFLICT: (409, "The id was used for other content"),
-    Code.BATCH_REJECTED: (422, "The batch was rejected as a whole"),
-    Code.BATCH_EXCEEDS_BURST: (422, "The batch is larger than the tenant's burst"),
-    Code.RATE_LIMITED: (429, "The tenant's rate limit is reached"),
-    Code.QUOTA_EXCEEDED: (429, "The tenant's quota is used up"),
-    Code.TOO_MANY_STREAMS: (429, "There are too many open streams"),
-    Code.TOO_MANY_BUCKETS: (422, "There are too many buckets"),
-    Code.OVERLOADED: (503, "The service is overloaded"),
-    Code.OUTCOME_UNKNOWN: (503, "Whether it was stored is not known"),
-    Code.STORAGE_UNAVAILABLE: (503, "The storage is not available"),
-    Code.SEARCH_UNAVAILABLE: (503, "The search is not available"),
-    Code.ACCESS_LOG_UNAVAILABLE: (503, "The access log cannot be written"),
-    Code.REGISTRY_STALE: (503, "The registry cannot be read"),
-    Code.CLOCK_BEHIND: (503, "The clock is behind the log"),
-    Code.INVALID_TENANT: (422, "The tenant is not valid"),
-    Code.CONFLICT: (409, "There is a conflict"),
-    Code.MANAGED_BY_KUBERNETES: (409, "Kubernetes manages the tenants"),
-    Code.MISCONFIGURED: (500, "The service is misconfigured"),
-    Code.INTERNAL: (500, "Something went wrong inside"),
+    # 422 and not 400: a lone surrogate is well-formed JSON that cannot be stored, and the decoder reports both alike.
+    Code.INVALID_JSON: (422, "Invalid JSON"),
+    Code.INVALID_RECORD: (422, "Invalid record"),
+    Code.INVALID_PARAMETER: (422, "Invalid parameter"),
+    Code.UNKNOWN_PARAMETER: (422, "Unknown parameter"),
+    Code.INVALID_CURSOR: (422, "Invalid cursor"),
+    Code.REQUEST_TIMEOUT: (408, "Request timeout"),
+    Code.BODY_TOO_LARGE: (413, "Body too large"),
+    Code.TOO_MANY_RECORDS: (413, "Too many records"),
+    Code.UNSUPPORTED_ENCODING: (415, "Unsupported content encoding"),
+    Code.UNSUPPORTED_MEDIA_TYPE: (415, "Unsupported media type"),
+    Code.UNAUTHENTICATED: (401, "Not authenticated"),
+    Code.FORBIDDEN: (403, "Forbidden"),
+    Code.TENANT_SUSPENDED: (403, "Tenant suspended"),
+    Code.NOT_FOUND: (404, "Not found"),
+    Code.METHOD_NOT_ALLOWED: (405, "Method not allowed"),
+    Code.ID_CONFLICT: (409, "Id already used"),
+    Code.BATCH_REJECTED: (422, "Batch rejected"),
+    Code.BATCH_EXCEEDS_BURST: (422, "Batch exceeds burst"),
+    Code.RATE_LIMITED: (429, "Rate limit reached"),
+    Code.QUOTA_EXCEEDED: (429, "Quota exceeded"),
+    Code.TOO_MANY_STREAMS: (429, "Too many streams"),
+    Code.TOO_MANY_BUCKETS: (422, "Too many buckets"),
+    Code.OVERLOADED: (503, "Service overloaded"),
+    Code.OUTCOME_UNKNOWN: (503, "Outcome unknown"),
+    Code.STORAGE_UNAVAILABLE: (503, "Storage unavailable"),
+    Code.SEARCH_UNAVAILABLE: (503, "Search unavailable"),
+    Code.ACCESS_LOG_UNAVAILABLE: (503, "Access log unavailable"),
+    Code.REGISTRY_STALE: (503, "Registry unavailable"),
+    Code.CLOCK_BEHIND: (503, "Clock behind the log"),
+    Code.INVALID_TENANT: (422, "Invalid tenant"),
+    Code.CONFLICT: (409, "Conflict"),
+    Code.MANAGED_BY_KUBERNETES: (409, "Managed by Kubernetes"),
+    Code.MISCONFIGURED: (500, "Service misconfigured"),
+    Code.INTERNAL: (500, "Internal error"),
 }
 _RETRY_AFTER_DEFAULT = 1
-"""Seconds; every 429 and 503 says when to come back."""
+"""Seconds. Every 429 and 503 carries `Retry-After`."""
 
 _log = structlog.get_logger(__name__)
 
 
 def request_id(scope: Scope) -> str:
-    """The id that the edge gave to this request."""
+    """Return the id of this request, as in the header X-Request-Id."""
     found: str = scope.get("state", {}).get("request_id", "")
     return found
 
 
 def problem(error: DecklogError, instance: str) -> dict[str, Any]:
-    """The problem document as plain JSON."""
+    """Return the problem document as plain JSON. `instance` is the id of the request."""
     status, title = STATUSES[error.code]
     document: dict[str, Any] = {
         "type": TYPE_PREFIX + error.code.value,
@@ -94,13 +94,14 @@ def problem(error: DecklogError, instance: str) -> dict[str, Any]:
 
 
 def retry_after(error: DecklogError) -> int | None:
-    """Whole seconds for `Retry-After`, at least one, where waiting helps."""
+    """Return the seconds for `Retry-After`, at least 1; None if waiting does not help."""
     if error.retry_after is not None:
         return max(1, math.ceil(error.retry_after))
     return _RETRY_AFTER_DEFAULT if STATUSES[error.code][0] in (429, 503) else None
 
 
 def problem_headers(error: DecklogError) -> list[tuple[bytes, bytes]]:
+    """Return the headers that an error adds to its answer: WWW-Authenticate, Retry-After, RateLimit."""
     headers: list[tuple[bytes, bytes]] = []
     if error.code is Code.UNAUTHENTICATED:
         headers.append((b"www-authenticate", b'Bearer realm="decklog"'))
@@ -114,7 +115,7 @@ def problem_headers(error: DecklogError) -> list[tuple[bytes, bytes]]:
 async def send_problem(
     error: DecklogError, scope: Scope, send: Send, *, headers: list[tuple[bytes, bytes]] | None = None
 ) -> None:
-    """Answer a request with a problem."""
+    """Answer a request with a problem document, without Litestar."""
     body = msgspec.json.encode(problem(error, request_id(scope)))
     await send(
         {
@@ -132,31 +133,31 @@ async def send_problem(
 
 
 def translated(error: Exception, scope: Scope) -> DecklogError:
-    """Any exception as one of ours; what is unknown is logged with its cause and becomes `internal`."""
+    """Return any exception as a DecklogError. An unexpected one is logged with its cause and becomes `internal`."""
     if isinstance(error, DecklogError):
         if STATUSES[error.code][0] == 500:
             _log.error("request failed", request_id=request_id(scope), code=error.code.value, exc_info=error)
         return error
     if isinstance(error, ClientGoneError):
-        return DecklogError(Code.REQUEST_TIMEOUT, "The client went away before its request was complete.")
+        return DecklogError(Code.REQUEST_TIMEOUT, "The client disconnected before its request was complete.")
     if isinstance(error, HTTPException) and error.status_code < 500:
         return _of_framework(error)
     _log.error("request failed", request_id=request_id(scope), path=scope["path"], exc_info=error)
-    return DecklogError(Code.INTERNAL, "Something went wrong inside the service. It was logged under the id in `instance`.")
+    return DecklogError(Code.INTERNAL, "An unexpected error occurred. The service logged it with the request id in `instance`.")
 
 
 def _of_framework(error: HTTPException) -> DecklogError:
     if isinstance(error, NotFoundException):
-        return DecklogError(Code.NOT_FOUND, "There is nothing at this path. See /schema for what there is.")
+        return DecklogError(Code.NOT_FOUND, "No route has this path. See /schema for all routes.")
     if error.status_code == 405:
-        return DecklogError(Code.METHOD_NOT_ALLOWED, "This path does not take this method. See the header Allow.")
+        return DecklogError(Code.METHOD_NOT_ALLOWED, "This path does not support this method. See the header Allow.")
     if error.status_code == 413:
-        return DecklogError(Code.BODY_TOO_LARGE, "The body is too large.")
-    return DecklogError(Code.INVALID_PARAMETER, "The request is not valid.")
+        return DecklogError(Code.BODY_TOO_LARGE, "The body exceeds the size limit.")
+    return DecklogError(Code.INVALID_PARAMETER, "The request is malformed.")
 
 
 def _allowed(error: Exception, path: str) -> list[tuple[bytes, bytes]]:
-    """`Allow` as the router gives it, without what is no method."""
+    """Return the header `Allow` of a 405: the router's methods, and HEAD where GET is allowed."""
     if not isinstance(error, HTTPException) or error.status_code != 405:
         return []
     methods = {name for name in (error.headers or {}).get("allow", "").split(", ") if name.isupper()}
@@ -166,7 +167,7 @@ def _allowed(error: Exception, path: str) -> list[tuple[bytes, bytes]]:
 
 
 def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Litestar's way to our problem documents."""
+    """Answer any exception with a problem document; Litestar's exception handler."""
     ours = translated(error, request.scope)
     headers = [*problem_headers(ours), *_allowed(error, request.scope["path"])]
     return Response(
@@ -178,7 +179,7 @@ def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]
 
 
 def close_code(error: DecklogError) -> int:
-    """A WebSocket close code: 1013 (try again later), 1011 (internal), else 4000 and the HTTP status."""
+    """Return a WebSocket close code: 1013 (try again later), 1011 (internal error), else 4000 plus the HTTP status."""
     status = STATUSES[error.code][0]
     if status == 503:
         return 1013

@@ -1,6 +1,6 @@
-"""Bodies with every size and time bounded: what is too large is refused while it arrives, not after.
+"""Bodies of requests, with every size and time bounded: an oversized body is refused while it arrives, not after.
 
-Compressed bodies are unpacked in small steps and stopped at the same limit, so a bomb costs no more than a body does.
+Compressed bodies are decompressed in small steps up to the same limit, so a decompression bomb costs no more than a body.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from decklog.domain.records.record import RECORD_BYTES_MAX
 from decklog.services.records.ingest import RECORDS_PER_REQUEST_MAX
 
 BULK_BYTES_MAX: Final = 16 * 1024 * 1024
-"""Bytes of a bulk, as sent and as decoded."""
+"""Bytes of a bulk, both as sent and decompressed."""
 BODY_SECONDS_MAX: Final = 60
-"""For a whole body to arrive; 16 MiB need 2.2 Mbit/s."""
+"""Seconds for a whole body to arrive; 16 MiB need 2.2 Mbit/s."""
 
 BODY_ERRORS = (
     Code.REQUEST_TIMEOUT,
@@ -34,33 +34,33 @@ BODY_ERRORS = (
 
 _GZIP_STEP = 64 * 1024
 _ZSTD_STEP = 256
-"""Compressed bytes at a time: four may say "128 KiB of one byte", so this can become 8 MiB at most."""
+"""Compressed bytes at a time: four bytes may encode 128 KiB, so one step yields at most 8 MiB."""
 _ZSTD_WINDOW_MAX = 8 * 1024 * 1024
 _MEMBERS_MAX = 1_000
 """Gzip members or zstd frames of one body."""
 _BLANK_LINES_MAX = 10_000
 _IN_THREAD = 256 * 1024
-"""Bytes from which unpacking is left to a thread, so that it does not hold up other requests."""
+"""Bytes from which a thread decompresses, so that other requests do not wait."""
 
 
 class ClientGoneError(Exception):
-    """The client went away before its request was complete; there is nobody to answer."""
+    """The client disconnected before its request was complete, so no answer can be sent."""
 
 
 def _too_large(limit: int) -> DecklogError:
     return DecklogError(
-        Code.BODY_TOO_LARGE, f"The body may have at most {limit} bytes, also after decompression. Send less at once."
+        Code.BODY_TOO_LARGE, f"The body may have at most {limit} bytes, also after decompression. Split it into several requests."
     )
 
 
 def check_length(declared: bytes | None, limit: int) -> None:
-    """Refuse by Content-Length, before anything is read. Raises `body-too-large`."""
+    """Refuse an oversized body by its Content-Length, before reading it. Raises `body-too-large`."""
     if declared is not None and declared.isdigit() and int(declared[:20]) > limit:
         raise _too_large(limit)
 
 
 class _Rest(Awaitable[Any]):
-    """What is left of a coroutine that was begun and now waits for `waited`."""
+    """The rest of a coroutine that was started and now waits for `waited`."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], waited: Any) -> None:
         self._coroutine = coroutine
@@ -75,10 +75,10 @@ class _Rest(Awaitable[Any]):
 
 
 async def read_body(receive: Receive, limit: int = RECORD_BYTES_MAX) -> bytes:
-    """The whole body. Raises `body-too-large`, `request-timeout` and ClientGoneError.
+    """Return the whole body. Raises `body-too-large`, `request-timeout` and ClientGoneError.
 
-    A clock is only started where there is something to wait for: nearly every single record arrives with its head,
-    and the clock would cost 5 % of its way.
+    The timeout starts only if the body has not arrived yet: nearly every single record arrives with its headers, and a timer
+    would cost 5 % of the request.
     """
     receiving = cast("Coroutine[Any, Any, dict[str, Any]]", receive())
     first: dict[str, Any] | _Rest
@@ -109,7 +109,7 @@ async def _whole(receive: Receive, limit: int, first: dict[str, Any] | _Rest) ->
 
 
 async def decoded(body: bytes, encoding: str, limit: int = BULK_BYTES_MAX) -> bytes:
-    """A body without its content encoding. Raises `unsupported-encoding` and `body-too-large`."""
+    """Return the decompressed body. Raises `unsupported-encoding` and `body-too-large`."""
     if encoding in ("", "identity"):
         return body
     if encoding in ("gzip", "x-gzip"):
@@ -117,14 +117,14 @@ async def decoded(body: bytes, encoding: str, limit: int = BULK_BYTES_MAX) -> by
     elif encoding == "zstd":
         unpack = _unzstd
     else:
-        raise DecklogError(Code.UNSUPPORTED_ENCODING, f"Content-Encoding {encoding[:40]!r}: gzip, zstd and identity are read.")
+        raise DecklogError(Code.UNSUPPORTED_ENCODING, f"Content-Encoding {encoding[:40]!r} is not one of gzip, zstd, identity.")
     if len(body) > _IN_THREAD:
         return await asyncio.to_thread(unpack, body, limit)
     return unpack(body, limit)
 
 
 def _broken(name: str) -> DecklogError:
-    return DecklogError(Code.UNSUPPORTED_ENCODING, f"The body is not {name}, or was cut off.")
+    return DecklogError(Code.UNSUPPORTED_ENCODING, f"The body is not valid {name}, or is truncated.")
 
 
 def _gunzip(body: bytes, limit: int) -> bytes:
@@ -173,8 +173,8 @@ def _unzstd(body: bytes, limit: int) -> bytes:
     return bytes(out)
 
 
-# A JSON array is split by decoding it into a structure with one place more than there may be items: what comes after
-# is checked and skipped without being kept, so that an array of millions costs no memory.
+# A JSON array is split by decoding it into a structure with one member more than the maximum number of items. The decoder
+# checks and skips further items without keeping them, so an array of millions costs no memory.
 _NOTHING = msgspec.Raw(b"")
 _Items = msgspec.defstruct(
     "_Items", [(f"item{index}", msgspec.Raw, _NOTHING) for index in range(RECORDS_PER_REQUEST_MAX + 1)], array_like=True
@@ -184,17 +184,17 @@ _items = msgspec.json.Decoder(_Items)
 
 def _too_many() -> DecklogError:
     return DecklogError(
-        Code.TOO_MANY_RECORDS, f"At most {RECORDS_PER_REQUEST_MAX} records are taken at once. Send several requests."
+        Code.TOO_MANY_RECORDS, f"A bulk may have at most {RECORDS_PER_REQUEST_MAX} records. Split it into several requests."
     )
 
 
 def split_array(body: bytes) -> list[msgspec.Raw]:
-    """The items of a JSON array, each as its own bytes. Raises `invalid-json` and `too-many-records`."""
+    """Return the items of a JSON array, each as its own bytes. Raises `invalid-json` and `too-many-records`."""
     try:
         found: tuple[msgspec.Raw, ...] = msgspec.structs.astuple(_items.decode(body))
     except msgspec.ValidationError:
         raise DecklogError(
-            Code.INVALID_JSON, "The body must be a JSON array of records, or NDJSON with its media type."
+            Code.INVALID_JSON, "The body is not a JSON array of records. Send NDJSON as application/x-ndjson."
         ) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DecklogError(Code.INVALID_JSON, f"The body is not valid JSON in UTF-8: {error}.") from None
@@ -206,7 +206,7 @@ def split_array(body: bytes) -> list[msgspec.Raw]:
 
 
 def split_lines(body: bytes) -> list[bytes]:
-    """The lines of NDJSON; blank ones are skipped. Raises `too-many-records`."""
+    """Return the lines of NDJSON without blank ones. Raises `too-many-records`."""
     if body.count(b"\n") > RECORDS_PER_REQUEST_MAX + _BLANK_LINES_MAX:
         raise _too_many()
     lines = [line for line in body.split(b"\n") if line and not line.isspace()]

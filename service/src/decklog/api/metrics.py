@@ -1,7 +1,7 @@
-"""How many requests, how fast, and how they ended: by route and never by path, so that the number of series is bounded.
+"""Metrics of requests: number, duration and status by route. Paths are no labels, so the number of series is bounded.
 
-Counted in plain numbers, since one thread answers all requests, and turned into metrics only when somebody looks:
-prometheus_client's own counters lock, and would cost the append route 3 % of its rate.
+One thread answers all requests, so plain numbers are counted and turned into metrics only on a scrape: the locks of
+prometheus_client's counters would cost the append route 3 % of its rate.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class RequestMetrics(Collector):
         self._times: dict[tuple[str, str], _Times] = {}
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count one request. `status` is 0 where the client was gone before an answer."""
+        """Count one request. `status` is 0 if the client disconnected before an answer."""
         key = (route, method, status)
         self._counts[key] = self._counts.get(key, 0) + 1
         times = self._times.get((route, method))
@@ -45,15 +45,18 @@ class RequestMetrics(Collector):
         times.total += seconds
 
     def collect(self) -> Iterator[Metric]:
+        """Yield the metrics at this moment."""
         counts = CounterMetricFamily(
-            "decklog_http_requests", "Requests that were answered.", labels=("route", "method", "status")
+            "decklog_http_requests",
+            "HTTP requests by route, method and status; status 0: the client disconnected.",
+            labels=("route", "method", "status"),
         )
         for (route, method, status), count in tuple(self._counts.items()):
             counts.add_metric((route, method, str(status)), count)
         yield counts
         seconds = HistogramMetricFamily(
             "decklog_http_request_seconds",
-            "Seconds from the request's head to the answer's end; a stream counts when it ends.",
+            "Duration of HTTP requests in seconds; a stream is counted when it ends.",
             labels=("route", "method"),
         )
         for labels, times in tuple(self._times.items()):
@@ -72,6 +75,6 @@ observe = _metrics.observe
 
 
 def observe_scope(scope: HTTPScope, status: int, seconds: float) -> None:
-    """Count one request by the route that it took."""
+    """Count one request by its route."""
     method = scope["method"]
     observe(scope.get("path_template", "unmatched"), method if method in _METHODS else "other", status, seconds)

@@ -1,4 +1,4 @@
-"""What the edge reads of a request besides its body: its id, its headers, its parameters, and who sent it."""
+"""A request without its body: its id, headers, query parameters and principal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from litestar.types import Scope
 
 from decklog.api.auth import authenticate
 from decklog.api.services import ApiServices
-from decklog.domain.errors import Code, DecklogError
+from decklog.domain.errors import Code, DecklogError, invalid_parameter, unknown_parameter
 from decklog.domain.identity.access import Principal, RequestContext
 from decklog.services.records.reading import Parameters
 
@@ -24,7 +24,7 @@ USER_AGENT_CHARS_MAX = 512
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _CREDENTIALS = frozenset({"token", "access_token", "api_key", "apikey", "authorization", "key"})
-"""Names under which other services take secrets in addresses, where logs and histories keep them."""
+"""Query parameters that other services use for credentials. Logs and browser histories keep them, so they are refused."""
 
 _STREAMED = ("/export", "/stream")
 
@@ -33,12 +33,12 @@ _numbers = itertools.count(1)
 
 
 def has_head(path: str) -> bool:
-    """Whether HEAD is answered at this path: not where the answer is made while it is sent."""
+    """Return whether HEAD is supported at this path: not where the answer is streamed."""
     return not path.rstrip("/").endswith(_STREAMED)
 
 
 class Asked(NamedTuple):
-    """A request that is authenticated and parsed."""
+    """An authenticated request with its parsed query parameters, in the order sent."""
 
     services: ApiServices
     principal: Principal
@@ -47,14 +47,14 @@ class Asked(NamedTuple):
 
 
 def make_request_id(sent: bytes | None) -> str:
-    """The client's X-Request-Id where it is harmless, else a new one."""
+    """Return the client's X-Request-Id if it is safe to log, else a new id."""
     if sent is not None and _SANE_ID.fullmatch(sent):
         return sent.decode()
     return f"{_process}-{next(_numbers):x}"
 
 
 def media_type(headers: dict[bytes, bytes]) -> str:
-    """What the body is said to be, without parameters; JSON where nothing is said."""
+    """Return the media type of Content-Type without parameters; JSON if the header is absent."""
     return headers.get(b"content-type", b"application/json").partition(b";")[0].strip().lower().decode("latin-1")
 
 
@@ -78,22 +78,24 @@ def require_json(headers: dict[bytes, bytes], subject: str) -> None:
 def _no_credential() -> DecklogError:
     return DecklogError(
         Code.UNKNOWN_PARAMETER,
-        "Credentials are not taken from the query string, where logs would keep them. Send Authorization: Bearer <token>.",
+        "Credentials are not accepted in the query string, because logs keep it. Send Authorization: Bearer <token>.",
     )
 
 
 def query_parameters(query_string: bytes) -> list[tuple[str, str]]:
-    """Query parameters in order. Raises `invalid-parameter`, and `unknown-parameter` for credentials."""
+    """Return the query parameters in order. Raises `invalid-parameter`, and `unknown-parameter` for credentials."""
     if not query_string:
         return []
     if len(query_string) > QUERY_BYTES_MAX:
-        raise DecklogError(Code.INVALID_PARAMETER, f"The query string may have at most {QUERY_BYTES_MAX} bytes.")
+        raise DecklogError(
+            Code.INVALID_PARAMETER, f"The query string has {len(query_string)} bytes; the maximum is {QUERY_BYTES_MAX}."
+        )
     try:
         found = parse_qsl(query_string.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=PARAMETERS_MAX)
     except ValueError:
         raise DecklogError(
             Code.INVALID_PARAMETER,
-            f"The query string must be UTF-8 in percent-encoding, with at most {PARAMETERS_MAX} parameters.",
+            f"The query string must be percent-encoded UTF-8 with at most {PARAMETERS_MAX} parameters.",
         ) from None
     if any(name.lower() in _CREDENTIALS for name, _ in found):
         raise _no_credential()
@@ -101,23 +103,25 @@ def query_parameters(query_string: bytes) -> list[tuple[str, str]]:
 
 
 def refuse_parameters(query_string: bytes, *known: str) -> dict[str, str]:
-    """Parameters of a route that has only these. Raises `unknown-parameter`, and `invalid-parameter` for doubled ones."""
+    """Return the query parameters of a route that has only the `known` ones.
+
+    Raises `unknown-parameter`, and `invalid-parameter` for a repeated one.
+    """
     found: dict[str, str] = {}
     for name, value in query_parameters(query_string):
         if name not in known:
-            may = f"Known: {', '.join(known)}." if known else "This route has none."
-            raise DecklogError(
-                Code.UNKNOWN_PARAMETER, f"There is no parameter {name[:80]!r}. {may}", extra={"parameter": name[:80]}
-            )
+            raise unknown_parameter(name, ", ".join(known) or "none")
         if name in found:
-            raise DecklogError(Code.INVALID_PARAMETER, f"{name}: may be given once only.", extra={"parameter": name})
+            raise invalid_parameter(name, "may be given only once.")
         found[name] = value
     return found
 
 
 def context_of(scope: Scope) -> RequestContext:
-    """What an access record says of the request. The address is the peer's, or the one that a trusted proxy saw: see
-    `server.serve`. No other header can change it."""
+    """Return what an access record says of the request.
+
+    The address is the peer's, or the one that a trusted proxy forwards: see `server.serve`. No other header can change it.
+    """
     headers = dict(scope["headers"])
     agent = headers.get(b"user-agent")
     client = scope.get("client")

@@ -1,4 +1,4 @@
-"""The HTTP server, inside an event loop that others own: signals, lifespan and logging are the caller's."""
+"""The HTTP server in a running event loop. The caller handles signals and logging; there is no lifespan."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ import uvicorn
 from decklog.domain.errors import Code, DecklogError
 
 GRACE_SECONDS = 10
-"""For open requests to end once the server stops."""
+"""Seconds for open requests to end after the server stops."""
 LINGER_SECONDS = 2
-"""Before that, for connections that clients keep: each is told with its next answer that it ends. To close one that is idle would
-lose the request that is on its way."""
+"""Seconds before that for kept-alive connections: the next answer on each closes it. Closing an idle connection at once would lose
+a request that is under way."""
 KEEP_ALIVE_SECONDS = 75
-"""Longer than the idle time of common load balancers (60 s), so that they close first and never race us."""
+"""Longer than the idle time of common load balancers (60 s), so that the load balancer closes first."""
 CLIENT_MESSAGE_BYTES_MAX = 4 * 1024
-"""Of a WebSocket; nothing that clients say to a stream means anything."""
+"""Bytes of a WebSocket message from a client; such messages are ignored."""
 BACKLOG = 1_024
+"""Connections that wait to be accepted."""
 
 
 class _Uvicorn(uvicorn.Server):
-    """Uvicorn that leaves the process's signals alone and says when it listens."""
+    """Uvicorn without signal handlers, with an event for when it listens."""
 
     def __init__(self, config: uvicorn.Config, linger: float) -> None:
         super().__init__(config)
@@ -38,31 +39,34 @@ class _Uvicorn(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Leave the signals of the process to the caller."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then set `listens`."""
         await super().startup(sockets)
         self.listens.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close kept-alive connections with their next answer, for up to `linger` seconds; then stop."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self._linger
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
-        while self.server_state.connections and loop.time() < until:  # noqa: ASYNC110 - Uvicorn tells nobody when one ends
+        while self.server_state.connections and loop.time() < until:  # noqa: ASYNC110 - Uvicorn has no event for this
             await asyncio.sleep(0.05)
         await super().shutdown(sockets)
 
 
 @dataclass(frozen=True)
 class Running:
-    """A server that listens. `finished` ends when it stops, with the reason where that was an error."""
+    """A listening server. `finished` ends when the server stops, and raises the error that stopped it."""
 
     port: int
     finished: asyncio.Task[None]
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens there; port 0 picks a free one. Raises OSError, which names the address."""
+    """Return a listening socket; port 0 selects a free port. Raises OSError, which names the address."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -77,8 +81,10 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def proxies(setting: str) -> list[str]:
-    """The addresses and networks of `DECKLOG_API_TRUSTED_PROXIES`. Raises `misconfigured`: Uvicorn would take a slip for the
-    name of a host, and never meet it."""
+    """Return the addresses and networks of `DECKLOG_API_TRUSTED_PROXIES`.
+
+    Raises `misconfigured` for anything else: Uvicorn would treat it as a literal that never matches.
+    """
     found = [each.strip() for each in setting.split(",") if each.strip()]
     for number, each in enumerate(found, start=1):
         try:
@@ -86,7 +92,7 @@ def proxies(setting: str) -> list[str]:
         except ValueError:
             raise DecklogError(
                 Code.MISCONFIGURED,
-                f"DECKLOG_API_TRUSTED_PROXIES: entry {number} must be an address or a network, as in 10.0.0.7 or 10.0.0.0/8.",
+                f"DECKLOG_API_TRUSTED_PROXIES: entry {number} is neither an IP address (10.0.0.7) nor a network (10.0.0.0/8).",
             ) from None
     return found
 
@@ -102,19 +108,50 @@ async def serve(
     trusted_proxies: str = "",
     linger: float = 0.0,
 ) -> AsyncIterator[Running]:
-    """Serve an ASGI application; leaving the context stops it and waits for open requests. Port 0 picks a free one.
+    """Serve an ASGI application. Leaving the context stops the server and waits for open requests.
 
-    `listener` is a socket of `listen` to serve on, in place of a new one; it is closed at the end.
+    Args:
+        app: The application. Its `state.stopping`, if it has one, is set when the server stops.
+        host: Address to listen on.
+        port: Port to listen on; 0 selects a free one.
+        listener: Socket from `listen` to use instead of a new one; it is closed at the end.
+        freeze: Exclude the objects that exist now from garbage collection, for a process that does nothing else.
+        trusted_proxies: Addresses and networks of proxies, separated by commas. The address of a request from one of them is
+            the last one in X-Forwarded-For that is not a trusted proxy; clients may forge the ones before it.
+        linger: Seconds for which kept-alive connections are still answered after the stop.
 
-    `linger` is how many seconds it goes on answering then, at most, until no connection is left.
-
-    `freeze` takes what is in memory now out of the garbage collector's sight, for a process that does nothing else. A
-    request of one of `trusted_proxies` comes from the last address in X-Forwarded-For that is none of them: what stands
-    before it may be anybody's claim. Raises OSError where the address cannot be had, and `misconfigured`.
+    Raises:
+        OSError: The address cannot be used.
+        DecklogError: `misconfigured`, for malformed proxies.
     """
     trusted = proxies(trusted_proxies)
     listener = listener or listen(host, port)
-    config = uvicorn.Config(
+    server = _Uvicorn(_config(app, trusted), linger)
+    running = asyncio.create_task(server.serve(sockets=[listener]), name="http-server")
+    try:
+        listens = asyncio.create_task(server.listens.wait())
+        await asyncio.wait({listens, running}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            listens.cancel()
+            await running
+        if freeze:
+            # These objects stay for the life of the process. Not traversing them halves the slowest requests.
+            gc.collect()
+            gc.freeze()
+        yield Running(port=listener.getsockname()[1], finished=running)
+    finally:
+        stopping = getattr(getattr(app, "state", None), "stopping", None)
+        if isinstance(stopping, asyncio.Event):
+            stopping.set()
+        server.should_exit = True
+        await asyncio.wait({running})
+        listener.close()
+        if freeze:
+            gc.unfreeze()
+
+
+def _config(app: Any, trusted: list[str]) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
         loop="none",
         http="httptools",
@@ -132,25 +169,3 @@ async def serve(
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    server = _Uvicorn(config, linger)
-    running = asyncio.create_task(server.serve(sockets=[listener]), name="http-server")
-    try:
-        listens = asyncio.create_task(server.listens.wait())
-        await asyncio.wait({listens, running}, return_when=asyncio.FIRST_COMPLETED)
-        if running.done():
-            listens.cancel()
-            await running
-        if freeze:
-            # What is here now stays: the collector need not look at it again, which halves the slowest requests.
-            gc.collect()
-            gc.freeze()
-        yield Running(port=listener.getsockname()[1], finished=running)
-    finally:
-        stopping = getattr(getattr(app, "state", None), "stopping", None)
-        if isinstance(stopping, asyncio.Event):
-            stopping.set()
-        server.should_exit = True
-        await asyncio.wait({running})
-        listener.close()
-        if freeze:
-            gc.unfreeze()

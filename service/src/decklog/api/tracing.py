@@ -1,7 +1,6 @@
-"""A span for each request under /api, made around the whole application where traces are sent.
+"""A span for each HTTP request under /api, around the whole application. Used only if traces are exported.
 
-Elsewhere the application is another one, in which nothing of this is in the way. A WebSocket has no span: it would be
-told of only when the stream ends.
+A WebSocket has no span, because it would be exported only when the stream ends.
 """
 
 from __future__ import annotations
@@ -20,31 +19,37 @@ from decklog.domain.errors import DecklogError
 from decklog.services.identity.identity import Identity
 
 TRACED = "/api/"
-"""How the paths of traced requests begin: probes and scrapes are not worth a trace."""
+"""Prefix of the paths of traced requests: probes and scrapes are not traced."""
 
 
 class RequestSpan(Protocol):
-    """What is told of a request; the texts are those of a `traceparent`."""
+    """The open span of a request. The ids have the form of a `traceparent`."""
 
     @property
-    def trace_id(self) -> str: ...
+    def trace_id(self) -> str:
+        """Id of the trace, 32 hexadecimal digits."""
+        ...
 
     @property
-    def span_id(self) -> str: ...
+    def span_id(self) -> str:
+        """Id of the span, 16 hexadecimal digits."""
+        ...
 
     def answered(self, method: str, route: str | None, status: int, tenant: str | None) -> None:
-        """`status` is 0 where the client was gone before an answer."""
+        """Record the result of the request. `status` is 0 if the client disconnected before an answer."""
         ...
 
 
 class RequestTraces(Protocol):
+    """A source of spans, implemented by the exporter of traces."""
+
     def request(self, method: str, headers: Iterable[tuple[bytes, bytes]]) -> AbstractContextManager[RequestSpan]:
-        """The span of a request, current and open while the block runs."""
+        """Return the span of a request, current while the block runs."""
         ...
 
 
 class Traced:
-    """The application with a span around each request, whose ids are in every line that is logged meanwhile."""
+    """The application with a span around each request. Log lines of the request carry the ids of the span."""
 
     def __init__(self, application: Any, identity: Identity, traces: RequestTraces) -> None:
         self._application = application
@@ -53,6 +58,7 @@ class Traced:
         self.state = application.state
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Answer a request within its span."""
         if scope["type"] != "http" or not scope["path"].startswith(TRACED):
             await self._application(scope, receive, send)
             return
@@ -74,7 +80,7 @@ class Traced:
                 span.answered(scope["method"], _route(scope), status, self._tenant(scope, status))
 
     def _tenant(self, scope: HTTPScope, status: int) -> str | None:
-        """Whose credential it was, once it was found to be good."""
+        """Return the tenant of the credential, None if the credential is not valid."""
         if status == 401:
             return None
         try:
@@ -86,7 +92,7 @@ class Traced:
 
 
 def _route(scope: HTTPScope) -> str | None:
-    """The route that was taken; one path goes past the router. None where there is none, as a path may be anybody's text."""
+    """Return the route of a request, None if no route matches: a path is arbitrary text. One path bypasses the router."""
     if scope["method"] == "POST" and normalize_path(scope["path"]) == append.PATH:
         return append.PATH
     return scope.get("path_template")

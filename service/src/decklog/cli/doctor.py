@@ -52,5 +52,5 @@ async def doctor(
     else:
         async with api.client() as client:
             report = await examination.examine(client, timeout=timeout)
-    sys.stdout.write(msgspec.json.encode(report).decode() + "\n" if as_json else examination.told(report))
+    sys.stdout.write(msgspec.json.encode(report).decode() + "\n" if as_json else examination.as_text(report))
     return 0 if report.healthy else 1

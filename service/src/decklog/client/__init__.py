@@ -1,1 +1,1 @@
-"""A client of the HTTP API, and what the command line does with it."""
+"""A client of the HTTP API, and the verbs that need nothing but the API."""

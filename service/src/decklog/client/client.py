@@ -1,6 +1,6 @@
-"""A client of the API: each method is one request, and a refusal is the DecklogError that the server raised.
+"""A client of the HTTP API: each method sends one request, and raises the server's error as a DecklogError.
 
-It knows addresses and shapes and decides nothing: no retries, no interpretation of records.
+It knows addresses and shapes, and decides nothing: it neither retries nor interprets records.
 """
 
 from __future__ import annotations
@@ -8,20 +8,20 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
 import msgspec
 
+from decklog import shapes
 from decklog.domain.errors import Code, DecklogError
 
 TIMEOUT = 60.0
 """Seconds without any progress of a request; the server's own limits are shorter."""
 
 Parameters = Mapping[str, str | int | Sequence[str]]
-"""Query parameters as the API names them; a sequence is a parameter given several times."""
+"""Query parameters by the API's names. A sequence repeats the parameter."""
 
 _KEY = re.compile(r"[!-~]{1,16384}")
 _BY_STATUS = {
@@ -35,107 +35,15 @@ _BY_STATUS = {
     503: Code.OUTCOME_UNKNOWN,
     504: Code.OUTCOME_UNKNOWN,
 }
-"""What an answer without a problem document means: it comes from a proxy in between, which knows no codes."""
-
-
-class ItemError(msgspec.Struct, frozen=True):
-    """Why one record of a bulk was rejected."""
-
-    code: str
-    detail: str
-
-
-class BulkItem(msgspec.Struct, frozen=True):
-    """What became of one record: `stored`, `duplicate` or `rejected`."""
-
-    status: str
-    seq: int | None = None
-    error: ItemError | None = None
-
-
-class BulkAnswer(msgspec.Struct, frozen=True):
-    """What became of a bulk, in the order sent."""
-
-    stored: int
-    duplicates: int
-    rejected: int
-    items: list[BulkItem]
-
-
-class AppendAnswer(msgspec.Struct, frozen=True):
-    """Where one record is."""
-
-    tenant: str
-    log: str
-    epoch: int
-    seq: int
-    received_at: datetime
-    digest: str
-    status: str
-
-
-class Page(msgspec.Struct, frozen=True):
-    """Records newest first, as plain JSON. `head` is the number that the next record will get."""
-
-    items: list[dict[str, Any]]
-    next: str | None
-    head: int
-    indexed: int
-    engine: str
-
-
-class Bucket(msgspec.Struct, frozen=True):
-    """A count. `key` has one value for each name in `by`; `start` is None without an interval."""
-
-    key: list[str | None]
-    count: int
-    start: datetime | None = msgspec.field(name="from", default=None)
-
-
-class Stats(msgspec.Struct, frozen=True):
-    """Exact counts, in the order that the server gives them."""
-
-    by: list[str]
-    buckets: list[Bucket]
-    total: int
-
-
-class WhoAmI(msgspec.Struct, frozen=True):
-    """What the credential proves. `tenant` is None for the platform."""
-
-    kind: str
-    subject: str
-    role: str
-    permissions: list[str]
-    tenant: str | None = None
-    state: str | None = None
-    issuer: str | None = None
-    expires_at: datetime | None = None
-
-
-class Readiness(msgspec.Struct, frozen=True):
-    """`ready`, `degraded` or `unready`, and what became of each backend: `ok`, `timeout` or a code."""
-
-    status: str
-    checks: dict[str, str]
-
-
-class _Problem(msgspec.Struct, frozen=True):
-    detail: str
-    code: str = ""
-    retry_after: float | None = None
-    errors: list[Any] | None = None
-    parameter: str | None = None
-    seq: int | None = None
-
+"""Codes for answers without a problem document: a proxy on the way sent them, and it knows no codes."""
 
 _T = TypeVar("_T")
 
 
-def _told(body: bytes) -> DecklogError | None:
-    """The refusal that a problem document holds, None where it is none of ours."""
+def _decoded_problem(body: bytes) -> DecklogError | None:
+    """Return the error of a problem document, None if it is not one of Decklog's."""
     try:
-        problem = msgspec.json.decode(body, type=_Problem)
+        problem = msgspec.json.decode(body, type=shapes.Problem)
         code = Code(problem.code)
     except (msgspec.DecodeError, ValueError):
         return None
@@ -144,41 +52,43 @@ def _told(body: bytes) -> DecklogError | None:
 
 
 def _error(response: httpx.Response, body: bytes) -> DecklogError:
-    """The refusal that an answer with a status of 400 or more stands for."""
-    if told := _told(body):
-        return told
+    """Return the error of an answer with a status of 400 or more."""
+    if error := _decoded_problem(body):
+        return error
     header = response.headers.get("retry-after", "")
     return DecklogError(
         _BY_STATUS.get(response.status_code, Code.INTERNAL),
-        f"{response.url.host} answered {response.status_code} without saying why.",
+        f"{response.url.host} answered with status {response.status_code} and no problem document.",
         retry_after=float(header) if header.isascii() and header.isdigit() else None,
     )
 
 
 def _address(url: str) -> str:
-    """Where the API is, without a slash at its end. Raises `misconfigured`."""
+    """Return the base address of the API without a trailing slash. Raises `misconfigured`."""
     try:
         address = httpx.URL(url)
     except httpx.InvalidURL:
         address = httpx.URL("")
     if address.scheme not in ("http", "https") or not address.host:
-        raise DecklogError(Code.MISCONFIGURED, "The URL must be like https://decklog.example.com.")
+        raise DecklogError(Code.MISCONFIGURED, "The URL must have the form https://decklog.example.com.")
     if address.userinfo:
-        raise DecklogError(Code.MISCONFIGURED, "The URL must not hold credentials; give the key beside it.")
+        raise DecklogError(Code.MISCONFIGURED, "The URL must not contain credentials. Pass the key separately.")
     return str(address.copy_with(query=None, fragment=None)).rstrip("/")
 
 
-async def readiness(url: str, *, timeout: float = TIMEOUT, transport: httpx.AsyncBaseTransport | None = None) -> Readiness | None:
-    """What /readyz says, which needs no credential; None where it is not exposed.
+async def readiness(
+    url: str, *, timeout: float = TIMEOUT, transport: httpx.AsyncBaseTransport | None = None
+) -> shapes.Readiness | None:
+    """Return the answer of /readyz, which needs no credential; None if the address does not expose it.
 
-    Raises `misconfigured`, `storage-unavailable` where nothing can be reached and what else a Client raises.
+    Raises `misconfigured`, `storage-unavailable` if the address cannot be reached, and what else a Client raises.
     """
     address = _address(url)
     with _Translated(address):
         async with httpx.AsyncClient(timeout=timeout, transport=transport) as http:
             response = await http.get(address + "/readyz")
     try:
-        return msgspec.json.decode(response.content, type=Readiness)
+        return msgspec.json.decode(response.content, type=shapes.Readiness)
     except msgspec.DecodeError:
         if response.status_code in (401, 403, 404):
             return None
@@ -186,17 +96,20 @@ async def readiness(url: str, *, timeout: float = TIMEOUT, transport: httpx.Asyn
 
 
 class Client:
-    """One server and one credential. To be used in `async with`.
+    """A client of one server with one credential. Use it with `async with`.
 
-    `url` is where the API is, without `/api/v1`; `key` is an API key or a JWT. Raises `misconfigured` where one of
-    them cannot be used. Every method raises what the server refused with; `storage-unavailable` where it cannot be
-    reached and `outcome-unknown` where the connection broke after the request had begun.
+    `url` is the address of the API without `/api/v1`; `key` is an API key or a JWT. Raises `misconfigured` if either is
+    malformed. Every method raises the server's error, `storage-unavailable` if the server cannot be reached, and
+    `outcome-unknown` if the connection broke after the request had begun.
+
+    `request_id` is the id that the server gave to the last answered request: its log lines and access records carry it.
     """
 
     def __init__(
         self, url: str, key: str, *, timeout: float = TIMEOUT, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
         self.url = _address(url)
+        self.request_id = ""
         if not _KEY.fullmatch(key):
             raise DecklogError(Code.MISCONFIGURED, "The key must be one word of ASCII characters.")
         self._http = httpx.AsyncClient(
@@ -215,29 +128,29 @@ class Client:
     ) -> None:
         await self._http.__aexit__(kind, error, traceback)
 
-    async def append(self, record: bytes, *, idempotency_key: str | None = None) -> AppendAnswer:
+    async def append(self, record: bytes, *, idempotency_key: str | None = None) -> shapes.Receipt:
         """Append one record, given as JSON."""
         headers = {"content-type": "application/json", **_idempotency(idempotency_key)}
-        return await self._ask(AppendAnswer, "POST", "/logs", content=record, headers=headers)
+        return await self._ask(shapes.Receipt, "POST", "/logs", content=record, headers=headers)
 
     async def append_bulk(
         self, records: Sequence[bytes], *, atomic: bool = False, idempotency_key: str | None = None
-    ) -> BulkAnswer:
-        """Append records, each JSON on one line. A bad one does not hold up the others, unless `atomic`."""
+    ) -> shapes.BulkAnswer:
+        """Append records, each given as JSON on one line. Unless `atomic`, valid records are stored beside invalid ones."""
         headers = {"content-type": "application/x-ndjson", **_idempotency(idempotency_key)}
         parameters = {"atomic": "true"} if atomic else {}
         content = b"\n".join(records)
-        answer = await self._ask(BulkAnswer, "POST", "/logs/bulk", content=content, headers=headers, params=parameters)
+        answer = await self._ask(shapes.BulkAnswer, "POST", "/logs/bulk", content=content, headers=headers, params=parameters)
         if len(answer.items) != len(records):
-            raise DecklogError(Code.INTERNAL, f"{self.url} answered for {len(answer.items)} records, not for {len(records)}.")
+            raise DecklogError(Code.INTERNAL, f"{self.url} returned {len(answer.items)} results for {len(records)} records.")
         return answer
 
-    async def list(self, parameters: Parameters | None = None) -> Page:
-        """One page: filters, `limit`, `cursor`, `log`."""
-        return await self._ask(Page, "GET", "/logs", params=parameters)
+    async def list(self, parameters: Parameters | None = None) -> shapes.Page:
+        """Return one page of records, newest first. Parameters: filters, `limit`, `cursor`, `log`."""
+        return await self._ask(shapes.Page, "GET", "/logs", params=parameters)
 
-    async def records(self, parameters: Parameters | None = None) -> AsyncIterator[dict[str, Any]]:
-        """All records that the filters find, newest first, page by page."""
+    async def records(self, parameters: Parameters | None = None) -> AsyncIterator[shapes.Record]:
+        """Iterate over all records that match the filters, newest first, page by page."""
         wanted = dict(parameters or {})
         while True:
             page = await self.list(wanted)
@@ -247,15 +160,15 @@ class Client:
                 return
             wanted["cursor"] = page.next
 
-    async def get(self, seq: int, *, log: str = "events") -> dict[str, Any]:
-        """One record. Raises `not-found`."""
-        return await self._ask(dict[str, Any], "GET", f"/logs/{seq}", params={"log": log})
+    async def get(self, seq: int, *, log: str = "events") -> shapes.Record:
+        """Return one record. Raises `not-found`."""
+        return await self._ask(shapes.Record, "GET", f"/logs/{seq}", params={"log": log})
 
     @asynccontextmanager
     async def export(self, parameters: Parameters | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Everything that the filters find, oldest first, in pieces of bytes as they come.
+        """Iterate over an export of all records that match the filters, oldest first, in pieces of bytes.
 
-        A transfer that ends early raises `outcome-unknown` from the iteration: what arrived is not the whole.
+        The iteration raises `outcome-unknown` if the transfer ends early: the pieces so far are not the whole export.
         """
         with self._translated():
             async with self._http.stream("GET", "/logs/export", params=_plain(parameters)) as response:
@@ -264,10 +177,11 @@ class Client:
                 yield response.aiter_bytes()
 
     @asynccontextmanager
-    async def stream(self, parameters: Parameters | None = None) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """Records as they come, once the server has said that the stream is open; `after` begins at an older position.
+    async def stream(self, parameters: Parameters | None = None) -> AsyncIterator[AsyncIterator[shapes.Record]]:
+        """Iterate over new records, once the server has confirmed that the stream is open.
 
-        The iteration raises what the server ended the stream with.
+        `after` starts at an older position, exclusive: -1 is before the first record. The iteration raises the error that
+        ended the stream.
         """
         with self._translated():
             async with self._http.stream(
@@ -277,24 +191,24 @@ class Client:
                     raise _error(response, await response.aread())
                 async with aclosing(_events(response)) as events:
                     if await anext(events, None) is None:
-                        raise DecklogError(Code.OUTCOME_UNKNOWN, f"{self.url} ended a stream before it began.")
-                    yield (record async for kind, record in events if kind == "record")
+                        raise DecklogError(Code.OUTCOME_UNKNOWN, f"{self.url} ended the stream before it was open.")
+                    yield (msgspec.json.decode(data, type=shapes.Record) async for kind, data in events if kind == "record")
 
-    async def stats(self, parameters: Parameters) -> Stats:
-        """Counts: `by`, `interval` and filters."""
-        return await self._ask(Stats, "GET", "/logs/stats", params=parameters)
+    async def stats(self, parameters: Parameters) -> shapes.Stats:
+        """Return exact counts. Parameters: `by`, `interval`, and filters."""
+        return await self._ask(shapes.Stats, "GET", "/logs/stats", params=parameters)
 
-    async def whoami(self) -> WhoAmI:
-        return await self._ask(WhoAmI, "GET", "/whoami")
+    async def whoami(self) -> shapes.WhoAmI:
+        """Return the identity and the permissions of the credential."""
+        return await self._ask(shapes.WhoAmI, "GET", "/whoami")
 
-    async def tenant(self, name: str) -> dict[str, Any]:
-        """One tenant with its conditions. Raises `not-found`, also for one that is not the caller's to see."""
-        return await self._ask(dict[str, Any], "GET", f"/tenants/{name}")
+    async def tenant(self, name: str) -> shapes.Tenant:
+        """Return one tenant with its conditions. Raises `not-found`, also for tenants that the caller may not see."""
+        return await self._ask(shapes.Tenant, "GET", f"/tenants/{name}")
 
-    async def tenants(self) -> Sequence[dict[str, Any]]:
-        """All tenants with their conditions; for the platform's key."""
-        answer = await self._ask(dict[str, list[dict[str, Any]]], "GET", "/tenants")
-        return answer["items"]
+    async def tenants(self) -> Sequence[shapes.Tenant]:
+        """Return all tenants with their conditions. Role: platform."""
+        return (await self._ask(shapes.Tenants, "GET", "/tenants")).items
 
     def _translated(self) -> _Translated:
         return _Translated(self.url)
@@ -302,18 +216,20 @@ class Client:
     async def _ask(self, kind: type[_T], method: str, path: str, *, params: Parameters | None = None, **request: Any) -> _T:
         with self._translated():
             response = await self._http.request(method, path, params=_plain(params), **request)
+        self.request_id = response.headers.get("x-request-id", "")
         if response.status_code >= 400:
             raise _error(response, response.content)
         try:
             return msgspec.json.decode(response.content, type=kind)
-        except msgspec.DecodeError:
+        except msgspec.DecodeError as error:
             raise DecklogError(
-                Code.INTERNAL, f"{self.url} answered {response.status_code} with something else than Decklog answers."
+                Code.INTERNAL,
+                f"{self.url} answered {method} {path} with status {response.status_code} and another body: {error}.",
             ) from None
 
 
-async def _events(response: httpx.Response) -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
-    """Server-Sent Events as kind and content. Raises what an `error` among them says."""
+async def _events(response: httpx.Response) -> AsyncGenerator[tuple[str, bytes], None]:
+    """Iterate over Server-Sent Events as kind and data. Raises the error of an `error` event."""
     kind = ""
     async for line in response.aiter_lines():
         if line.startswith("event: "):
@@ -321,8 +237,10 @@ async def _events(response: httpx.Response) -> AsyncGenerator[tuple[str, dict[st
         elif line.startswith("data: "):
             data = line.removeprefix("data: ").encode()
             if kind == "error":
-                raise _told(data) or DecklogError(Code.INTERNAL, f"{response.url.host} ended a stream without saying why.")
-            yield kind, msgspec.json.decode(data, type=dict[str, Any])
+                raise _decoded_problem(data) or DecklogError(
+                    Code.INTERNAL, f"{response.url.host} ended the stream without a problem document."
+                )
+            yield kind, data
 
 
 def _plain(parameters: Parameters | None) -> httpx.QueryParams:
@@ -337,7 +255,7 @@ def _idempotency(key: str | None) -> dict[str, str]:
 
 
 class _Translated:
-    """Failures of the transport as DecklogError."""
+    """Raises failures of the transport as DecklogError."""
 
     def __init__(self, url: str) -> None:
         self._url = url

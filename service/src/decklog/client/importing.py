@@ -18,7 +18,7 @@ import stamina
 from msgspec.structs import replace
 
 from decklog.client.checkpoint import Checkpoint, Checkpoints
-from decklog.client.client import BulkItem, Client, ItemError
+from decklog.client.client import Client
 from decklog.client.event_files import EventFile, Piece
 from decklog.client.progress import Progress
 from decklog.domain.errors import Code, DecklogError
@@ -26,6 +26,7 @@ from decklog.domain.identity.access import Permission
 from decklog.domain.intake import cloudtrail, kubernetes_audit
 from decklog.domain.intake.foreign_event import REPLACEMENT, NotAnEventError, storable
 from decklog.domain.records.record import MESSAGE_CHARS_MAX, RECORD_BYTES_MAX, RecordInput
+from decklog.shapes import BulkItem, ItemError
 
 MAPPINGS: dict[str, Callable[[Any], RecordInput]] = {"cloudtrail": cloudtrail.record, "kubernetes": kubernetes_audit.record}
 BATCH_RECORDS_MAX = 500

@@ -14,7 +14,7 @@ from decklog.api.rate import RATE_HEADERS, rate_headers
 from decklog.api.reads import RECORD_INPUT
 from decklog.api.request import ask, media_type, refuse_parameters
 from decklog.api.routes.append import APPEND_ERRORS, IDEMPOTENCY_KEY, WORDS, idempotency_key
-from decklog.domain.errors import Code, DecklogError
+from decklog.domain.errors import Code, DecklogError, invalid_parameter
 from decklog.domain.identity.access import Permission, acting_tenant
 from decklog.domain.records.append import Receipt
 from decklog.domain.records.record import RecordInput
@@ -33,9 +33,7 @@ def _item(result: Receipt | DecklogError) -> Json:
 def _atomic(parameters: dict[str, str]) -> bool:
     value = parameters.get("atomic", "false")
     if value not in ("true", "false"):
-        raise DecklogError(
-            Code.INVALID_PARAMETER, f"atomic: {value[:80]!r} is neither true nor false.", extra={"parameter": "atomic"}
-        )
+        raise invalid_parameter("atomic", f"{value[:80]!r} is neither true nor false.")
     return value == "true"
 
 

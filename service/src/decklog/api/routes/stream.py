@@ -21,7 +21,7 @@ from decklog.api.openapi import Answer, Json, Media, Operation, parameter
 from decklog.api.reads import FILTERS, POSITION, READ_ERRORS
 from decklog.api.request import Asked, ask
 from decklog.api.routes.export import until_disconnect
-from decklog.domain.errors import Code, DecklogError
+from decklog.domain.errors import Code, DecklogError, invalid_parameter
 from decklog.domain.records.wire import renderer
 from decklog.services.records.streaming import Event, Subscription
 
@@ -39,7 +39,7 @@ def _after(asked: Asked, last_event_id: str | None) -> tuple[Asked, str | None]:
     """Take `after` out of the parameters. `Last-Event-ID` precedes it: an EventSource reconnects with its first address."""
     given = [value for name, value in asked.parameters if name == "after"]
     if len(given) > 1:
-        raise DecklogError(Code.INVALID_PARAMETER, "after: may be given only once.", extra={"parameter": "after"})
+        raise invalid_parameter("after", "may be given only once.")
     others = [(name, value) for name, value in asked.parameters if name != "after"]
     return asked._replace(parameters=others), last_event_id or (given[0] if given else None)
 

@@ -1,4 +1,4 @@
-"""The API's reference as a page: three small files of our own beside the document, so that no other host is needed."""
+"""The reference page of the API: three static files beside the OpenAPI document, so no other host is needed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _file(path: str, name: str, media_type: str) -> HTTPRouteHandler:
 
 
 def reference_routes(document: dict[str, Any]) -> list[HTTPRouteHandler]:
-    """The page at `/schema`, and the document at `/schema/openapi.json`."""
+    """Return the routes of the page at `/schema` and of the document at `/schema/openapi.json`."""
     encoded = msgspec.json.encode(document)
 
     @get("/schema/openapi.json", sync_to_thread=False)
@@ -38,7 +38,7 @@ def reference_routes(document: dict[str, Any]) -> list[HTTPRouteHandler]:
 
     @get("/", sync_to_thread=False)
     def front() -> Redirect:
-        return Redirect("/schema")  # who types the address of the API into a browser finds out what it is
+        return Redirect("/schema")  # for people who open the address of the API in a browser
 
     return [
         front,
