@@ -17,6 +17,7 @@ import yaml
 
 from decklog_operator import manifests
 from decklog_operator.crd import custom_resource_definition
+from tools.markdown import table
 
 CHART = Path(__file__).parents[1] / "charts/decklog"
 Json = dict[str, Any]
@@ -89,9 +90,9 @@ def schema() -> str:
 
 def values_table() -> str:
     """Return the Markdown table of all values."""
-    return "| value | description | default |\n| --- | --- | --- |\n" + "".join(
-        f"| `{'.'.join(value.path)}` | {value.text.replace('|', chr(92) + '|')} | {_shown(value.default)} |\n"
-        for value in values()
+    return table(
+        ("value", "description", "default"),
+        ((f"`{'.'.join(value.path)}`", value.text, _shown(value.default)) for value in values()),
     )
 
 

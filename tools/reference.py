@@ -9,7 +9,7 @@ import importlib
 import json
 import pkgutil
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from decklog_operator import settings as operator_settings
 from decklog_operator.crd import custom_resource_definition
 from decklog_operator.metrics import Census
 from tools import chart, command_line
+from tools.markdown import table
 
 Json = dict[str, Any]
 
@@ -47,19 +48,13 @@ def filled(path: Path, tables: dict[str, Callable[[], str]]) -> str:
         ValueError: the page does not have the two marks of a table.
     """
     text = path.read_text(encoding="utf-8")
-    for name, table in tables.items():
+    for name, generate in tables.items():
         before, begin, rest = text.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition(f"<!-- /{name} -->")
         if not end:
             raise ValueError(f"{path.name}: the marks of the table {name!r} are missing.")
-        text = before + begin + "\n" + table().strip("\n") + "\n\n" + end + after
+        text = before + begin + "\n" + generate().strip("\n") + "\n\n" + end + after
     return text
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table; pipes in cells are escaped."""
-    lines = [tuple(head), ("---",) * len(head), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |\n" for line in lines)
 
 
 def settings(rows: dict[str, tuple[type, str, Any]]) -> str:

@@ -12,11 +12,12 @@ from decklog.domain.errors import Code
 from decklog.settings import OPENTELEMETRY, variables
 from decklog_operator import settings as operator_settings
 from tools import chart, generate, reference
+from tools.markdown import table
 
 ROOT = Path(__file__).parents[2]
 
 
-def table(page: str, name: str) -> str:
+def rows(page: str, name: str) -> str:
     return (ROOT / "docs/reference" / page).read_text().partition(f"<!-- {name} -->\n")[2].partition(f"<!-- /{name} -->")[0]
 
 
@@ -39,8 +40,8 @@ def test_generator_rejects_a_page_without_the_marks_of_a_table(tmp_path: Path) -
 
 
 def test_error_page_lists_every_code_with_its_status() -> None:
-    rows = dict(re.findall(r"^\| `([a-z-]+)` \| (\d+) \|", table("errors.md", "errors"), re.MULTILINE))
-    assert rows == {code.value: str(STATUSES[code][0]) for code in Code}
+    found = dict(re.findall(r"^\| `([a-z-]+)` \| (\d+) \|", rows("errors.md", "errors"), re.MULTILINE))
+    assert found == {code.value: str(STATUSES[code][0]) for code in Code}
 
 
 @pytest.mark.parametrize(
@@ -48,8 +49,8 @@ def test_error_page_lists_every_code_with_its_status() -> None:
     [("settings", variables()), ("operator settings", operator_settings.variables()), ("tracing settings", OPENTELEMETRY)],
 )
 def test_settings_page_lists_every_setting_with_its_default(name: str, settings: dict[str, tuple[type, str, object]]) -> None:
-    rows = re.findall(r"^\| `([A-Z_]+)` \| (.*) \| `?(.*?)`? \|$", table("settings.md", name), re.MULTILINE)
-    assert [(name, value) for name, _, value in rows] == [(name, str(default)) for name, (_, _, default) in settings.items()]
+    found = re.findall(r"^\| `([A-Z_]+)` \| (.*) \| `?(.*?)`? \|$", rows("settings.md", name), re.MULTILINE)
+    assert [(name, value) for name, _, value in found] == [(name, str(default)) for name, (_, _, default) in settings.items()]
 
 
 def test_metrics_page_lists_every_metric_that_dashboard_and_alerts_use() -> None:
@@ -74,7 +75,7 @@ def test_tenant_page_lists_every_field() -> None:
 
 
 def test_chart_page_lists_every_value() -> None:
-    listed = re.findall(r"^\| `([\w.]+)` \|", table("chart-values.md", "values"), re.MULTILINE)
+    listed = re.findall(r"^\| `([\w.]+)` \|", rows("chart-values.md", "values"), re.MULTILINE)
     assert listed == [".".join(value.path) for value in chart.values()]
 
 
@@ -89,9 +90,13 @@ def test_chart_page_lists_every_value() -> None:
     ],
 )
 def test_command_line_page_has_a_chapter_for_every_verb(program: str, verbs: set[str]) -> None:
-    assert verbs <= set(re.findall(rf"^### `{program} ([a-z -]+)`$", table("command-line.md", program), re.MULTILINE))
+    assert verbs <= set(re.findall(rf"^### `{program} ([a-z -]+)`$", rows("command-line.md", program), re.MULTILINE))
 
 
 def test_error_page_says_what_to_do_about_every_code() -> None:
     advice = (ROOT / "docs/reference/errors.md").read_text().partition("## What to do\n")[2]
     assert re.findall(r"^\| `([a-z-]+)` \| \w", advice, re.MULTILINE) == list(Code)
+
+
+def test_tables_escape_pipes_and_tags_outside_of_code() -> None:
+    assert table(("a", "b"), [("x|y <z>", "`<z>` <z>")]) == "| a | b |\n| --- | --- |\n| x\\|y &lt;z> | `<z>` &lt;z> |\n"
