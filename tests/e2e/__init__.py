@@ -1,1 +1,1 @@
-"""The whole of Decklog, in processes of its own over real backends."""
+"""End-to-end tests: processes of Decklog over real backends."""

@@ -1,4 +1,4 @@
-"""Installations for the tests of the whole."""
+"""Installations for end-to-end tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.stores import drop_database, new_database
 
 @pytest.fixture(scope="module")
 def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
-    """A `decklog dev` for all tests of a module."""
+    """Run one `decklog dev` for all tests of a module."""
     made = Dev(tmp_path_factory.mktemp("dev"))
     made.start()
     yield made
@@ -41,7 +41,7 @@ def queue_variables(server: SqsServer) -> dict[str, str]:
 
 
 def own_prefix() -> dict[str, str]:
-    """Names of indices and queues that no other test uses on the shared servers."""
+    """Return a prefix of indices and queues that no other test uses on the shared servers."""
     return {"DECKLOG_PREFIX": f"t{secrets.token_hex(4)}"}
 
 
@@ -49,7 +49,7 @@ def own_prefix() -> dict[str, str]:
 async def whole(
     folder: Path, server: PostgresServer, search: OpenSearchServer, sqs: SqsServer, **variables: str
 ) -> AsyncIterator[Stack]:
-    """An installation over a new database of this server, OpenSearch and SQS, with names of its own; no process of ours yet."""
+    """Make an installation over a new database of this server, OpenSearch and SQS, with its own names and no process yet."""
     database = await new_database(server)
     try:
         dsns = {"service_dsn": database.service_dsn, "owner_dsn": database.owner_dsn}

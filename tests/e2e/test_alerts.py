@@ -1,4 +1,4 @@
-"""Alerts on a running stack: they fire while something is wrong with it, and end when it is well again.
+"""Alerts on a running stack: they fire while something is wrong, and resolve after recovery.
 
 The rules are those that the chart renders, and Prometheus' own engine evaluates them over samples that were scraped from a
 running worker. No test waits for the minutes that a rule asks for: what was scraped at a moment is laid on the time line as if
@@ -31,7 +31,7 @@ Samples = dict[str, float]
 
 
 async def scraped(program: Program) -> Samples:
-    """All that it tells of Decklog, by the name and the labels of each series as Prometheus stores them."""
+    """Scrape the metrics of Decklog, by name and labels of each series as Prometheus stores them."""
     async with httpx.AsyncClient() as client:
         text = (await client.get(f"{program.url}/metrics")).text
     found = {}
@@ -50,7 +50,7 @@ def behind(samples: Samples) -> float:
 
 
 async def once(program: Program, true: Callable[[Samples], bool]) -> Samples:
-    """What was scraped when it was true of it."""
+    """Scrape until `true` holds for the samples, and return them."""
     async with asyncio.timeout(120):
         while True:
             if true(samples := await scraped(program)):
@@ -59,13 +59,13 @@ async def once(program: Program, true: Callable[[Samples], bool]) -> Samples:
 
 
 class Line:
-    """A time line of moments, each of which lasts for some minutes."""
+    """A time line of samples, each of which lasts for some minutes."""
 
     def __init__(self) -> None:
         self._moments: list[tuple[int, Samples | None]] = []
 
     def add(self, minutes: int, samples: Samples | None) -> range:
-        """The minutes that this moment is laid on; None is a worker that could not be scraped."""
+        """Add samples, and return their minutes. None stands for a worker that could not be scraped."""
         begin = self.minutes
         self._moments.append((minutes, samples))
         return range(begin, begin + minutes)
@@ -90,7 +90,7 @@ class Line:
 
 
 def rules(helm: Path, home: Path) -> dict[str, Json]:
-    """The chart's alerts, with a number of records that a test can be behind."""
+    """Return the chart's alerts, with a threshold of records that a test can reach."""
     words = ("--set", f"metrics.prometheusRule.behindRecords={BEHIND_RECORDS}")
     [rule] = of(Helm(helm, home).render("everything", *words), "PrometheusRule")
     return {each["alert"]: each for group in rule["spec"]["groups"] for each in group["rules"]}

@@ -1,4 +1,4 @@
-"""A tenant goes into a real bucket by workers that are killed, and whoever has the files can check them with the program alone."""
+"""Archiving a tenant into a real bucket while workers are killed; the files are verified with `decklog archive verify` alone."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def fill(stack: Stack) -> None:
 
 
 async def removed(stack: Stack, database: Database) -> str:
-    """Deletes the tenant while worker after worker is killed at its work; what the archive's condition said last."""
+    """Delete the tenant while three workers are killed one after the other; return the last message of the archive's condition."""
     left = [0.2, 0.5, 1.0]
     async with control_plane.open_provisioner(stack.settings) as provisioner:
         manifest = await provisioner.manifest("acme", parse_spec(SPEC))
@@ -106,7 +106,7 @@ async def test_archive_is_complete_and_verifiable_when_workers_are_killed(
 
 
 async def copied_and_spoiled(server: S3Server, name: str, key: str, folder: Path) -> None:
-    """A copy in a folder is as good as the bucket, until one bit of it changes."""
+    """Check that a copy in a folder verifies, and that one changed bit is found."""
     client = s3_client(server)
     listed = (await asyncio.to_thread(client.list_objects_v2, Bucket=name, Prefix="audit/acme/"))["Contents"]
     for each in listed:

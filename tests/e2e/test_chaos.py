@@ -1,5 +1,4 @@
-"""Rules 1 to 5 of the design while processes are killed at random moments and messages are lost: each acknowledged record is
-stored once, at its sequence number."""
+"""Processes are killed at random moments and messages are lost: each acknowledged record is stored once, at its number."""
 
 from __future__ import annotations
 
@@ -120,7 +119,7 @@ async def exported(stack: Stack, api: Program, tenant: str) -> list[dict[str, An
 
 
 async def indexed_up_to_head(stack: Stack, api: Program, tenant: str) -> None:
-    """Waits until the worker has made every record findable."""
+    """Wait until the index has every record."""
     async with stack.client(api.url, stack.key(tenant, "auditor")) as client, asyncio.timeout(90):
         while True:
             page = (await client.get("/api/v1/logs", params={"limit": 1})).json()
@@ -130,7 +129,7 @@ async def indexed_up_to_head(stack: Stack, api: Program, tenant: str) -> None:
 
 
 async def found(stack: Stack, api: Program, tenant: str) -> list[int]:
-    """All sequence numbers that full text finds in OpenSearch, over all pages."""
+    """Return all sequence numbers that full text finds in OpenSearch, over all pages."""
     seqs: list[int] = []
     async with stack.client(api.url, stack.key(tenant, "auditor")) as client:
         cursor: str | None = None

@@ -1,4 +1,4 @@
-"""The commands that look at the control plane, as typed, on a real installation."""
+"""The commands of the control plane, as typed, on a real installation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.stores import drop_database, new_database
 
 @pytest.fixture
 async def stack(postgres_server: PostgresServer, tmp_path: Path) -> AsyncIterator[Stack]:
-    """PostgreSQL alone, migrated, without a tenant."""
+    """An installation over PostgreSQL alone, without a tenant."""
     database = await new_database(postgres_server)
     try:
         async with installed(tmp_path, service_dsn=database.service_dsn, owner_dsn=database.owner_dsn) as made:

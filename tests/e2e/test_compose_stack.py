@@ -1,4 +1,4 @@
-"""The programs of the compose file, run with its words and its variables, over real servers that stand for its own.
+"""The programs of the compose file, run with its commands and variables, over real servers in place of its own.
 
 Only places are others: the addresses of the servers, ports of this machine that are free, and folders for the volumes.
 """
@@ -30,7 +30,7 @@ LISTENING = {"api": 8321, "worker": 9321, "provision": 8080}
 
 
 class Machine:
-    """One with the volumes of the compose file in `folder`; `places` has what stands for what."""
+    """A machine with the volumes of the compose file in `folder`. `places` maps addresses and paths of the file to real ones."""
 
     def __init__(self, folder: Path, places: dict[str, str]) -> None:
         self.folder = folder
@@ -68,11 +68,11 @@ class Machine:
         self.started[name] = program
 
     def probe(self, name: str) -> subprocess.CompletedProcess[str]:
-        """What the service's own probe says."""
+        """Run the service's own probe."""
         return self.run(*map(self.moved, PROGRAMS[name]["healthcheck"]["test"][4:]))
 
     async def healthy(self, name: str) -> None:
-        """Waits until its probe says so."""
+        """Wait until the probe succeeds."""
         async with asyncio.timeout(LONGEST):
             while (told := await asyncio.to_thread(self.probe, name)).returncode != 0:
                 process = self.started[name].process
@@ -83,7 +83,7 @@ class Machine:
 
 @asynccontextmanager
 async def installed(folder: Path, search: OpenSearchServer, queue: SqsServer) -> AsyncIterator[Machine]:
-    """With its secrets made and its database migrated."""
+    """Make the secrets, and migrate the database."""
     make_secrets(folder)
     password = (folder / "admin/password").read_text()
     async with maintenance.embedded_database(folder / "postgres", password=password) as address:

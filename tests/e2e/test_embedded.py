@@ -1,4 +1,4 @@
-"""`decklog dev` as a developer uses it, and the faults that audit logs like this one have had, each by name."""
+"""`decklog dev` as a developer uses it, and known faults of audit logs, each in a test."""
 
 from __future__ import annotations
 

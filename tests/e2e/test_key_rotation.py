@@ -1,4 +1,4 @@
-"""A rotation as the holders of keys see it, in two real API processes: nobody is cut off, until everybody is at once."""
+"""Key rotation in two API processes: the previous key works until its overlap ends, and in no process afterwards."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def rotate(stack: Stack, request: str) -> None:
 
 
 async def append(stack: Stack, api: Program, key: str) -> int:
-    """What it is answered with, once the process can read the registry in time."""
+    """Append with this key, and return the status once it is not 503."""
     async with stack.client(api.url, key) as client, asyncio.timeout(60):
         while (status := (await client.post("/api/v1/logs", json=RECORD)).status_code) == 503:
             await asyncio.sleep(0.1)

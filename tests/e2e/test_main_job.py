@@ -1,4 +1,4 @@
-"""The main job, whole and real: Tenants applied with kubectl become ready, real events go in through the API and come out again."""
+"""The main use: Tenants applied with kubectl become ready, and real events are imported and read over the API."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def cluster(
     sqs_server: SqsServer,
     tmp_path: Path,
 ) -> AsyncIterator[tuple[Kubernetes, Stack]]:
-    """The examples applied and ready, by an operator with the installation's rights."""
+    """Apply the examples, which an operator with the installation's rights makes ready."""
     async with AsyncExitStack() as stack:
         # The examples have fixed names, so one test at a time may have them in the cluster that all workers share.
         await asyncio.to_thread(stack.enter_context, turn(kubernetes_server, "examples"))
@@ -77,7 +77,7 @@ def keys_of(kubernetes: Kubernetes, tenant: str) -> dict[str, str]:
 
 
 def import_events(kind: str, file: Path, api: Program, key: str, folder: Path) -> tuple[int, dict[str, Any]]:
-    """`decklog import`, as typed; its exit code and its summary."""
+    """Run `decklog import`, and return its exit code and its summary."""
     key_file = folder / "writer.key"
     key_file.write_text(key)
     words = [sys.executable, "-m", "decklog", "import", kind, str(file), "--url", api.url, "--key-file", str(key_file)]
@@ -87,7 +87,7 @@ def import_events(kind: str, file: Path, api: Program, key: str, folder: Path) -
 
 
 async def follow(api: Program, key: str, count: int) -> list[dict[str, Any]]:
-    """The first `count` records that a WebSocket gives from the beginning of the log on."""
+    """Return the first `count` records of a WebSocket that begins after record 0."""
     protocols: Any = ["decklog", f"bearer.{key}"]
     url = api.url.replace("http", "ws") + "/api/v1/logs/stream?after=0"
     records: list[dict[str, Any]] = []
@@ -279,7 +279,7 @@ async def test_deleted_tenant_is_refused_and_adopted_when_applied_again(
 
 @pytest.fixture
 def the_policy(kubernetes_server: KubernetesServer) -> Iterator[None]:
-    """The tour is refused a deletion by it."""
+    """Hold the admission policy, which refuses a deletion of the tour."""
     with turn(kubernetes_server, "policy"):
         yield
 

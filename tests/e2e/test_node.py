@@ -37,16 +37,16 @@ from tests.support.relay import Relay
 from tests.support.stores import ROLE_PASSWORD, Database, drop_database, empty_database
 
 LONGEST = 600.0
-"""Seconds for pods to begin or end, on a machine that is slow and has other things to do."""
+"""Seconds for pods to begin or end, on a slow and busy machine."""
 WAIT = "--timeout=100s"
 SENDERS = 4
 PLACE = RELEASE = "decklog"
 TENANT = "acme"
 INGRESS = "audit.example.com"
 OTHERS_PER_MINUTE = 100
-"""Requests that the ingress controller lets through, but for those to the log routes."""
+"""Requests per minute that the ingress controller passes on routes other than the log routes."""
 NEXT = "next"
-"""A tag of the same images, as a version to upgrade to."""
+"""Another tag of the same images, as the version to upgrade to."""
 
 pytestmark = [pytest.mark.xdist_group("node"), pytest.mark.slow, pytest.mark.timeout(6 * LONGEST)]
 
@@ -68,7 +68,7 @@ print(json.dumps({
 
 @dataclass
 class Release:
-    """What was installed, and the tenant that was applied then."""
+    """An installed release, with one tenant."""
 
     node: LocalNode
     chart: Helm
@@ -93,11 +93,11 @@ class Release:
         return self.chart(*given, longest=2 * LONGEST)
 
     def bring(self, verb: str, *words: str) -> None:
-        """Installs or upgrades; all pods are ready then."""
+        """Install or upgrade, and wait until all pods are ready."""
         self.helm(verb, CHART, "--values", self.values, "--wait", *words)
 
     def pods(self, component: str) -> dict[str, Json]:
-        """Those that are there, the ending ones included, by name."""
+        """Return all pods of a component, terminating ones included, by name."""
         label = f"app.kubernetes.io/component={component}"
         return {
             each["metadata"]["name"]: each for each in json.loads(self.kubectl("get", "pods", "-l", label, "-o", "json"))["items"]
@@ -105,12 +105,12 @@ class Release:
 
     @property
     def url(self) -> str:
-        """The API by the address of its Service."""
+        """Return the address of the API by its Service."""
         address = self.kubectl("get", "service", f"{RELEASE}-api", "-o", "jsonpath={.spec.clusterIP}:{.spec.ports[0].port}")
         return f"http://{address}"
 
     def client(self, role: str, through: Edge | None = None) -> httpx.Client:
-        """By way of the Service, or of an ingress controller; tries nothing again."""
+        """Return a client that reaches the API by its Service or an ingress controller, and never retries."""
         secret = json.loads(self.kubectl("get", "secret", f"{TENANT}-decklog", "-o", "json"))["data"]
         headers = {"Authorization": f"Bearer {base64.b64decode(secret[role]).decode()}"}
         if through is None:
@@ -129,7 +129,7 @@ def database(timescale_server: PostgresServer) -> Iterator[Database]:
 def node(
     database: Database, private_node: Callable[[], LocalNode], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LocalNode]:
-    """With our images."""
+    """A node that has the images of this tree."""
     with private_node() as made:
         version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
         made.load(archive(built(tmp_path_factory.mktemp("images"), [version, NEXT])))
@@ -138,7 +138,7 @@ def node(
 
 @dataclass(frozen=True)
 class Backends:
-    """Where the release finds its backends: values of the chart, and the Secrets that they name."""
+    """The backends of the release: values of the chart, and the Secrets that they name."""
 
     values: Json
     secrets: dict[str, dict[str, str]]
@@ -151,7 +151,7 @@ def backends(
     with ExitStack() as stack:
 
         def reached(url: str) -> str:
-            """The same server's address as pods have it."""
+            """Return the address by which pods reach the same server."""
             parts = urlsplit(url)
             relay = Relay(parts.hostname or "", parts.port or 443, listen=HOST)
             stack.callback(relay.close)
@@ -183,7 +183,7 @@ def backends(
 def release(
     node: LocalNode, backends: Backends, helm: Path, definitions: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Release:
-    """Installed into a namespace that refuses what is not restricted, on a database in which nothing is yet."""
+    """Install the release into a namespace of the restricted profile, over an empty database."""
     folder = tmp_path_factory.mktemp("release")
     edge = {"edge": {"limits": {"othersPerMinute": OTHERS_PER_MINUTE}}, "httpProxy": {"enabled": True, "host": INGRESS}}
     # One replica where a second would show nothing more: what several replicas do is tested without a node.
@@ -220,7 +220,7 @@ def release(
 
 @pytest.fixture(scope="module")
 def ingress(release: Release, edge: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
-    """A real ingress controller before the node, which leads to the pods themselves."""
+    """Run a real ingress controller that forwards to the pods of the node."""
     made = Edge(edge, release.node.address, PLACE, tmp_path_factory.mktemp("ingress"))
     try:
         made.start()
@@ -231,7 +231,7 @@ def ingress(release: Release, edge: Path, tmp_path_factory: pytest.TempPathFacto
 
 
 class Sender(threading.Thread):
-    """Sends one record after the other over a connection that it keeps; what is not answered by 201 is kept as trouble."""
+    """Sends records one after the other over one connection. `trouble` lists every answer other than 201."""
 
     def __init__(self, client: httpx.Client, number: int, stop: threading.Event) -> None:
         super().__init__(daemon=True)
@@ -259,7 +259,7 @@ class Sender(threading.Thread):
 
 @contextmanager
 def sending(release: Release, ingress: Edge) -> Iterator[list[Sender]]:
-    """Half of them by way of the Service, half by way of the ingress controller."""
+    """Send from several threads within the block: half over the Service, half over the ingress controller."""
     stop = threading.Event()
     ways = [None, ingress]
     senders = [Sender(release.client("writer", ways[number % 2]), number, stop) for number in range(SENDERS)]
@@ -275,7 +275,7 @@ def sending(release: Release, ingress: Edge) -> Iterator[list[Sender]]:
 
 
 def assert_kept(release: Release, senders: list[Sender]) -> None:
-    """What was acknowledged is there, once, in its place."""
+    """Check that each acknowledged record is stored once, at its sequence number."""
     with release.client("auditor") as client:
         exported = [json.loads(line) for line in client.get("/api/v1/logs/export").text.splitlines()]
     places = {record["id"]: record["seq"] for record in exported if "id" in record}
@@ -368,7 +368,7 @@ def test_helm_test_succeeds(release: Release) -> None:
 
 
 def test_node_removes_interfaces_mounts_and_groups_when_it_ends(node: LocalNode) -> None:
-    """The last one: nothing of this file runs after it."""
+    """This is the last test of the file: it ends the node."""
 
     def left() -> list[str]:
         interfaces = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout

@@ -1,4 +1,4 @@
-"""An installation without Kubernetes, where the API makes the tenants; and one with it, where it cannot."""
+"""An installation whose API owns the tenants, and one whose tenants Kubernetes owns."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RECORD = {"action": "document.create", "actor": {"id": "alice"}}
 async def real(
     timescale_server: PostgresServer, opensearch_server: OpenSearchServer, sqs_server: SqsServer, tmp_path: Path
 ) -> AsyncIterator[tuple[Stack, Database]]:
-    """TimescaleDB, OpenSearch and SQS, migrated, with a platform key and nothing else; its processes own the tenants."""
+    """An installation over TimescaleDB, OpenSearch and SQS that owns its tenants, with a platform key and no tenant."""
     database = await new_database(timescale_server)
     backends = {**search_variables(opensearch_server), **queue_variables(sqs_server), **own_prefix()}
     try:
@@ -49,7 +49,7 @@ async def real(
 
 
 async def roles(database: Database) -> set[str]:
-    """As whom Decklog is connected."""
+    """Return the database roles of all connections of Decklog."""
     sql = "SELECT DISTINCT usename FROM pg_stat_activity WHERE datname = $1 AND application_name LIKE 'decklog/%'"
     return {row["usename"] for row in await database.execute(sql, database.name)}
 

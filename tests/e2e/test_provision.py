@@ -1,4 +1,4 @@
-"""`decklog provision` over real backends: what stands in files is made and kept, whoever dies, and nobody's key is lost by it."""
+"""`decklog provision` over real backends: it creates and repairs the tenants of files, survives kills, and loses no key."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OTHER = {"apiVersion": "decklog.dev/v1", "kind": "Tenant", "metadata": {"name": 
 async def stack(
     timescale_server: PostgresServer, opensearch_server: OpenSearchServer, sqs_server: SqsServer, tmp_path: Path
 ) -> AsyncIterator[Stack]:
-    """TimescaleDB, OpenSearch and SQS, migrated, without a tenant; Decklog owns them."""
+    """An installation over TimescaleDB, OpenSearch and SQS that owns its tenants, without a tenant."""
     (tmp_path / "manifests").mkdir()
     async with whole(tmp_path, timescale_server, opensearch_server, sqs_server, DECKLOG_TENANTS_OWNER="decklog") as made:
         yield made
@@ -37,7 +37,7 @@ async def stack(
 
 @pytest.fixture
 async def small(postgres_server: PostgresServer, tmp_path: Path) -> AsyncIterator[Stack]:
-    """PostgreSQL alone, likewise."""
+    """An installation over PostgreSQL alone that owns its tenants, without a tenant."""
     (tmp_path / "manifests").mkdir()
     database = await new_database(postgres_server)
     try:
@@ -59,7 +59,7 @@ def words(stack: Stack, *more: str) -> list[str]:
 
 
 def kept(stack: Stack) -> dict[str, Any]:
-    """The file of keys; nothing but addresses where it is not there yet."""
+    """Return the content of the file of keys; no tenants where it does not exist yet."""
     path = stack.folder / "keys.json"
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"tenants": {}}
     return found
@@ -75,13 +75,13 @@ async def until(what: str, true: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def ready(program: Program) -> bool:
-    """Whether its last look found nothing amiss."""
+    """Return whether its last pass found every tenant ready."""
     async with httpx.AsyncClient() as client:
         return (await client.get(f"{program.url}/readyz")).status_code == 200
 
 
 async def status(stack: Stack, api: Program, key: str) -> int:
-    """What an append with this key is answered, once the process knows what the registry says now."""
+    """Append with this key, and return the status once the process has read the registry."""
     async with stack.client(api.url, key) as client, asyncio.timeout(LONGEST):
         while (answer := (await client.post("/api/v1/logs", json=RECORD)).status_code) in (401, 503):
             await asyncio.sleep(0.1)

@@ -1,4 +1,4 @@
-"""After a disaster: a database that is restored from a copy, without an index and a queue, and tenants whose objects are gone."""
+"""Disaster recovery: a database restored from a copy, without indices and queues, and tenants whose objects are lost."""
 
 from __future__ import annotations
 
@@ -43,8 +43,7 @@ TENANTS: dict[str, dict[str, Any]] = {
 
 
 class Copy(LocalTimescale):
-    """A server over a copy of another one's data, which was at work meanwhile: what an operator of databases makes as its base
-    backup, with the write-ahead log up to its end."""
+    """A server over a base backup of another one that was in use, with the write-ahead log up to the backup's end."""
 
     def __init__(self, folder: Path, of: LocalPostgres) -> None:
         super().__init__(folder, durable=False)
@@ -134,7 +133,7 @@ async def test_recover_database_keeps_records_of_the_copy_and_begins_new_epochs(
 
 
 async def holds(stack: Stack, url: str, tenant: str, before: dict[str, int], acknowledged: dict[str, int]) -> None:
-    """What was acknowledged before the copy is there and found; what is lost comes again under a number of a new epoch."""
+    """Check that records acknowledged before the copy are stored and found, and that lost ones get numbers of a new epoch."""
     async with stack.client(url, stack.key(tenant, "admin")) as client:
         records = await exported(client)
         kept = {each["id"]: each["seq"] for each in records}

@@ -1,4 +1,4 @@
-"""Processes of the API that are told to stop, one after the other, with traffic running: nobody is refused."""
+"""API processes are restarted one after the other under traffic, and no request is refused."""
 
 from __future__ import annotations
 

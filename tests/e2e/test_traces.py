@@ -1,4 +1,4 @@
-"""Traces of running processes: from the edge's span to the commit and on to the index, and nothing where nobody asked for them."""
+"""Traces of running processes, from the edge's span to commit and index; and no tracing where it is not configured."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SPEC = {"retention": {"days": 30}}
 
 
 def secrets_of(stack: Stack, sqs: SqsServer) -> set[str]:
-    """Everything that no span may have."""
+    """Return every secret, and every word that no span may contain."""
     found = {key for keys in stack.vault.keys.values() for key in keys.values()} | {stack.platform_key}
     for dsn in (stack.settings.database.dsn, stack.settings.database.owner_dsn):
         found |= {dsn, unquote(urlsplit(dsn).password or dsn)}
@@ -40,7 +40,7 @@ def one(spans: list[Span], **attributes: object) -> Span:
 
 
 def indexed(collector: Collector) -> set[str]:
-    """The commits that batches lead to."""
+    """Return the commits that spans of the indexer link to."""
     return {link for span in collector.named("indexer") for link in span.links}
 
 

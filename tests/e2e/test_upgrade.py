@@ -1,4 +1,4 @@
-"""An upgrade from the release with traffic running, and the way back: nobody is refused, and nothing is lost or stored twice."""
+"""Upgrade from the release under traffic, and rollback: no request is refused, and no record is lost or stored twice."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Installation:
         return done.stdout
 
     def provision_before(self) -> None:
-        """As the operator of the release does."""
+        """Create the tenants as the operator of the release does."""
         script = Path(__file__).parents[1] / "support/release_provision.py"
         told = self.run(script, before=True, stdin=json.dumps(TENANTS))
         for name, keys in json.loads(told.splitlines()[-1]).items():
@@ -77,7 +77,7 @@ class Installation:
         return program
 
     async def end(self, program: Program) -> None:
-        """As a Service and a kubelet do: no more requests first, and then the signal."""
+        """End a process as Kubernetes does: it gets no more requests, and then the signal."""
         await self.service.remove(program)
         assert await asyncio.to_thread(program.stop) == 0
 
@@ -157,7 +157,7 @@ async def test_upgrade_under_traffic_refuses_no_request_and_allows_rollback(
 
 
 def test_changed_definitions_have_a_greater_number_than_the_release(release: Path) -> None:
-    """So that the release, where it is started once more, leaves them alone."""
+    """With a smaller number, the release would replace them when it is started again."""
     sources = release / "tree/service/src/decklog/timescale"
     [before] = re.findall(r"^DEFINITIONS = (\d+)$", (sources / "schema.py").read_text(), re.MULTILINE) or ["0"]
     names = ("cell", "relations", "shared")

@@ -1,4 +1,4 @@
-"""An OpenTelemetry collector for tests: takes OTLP over HTTP, and keeps what came."""
+"""An OpenTelemetry collector for tests, which stores the OTLP requests it gets over HTTP."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WAIT_SECONDS_MAX = 60.0
 
 @dataclass(frozen=True)
 class Span:
-    """One span as it came; ids and links are as in a traceparent: `trace` and `trace-span`."""
+    """One received span. Ids and links have the forms of a traceparent: `trace` and `trace-span`."""
 
     service: str
     name: str
@@ -35,7 +35,7 @@ class Span:
 
 
 class Collector:
-    """`bodies` is all that came, as bytes, headers of requests included."""
+    """`bodies` has every received byte, request headers included."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
@@ -53,7 +53,7 @@ class Collector:
                 self.wfile.write(answer)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                """Nothing to tell."""
+                """Write no log line."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -76,7 +76,7 @@ class Collector:
         return [span for span in tuple(self.spans) if span.name == name]
 
     def until(self, found: Callable[[Collector], bool]) -> None:
-        """Waits; to be called in a thread."""
+        """Wait until `found` holds. Call it in a thread."""
         deadline = time.monotonic() + WAIT_SECONDS_MAX
         while not found(self):
             assert time.monotonic() < deadline, sorted((span.service, span.name, span.place) for span in self.spans)

@@ -1,4 +1,4 @@
-"""The compose file as compose reads it: with its variables put in, and what each service mounts and is told."""
+"""The compose file as compose reads it, with its variables interpolated."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Json = dict[str, Any]
 
 
 def interpolated(text: str) -> str:
-    """As compose does it without any variable set."""
+    """Interpolate as compose does with no variable set."""
     return re.sub(r"\$(?:(\$)|\{\w+:-([^}]*)\})", lambda match: match[1] or match[2], text)
 
 
@@ -33,19 +33,19 @@ PROGRAMS = {name: service for name, service in OURS.items() if "entrypoint" not 
 
 
 def mounts(service: Json) -> dict[str, str]:
-    """What is mounted where, by the path inside."""
+    """Return the sources of mounts, by the path inside."""
     return {path.split(":")[1]: path.split(":")[0] for path in service.get("volumes", [])}
 
 
 def arguments(words: Sequence[str]) -> Json:
-    """The arguments that `decklog` reads from a command line, defaults included. Raises CycloptsError."""
+    """Return the arguments that `decklog` reads from a command line, defaults included. Raises CycloptsError."""
     _, bound, _ = app.parse_args(list(words))
     bound.apply_defaults()
     return bound.arguments
 
 
 def make_secrets(root: Path) -> None:
-    """Fill the folders that stand for the volumes of the service `secrets` by what it runs."""
+    """Run the script of the service `secrets` over folders in place of its volumes."""
     secrets = SERVICES["secrets"]
     script = source_in_checkout(DOCKERFILE, secrets["entrypoint"][1])
     for path, name in mounts(secrets).items():
@@ -57,7 +57,7 @@ def make_secrets(root: Path) -> None:
 
 
 def variables(service: Json, volumes: Path) -> dict[str, str]:
-    """The environment of a program, with its files where they were made."""
+    """Return the environment of a program, with the paths of the files that were made."""
     found = {}
     for name, value in service.get("environment", {}).items():
         assert isinstance(value, str), f"{name} is {value!r}, which YAML takes for no text"

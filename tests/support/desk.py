@@ -1,4 +1,4 @@
-"""An auditor's desk in memory: the real services of reading over the storage of `memory_store`."""
+"""The real services of reading over storage in memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REQUEST = RequestContext(request_id="request-1", ip="192.0.2.7", user_agent="tes
 
 
 class Clock:
-    """A time that only a test moves."""
+    """A clock that only a test moves."""
 
     def __init__(self) -> None:
         self.time = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -89,7 +89,7 @@ class Desk:
         await index_all(self.store, tenant or self.acme, self.index, self.cursors, INDEXER)
 
     async def accesses(self, tenant: Tenant | None = None) -> list[dict[str, Any]]:
-        """The access records of a tenant, oldest first."""
+        """Return the access records of a tenant, oldest first."""
         found, _ = await self.store.read(
             tenant or self.acme, LogName.ACCESS, Span(0, 10**9), query=Query(), limit=10**6, newest_first=False, timeout=5
         )
@@ -98,7 +98,7 @@ class Desk:
 
 @asynccontextmanager
 async def desk(**options: Any) -> AsyncIterator[Desk]:
-    """A desk with its services running."""
+    """Make a desk, and run its services within the block."""
     made = Desk(**options)
     await made.ingest.start()
     await made.streams.start()

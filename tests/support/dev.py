@@ -1,4 +1,4 @@
-"""`decklog dev` as a process, in a folder of its own."""
+"""`decklog dev` as a process, in its own folder; and `decklog` as a command."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def decklog(*words: str, variables: Mapping[str, str] | None = None) -> subproce
 
 
 class Dev:
-    """Start, stop and kill it as often as wanted: the folder stays."""
+    """A `decklog dev` that can be started, stopped and killed repeatedly; its folder stays."""
 
     def __init__(self, folder: Path, *, manifests: Path = EXAMPLES) -> None:
         self.folder = folder
@@ -72,7 +72,7 @@ class Dev:
         return httpx.Client(base_url=self.content["url"], headers={"Authorization": f"Bearer {key}"}, timeout=60)
 
     def forget(self, tenant: str, role: str) -> None:
-        """Lose a key, while nothing runs."""
+        """Remove a key from the file of keys. The process must not run."""
         content = self.content
         del content["tenants"][tenant][role]
         (self.data / "dev.json").write_text(json.dumps(content))
@@ -87,7 +87,7 @@ class Dev:
             self.signal(signal.SIGINT)
 
     def processes(self) -> list[str]:
-        """Command lines of processes that work in this folder."""
+        """Return the command lines of processes that name this folder."""
         found = []
         for entry in Path("/proc").glob("[0-9]*/cmdline"):
             try:

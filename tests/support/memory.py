@@ -1,4 +1,4 @@
-"""The registry in memory, and short ways to make tenants and keys for it."""
+"""The registry in memory, with functions that make tenants and keys."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _numbers = itertools.count(1)
 def make_tenant(
     name: str, *, isolation: Isolation = Isolation.DEDICATED, state: State = State.ACTIVE, limits: Limits | None = None
 ) -> Tenant:
-    """A tenant with a number of its own."""
+    """Make a tenant with a new number."""
     return Tenant(
         id=next(_numbers),
         name=name,
@@ -60,7 +60,7 @@ class MemoryRegistry:
         self.version += 1
 
     def add_key(self, tenant: Tenant | None, role: Role, *, expires_at: datetime | None = None) -> str:
-        """A fresh key's token."""
+        """Add a new key, and return its token."""
         key_id, token, digest = new_key()
         self.keys[key_id] = ApiKey(
             id=key_id, tenant_id=None if tenant is None else tenant.id, role=role, hash=digest, expires_at=expires_at

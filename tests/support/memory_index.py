@@ -1,4 +1,4 @@
-"""`SearchIndex` in memory, decided by `domain.query.matches`: what the real index is compared with, and what tests of services use."""
+"""`SearchIndex` in memory, which finds by `domain.search.query.matches`: the reference of the real index, for tests of services."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Key = tuple[int, LogName, int, int]
 
 
 def interval_start(moment: datetime, interval: str) -> datetime:
-    """The beginning in UTC of the minute, hour, day, week (from Monday) or month that holds `moment`."""
+    """Return the beginning in UTC of the minute, hour, day, week (from Monday) or month that holds `moment`."""
     moment = moment.astimezone(UTC)
     day = moment.replace(hour=0, minute=0, second=0, microsecond=0)
     return {
@@ -77,7 +77,7 @@ class MemoryIndex:
             documents[tenant.index] = {key: kept[key] for key in kept if key[:2] != (tenant.id, log) or key[3] >= below}
 
     def findable(self, tenant: Tenant, log: LogName) -> list[int]:
-        """All numbers of a log that are found, ordered."""
+        """Return all numbers of a log that can be found, in order."""
         return sorted(key[3] for key in self._findable.get(tenant.index, {}) if key[:2] == (tenant.id, log))
 
     async def find(self, tenant: Tenant, log: LogName, span: Span, *, query: Query, limit: int, newest_first: bool) -> list[int]:

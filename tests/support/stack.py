@@ -1,4 +1,4 @@
-"""Decklog as it runs in production, for tests: processes of their own over real backends, which may be killed and started again."""
+"""Decklog as in production, for tests: processes over real backends that can be killed and started again."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def free_port() -> int:
 
 @dataclass
 class Program:
-    """One `decklog` process. `start` after `kill` is the same process again, on the same port."""
+    """One `decklog` process. `start` after `kill` runs it again on the same port."""
 
     verb: str
     environment: dict[str, str]
@@ -59,7 +59,7 @@ class Program:
             )
 
     async def ready(self) -> None:
-        """Waits until it answers. Raises AssertionError with its log where it ended instead."""
+        """Wait until it answers. Raises AssertionError, with its log, if it ends."""
         async with httpx.AsyncClient() as client, asyncio.timeout(READY_SECONDS_MAX):
             while True:
                 assert self.process is not None
@@ -72,7 +72,7 @@ class Program:
                 await asyncio.sleep(0.05)
 
     def kill(self) -> None:
-        """SIGKILL; nothing is said, nothing is flushed."""
+        """Kill it with SIGKILL."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
@@ -91,14 +91,14 @@ class Program:
 
 @dataclass
 class Stack:
-    """An installation: its settings, its tenants' keys, its processes."""
+    """An installation: settings, keys of tenants, and processes."""
 
     variables: dict[str, str]
     folder: Path
     vault: MemoryVault = field(default_factory=MemoryVault)
     platform_key: str = ""
     python: str | Path = sys.executable
-    """What its processes are started with from now on."""
+    """The interpreter of processes that are started later."""
     programs: list[Program] = field(default_factory=list)
 
     @property
@@ -106,7 +106,7 @@ class Stack:
         return settings.load(self.variables)
 
     async def provision(self, **specs: Mapping[str, object]) -> None:
-        """Tenants by name (`_` stands for `-`), each ready afterwards."""
+        """Create or update tenants by name (`_` stands for `-`), and check that each is ready."""
         async with control_plane.open_provisioner(self.settings) as provisioner:
             status = await provisioner.ensure_platform_tenant()
             assert status.ready, status
@@ -129,7 +129,7 @@ class Stack:
         return await self._start("worker", **variables)
 
     async def provisioner(self, *words: str, **variables: str) -> Program:
-        """`decklog provision` with these words and a port for its health."""
+        """Start `decklog provision` with these options and a port for its probes."""
         port = free_port()
         return await self._run("provision", port, (*words, "--health-port", str(port)), variables)
 
@@ -154,7 +154,7 @@ class Stack:
 
 @asynccontextmanager
 async def installed(folder: Path, *, service_dsn: str, owner_dsn: str, **variables: str) -> AsyncIterator[Stack]:
-    """An installation over a database that has the roles, migrated to this version."""
+    """Make an installation over a database that has the roles, and migrate it to this version."""
     stack = Stack(
         {
             "DECKLOG_DATABASE_DSN": service_dsn,

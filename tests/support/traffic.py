@@ -1,4 +1,4 @@
-"""Clients who never try again what failed, over several processes of the API, and what must be true of them afterwards."""
+"""Clients without retries over several API processes, and the checks of what they sent and received."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from decklog.domain.records import canonical
 from tests.support.stack import Program, Stack
 
 PAUSE = 0.05
-"""Between two requests of one client: many, and beside processes that start."""
+"""Seconds between two requests of one client: frequent, and without starving processes that start."""
 WAIT_MAX = 120.0
 
 
 class Service:
-    """The processes that are ready, each request to the next of them. One that says that it closes a connection gets no more."""
+    """The ready processes, in turn for each request. A process that announces the end of a connection gets no more requests."""
 
     def __init__(self) -> None:
         self.ready: list[Program] = []
@@ -31,14 +31,14 @@ class Service:
         self._busy: Counter[int] = Counter()
 
     async def add(self, program: Program) -> None:
-        """Once it says that it is ready."""
+        """Add a process once it is ready."""
         async with httpx.AsyncClient() as client, asyncio.timeout(WAIT_MAX):
             while (await client.get(f"{program.url}/readyz")).status_code != 200:
                 await asyncio.sleep(0.05)
         self.ready.append(program)
 
     async def remove(self, program: Program) -> None:
-        """Give it no more requests, and wait for those that it has."""
+        """Remove a process, and wait for its open requests."""
         with suppress(ValueError):
             self.ready.remove(program)
         async with asyncio.timeout(WAIT_MAX):
@@ -64,7 +64,7 @@ class Service:
 
 @dataclass
 class Traffic:
-    """Writers, a reader and a follower for each tenant. `failures` is everything that was not answered as it should be."""
+    """Writers, a reader and a follower for each tenant. `failures` lists every unexpected answer."""
 
     stack: Stack
     service: Service
@@ -76,13 +76,13 @@ class Traffic:
     reads: int = 0
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
     clients: list[asyncio.Task[None]] = field(default_factory=list)
-    """Those that end when it is stopped."""
+    """The clients that end when the traffic is stopped."""
 
     def headers(self, tenant: str, role: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.stack.key(tenant, role)}"}
 
     async def more(self, count: int = 20) -> None:
-        """Until each tenant has got so many more records, and the readers had a look, too."""
+        """Wait until each tenant has `count` more records, and a reader has read."""
         before, read = {tenant: len(self.acknowledged[tenant]) for tenant in self.tenants}, self.reads
         await self._until(
             lambda: self.reads > read and all(len(self.acknowledged[tenant]) >= before[tenant] + count for tenant in self.tenants)
@@ -124,7 +124,7 @@ class Traffic:
                 await asyncio.sleep(20 * PAUSE)
 
     async def _follow(self, tenant: str) -> None:
-        """Over WebSockets from the beginning of the log on, behind every break from where it was."""
+        """Follow the log over WebSockets from its beginning, and resume at the position after every interruption."""
         position = "-1"
         protocols: Any = ["decklog", f"bearer.{self.stack.key(tenant, 'auditor')}"]
         while True:
@@ -148,12 +148,14 @@ class Traffic:
     def _told(self, what: str) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # noqa: BLE001 - whatever it is, the test must hear of it
+        except Exception as error:  # noqa: BLE001 - every error fails the test
             self.failures.append(f"{what}: {error!r}")
 
     async def finish(self, worker: Program | None = None) -> dict[str, list[dict[str, Any]]]:
-        """Stop writing and hold everything against the logs; gives the records of each tenant. With a worker everything is
-        found by words, too. The followers get what is left of the log."""
+        """Stop writing, compare everything with the logs, and return the records of each tenant.
+
+        With a worker, every record must also be found by full text. The followers must get the rest of the log.
+        """
         self.stopped.set()
         await asyncio.gather(*self.clients)
         logs = {tenant: await self._verified(tenant, searched=worker is not None) for tenant in self.tenants}
@@ -180,7 +182,7 @@ class Traffic:
 
 
 async def indexed(client: httpx.AsyncClient, count: int) -> None:
-    """Until the index has as many records as the log, and finds all of them by their words."""
+    """Wait until the index has `count` records, and check that full text finds all of them."""
     async with asyncio.timeout(WAIT_MAX):
         while (await client.get("/api/v1/logs", params={"limit": 1})).json()["indexed"] < count:
             await asyncio.sleep(0.1)
@@ -209,14 +211,14 @@ _ADDED = ("tenant", "log", "epoch", "seq", "received_at", "digest")
 
 
 def digest(exported: dict[str, Any]) -> str:
-    """As anybody can compute it from what he was given."""
+    """Compute the digest from an exported record."""
     own = {name: value for name, value in exported.items() if name not in _ADDED}
     return canonical.digest_text(canonical.digest(canonical.canonical(own)))
 
 
 @asynccontextmanager
 async def traffic(stack: Stack, service: Service, *tenants: str, writers: int = 2) -> AsyncIterator[Traffic]:
-    """Going on until the block ends."""
+    """Run clients within the block."""
     made = Traffic(stack, service, tenants, {tenant: {} for tenant in tenants}, {tenant: [] for tenant in tenants})
     ending = [made._write(tenant, number) for tenant in tenants for number in range(writers)] + [
         made._read(each) for each in tenants

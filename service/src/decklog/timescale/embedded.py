@@ -24,6 +24,7 @@ from decklog.domain.errors import Code, DecklogError
 
 START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 20.0
+_POLL_SECONDS = 0.05
 ADMIN = "postgres"
 DATABASE = "decklog"
 
@@ -136,6 +137,7 @@ async def running(data: Path, *, password: str) -> AsyncIterator[str]:
     """
     if not await asyncio.to_thread(data.exists):
         await asyncio.to_thread(_initialize, data, password)
+    await _previous_ended(data)
     port = _free_port()
     with (data.parent / "postgres.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
@@ -156,6 +158,23 @@ async def running(data: Path, *, password: str) -> AsyncIterator[str]:
         yield f"127.0.0.1:{port}"
     finally:
         await _stop(process)
+
+
+async def _previous_ended(data: Path) -> None:
+    """Wait for the shutdown of the server that a killed process ran over this folder; after a bounded time, PostgreSQL refuses."""
+    for _ in range(round(STOP_SECONDS_MAX / _POLL_SECONDS)):
+        if not _is_running(data / "postmaster.pid"):
+            return
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+def _is_running(pid_file: Path) -> bool:
+    """Return whether the process that PostgreSQL's lock file names exists and is ours."""
+    try:
+        os.kill(int(pid_file.read_text().partition("\n")[0]), 0)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 async def _ready(process: asyncio.subprocess.Process, data: Path, port: int, password: str) -> None:
