@@ -1,4 +1,4 @@
-"""`SearchIndex`: the real index and the one in memory find and count the same, which is what `domain.query.matches` says."""
+"""`SearchIndex`: the real index and the one in memory find and count what `domain.search.query.matches` decides."""
 
 from __future__ import annotations
 
@@ -96,9 +96,7 @@ LAWS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthChe
 
 @LAWS
 @given(case=cases(most=12), newest_first=st.booleans())
-async def test_an_index_finds_exactly_the_records_that_the_matcher_says(
-    indices: Indices, case: tuple[list[Prepared], Query], newest_first: bool
-) -> None:
+async def test_find_agrees_with_the_matcher(indices: Indices, case: tuple[list[Prepared], Query], newest_first: bool) -> None:
     records, query = [terms_of(record) for record in case[0]], case[1]
     tenant = await indices.holding(*records)
     expected = [seq for seq, item in enumerate(records) if matches(query, item)]
@@ -112,7 +110,7 @@ async def test_an_index_finds_exactly_the_records_that_the_matcher_says(
     by=st.lists(st.sampled_from(list(COUNTABLE)), max_size=2, unique=True).map(tuple),
     interval=st.one_of(st.none(), st.sampled_from(INTERVALS)),
 )
-async def test_an_index_counts_exactly_the_records_that_the_matcher_says(
+async def test_count_agrees_with_the_matcher(
     indices: Indices, case: tuple[list[Prepared], Query], by: tuple[str, ...], interval: str | None
 ) -> None:
     records, query = [terms_of(record) for record in case[0]], case[1]
@@ -124,7 +122,7 @@ async def test_an_index_counts_exactly_the_records_that_the_matcher_says(
 
 
 @pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.parameter)
-async def test_index_finds_the_example_of_each_field(indices: Indices, field: Field) -> None:
+async def test_find_and_count_find_the_example_of_each_field(indices: Indices, field: Field) -> None:
     query, found, other = example(field)
     tenant = await indices.holding(terms_of(other), terms_of(found))
     assert await indices.find(tenant, query) == [1]
@@ -138,7 +136,7 @@ async def test_index_finds_the_example_of_each_field(indices: Indices, field: Fi
     bounds=st.tuples(st.integers(0, 45), st.integers(0, 45)),
     down=st.booleans(),
 )
-async def test_numbers_come_in_order_within_their_bounds_and_no_more_than_asked_for(
+async def test_find_returns_ordered_numbers_within_span_and_limit(
     indices: Indices, count: int, limit: int, bounds: tuple[int, int], down: bool
 ) -> None:
     tenant = await indices.holding(*[made()] * count)
@@ -149,7 +147,7 @@ async def test_numbers_come_in_order_within_their_bounds_and_no_more_than_asked_
 
 
 @pytest.mark.parametrize("network", [network for network in NETWORKS if parse_network(network)])
-async def test_every_kind_of_address_is_in_the_networks_that_the_matcher_says(indices: Indices, network: str) -> None:
+async def test_find_by_network_agrees_with_the_matcher(indices: Indices, network: str) -> None:
     addresses = ("192.0.2.1", "::ffff:192.0.2.1", "::192.0.2.1", "2001:db8::1", "::1", "::", "fe80::1%eth0", "0.0.0.0", "no")
     records = [made(source={"ip": address}) for address in addresses] + [made()]
     tenant = await indices.holding(*records)
@@ -157,7 +155,7 @@ async def test_every_kind_of_address_is_in_the_networks_that_the_matcher_says(in
     assert await indices.find(tenant, query) == [seq for seq, item in enumerate(records) if matches(query, item)]
 
 
-async def test_another_tenant_and_the_other_log_in_the_same_index_are_never_seen(indices: Indices) -> None:
+async def test_find_never_returns_another_tenant_or_log(indices: Indices) -> None:
     one = await indices.holding(made(), made(), made())
     other = await indices.holding(made(outcome="denied"))
     await indices.index.add(one, documents(one, [made(outcome="failure")], log=LogName.ACCESS))
@@ -169,7 +167,7 @@ async def test_another_tenant_and_the_other_log_in_the_same_index_are_never_seen
     assert await indices.count(one) == [Bucket((), None, 3)]
 
 
-async def test_writing_documents_again_changes_nothing(indices: Indices) -> None:
+async def test_add_is_idempotent(indices: Indices) -> None:
     tenant = indices.tenant()
     same = documents(tenant, [made()] * 5)
     for part in (same, same[2:], same[:1]):
@@ -179,9 +177,7 @@ async def test_writing_documents_again_changes_nothing(indices: Indices) -> None
     assert await indices.count(tenant, by=("actor",)) == [Bucket(("alice",), None, 5)]
 
 
-async def test_an_index_forgets_what_is_below_a_number_of_one_log_and_nothing_else(
-    indices: Indices, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_forget_removes_only_documents_below_a_number_of_one_log(indices: Indices, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "FORGOTTEN_AT_ONCE", 2)
     one, other = await indices.holding(*[made()] * 7), await indices.holding(*[made()] * 7)
     await indices.index.add(one, documents(one, [made()] * 7, log=LogName.ACCESS))
@@ -193,7 +189,7 @@ async def test_an_index_forgets_what_is_below_a_number_of_one_log_and_nothing_el
     assert len(await indices.find(one, log=LogName.ACCESS)) == len(await indices.find(other)) == 7
 
 
-async def test_what_is_written_is_found_after_a_refresh_and_not_before(indices: Indices) -> None:
+async def test_documents_are_findable_only_after_a_refresh(indices: Indices) -> None:
     tenant = await indices.holding(made())
     await indices.index.add(tenant, documents(tenant, [made()], first=1))
     assert await indices.find(tenant) == [0]
@@ -201,7 +197,7 @@ async def test_what_is_written_is_found_after_a_refresh_and_not_before(indices: 
     assert await indices.find(tenant) == [0, 1]
 
 
-async def test_more_groups_than_the_limit_are_refused_and_as_many_are_given(indices: Indices) -> None:
+async def test_count_refuses_more_buckets_than_the_limit(indices: Indices) -> None:
     tenant = await indices.holding(*(made(actor={"id": f"actor {number}"}) for number in range(7)))
     assert len(await indices.count(tenant, by=("actor",), limit=7)) == 7
     with pytest.raises(DecklogError) as refused:
@@ -209,7 +205,7 @@ async def test_more_groups_than_the_limit_are_refused_and_as_many_are_given(indi
     assert refused.value.code is Code.TOO_MANY_BUCKETS
 
 
-async def test_bounds_of_time_are_exact_to_the_microsecond(indices: Indices) -> None:
+async def test_time_bounds_are_exact_to_the_microsecond(indices: Indices) -> None:
     moment = datetime(2026, 1, 1, 12, 0, 0, 500_000, tzinfo=UTC)
     micro = timedelta(microseconds=1)
     tenant = await indices.holding(*(made(occurred_at=(moment + n * micro).isoformat()) for n in (-1, 0, 1)))
@@ -218,7 +214,7 @@ async def test_bounds_of_time_are_exact_to_the_microsecond(indices: Indices) -> 
     assert await indices.find(tenant, Query(since=moment, until=moment + micro)) == [1]
 
 
-async def test_one_answer_may_have_more_numbers_than_a_page_of_the_server(indices: Indices) -> None:
+async def test_find_returns_more_numbers_than_one_page_of_the_server(indices: Indices) -> None:
     tenant, total = indices.tenant(), 10_050
     terms = made()
     await indices.index.add(tenant, documents(tenant, [terms] * total))
@@ -227,7 +223,7 @@ async def test_one_answer_may_have_more_numbers_than_a_page_of_the_server(indice
     assert await indices.find(tenant, limit=10_001, newest_first=True) == list(range(total - 1, total - 10_002, -1))
 
 
-async def test_groups_are_counted_over_several_pages_of_the_server(indices: Indices) -> None:
+async def test_count_continues_over_pages_of_the_server(indices: Indices) -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
     tenant, total = indices.tenant(), 10_050
     one = made()

@@ -1,4 +1,4 @@
-"""Parts of an archive are a chain without a gap, and what is not as it was written is found, wherever it is."""
+"""Archives: parts form a chain without a gap, and every changed record is found."""
 
 from __future__ import annotations
 
@@ -56,9 +56,7 @@ def cut(first: int, lengths: list[int]) -> list[Part]:
 
 
 @given(sizes, st.integers(0, 3), st.randoms(use_true_random=False))
-def test_parts_in_any_order_are_a_chain_and_what_was_given_up_between_them_is_not(
-    lengths: list[int], first: int, chance: Any
-) -> None:
+def test_chain_orders_parts_and_leaves_out_those_of_abandoned_attempts(lengths: list[int], first: int, chance: Any) -> None:
     parts = cut(first, lengths)
     given_up = [
         part(each.first_seq + 1, each.last_seq + 1, "b" * 64) for each in parts if each.rows > 1 and chance.random() < 0.5
@@ -72,7 +70,7 @@ def test_parts_in_any_order_are_a_chain_and_what_was_given_up_between_them_is_no
 
 
 @given(sizes.filter(lambda lengths: len(lengths) > 1), st.data())
-def test_a_part_that_lacks_is_found(lengths: list[int], data: st.DataObject) -> None:
+def test_chain_ends_at_a_missing_part(lengths: list[int], data: st.DataObject) -> None:
     parts = cut(0, lengths)
     lost = data.draw(st.integers(1, len(parts) - 1))
     rest = [*parts[:lost], *parts[lost + 1 :]]
@@ -82,7 +80,7 @@ def test_a_part_that_lacks_is_found(lengths: list[int], data: st.DataObject) -> 
 
 
 @given(st.integers(0, 5), st.integers(1, 9), st.data())
-def test_one_record_that_was_changed_left_out_doubled_or_added_is_found(first: int, count: int, data: st.DataObject) -> None:
+def test_part_problems_reports_a_changed_missing_doubled_or_added_record(first: int, count: int, data: st.DataObject) -> None:
     records = [record(seq) for seq in range(first, first + count)]
     whole = part(first, first + count - 1)
     assert part_problems(whole, records) == []
@@ -108,16 +106,16 @@ def test_one_record_that_was_changed_left_out_doubled_or_added_is_found(first: i
         (manifest(part(0, 3), part(5, 8)), "record 3 is followed by 5"),
     ],
 )
-def test_a_manifest_that_is_not_whole_says_what_is_wrong(wrong: ArchiveManifest, told: str) -> None:
+def test_manifest_problems_reports_what_is_incomplete(wrong: ArchiveManifest, told: str) -> None:
     assert told in " ".join(manifest_problems(wrong))
 
 
-def test_a_log_whose_beginning_had_gone_before_is_whole_from_where_it_begins() -> None:
+def test_manifest_problems_accepts_a_log_that_starts_above_zero() -> None:
     assert manifest_problems(manifest(part(7, 9))) == []
     assert manifest_problems(manifest(next_seq=5)) == []
 
 
-def test_names_tell_whose_records_they_are_and_another_content_has_another_name() -> None:
+def test_part_and_manifest_names_differ_by_tenant_place_and_content() -> None:
     tenant = replace(make_tenant("acme"), uid="b3f1/../x")
     one = part_name(tenant, EVENTS, 1, 0, "a" * 64)
     assert one == "acme/b3f1%2F%2E%2E%2Fx/events/1-0000000000000000-aaaaaaaaaaaaaaaa.parquet"

@@ -50,18 +50,18 @@ def double(bits: str) -> float:
 
 
 @pytest.mark.parametrize(("bits", "text"), NUMBERS)
-def test_doubles_are_written_as_the_rfc_says(bits: str, text: str) -> None:
+def test_number_writes_doubles_as_rfc_8785_does(bits: str, text: str) -> None:
     assert number(double(bits)) == text
     assert canonical({"x": double(bits)}) == f'{{"x":{text}}}'.encode()
 
 
 @pytest.mark.parametrize("bits", ["7fffffffffffffff", "7ff0000000000000", "fff0000000000000"])
-def test_what_is_no_number_cannot_be_written(bits: str) -> None:
+def test_number_rejects_infinity_and_nan(bits: str) -> None:
     with pytest.raises(ValueError, match="infinity"):
         canonical({"x": [double(bits)]})
 
 
-def test_the_example_of_the_rfc_comes_out_as_it_says() -> None:
+def test_canonical_reproduces_the_example_of_rfc_8785() -> None:
     sent = rb"""{
       "numbers": [333333333.33333329, 1E30, 4.50, 2e-3, 0.000000000000000000000000001],
       "string": "\u20ac$\u000F\u000aA'\u0042\u0022\u005c\\\"\/",
@@ -74,7 +74,7 @@ def test_the_example_of_the_rfc_comes_out_as_it_says() -> None:
     assert canonical(msgspec.json.decode(sent)) == expected.encode()
 
 
-def test_keys_are_sorted_by_their_utf_16_code_units() -> None:
+def test_canonical_sorts_keys_by_utf_16_code_units() -> None:
     sent = rb"""{
       "\u20ac": "Euro Sign", "\r": "Carriage Return", "\ufb33": "Hebrew Letter Dalet With Dagesh", "1": "One",
       "\ud83d\ude00": "Emoji: Grinning Face", "\u0080": "Control", "\u00f6": "Latin Small Letter O With Diaeresis"
@@ -91,11 +91,11 @@ def test_keys_are_sorted_by_their_utf_16_code_units() -> None:
     ]
 
 
-def test_keys_are_sorted_in_objects_inside_of_arrays_too() -> None:
+def test_canonical_sorts_keys_of_objects_in_arrays() -> None:
     assert canonical([{"\U0001f600": 1, "\ufb33": 2}]) == '[{"\U0001f600":1,"\ufb33":2}]'.encode()
 
 
-def test_strings_are_escaped_as_little_as_json_allows() -> None:
+def test_canonical_escapes_only_what_json_requires() -> None:
     controls = "".join(map(chr, range(0x20)))
     expected = "".join({8: r"\b", 9: r"\t", 10: r"\n", 12: r"\f", 13: r"\r"}.get(i, f"\\u{i:04x}") for i in range(0x20))
     assert canonical(controls).decode() == f'"{expected}"'
@@ -104,19 +104,19 @@ def test_strings_are_escaped_as_little_as_json_allows() -> None:
 
 @given(st.integers(min_value=-(10**4_000), max_value=10**4_000))
 @settings(deadline=None)
-def test_integers_keep_every_digit(value: int) -> None:
+def test_canonical_keeps_every_digit_of_integers(value: int) -> None:
     assert canonical({"n": value}) == f'{{"n":{value}}}'.encode()
     assert msgspec.json.decode(canonical({"n": value})) == {"n": value}
 
 
-def test_an_integer_beyond_doubles_is_not_rounded() -> None:
+def test_canonical_does_not_round_integers_beyond_doubles() -> None:
     assert canonical(2**70) == b"1180591620717411303424"
     assert canonical(float(2**70)) == b"1.1805916207174113e+21"
 
 
 @given(floats)
 @settings(deadline=None)
-def test_a_double_reads_back_as_itself(value: float) -> None:
+def test_canonical_double_reads_back_as_itself(value: float) -> None:
     text = number(value)
     assert float(text) == value
     assert "E" not in text
@@ -143,20 +143,20 @@ def test_canonical_bytes_parse_to_the_same_value(value: Any) -> None:
 
 @given(values)
 @settings(deadline=None)
-def test_canonical_bytes_are_their_own_canonical_form(value: Any) -> None:
+def test_canonical_form_of_canonical_bytes_is_the_same(value: Any) -> None:
     once = canonical(value)
     assert canonical(msgspec.json.decode(once)) == once
 
 
 @given(objects, st.randoms(use_true_random=False))
 @settings(deadline=None)
-def test_order_and_spelling_do_not_matter(value: dict[str, Any], chance: random.Random) -> None:
+def test_canonical_ignores_order_and_spelling(value: dict[str, Any], chance: random.Random) -> None:
     assert canonical(msgspec.json.decode(respelled(value, chance))) == canonical(value)
 
 
 @given(values, values)
 @settings(deadline=None)
-def test_different_values_have_different_bytes(left: Any, right: Any) -> None:
+def test_canonical_bytes_differ_for_different_values(left: Any, right: Any) -> None:
     assert (canonical(left) == canonical(right)) == equal(
         msgspec.json.decode(canonical(left)), msgspec.json.decode(canonical(right))
     )
@@ -164,13 +164,13 @@ def test_different_values_have_different_bytes(left: Any, right: Any) -> None:
 
 @given(st.dictionaries(texts, texts))
 @settings(deadline=None)
-def test_keys_in_plain_order_need_no_rewriting(value: dict[str, str]) -> None:
+def test_in_plain_order_agrees_with_utf_16_order(value: dict[str, str]) -> None:
     plain = {key: item for key, item in value.items() if in_plain_order(key)}
     assert canonical_plain(plain) == canonical(plain)
     assert list(msgspec.json.decode(canonical(value))) == sorted(value, key=lambda key: key.encode("utf-16-be"))
 
 
-def test_a_lone_surrogate_cannot_be_written() -> None:
+def test_canonical_rejects_lone_surrogates() -> None:
     for value in ("\ud800", {"\udfff": 1}, {"\udfff": 1.5}, [1.5, "\ud800"]):
         with pytest.raises(UnicodeEncodeError):
             canonical(value)
@@ -181,6 +181,6 @@ def test_digest_is_sha_256_of_the_bytes() -> None:
     assert digest_text(digest(b"{}")) == "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
 
 
-def test_zero_has_no_sign() -> None:
+def test_number_writes_zero_without_sign() -> None:
     assert canonical([0, 0.0, -0.0]) == b"[0,0,0]"
     assert math.copysign(1, -0.0) < 0

@@ -1,4 +1,4 @@
-"""CloudTrail events become records that say who did what, with the whole event kept."""
+"""Mapping of CloudTrail events: fields, refusals, and the whole event in `metadata`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def as_sent(made: RecordInput) -> dict[str, Any]:
     return stored
 
 
-def test_an_event_becomes_a_record() -> None:
+def test_cloudtrail_event_maps_to_a_record() -> None:
     assert record(EVENT) == RecordInput(
         id="293ba626-3be5-4a26-ab1b-0f4c54f49959",
         action="ec2:DescribeInstances",
@@ -80,11 +80,11 @@ def test_an_event_becomes_a_record() -> None:
         ("example.com", "Do", "example:Do"),
     ],
 )
-def test_the_action_is_in_the_notation_of_iam(source: str, name: str, action: str) -> None:
+def test_cloudtrail_action_has_iam_notation(source: str, name: str, action: str) -> None:
     assert changed(eventSource=source, eventName=name).action == action
 
 
-def test_the_table_of_prefixes_holds_only_what_differs() -> None:
+def test_cloudtrail_prefix_table_has_only_exceptions() -> None:
     assert all(source != prefix for source, prefix in IAM_PREFIXES.items())
 
 
@@ -104,12 +104,12 @@ def test_the_table_of_prefixes_holds_only_what_differs() -> None:
         (None, Outcome.SUCCESS, Severity.INFO),
     ],
 )
-def test_the_outcome_follows_the_error_code(code: str | None, outcome: Outcome, severity: Severity) -> None:
+def test_cloudtrail_outcome_follows_the_error_code(code: str | None, outcome: Outcome, severity: Severity) -> None:
     made = changed(errorCode=code)
     assert (made.outcome, made.severity) == (outcome, severity)
 
 
-def test_a_failed_sign_in_was_denied() -> None:
+def test_cloudtrail_failed_sign_in_is_denied() -> None:
     made = changed(responseElements={"ConsoleLogin": "Failure"}, errorMessage="Failed authentication")
     assert made.outcome is Outcome.DENIED
     assert made.message == "Failed authentication"
@@ -135,15 +135,15 @@ def test_a_failed_sign_in_was_denied() -> None:
         ("odd", Actor(id="unknown", type="Unknown")),
     ],
 )
-def test_the_actor_is_the_best_name_that_the_identity_gives(identity: Any, actor: Actor) -> None:
+def test_cloudtrail_actor_is_the_most_specific_identity(identity: Any, actor: Actor) -> None:
     assert changed(userIdentity=identity).actor == actor
 
 
-def test_keys_that_stay_are_no_session() -> None:
+def test_cloudtrail_permanent_keys_are_no_session() -> None:
     assert changed(userIdentity={"type": "IAMUser", "accessKeyId": "AKIAEXAMPLE", "arn": "a"}).session_id is None
 
 
-def test_resources_that_are_listed_come_first() -> None:
+def test_cloudtrail_listed_resources_come_first() -> None:
     made = changed(
         resources=[
             {"ARN": "arn:aws:s3:::b", "accountId": "1", "type": "AWS::S3::Bucket"},
@@ -158,7 +158,7 @@ def test_resources_that_are_listed_come_first() -> None:
     assert made.related == [Resource(type="ssm:parameter", id="arn:aws:ssm:us-east-1:1:parameter/p")]
 
 
-def test_without_listed_resources_the_request_says_what_was_meant() -> None:
+def test_cloudtrail_resource_comes_from_request_parameters_without_a_list() -> None:
     made = changed(
         eventName="TerminateInstances",
         requestParameters={"instancesSet": {"items": [{"instanceId": "i-1"}, {"instanceId": "i-2"}]}},
@@ -171,11 +171,11 @@ def test_without_listed_resources_the_request_says_what_was_meant() -> None:
 
 
 @pytest.mark.parametrize("address", ["075.050.255.67", "ec2.amazonaws.com", "AWS Internal", "2001:db8::1"])
-def test_an_odd_address_is_kept(address: str) -> None:
+def test_cloudtrail_invalid_source_address_is_kept(address: str) -> None:
     assert as_sent(changed(sourceIPAddress=address))["source"]["ip"] == address
 
 
-def test_what_is_too_long_for_a_field_is_cut_there_and_whole_in_metadata() -> None:
+def test_cloudtrail_long_values_are_cut_in_fields_and_whole_in_metadata() -> None:
     long = "x" * 20_000
     stored = as_sent(
         changed(
@@ -197,7 +197,7 @@ def test_what_is_too_long_for_a_field_is_cut_there_and_whole_in_metadata() -> No
         assert stored["metadata"][name] == long
 
 
-def test_an_event_without_a_usable_id_gets_one_of_its_content() -> None:
+def test_cloudtrail_event_without_id_gets_one_from_its_content() -> None:
     for odd in (None, "", 5, "x" * 257):
         made = changed(eventID=odd)
         assert made.id is not None
@@ -206,7 +206,7 @@ def test_an_event_without_a_usable_id_gets_one_of_its_content() -> None:
         assert made.id != changed(eventID=odd, requestID="other").id
 
 
-def test_an_insight_is_an_action_of_cloudtrail_itself() -> None:
+def test_cloudtrail_insight_maps_to_an_action_of_cloudtrail() -> None:
     insight = {name: EVENT[name] for name in ("eventTime", "eventID")} | {
         "eventType": "AwsCloudTrailInsight",
         "insightDetails": {"insightType": "ApiCallRateInsight", "eventName": "RunInstances"},
@@ -227,14 +227,14 @@ def test_an_insight_is_an_action_of_cloudtrail_itself() -> None:
         ({"eventName": "x", "eventSource": "y"}, "eventTime is not a time"),
     ],
 )
-def test_what_is_no_event_is_refused_with_the_reason(value: Any, why: str) -> None:
+def test_cloudtrail_mapping_rejects_other_values_with_the_reason(value: Any, why: str) -> None:
     with pytest.raises(NotAnEventError, match=why):
         record(value)
 
 
 @given(st.dictionaries(st.sampled_from([*EVENT, "resources", "errorCode", "errorMessage", "insightDetails"]), values))
 @settings(deadline=None)
-def test_whatever_stands_in_the_members_the_record_is_valid_and_keeps_them(changes: dict[str, Any]) -> None:
+def test_cloudtrail_record_is_valid_for_members_of_any_type(changes: dict[str, Any]) -> None:
     event = {**EVENT, **changes}
     try:
         made = record(event)
@@ -244,7 +244,7 @@ def test_whatever_stands_in_the_members_the_record_is_valid_and_keeps_them(chang
     assert made.metadata == event
 
 
-def test_every_real_event_maps_and_stays_whole() -> None:
+def test_cloudtrail_mapping_accepts_every_real_event_whole() -> None:
     events = real_events.values("cloudtrail_invictus.ndjson.gz")
     assert len(events) == 2_900
     records = [record(event) for event in events]
@@ -265,7 +265,7 @@ def test_every_real_event_maps_and_stays_whole() -> None:
     assert Counter(made.outcome for made in records) == {Outcome.SUCCESS: 2_600, Outcome.DENIED: 60, Outcome.FAILURE: 240}
 
 
-def test_events_of_many_sources_map_or_are_refused_and_nothing_else() -> None:
+def test_cloudtrail_mapping_returns_a_record_or_a_reason_for_any_event() -> None:
     made = 0
     for test in real_events.values("panther_rule_tests.ndjson.gz"):
         try:

@@ -1,4 +1,4 @@
-"""Other systems' events are read with care: whatever is in them, nothing is lost and nothing breaks."""
+"""Reading of foreign events: values of any type are accepted, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def count_paths(value: Any) -> int:
 
 @given(anything)
 @settings(deadline=None)
-def test_everything_can_be_stored_afterwards_and_no_path_is_lost(value: Any) -> None:
+def test_storable_result_can_be_stored_and_keeps_every_path(value: Any) -> None:
     clean, replaced = storable(value)
     again, more = storable(clean)
     assert again == clean
@@ -36,14 +36,14 @@ def test_everything_can_be_stored_afterwards_and_no_path_is_lost(value: Any) -> 
     assert (replaced == 0) == (clean == value)
 
 
-def test_what_cannot_be_stored_becomes_a_replacement_character() -> None:
+def test_storable_replaces_unstorable_characters() -> None:
     assert storable({"a": ["x\0y", "\ud83d"], "b\0": "😀"}) == (
         {"a": [f"x{REPLACEMENT}y", REPLACEMENT], f"b{REPLACEMENT}": "😀"},
         3,
     )
 
 
-def test_names_that_differ_only_in_what_is_replaced_stay_two() -> None:
+def test_storable_keeps_names_apart_that_differ_in_replaced_characters() -> None:
     lone = chr(0xD800)
     clean, _ = storable({"a\0": 1, f"a{lone}": 2, "a\ufffd": 3})
     assert sorted(clean.values()) == [1, 2, 3]
@@ -59,30 +59,30 @@ def test_names_that_differ_only_in_what_is_replaced_stay_two() -> None:
         ("2023-07-10t13:42:36+02:00", datetime(2023, 7, 10, 11, 42, 36, tzinfo=UTC)),
     ],
 )
-def test_times_are_read_as_audit_logs_write_them(written: str, expected: datetime) -> None:
+def test_moment_reads_times_of_audit_logs(written: str, expected: datetime) -> None:
     assert moment(written, "eventTime") == expected
 
 
 @pytest.mark.parametrize(
     "written", [None, 5, "", "redacted", "2023-07-10", "2023-W28-1", "2023-13-10T11:42:36Z", "٢٠٢٣-07-10T11:42:36Z"]
 )
-def test_what_is_no_time_is_said_by_its_name(written: Any) -> None:
+def test_moment_rejects_other_values_with_the_name_of_the_member(written: Any) -> None:
     with pytest.raises(NotAnEventError, match="its eventTime is not a time"):
         moment(written, "eventTime")
 
 
-def test_a_string_is_cut_and_anything_else_is_none() -> None:
+def test_text_cuts_strings_and_returns_none_for_other_values() -> None:
     assert text("abc", 2) == "ab"
     assert [text(value, 2) for value in (None, "", 5, ["a"], {"a": 1})] == [None] * 5
 
 
-def test_a_fingerprint_is_of_the_value_and_not_of_its_spelling() -> None:
+def test_fingerprint_ignores_the_spelling_of_json() -> None:
     assert fingerprint({"a": 1, "b": 2.0}, 16) == fingerprint({"b": 2, "a": 1}, 16)
     assert fingerprint({"a": 1}, 16) != fingerprint({"a": 2}, 16)
     assert len(fingerprint({}, 16)) == 16
 
 
-def test_the_first_resource_is_the_records_and_the_others_are_related_once_each() -> None:
+def test_resources_returns_the_first_and_the_other_distinct_ones() -> None:
     a, b = Resource(type="a"), Resource(type="b")
     assert resources([None, a, b, a, None]) == (a, [b])
     assert resources([a]) == (a, None)

@@ -1,4 +1,4 @@
-"""Kubernetes audit events become records that say who did what, with the whole event kept."""
+"""Mapping of Kubernetes audit events: fields, refusals, and the whole event in `metadata`."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def as_sent(made: RecordInput) -> dict[str, Any]:
     return stored
 
 
-def test_an_event_becomes_a_record() -> None:
+def test_kubernetes_event_maps_to_a_record() -> None:
     made = record(EVENT)
     assert made == RecordInput(
         id=made.id,
@@ -85,17 +85,17 @@ def test_an_event_becomes_a_record() -> None:
         ({"verb": "get", "objectRef": {}, "requestURI": "/api"}, "get /api"),
     ],
 )
-def test_the_action_is_verb_and_resource_or_path(changes: dict[str, Any], action: str) -> None:
+def test_kubernetes_action_is_verb_and_resource_or_path(changes: dict[str, Any], action: str) -> None:
     assert changed(**changes).action == action
 
 
-def test_what_is_no_resource_is_named_by_its_path() -> None:
+def test_kubernetes_request_to_no_resource_is_named_by_its_path() -> None:
     made = changed(objectRef=None, requestURI="/version?timeout=1s")
     assert made.resource == Resource(type="path", id="/version")
     assert made.related is None
 
 
-def test_a_collection_has_no_id_and_a_new_object_that_of_the_answer() -> None:
+def test_kubernetes_new_object_has_the_name_of_the_response() -> None:
     pods = {"resource": "pods", "namespace": "default"}
     assert changed(verb="list", objectRef=pods).resource == Resource(type="pods")
     made = changed(verb="create", objectRef=pods, responseObject={"metadata": {"name": "web-x"}})
@@ -119,7 +119,7 @@ def test_a_collection_has_no_id_and_a_new_object_that_of_the_answer() -> None:
         ({"annotations": {"authorization.k8s.io/decision": "forbid"}}, Outcome.DENIED, Severity.WARNING),
     ],
 )
-def test_the_outcome_follows_the_status(changes: dict[str, Any], outcome: Outcome, severity: Severity) -> None:
+def test_kubernetes_outcome_follows_the_status(changes: dict[str, Any], outcome: Outcome, severity: Severity) -> None:
     made = changed(**changes)
     assert (made.outcome, made.severity) == (outcome, severity)
 
@@ -138,39 +138,39 @@ def test_the_outcome_follows_the_status(changes: dict[str, Any], outcome: Outcom
         (None, Actor(id="unknown", type="Unknown")),
     ],
 )
-def test_the_actor_is_who_authenticated(user: Any, actor: Actor) -> None:
+def test_kubernetes_actor_is_the_authenticated_user(user: Any, actor: Actor) -> None:
     assert changed(user=user).actor == actor
 
 
-def test_whom_the_actor_impersonated_is_related() -> None:
+def test_kubernetes_impersonated_user_is_a_related_resource() -> None:
     made = changed(impersonatedUser={"username": "bob"})
     assert made.actor.id == "alice"
     assert made.related is not None
     assert Resource(type="impersonatedUser", id="bob") in made.related
 
 
-def test_the_credential_is_the_session() -> None:
+def test_kubernetes_credential_id_is_the_session() -> None:
     made = changed(user={"username": "a", "extra": {"authentication.kubernetes.io/credential-id": ["JTI=x"]}})
     assert made.session_id == "JTI=x"
 
 
-def test_the_time_is_that_of_the_request_or_the_best_there_is() -> None:
+def test_kubernetes_time_is_the_best_available_timestamp() -> None:
     assert record({**without("requestReceivedTimestamp")}).occurred_at == datetime(2023, 7, 10, 11, 42, 37, tzinfo=UTC)
     old = {**without("requestReceivedTimestamp", "stageTimestamp"), "timestamp": "2017-09-11T19:55:05Z"}
     assert record(old).occurred_at == datetime(2017, 9, 11, 19, 55, 5, tzinfo=UTC)
 
 
-def test_stages_of_one_request_have_ids_of_their_own_and_spelling_does_not_matter() -> None:
+def test_kubernetes_ids_differ_by_stage_and_ignore_spelling() -> None:
     assert changed(stage="RequestReceived").id != record(EVENT).id
     assert record(dict(reversed(EVENT.items()))).id == record(EVENT).id
     assert changed(userAgent="other").id != record(EVENT).id
 
 
-def test_an_item_of_a_list_needs_no_kind() -> None:
+def test_kubernetes_list_item_needs_no_kind() -> None:
     assert record(without("kind", "apiVersion")).action == "delete pods"
 
 
-def test_what_a_secret_holds_is_not_sent() -> None:
+def test_kubernetes_mapping_masks_the_content_of_secrets() -> None:
     secret = {
         "kind": "Secret",
         "metadata": {"name": "s", "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{hidden}", "team": "a"}},
@@ -198,7 +198,7 @@ def test_what_a_secret_holds_is_not_sent() -> None:
     assert kept_of(patched)["requestObject"] == [{"op": "add", "path": "/data/k", "value": MASK}]
 
 
-def test_a_token_that_was_asked_for_is_not_sent() -> None:
+def test_kubernetes_mapping_masks_requested_tokens() -> None:
     made = changed(
         objectRef={"resource": "serviceaccounts", "subresource": "token", "name": "x"},
         responseObject={"kind": "TokenRequest", "status": {"token": "eyJhidden", "expirationTimestamp": "t"}},
@@ -206,7 +206,7 @@ def test_a_token_that_was_asked_for_is_not_sent() -> None:
     assert kept_of(made)["responseObject"]["status"] == {"token": MASK, "expirationTimestamp": "t"}
 
 
-def test_other_objects_stay_whole() -> None:
+def test_kubernetes_mapping_keeps_other_objects_whole() -> None:
     body = {"kind": "ConfigMap", "data": {"k": "v"}}
     assert changed(objectRef={"resource": "configmaps"}, requestObject=body).metadata == {
         **EVENT,
@@ -229,12 +229,12 @@ def test_other_objects_stay_whole() -> None:
         ({**EVENT, "requestReceivedTimestamp": "soon"}, "requestReceivedTimestamp is not a time"),
     ],
 )
-def test_what_is_no_event_is_refused_with_the_reason(value: Any, why: str) -> None:
+def test_kubernetes_mapping_rejects_other_values_with_the_reason(value: Any, why: str) -> None:
     with pytest.raises(NotAnEventError, match=why):
         record(value)
 
 
-def test_a_reason_does_not_repeat_a_long_value() -> None:
+def test_kubernetes_mapping_cuts_long_values_in_reasons() -> None:
     with pytest.raises(NotAnEventError) as error:
         record({"kind": "x" * 10_000})
     assert len(str(error.value)) < 100
@@ -242,7 +242,7 @@ def test_a_reason_does_not_repeat_a_long_value() -> None:
 
 @given(st.dictionaries(st.sampled_from([*EVENT, "impersonatedUser", "responseObject", "annotations"]), values))
 @settings(deadline=None)
-def test_whatever_stands_in_the_members_the_record_is_valid_and_keeps_them(changes: dict[str, Any]) -> None:
+def test_kubernetes_record_is_valid_for_members_of_any_type(changes: dict[str, Any]) -> None:
     event = {**EVENT, **changes}
     try:
         made = record(event)
@@ -252,7 +252,7 @@ def test_whatever_stands_in_the_members_the_record_is_valid_and_keeps_them(chang
     assert made.metadata == event
 
 
-def test_every_real_event_maps_and_stays_whole() -> None:
+def test_kubernetes_mapping_accepts_every_real_event_whole() -> None:
     events = real_events.values("k8s_audit.ndjson.gz")
     assert len(events) == 89
     with pytest.raises(NotAnEventError, match="kind is 0"):
@@ -276,7 +276,7 @@ def test_every_real_event_maps_and_stays_whole() -> None:
     assert Counter(made.outcome for made in records) == {Outcome.SUCCESS: 77, Outcome.DENIED: 11}
 
 
-def test_events_of_many_sources_map_or_are_refused_and_nothing_else() -> None:
+def test_kubernetes_mapping_returns_a_record_or_a_reason_for_any_event() -> None:
     made = 0
     for test in real_events.values("panther_rule_tests.ndjson.gz"):
         try:

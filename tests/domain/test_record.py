@@ -1,4 +1,4 @@
-"""What a client may send, and what is made of it before it has a place in its log."""
+"""Records: what a client may send, and how it is prepared for storage."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def refusal(value: Any, **options: Any) -> DecklogError:
 # What is stored
 
 
-def test_the_smallest_record_gets_its_defaults() -> None:
+def test_smallest_record_gets_defaults() -> None:
     assert content(SMALLEST) == {
         **SMALLEST,
         "occurred_at": "2026-11-22T12:00:00Z",
@@ -81,11 +81,11 @@ def test_the_smallest_record_gets_its_defaults() -> None:
     }
 
 
-def test_a_full_record_is_stored_as_it_was_sent() -> None:
+def test_full_record_is_stored_as_sent() -> None:
     assert content(FULL) == FULL
 
 
-def test_columns_say_what_the_content_says() -> None:
+def test_prepared_columns_agree_with_the_content() -> None:
     record = prepared(FULL)
     assert record == Prepared(
         id="x1",
@@ -106,18 +106,18 @@ def test_columns_say_what_the_content_says() -> None:
     )
 
 
-def test_the_digest_is_of_the_exact_bytes_that_are_stored() -> None:
+def test_digest_is_of_the_exact_stored_bytes() -> None:
     record = prepared(FULL)
     assert record.digest == hashlib.sha256(record.content).digest()
     assert record.content == canonical(msgspec.json.decode(record.content))
 
 
 @pytest.mark.parametrize(("severity", "number"), [("INFO", 0), ("WARNING", 1), ("ERROR", 2), ("CRITICAL", 3)])
-def test_severities_are_stored_as_numbers_that_order(severity: str, number: int) -> None:
+def test_severities_are_stored_as_ordered_numbers(severity: str, number: int) -> None:
     assert prepared({**SMALLEST, "severity": severity}).severity == number
 
 
-def test_an_address_that_is_none_is_kept_and_cannot_be_found_by_ip() -> None:
+def test_invalid_address_is_stored_but_not_findable_by_ip() -> None:
     for odd in ("075.050.255.67", "ec2.amazonaws.com", "AWS Internal", ""):
         record = prepared({**SMALLEST, "source": {"ip": odd}})
         assert record.ip is None
@@ -129,7 +129,7 @@ def test_integers_are_stored_exactly() -> None:
     assert b"1180591620717411303424" in prepared({**SMALLEST, "metadata": 2**70}).content
 
 
-def test_secrets_are_masked_before_they_are_stored_and_listed() -> None:
+def test_secrets_are_masked_before_storage_and_listed() -> None:
     sent = {**SMALLEST, "metadata": {"login": {"password": "hunter2"}}, "before": {"api_key": "k"}, "after": [{"Cookie": 1.5}]}
     stored = content(sent)
     assert stored["metadata"] == {"login": {"password": MASK}}
@@ -139,7 +139,7 @@ def test_secrets_are_masked_before_they_are_stored_and_listed() -> None:
     assert b"hunter2" not in prepared(sent).content
 
 
-def test_a_client_cannot_say_what_was_masked() -> None:
+def test_masked_list_is_rejected_from_clients() -> None:
     assert "masked" in refusal({**SMALLEST, "masked": []}).detail
 
 
@@ -150,11 +150,11 @@ def test_a_client_cannot_say_what_was_masked() -> None:
     "name",
     ["id", "resource", "related", "occurred_at", "severity", "outcome", "message", "source", "session_id", "correlation_id"],
 )
-def test_null_stands_for_absent(name: str) -> None:
+def test_null_means_absent(name: str) -> None:
     assert prepared({**SMALLEST, name: None}) == prepared(SMALLEST)
 
 
-def test_null_inside_of_actor_resource_and_source_stands_for_absent() -> None:
+def test_null_in_actor_resource_and_source_means_absent() -> None:
     sent = {
         "action": "a",
         "actor": {"id": "alice", "type": None, "name": None},
@@ -165,7 +165,7 @@ def test_null_inside_of_actor_resource_and_source_stands_for_absent() -> None:
 
 
 @pytest.mark.parametrize("name", ["metadata", "before", "after"])
-def test_null_is_a_value_where_any_json_is_one(name: str) -> None:
+def test_null_is_a_value_in_fields_of_any_json(name: str) -> None:
     assert content({**SMALLEST, name: None})[name] is None
     assert name not in content(SMALLEST)
 
@@ -173,7 +173,7 @@ def test_null_is_a_value_where_any_json_is_one(name: str) -> None:
 # What is refused
 
 
-def test_an_unknown_field_is_refused_by_its_name() -> None:
+def test_unknown_field_is_rejected_by_name() -> None:
     for sent in (
         {**SMALLEST, "tenant": "other"},
         {**SMALLEST, "actor": {"id": "a", "tenant": "other"}},
@@ -209,7 +209,7 @@ def test_an_unknown_field_is_refused_by_its_name() -> None:
         ({"occurred_at": 1_700_000_000}, "$.occurred_at"),
     ],
 )
-def test_a_field_that_is_not_as_it_must_be_is_refused_by_its_path(change: dict[str, Any], path: str) -> None:
+def test_invalid_field_is_rejected_by_path(change: dict[str, Any], path: str) -> None:
     error = refusal({**SMALLEST, **change})
     assert error.code is Code.INVALID_RECORD
     assert f"`{path}`" in error.detail
@@ -218,12 +218,12 @@ def test_a_field_that_is_not_as_it_must_be_is_refused_by_its_path(change: dict[s
 @pytest.mark.parametrize(
     "raw", [b"", b"{", b"nonsense", b'{"action":"a"', b'{"action":"\xff","actor":{"id":"a"}}', b'{"metadata":NaN}']
 )
-def test_what_is_not_json_is_refused_as_such(raw: bytes) -> None:
+def test_text_that_is_not_json_is_rejected(raw: bytes) -> None:
     assert refusal(raw).code is Code.INVALID_JSON
 
 
 @pytest.mark.parametrize("raw", [b"[]", b"null", b'"x"', b"5"])
-def test_json_that_is_no_object_is_no_record(raw: bytes) -> None:
+def test_json_that_is_no_object_is_rejected(raw: bytes) -> None:
     assert refusal(raw).code is Code.INVALID_RECORD
 
 
@@ -234,12 +234,12 @@ def sized(size: int) -> bytes:
     return start + b"m" * (size - len(start) - len(end)) + end
 
 
-def test_a_record_may_have_256_kib_and_no_byte_more() -> None:
+def test_record_over_256_kib_is_rejected() -> None:
     assert len(prepared(sized(RECORD_BYTES_MAX)).content) == RECORD_BYTES_MAX == 256 * 1024
     assert refusal(sized(RECORD_BYTES_MAX + 1)).code is Code.BODY_TOO_LARGE
 
 
-def test_what_is_stored_may_not_be_larger_either() -> None:
+def test_record_over_256_kib_in_canonical_form_is_rejected() -> None:
     small_as_sent = b'{"action":"a","actor":{"id":"x"},"metadata":[' + b",".join([b"1e20"] * 20_000) + b"]}"
     assert len(small_as_sent) < RECORD_BYTES_MAX
     assert refusal(small_as_sent).code is Code.BODY_TOO_LARGE
@@ -252,7 +252,7 @@ def nested(levels: int, inner: Any = 1) -> Any:
 
 
 @pytest.mark.parametrize("name", ["metadata", "before", "after"])
-def test_json_may_be_nested_32_deep_and_no_deeper(name: str) -> None:
+def test_json_nested_over_32_levels_is_rejected(name: str) -> None:
     assert content({**SMALLEST, name: nested(DEPTH_MAX)})[name] == nested(32)
     error = refusal({**SMALLEST, name: nested(DEPTH_MAX + 1)})
     assert error.code is Code.INVALID_RECORD
@@ -260,14 +260,14 @@ def test_json_may_be_nested_32_deep_and_no_deeper(name: str) -> None:
     assert "32" in error.detail
 
 
-def test_an_empty_object_at_level_33_is_too_deep_as_well() -> None:
+def test_empty_object_at_level_33_is_rejected() -> None:
     empty: Any
     for empty in ({}, []):
         content({**SMALLEST, "metadata": nested(DEPTH_MAX - 1, empty)})
         assert refusal({**SMALLEST, "metadata": nested(DEPTH_MAX, empty)}).code is Code.INVALID_RECORD
 
 
-def test_nesting_without_end_is_refused_and_does_no_harm() -> None:
+def test_extreme_nesting_is_rejected_safely() -> None:
     for raw in (
         b'{"action":"a","actor":{"id":"x"},"metadata":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         b'{"action":"a","actor":{"id":"x"},"metadata":' + b'{"a":' * 40_000 + b"1" + b"}" * 40_000 + b"}",
@@ -295,14 +295,14 @@ NUL_PLACES = [
 
 
 @pytest.mark.parametrize("change", NUL_PLACES)
-def test_nul_is_refused_in_any_string_and_key_at_any_depth(change: dict[str, Any]) -> None:
+def test_nul_is_rejected_in_any_string_and_key(change: dict[str, Any]) -> None:
     error = refusal({**SMALLEST, **change})
     assert error.code is Code.INVALID_RECORD
     assert "U+0000" in error.detail
     assert "\0" not in error.detail
 
 
-def test_the_escape_of_nul_as_plain_text_is_no_nul() -> None:
+def test_literal_text_of_a_nul_escape_is_accepted() -> None:
     assert content({**SMALLEST, "metadata": {"regex": "\\u0000", "twice": "\\\\u0000"}})["metadata"]["regex"] == "\\u0000"
 
 
@@ -317,21 +317,21 @@ def test_the_escape_of_nul_as_plain_text_is_no_nul() -> None:
         (rb'"id":"\ud800"', "id"),
     ],
 )
-def test_a_lone_surrogate_is_refused_with_its_place(part: bytes, where: str) -> None:
+def test_lone_surrogate_is_rejected_with_its_path(part: bytes, where: str) -> None:
     error = refusal(b'{"action":"a","actor":{"id":"x"},' + part + b"}")
     assert error.code is Code.INVALID_RECORD
     assert error.detail.startswith(f"{where} contains a lone surrogate")
 
 
-def test_a_surrogate_pair_is_a_character() -> None:
+def test_surrogate_pair_is_accepted() -> None:
     assert content(rb'{"action":"a","actor":{"id":"x"},"message":"\ud83d\ude00"}')["message"] == "😀"
 
 
-def test_broken_json_that_holds_a_surrogate_is_broken_json() -> None:
+def test_broken_json_with_a_surrogate_is_reported_as_broken_json() -> None:
     assert refusal(rb'{"action":"\ud800"').code is Code.INVALID_JSON
 
 
-def test_a_record_made_in_this_process_is_checked_too() -> None:
+def test_internal_record_is_checked_like_a_sent_one() -> None:
     for bad in ("\0", "\udc80"):
         record = RecordInput(action="a", actor=Actor(id="x"), source=Source(user_agent=bad), metadata={"f": 1.5})
         with pytest.raises(DecklogError) as error:
@@ -340,7 +340,7 @@ def test_a_record_made_in_this_process_is_checked_too() -> None:
         assert error.value.detail.startswith("source.user_agent")
 
 
-def test_a_record_made_in_this_process_may_hold_values_that_json_has_a_spelling_for() -> None:
+def test_internal_record_may_hold_python_values_of_json() -> None:
     record = RecordInput(
         action="a",
         actor=Actor(id="x"),
@@ -352,14 +352,14 @@ def test_a_record_made_in_this_process_may_hold_values_that_json_has_a_spelling_
     assert stored["masked"] == ["/metadata/tuple/1/password"]
 
 
-def test_nul_is_found_in_values_of_this_process_too() -> None:
+def test_nul_is_rejected_in_python_values() -> None:
     record = RecordInput(action="a", actor=Actor(id="x"), metadata=({"a": ("\0",)},))
     with pytest.raises(DecklogError, match=r"metadata\.a contains U"):
         prepare(record, now=NOW, fingerprint_key=KEY)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_number_that_json_cannot_carry_is_refused(value: float) -> None:
+def test_number_outside_json_is_rejected(value: float) -> None:
     with pytest.raises(DecklogError) as error:
         prepare(RecordInput(action="a", actor=Actor(id="x"), metadata=[value]), now=NOW, fingerprint_key=KEY)
     assert error.value.code is Code.INVALID_RECORD
@@ -372,7 +372,7 @@ def at(moment: datetime) -> dict[str, Any]:
     return {**SMALLEST, "occurred_at": moment.isoformat()}
 
 
-def test_an_event_may_be_five_minutes_ahead_of_the_clock_and_no_more() -> None:
+def test_occurred_at_over_five_minutes_ahead_is_rejected() -> None:
     limit = NOW + timedelta(minutes=5)
     assert prepared(at(limit)).occurred_at == limit
     error = refusal(at(limit + timedelta(microseconds=1)))
@@ -380,18 +380,18 @@ def test_an_event_may_be_five_minutes_ahead_of_the_clock_and_no_more() -> None:
     assert "occurred_at" in error.detail
 
 
-def test_the_skew_is_measured_across_offsets() -> None:
+def test_clock_skew_is_measured_across_offsets() -> None:
     assert prepared({**SMALLEST, "occurred_at": "2026-11-22T23:04:00+11:00"}).occurred_at == NOW + timedelta(minutes=4)
     assert refusal({**SMALLEST, "occurred_at": "2026-11-22T12:04:00-01:00"}).code is Code.INVALID_RECORD
 
 
 @pytest.mark.parametrize("text", ["1969-07-20T20:17:40Z", "0002-01-01T00:00:00+23:59", "2023-07-10T11:42:36.123456Z"])
-def test_an_event_of_long_ago_is_taken(text: str) -> None:
+def test_occurred_at_long_ago_is_accepted(text: str) -> None:
     assert prepared({**SMALLEST, "occurred_at": text}).occurred_at == datetime.fromisoformat(text)
 
 
 @pytest.mark.parametrize("text", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
-def test_a_time_that_calendars_cannot_convert_is_refused(text: str) -> None:
+def test_occurred_at_outside_calendars_is_rejected(text: str) -> None:
     assert refusal({**SMALLEST, "occurred_at": text}).code is Code.INVALID_RECORD
 
 
@@ -402,17 +402,17 @@ def fingerprint(value: Any, **options: Any) -> bytes | None:
     return prepared(value, **options).fingerprint
 
 
-def test_a_record_without_an_id_has_no_fingerprint() -> None:
+def test_record_without_id_has_no_fingerprint() -> None:
     assert prepared(SMALLEST).fingerprint is None
     assert prepared(SMALLEST).id is None
 
 
-def test_the_fingerprint_is_keyed() -> None:
+def test_fingerprint_depends_on_the_key() -> None:
     assert fingerprint(FULL) == hmac.digest(KEY, canonical(FULL), "sha256")[:16]
     assert fingerprint(FULL) != fingerprint(FULL, fingerprint_key=b"another key of thirty-two bytes!!")
 
 
-def test_the_fingerprint_is_of_what_was_sent_and_not_of_defaults() -> None:
+def test_fingerprint_ignores_defaults() -> None:
     sent = {**SMALLEST, "id": "x"}
     assert fingerprint(sent) == fingerprint(sent, now=NOW + timedelta(days=1))
     assert fingerprint(sent) != fingerprint({**sent, "severity": "INFO"})
@@ -420,7 +420,7 @@ def test_the_fingerprint_is_of_what_was_sent_and_not_of_defaults() -> None:
     assert fingerprint(sent) != fingerprint({**sent, "occurred_at": NOW.isoformat()})
 
 
-def test_the_fingerprint_is_taken_before_masking() -> None:
+def test_fingerprint_is_taken_before_masking() -> None:
     sent = {**SMALLEST, "id": "x", "metadata": {"password": "one"}}
     other = {**SMALLEST, "id": "x", "metadata": {"password": "two"}}
     assert prepared(sent).content == prepared(other).content
@@ -428,13 +428,13 @@ def test_the_fingerprint_is_taken_before_masking() -> None:
     assert fingerprint(sent) == hmac.digest(KEY, canonical(sent), "sha256")[:16]
 
 
-def test_an_idempotency_key_stands_for_the_id_where_there_is_none() -> None:
+def test_default_id_is_used_without_an_id() -> None:
     assert prepared(SMALLEST, default_id="k/0") == prepared({**SMALLEST, "id": "k/0"})
     assert prepared({**SMALLEST, "id": "own"}, default_id="k/0").id == "own"
 
 
 @pytest.mark.parametrize("key", ["", "k" * 257, "k\0"])
-def test_an_idempotency_key_is_bounded_as_an_id_is(key: str) -> None:
+def test_default_id_has_the_bounds_of_an_id(key: str) -> None:
     assert refusal(SMALLEST, default_id=key).code is Code.INVALID_RECORD
 
 
@@ -470,7 +470,7 @@ def as_defined(sent: dict[str, Any]) -> dict[str, Any]:
 
 @given(full_records)
 @settings(deadline=None, max_examples=150)
-def test_what_is_stored_is_the_canonical_form_of_what_was_sent_with_defaults_and_masks(sent: dict[str, Any]) -> None:
+def test_content_is_canonical_with_defaults_and_masks(sent: dict[str, Any]) -> None:
     record = prepared(sent)
     assert record.content == canonical(as_defined(sent))
     assert record.digest == hashlib.sha256(record.content).digest()
@@ -480,12 +480,12 @@ def test_what_is_stored_is_the_canonical_form_of_what_was_sent_with_defaults_and
 
 @given(full_records, st.randoms(use_true_random=False))
 @settings(deadline=None)
-def test_a_respelled_record_is_the_same_record(sent: dict[str, Any], chance: random.Random) -> None:
+def test_respelled_record_has_the_same_fingerprint_and_content(sent: dict[str, Any], chance: random.Random) -> None:
     assert prepared(respelled(sent, chance).encode()) == prepared(sent)
 
 
 @given(full_records, full_records)
 @settings(deadline=None)
-def test_other_content_under_the_same_id_has_another_fingerprint(left: dict[str, Any], right: dict[str, Any]) -> None:
+def test_fingerprint_differs_for_other_content(left: dict[str, Any], right: dict[str, Any]) -> None:
     left, right = {**left, "id": "x"}, {**right, "id": "x"}
     assert (fingerprint(left) == fingerprint(right)) == (canonical(left) == canonical(right))

@@ -1,4 +1,4 @@
-"""What can be found about a record: bounded terms, the same on every engine."""
+"""The terms of a record: canonical and bounded."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def found(**value: Any) -> Terms:
         ("", None),
     ],
 )
-def test_an_address_has_one_spelling_and_what_is_none_has_none(text: str, ip: str | None) -> None:
+def test_parse_ip_returns_the_canonical_spelling_or_none(text: str, ip: str | None) -> None:
     assert parse_ip(text) == ip
 
 
@@ -57,7 +57,7 @@ def test_words_are_runs_of_letters_and_digits_in_lower_case(text: str, found_wor
     assert words(text) == found_words
 
 
-def test_leaves_of_metadata_are_fields_by_their_dotted_path() -> None:
+def test_fields_are_leaves_of_metadata_by_dotted_path() -> None:
     fields = found(metadata={"a": {"b": [1, {"c": True}], "d.e": 1.0}, "f": None, "g": 2**70, "h": "x"}).fields
     assert fields == {"a.b=1", "a.b.c=true", "a.d.e=1", f"g={2**70}", "h=x"}
 
@@ -66,11 +66,11 @@ def test_leaves_of_metadata_are_fields_by_their_dotted_path() -> None:
     ("one", "other"),
     [({"a=b": "c"}, {"a": "b=c"}), ({"a\\": "=b"}, {"a=": "b"}), ({"a": "=b"}, {"a=": "b"}), ({"a\\=b": "c"}, {"a\\": "b=c"})],
 )
-def test_two_different_leaves_are_never_one_field(one: dict[str, str], other: dict[str, str]) -> None:
+def test_different_leaves_never_share_a_field(one: dict[str, str], other: dict[str, str]) -> None:
     assert found(metadata=one).fields != found(metadata=other).fields
 
 
-def test_only_metadata_has_fields_and_everything_but_identities_has_words() -> None:
+def test_only_metadata_has_fields_and_session_ids_have_no_words() -> None:
     item = found(
         message="m1",
         before={"k": "b1"},
@@ -91,19 +91,19 @@ def test_long_values_are_cut() -> None:
     assert item.fields == {"k" * KEYWORD_CHARS_MAX + "=" + "v" * KEYWORD_CHARS_MAX}
 
 
-def test_a_record_of_many_words_and_leaves_has_bounded_terms() -> None:
+def test_words_and_fields_of_a_record_are_bounded() -> None:
     item = found(metadata=[{f"k{number}": f"w{number}"} for number in range(6_000)])
     assert len(item.words) == WORDS_MAX
     assert len(item.fields) == FIELDS_MAX
 
 
-def test_times_are_exact() -> None:
+def test_occurred_at_is_exact_to_the_microsecond() -> None:
     assert found(occurred_at="2026-01-01T05:45:00.000001+05:45").occurred_at == datetime(2026, 1, 1, 0, 0, 0, 1, tzinfo=UTC)
 
 
 @given(records())
 @settings(deadline=None)
-def test_terms_agree_with_the_columns_of_the_same_record(record: Prepared) -> None:
+def test_terms_agree_with_the_columns_of_the_record(record: Prepared) -> None:
     item = terms_of(record)
     assert item.occurred_at == record.occurred_at
     assert item.action == record.action

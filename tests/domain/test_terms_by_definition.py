@@ -1,4 +1,4 @@
-"""Words and fields of a record, compared with the plainest way to say what they are."""
+"""Words and fields of a record, compared with a plain implementation of their definition."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def words_by_definition(content: dict[str, Any]) -> list[str]:
 
 @settings(max_examples=300, deadline=None)
 @given(values())
-def test_words_and_fields_are_those_of_the_leaves(value: dict[str, Any]) -> None:
+def test_words_and_fields_agree_with_their_definition(value: dict[str, Any]) -> None:
     content = msgspec.json.decode(prepared(value).content)
     found = terms(content)
     assert found.words == set(words_by_definition(content))
@@ -47,12 +47,12 @@ def test_words_and_fields_are_those_of_the_leaves(value: dict[str, Any]) -> None
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.text(st.sampled_from("aΣςσİıßK ́ͅ.' -_ⅷ1"), max_size=6), max_size=6))
-def test_what_the_lower_case_of_a_letter_is_depends_on_its_own_text_alone(texts: list[str]) -> None:
+def test_lower_case_of_a_letter_depends_on_its_own_text_only(texts: list[str]) -> None:
     content = msgspec.json.decode(prepared({"action": "-", "actor": {"id": "-"}, "before": texts}).content)
     assert terms(content).words == set(words_by_definition(content))
 
 
-def test_of_too_many_words_the_first_distinct_ones_are_kept() -> None:
+def test_first_distinct_words_are_kept_when_there_are_too_many() -> None:
     many = " ".join(f"w{number} w{number // 2}" for number in range(2 * WORDS_MAX))
     content = msgspec.json.decode(prepared({"action": "read", "actor": {"id": "me"}, "metadata": many}).content)
     assert terms(content).words == set(list(dict.fromkeys(words_by_definition(content)))[:WORDS_MAX])

@@ -1,4 +1,4 @@
-"""What readers get: the stored bytes with the server's fields in front, and CSV that nothing takes for a formula."""
+"""Records in answers: the stored bytes after the server's fields, and CSV without formulas."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def row(value: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def test_a_record_is_its_content_with_the_servers_fields_in_front() -> None:
+def test_render_writes_the_servers_fields_before_the_content() -> None:
     record = stored({})
     assert render("acme", LogName.EVENTS, record) == (
         b'{"tenant":"acme","log":"events","epoch":1,"seq":5,"received_at":"2026-01-02T03:04:05.000006Z",'
@@ -43,7 +43,7 @@ def test_a_record_is_its_content_with_the_servers_fields_in_front() -> None:
 
 @given(values())
 @settings(deadline=None)
-def test_a_reader_can_take_the_content_out_again_and_its_digest_is_right(value: dict[str, Any]) -> None:
+def test_rendered_record_contains_the_hashed_content(value: dict[str, Any]) -> None:
     record = stored(value)
     shown = json.loads(render("acme", LogName.ACCESS, record))
     added = {name: shown.pop(name) for name in ("tenant", "log", "epoch", "seq", "received_at", "digest")}
@@ -53,20 +53,20 @@ def test_a_reader_can_take_the_content_out_again_and_its_digest_is_right(value: 
 
 @given(values())
 @settings(deadline=None)
-def test_a_record_is_one_line(value: dict[str, Any]) -> None:
+def test_rendered_record_is_one_line(value: dict[str, Any]) -> None:
     line = renderer("acme", LogName.EVENTS)(stored(value))
     assert "\n" not in line
     assert "\r" not in line
 
 
-def test_columns_of_csv_have_their_order_for_ever() -> None:
+def test_csv_columns_keep_their_order() -> None:
     assert csv_header() == (
         "seq,received_at,occurred_at,action,actor_type,actor_id,actor_name,resource_type,resource_id,resource_name,severity,"
         "outcome,source_ip,user_agent,session_id,correlation_id,id,message,metadata,before,after,related,digest\r\n"
     )
 
 
-def test_every_value_is_in_its_column() -> None:
+def test_csv_cells_are_in_their_columns() -> None:
     value = {
         "id": "the-id",
         "actor": {"id": "the-actor", "type": "user", "name": "Alice"},
@@ -110,7 +110,7 @@ def test_every_value_is_in_its_column() -> None:
     }
 
 
-def test_what_a_record_lacks_is_an_empty_cell() -> None:
+def test_csv_cell_is_empty_for_an_absent_value() -> None:
     found = row({})
     assert {name for name, cell in found.items() if not cell} == set(CSV_COLUMNS) - {
         "seq",
@@ -127,25 +127,25 @@ def test_what_a_record_lacks_is_an_empty_cell() -> None:
 @pytest.mark.parametrize(
     "formula", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "\uff0b1", "\uff0d1", "\uff201"]
 )
-def test_no_cell_is_a_formula(formula: str) -> None:
+def test_csv_cell_is_never_a_formula(formula: str) -> None:
     assert inert(formula) == "'" + formula
     found = row({"message": formula, "actor": {"id": formula, "name": formula}, "metadata": formula.strip()})
     assert found["message"] == found["actor_id"] == found["actor_name"] == "'" + formula
     assert found["metadata"].startswith('"')
 
 
-def test_a_negative_number_in_json_is_no_formula_either() -> None:
+def test_csv_cell_of_a_negative_json_number_is_no_formula() -> None:
     assert row({"metadata": -5})["metadata"] == "'-5"
 
 
 @pytest.mark.parametrize("text", ["", "a=b", " =1", "1-2", "user@example.org", "'quoted'"])
-def test_what_is_no_formula_stays_as_it_is(text: str) -> None:
+def test_inert_keeps_cells_that_are_no_formula(text: str) -> None:
     assert inert(text) == text
 
 
 @given(value=values(), message=st.sampled_from(TRAPS))
 @settings(deadline=None)
-def test_csv_reads_back_as_it_was_written(value: dict[str, Any], message: str) -> None:
+def test_csv_rows_read_back_as_written(value: dict[str, Any], message: str) -> None:
     record = stored({**value, "message": message})
     text = csv_header() + csv_rows([csv_cells(record), csv_cells(record)])
     header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)

@@ -1,4 +1,4 @@
-"""The index forgets what is older than `searchDays`, and nothing that is asked for gets lost by it."""
+"""Removal of documents older than `searchDays` from the index; searches still find every record."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def found(at: Desk, *parameters: tuple[str, str]) -> list[int]:
     return [record.seq for record in page.items]
 
 
-async def test_nobody_believes_the_index_any_more_before_something_is_removed_from_it() -> None:
+async def test_floor_moves_one_pass_before_documents_are_removed() -> None:
     async with desk(tenant=TEN_DAYS) as at:
         forgetting = await aged(at)
         for log in LogName:
@@ -60,7 +60,7 @@ async def test_nobody_believes_the_index_any_more_before_something_is_removed_fr
         assert (await at.search.count(at.acme, EVENTS, parse([("actor", "tester")])[1])).total == 5
 
 
-async def test_full_text_beyond_the_index_is_a_page_of_its_own_that_needs_a_time_range() -> None:
+async def test_full_text_beyond_the_index_needs_a_time_range_on_its_own_page() -> None:
     async with desk(tenant=TEN_DAYS) as at:
         assert await (await aged(at)).forget(at.acme, EVENTS)
         query = parse([("q", "needle")])[1]
@@ -84,7 +84,7 @@ async def test_full_text_beyond_the_index_is_a_page_of_its_own_that_needs_a_time
         ]
 
 
-async def test_a_walk_that_takes_long_asks_the_index_for_nothing_that_is_removed_meanwhile() -> None:
+async def test_long_walk_follows_the_floor_while_documents_are_removed() -> None:
     async with desk(tenant=TEN_DAYS) as at:
         forgetting = await aged(at)
         await at.put(*[{"message": "more needle"} for _ in range(600)])
@@ -101,7 +101,7 @@ async def test_a_walk_that_takes_long_asks_the_index_for_nothing_that_is_removed
         assert seqs == list(range(605))
 
 
-async def test_several_workers_do_one_pass_and_one_that_fails_leaves_it_to_be_done() -> None:
+async def test_pass_runs_once_for_all_workers_and_stays_due_after_a_failure() -> None:
     async with desk(tenant=TEN_DAYS) as at:
         forgetting = await aged(at)
         passes = await asyncio.gather(*(Forgetting(at.store, at.cursors, at.index).forget(at.acme, EVENTS) for _ in range(5)))
@@ -115,7 +115,7 @@ async def test_several_workers_do_one_pass_and_one_that_fails_leaves_it_to_be_do
         assert at.index.findable(at.acme, EVENTS) == [3, 4]
 
 
-async def test_an_index_that_was_filled_anew_forgets_again() -> None:
+async def test_rebuilt_index_forgets_again() -> None:
     async with desk(tenant=TEN_DAYS) as at:
         forgetting = await aged(at)
         for findable in ([0, 1, 2, 3, 4], [3, 4], [3, 4]):
@@ -126,7 +126,7 @@ async def test_an_index_that_was_filled_anew_forgets_again() -> None:
             assert at.index.findable(at.acme, EVENTS) == [0, 1, 2, 3, 4]
 
 
-async def test_a_larger_number_of_days_brings_nothing_back_and_loses_nothing() -> None:
+async def test_raising_search_days_keeps_the_floor_and_loses_nothing() -> None:
     async with desk(tenant=TEN_DAYS) as at:
         forgetting = await aged(at)
         assert await forgetting.forget(at.acme, EVENTS)

@@ -29,6 +29,7 @@ from decklog.domain.records.append import (
     storage_used_up,
 )
 from decklog.domain.records.record import Prepared, RecordInput, StoredRecord, prepare
+from decklog.domain.search.coverage import too_slow
 from decklog.domain.search.query import Query, matches
 from decklog.domain.search.stats import Bucket, Grouping
 from decklog.domain.search.terms import Terms, terms
@@ -293,7 +294,7 @@ class MemoryStore:
         if self.seconds_per_read:
             await asyncio.sleep(min(self.seconds_per_read, timeout))
         if self.seconds_per_read > timeout:
-            raise DecklogError(Code.SEARCH_UNAVAILABLE, "The search took too long.")
+            raise too_slow()
 
 
 class _Lease(msgspec.Struct):

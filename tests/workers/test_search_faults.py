@@ -1,4 +1,4 @@
-"""What the search index does when OpenSearch is away, overloaded, or refuses a document: never a silent partial answer."""
+"""Faults of OpenSearch: unavailable, overloaded, rejected documents and partial answers are errors."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ async def refused(call: Awaitable[Any]) -> DecklogError:
     return raised.value
 
 
-async def test_only_documents_refused_with_429_are_sent_again(node: Node, client: AsyncOpenSearch, quick_retries: None) -> None:
+async def test_write_retries_only_documents_with_status_429(node: Node, client: AsyncOpenSearch, quick_retries: None) -> None:
     sent: list[list[str]] = []
 
     def answer(method: str, path: str, body: bytes) -> tuple[int, Any]:
@@ -123,7 +123,7 @@ async def test_only_documents_refused_with_429_are_sent_again(node: Node, client
     assert sent == [[f"{name}{seq}" for seq in range(4)], [f"{name}1", f"{name}3"], [f"{name}3"]]
 
 
-async def test_a_node_that_refuses_for_too_long_is_unavailable(node: Node, client: AsyncOpenSearch, quick_retries: None) -> None:
+async def test_write_fails_when_a_node_refuses_for_too_long(node: Node, client: AsyncOpenSearch, quick_retries: None) -> None:
     node.answer = lambda method, path, body: taken(len(ids(body)), 429)
     tenant = make_tenant("acme")
     error = await refused(OpenSearchIndex(client).add(tenant, some(tenant, 3)))
@@ -132,7 +132,7 @@ async def test_a_node_that_refuses_for_too_long_is_unavailable(node: Node, clien
 
 
 @pytest.mark.parametrize("status", [400, 409, 500, 503])
-async def test_one_document_that_is_not_taken_fails_the_batch(node: Node, client: AsyncOpenSearch, status: int) -> None:
+async def test_write_fails_when_one_document_is_rejected(node: Node, client: AsyncOpenSearch, status: int) -> None:
     problem = {"status": status, "error": {"type": "mapper_parsing_exception", "reason": "alice's secret"}}
 
     def answer(method: str, path: str, body: bytes) -> tuple[int, Any]:
@@ -146,17 +146,13 @@ async def test_one_document_that_is_not_taken_fails_the_batch(node: Node, client
 
 
 @pytest.mark.parametrize("answer", [{"errors": False, "items": []}, {}, b"not JSON", taken(1)[1]])
-async def test_an_answer_that_does_not_speak_of_every_document_fails_the_batch(
-    node: Node, client: AsyncOpenSearch, answer: Any
-) -> None:
+async def test_write_fails_when_the_answer_misses_a_document(node: Node, client: AsyncOpenSearch, answer: Any) -> None:
     node.answer = lambda method, path, body: (200, answer)
     tenant = make_tenant("acme")
     await refused(OpenSearchIndex(client).add(tenant, some(tenant, 2)))
 
 
-async def test_a_bulk_request_is_cut_where_it_would_be_too_large(
-    node: Node, client: AsyncOpenSearch, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_write_splits_large_bulk_requests(node: Node, client: AsyncOpenSearch, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_module, "BULK_BYTES_MAX", 2_000)
     node.answer = lambda method, path, body: taken(len(ids(body)))
     tenant = make_tenant("acme")
@@ -176,14 +172,14 @@ async def test_a_bulk_request_is_cut_where_it_would_be_too_large(
         {},
     ],
 )
-async def test_a_partial_answer_to_a_search_is_refused(node: Node, client: AsyncOpenSearch, answer: Any) -> None:
+async def test_find_and_count_refuse_partial_answers(node: Node, client: AsyncOpenSearch, answer: Any) -> None:
     node.answer = lambda method, path, body: (200, answer)
     asked: dict[str, Any] = {"span": Span(0, 10), "query": Query(), "limit": 10}
     await refused(OpenSearchIndex(client).find(make_tenant("acme"), LogName.EVENTS, newest_first=True, **asked))
     await refused(OpenSearchIndex(client).count(make_tenant("acme"), LogName.EVENTS, grouping=Grouping(("action",)), **asked))
 
 
-async def test_a_refresh_that_failed_on_a_shard_is_refused(node: Node, client: AsyncOpenSearch) -> None:
+async def test_refresh_fails_when_a_shard_fails(node: Node, client: AsyncOpenSearch) -> None:
     index, tenant = OpenSearchIndex(client), make_tenant("acme")
     node.answer = lambda method, path, body: (200, {"_shards": {"total": 2, "successful": 1, "failed": 1}})
     await refused(index.refresh(tenant))
@@ -200,14 +196,14 @@ async def every_call(index: OpenSearchIndex, tenant: Tenant) -> None:
     await refused(index.count(tenant, LogName.EVENTS, grouping=Grouping(("action",)), **asked))
 
 
-async def test_a_server_that_is_away_is_unavailable_for_every_call() -> None:
+async def test_every_call_fails_when_the_server_is_away() -> None:
     client = connect(Search(url="http://127.0.0.1:9"))
     await every_call(OpenSearchIndex(client), make_tenant("acme"))
     await refused(SearchReadiness(client).check())
     await client.close()
 
 
-async def test_a_server_that_never_answers_is_given_up(
+async def test_find_fails_when_the_server_never_answers(
     node: Node, client: AsyncOpenSearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search, "ANSWER_TIME_MAX", timedelta(milliseconds=50))
@@ -223,13 +219,13 @@ async def test_a_server_that_never_answers_is_given_up(
 
 
 @pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
-async def test_a_server_that_refuses_is_unavailable_for_every_call(node: Node, client: AsyncOpenSearch, status: int) -> None:
+async def test_every_call_fails_when_the_server_refuses(node: Node, client: AsyncOpenSearch, status: int) -> None:
     node.answer = lambda method, path, body: (status, {"error": {"type": "some_exception", "reason": "some secret"}})
     await every_call(OpenSearchIndex(client), make_tenant("acme"))
     await refused(SearchReadiness(client).check())
 
 
-async def test_a_cluster_that_has_lost_shards_is_not_ready(node: Node, client: AsyncOpenSearch) -> None:
+async def test_readiness_fails_when_shards_are_lost(node: Node, client: AsyncOpenSearch) -> None:
     status = "green"
     node.answer = lambda method, path, body: (200, {"status": status})
     await SearchReadiness(client).check()
@@ -239,7 +235,7 @@ async def test_a_cluster_that_has_lost_shards_is_not_ready(node: Node, client: A
     await refused(SearchReadiness(client).check())
 
 
-async def test_an_index_that_is_missing_is_neither_made_nor_searched(opensearch_server: OpenSearchServer) -> None:
+async def test_missing_index_is_neither_created_nor_searched(opensearch_server: OpenSearchServer) -> None:
     client = connect(Search(url=opensearch_server.url))
     tenant = make_tenant(f"missing-{uuid.uuid4().hex[:8]}")
     await every_call(OpenSearchIndex(client), tenant)
@@ -248,7 +244,7 @@ async def test_an_index_that_is_missing_is_neither_made_nor_searched(opensearch_
     await client.close()
 
 
-async def test_a_document_of_another_tenant_is_never_written(opensearch_server: OpenSearchServer) -> None:
+async def test_add_rejects_documents_of_another_tenant(opensearch_server: OpenSearchServer) -> None:
     client = connect(Search(url=opensearch_server.url))
     one, other = make_tenant("one"), make_tenant("other")
     with pytest.raises(ValueError, match="another tenant"):
@@ -257,14 +253,14 @@ async def test_a_document_of_another_tenant_is_never_written(opensearch_server: 
 
 
 @pytest.mark.parametrize("url", ["", "search:9200", "ftp://search", "http://", "https://admin:hunter2@search:9200"])
-def test_an_address_that_cannot_be_used_is_refused_at_the_start_without_repeating_it(url: str) -> None:
+def test_connect_rejects_unusable_addresses_without_repeating_them(url: str) -> None:
     with pytest.raises(DecklogError) as raised:
         connect(Search(url=url))
     assert raised.value.code is Code.MISCONFIGURED
     assert "hunter2" not in raised.value.detail
 
 
-async def test_credentials_are_sent_and_never_told(node: Node) -> None:
+async def test_credentials_are_sent_and_never_logged(node: Node) -> None:
     client = connect(Search(url=node.url, user="decklog", password="hunter2"))
     node.answer = lambda method, path, body: (401, {"error": "no"})
     error = await refused(SearchReadiness(client).check())
@@ -273,7 +269,7 @@ async def test_credentials_are_sent_and_never_told(node: Node) -> None:
     await client.close()
 
 
-async def test_the_mapping_has_every_field_of_a_document(opensearch_server: OpenSearchServer) -> None:
+async def test_mapping_has_every_field_of_a_document(opensearch_server: OpenSearchServer) -> None:
     client = connect(Search(url=opensearch_server.url))
     tenant = make_tenant(f"strict-{uuid.uuid4().hex[:8]}")
     strict = mapping.mapping({}) | {"dynamic": "strict"}
