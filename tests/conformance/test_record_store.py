@@ -1,5 +1,5 @@
 """`RecordStore`, `Cursors` and `Announcements`: the one in memory and the real ones on both servers and in both isolations
-behave alike, and what columns decide of a query is what `domain.query.matches` says."""
+behave alike, and what columns decide of a query is what `domain.search.query.matches` says."""
 
 from __future__ import annotations
 

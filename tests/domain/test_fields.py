@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -47,3 +48,8 @@ def test_matcher_finds_the_example_of_each_field(field: Field) -> None:
     assert [wanted.field for wanted in query.filters] == [field]
     assert matches(query, terms_of(found))
     assert not matches(query, terms_of(other))
+
+
+def test_search_guide_names_every_parameter() -> None:
+    guide = (Path(__file__).parents[2] / "docs/guides/search.md").read_text()
+    assert [field.parameter for field in FIELDS if f"`{field.parameter}" not in guide] == []

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from types import ModuleType
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from decklog.domain.intake import cloudtrail, kubernetes_audit
 from decklog.domain.intake.foreign_event import REPLACEMENT, NotAnEventError, fingerprint, moment, resources, storable, text
 from decklog.domain.records.record import RELATED_MAX, Resource
+from tests.support import real_events
+from tests.support.records import stored
 
 anything = st.recursive(
     st.none() | st.integers() | st.text(st.characters(), max_size=6) | st.text("\0\ud800\udfffa\ufffd", max_size=4),
@@ -90,3 +94,16 @@ def test_resources_returns_the_first_and_the_other_distinct_ones() -> None:
     _, related = resources(Resource(type="t", id=str(number)) for number in range(500))
     assert related is not None
     assert len(related) == RELATED_MAX
+
+
+@pytest.mark.parametrize("mapping", [cloudtrail, kubernetes_audit])
+def test_mapping_returns_a_storable_record_or_a_reason_for_events_of_any_source(mapping: ModuleType) -> None:
+    made = 0
+    for test in real_events.values("panther_rule_tests.ndjson.gz"):
+        try:
+            mapped = mapping.record(test["log"])
+        except NotAnEventError:
+            continue
+        stored(mapped)
+        made += 1
+    assert made > {cloudtrail: 400, kubernetes_audit: 10}[mapping]

@@ -85,14 +85,7 @@ class MemoryIndex:
         return sorted(self._matching(tenant, log, span, query), reverse=newest_first)[:limit]
 
     async def count(
-        self,
-        tenant: Tenant,
-        log: LogName,
-        span: Span,
-        *,
-        query: Query,
-        grouping: Grouping,
-        limit: int,
+        self, tenant: Tenant, log: LogName, span: Span, *, query: Query, grouping: Grouping, limit: int
     ) -> list[Bucket]:
         await self._answer()
         return tally(self._matching(tenant, log, span, query).values(), grouping, limit)

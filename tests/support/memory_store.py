@@ -217,15 +217,7 @@ class MemoryStore:
         return min((seq for seq, row in held.rows.items() if row.stored.received_at > since), default=held.next_seq)
 
     async def read(
-        self,
-        tenant: Tenant,
-        log: LogName,
-        span: Span,
-        *,
-        query: Query,
-        limit: int,
-        newest_first: bool,
-        timeout: float,
+        self, tenant: Tenant, log: LogName, span: Span, *, query: Query, limit: int, newest_first: bool, timeout: float
     ) -> tuple[list[StoredRecord], int | None]:
         await self._read(timeout)
         by_columns = msgspec.structs.replace(query, words=(), fields=())
@@ -255,15 +247,7 @@ class MemoryStore:
         return found
 
     async def count(
-        self,
-        tenant: Tenant,
-        log: LogName,
-        span: Span,
-        *,
-        query: Query,
-        grouping: Grouping,
-        limit: int,
-        timeout: float,
+        self, tenant: Tenant, log: LogName, span: Span, *, query: Query, grouping: Grouping, limit: int, timeout: float
     ) -> list[Bucket]:
         await self._read(timeout)
         if query.needs_content:

@@ -6,7 +6,9 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from decklog.domain.records.record import Prepared, decode, prepare
+import msgspec
+
+from decklog.domain.records.record import Prepared, RecordInput, decode, prepare
 
 FINGERPRINT_KEY = b"a key of at least thirty-two bytes"
 
@@ -24,3 +26,11 @@ def body(**fields: Any) -> bytes:
 
 def prepared(**fields: Any) -> Prepared:
     return prepare(decode(body(**fields)), now=datetime.now(UTC), fingerprint_key=FINGERPRINT_KEY)
+
+
+def stored(made: RecordInput) -> dict[str, Any]:
+    """The content that the server stores of a record that a client sends."""
+    sent = decode(msgspec.json.encode(made))
+    content = msgspec.json.decode(prepare(sent, now=datetime.now(UTC), fingerprint_key=FINGERPRINT_KEY).content)
+    assert isinstance(content, dict)
+    return content

@@ -80,15 +80,7 @@ class RecordStore(Protocol):
         ...
 
     async def read(
-        self,
-        tenant: Tenant,
-        log: LogName,
-        span: Span,
-        *,
-        query: Query,
-        limit: int,
-        newest_first: bool,
-        timeout: float,
+        self, tenant: Tenant, log: LogName, span: Span, *, query: Query, limit: int, newest_first: bool, timeout: float
     ) -> tuple[list[StoredRecord], int | None]:
         """Return the records of a span that satisfy what columns decide of `query`, ordered by `seq`.
 
@@ -112,15 +104,7 @@ class RecordStore(Protocol):
         ...
 
     async def count(
-        self,
-        tenant: Tenant,
-        log: LogName,
-        span: Span,
-        *,
-        query: Query,
-        grouping: Grouping,
-        limit: int,
-        timeout: float,
+        self, tenant: Tenant, log: LogName, span: Span, *, query: Query, grouping: Grouping, limit: int, timeout: float
     ) -> list[Bucket]:
         """Return exact counts of the records of a span, for a query that columns decide; no bucket is empty.
 
@@ -227,14 +211,7 @@ class SearchIndex(Protocol):
         ...
 
     async def count(
-        self,
-        tenant: Tenant,
-        log: LogName,
-        span: Span,
-        *,
-        query: Query,
-        grouping: Grouping,
-        limit: int,
+        self, tenant: Tenant, log: LogName, span: Span, *, query: Query, grouping: Grouping, limit: int
     ) -> list[Bucket]:
         """Return counts as `RecordStore.count` does, for any query. Raises `search-unavailable` and `too-many-buckets`."""
         ...

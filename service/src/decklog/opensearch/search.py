@@ -171,14 +171,7 @@ class OpenSearchIndex:
         return [hit["sort"][0] for hit in answer.get("hits", {}).get("hits", ())]
 
     async def count(
-        self,
-        tenant: Tenant,
-        log: LogName,
-        span: Span,
-        *,
-        query: Query,
-        grouping: Grouping,
-        limit: int,
+        self, tenant: Tenant, log: LogName, span: Span, *, query: Query, grouping: Grouping, limit: int
     ) -> list[Bucket]:
         """See `SearchIndex`."""
         scope = _scope(tenant, log, span, query)

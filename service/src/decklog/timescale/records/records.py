@@ -92,15 +92,7 @@ class PostgresRecords:
         return parameters, f"FROM {quoted(tenant.schema)}.records WHERE " + " AND ".join(where)
 
     async def read(
-        self,
-        tenant: Tenant,
-        log: LogName,
-        span: Span,
-        *,
-        query: Query,
-        limit: int,
-        newest_first: bool,
-        timeout: float,
+        self, tenant: Tenant, log: LogName, span: Span, *, query: Query, limit: int, newest_first: bool, timeout: float
     ) -> tuple[list[StoredRecord], int | None]:
         if span.empty:
             return [], None
@@ -169,15 +161,7 @@ class PostgresRecords:
         return _stored(rows)
 
     async def count(
-        self,
-        tenant: Tenant,
-        log: LogName,
-        span: Span,
-        *,
-        query: Query,
-        grouping: Grouping,
-        limit: int,
-        timeout: float,
+        self, tenant: Tenant, log: LogName, span: Span, *, query: Query, grouping: Grouping, limit: int, timeout: float
     ) -> list[Bucket]:
         window = await self._extents.around(tenant, log, span, query)
         if window is None:
