@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 CONFIGURATION = read_configuration(str(ROOT / "pyproject.toml"))
 CONTRACTS = {options["name"]: options for options in CONFIGURATION["contracts_options"]}
 TYPES: dict[str, type[Contract]] = {"forbidden": ForbiddenContract, "layers": LayersContract, "protected": ProtectedContract}
-OPERATOR = "The operator uses the ground of the domain, tenancy, provisioning and the control plane, nothing else"
+OPERATOR = "The operator uses the ground of the domain, tenancy, key vaults and the control plane, nothing else"
 LIBRARIES = "Each library has its homes"
 
 EVERYWHERE = {"msgspec", "structlog"}
