@@ -36,7 +36,7 @@ NOBODY_LISTENS = "127.0.0.1:9"
 
 
 class Control:
-    """One installation with a prefix of its own, so that parallel tests never share an index or a queue."""
+    """One installation with a prefix of its own, so that parallel tests share no index and no queue."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -47,7 +47,7 @@ class Control:
         self._queues: list[Any] = []
 
     def manifest(self, name: str = "acme", *, uid: str | None = None, generation: int = 1, **spec: Any) -> Manifest:
-        """One that may be deleted, unless its spec says otherwise."""
+        """A manifest that may be deleted, unless its spec says otherwise."""
         return Manifest(
             name, uid or self.uid, generation, parse_spec({"retention": {"days": 30}, "deletionProtection": False, **spec})
         )
@@ -55,7 +55,7 @@ class Control:
     def provisioner(
         self, search: AsyncOpenSearch | None = None, queue: Any = None, *, owner_dsn: str | None = None, **options: Any
     ) -> Provisioner:
-        """A process's own provisioner; without clients there is no search and no queue."""
+        """A provisioner for one process, without clients also without search and queue."""
         pool = Pool(owner_dsn or self.database.owner_dsn, size_max=CONNECTIONS_MAX, role_check=False)
         self._closing.append(pool)
         return Provisioner(
@@ -132,7 +132,7 @@ class Control:
 
 @asynccontextmanager
 async def installation(server: PostgresServer) -> AsyncIterator[Control]:
-    """A new database with control tables and without tenants; gone afterwards, with its indices and queues."""
+    """A new database with control tables and without tenants; dropped afterwards, with its indices and queues."""
     database = await new_database(server)
     made = Control(database)
     try:
@@ -145,7 +145,7 @@ async def installation(server: PostgresServer) -> AsyncIterator[Control]:
 
 @pytest.fixture
 async def control(request: pytest.FixtureRequest) -> AsyncIterator[Control]:
-    """An installation on plain PostgreSQL; `on_each_variant` gives it on TimescaleDB too."""
+    """An installation on plain PostgreSQL, with `on_each_variant` also on TimescaleDB."""
     async with installation(request.getfixturevalue(f"{getattr(request, 'param', 'postgres')}_server")) as made:
         yield made
 

@@ -1,6 +1,6 @@
-"""`DatabaseProvisioning` in memory: rows and keys as the control tables have them, everything else always in order.
+"""`DatabaseProvisioning` in memory: rows and keys as in the control tables, everything else always in order.
 
-Made for going through many histories at once; `tests/services/test_rotation.py` holds it and the real one to the same.
+It lets tests try many histories quickly; `tests/services/test_rotation.py` checks it and the real one by the same tests.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tests.support.memory_store import MemoryStore
 
 
 class StoredKey(msgspec.Struct):
-    """A row of `api_keys`, for ever."""
+    """A row of `api_keys`, which is never deleted."""
 
     tenant: str | None
     key: IssuedKey
@@ -81,7 +81,7 @@ def _listing(name: str, row: Row) -> TenantListing:
 
 
 class ServedControl(MemoryControl):
-    """Control tables whose tenants and keys are served: what a visit leaves in them is in the registry and the store."""
+    """Control tables whose tenants and keys are served at once by the registry and the store."""
 
     def __init__(self, registry: MemoryRegistry, store: MemoryStore) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class ServedControl(MemoryControl):
         self._serve(name)
 
     def put(self, tenant: Tenant, keys: Iterable[IssuedKey]) -> None:
-        """A tenant that is served already, as if it had been made a while ago, and is ready."""
+        """A tenant that is ready and served already, as if it had been made earlier."""
         spec = parse_spec({"isolation": tenant.isolation.value, "retention": {"days": tenant.retention_days}})
         ready = (Condition("Ready", "True", "Ready", "", 1, "2026-01-01T00:00:00Z"),)
         names = schema_name(tenant.name, spec), index_name(tenant.name, spec), queue_name(tenant.name, spec)

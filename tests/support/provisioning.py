@@ -1,9 +1,8 @@
-"""A Provisioner that keeps its tenants in a folder, so that an operator in another process can be watched and disturbed.
+"""A provisioner that keeps its tenants in a folder, so that a test can watch and disturb an operator in another process.
 
-It does what the real one promises and the operator relies on (adoption, conflicts, keys by hash, conditions per part),
-on no backend at all. Faults are files that a test makes: `<tenant>.fault` with the name of a part breaks that part,
-`<tenant>.hold` keeps a pass waiting halfway, after the keys were given out and before they are known.
-Who worked when, on which tenant, stands in `journal`, for all processes that share the folder.
+It keeps the promises of the real one that the operator relies on (adoption, conflicts, keys by hash, conditions per part)
+without any backend. Faults are files: `<tenant>.fault` with the name of a part breaks that part, and `<tenant>.hold` makes a
+pass wait after it has stored the keys and before it registers them. All processes of the folder write their passes to `journal`.
 """
 
 from __future__ import annotations
@@ -65,11 +64,11 @@ class FolderProvisioner:
 
     @staticmethod
     def hashes_of(keys: dict[str, str]) -> dict[str, str]:
-        """What a row holds of these keys."""
+        """The hashes of these keys, as a row holds them."""
         return {role: _hash(key) for role, key in keys.items()}
 
     def journal(self) -> list[Entry]:
-        """Everything that was done, in the order in which it was."""
+        """All passes, in their order."""
         path = self.folder / "journal"
         return [msgspec.json.decode(line, type=Entry) for line in path.read_bytes().splitlines()] if path.exists() else []
 

@@ -1,4 +1,4 @@
-"""Vaults for tests: the keys of tenants in memory, with the faults that a real one may have."""
+"""Vaults for tests: keys of tenants in memory, with the faults of real vaults."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from decklog.services.tenancy.vaults import Handout
 
 
 class MemoryVault:
-    """`KeyVault` over dictionaries. `broken` makes it raise that; `writes` counts what was written."""
+    """`KeyVault` over dictionaries. It raises `broken` where that is set; `writes` counts writes."""
 
     def __init__(self) -> None:
         self.keys: dict[str, dict[Role, str]] = {}
         self.said: dict[str, tuple[int | None, str | None]] = {}
-        """Revision and end of the keys of each tenant."""
+        """Revision and end of the keys, by tenant."""
         self.broken: Exception | None = None
         self.writes = 0
 

@@ -1,4 +1,4 @@
-"""An event loop whose clock jumps to the next timer, so that hours of waiting pass in no time and always the same way."""
+"""An event loop whose clock jumps to the next timer, so that hours of waiting take no time and are deterministic."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 def run(main: Coroutine[Any, Any, _Result]) -> _Result:
-    """As `asyncio.run`. What is awaited must be timers and other tasks: no threads, no sockets."""
+    """Like `asyncio.run`. Only timers and tasks may be awaited, no threads and no sockets."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(main)

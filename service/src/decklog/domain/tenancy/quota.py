@@ -38,7 +38,7 @@ def quota_verdicts(quotas: Quotas, database: DatabaseSeen | Trouble) -> dict[str
 
 def _verdict(quotas: Quotas, database: DatabaseSeen) -> Verdict:
     if not quotas.storage_gib:
-        return Verdict("False", "NoQuota", "No spec.quotas.storageGiB is set: the records may take any room.")
+        return Verdict("False", "NoQuota", "No spec.quotas.storageGiB is set: the stored volume has no limit.")
     if not storage_used_up(quotas, database):
         within = f"The records take no more than spec.quotas.storageGiB, {quotas.storage_gib:g} GiB."
         return Verdict("False", "WithinQuota", within)
