@@ -151,7 +151,7 @@ async def test_a_new_database_has_all_at_once_and_an_older_version_says_that_it_
     assert "display_name" not in await columns(made)
     monkeypatch.setattr(migrations, "__path__", migrations.__path__[:1])
     assert next_version not in migrations.names()
-    with pytest.raises(DecklogError, match=f"took away what this one uses .*{next_version}"):
+    with pytest.raises(DecklogError, match=f"has removed what this one uses .*{next_version}"):
         await migrate_control(made.owner_dsn)
 
 

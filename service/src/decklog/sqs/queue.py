@@ -111,13 +111,16 @@ class SqsWakeQueue:
         self._urls: dict[str, str] = {}
 
     async def send(self, queue: str, wake_ups: Sequence[WakeUp]) -> None:
+        """See the protocol."""
         await self._call(queue, lambda: self._send(queue, wake_ups))
 
     async def receive(self, queue: str, *, wait: float) -> list[WakeUp]:
+        """See the protocol."""
         seconds = max(0, min(int(wait), WAIT_SECONDS_MAX))
         return await self._call(queue, lambda: self._receive(queue, seconds), polling=True)
 
     async def delete(self, queue: str, wake_ups: Sequence[WakeUp]) -> None:
+        """See the protocol."""
         if given := [each.receipt for each in wake_ups if each.receipt]:
             await self._call(queue, lambda: self._delete(queue, given))
 

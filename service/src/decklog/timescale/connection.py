@@ -1,4 +1,4 @@
-"""Connections of the service: the limits each has, what the server must grant and must not, and what its errors mean."""
+"""Connections to PostgreSQL: their limits, the check of their role, and the meaning of their errors."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ SERVICE_ROLE = "decklog_service"
 OWNER_ROLE = "decklog_owner"
 CONNECT_SECONDS_MAX = 5.0
 COMMAND_SECONDS_MAX = 30.0
-"""For what is not bounded more tightly by its caller."""
+"""Seconds of a statement, unless its caller sets a lower limit."""
 APPLICATION = "decklog"
-"""How each of our connections calls itself, with the number of the newest migration that its process knows behind a slash."""
+"""`application_name` of every connection, followed by a slash and the number of the newest migration that the process knows."""
 TABLE_LOCK_WAIT = "500ms"
-"""How long a change of a table may wait for those who use it: others wait behind it, the service for three seconds at most, and
-a process that cannot read the registry for two seconds stops serving. Less than PostgreSQL's `deadlock_timeout`, so that of two who wait
-for each other it is the change that gives way."""
+"""Maximum wait of a change of a table for its users, because other users queue behind it.
+
+The service waits 3 seconds at most, and a process that cannot read the registry for 2 seconds stops serving. It is less than
+PostgreSQL's `deadlock_timeout`, so in a deadlock the change gives way.
+"""
 _IN_THE_WAY = (asyncpg.exceptions.LockNotAvailableError, asyncpg.exceptions.DeadlockDetectedError)
-"""What ends such a wait."""
+"""Errors that end such a wait."""
 _IN_THE_WAY_SECONDS_MAX = 120.0
-"""After these somebody holds a transaction open for longer than the service ever does."""
+"""Seconds after which a transaction has been open for longer than any of the service."""
 
 PlanMode = Literal["auto", "force_custom_plan", "force_generic_plan"]
 
 _log = structlog.get_logger("decklog.timescale")
 
-# What a stalled process can hold is bounded by the server itself. JIT costs more than our statements take.
+# The server bounds how long a stalled process holds locks. JIT compilation takes longer than these statements.
 _SESSION = {
     "application_name": f"{APPLICATION}/{migrations.level()}",
     "lock_timeout": "3s",
@@ -44,7 +46,7 @@ _SESSION = {
     "timezone": "UTC",
 }
 _READER = {"statement_timeout": "30s"}
-# The append function looks keys up through one index, whatever the statistics of a young partition say.
+# The append functions must look ids up through one index, whatever the statistics of a young partition suggest.
 _WRITER = {
     "statement_timeout": "20s",
     "plan_cache_mode": "force_generic_plan",
@@ -54,7 +56,7 @@ _WRITER = {
     "enable_mergejoin": "off",
 }
 
-# The server went away or was told to: whether a commit went through cannot be known.
+# The server ended or was told to end: the outcome of a commit is unknown.
 _SHUTDOWN = (
     asyncpg.exceptions.AdminShutdownError,
     asyncpg.exceptions.CrashShutdownError,
@@ -65,14 +67,14 @@ LOST = (*_SHUTDOWN, asyncpg.exceptions.PostgresConnectionError, asyncpg.exceptio
 
 
 def unavailable(error: BaseException) -> DecklogError:
-    """`storage-unavailable`; the cause is logged, not told."""
+    """Return `storage-unavailable`, and log the cause, which the client does not see."""
     _log.warning("storage unavailable", error=type(error).__name__, reason=str(error)[:300])
     return DecklogError(Code.STORAGE_UNAVAILABLE, "The database cannot be reached or refused the work. Try again.", retry_after=1)
 
 
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
-    """Turn what the database client raises while reading into `storage-unavailable`."""
+    """Turn errors of the database and of the connection into `storage-unavailable`."""
     try:
         yield
     except (*LOST, asyncpg.exceptions.PostgresError) as error:
@@ -80,8 +82,12 @@ async def translated() -> AsyncIterator[None]:
 
 
 async def answering(dsn: str, *, within: float) -> None:
-    """Waits until the server takes a connection, for so many seconds at most. Raises `storage-unavailable`, and what the server
-    refuses the connection for where it does answer."""
+    """Wait until the server accepts a connection, at most `within` seconds.
+
+    Raises:
+        DecklogError: `storage-unavailable` after that time.
+        asyncpg.PostgresError: The server answers and refuses the connection.
+    """
     clock = asyncio.get_running_loop().time
     end = clock() + within
     while True:
@@ -97,8 +103,14 @@ async def answering(dsn: str, *, within: float) -> None:
 
 
 async def giving_way(change: Callable[[], Awaitable[None]]) -> None:
-    """Do this change of definitions, a transaction that waits for its locks no longer than `TABLE_LOCK_WAIT`: as often as it takes
-    until nobody stands in its way. Raises `storage-unavailable` where somebody does for very long, and what `change` raises."""
+    """Repeat a change of definitions until it gets its locks.
+
+    Args:
+        change: A transaction that waits for its locks no longer than `TABLE_LOCK_WAIT`.
+
+    Raises:
+        DecklogError: `storage-unavailable` if locks are held for more than 2 minutes.
+    """
     try:
         async for attempt in stamina.retry_context(on=_IN_THE_WAY, attempts=None, timeout=_IN_THE_WAY_SECONDS_MAX, wait_max=2.0):
             with attempt:
@@ -106,13 +118,13 @@ async def giving_way(change: Callable[[], Awaitable[None]]) -> None:
     except _IN_THE_WAY as error:
         raise DecklogError(
             Code.STORAGE_UNAVAILABLE,
-            "A transaction that somebody holds open in the database keeps definitions from being changed; pg_stat_activity tells whose. "
-            "End it, and run this again: it goes on where it stopped.",
+            "An open transaction in the database prevents the change of definitions. Find it in pg_stat_activity, end it, and run this "
+            "again: it continues where it stopped.",
         ) from error
 
 
 async def connect_writer(dsn: str) -> asyncpg.Connection:
-    """One connection for appending. Raises what asyncpg raises."""
+    """Return a connection for appending. Raises what asyncpg raises."""
     return await asyncpg.connect(
         dsn,
         timeout=CONNECT_SECONDS_MAX,
@@ -124,16 +136,20 @@ async def connect_writer(dsn: str) -> asyncpg.Connection:
 
 
 async def connect_listener(dsn: str) -> asyncpg.Connection:
+    """Return a connection for LISTEN. Raises what asyncpg raises."""
     return await asyncpg.connect(dsn, timeout=CONNECT_SECONDS_MAX, command_timeout=5, server_settings=_SESSION)
 
 
 async def _nothing(_: asyncpg.Connection) -> None:
-    """What the service does leaves nothing behind in a session, so a round trip per use is saved. asyncpg itself still
-    ends a transaction that was left open. The owner's work takes locks and settings of the session, and is cleared up."""
+    """Reset nothing, which saves a round trip per use.
+
+    The service leaves no state in a session, and asyncpg itself ends an open transaction. The owner's sessions have locks and
+    settings, so they are reset.
+    """
 
 
 class Pool:
-    """A pool of reading connections that opens itself when the database comes back."""
+    """A pool of connections that opens on first use, so it recovers when the database returns."""
 
     def __init__(self, dsn: str, *, size_max: int, role_check: bool = True) -> None:
         self._dsn = dsn
@@ -143,12 +159,17 @@ class Pool:
         self._opening = asyncio.Lock()
 
     async def open(self) -> None:
-        """Connect and check the role. Raises `misconfigured` and `storage-unavailable`."""
+        """Connect and check the role.
+
+        Raises:
+            DecklogError: `misconfigured`, `storage-unavailable`.
+        """
         async with self.connection() as connection:
             if self._role_check:
                 await check_role(connection)
 
     async def close(self) -> None:
+        """Close all connections, after 5 seconds by force."""
         if self._pool is not None:
             pool, self._pool = self._pool, None
             try:
@@ -158,7 +179,11 @@ class Pool:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
-        """A connection in autocommit. Raises `storage-unavailable`."""
+        """Lend a connection in autocommit.
+
+        Raises:
+            DecklogError: `storage-unavailable`.
+        """
         async with translated():
             if self._pool is None:
                 async with self._opening:
@@ -173,22 +198,27 @@ class Pool:
                             server_settings={**_SESSION, **_READER},
                         )
             async with self._pool.acquire(timeout=CONNECT_SECONDS_MAX) as connection:
-                # A proxy with all methods of a connection; the type stubs know the two as unrelated.
+                # The proxy has all methods of a connection, but the type stubs do not relate the two.
                 yield cast("asyncpg.Connection", connection)
 
     @asynccontextmanager
     async def reading(
         self, tenant_id: int, *, timeout: float | None = None, plan: PlanMode = "auto"
     ) -> AsyncIterator[asyncpg.Connection]:
-        """A read-only transaction that row-level security confines to one tenant, for at most `timeout` seconds a statement.
+        """Open a read-only transaction that row-level security confines to one tenant.
 
-        `plan`: planning for the values given finds the few partitions that they concern; one plan for all values saves
-        the planning where most partitions are concerned.
+        Args:
+            tenant_id: The tenant.
+            timeout: Seconds of each statement; None for the pool's limit.
+            plan: A custom plan leaves out partitions by the values; a generic one saves planning where most partitions are read.
+
+        Raises:
+            DecklogError: `storage-unavailable`.
         """
         limit = f"SET LOCAL statement_timeout = {max(1, int(timeout * 1000))};" if timeout is not None else ""
         limit += f"SET LOCAL plan_cache_mode = {plan};" if plan != "auto" else ""
         async with self.connection() as connection:
-            # One round trip; both values are numbers of ours.
+            # One round trip. Both values are numbers, so they cannot inject SQL.
             await connection.execute(f"BEGIN READ ONLY; {limit} SELECT set_config('decklog.tenants', '{int(tenant_id)}', true)")
             try:
                 yield connection
@@ -198,7 +228,11 @@ class Pool:
 
 
 async def check_role(connection: asyncpg.Connection) -> None:
-    """Refuse to work with more rights than are needed, or with a server that may forget commits. Raises `misconfigured`."""
+    """Check that the role has no more rights than it needs, and that commits are durable.
+
+    Raises:
+        DecklogError: `misconfigured`.
+    """
     row = await only_row(
         connection,
         "SELECT rolsuper, rolbypassrls, current_user AS name, current_setting('synchronous_commit') AS commits,"

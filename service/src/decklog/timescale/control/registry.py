@@ -30,6 +30,7 @@ class PostgresRegistry:
         self._pool = pool
 
     async def load(self, known: int | None) -> Snapshot | None:
+        """See the protocol."""
         async with self._pool.connection() as connection:
             if known is not None and await connection.fetchval(_VERSION) == known:
                 return None

@@ -1,8 +1,8 @@
-"""The relations of a cell and of each tenant: made, upgraded and observed by the role that owns them, never by the service.
+"""Definitions of a cell and of each schema with records: create, upgrade, compare, drop. Only the owner's role does this.
 
-The three variants of storage (TimescaleDB, its Apache edition, plain PostgreSQL) differ only in how a relation is
-partitioned; what a server can do is detected here and noted in `decklog.relations`. Dedicated relations are hypertables
-where there is TimescaleDB; Shared ones are always native partitions.
+The three variants of storage (TimescaleDB, its Apache edition, plain PostgreSQL) differ only in partitioning. The variant of a server
+is detected here and stored in `decklog.relations`. Dedicated relations are hypertables if the server has TimescaleDB; Shared ones
+always have native partitions.
 """
 
 from __future__ import annotations
@@ -28,27 +28,30 @@ from decklog.timescale.connection import (
 from decklog.timescale.statements import quoted, statement
 
 _LOCK = 0x6465636B6C6F67
-"""Advisory lock of everything that changes definitions, so that two processes may start at once."""
+"""Advisory lock of all changes of definitions, so that two processes may start at once."""
 DEFINITIONS = 2
-"""Number of `cell.sql` and of the template (`relations.sql`, `shared.sql`). A change of them takes the next one: what has a greater
-number in the database was made by a newer Decklog, and an older one that is started once more leaves it alone."""
+"""Version of `cell.sql` and of the template (`relations.sql`, `shared.sql`).
+
+It grows with the first change of them after a release. A version never changes definitions that have a greater number in the
+database, because a newer version has made them.
+"""
 _DROPPED_AT_ONCE = 50
-"""Partitions that one transaction drops: with their indexes some five hundred locks of the six thousand that there are by default."""
+"""Partitions that one transaction drops. With their indexes they take about 500 locks; PostgreSQL has about 6,000 by default."""
 
 _log = structlog.get_logger("decklog.timescale")
 
 
 async def bootstrap(connection: asyncpg.Connection, *, service_password: str, owner_password: str) -> None:
-    """Roles, rights on the database, and TimescaleDB where the server has it. Needs a superuser, once.
+    """Create roles, rights on the database, and the extension TimescaleDB if the server has it.
 
-    May run again; passwords are set each time. Raises what asyncpg raises.
+    The connection is a superuser's. It may run again, and sets the passwords each time. Raises what asyncpg raises.
     """
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
         for role, password in ((OWNER_ROLE, owner_password), (SERVICE_ROLE, service_password)):
             if not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", role):
                 await connection.execute(f"CREATE ROLE {role} LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE")
-            # DDL takes no parameters: the server quotes the password itself, and the text is never logged by us.
+            # DDL has no parameters, so the server quotes the password. Decklog never logs this text.
             alter = await connection.fetchval(
                 "SELECT format('ALTER ROLE %I LOGIN NOSUPERUSER NOBYPASSRLS PASSWORD %L', $1::text, $2::text)", role, password
             )
@@ -65,34 +68,37 @@ async def bootstrap(connection: asyncpg.Connection, *, service_password: str, ow
 
 @cache
 def _template_version() -> str:
-    """What tells one version of the template from another."""
+    """Return the identity of the template: `DEFINITIONS` and a hash of its text."""
     return f"{DEFINITIONS}." + hashlib.sha256((statement("relations") + statement("shared")).encode()).hexdigest()[:16]
 
 
 def _newer(version: str | None) -> bool:
-    """Whether a newer Decklog made this; what comes from before the first release has no number."""
+    """Return whether a newer version made these definitions. Those from before the first release have no number."""
     number, dot, _ = (version or "").partition(".")
     return dot == "." and int(number) > DEFINITIONS
 
 
 async def migrate_cell(connection: asyncpg.Connection) -> None:
-    """The relations that a cell has once, and the newest template in every schema that has an older one.
+    """Upgrade the cell's own definitions, and the template in every schema that has an older one.
 
-    As the owner; may run again, beside running processes: each schema is locked by itself, and only where it changes, and the
-    change gives way to whoever uses it. What a newer version made stays as it is.
-    Raises `storage-unavailable` as `giving_way` does, and what asyncpg raises; running it again goes on where it stopped.
+    The connection is the owner's. It may run again and beside running processes: each schema is a transaction of its own, which waits
+    for users of the schema. Definitions of a newer version stay. After an interruption a further run continues.
+
+    Raises:
+        DecklogError: `storage-unavailable` as `giving_way`.
+        asyncpg.PostgresError: A statement failed.
     """
     await _change(connection, _migrate_common)
     behind = "SELECT schema_name, shared, template FROM decklog.relations WHERE template <> $1 ORDER BY 1"
     for row in await connection.fetch(behind, _template_version()):
         if _newer(row["template"]):
-            _log.warning("a newer version made these relations; they stay as they are", schema=row["schema_name"])
+            _log.warning("relations of a newer version stay unchanged", schema=row["schema_name"])
             continue
         await _change(connection, partial(_apply_template, schema=row["schema_name"], shared=row["shared"]))
 
 
 async def _change(connection: asyncpg.Connection, change: Callable[[asyncpg.Connection], Awaitable[None]]) -> None:
-    """In a transaction that gives way; see `giving_way`."""
+    """Run `change` in a transaction that gives way; see `giving_way`."""
 
     async def once() -> None:
         async with connection.transaction():
@@ -106,14 +112,14 @@ async def _change(connection: asyncpg.Connection, change: Callable[[asyncpg.Conn
 async def _migrate_common(connection: asyncpg.Connection) -> None:
     made = await connection.fetchval("SELECT obj_description(to_regnamespace('decklog'), 'pg_namespace')")
     if _newer(made):
-        _log.warning("a newer version made what the cell has once; it stays as it is")
+        _log.warning("definitions of a newer version stay unchanged")
         return
     await connection.execute(statement("cell"))
     await connection.execute(f"COMMENT ON SCHEMA decklog IS '{DEFINITIONS}.cell'")
 
 
 async def make_roles(admin_dsn: str, *, service_password: str, owner_password: str) -> None:
-    """`bootstrap` over a connection of its own."""
+    """Run `bootstrap` on a new connection."""
     connection = await asyncpg.connect(admin_dsn, timeout=CONNECT_SECONDS_MAX)
     try:
         await bootstrap(connection, service_password=service_password, owner_password=owner_password)
@@ -122,7 +128,7 @@ async def make_roles(admin_dsn: str, *, service_password: str, owner_password: s
 
 
 async def migrate(owner_dsn: str) -> None:
-    """`migrate_cell` over a connection of its own."""
+    """Run `migrate_cell` on a new connection."""
     connection = await asyncpg.connect(owner_dsn, timeout=CONNECT_SECONDS_MAX)
     try:
         await migrate_cell(connection)
@@ -131,15 +137,28 @@ async def migrate(owner_dsn: str) -> None:
 
 
 async def has_timescale(connection: asyncpg.Connection) -> bool:
+    """Return whether the database has the extension TimescaleDB."""
     return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')"))
 
 
 async def ensure_relations(connection: asyncpg.Connection, schema: str, *, shared: bool, partition_days: int) -> None:
-    """The schema with its relation, function, rights and first partitions. As the owner; may run again."""
+    """Create a schema with its relation, functions, rights and first partitions, or correct what differs from the template.
+
+    The connection is the owner's. It may run again.
+
+    Args:
+        connection: The owner's.
+        schema: Name of the schema.
+        shared: Whether several tenants share it.
+        partition_days: Days of each partition.
+
+    Raises:
+        DecklogError: `misconfigured` if a newer version made the relations and they differ from its template.
+    """
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-        # Chunks carry the grants of their hypertable but not its policies, so whoever may read the one could name the other:
-        # what tenants share is partitioned natively everywhere, where partitions carry no grants at all.
+        # Chunks inherit the grants of their hypertable but not its policies, so a query on a chunk would bypass row-level security.
+        # Native partitions inherit no grants, so shared relations have those on every server.
         hypertable = not shared and await has_timescale(connection)
         await connection.execute(
             "INSERT INTO decklog.relations (schema_name, shared, partition_days, hypertable) VALUES ($1, $2, $3, $4)"
@@ -149,7 +168,7 @@ async def ensure_relations(connection: asyncpg.Connection, schema: str, *, share
             partition_days,
             hypertable,
         )
-        # The template takes locks that writers wait for, so it is left alone where nothing of it is missing.
+        # The template takes locks that block writers, so it runs only if something is missing.
         if (await relations_missing(connection, [schema]))[schema]:
             await connection.execute(f"SET LOCAL lock_timeout = '{TABLE_LOCK_WAIT}'")
             await _apply_template(connection, schema, shared=shared)
@@ -166,11 +185,11 @@ async def _apply_template(connection: asyncpg.Connection, schema: str, *, shared
     if _newer(relation["template"]):
         raise DecklogError(
             Code.MISCONFIGURED,
-            f"A newer version of Decklog made the relations of {schema!r}; this one changes nothing there. Run that version.",
+            f"A newer version of Decklog made the relations of {schema!r}, so this one does not change them. Run that version.",
         )
     partitioning = "" if relation["hypertable"] else "PARTITION BY RANGE (received_at)"
     if shared and await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", f"{name}.records"):
-        # What policies need in the end is taken first: a writer who has read already would wait for whoever has less, who for him.
+        # The strongest lock first: a writer with a weaker lock and this transaction could otherwise wait for each other.
         await connection.execute(f"LOCK TABLE {name}.records IN ACCESS EXCLUSIVE MODE")
     template = statement("relations").replace("{schema}", name).replace("{partitioning}", partitioning)
     table, rest = template.split("CREATE INDEX", 1)
@@ -195,7 +214,7 @@ async def _apply_template(connection: asyncpg.Connection, schema: str, *, shared
 
 
 async def _things(connection: asyncpg.Connection, schemas: Sequence[str]) -> defaultdict[str, dict[str, str]]:
-    """What is in each schema, by name, with its definition."""
+    """Return the objects in each schema, by name, with their definitions."""
     found: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for schema, thing, definition in await connection.fetch(statement("schemas.objects"), schemas, SERVICE_ROLE):
         found[schema][thing] = definition
@@ -203,21 +222,21 @@ async def _things(connection: asyncpg.Connection, schemas: Sequence[str]) -> def
 
 
 def _differing(made: str, there: dict[str, str]) -> list[str]:
-    """Names of what is not as the template `made` it, or was added to it. An index that somebody added is his own affair."""
+    """Return names of objects that differ from the template, or were added to it. Added indexes are allowed."""
     wanted = msgspec.json.decode(made, type=dict[str, str])
     if not wanted:
-        return []  # made by a version that did not write down what it made
+        return []  # made by a version that did not store definitions
     added = (thing for thing in there.keys() - wanted.keys() if not thing.startswith("index "))
     return sorted({*added, *(thing for thing in wanted if there.get(thing) != wanted[thing])})
 
 
 def _but_its_body(function: str) -> str:
-    """What cannot be replaced of a function. Its body can, and then nobody calls it in vain meanwhile."""
+    """Return the part of a definition that CREATE OR REPLACE cannot change: everything except the hash of the body."""
     return function.rpartition(" ")[0]
 
 
 async def _drop_what_differs(connection: asyncpg.Connection, schema: str) -> None:
-    """Room for what the template makes only where there is nothing of that name. Rights and policies it puts right itself."""
+    """Drop objects that differ and that the template creates only if they are missing. It corrects rights and policies itself."""
     name = quoted(schema)
     made = await connection.fetchval("SELECT things::text FROM decklog.relations WHERE schema_name = $1", schema)
     wanted, there = msgspec.json.decode(made, type=dict[str, str]), (await _things(connection, [schema]))[schema]
@@ -236,8 +255,13 @@ async def _drop_what_differs(connection: asyncpg.Connection, schema: str) -> Non
 
 
 async def drop_partitions(connection: asyncpg.Connection, schema: str) -> None:
-    """The partitions of a Dedicated tenant's schema, some at a time: each takes a lock on all of its indexes, and the server
-    has room for so many. As the owner; may run again. Raises `conflict` where it is not one tenant's own."""
+    """Drop the partitions of a Dedicated tenant's schema, some per transaction, because the server's lock table is limited.
+
+    The connection is the owner's. It may run again.
+
+    Raises:
+        DecklogError: `conflict` if the schema does not belong to one tenant alone.
+    """
     of_schema = (
         "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = to_regclass(format('%I.records', $1::text)) LIMIT $2"
     )
@@ -252,10 +276,13 @@ async def drop_partitions(connection: asyncpg.Connection, schema: str) -> None:
 
 
 async def drop_relations(connection: asyncpg.Connection, schema: str) -> None:
-    """A Dedicated tenant's schema with all that is in it; nothing of it is there afterwards. Inside a transaction. Raises as
-    `drop_partitions`."""
+    """Drop a Dedicated tenant's schema with all of its content. The caller has a transaction open.
+
+    Raises:
+        DecklogError: As `drop_partitions`.
+    """
     await _hold_alone(connection, schema)
-    # As `make_partition_of` does: nobody makes one in there meanwhile.
+    # The lock of `decklog.make_partition_of`, so that no partition is created meanwhile.
     await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('decklog.partition.' || $1, 0))", schema)
     await connection.execute(f"DROP SCHEMA IF EXISTS {quoted(schema)} CASCADE")
     await connection.execute("DELETE FROM decklog.relations WHERE schema_name = $1", schema)
@@ -268,11 +295,11 @@ async def _hold_alone(connection: asyncpg.Connection, schema: str) -> None:
         " FROM decklog.tenants WHERE schema = $1"
     )
     if await connection.fetchval(others, schema):
-        raise DecklogError(Code.CONFLICT, f"The schema {schema!r} is not of one tenant alone. Nothing of it is removed.")
+        raise DecklogError(Code.CONFLICT, f"The schema {schema!r} does not belong to one tenant alone. Nothing of it is removed.")
 
 
 async def relations_missing(connection: asyncpg.Connection, schemas: Sequence[str]) -> dict[str, list[str]]:
-    """What of each schema is not as the template wants it, by name, for a status; empty when all is there."""
+    """Return, per schema, the names of objects that are absent or differ from the template."""
     rows = await connection.fetch(statement("schemas.missing"), schemas)
     there = await _things(connection, schemas)
     return {schema: _missing(template, made, there[schema], exists=exists) for schema, template, made, exists in rows}
@@ -285,7 +312,7 @@ def _missing(template: str | None, made: str, there: dict[str, str], *, exists: 
 
 
 async def ensure_partitions(connection: asyncpg.Connection, schema: str) -> int:
-    """Partitions of the coming days in this schema, which has its relations; how many were made."""
+    """Create the partitions of the coming days in a schema that has its relations; return how many were missing."""
     made: int = await connection.fetchval(
         "SELECT decklog.make_partitions_of(relation) FROM decklog.relations AS relation WHERE schema_name = $1", schema
     )

@@ -1,6 +1,6 @@
-"""The control tables: tenants, API keys and the registry's version, written by provisioning as the owner and by nobody else.
+"""The control tables: tenants, API keys, the registry's version, uuids of indexes. Only provisioning writes them, as the owner.
 
-Piccolo has the tables and their migrations. The service's role reads them through `registry.py`, without Piccolo.
+Piccolo defines and migrates the tables. The service's role reads them through `registry.py`, without Piccolo.
 """
 
 from __future__ import annotations
@@ -39,14 +39,15 @@ from decklog.timescale.statements import statement
 SCHEMA = "decklog"
 APP = "decklog"
 _LOCK = 0x6465636B6374726C
-"""Advisory lock of the migrations, so that two processes may start at once."""
+"""Advisory lock of migrations, so that two processes may start at once."""
 _MIGRATE_SECONDS_MAX = 120.0
+"""Seconds of one statement of a migration."""
 _LOOK_AGAIN_SECONDS = 1.0
-"""Between two looks at who is connected."""
+"""Wait between two checks for connections of older versions."""
 
 
 class TenantRow(Table, tablename="tenants", schema=SCHEMA, db=ENGINE):
-    """One tenant: a deleted one that is retained keeps its row, its number and its name."""
+    """One tenant. A deleted one that is retained keeps its row, number and name."""
 
     id = BigSerial(primary_key=True)
     name = Text(unique=True, required=True)
@@ -71,7 +72,7 @@ class TenantRow(Table, tablename="tenants", schema=SCHEMA, db=ENGINE):
 
 
 class ApiKeyRow(Table, tablename="api_keys", schema=SCHEMA, db=ENGINE):
-    """One API key: never the secret, only its hash. `tenant_id` is null for the platform's."""
+    """One API key, as the SHA-256 of its secret. `tenant_id` is null for a key of the platform."""
 
     id = Text(primary_key=True)
     tenant_id = ForeignKey(references=TenantRow, on_delete=OnDelete.restrict, null=True, default=None, index=True)
@@ -83,14 +84,14 @@ class ApiKeyRow(Table, tablename="api_keys", schema=SCHEMA, db=ENGINE):
 
 
 class RegistryVersion(Table, tablename="registry_version", schema=SCHEMA, db=ENGINE):
-    """One row: a number that grows with every change of what the service serves by."""
+    """One row: a number that grows with every change of the registry that the service has to load."""
 
     id = SmallInt(primary_key=True, default=1)
     version = BigInt(default=1)
 
 
 class IndexRow(Table, tablename="search_indices", schema=SCHEMA, db=ENGINE):
-    """For each index the life of it that the indexer's cursors count for; null while there is none."""
+    """Per index, the uuid of the OpenSearch index that the indexer's cursors refer to; null while there is none."""
 
     name = Text(primary_key=True)
     uuid = Text(null=True, default=None)
@@ -100,11 +101,13 @@ class IndexRow(Table, tablename="search_indices", schema=SCHEMA, db=ENGINE):
 
 
 async def migrate_control(owner_dsn: str) -> None:
-    """What of the newest control tables may be made beside processes of the version before (all of them where there were none),
-    in one transaction. As the owner; may run again, and in two processes at once.
+    """Run the migrations that processes of the previous version tolerate; all of them in a new database.
 
-    Raises `misconfigured` where a newer version took away what this one uses, `storage-unavailable` as `giving_way` does, and what
-    asyncpg raises.
+    It is one transaction, may run again, and in two processes at once. `owner_dsn` connects as the owner.
+
+    Raises:
+        DecklogError: `misconfigured` if a newer version has removed what this one uses, `storage-unavailable` as `giving_way`.
+        asyncpg.PostgresError: A migration failed.
     """
     connection = await asyncpg.connect(owner_dsn, timeout=CONNECT_SECONDS_MAX, command_timeout=_MIGRATE_SECONDS_MAX)
 
@@ -122,10 +125,17 @@ async def migrate_control(owner_dsn: str) -> None:
 
 
 async def contract_control(owner_dsn: str, *, wait: float = 0.0) -> None:
-    """The migrations that take away what only older versions used, once no process of such a version is connected, which may
-    take so many seconds. As the owner; may run again.
+    """Run the migrations that remove what only older versions use, once none of their processes is connected.
 
-    Raises `conflict` with who is still connected, `storage-unavailable` as `giving_way` does, and what asyncpg raises.
+    It may run again.
+
+    Args:
+        owner_dsn: Connects as the owner.
+        wait: Seconds to wait for older processes to disconnect.
+
+    Raises:
+        DecklogError: `conflict`, with the connections that remain, or `storage-unavailable` as `giving_way`.
+        asyncpg.PostgresError: A migration failed.
     """
     connection = await asyncpg.connect(owner_dsn, timeout=CONNECT_SECONDS_MAX, command_timeout=_MIGRATE_SECONDS_MAX)
 
@@ -139,10 +149,10 @@ async def contract_control(owner_dsn: str, *, wait: float = 0.0) -> None:
     try:
         while older := await _older(connection):
             if clock() >= end:
-                told = ", ".join(f"{row['name']} as {row['role']} ({row['connections']} connections)" for row in older)
+                connected = ", ".join(f"{row['name']} as {row['role']} ({row['connections']} connections)" for row in older)
                 raise DecklogError(
                     Code.CONFLICT,
-                    f"Processes of an older version use what is to be taken away: {told}. Nothing was. Replace them and run this again.",
+                    f"Processes of an older version still use what this removes: {connected}. Nothing was removed. Replace them and run this again.",
                 )
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
         await giving_way(change)
@@ -151,7 +161,7 @@ async def contract_control(owner_dsn: str, *, wait: float = 0.0) -> None:
 
 
 async def _prepare(connection: asyncpg.Connection) -> None:
-    """This transaction alone migrates, in a schema that is there. Piccolo's own table of migrations has no schema."""
+    """Take the lock of migrations and create the schema; Piccolo's own table needs it as the `search_path`."""
     await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
     if not await connection.fetchval("SELECT to_regnamespace($1) IS NOT NULL", SCHEMA):
         await connection.execute(f"CREATE SCHEMA {SCHEMA}")
@@ -162,29 +172,29 @@ async def _prepare(connection: asyncpg.Connection) -> None:
 async def _run(connection: asyncpg.Connection, wanted: list[str], done: set[str]) -> None:
     if set(wanted) - done:
         await connection.execute(f"SET LOCAL lock_timeout = '{TABLE_LOCK_WAIT}'")
-        from decklog.timescale.control import upgrade as control_migrations  # noqa: PLC0415 - see there
+        from decklog.timescale.control import upgrade as control_migrations  # noqa: PLC0415 - takes half a second to import
 
         await control_migrations.run(APP, migrations.__name__, wanted)
 
 
 async def _migrated(connection: asyncpg.Connection) -> set[str]:
-    """The migrations that were run here, also those of a newer version."""
+    """Return the names of migrations that have run, including those of newer versions."""
     if not await connection.fetchval("SELECT to_regclass('decklog.migration') IS NOT NULL"):
         return set()
     return {row["name"] for row in await connection.fetch("SELECT name FROM decklog.migration WHERE app_name = $1", APP)}
 
 
 def _check_known(done: set[str]) -> None:
-    """What a newer version added is no matter; what it took away is."""
+    """Refuse to work if a newer version has removed something. Additions do no harm."""
     if gone := sorted(name for name in done.difference(migrations.names()) if migrations.is_post(name)):
         raise DecklogError(
             Code.MISCONFIGURED,
-            f"A newer version of Decklog took away what this one uses ({', '.join(gone)}). Nothing was changed. Run that version, or a newer one.",
+            f"A newer version of Decklog has removed what this one uses ({', '.join(gone)}). Nothing was changed. Run that version, or a newer one.",
         )
 
 
 async def _older(connection: asyncpg.Connection) -> list[asyncpg.Record]:
-    """Who is connected that was made before the newest migration that takes something away and was not run yet."""
+    """Return the connections of processes that do not know the newest `post` migration that has not run yet."""
     left = set(filter(migrations.is_post, migrations.names())) - await _migrated(connection)
     if not left:
         return []
@@ -203,12 +213,12 @@ def _encoded(value: Any) -> str:
 
 
 async def find_tenants(names: Sequence[str]) -> dict[str, Row]:
-    """The tenants of these names, deleted or not."""
+    """Return the tenants of these names, deleted or not, by name."""
     return {found["name"]: _row(found) for found in await TenantRow.select().where(TenantRow.name.is_in(list(names)))}
 
 
 async def find_tenant(name: str) -> Row | None:
-    """The tenant of this name, deleted or not."""
+    """Return the tenant of this name, deleted or not."""
     return (await find_tenants([name])).get(name)
 
 
@@ -235,67 +245,69 @@ def _row(found: dict[str, Any]) -> Row:
 
 
 async def count_dedicated() -> int:
-    """Dedicated tenants, deleted ones included: their relations are still there."""
+    """Return the number of Dedicated tenants, deleted ones included, because their relations still exist."""
     count: int = await TenantRow.count().where(TenantRow.isolation == Isolation.DEDICATED.value)
     return count
 
 
-def _values(row: Row) -> dict[Any, Any]:
+def _values(row: Row) -> dict[str, Any]:
+    """Return the columns of a row, by name."""
     return {
-        TenantRow.uid: row.uid,
-        TenantRow.former_uids: list(row.former_uids),
-        TenantRow.isolation: row.isolation.value,
-        TenantRow.schema: row.schema,
-        TenantRow.index: row.index,
-        TenantRow.queue: row.queue,
-        TenantRow.retention_days: row.retention_days,
-        TenantRow.state: int(row.state),
-        TenantRow.display_name: row.display_name,
-        TenantRow.spec: _encoded(row.spec),
-        TenantRow.generation: row.generation,
-        TenantRow.settled: list(row.settled),
-        TenantRow.cell: row.cell,
+        "uid": row.uid,
+        "former_uids": list(row.former_uids),
+        "isolation": row.isolation.value,
+        "schema": row.schema,
+        "index": row.index,
+        "queue": row.queue,
+        "retention_days": row.retention_days,
+        "state": int(row.state),
+        "display_name": row.display_name,
+        "spec": _encoded(row.spec),
+        "generation": row.generation,
+        "settled": list(row.settled),
+        "cell": row.cell,
     }
 
 
 async def insert_tenant(name: str, row: Row) -> int:
-    """The number that the tenant got."""
-    values = {column._meta.name: value for column, value in _values(row).items()}  # noqa: SLF001 - Piccolo's documented way
-    inserted = await TenantRow.insert(TenantRow(name=name, **values))
+    """Insert a tenant and return its number."""
+    inserted = await TenantRow.insert(TenantRow(name=name, **_values(row)))
     return int(inserted[0]["id"])
 
 
 async def update_tenant(row: Row, changes: Sequence[str]) -> None:
-    """Write these fields of the row; the version grows where the service serves by one of them."""
-    values: dict[Any, Any] = {column: value for column, value in _values(row).items() if column._meta.name in changes}  # noqa: SLF001
+    """Write these fields of the row. The registry's version grows if the service uses one of them."""
+    values: dict[Any, Any] = {name: value for name, value in _values(row).items() if name in changes}
     if "state" in changes:
-        values[TenantRow.deleted_at] = datetime.now(UTC) if row.state is State.DELETED else None
+        values["deleted_at"] = datetime.now(UTC) if row.state is State.DELETED else None
     if values:
         await TenantRow.update(values).where(TenantRow.id == row.id)
 
 
 async def delete_tenant(tenant_id: int) -> None:
-    """The row of a tenant that goes for ever, with its keys. Its number is not used again."""
+    """Delete the row of a tenant that is marked as deleted, with its keys. Its number is never used again."""
     await ApiKeyRow.delete().where(_of(tenant_id))
     await TenantRow.delete().where(TenantRow.id == tenant_id).where(TenantRow.state == State.DELETED.value)
 
 
 async def forget_index(index: str) -> None:
-    """No cursor counts for an index of this name any more."""
+    """Delete the uuid of an index that no longer exists."""
     await IndexRow.delete().where(IndexRow.name == index)
 
 
 async def index_uuids(indices: Sequence[str]) -> dict[str, str | None]:
-    """The life of each index that the indexer's cursors count for, None or nothing where they are at the beginning."""
+    """Return the uuid that the indexer's cursors refer to, by index; None or missing where they start at 0."""
     found = await IndexRow.select(IndexRow.name, IndexRow.uuid).where(IndexRow.name.is_in(list(indices)))
     return {row["name"]: row["uuid"] for row in found}
 
 
 async def set_index_uuid(index: str, uuid: str | None) -> None:
+    """Store the uuid that the indexer's cursors refer to."""
     await IndexRow.insert(IndexRow(name=index, uuid=uuid)).on_conflict(IndexRow.name, "DO UPDATE", [IndexRow.uuid])
 
 
 async def set_conditions(tenant_id: int, conditions: Sequence[Condition], settled: Sequence[str]) -> None:
+    """Store a tenant's conditions and the names of its settled parts."""
     values: dict[Any, Any] = {TenantRow.conditions: _encoded(conditions), TenantRow.settled: list(settled)}
     await TenantRow.update(values).where(TenantRow.id == tenant_id)
 
@@ -305,7 +317,7 @@ def _of(tenant_id: int | None) -> Any:
 
 
 async def issued_keys(tenant_ids: Sequence[int]) -> defaultdict[int, tuple[IssuedKey, ...]]:
-    """The keys of these tenants that were not revoked; some may have ended by themselves."""
+    """Return the keys of these tenants that are not revoked, by tenant. Some may have expired."""
     found: defaultdict[int, tuple[IssuedKey, ...]] = defaultdict(tuple)
     for row in await _unrevoked(ApiKeyRow.tenant_id.is_in(list(tenant_ids))):
         found[row["tenant_id"]] += (_key(row),)
@@ -313,7 +325,7 @@ async def issued_keys(tenant_ids: Sequence[int]) -> defaultdict[int, tuple[Issue
 
 
 async def platform_keys() -> tuple[IssuedKey, ...]:
-    """The keys of the platform that were not revoked."""
+    """Return the platform's keys that are not revoked."""
     return tuple(_key(row) for row in await _unrevoked(_of(None)))
 
 
@@ -330,6 +342,7 @@ def _key(row: dict[str, Any]) -> IssuedKey:
 
 
 async def insert_keys(tenant_id: int | None, keys: Sequence[IssuedKey]) -> None:
+    """Insert keys of a tenant, of the platform if `tenant_id` is None."""
     rows = [
         ApiKeyRow(id=key.id, tenant_id=tenant_id, role=key.role.value, hash=key.hash, created_at=key.created_at) for key in keys
     ]
@@ -337,7 +350,7 @@ async def insert_keys(tenant_id: int | None, keys: Sequence[IssuedKey]) -> None:
 
 
 async def retire_keys(tenant_id: int, ids: Sequence[str], until: datetime) -> None:
-    """Let these keys of the tenant in until then and no longer; an earlier end of theirs stays."""
+    """Let these keys of the tenant expire at `until`, unless they expire earlier."""
     await (
         ApiKeyRow.update({ApiKeyRow.expires_at: until})
         .where(_of(tenant_id))
@@ -347,15 +360,17 @@ async def retire_keys(tenant_id: int, ids: Sequence[str], until: datetime) -> No
 
 
 async def set_keys_revision(tenant_id: int, revision: int) -> None:
+    """Store the revision of the tenant's Secret."""
     await TenantRow.update({TenantRow.keys_revision: revision}).where(TenantRow.id == tenant_id)
 
 
 async def set_keys_request(tenant_id: int, request: str) -> None:
+    """Store the request for rotation that was fulfilled last."""
     await TenantRow.update({TenantRow.keys_request: request}).where(TenantRow.id == tenant_id)
 
 
 async def revoke_keys(tenant_id: int | None, ids: Sequence[str]) -> None:
-    """Revoke these keys of the tenant; those of others are never touched."""
+    """Revoke these keys of the tenant, of the platform if `tenant_id` is None. Keys of others stay."""
     if not ids:
         return
     await (

@@ -1,7 +1,7 @@
-"""News of growing logs between processes, by LISTEN and NOTIFY.
+"""Announcements of new records between processes, by LISTEN and NOTIFY.
 
-NOTIFY takes a lock that all committing transactions share, so it is never sent inside an append: announcements are
-collected for a few milliseconds and sent in one statement of their own. What is lost is found by polling heads.
+An append never sends NOTIFY, because it takes a lock that serialises all commits. Announcements are collected for 10 ms and sent in
+one statement of their own. They may be lost; processes also poll heads.
 """
 
 from __future__ import annotations
@@ -18,15 +18,18 @@ from decklog.domain.log import LogName
 from decklog.timescale.connection import LOST, Pool, connect_listener
 
 CHANNEL = "decklog"
+"""Channel of NOTIFY. A payload is `tenant:log:next_seq`, all numbers."""
 COALESCE_SECONDS = 0.01
+"""Time to collect announcements before they are sent."""
 RECONNECT_SECONDS = 1.0
+"""Wait after a failure."""
 
 _log = structlog.get_logger("decklog.timescale")
 Heard = Callable[[int, LogName, int], None]
 
 
 class PostgresAnnouncements:
-    """`Announcements` between all processes of a cell. Subscribers of this process hear at once, others by NOTIFY."""
+    """`Announcements` between all processes of a cell. Subscribers in this process are called at once, others after NOTIFY."""
 
     def __init__(self, dsn: str, pool: Pool) -> None:
         self._dsn = dsn
@@ -37,20 +40,24 @@ class PostgresAnnouncements:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
+        """Start the tasks that send and listen."""
         self._tasks = [asyncio.create_task(self._send(), name="announce"), asyncio.create_task(self._listen(), name="listen")]
 
     async def stop(self) -> None:
+        """Stop both tasks. Collected announcements are lost."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def announce(self, tenant_id: int, log: LogName, next_seq: int) -> None:
+        """See the protocol."""
         key = (tenant_id, log)
         self._pending[key] = max(next_seq, self._pending.get(key, 0))
         self._wake.set()
         self._tell(tenant_id, log, next_seq)
 
     def subscribe(self, heard: Heard) -> Callable[[], None]:
+        """See the protocol."""
         self._subscribers.append(heard)
 
         def stop() -> None:
@@ -76,7 +83,7 @@ class PostgresAnnouncements:
                         "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload", CHANNEL, payloads
                     )
             except DecklogError:
-                # Lost: polling finds what nobody announced. The pool has logged why.
+                # These announcements are lost; polling finds the records. The pool has logged the cause.
                 await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _listen(self) -> None:

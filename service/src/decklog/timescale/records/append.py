@@ -1,8 +1,8 @@
-"""Appending: groups of requests become one transaction, and what it answers becomes receipts.
+"""Appending of records: a group of requests is one transaction, whose row becomes receipts.
 
-A group is one autocommit statement, a single round trip: the append function of its schema, or that of the cell where it
-is for several. The cell's gives up where a key was there before, which is rare among strangers; then a transaction asks
-each schema for itself. All lock heads in the order of tenants and logs.
+A group is one autocommit statement in a single round trip: the append function of its schema, or the cell's where it has requests for
+several schemas. The cell's function gives up if an id is stored already, which is rare; then one transaction calls the function of
+each schema. All of them lock heads in the order of tenants and logs.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _ids(requests: Sequence[AppendRequest]) -> list[str]:
 
 
 def _items(requests: Sequence[AppendRequest]) -> list[tuple[Any, ...]]:
-    """The records as `decklog.new_record`, each with the number of its request."""
+    """Return the records as rows of `decklog.new_record`, each with the number of its request, from 1."""
     return [
         (
             number,
@@ -70,7 +70,7 @@ def _items(requests: Sequence[AppendRequest]) -> list[tuple[Any, ...]]:
 
 
 def _columns(requests: Sequence[AppendRequest]) -> tuple[list[int], list[int], list[int], list[bool]]:
-    """Of each request: tenant, log, how many records, and whether it is metered."""
+    """Return, per request: tenants, logs, numbers of records, and whether it is metered."""
     return (
         [request.tenant.id for request in requests],
         [request.log.value for request in requests],
@@ -80,7 +80,7 @@ def _columns(requests: Sequence[AppendRequest]) -> tuple[list[int], list[int], l
 
 
 def _rate(request: AppendRequest, row: asyncpg.Record, number: int) -> Rate | None:
-    """Of the request with this number; None where no bucket was asked."""
+    """Return the bucket after the request with this index; None if it took no tokens."""
     per_second, burst, remaining = row["per_second"][number], row["burst"][number], row["remaining"][number]
     if per_second is None:
         return None
@@ -88,7 +88,7 @@ def _rate(request: AppendRequest, row: asyncpg.Record, number: int) -> Rate | No
 
 
 def _receipts(request: AppendRequest, number: int, first: int, row: asyncpg.Record) -> list[Receipt]:
-    """Of the request with this number, whose records come from `first` on among those of the group."""
+    """Return the receipts of the request with this index, whose records begin at `first` in the group."""
     statuses = row.get("item_status")
     if statuses is None:
         epoch, seq, received_at = row["epoch"][number], row["first_seq"][number], row["received_at"][number]
@@ -113,7 +113,7 @@ def _results(requests: Sequence[AppendRequest], row: asyncpg.Record) -> list[App
 
 
 async def append_on(connection: asyncpg.Connection, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError]:
-    """Append requests of one schema, in order of tenant and log, in the transaction that the connection is in."""
+    """Append requests of one schema, ordered by tenant and log, in the connection's transaction. Raises what asyncpg raises."""
     sql = _APPEND.replace("{schema}", quoted(requests[0].tenant.schema))
     tenants, logs, counts, metered = _columns(requests)
     atomic = [request.atomic for request in requests]
@@ -123,7 +123,10 @@ async def append_on(connection: asyncpg.Connection, requests: Sequence[AppendReq
 
 
 async def _append_new(connection: asyncpg.Connection, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError] | None:
-    """Append requests of several schemas, in order of tenant and log; None, and nothing stored, where a key was there."""
+    """Append requests of several schemas, ordered by tenant and log.
+
+    Returns None, with nothing stored, if ids have to be looked up first.
+    """
     runs = [list(run) for _, run in groupby(requests, key=lambda request: request.tenant.schema)]
     ids, items = [_ids(run) for run in runs], [_items(run) for run in runs]
     try:
@@ -144,7 +147,7 @@ async def _append_new(connection: asyncpg.Connection, requests: Sequence[AppendR
 
 
 async def _append_each(connection: asyncpg.Connection, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError]:
-    """Append requests of several schemas, in order of tenant and log, each schema by itself in one transaction."""
+    """Append requests of several schemas, ordered by tenant and log, one schema after the other in the open transaction."""
     results: dict[int, Appended | DecklogError] = {}
     by_schema: dict[str, list[int]] = {}
     for i, request in enumerate(requests):
@@ -156,7 +159,7 @@ async def _append_each(connection: asyncpg.Connection, requests: Sequence[Append
 
 
 class Appender:
-    """The one writing connection of a process to a cell. Not for use by two tasks at once."""
+    """The one writing connection of a process to a cell. Concurrent calls wait for each other."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
@@ -164,6 +167,7 @@ class Appender:
         self._busy = asyncio.Lock()
 
     async def close(self) -> None:
+        """Drop the connection. The next append opens a new one."""
         if self._connection is not None:
             connection, self._connection = self._connection, None
             connection.terminate()
@@ -182,7 +186,7 @@ class Appender:
             try:
                 return await self._attempt(requests)
             except asyncpg.exceptions.CheckViolationError:
-                # No partition for this receipt time: certainly nothing was stored. Make it and go again, once.
+                # No partition for this receipt time, so nothing was stored. Create it and try once more.
                 await self._make_partitions({request.tenant.schema for request in requests})
                 return await self._again(requests)
             except (asyncpg.exceptions.InvalidCachedStatementError, asyncpg.exceptions.OutdatedSchemaCacheError):
@@ -198,7 +202,7 @@ class Appender:
             return await self._split(requests, error)
 
     async def _split(self, requests: Sequence[AppendRequest], error: Exception) -> list[Appended | DecklogError]:
-        """The server refused a group, so nothing of it is stored: try each tenant alone, that one's trouble stays its own."""
+        """Append each tenant's requests alone, after the server refused the group and stored nothing of it."""
         if len({request.tenant.id for request in requests}) == 1:
             return [unavailable(error)] * len(requests)
         results: dict[int, Appended | DecklogError] = {}
@@ -230,7 +234,7 @@ class Appender:
                         found = await _append_each(connection, ordered)
                         committing = True
         except LOST as error:
-            # A client that gave its records ids may safely send them again; we never do.
+            # Never repeated here: only the client knows whether its records have ids, which make a retry safe.
             await self.close()
             if not committing:
                 raise unavailable(error) from error
@@ -242,7 +246,7 @@ class Appender:
                 retry_after=1,
             ) from error
         except asyncio.CancelledError:
-            # The statement may still be running on the server; the connection cannot be used for anything else.
+            # The statement may still run on the server, so the connection is of no more use.
             await self.close()
             raise
         results = dict(zip(order, found, strict=True))
@@ -253,7 +257,7 @@ class Appender:
         try:
             for schema in sorted(schemas):
                 await connection.execute("SELECT decklog.make_partition($1, decklog.clock())", schema)
-                # A log whose last record was stamped ahead of the clock needs the partition of that time.
+                # A log whose last receipt time is ahead of the clock needs the partition of that time.
                 await connection.execute(
                     "SELECT decklog.make_partition($1, max(received_at)) FROM decklog.heads HAVING max(received_at) > decklog.clock()",
                     schema,

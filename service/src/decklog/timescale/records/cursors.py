@@ -22,16 +22,19 @@ class PostgresCursors:
         self._pool = pool
 
     async def behind(self, consumer: str, *, limit: int) -> list[Behind]:
+        """See the protocol."""
         async with self._pool.connection() as connection:
             rows = await connection.fetch(_BEHIND, consumer, limit)
         return [Behind(row["tenant_id"], LogName(row["log"]), row["next_seq"], row["head_seq"]) for row in rows]
 
     async def lease(self, consumer: str, tenant_id: int, log: LogName, *, owner: str, seconds: float) -> Cursor | None:
+        """See the protocol."""
         async with self._pool.connection() as connection:
             row = await connection.fetchrow(_LEASE, consumer, tenant_id, log.value, owner, seconds)
         return None if row is None else Cursor(consumer, tenant_id, log, row["epoch"], row["next_seq"], owner)
 
     async def move(self, cursor: Cursor, to: int, *, seconds: float) -> Cursor | None:
+        """See the protocol."""
         async with self._pool.connection() as connection:
             row = await connection.fetchrow(
                 _MOVE, cursor.consumer, cursor.tenant_id, cursor.log.value, cursor.owner, cursor.next_seq, to, seconds
@@ -41,10 +44,12 @@ class PostgresCursors:
         return Cursor(cursor.consumer, cursor.tenant_id, cursor.log, row["epoch"], row["next_seq"], cursor.owner)
 
     async def release(self, cursor: Cursor) -> None:
+        """See the protocol."""
         async with self._pool.connection() as connection:
             await connection.execute(_RELEASE, cursor.consumer, cursor.tenant_id, cursor.log.value, cursor.owner)
 
     async def next_seq(self, consumer: str, tenant_id: int, log: LogName) -> int:
+        """See the protocol."""
         async with self._pool.connection() as connection:
             value: int | None = await connection.fetchval(
                 "SELECT next_seq FROM decklog.cursors WHERE consumer = $1 AND tenant_id = $2 AND log = $3",
@@ -55,6 +60,7 @@ class PostgresCursors:
         return value or 0
 
     async def next_seqs(self, consumers: Sequence[str], tenant_id: int, log: LogName) -> list[int]:
+        """See the protocol."""
         async with self._pool.connection() as connection:
             rows = await connection.fetch(
                 "SELECT consumer, next_seq FROM decklog.cursors WHERE consumer = ANY($1::text[]) AND tenant_id = $2 AND log = $3",

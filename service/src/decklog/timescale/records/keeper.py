@@ -1,4 +1,4 @@
-"""What the service may ask of storage beyond reading and appending: partitions ahead of time, and whether it is well."""
+"""Maintenance that the service's role may do: create future partitions, and check the database."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ from decklog.timescale.statements import statement
 
 
 class PostgresKeeper:
-    """Calls narrow functions of the database; the service's own role could do none of this."""
+    """Creation of partitions by SECURITY DEFINER functions; the service's role itself cannot create any."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def make_partitions_ahead(self) -> datetime | None:
-        """Partitions of the coming days for all relations, and until when those of each reach. Raises `storage-unavailable`."""
+        """Create the partitions of the coming days in all schemas.
+
+        Returns the time up to which every schema has partitions, None if no schema has native ones.
+
+        Raises:
+            DecklogError: `storage-unavailable`.
+        """
         async with self._pool.connection() as connection:
             await connection.execute("SELECT decklog.make_partitions()")
             until: datetime | None = await connection.fetchval(statement("schemas.partitions_until"))
@@ -23,12 +29,16 @@ class PostgresKeeper:
 
 
 class PostgresReadiness:
-    """Whether the database answers, as the role and with the durability that were checked at the start."""
+    """Check of the database for readiness: it answers, with the role and the durability that were checked at the start."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def check(self) -> None:
-        """Raises `storage-unavailable` and `misconfigured`."""
+        """Return if the database is ready.
+
+        Raises:
+            DecklogError: `storage-unavailable`, `misconfigured`.
+        """
         async with self._pool.connection() as connection:
             await check_role(connection)

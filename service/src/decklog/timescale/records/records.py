@@ -1,4 +1,4 @@
-"""Records in Postgres: `RecordStore`, put together of the appender and of hand-written statements for reading."""
+"""Records in PostgreSQL: `RecordStore`, with the appender for writing and hand-written statements for reading."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _RECORD = "epoch, seq, received_at, digest, content"
 
 
 def _bounded(rows: str, order: str, room: str) -> str:
-    """The first of these rows (of `_RECORD` and more) that fill `room` bytes, each with what all up to it hold."""
+    """Return a statement for the first of these rows that fill `room` bytes, each with the sum of bytes up to it as `held`."""
     held = f"sum(octet_length(content)) OVER (ORDER BY seq {order} ROWS UNBOUNDED PRECEDING) AS held"
     return (
         f"SELECT {_RECORD}, held FROM (SELECT {_RECORD}, {held} {rows}) AS found"
@@ -49,7 +49,7 @@ def _received(window: Window, parameters: Parameters) -> str:
 
 
 class PostgresRecords:
-    """The records of one cell. One appender and one pool per process."""
+    """The records of one cell, over one appender and one pool per process."""
 
     def __init__(self, appender: Appender, pool: Pool) -> None:
         self._appender = appender
@@ -57,9 +57,11 @@ class PostgresRecords:
         self._extents = Extents(pool)
 
     async def append(self, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError]:
+        """See the protocol."""
         return await self._appender.append(requests)
 
     async def head(self, tenant: Tenant, log: LogName) -> Head:
+        """See the protocol."""
         async with self._pool.connection() as connection:
             row = await connection.fetchrow(
                 "SELECT epoch, next_seq, received_at FROM decklog.heads WHERE tenant_id = $1 AND log = $2", tenant.id, log.value
@@ -71,6 +73,7 @@ class PostgresRecords:
         return head
 
     async def first_received(self, tenant: Tenant, log: LogName, *, days: int, timeout: float) -> int:
+        """See the protocol."""
         async with self._pool.reading(tenant.id, timeout=timeout) as connection:
             number: int = await connection.fetchval(
                 f"SELECT coalesce((SELECT seq FROM {quoted(tenant.schema)}.records WHERE tenant_id = $1 AND log = $2"
@@ -83,7 +86,7 @@ class PostgresRecords:
         return number
 
     def _scope(self, tenant: Tenant, log: LogName, span: Span, query: Query) -> tuple[Parameters, str]:
-        """FROM and WHERE of everything that reads: the tenant, its retention, the range, the filters."""
+        """Return parameters, and FROM with WHERE, for the tenant, its retention, the range and the filters."""
         parameters = Parameters(tenant.id, log.value, span.first, span.end, timedelta(days=tenant.retention_days))
         where = [
             "tenant_id = $1 AND log = $2 AND seq >= $3 AND seq < $4 AND received_at > now() - $5::interval",
@@ -94,6 +97,7 @@ class PostgresRecords:
     async def read(
         self, tenant: Tenant, log: LogName, span: Span, *, query: Query, limit: int, newest_first: bool, timeout: float
     ) -> tuple[list[StoredRecord], int | None]:
+        """See the protocol."""
         if span.empty:
             return [], None
         rows: list[asyncpg.Record] = []
@@ -132,9 +136,9 @@ class PostgresRecords:
         newest_first: bool,
         timeout: float,
     ) -> list[asyncpg.Record]:
-        """`room`: for so many records and so many bytes."""
+        """Read one window, at most `room[0]` records and `room[1]` bytes."""
         parameters, scope = self._scope(tenant, log, window.span, query)
-        # A plan for any values leaves out no partitions; the numbers bound what it reads.
+        # A generic plan excludes no partitions; the range of `seq` bounds what it reads.
         plan: PlanMode = "force_generic_plan" if window.wide else "force_custom_plan"
         if not window.wide:
             scope += _received(window, parameters)
@@ -145,6 +149,7 @@ class PostgresRecords:
             return rows
 
     async def fetch(self, tenant: Tenant, log: LogName, seqs: Sequence[int], *, newest_first: bool = True) -> list[StoredRecord]:
+        """See the protocol."""
         scope = (
             f"FROM {quoted(tenant.schema)}.records WHERE tenant_id = $1 AND log = $2 AND seq = ANY ($3::bigint[])"
             " AND received_at > now() - $4::interval"
@@ -163,6 +168,7 @@ class PostgresRecords:
     async def count(
         self, tenant: Tenant, log: LogName, span: Span, *, query: Query, grouping: Grouping, limit: int, timeout: float
     ) -> list[Bucket]:
+        """See the protocol."""
         window = await self._extents.around(tenant, log, span, query)
         if window is None:
             return []

@@ -1,15 +1,16 @@
--- What every cell has once: the clock, the heads of all logs, the cursors of all consumers, and the list of relations.
--- Applied by the role that owns it all (decklog_owner); every statement may run again.
+-- Definitions that a cell has once: clock, heads of all logs, cursors of all consumers, list of schemas with records.
+-- Applied as decklog_owner. Every statement may run again, and while processes of the previous version serve: it must not drop, rename
+-- or narrow anything that they use.
 
 CREATE SCHEMA IF NOT EXISTS decklog;
 GRANT USAGE ON SCHEMA decklog TO decklog_service;
 
--- The one clock of receipt times. A function, so that tests can put another in its place.
+-- The clock of receipt times. A function, so that tests can replace it.
 CREATE OR REPLACE FUNCTION decklog.clock() RETURNS timestamptz
     LANGUAGE sql VOLATILE PARALLEL SAFE AS 'SELECT clock_timestamp()';
 
--- The row that orders the writers of a log, and admits them: locking it is what makes `seq` gapless.
--- fillfactor leaves room on the page, so that each append is a HOT update and no index is touched.
+-- The row of a log that orders and admits its writers. Locking it makes `seq` gapless.
+-- The fillfactor leaves room on the page, so each append is a HOT update and changes no index.
 CREATE TABLE IF NOT EXISTS decklog.heads (
     tenant_id     bigint      NOT NULL,
     log           smallint    NOT NULL,
@@ -45,7 +46,7 @@ DO $heads$ BEGIN
     END IF;
 END $heads$;
 
--- How far each consumer of each log is, and who is at work.
+-- Positions of consumers in logs, and their leases.
 CREATE TABLE IF NOT EXISTS decklog.cursors (
     consumer      text        NOT NULL,
     tenant_id     bigint      NOT NULL,
@@ -58,8 +59,8 @@ CREATE TABLE IF NOT EXISTS decklog.cursors (
 ) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 GRANT SELECT, INSERT, UPDATE ON decklog.cursors TO decklog_service;
 
--- The archive of tenants that are deleted with deletionPolicy Archive. Of each part that was read back, whose records end
--- where the cursor of the consumer `archiver` is:
+-- Parts of the archive of a tenant that was deleted with deletionPolicy Archive. Each was read back and compared; the parts end
+-- where the cursor of the consumer `archiver` is.
 CREATE TABLE IF NOT EXISTS decklog.archive_parts (
     tenant_id     bigint      NOT NULL,
     log           smallint    NOT NULL,
@@ -67,7 +68,7 @@ CREATE TABLE IF NOT EXISTS decklog.archive_parts (
     part          jsonb       NOT NULL,
     PRIMARY KEY (tenant_id, log, first_seq)
 );
--- How much of a log stands in a manifest that was read back; compared under the lock of the head before anything is removed.
+-- Records of a log that a verified manifest covers. Compared with the head, under its lock, before anything is removed.
 CREATE TABLE IF NOT EXISTS decklog.archives (
     tenant_id     bigint      NOT NULL,
     log           smallint    NOT NULL,
@@ -75,7 +76,7 @@ CREATE TABLE IF NOT EXISTS decklog.archives (
     manifest      text        NOT NULL,
     PRIMARY KEY (tenant_id, log)
 );
--- Where the workers archive to, and how they found it; `reason` is empty where it could be read and written.
+-- The place that workers archive to, and the result of their last check; `reason` is empty if it was readable and writable.
 CREATE TABLE IF NOT EXISTS decklog.archive_place (
     id            smallint    PRIMARY KEY DEFAULT 1 CHECK (id = 1),
     place         text        NOT NULL,
@@ -86,8 +87,8 @@ CREATE TABLE IF NOT EXISTS decklog.archive_place (
 );
 GRANT SELECT, INSERT, UPDATE ON decklog.archive_parts, decklog.archives, decklog.archive_place TO decklog_service;
 
--- A record on its way into the append functions: one array of these is half the work, for both sides, of an array for
--- each column. A change of it needs another name, as processes of the version before go on using this one.
+-- A record as a parameter of the append functions. One array of these takes half the time, on both sides, of one array per column.
+-- A change needs a new name, because processes of the previous version use this one.
 DO $type$ BEGIN
     IF to_regtype('decklog.new_record') IS NULL THEN
         CREATE TYPE decklog.new_record AS (
@@ -98,7 +99,7 @@ DO $type$ BEGIN
     END IF;
 END $type$;
 
--- How far ahead of the clock a receipt time may be.
+-- Maximum lead of a receipt time over the clock.
 CREATE OR REPLACE FUNCTION decklog.skew() RETURNS interval
     LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT interval '5 minutes' $$;
 
@@ -123,7 +124,7 @@ CREATE OR REPLACE FUNCTION decklog.admission(
         WHEN metered AND per_day > 0 AND fresh > 0 AND today + fresh > per_day THEN 7  -- DAY_FULL
         ELSE 0 END::smallint $$;
 
--- A locked head on the day of its next record, which is noted where the day is a new one.
+-- Return a locked head with the day of its next record, and store that day if it is a new one.
 CREATE OR REPLACE FUNCTION decklog.on_day(h decklog.heads, stamp timestamptz) RETURNS decklog.heads
     LANGUAGE plpgsql VOLATILE AS $function$
 BEGIN
@@ -137,11 +138,11 @@ END $function$;
 REVOKE ALL ON FUNCTION decklog.on_day FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION decklog.on_day TO decklog_service;
 
--- As the `append` of a schema, for requests of several schemas at once, as long as none of their keys was there before, or
--- need be looked up to tell whether a day is full: else nothing is stored (SQLSTATE DL001), and each schema is to be asked for itself.
+-- Append requests of several schemas, like the `append` of a schema, if no id has to be looked up. If one of the ids is stored
+-- already, or decides whether a quota is exceeded, it stores nothing (SQLSTATE DL001); then call the `append` of each schema.
 --
--- Requests come ordered by tenant and log, as heads are locked. They are in runs (s_*) of one schema each, with so many
--- requests, records and ids; the `request` of a record counts within its run.
+-- Requests are ordered by tenant and log, the order in which heads are locked. They come in runs (s_*) of one schema each, with the
+-- numbers of requests, records and ids in it. The `request` of a record counts from 1 within its run.
 CREATE OR REPLACE FUNCTION decklog.append_new(
     s_schema text[], s_requests integer[], s_items integer[], s_ids integer[],
     r_tenant bigint[], r_log smallint[], r_count integer[], r_metered boolean[], ids text[], items decklog.new_record[],
@@ -249,15 +250,15 @@ END $function$;
 REVOKE ALL ON FUNCTION decklog.append_new FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION decklog.append_new TO decklog_service;
 
--- The schemas that hold records, and how each is partitioned.
+-- Schemas with records, and their partitioning.
 CREATE TABLE IF NOT EXISTS decklog.relations (
     schema_name    text    PRIMARY KEY,
     shared         boolean NOT NULL,
     partition_days integer NOT NULL CHECK (partition_days BETWEEN 1 AND 366),
     hypertable     boolean NOT NULL,
-    template       text    NOT NULL DEFAULT ''  -- the version of relations.sql that was applied last
+    template       text    NOT NULL DEFAULT ''  -- the version of the template that was applied last
 );
--- What the template made, by name, with its definition: what differs from it was changed by somebody else.
+-- `things`: objects that the template made, by name, with their definitions. A difference from them is drift.
 DO $relations$ BEGIN
     IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'decklog.relations'::regclass AND attname = 'things') THEN
         ALTER TABLE decklog.relations ADD COLUMN things jsonb NOT NULL DEFAULT '{}';
@@ -265,7 +266,7 @@ DO $relations$ BEGIN
 END $relations$;
 GRANT SELECT ON decklog.relations TO decklog_service;
 
--- Native partitions of every schema, by the bounds that PostgreSQL itself goes by: starts <= received_at < ends.
+-- Native partitions of every schema with their bounds: starts <= received_at < ends.
 CREATE OR REPLACE VIEW decklog.partitions AS
     SELECT schema_name, substring(bound FROM $q$FROM \('([^']+)'\)$q$)::timestamptz AS starts,
            substring(bound FROM $q$ TO \('([^']+)'\)$q$)::timestamptz AS ends
@@ -278,8 +279,8 @@ CREATE OR REPLACE VIEW decklog.partitions AS
              WHERE NOT relation.hypertable) AS parts;
 GRANT SELECT ON decklog.partitions TO decklog_service;
 
--- Native partitions only: TimescaleDB makes its chunks by itself, inside the insert that needs one.
--- Made beside the parent and then attached, which does not lock out writers.
+-- Create a native partition. TimescaleDB creates chunks itself, inside the insert that needs one.
+-- The partition is created apart from its parent and then attached, which does not block writers.
 CREATE OR REPLACE FUNCTION decklog.make_partition_of(relation decklog.relations, moment timestamptz) RETURNS boolean
     LANGUAGE plpgsql AS $$
 DECLARE
@@ -294,13 +295,13 @@ BEGIN
     END IF;
     PERFORM pg_advisory_xact_lock(hashtextextended('decklog.partition.' || relation.schema_name, 0));
     found := to_regclass(format('%I.%I', relation.schema_name, partition));
-    IF to_regclass(format('%I.records', relation.schema_name)) IS NULL THEN -- removed, while this waited
+    IF to_regclass(format('%I.records', relation.schema_name)) IS NULL THEN -- dropped, while this waited for the lock
         RETURN false;
     END IF;
     IF EXISTS (SELECT FROM pg_inherits WHERE inhrelid = found) THEN
         RETURN false;
     END IF;
-    IF found IS NULL THEN -- else somebody detached it
+    IF found IS NULL THEN -- else it was detached
         EXECUTE format('CREATE TABLE %1$I.%2$I (LIKE %1$I.records INCLUDING ALL)', relation.schema_name, partition);
     END IF;
     EXECUTE format('ALTER TABLE %1$I.records ATTACH PARTITION %1$I.%2$I FOR VALUES FROM (%3$L) TO (%4$L)',
@@ -309,14 +310,14 @@ BEGIN
 END $$;
 REVOKE ALL ON FUNCTION decklog.make_partition_of(decklog.relations, timestamptz) FROM PUBLIC;
 
--- What the service may call: the partition that a receipt time of about now needs.
+-- For the service: create the partition of a receipt time within two days of now.
 CREATE OR REPLACE FUNCTION decklog.make_partition(name text, moment timestamptz) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     relation decklog.relations;
 BEGIN
     IF moment NOT BETWEEN decklog.clock() - interval '2 days' AND decklog.clock() + interval '2 days' THEN
-        RAISE EXCEPTION 'a partition is only made for a receipt time of about now' USING ERRCODE = 'invalid_parameter_value';
+        RAISE EXCEPTION 'a partition is created only for a receipt time within 2 days of now' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     SELECT * INTO STRICT relation FROM decklog.relations WHERE schema_name = name;
     RETURN decklog.make_partition_of(relation, moment);
@@ -324,7 +325,7 @@ END $$;
 REVOKE ALL ON FUNCTION decklog.make_partition(text, timestamptz) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION decklog.make_partition(text, timestamptz) TO decklog_service;
 
--- The partitions of the coming days of one schema: seven days of daily ones, else the next one. Returns how many were made.
+-- Create the future partitions of one schema: those of 7 days if they are daily, else the next one. Returns how many were missing.
 CREATE OR REPLACE FUNCTION decklog.make_partitions_of(relation decklog.relations) RETURNS integer
     LANGUAGE plpgsql AS $$
 DECLARE
@@ -339,7 +340,7 @@ BEGIN
 END $$;
 REVOKE ALL ON FUNCTION decklog.make_partitions_of(decklog.relations) FROM PUBLIC;
 
--- Those of every schema, in the one order that keeps two callers from waiting for each other.
+-- Create the future partitions of every schema, in a fixed order, so that two callers cannot deadlock.
 CREATE OR REPLACE FUNCTION decklog.make_partitions() RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

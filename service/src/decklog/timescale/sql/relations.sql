@@ -1,13 +1,13 @@
--- The template of one schema that holds records: a Dedicated tenant's own, or one shared by a retention class.
--- {schema} is a quoted name. Every statement may run again, and while processes of the version before serve: nothing that they use is
--- dropped, renamed or narrowed, and an index that is new must not come from here, as writers would wait for it to be built.
+-- The template of a schema with records: a Dedicated tenant's own, or one shared by a retention class. {schema} is a quoted name.
+-- Every statement may run again, and while processes of the previous version serve: it must not drop, rename or narrow anything that they
+-- use. A new index must not be added here, because writers would wait until it is built.
 
 CREATE SCHEMA IF NOT EXISTS {schema};
--- Here as below, rights that somebody added go: the service may do what is granted here and nothing else.
+-- Here and below, REVOKE removes rights that were added: the service has the rights that are granted here and no others.
 REVOKE ALL ON SCHEMA {schema} FROM PUBLIC, decklog_service;
 GRANT USAGE ON SCHEMA {schema} TO decklog_service;
 
--- Keywords compare by bytes ("C"), so that a prefix is a range of an index.
+-- Keywords compare by bytes ("C"), so a prefix is a range of an index.
 CREATE TABLE IF NOT EXISTS {schema}.records (
     tenant_id       bigint      NOT NULL,
     seq             bigint      NOT NULL,
@@ -32,12 +32,12 @@ CREATE TABLE IF NOT EXISTS {schema}.records (
 ) {partitioning};
 
 CREATE INDEX IF NOT EXISTS records_seq      ON {schema}.records (tenant_id, log, seq);
--- Keys are looked up by all ids of a group at once, so the id comes first.
+-- One look-up has all ids of a group, so the id comes first.
 CREATE INDEX IF NOT EXISTS records_id       ON {schema}.records (id, tenant_id, log) WHERE id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS records_actor    ON {schema}.records (tenant_id, log, actor_id, seq);
 CREATE INDEX IF NOT EXISTS records_action   ON {schema}.records (tenant_id, log, action, seq);
 CREATE INDEX IF NOT EXISTS records_resource ON {schema}.records (tenant_id, log, resource_id, seq) WHERE resource_id IS NOT NULL;
--- What went wrong is rare and looked for: small indexes, which most records are not in.
+-- Failures are rare and often searched for. These partial indexes are small, because most records are not in them.
 CREATE INDEX IF NOT EXISTS records_outcome  ON {schema}.records (tenant_id, log, outcome, seq) WHERE outcome IN (1, 2);
 CREATE INDEX IF NOT EXISTS records_severity ON {schema}.records (tenant_id, log, severity, seq) WHERE severity >= 2;
 CREATE INDEX IF NOT EXISTS records_occurred ON {schema}.records (tenant_id, log, occurred_at);
@@ -52,8 +52,8 @@ BEGIN
     END LOOP;
 END $policies$;
 
--- Puts records in that have their numbers: n_seq where it is given, else those that follow r_before, which is null for a
--- request that was refused. Where `ids` are given, none of them may be there already (SQLSTATE DL001: nothing is stored).
+-- Insert records with the numbers n_seq, or, if that is null, with the numbers after r_before. A null r_before or n_seq skips the record.
+-- If `ids` are given and one of them is stored already, it raises SQLSTATE DL001 and stores nothing.
 CREATE OR REPLACE FUNCTION {schema}.store(
     r_tenant bigint[], r_log smallint[], r_epoch integer[], r_received timestamptz[], r_before bigint[], n_seq bigint[],
     items decklog.new_record[], ids text[], since timestamptz, until timestamptz
@@ -64,7 +64,7 @@ BEGIN
          WHERE records.id = ANY (ids) AND records.tenant_id = ANY (r_tenant)
            AND records.received_at > since AND records.received_at <= until
     ) THEN
-        RAISE EXCEPTION 'a record with one of these ids is there' USING ERRCODE = 'DL001';
+        RAISE EXCEPTION 'a record with one of these ids is stored already' USING ERRCODE = 'DL001';
     END IF;
     INSERT INTO {schema}.records (
         tenant_id, seq, received_at, occurred_at, epoch, log, severity, outcome, id, action, actor_type, actor_id,
@@ -80,25 +80,22 @@ END $function$;
 REVOKE ALL ON FUNCTION {schema}.store FROM PUBLIC, decklog_service;
 GRANT EXECUTE ON FUNCTION {schema}.store TO decklog_service;
 
--- Appends the records of several requests, in one statement, so in one transaction of one round trip.
+-- Append the records of several requests in one statement: one transaction in one round trip.
 --
--- Requests (r_*) come ordered by tenant and log, the records request by request (`request` is the number of a record's
--- request, from 1); no two records of one log may have the same id, and `ids` are all that are not null. Heads are
--- locked in that order by every caller, so writers wait and never deadlock. Only behind the locks are keys looked up:
--- each statement of a volatile function sees what was committed before it began.
+-- Requests (r_*) are ordered by tenant and log, and records by request; the `request` of a record counts from 1. No two records of one log
+-- have the same id, and `ids` are all ids that are not null. Every caller locks heads in that order, so writers wait and never deadlock.
+-- Ids are looked up after the locks: each statement of a volatile function sees what was committed before it began.
 --
--- request_status: 0 taken in, 1 rate limited, 2 more than the burst, 3 suspended, 4 no such log, 5 atomic and in
--- conflict, 6 the clock is behind the log, 7 the day would have more than it may (received_at tells the day; what was there
--- before does not count), 8 the storage is used up (nor does it then). Where no record of the group was there before, item_* are null and the
--- records of request r have the numbers from first_seq[r] on, all with epoch[r] and received_at[r]. Else item_* tell of
--- each record; item_status: 0 stored, 1 duplicate, 2 conflict.
+-- request_status: 0, or a number of `Refusal` (see decklog.admission).
+-- If no id of the group was stored before, item_* are null, and the records of request r have the numbers from first_seq[r] on, all
+-- with epoch[r] and received_at[r]. Else item_* describe each record; item_status: 0 stored, 1 duplicate, 2 conflict.
 CREATE OR REPLACE FUNCTION {schema}.append(
     r_tenant bigint[], r_log smallint[], r_count integer[], r_atomic boolean[], r_metered boolean[],
     ids text[], items decklog.new_record[],
     OUT request_status smallint[], OUT per_second float8[], OUT burst integer[], OUT remaining float8[],
     OUT epoch integer[], OUT first_seq bigint[], OUT received_at timestamptz[],
     OUT item_status smallint[], OUT item_epoch integer[], OUT item_seq bigint[], OUT item_received_at timestamptz[],
-    OUT item_digest bytea[] -- of what was there before
+    OUT item_digest bytea[] -- of the record that was stored before
 ) LANGUAGE plpgsql VOLATILE AS $function$
 DECLARE
     requests constant integer := cardinality(r_tenant);
@@ -119,13 +116,13 @@ DECLARE
     fresh    integer;
     known    boolean := false;
     storing  boolean := false;
-    -- of requests: the number before that of the request's first record, less the records before it
+    -- per request: the `seq` before its first record, less the records of earlier requests
     n_before bigint[] := array_fill(NULL::bigint, ARRAY[requests]);
-    -- of items that were there before
+    -- per item: the record that was stored before
     f_seq    bigint[]; f_epoch integer[]; f_received timestamptz[]; f_same boolean[]; f_digest bytea[];
-    -- of items, where some were there before: the number of one that is stored
+    -- per item, if some were stored before: the `seq` of a new record
     n_seq    bigint[];
-    -- of heads that changed
+    -- per changed head
     u_tenant bigint[]; u_log smallint[]; u_next bigint[]; u_received timestamptz[]; u_tokens float8[];
 BEGIN
     PERFORM set_config('decklog.tenants', array_to_string(r_tenant, ','), true);
@@ -147,7 +144,7 @@ BEGIN
     first_seq := array_fill(NULL::bigint, ARRAY[requests]);
     received_at := array_fill(at, ARRAY[requests]);
 
-    -- All keys at once first: hardly ever was one there before. Receipt times beyond the skew are refused below.
+    -- First all ids at once, because hardly ever is one stored. Receipt times beyond the skew are refused below.
     IF ids <> '{}' AND EXISTS (
         SELECT FROM {schema}.records
          WHERE records.id = ANY (ids) AND records.tenant_id = ANY (r_tenant)
