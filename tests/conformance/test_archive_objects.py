@@ -1,4 +1,4 @@
-"""`ArchiveObjects`: a bucket and a folder keep files alike, and say alike what is wrong."""
+"""Conformance of `ArchiveObjects`: a bucket and a folder store objects and report errors alike."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def reason_of(call: Any) -> str:
     return caught.value.reason
 
 
-async def test_what_is_put_is_given_back_byte_for_byte_and_may_be_put_again(objects: ArchiveObjects) -> None:
+async def test_put_objects_are_read_back_unchanged_and_may_be_put_again(objects: ArchiveObjects) -> None:
     for content in (b"", b"one", bytes(range(256)) * 4_096):
         await objects.put(NAME, content)
         await objects.put(NAME, content)
@@ -53,13 +53,13 @@ async def test_what_is_put_is_given_back_byte_for_byte_and_may_be_put_again(obje
     assert not await objects.locked()
 
 
-async def test_what_is_not_there_and_what_is_too_large_is_told_apart_from_everything_else(objects: ArchiveObjects) -> None:
+async def test_get_distinguishes_missing_and_too_large_objects(objects: ArchiveObjects) -> None:
     await objects.put(NAME, b"12345")
     assert await reason_of(objects.get(NAME + ".other", bytes_max=9)) == "NotFound"
     assert await reason_of(objects.get(NAME, bytes_max=4)) == "Damaged"
 
 
-async def test_a_bucket_that_is_not_there_a_key_that_is_not_good_and_a_server_that_is_away_say_so(s3_server: S3Server) -> None:
+async def test_s3_errors_name_missing_bucket_denial_and_unreachable_server(s3_server: S3Server) -> None:
     async with bucket(s3_server) as name:
         for settings, reason in (
             (archive_settings(s3_server, "decklog-never-made"), "NoBucket"),
@@ -72,15 +72,13 @@ async def test_a_bucket_that_is_not_there_a_key_that_is_not_good_and_a_server_th
             await objects.close()
 
 
-async def test_a_folder_that_cannot_be_made_says_so(tmp_path: Path) -> None:
+async def test_put_into_an_impossible_folder_raises(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     assert await reason_of(FolderObjects(tmp_path / "file").put(NAME, b"x")) == "Unreachable"
 
 
 @pytest.mark.parametrize("mode", ["governance", "compliance"])
-async def test_where_the_bucket_has_object_lock_what_is_to_be_kept_cannot_be_removed_before(
-    s3_server: S3Server, mode: str
-) -> None:
+async def test_object_lock_prevents_deletion_before_the_date(s3_server: S3Server, mode: str) -> None:
     client, until = s3_client(s3_server), datetime.now(UTC) + timedelta(days=2)
     async with bucket(s3_server, lock=True) as name:
         objects = S3Objects(archive_settings(s3_server, name, lock_mode=mode))
@@ -96,7 +94,7 @@ async def test_where_the_bucket_has_object_lock_what_is_to_be_kept_cannot_be_rem
         await objects.close()
 
 
-async def test_where_the_bucket_has_none_the_metadata_says_until_when(s3_server: S3Server) -> None:
+async def test_bucket_without_object_lock_stores_the_date_as_metadata(s3_server: S3Server) -> None:
     client, until = s3_client(s3_server), datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
     async with bucket(s3_server) as name:
         objects = S3Objects(archive_settings(s3_server, name))
@@ -107,7 +105,7 @@ async def test_where_the_bucket_has_none_the_metadata_says_until_when(s3_server:
         await objects.close()
 
 
-async def test_s3_itself_is_told_the_checksum(s3_server: S3Server) -> None:
+async def test_put_sends_the_checksum_to_s3(s3_server: S3Server) -> None:
     client = s3_client(s3_server)
     async with bucket(s3_server) as name:
         objects = S3Objects(archive_settings(s3_server, name))

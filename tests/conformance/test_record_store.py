@@ -1,5 +1,7 @@
-"""`RecordStore`, `Cursors` and `Announcements`: the one in memory and the real ones on both servers and in both isolations
-behave alike, and what columns decide of a query is what `domain.search.query.matches` says."""
+"""Conformance of `RecordStore`, `Cursors` and `Announcements`: in memory, and on both servers in both isolations.
+
+What columns decide of a query is what `domain.search.query.matches` decides.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,11 @@ slow_examples = settings(
 
 
 class Cell:
-    """A store, its cursors and its announcements, and a way to make tenants in it."""
+    """A store with its cursors, announcements and a factory of tenants.
+
+    `used`: schemas of the running test's tenants. `free`: schemas of earlier tests, given to new tenants because relations take long to
+    create.
+    """
 
     def __init__(
         self,
@@ -72,7 +78,7 @@ class Cell:
         return self._kept
 
     async def put(self, tenant: Tenant, *found: Prepared, log: LogName = EVENTS, **options: Any) -> Appended:
-        """Store records, all of them or fail."""
+        """Append records that must be accepted."""
         [result] = await self.store.append([AppendRequest(tenant, log, found, **options)])
         assert isinstance(result, Appended), result
         return result
@@ -91,7 +97,7 @@ class Cell:
         return await self.store.read(tenant, asked.pop("log", EVENTS), span, **asked)
 
     async def read_all(self, tenant: Tenant, **changes: Any) -> list[StoredRecord]:
-        """Everything, over as many continuations as the store wants."""
+        """Return all records, over as many continuations as the store needs."""
         found: list[StoredRecord] = []
         while True:
             some, onwards = await self.read(tenant, **changes)
@@ -142,7 +148,7 @@ async def _real(database: Database, isolation: Isolation) -> Cell:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=KINDS)
 async def kind(request: pytest.FixtureRequest) -> AsyncIterator[Cell | None]:
-    """The real store on each server with tenants of each isolation, None for the one in memory. Its tests share pools and relations."""
+    """The real store on each server for each isolation, with pools that its tests share; None for the store in memory."""
     if request.param == "memory":
         yield None
         return
@@ -154,7 +160,7 @@ async def kind(request: pytest.FixtureRequest) -> AsyncIterator[Cell | None]:
 
 @pytest.fixture
 def cell(kind: Cell | None) -> Iterator[Cell]:
-    """A store with tenants of this test alone; relations of Dedicated ones are given to tenants of later tests."""
+    """A store for new tenants. Those of earlier tests may have used the same relations."""
     if kind is None:
         yield _memory()
         return
@@ -189,14 +195,14 @@ def refused(code: Code) -> Iterator[None]:
 # -- appending
 
 
-async def test_a_new_log_has_an_empty_head(cell: Cell) -> None:
+async def test_new_log_has_an_empty_head(cell: Cell) -> None:
     tenant = await cell.tenant()
     head = await cell.store.head(tenant, EVENTS)
     assert (head.epoch, head.next_seq) == (1, 0)
     assert head.received_at <= datetime.now(UTC)
 
 
-async def test_records_come_back_byte_for_byte_in_the_order_of_their_gapless_numbers(cell: Cell) -> None:
+async def test_records_are_read_back_unchanged_in_gapless_order(cell: Cell) -> None:
     tenant = await cell.tenant()
     made = [record(action=f"a{number}", metadata={"big": 2**70, "n": number, "\u212a": "\U0001f984"}) for number in range(20)]
     first = await cell.put(tenant, *made[:13])
@@ -220,7 +226,7 @@ async def test_records_come_back_byte_for_byte_in_the_order_of_their_gapless_num
     assert (head.next_seq, head.received_at) == (20, times[-1])
 
 
-async def test_both_logs_and_all_tenants_are_numbered_apart(cell: Cell) -> None:
+async def test_each_log_of_each_tenant_has_its_own_numbers(cell: Cell) -> None:
     one, other = await cell.tenant(), await cell.tenant()
     requests = sorted(
         [(tenant, log) for tenant in (one, other) for log in (EVENTS, ACCESS)], key=lambda item: (item[0].id, item[1])
@@ -235,7 +241,7 @@ async def test_both_logs_and_all_tenants_are_numbered_apart(cell: Cell) -> None:
         assert seqs(await cell.store.fetch(tenant, log, [0, 1, 2])) == [0]
 
 
-async def test_the_same_id_with_the_same_content_is_the_first_record_again(cell: Cell) -> None:
+async def test_same_id_with_same_content_returns_the_first_record(cell: Cell) -> None:
     tenant = await cell.tenant()
     first = (await cell.put(tenant, record(id="x", message="same"))).receipts[0]
     await cell.put(tenant, record(id="y"))
@@ -245,7 +251,7 @@ async def test_the_same_id_with_the_same_content_is_the_first_record_again(cell:
     assert (await cell.store.head(tenant, EVENTS)).next_seq == 2
 
 
-async def test_the_same_id_with_other_content_is_a_conflict_that_stores_nothing(cell: Cell) -> None:
+async def test_same_id_with_other_content_is_a_conflict(cell: Cell) -> None:
     tenant = await cell.tenant()
     first = (await cell.put(tenant, record(id="x", message="one"))).receipts[0]
     other = await cell.put(tenant, record(id="x", message="two"), record(id="z"))
@@ -254,20 +260,20 @@ async def test_the_same_id_with_other_content_is_a_conflict_that_stores_nothing(
     assert len(await cell.read_all(tenant)) == 2
 
 
-async def test_an_id_means_something_in_its_own_log_only(cell: Cell) -> None:
+async def test_id_is_independent_in_each_log_and_tenant(cell: Cell) -> None:
     tenant, other = await cell.tenant(), await cell.tenant()
     await cell.put(tenant, record(id="x", message="one"))
     assert (await cell.put(tenant, record(id="x", message="two"), log=ACCESS)).receipts[0].status is Status.STORED
     assert (await cell.put(other, record(id="x", message="three"))).receipts[0].status is Status.STORED
 
 
-async def test_an_id_is_forgotten_after_its_window(cell: Cell) -> None:
+async def test_id_is_free_again_after_the_dedup_window(cell: Cell) -> None:
     tenant = await cell.tenant(dedup_seconds=0)
     await cell.put(tenant, record(id="x", message="one"))
     assert (await cell.put(tenant, record(id="x", message="two"))).receipts[0].status is Status.STORED
 
 
-async def test_an_atomic_request_with_a_conflict_stores_nothing_and_the_next_one_leaves_no_gap(cell: Cell) -> None:
+async def test_atomic_request_with_a_conflict_stores_nothing_and_leaves_no_gap(cell: Cell) -> None:
     tenant = await cell.tenant()
     await cell.put(tenant, record(id="x", message="one"))
     made = [record(id="p"), record(id="x", message="two"), record(id="q")]
@@ -279,7 +285,7 @@ async def test_an_atomic_request_with_a_conflict_stores_nothing_and_the_next_one
     assert len(await cell.read_all(tenant)) == 2
 
 
-async def test_more_than_the_burst_is_refused_whole_and_access_records_are_exempt(cell: Cell) -> None:
+async def test_more_than_the_burst_is_refused_and_access_records_are_exempt(cell: Cell) -> None:
     tenant = await cell.tenant(per_second=1, burst=3)
     assert await cell.refusal(tenant, *[record() for _ in range(4)]) is Code.BATCH_EXCEEDS_BURST
     done = await cell.put(tenant, *[record() for _ in range(3)])
@@ -291,7 +297,7 @@ async def test_more_than_the_burst_is_refused_whole_and_access_records_are_exemp
     assert (await cell.store.head(tenant, EVENTS)).next_seq == 3
 
 
-async def test_a_day_has_no_more_records_than_it_may_and_what_is_there_already_does_not_count(cell: Cell) -> None:
+async def test_day_quota_counts_new_records_only(cell: Cell) -> None:
     tenant = await cell.tenant(events_per_day=4)
     await cell.put(tenant, record(id="x"), record(id="y"))
     await cell.put(tenant, record(id="x"), record(id="y"), record(id="z"))
@@ -307,7 +313,7 @@ async def test_a_day_has_no_more_records_than_it_may_and_what_is_there_already_d
     assert (await cell.store.head(tenant, EVENTS)).next_seq == 4
 
 
-async def test_the_first_record_of_so_many_days_is_known_and_where_there_is_none_the_next_one(cell: Cell) -> None:
+async def test_first_received_returns_the_oldest_of_these_days_or_the_next_number(cell: Cell) -> None:
     tenant = await cell.tenant()
     for number in (0, 3):
         assert [await cell.store.first_received(tenant, EVENTS, days=days, timeout=30) for days in (0, 1)] == [number, 0]
@@ -316,9 +322,7 @@ async def test_the_first_record_of_so_many_days_is_known_and_where_there_is_none
 
 
 @pytest.mark.parametrize("per_day", [0, 4])
-async def test_where_the_storage_is_used_up_nothing_more_is_stored_and_queries_and_their_records_go_on(
-    cell: Cell, per_day: int
-) -> None:
+async def test_used_up_storage_refuses_events_but_not_access_records(cell: Cell, per_day: int) -> None:
     full, free = await cell.tenant(storage_used_up=True, events_per_day=per_day), await cell.tenant()
     for ids in ((None, None), ("x", "y"), (None, "z"), ("w", None)):
         requests = [AppendRequest(full, EVENTS, [record(id=ids[0])]), AppendRequest(free, EVENTS, [record(id=ids[1])])]
@@ -335,7 +339,7 @@ async def test_where_the_storage_is_used_up_nothing_more_is_stored_and_queries_a
     assert (await cell.store.head(free, EVENTS)).next_seq == 4
 
 
-async def test_a_full_day_of_one_tenant_does_not_touch_the_others_of_its_group(cell: Cell) -> None:
+async def test_full_day_of_one_tenant_does_not_affect_its_group(cell: Cell) -> None:
     full, free = await cell.tenant(events_per_day=1), await cell.tenant()
     await cell.put(full, record(id="x"))
     for ids in ((None, None), ("x", "y"), ("z", "w")):
@@ -352,7 +356,7 @@ async def test_a_full_day_of_one_tenant_does_not_touch_the_others_of_its_group(c
     assert (await cell.store.head(free, EVENTS)).next_seq == 3
 
 
-async def test_queries_take_tokens_of_their_own_and_other_access_records_none(cell: Cell) -> None:
+async def test_queries_have_their_own_bucket_and_other_access_records_none(cell: Cell) -> None:
     tenant = await cell.tenant(queries_per_minute=2, per_second=1_000, burst=1_000)
     other = await cell.tenant(per_second=1, burst=1)
     for left in (1, 0):
@@ -369,7 +373,7 @@ async def test_queries_take_tokens_of_their_own_and_other_access_records_none(ce
     assert (await cell.put(other, *[record() for _ in range(9)], log=ACCESS)).rate is None
 
 
-async def test_one_refused_request_does_not_touch_the_others_of_its_group(cell: Cell) -> None:
+async def test_refused_request_does_not_affect_its_group(cell: Cell) -> None:
     limited, free = await cell.tenant(per_second=1, burst=1), await cell.tenant()
     requests = [AppendRequest(limited, EVENTS, [record(), record()]), AppendRequest(free, EVENTS, [record()])]
     refusal, result = await cell.store.append(sorted(requests, key=lambda item: item.tenant.id))
@@ -379,7 +383,7 @@ async def test_one_refused_request_does_not_touch_the_others_of_its_group(cell: 
     assert len(await cell.read_all(free)) == 1
 
 
-async def test_a_tenant_that_nobody_made_has_no_log(cell: Cell) -> None:
+async def test_unknown_tenant_has_no_log(cell: Cell) -> None:
     unknown = msgspec.structs.replace(await cell.tenant(), id=9_000_000)
     assert await cell.refusal(unknown, record()) is Code.NOT_FOUND
     with refused(Code.NOT_FOUND):
@@ -388,7 +392,7 @@ async def test_a_tenant_that_nobody_made_has_no_log(cell: Cell) -> None:
 
 @given(made=st.lists(records(), min_size=1, max_size=8))
 @settings(slow_examples, max_examples=25)
-async def test_whatever_is_stored_reads_back_with_its_digest(cell: Cell, made: list[Prepared]) -> None:
+async def test_generated_records_are_read_back_with_their_digests(cell: Cell, made: list[Prepared]) -> None:
     tenant = await cell.kept_tenant()
     appended = await cell.put(tenant, *made)
     first = appended.receipts[0].seq
@@ -400,7 +404,7 @@ async def test_whatever_is_stored_reads_back_with_its_digest(cell: Cell, made: l
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
-async def test_reading_keeps_to_its_range_and_goes_on_where_it_ended(cell: Cell, newest_first: bool) -> None:
+async def test_read_keeps_to_its_range_and_continues(cell: Cell, newest_first: bool) -> None:
     tenant = await cell.tenant()
     await cell.put(tenant, *[record(severity="ERROR" if number % 3 == 0 else "INFO") for number in range(40)])
     wanted = [number for number in range(5, 33) if number % 3 == 0]
@@ -411,7 +415,7 @@ async def test_reading_keeps_to_its_range_and_goes_on_where_it_ended(cell: Cell,
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
-async def test_a_reading_ends_with_the_record_that_fills_it(cell: Cell, newest_first: bool) -> None:
+async def test_read_ends_with_the_record_that_fills_it(cell: Cell, newest_first: bool) -> None:
     tenant = await cell.tenant()
     large = [record(metadata={"large": "ä" * 100_000}) for _ in range(20)]  # twice as many bytes
     for start in range(0, 60, 20):
@@ -422,7 +426,7 @@ async def test_a_reading_ends_with_the_record_that_fills_it(cell: Cell, newest_f
     held = [len(each.content.encode()) for each in fetched]
     assert sum(held[:-1]) < READ_BYTES_MAX <= sum(held)
     assert await cell.read_all(tenant, newest_first=newest_first) == await fetched_all(cell, tenant, numbers)
-    if not isinstance(cell.store, MemoryStore):  # which looks at a few only
+    if not isinstance(cell.store, MemoryStore):  # which reads only a few rows at once
         assert (await cell.read(tenant, newest_first=newest_first))[0] == fetched
 
 
@@ -430,7 +434,7 @@ async def fetched_all(cell: Cell, tenant: Tenant, numbers: list[int]) -> list[St
     return [found for number in numbers for found in await cell.store.fetch(tenant, EVENTS, [number])]
 
 
-async def test_an_empty_range_has_nothing_and_no_continuation(cell: Cell) -> None:
+async def test_read_of_an_empty_range_has_no_continuation(cell: Cell) -> None:
     tenant = await cell.tenant()
     await cell.put(tenant, record())
     assert await cell.read(tenant, first=1) == ([], None)
@@ -439,7 +443,7 @@ async def test_an_empty_range_has_nothing_and_no_continuation(cell: Cell) -> Non
     assert await cell.count(tenant, first=1) == {}
 
 
-async def test_only_records_that_exist_are_fetched(cell: Cell) -> None:
+async def test_fetch_ignores_numbers_without_records(cell: Cell) -> None:
     tenant = await cell.tenant()
     await cell.put(tenant, record(), record(), record())
     assert seqs(await cell.store.fetch(tenant, EVENTS, [2, 0, 99, 10**15])) == [2, 0]
@@ -449,7 +453,7 @@ async def test_only_records_that_exist_are_fetched(cell: Cell) -> None:
 
 @given(case=cases())
 @settings(slow_examples, max_examples=120)
-async def test_columns_decide_a_query_as_the_matcher_does(cell: Cell, case: tuple[list[Prepared], Query]) -> None:
+async def test_read_decides_queries_as_the_matcher(cell: Cell, case: tuple[list[Prepared], Query]) -> None:
     made, query = case
     tenant = await cell.kept_tenant()
     first = (await cell.put(tenant, *made)).receipts[0].seq
@@ -458,7 +462,7 @@ async def test_columns_decide_a_query_as_the_matcher_does(cell: Cell, case: tupl
         found = await cell.read_all(tenant, query=query, first=first, end=first + len(made), newest_first=newest_first)
         if not query.needs_content:
             assert seqs(found) == (wanted[::-1] if newest_first else wanted)
-        # Words and fields are only narrowed: nothing that matches is left out, and the matcher decides the rest.
+        # Words and fields only narrow the result; the matcher decides the rest.
         decided = [item.seq for item in found if matches(query, stored_terms(item))]
         assert decided == (wanted[::-1] if newest_first else wanted)
 
@@ -512,7 +516,9 @@ LONG = "x" * 600
         ({"message": "w" * 70}, ("q", "w" * 64), True),
     ],
 )
-async def test_the_traps_of_each_engine(cell: Cell, value: dict[str, Any], parameter: tuple[str, str], found: bool) -> None:
+async def test_read_handles_the_traps_of_each_engine(
+    cell: Cell, value: dict[str, Any], parameter: tuple[str, str], found: bool
+) -> None:
     tenant = await cell.kept_tenant()
     made, query = record(**value), filtered(parameter)
     assert matches(query, terms_of(made)) is found
@@ -524,7 +530,7 @@ async def test_the_traps_of_each_engine(cell: Cell, value: dict[str, Any], param
         assert await cell.count(tenant, query=query, first=place) == ({((), None): 1} if found else {})
 
 
-async def test_counting_by_a_long_value_counts_what_was_cut_alike_together(cell: Cell) -> None:
+async def test_count_groups_long_values_by_their_cut(cell: Cell) -> None:
     tenant = await cell.tenant()
     await cell.put(tenant, record(actor={"id": LONG}), record(actor={"id": LONG + "y"}), record(actor={"id": LONG[:511]}))
     assert await cell.count(tenant, by=("actor",)) == {((LONG[:512],), None): 2, ((LONG[:511],), None): 1}
@@ -539,13 +545,13 @@ async def test_counting_by_a_long_value_counts_what_was_cut_alike_together(cell:
         [("from", "0001-01-01T00:00:00Z"), ("to", "9999-12-31T23:59:59.999999999Z")],
     ],
 )
-async def test_the_ends_of_time_are_bounds_like_others(cell: Cell, bounds: list[tuple[str, str]]) -> None:
+async def test_read_accepts_the_ends_of_time_as_bounds(cell: Cell, bounds: list[tuple[str, str]]) -> None:
     tenant = await cell.tenant()
     await cell.put(tenant, record(occurred_at="0002-01-01T00:00:00Z"), record())
     assert seqs(await cell.read_all(tenant, query=filtered(*bounds))) == [0, 1]
 
 
-async def test_reading_that_takes_too_long_is_refused(cell: Cell) -> None:
+async def test_read_and_count_are_refused_after_their_timeout(cell: Cell) -> None:
     tenant = await cell.tenant()
     for _ in range(4):
         await cell.put(tenant, *[record(metadata={"text": "lorem ipsum " * 500}) for _ in range(300)])
@@ -566,7 +572,7 @@ async def test_reading_that_takes_too_long_is_refused(cell: Cell) -> None:
     interval=st.none() | st.sampled_from(INTERVALS),
 )
 @settings(slow_examples, max_examples=80)
-async def test_counts_are_what_counting_the_terms_gives(
+async def test_count_equals_counting_terms(
     cell: Cell, case: tuple[list[Prepared], Query], by: tuple[str, ...], interval: str | None
 ) -> None:
     made, query = case
@@ -577,7 +583,7 @@ async def test_counts_are_what_counting_the_terms_gives(
     assert found == Counter(bucket_of(terms_of(item), Grouping(by, interval)) for item in made if matches(query, terms_of(item)))
 
 
-async def test_more_buckets_than_allowed_are_refused(cell: Cell) -> None:
+async def test_count_refuses_too_many_buckets(cell: Cell) -> None:
     tenant = await cell.tenant()
     await cell.put(tenant, *[record(action=f"a{number}") for number in range(5)])
     assert len(await cell.count(tenant, by=("action",), limit=5)) == 5
@@ -585,7 +591,7 @@ async def test_more_buckets_than_allowed_are_refused(cell: Cell) -> None:
         await cell.count(tenant, by=("action",), limit=4)
 
 
-async def test_no_grouping_is_one_number(cell: Cell) -> None:
+async def test_count_without_grouping_is_one_number(cell: Cell) -> None:
     tenant = await cell.tenant()
     assert await cell.count(tenant) == {}
     await cell.put(tenant, record(), record())
@@ -595,7 +601,7 @@ async def test_no_grouping_is_one_number(cell: Cell) -> None:
 # -- cursors
 
 
-async def test_a_consumer_begins_at_zero_and_moves_by_compare_and_set(cell: Cell) -> None:
+async def test_cursor_begins_at_zero_and_moves_by_compare_and_set(cell: Cell) -> None:
     tenant = await cell.tenant()
     assert await cell.cursors.next_seq("c", tenant.id, EVENTS) == 0
     cursor = await cell.cursors.lease("c", tenant.id, EVENTS, owner="me", seconds=30)
@@ -604,14 +610,14 @@ async def test_a_consumer_begins_at_zero_and_moves_by_compare_and_set(cell: Cell
     moved = await cell.cursors.move(cursor, 5, seconds=30)
     assert moved is not None
     assert moved.next_seq == 5
-    assert await cell.cursors.move(cursor, 9, seconds=30) is None  # it is not where this cursor thinks
+    assert await cell.cursors.move(cursor, 9, seconds=30) is None  # the cursor has moved
     assert await cell.cursors.next_seq("c", tenant.id, EVENTS) == 5
     assert await cell.cursors.next_seq("other", tenant.id, EVENTS) == 0
     assert await cell.cursors.next_seq("c", tenant.id, ACCESS) == 0
     assert await cell.cursors.next_seqs(["other", "c"], tenant.id, EVENTS) == [0, 5]
 
 
-async def test_a_lease_keeps_others_out_until_it_is_released_or_over(cell: Cell) -> None:
+async def test_lease_excludes_others_until_released_or_expired(cell: Cell) -> None:
     tenant = await cell.tenant()
     mine = await cell.cursors.lease("c", tenant.id, EVENTS, owner="me", seconds=30)
     assert mine is not None
@@ -621,14 +627,14 @@ async def test_a_lease_keeps_others_out_until_it_is_released_or_over(cell: Cell)
     yours = await cell.cursors.lease("c", tenant.id, EVENTS, owner="you", seconds=0.0)
     assert yours is not None
     assert await cell.cursors.move(mine, 3, seconds=30) is None
-    await cell.cursors.release(mine)  # of a lease that is not mine any more: nothing
-    again = await cell.cursors.lease("c", tenant.id, EVENTS, owner="me", seconds=30)  # yours is over
+    await cell.cursors.release(mine)  # no effect, the lease is not mine any more
+    again = await cell.cursors.lease("c", tenant.id, EVENTS, owner="me", seconds=30)  # yours has expired
     assert again is not None
     assert again.next_seq == 0
     assert await cell.cursors.move(yours, 3, seconds=30) is None
 
 
-async def test_logs_that_are_behind_are_named_most_behind_first_unless_someone_is_at_it(cell: Cell) -> None:
+async def test_behind_lists_unleased_logs_furthest_behind_first(cell: Cell) -> None:
     little, much = await cell.tenant(), await cell.tenant()
     await cell.put(little, record())
     await cell.put(much, *[record() for _ in range(5)])
@@ -658,7 +664,7 @@ async def test_logs_that_are_behind_are_named_most_behind_first_unless_someone_i
 # -- announcements
 
 
-async def test_what_one_process_announces_every_process_hears(cell: Cell) -> None:
+async def test_announcement_reaches_every_process(cell: Cell) -> None:
     tenant = await cell.tenant()
     one, other = await cell.announcements(), await cell.announcements()
     heard: dict[str, set[tuple[int, LogName, int]]] = {"one": set(), "other": set()}
@@ -676,10 +682,10 @@ async def test_what_one_process_announces_every_process_hears(cell: Cell) -> Non
     expected_news = (tenant.id, ACCESS, 7)
     async with asyncio.timeout(20):
         while not all(expected_news in found for found in heard.values()):
-            # Announcements may be lost, as they are while a listener still connects: say it again.
+            # Announcements are lost while a listener connects, so repeat them.
             one.announce(*expected_news)
             news.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(news.wait(), 0.5)
     stop()
-    stop()  # again is harmless
+    stop()  # harmless

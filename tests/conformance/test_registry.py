@@ -1,4 +1,4 @@
-"""`Registry`: the real one and the one in memory give the whole registry when it has changed, and nothing else."""
+"""Conformance of `Registry`: in memory and on PostgreSQL a load returns everything if there was a change, else None."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ __all__ = ["control"]
 
 
 class Registered(Protocol):
-    """A registry, and ways to change what is in it."""
+    """A registry and ways to change it."""
 
     @property
     def registry(self) -> Registry: ...
 
     async def add(self, name: str, isolation: Isolation) -> dict[Role, str]:
-        """A tenant with a key per role."""
+        """Create a tenant with a key per role."""
         ...
 
     async def suspend(self, name: str) -> None: ...
@@ -132,7 +132,7 @@ def named(snapshot: Snapshot, name: str) -> Tenant | None:
     return next((tenant for tenant in snapshot.tenants.values() if tenant.name == name), None)
 
 
-async def test_what_has_not_changed_is_not_given_again(registered: Registered) -> None:
+async def test_load_returns_none_for_the_known_version(registered: Registered) -> None:
     first = await load(registered.registry)
     assert await registered.registry.load(first.version) is None
     await registered.add("acme", Isolation.DEDICATED)
@@ -141,14 +141,14 @@ async def test_what_has_not_changed_is_not_given_again(registered: Registered) -
     assert await registered.registry.load(second.version) is None
 
 
-async def test_a_version_never_seen_gives_the_whole_registry(registered: Registered) -> None:
+async def test_load_returns_everything_for_an_unknown_version(registered: Registered) -> None:
     await registered.add("acme", Isolation.SHARED)
     current = await load(registered.registry)
     assert named(await load(registered.registry, current.version + 1), "acme") is not None
 
 
 @pytest.mark.parametrize("isolation", Isolation)
-async def test_a_tenant_and_its_keys_are_given_under_their_numbers(registered: Registered, isolation: Isolation) -> None:
+async def test_load_returns_tenants_and_keys_by_id(registered: Registered, isolation: Isolation) -> None:
     tokens = await registered.add("acme", isolation)
     snapshot = await load(registered.registry)
     tenant = named(snapshot, "acme")
@@ -160,7 +160,7 @@ async def test_a_tenant_and_its_keys_are_given_under_their_numbers(registered: R
     assert {key.id for key in keys.values()} == {token.split("_")[1] for token in tokens.values()}
 
 
-async def test_a_suspended_tenant_is_given_as_such_with_its_keys(registered: Registered) -> None:
+async def test_load_returns_suspended_tenants_with_their_keys(registered: Registered) -> None:
     await registered.add("acme", Isolation.DEDICATED)
     before = await load(registered.registry)
     await registered.suspend("acme")
@@ -171,7 +171,7 @@ async def test_a_suspended_tenant_is_given_as_such_with_its_keys(registered: Reg
     assert len([key for key in after.keys.values() if key.tenant_id == tenant.id]) == 3
 
 
-async def test_a_deleted_tenant_and_its_keys_are_not_given(registered: Registered) -> None:
+async def test_load_omits_deleted_tenants_and_their_keys(registered: Registered) -> None:
     await registered.add("acme", Isolation.DEDICATED)
     kept = await registered.add("beta", Isolation.SHARED)
     before = await load(registered.registry)
@@ -181,7 +181,7 @@ async def test_a_deleted_tenant_and_its_keys_are_not_given(registered: Registere
     assert {key.hash for key in after.keys.values()} == {key_hash(token) for token in kept.values()}
 
 
-async def test_a_revoked_key_is_not_given(registered: Registered) -> None:
+async def test_load_omits_revoked_keys(registered: Registered) -> None:
     tokens = await registered.add("acme", Isolation.DEDICATED)
     before = await load(registered.registry)
     await registered.revoke(tokens[Role.WRITER])
@@ -189,14 +189,14 @@ async def test_a_revoked_key_is_not_given(registered: Registered) -> None:
     assert {key.role for key in after.keys.values()} == {Role.AUDITOR, Role.ADMIN}
 
 
-async def test_a_key_of_the_platform_belongs_to_no_tenant(registered: Registered) -> None:
+async def test_load_returns_platform_keys_without_a_tenant(registered: Registered) -> None:
     token = await registered.platform_key()
     snapshot = await load(registered.registry)
     [key] = [key for key in snapshot.keys.values() if key.role is Role.PLATFORM]
     assert (key.tenant_id, key.hash) == (None, key_hash(token))
 
 
-async def test_the_limits_of_a_spec_are_given_once_it_is_applied(registered: Registered) -> None:
+async def test_load_returns_the_limits_of_an_applied_spec(registered: Registered) -> None:
     await registered.add("acme", Isolation.DEDICATED)
     before = await load(registered.registry)
     tenant = named(before, "acme")
@@ -211,7 +211,7 @@ async def test_the_limits_of_a_spec_are_given_once_it_is_applied(registered: Reg
 # --- what only the real one has --------------------------------------------------------------------------------------
 
 
-async def test_conditions_alone_do_not_make_everybody_load_the_registry_again(control: Control) -> None:
+async def test_version_stays_when_only_conditions_change(control: Control) -> None:
     provisioner, registry = control.provisioner(), await control.registry()
     await provisioner.reconcile(control.manifest(), MemoryVault())
     before = await load(registry)
@@ -220,7 +220,7 @@ async def test_conditions_alone_do_not_make_everybody_load_the_registry_again(co
     assert {listed.conditions for listed in await registry.tenants()} == {()}
 
 
-async def test_an_expired_key_is_not_given_and_one_that_expires_later_says_when(control: Control) -> None:
+async def test_load_omits_expired_keys_and_returns_expiry_times(control: Control) -> None:
     registry = await control.registry()
     await control.provisioner().reconcile(control.manifest(), MemoryVault())
     later = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
@@ -239,7 +239,7 @@ async def test_tenants_are_listed_in_pages_by_name(control: Control) -> None:
     assert [each.name for each in await registry.tenants(after="b")] == ["c", "decklog"]
 
 
-async def test_a_registry_that_cannot_be_read_says_so() -> None:
+async def test_load_raises_when_the_registry_is_unreadable() -> None:
     pool = Pool(f"postgresql://decklog_service@{NOBODY_LISTENS}/decklog", size_max=1)
     with pytest.raises(DecklogError) as refused:
         await PostgresRegistry(pool).load(None)

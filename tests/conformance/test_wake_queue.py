@@ -1,4 +1,4 @@
-"""`WakeQueue`: the real queue and the one in memory carry wake-ups alike."""
+"""Conformance of `WakeQueue`: SQS and the queue in memory deliver wake-ups alike."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UNUSED_PORT_URL = "http://127.0.0.1:9"
 
 
 class RealQueue:
-    """A queue made for one test, and a way to put anything into it."""
+    """A queue of one test, and a way to send arbitrary messages to it."""
 
     def __init__(self, server: SqsServer) -> None:
         self.name = f"decklog-test-{uuid.uuid4().hex}"
@@ -70,7 +70,7 @@ def plain(wake_ups: list[WakeUp]) -> list[tuple[int, LogName, int]]:
 
 
 async def receive_all(queue: WakeQueue, name: str, count: int) -> list[WakeUp]:
-    """As many wake-ups as that, each deleted as soon as it came."""
+    """Receive this number of wake-ups, each deleted at once."""
     found: list[WakeUp] = []
     async with asyncio.timeout(30):
         while len(found) < count:
@@ -81,7 +81,7 @@ async def receive_all(queue: WakeQueue, name: str, count: int) -> list[WakeUp]:
     return found
 
 
-async def test_what_is_sent_is_received_whatever_the_number(either: tuple[WakeQueue, str]) -> None:
+async def test_any_number_of_messages_is_received(either: tuple[WakeQueue, str]) -> None:
     queue, name = either
     sent = [WakeUp(number, LogName(number % 2), number * 10**12) for number in range(1, 26)]
     await queue.send(name, sent)
@@ -89,7 +89,7 @@ async def test_what_is_sent_is_received_whatever_the_number(either: tuple[WakeQu
     assert await queue.receive(name, wait=0) == []
 
 
-async def test_a_message_that_is_not_deleted_comes_again(either: tuple[WakeQueue, str]) -> None:
+async def test_message_is_delivered_again_unless_deleted(either: tuple[WakeQueue, str]) -> None:
     queue, name = either
     await queue.send(name, [WakeUp(1, LogName.ACCESS, 5)])
     (first,) = await queue.receive(name, wait=5)
@@ -98,7 +98,7 @@ async def test_a_message_that_is_not_deleted_comes_again(either: tuple[WakeQueue
     assert await queue.receive(name, wait=2) == []
 
 
-async def test_a_long_poll_ends_with_the_first_message(either: tuple[WakeQueue, str]) -> None:
+async def test_long_poll_ends_with_the_first_message(either: tuple[WakeQueue, str]) -> None:
     queue, name = either
     polling = asyncio.create_task(queue.receive(name, wait=20))
     await asyncio.sleep(0.1)
@@ -107,7 +107,7 @@ async def test_a_long_poll_ends_with_the_first_message(either: tuple[WakeQueue, 
         assert plain(await polling) == [(7, LogName.EVENTS, 8)]
 
 
-async def test_deleting_twice_or_what_was_never_received_is_harmless(either: tuple[WakeQueue, str]) -> None:
+async def test_delete_ignores_deleted_and_unknown_messages(either: tuple[WakeQueue, str]) -> None:
     queue, name = either
     await queue.send(name, [WakeUp(1, LogName.EVENTS, 1)])
     found = await queue.receive(name, wait=5)
@@ -118,7 +118,7 @@ async def test_deleting_twice_or_what_was_never_received_is_harmless(either: tup
     assert await queue.receive(name, wait=2) == []
 
 
-async def test_the_real_queue_tells_how_long_a_message_was_in_it(sqs: SqsWakeQueue, real_queue: RealQueue) -> None:
+async def test_sqs_returns_how_long_a_message_waited(sqs: SqsWakeQueue, real_queue: RealQueue) -> None:
     await sqs.send(real_queue.name, [WakeUp(1, LogName.EVENTS, 1)])
     await asyncio.sleep(0.5)
     (found,) = await receive_all(sqs, real_queue.name, 1)
@@ -130,9 +130,7 @@ async def test_the_real_queue_tells_how_long_a_message_was_in_it(sqs: SqsWakeQue
     "body",
     ["hello", "{}", "[1, 0, 5]", '{"tenant_id": 1, "log": 9, "next_seq": 1}', '{"tenant_id": -1, "log": 0, "next_seq": 1}'],
 )
-async def test_what_is_not_a_wake_up_is_dropped_for_good_and_the_rest_is_received(
-    sqs: SqsWakeQueue, real_queue: RealQueue, body: str
-) -> None:
+async def test_sqs_deletes_messages_that_are_not_wake_ups(sqs: SqsWakeQueue, real_queue: RealQueue, body: str) -> None:
     await asyncio.to_thread(real_queue.put, body)
     await sqs.send(real_queue.name, [WakeUp(3, LogName.EVENTS, 4)])
     assert plain(await receive_all(sqs, real_queue.name, 1)) == [(3, LogName.EVENTS, 4)]
@@ -145,9 +143,7 @@ async def test_what_is_not_a_wake_up_is_dropped_for_good_and_the_rest_is_receive
     assert set(counts["Attributes"].values()) == {"0"}
 
 
-async def test_a_queue_that_is_not_there_is_unavailable_and_found_once_it_is_made(
-    sqs: SqsWakeQueue, real_queue: RealQueue
-) -> None:
+async def test_sqs_finds_a_missing_queue_once_it_is_created(sqs: SqsWakeQueue, real_queue: RealQueue) -> None:
     name = f"{real_queue.name}-later"
     with pytest.raises(DecklogError) as refused:
         await sqs.send(name, [WakeUp(1, LogName.EVENTS, 1)])
@@ -159,7 +155,7 @@ async def test_a_queue_that_is_not_there_is_unavailable_and_found_once_it_is_mad
         await sqs.receive(name, wait=0)
 
 
-async def test_a_server_that_is_away_is_unavailable_for_every_call() -> None:
+async def test_every_call_raises_when_the_server_is_unreachable() -> None:
     queue = SqsWakeQueue(
         Queue(enabled=True, endpoint_url=UNUSED_PORT_URL, access_key_id="id", secret_access_key="very-secret"), polls=1
     )
@@ -175,9 +171,7 @@ async def test_a_server_that_is_away_is_unavailable_for_every_call() -> None:
     await queue.close()
 
 
-async def test_more_long_polls_than_threads_wait_for_their_turn_and_sending_does_not(
-    sqs: SqsWakeQueue, real_queue: RealQueue
-) -> None:
+async def test_excess_long_polls_wait_and_do_not_delay_sending(sqs: SqsWakeQueue, real_queue: RealQueue) -> None:
     polls = [asyncio.create_task(sqs.receive(real_queue.name, wait=20)) for _ in range(4)]
     await asyncio.sleep(0.2)
     async with asyncio.timeout(15):
@@ -189,7 +183,7 @@ async def test_more_long_polls_than_threads_wait_for_their_turn_and_sending_does
         poll.cancel()
 
 
-async def test_a_process_with_a_running_long_poll_ends_at_once(sqs_server: SqsServer, real_queue: RealQueue) -> None:
+async def test_process_ends_at_once_during_a_long_poll(sqs_server: SqsServer, real_queue: RealQueue) -> None:
     program = f"""
 import asyncio
 from decklog.settings import Queue
@@ -211,5 +205,5 @@ asyncio.run(main())
     assert await process.stdout.readline() == b"closing\n"
     closed = time.monotonic()
     assert await process.wait() == 0
-    # The poll would go on for 19 s more.
+    # The poll would last 19 s more.
     assert time.monotonic() - closed < 10

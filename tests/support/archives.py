@@ -1,4 +1,4 @@
-"""Archives for tests: buckets on a real S3 server, folders, and objects that go wrong on purpose."""
+"""Archives for tests: buckets on a real S3 server, and objects that fail on purpose."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def s3_client(server: S3Server) -> Any:
 
 @asynccontextmanager
 async def bucket(server: S3Server, *, lock: bool = False) -> AsyncIterator[str]:
-    """A bucket of its own; it stays, with what is locked in it."""
+    """Create a bucket. It is not deleted, because objects in it may be locked."""
     name, client = f"decklog-test-{secrets.token_hex(6)}", s3_client(server)
     await asyncio.to_thread(client.create_bucket, Bucket=name, ObjectLockEnabledForBucket=lock)
     try:
@@ -49,8 +49,7 @@ async def bucket(server: S3Server, *, lock: bool = False) -> AsyncIterator[str]:
 
 
 class TamperedObjects:
-    """Objects of somebody who changes what is written: `spoil` is put in the place of the content of the next file, and
-    `failing` is raised by every call while it is set."""
+    """Objects that are changed or fail: `spoil` replaces the content of the next file, `failing` is raised while it is set."""
 
     def __init__(self, inner: ArchiveObjects) -> None:
         self.inner = inner

@@ -1,4 +1,4 @@
-"""What a database gives to those who use it, and what of that a change takes away."""
+"""Catalog of a database: what processes can use, and what a change removes from it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,11 @@ _RIGHTS = f"""SELECT format('%s on %s', privilege_type, name) AS name FROM (
 
 @dataclass(frozen=True)
 class Catalog:
-    """`columns` by table and name: type, whether it must be filled, whether it has a default. `rules` are constraints and
-    indexes, each with its table; `rights` those of the service's role."""
+    """Objects that processes depend on.
+
+    `columns`: by table and name the type, NOT NULL, and whether there is a default. `functions`: arguments and result by name.
+    `rules`: constraints and indexes, with their tables. `rights`: grants of the service's role.
+    """
 
     columns: dict[tuple[str, str], tuple[str, bool, bool]]
     functions: dict[str, str]
@@ -42,7 +45,7 @@ class Catalog:
 
 
 async def catalog(database: Database, connection: asyncpg.Connection | None = None) -> Catalog:
-    """As anybody sees it, or as the transaction of this connection does."""
+    """Return the catalog, as the transaction of this connection sees it if one is given."""
     fetch = database.execute if connection is None else connection.fetch
     return Catalog(
         {(c["place"], c["name"]): (c["type"], c["filled"], c["defaulted"]) for c in await fetch(_COLUMNS)},
@@ -53,7 +56,7 @@ async def catalog(database: Database, connection: asyncpg.Connection | None = No
 
 
 def taken_away(before: Catalog, after: Catalog) -> list[str]:
-    """What somebody who knows `before` cannot do any more, or only when others wait for it; empty for what only adds."""
+    """Return what a process made for `before` can no longer do with `after`; empty if the change only adds."""
     found = [f"column {place}.{name} is gone" for place, name in before.columns.keys() - after.columns.keys()]
     for key, (kind, filled, defaulted) in after.columns.items():
         name = ".".join(key)

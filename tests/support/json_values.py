@@ -1,4 +1,4 @@
-"""Any JSON, for tests of laws: strategies of hypothesis, and respelling of one value as other text."""
+"""Arbitrary JSON for property tests: strategies, and other spellings of one value."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ objects = st.dictionaries(texts, values, max_size=5)
 
 
 def respelled(value: Any, chance: random.Random) -> str:
-    """The same JSON value as other text: other order of keys, other white space, other escapes."""
+    """Return the same JSON value with another order of keys, other white space and other escapes."""
     space = chance.choice(["", " ", "\n\t", "  "])
     if isinstance(value, dict):
         items = list(value.items())

@@ -1,4 +1,4 @@
-"""The Leases of a Kubernetes API in memory; `tests/operator/test_lease.py` holds it and a real API server to the same."""
+"""Leases of a Kubernetes API in memory. `tests/operator/test_lease.py` tests it and a real API server alike."""
 
 from __future__ import annotations
 

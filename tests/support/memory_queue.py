@@ -1,4 +1,4 @@
-"""`WakeQueue` in memory, with what real queues do to messages: they may be lost, doubled, reordered, and come again."""
+"""`WakeQueue` in memory with the faults of real queues: it may lose, double, reorder and redeliver messages."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from decklog.domain.store import WakeUp
 
 
 class MemoryQueue:
-    """`failing` is raised by every call while it is set. A received message that is not deleted comes again after
-    `visibility` seconds. `lose` and `double` are the parts of messages that are lost and doubled; `shuffle` reorders."""
+    """A queue.
+
+    `failing`: raised by every call while it is set. `visibility`: seconds after which a received message is delivered again unless it is
+    deleted. `lose`, `double`: fractions of messages that are lost and doubled. `shuffle`: whether messages are reordered.
+    """
 
     def __init__(
         self,
@@ -63,11 +66,11 @@ class MemoryQueue:
             self._hidden.pop((queue, wake_up.receipt), None)
 
     def left(self, queue: str) -> int:
-        """Messages that are not deleted, received or not."""
+        """Return the number of messages that are not deleted, received or not."""
         return len(self._visible.get(queue, ())) + self.received(queue)
 
     def received(self, queue: str) -> int:
-        """Messages that were received and neither deleted nor given again."""
+        """Return the number of received messages that are neither deleted nor visible again."""
         return sum(name == queue for name, _ in self._hidden)
 
     def _take(self, queue: str, now: float) -> list[WakeUp]:

@@ -56,7 +56,7 @@ class _Log:
 
 
 class _Bucket(msgspec.Struct):
-    """What a head holds of its tenant's rate; `of` is what is counted."""
+    """The bucket of a head; `of` names what it counts."""
 
     per_second: float
     burst: int
@@ -66,8 +66,7 @@ class _Bucket(msgspec.Struct):
 
 
 class _Account(msgspec.Struct):
-    """What heads hold of a tenant besides the logs: its state, window, buckets, how much a day may have (0: any), and whether
-    there is no room for more."""
+    """Settings of a tenant's heads: state, dedup window, buckets, records per day (0 for no limit), storage quota reached."""
 
     state: State
     dedup_window: timedelta
@@ -110,7 +109,7 @@ class MemoryStore:
         queries_per_minute: int = 0,
         storage_used_up: bool = False,
     ) -> None:
-        """Make heads for a tenant, as provisioning does."""
+        """Create heads for a tenant, as provisioning does."""
         for log in LogName:
             self._logs.setdefault((tenant.id, log), _Log())
         buckets = {}
@@ -126,13 +125,13 @@ class MemoryStore:
         self._accounts[tenant.id].state = state
 
     def restore(self, tenant: Tenant, log: LogName, next_seq: int) -> None:
-        """Lose what came after `next_seq` and begin a new epoch, as a failover with loss does."""
+        """Drop records from `next_seq` on and begin a new epoch, as after a failover with loss."""
         held = self._logs[tenant.id, log]
         held.rows = {seq: row for seq, row in held.rows.items() if seq < next_seq}
         held.next_seq, held.epoch = next_seq, held.epoch + 1
 
     def drop_before(self, tenant: Tenant, log: LogName, seq: int) -> None:
-        """Drop what is older, as the keeper drops whole partitions."""
+        """Drop older records, as the keeper drops whole partitions."""
         held = self._logs[tenant.id, log]
         held.rows = {at: row for at, row in held.rows.items() if at >= seq}
 
@@ -331,7 +330,7 @@ class MemoryCursors:
 
 
 class MemoryAnnouncements:
-    """`Announcements` within one process. While `lost` is true nothing is heard."""
+    """`Announcements` within one process. While `lost` is true, none is delivered."""
 
     def __init__(self) -> None:
         self._heard: list[Callable[[int, LogName, int], None]] = []
@@ -359,7 +358,7 @@ async def fill(
     log: LogName = LogName.EVENTS,
     now: datetime | None = None,
 ) -> list[Receipt]:
-    """Store records given as plain JSON in one transaction, with `action` and `actor` where they say none."""
+    """Store records of plain JSON in one transaction, with a default `action` and `actor`."""
     full = [{"action": "test.happened", "actor": {"id": "tester"}, **value} for value in values]
     prepared = [
         prepare(msgspec.convert(value, RecordInput), now=now or datetime.now(UTC), fingerprint_key=FINGERPRINT_KEY)
@@ -372,7 +371,7 @@ async def fill(
 
 
 async def index_all(store: MemoryStore, tenant: Tenant, index: SearchIndex, cursors: MemoryCursors, consumer: str) -> None:
-    """Put everything that is stored into an index and move the consumer's cursor, as the indexer does."""
+    """Index all stored records and move the cursor, as the indexer does."""
     for log in LogName:
         held = store._logs[tenant.id, log]
         found = [

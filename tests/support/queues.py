@@ -1,4 +1,4 @@
-"""How the service reaches a test's SQS server."""
+"""The service's settings for an SQS server of tests."""
 
 from __future__ import annotations
 

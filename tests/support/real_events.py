@@ -1,4 +1,4 @@
-"""Audit events that nobody on the project wrote, where they lie beside the project; tests skip where they do not."""
+"""Real audit events from a folder beside the project. Tests are skipped if it is missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FOLDER = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def path(name: str) -> Path:
-    """A file of that folder. Skips the test where it is missing."""
+    """Return the path of a file in that folder; skip the test if it is missing."""
     found = FOLDER / name
     if not found.exists():
         pytest.skip(f"{name} is not in {FOLDER.parent.name}/{FOLDER.name} beside the project")

@@ -1,4 +1,4 @@
-"""Records for tests, made the way the service makes them."""
+"""Records for tests, prepared as the service prepares them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FINGERPRINT_KEY = b"a key of at least thirty-two bytes"
 
 
 def body(**fields: Any) -> bytes:
-    """A record as a client sends it; `fields` are put over a small complete one. None takes a field away."""
+    """Return a record as a client sends it: a small complete one, with `fields` replaced, and removed where they are None."""
     record: dict[str, Any] = {
         "action": "document.create",
         "actor": {"id": "alice", "type": "user"},

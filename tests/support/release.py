@@ -1,7 +1,6 @@
-"""The release that upgrades begin with: this repository as it was at one commit, run by what its own lock names.
+"""The release from which upgrades are tested: this repository at one commit, with the dependencies of its own lock.
 
-There was no release yet. Until there is one, this is the commit of which on databases and definitions stay compatible; a release
-puts its own commit here.
+Before the first release this is the first commit whose databases stay compatible. Each release sets its own commit here.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ COMMIT = "bb4734010c6cc8911b7bb506e295cb2eb7ac03f3"
 
 
 def _uv() -> str | Path:
-    """The one that the Makefile installs, where there is no other."""
+    """Return the uv that the Makefile installs, else the one on the PATH."""
     own = ROOT / ".uv/bin/uv"
     return own if own.exists() else command("uv")
 
@@ -45,7 +44,7 @@ RECIPE = Recipe("release", (COMMIT, sys.version), _build)
 
 @pytest.fixture(scope="session")
 def release() -> Path:
-    """The folder of the release: its `tree`, and `venv` with what its lock names."""
+    """The folder of the release, with its `tree` and a `venv` of its locked dependencies."""
     try:
         return provision(RECIPE)
     except UnavailableError as unavailable:

@@ -1,4 +1,4 @@
-"""Databases of their own for tests: each one new on a shared server, with the real roles, and tenants put in by hand."""
+"""Databases for tests: each new on a shared server, with the real roles, and with tenants made directly."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ids = itertools.count(1)
 
 @dataclass
 class Database:
-    """A database of its own with Decklog's roles. Roles belong to the whole server, so their passwords are fixed there."""
+    """A database with Decklog's roles. Roles belong to the whole server, so all databases share their passwords."""
 
     server: PostgresServer
     name: str
@@ -53,7 +53,7 @@ class Database:
         return self.server.dsn_for(self.name, SERVICE_ROLE, self.password)
 
     async def execute(self, sql: str, *values: object) -> list[asyncpg.Record]:
-        """As the superuser, past every policy."""
+        """Run a statement as the superuser, who bypasses every policy, and return its rows."""
         connection = await asyncpg.connect(self.admin_dsn)
         try:
             rows: list[asyncpg.Record] = await connection.fetch(sql, *values)
@@ -92,7 +92,7 @@ class Database:
         return Tenant(number, name, isolation, schema, index, index, days, State.ACTIVE)
 
     async def empty(self, tenants: Sequence[Tenant]) -> None:
-        """Their logs as they were made, which is cheaper than making tenants anew."""
+        """Empty the logs of these tenants, which is faster than making new tenants."""
         for schema in {tenant.schema for tenant in tenants}:
             await self.execute(f'DELETE FROM "{schema}".records WHERE tenant_id = ANY ($1)', [tenant.id for tenant in tenants])
         await self.execute(
@@ -114,7 +114,7 @@ class Database:
         return pool
 
     async def records(self) -> PostgresRecords:
-        """A store as a process of the service opens it; several may be opened."""
+        """Open a store as a process of the service does. Several may be open."""
         appender = Appender(self.service_dsn)
         self._opened.append(appender)
         return PostgresRecords(appender, await self.pool())
@@ -149,7 +149,7 @@ ROLE_PASSWORD = "not-a-secret-of-anything"
 
 
 async def empty_database(server: PostgresServer) -> Database:
-    """A database with roles, which nothing was migrated in."""
+    """Create a database with roles and without definitions."""
     name = f"decklog_{secrets.token_hex(6)}"
     admin = await asyncpg.connect(server.dsn)
     try:
@@ -157,7 +157,7 @@ async def empty_database(server: PostgresServer) -> Database:
     finally:
         await admin.close()
     database = Database(server, name, ROLE_PASSWORD)
-    # Parallel workers make the same roles on one server.
+    # Parallel workers create the same roles on one server.
     admin = await asyncpg.connect(server.dsn)
     connection = await asyncpg.connect(database.admin_dsn)
     try:
@@ -170,7 +170,7 @@ async def empty_database(server: PostgresServer) -> Database:
 
 
 async def new_database(server: PostgresServer) -> Database:
-    """A database with roles and the cell's relations, and without tenants."""
+    """Create a database with roles and a cell's definitions, without tenants."""
     database = await empty_database(server)
     owner = await asyncpg.connect(database.owner_dsn)
     try:
@@ -190,7 +190,7 @@ async def drop_database(database: Database) -> None:
 
 
 async def freeze_clock(database: Database, at: str = "now") -> None:
-    """The clock by which records are received and limits refill stands still."""
+    """Stop the clock of receipt times and of rate limits."""
     await database.execute(
         "DO $do$ BEGIN EXECUTE format('CREATE OR REPLACE FUNCTION decklog.clock() RETURNS timestamptz LANGUAGE sql VOLATILE"
         f" PARALLEL SAFE AS $f$ SELECT timestamptz %L $f$', timestamptz '{at}'); END $do$"
@@ -199,7 +199,7 @@ async def freeze_clock(database: Database, at: str = "now") -> None:
 
 @pytest.fixture(params=VARIANTS)
 async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
-    """A new database, on plain PostgreSQL and on TimescaleDB in turn."""
+    """A new database on plain PostgreSQL, and one on TimescaleDB."""
     made = await new_database(request.getfixturevalue(f"{request.param}_server"))
     yield made
     await drop_database(made)

@@ -1,1 +1,1 @@
-"""Storage on the real servers: appending, reading, isolation, roles."""
+"""Tests of storage on real servers."""

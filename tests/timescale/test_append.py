@@ -1,4 +1,4 @@
-"""Rules 1, 2 and 5 on real servers: one order per log, safe retries, exact limits, and nothing half done."""
+"""Appending on real servers: one order per log, safe retries, exact limits, least rights."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def refusal(store: PostgresRecords, request: AppendRequest) -> DecklogErro
 
 
 def events(tenant: Tenant, *ids: str | None, **options: bool) -> AppendRequest:
-    return AppendRequest(tenant, LogName.EVENTS, [prepared(id=id) for id in ids], **options)  # noqa: A001
+    return AppendRequest(tenant, LogName.EVENTS, [prepared(id=key) for key in ids], **options)
 
 
 async def stored(store: PostgresRecords, tenant: Tenant, log: LogName = LogName.EVENTS) -> list[int]:
@@ -57,7 +57,7 @@ async def stored(store: PostgresRecords, tenant: Tenant, log: LogName = LogName.
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
-async def test_many_writers_of_one_log_leave_no_gap_and_no_double(database: Database, isolation: Isolation) -> None:
+async def test_concurrent_writers_of_one_log_assign_gapless_unique_numbers(database: Database, isolation: Isolation) -> None:
     tenants = [await database.tenant(isolation=isolation) for _ in range(3)]
     stores = [await database.records() for _ in range(4)]
 
@@ -79,10 +79,10 @@ async def test_many_writers_of_one_log_leave_no_gap_and_no_double(database: Data
         assert (await stores[0].head(tenant, LogName.EVENTS)).next_seq == len(seqs)
 
 
-async def test_writers_of_groups_over_many_schemas_with_retries_among_them_leave_no_gap_and_wait_for_each_other(
+async def test_concurrent_groups_over_many_schemas_with_retries_assign_gapless_numbers(
     database: Database,
 ) -> None:
-    """Groups of what is new and groups with something known take different ways, which lock the same heads."""
+    """Groups with and without stored ids take different functions, which lock the same heads."""
     tenants = [await database.tenant(isolation=isolation) for _ in range(3) for isolation in ISOLATIONS]
     stores = [await database.records() for _ in range(4)]
 
@@ -92,13 +92,13 @@ async def test_writers_of_groups_over_many_schemas_with_retries_among_them_leave
             ids = {tenant.id: [f"{number}-{turn}", f"common-{(turn + tenant.id) // 3}"] for tenant in tenants}
             for tenant, result in zip(tenants, await store.append([events(t, *ids[t.id]) for t in tenants]), strict=True):
                 assert isinstance(result, Appended), result
-                places += [(tenant.id, id, r.seq) for id, r in zip(ids[tenant.id], result.receipts, strict=True)]  # noqa: A001
+                places += [(tenant.id, key, r.seq) for key, r in zip(ids[tenant.id], result.receipts, strict=True)]
         return places
 
     places = {place for some in await asyncio.gather(*[writer(n, store) for n, store in enumerate(stores)]) for place in some}
     for tenant in tenants:
         seqs = sorted(seq for tenant_id, _, seq in places if tenant_id == tenant.id)
-        assert seqs == list(range(len(seqs)))  # each id has one place, and each place one id
+        assert seqs == list(range(len(seqs)))  # each id has one number, and each number one id
         assert await stored(stores[0], tenant) == seqs
 
 
@@ -123,9 +123,11 @@ GROUPS = st.lists(
 )
 
 
-async def test_a_group_over_many_schemas_comes_out_as_in_memory(database: Database) -> None:
-    """Tenants of both isolations, one with a burst of two, one with a quota of its day, one without room for more and one that
-    nobody made; ids come back in later groups."""
+async def test_group_over_many_schemas_has_the_results_of_the_memory_store(database: Database) -> None:
+    """Tenants of both isolations: one with a burst of two, one with a day quota, one with used up storage, and an unknown one.
+
+    Later groups repeat ids.
+    """
     store = await database.records()
     tenants = [await database.tenant(isolation=isolation) for _ in range(2) for isolation in ISOLATIONS]
     tenants += [await database.tenant(burst=2), await database.tenant(events_per_day=12)]
@@ -161,7 +163,7 @@ async def test_a_group_over_many_schemas_comes_out_as_in_memory(database: Databa
 
 
 def told(results: Sequence[Appended | DecklogError]) -> list[object]:
-    """What was answered, without times."""
+    """Return results without times."""
     return [
         result.code
         if isinstance(result, DecklogError)
@@ -171,7 +173,7 @@ def told(results: Sequence[Appended | DecklogError]) -> list[object]:
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
-async def test_a_retry_gets_the_first_position_and_other_content_a_conflict(database: Database, isolation: Isolation) -> None:
+async def test_retry_returns_the_first_position_and_other_content_is_a_conflict(database: Database, isolation: Isolation) -> None:
     tenant, store = await database.tenant(isolation=isolation), await database.records()
     first = (await one(store, events(tenant, "a"))).receipts[0]
     again = await one(store, AppendRequest(tenant, LogName.EVENTS, [prepared(id="a"), prepared(id="b"), prepared(id="a2")]))
@@ -186,7 +188,7 @@ async def test_a_retry_gets_the_first_position_and_other_content_a_conflict(data
     assert await stored(store, tenant) == [0, 1, 2, 3]
 
 
-async def test_the_same_id_is_free_in_the_other_log_and_in_another_tenant(database: Database) -> None:
+async def test_id_is_independent_in_each_log_and_tenant(database: Database) -> None:
     store = await database.records()
     a, b = await database.tenant(isolation=Isolation.SHARED), await database.tenant(isolation=Isolation.SHARED)
     requests = [events(a, "x"), events(b, "x"), AppendRequest(a, LogName.ACCESS, [prepared(id="x")], metered=False)]
@@ -195,7 +197,7 @@ async def test_the_same_id_is_free_in_the_other_log_and_in_another_tenant(databa
         assert (result.receipts[0].status, result.receipts[0].seq) == (Status.STORED, 0)
 
 
-async def test_an_atomic_request_with_a_conflict_stores_nothing(database: Database) -> None:
+async def test_atomic_request_stores_nothing_on_a_conflict(database: Database) -> None:
     tenant, store = await database.tenant(), await database.records()
     await one(store, events(tenant, "a"))
     request = AppendRequest(tenant, LogName.EVENTS, [prepared(id="n"), prepared(id="a", message="other")], atomic=True)
@@ -207,7 +209,7 @@ async def test_an_atomic_request_with_a_conflict_stores_nothing(database: Databa
     assert (retry.stored, [r.status for r in retry.receipts]) == (True, [Status.STORED, Status.DUPLICATE])
 
 
-async def test_an_id_is_forgotten_when_the_window_has_passed(database: Database) -> None:
+async def test_id_is_free_again_after_the_dedup_window(database: Database) -> None:
     tenant, store = await database.tenant(dedup_seconds=60), await database.records()
     await one(store, events(tenant, "a"))
     await shift_clock(database, "59 seconds")
@@ -216,7 +218,7 @@ async def test_an_id_is_forgotten_when_the_window_has_passed(database: Database)
     assert (await one(store, events(tenant, "a"))).receipts[0].status is Status.STORED
 
 
-async def test_the_rate_is_exact_across_writers(database: Database) -> None:
+async def test_rate_limit_is_exact_across_writers(database: Database) -> None:
     tenant = await database.tenant(per_second=1, burst=10)
     await freeze_clock(database)
     stores = [await database.records() for _ in range(3)]
@@ -232,7 +234,7 @@ async def test_the_rate_is_exact_across_writers(database: Database) -> None:
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
-async def test_a_days_quota_is_exact_across_writers_and_begins_anew_at_midnight(database: Database, isolation: Isolation) -> None:
+async def test_day_quota_is_exact_across_writers_and_restarts_at_midnight(database: Database, isolation: Isolation) -> None:
     tenant, other = [await database.tenant(isolation=isolation, events_per_day=20) for _ in range(2)]
     stores = [await database.records() for _ in range(4)]
     await freeze_clock(database, f"{TODAY} 23:59:30+00")
@@ -256,9 +258,7 @@ async def test_a_days_quota_is_exact_across_writers_and_begins_anew_at_midnight(
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
-async def test_once_the_storage_is_used_up_no_writer_stores_anything_but_retries_are_answered(
-    database: Database, isolation: Isolation
-) -> None:
+async def test_used_up_storage_stops_every_writer_but_answers_retries(database: Database, isolation: Isolation) -> None:
     per_day = 1_000  # more than the writers store before the flag is set
     tenant = await database.tenant(isolation=isolation, events_per_day=per_day)
     stores = [await database.records() for _ in range(3)]
@@ -283,12 +283,12 @@ async def test_once_the_storage_is_used_up_no_writer_stores_anything_but_retries
         await ensure_heads(connection, tenant.id, quotas)
     finally:
         await connection.close()
-    # What was stored on this day before still counts.
+    # Records that were stored earlier on this day still count.
     assert (await one(stores[0], events(tenant, *[None] * (per_day - end)))).receipts[-1].seq == per_day - 1
     assert "2026" in (await refusal(stores[1], events(tenant, None))).detail
 
 
-async def test_a_reason_that_a_newer_version_refuses_for_is_no_success(database: Database) -> None:
+async def test_unknown_refusal_of_a_newer_version_is_an_internal_error(database: Database) -> None:
     tenant, store = await database.tenant(), await database.records()
     await database.execute(
         "CREATE OR REPLACE FUNCTION decklog.admission(present boolean, state smallint, received_at timestamptz, burst integer,"
@@ -299,7 +299,7 @@ async def test_a_reason_that_a_newer_version_refuses_for_is_no_success(database:
     assert (error.code, "code 99" in error.detail) == (Code.INTERNAL, True)
 
 
-async def test_a_days_quota_counts_what_the_log_received_on_that_day_though_the_clock_goes_back(database: Database) -> None:
+async def test_day_quota_counts_by_receipt_day_when_the_clock_goes_back(database: Database) -> None:
     tenant, store = await database.tenant(events_per_day=3), await database.records()
     await freeze_clock(database, f"{TODAY} 00:01:00+00")
     await one(store, events(tenant, None, None))
@@ -308,7 +308,7 @@ async def test_a_days_quota_counts_what_the_log_received_on_that_day_though_the_
     assert (await refusal(store, events(tenant, None))).retry_after == 86_400 - 60
 
 
-async def test_queries_are_admitted_exactly_across_writers(database: Database) -> None:
+async def test_query_limit_is_exact_across_writers(database: Database) -> None:
     tenant = await database.tenant(queries_per_minute=6)
     await freeze_clock(database)
     stores = [await database.records() for _ in range(4)]
@@ -321,7 +321,7 @@ async def test_queries_are_admitted_exactly_across_writers(database: Database) -
     assert await stored(stores[0], tenant, LogName.ACCESS) == list(range(6))
 
 
-async def test_settings_of_heads_are_seen_as_they_were_made_and_a_bucket_that_is_new_is_full(database: Database) -> None:
+async def test_head_settings_are_observed_as_set_and_a_new_bucket_is_full(database: Database) -> None:
     tenant, store = await database.tenant(), await database.records()
     query = AppendRequest(tenant, LogName.ACCESS, [prepared()])
     assert (await one(store, query)).rate is None
@@ -345,7 +345,7 @@ async def test_settings_of_heads_are_seen_as_they_were_made_and_a_bucket_that_is
         await connection.close()
 
 
-async def test_a_suspended_or_unknown_tenant_is_refused_and_the_others_of_the_group_are_not(database: Database) -> None:
+async def test_suspended_or_unknown_tenant_is_refused_without_its_group(database: Database) -> None:
     store = await database.records()
     good, suspended, gone = [await database.tenant(isolation=Isolation.SHARED) for _ in range(3)]
     await database.execute("UPDATE decklog.heads SET state = 1 WHERE tenant_id = $1", suspended.id)
@@ -358,7 +358,7 @@ async def test_a_suspended_or_unknown_tenant_is_refused_and_the_others_of_the_gr
     assert c.code is Code.TENANT_SUSPENDED
 
 
-async def test_the_access_log_of_a_suspended_or_retained_tenant_can_still_be_written(database: Database) -> None:
+async def test_access_log_accepts_records_of_a_suspended_or_retained_tenant(database: Database) -> None:
     tenant, store = await database.tenant(), await database.records()
     access = AppendRequest(tenant, LogName.ACCESS, [prepared()], metered=False)
     query = AppendRequest(tenant, LogName.ACCESS, [prepared()])
@@ -369,7 +369,7 @@ async def test_the_access_log_of_a_suspended_or_retained_tenant_can_still_be_wri
         assert (await one(store, access)).receipts[0].status is Status.STORED
 
 
-async def test_receipt_time_never_goes_back_when_the_clock_does(database: Database) -> None:
+async def test_receipt_time_never_decreases_when_the_clock_goes_back(database: Database) -> None:
     tenant, store = await database.tenant(), await database.records()
     before = (await one(store, events(tenant, "a"))).receipts[0].received_at
     await shift_clock(database, "-4 minutes")
@@ -382,7 +382,7 @@ async def test_receipt_time_never_goes_back_when_the_clock_does(database: Databa
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
-async def test_a_write_never_fails_because_a_partition_is_missing(database: Database, isolation: Isolation) -> None:
+async def test_append_creates_a_missing_partition(database: Database, isolation: Isolation) -> None:
     tenant, store = await database.tenant(isolation=isolation), await database.records()
     await one(store, events(tenant, "a"))
     await shift_clock(database, "40 days")
@@ -390,7 +390,7 @@ async def test_a_write_never_fails_because_a_partition_is_missing(database: Data
     assert (result.receipts[0].status, result.receipts[0].seq) == (Status.STORED, 1)
 
 
-async def test_a_new_tenants_partitions_are_made_without_a_look_at_those_of_others(database: Database) -> None:
+async def test_new_tenant_creates_partitions_of_its_schema_only(database: Database) -> None:
     relation = (await database.tenant(isolation=Isolation.SHARED)).schema + ".records"
 
     async def last() -> str:
@@ -407,7 +407,7 @@ async def test_a_new_tenants_partitions_are_made_without_a_look_at_those_of_othe
     assert await last() == before
 
 
-async def test_the_keeper_tells_until_when_everybodys_partitions_reach(database: Database) -> None:
+async def test_keeper_returns_the_time_up_to_which_all_schemas_have_partitions(database: Database) -> None:
     pool = Pool(database.service_dsn, size_max=2)
     await pool.open()
     try:
@@ -426,7 +426,7 @@ async def test_the_keeper_tells_until_when_everybodys_partitions_reach(database:
         await pool.close()
 
 
-async def test_one_tenants_trouble_is_not_anothers(database: Database) -> None:
+async def test_failure_of_one_tenant_does_not_affect_its_group(database: Database) -> None:
     store = await database.records()
     good, broken = await database.tenant(), await database.tenant()
     await database.execute(f'DROP TABLE "{broken.schema}".records CASCADE')
@@ -438,7 +438,7 @@ async def test_one_tenants_trouble_is_not_anothers(database: Database) -> None:
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
-async def test_the_service_role_can_neither_change_nor_remove_a_record(database: Database, isolation: Isolation) -> None:
+async def test_service_role_can_neither_change_nor_delete_records(database: Database, isolation: Isolation) -> None:
     tenant, store = await database.tenant(isolation=isolation), await database.records()
     await one(store, events(tenant, "a"))
     connection = await asyncpg.connect(database.service_dsn)
@@ -484,7 +484,7 @@ async def test_row_level_security_hides_other_tenants_of_a_shared_relation(datab
         await connection.close()
 
 
-async def test_partitions_and_chunks_are_no_way_around_row_level_security(database: Database) -> None:
+async def test_partitions_cannot_be_read_directly(database: Database) -> None:
     store = await database.records()
     tenant = await database.tenant(isolation=Isolation.SHARED)
     await store.append([events(tenant, "1")])
@@ -502,7 +502,7 @@ async def test_partitions_and_chunks_are_no_way_around_row_level_security(databa
         await connection.close()
 
 
-async def test_the_service_refuses_to_start_with_more_rights_than_it_needs(database: Database) -> None:
+async def test_pool_refuses_a_role_with_too_many_rights(database: Database) -> None:
     for dsn in (database.admin_dsn, database.owner_dsn):
         pool = Pool(dsn, size_max=2)
         with pytest.raises(DecklogError, match="Connect as 'decklog_service'"):
@@ -510,7 +510,7 @@ async def test_the_service_refuses_to_start_with_more_rights_than_it_needs(datab
         await pool.close()
 
 
-async def test_the_service_refuses_to_start_where_commits_are_not_durable(database: Database) -> None:
+async def test_pool_refuses_a_server_without_durable_commits(database: Database) -> None:
     await database.execute(f"ALTER DATABASE {database.name} SET synchronous_commit = off")
     pool = Pool(database.service_dsn, size_max=2)
     with pytest.raises(DecklogError, match="synchronous_commit is off"):

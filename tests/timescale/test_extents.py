@@ -1,4 +1,4 @@
-"""What is known of closed partitions only leaves out what cannot match: reading finds all the same, in every order."""
+"""Extents of closed partitions leave out only partitions without matches: reading finds every record, in both orders."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SEVERITIES = ("INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 class History:
-    """A log that was written over many days, and what is in it, by number."""
+    """A log with records of many days, and the facts of each record, by `seq`."""
 
     def __init__(self, database: Database, tenant: Tenant, store: PostgresRecords) -> None:
         self.database = database
@@ -36,7 +36,7 @@ class History:
         self.facts: list[dict[str, str]] = []
 
     async def day(self, ago: int, records: int) -> None:
-        """Records that came in `ago` days ago; most are of that day, some tell of times long before."""
+        """Append records received `ago` days ago. Most occurred on that day, some long before."""
         await shift_clock(self.database, f"-{ago} days")
         received = datetime.now(UTC) - timedelta(days=ago)
         facts = []
@@ -82,7 +82,7 @@ class History:
         ]
 
     async def found(self, query: Query, first: int, end: int, *, limit: int, newest_first: bool) -> list[int]:
-        """All that matches, page by page."""
+        """Return the numbers of all matches, read page by page."""
         seqs: list[int] = []
         low, high = first, end
         while True:
@@ -113,7 +113,7 @@ class History:
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
-async def test_reading_over_many_partitions_finds_what_there_is_while_more_comes(
+async def test_reading_over_many_partitions_finds_all_records_while_more_are_appended(
     database: Database, isolation: Isolation
 ) -> None:
     tenant, other = await database.tenant(isolation=isolation), await database.tenant(isolation=isolation)
@@ -131,7 +131,7 @@ async def test_reading_over_many_partitions_finds_what_there_is_while_more_comes
         await history.check(10)
 
 
-async def test_a_log_that_is_new_or_empty_is_read_as_it_is(database: Database) -> None:
+async def test_new_or_empty_log_is_readable(database: Database) -> None:
     tenant, store = await database.tenant(), await database.records()
     history = History(database, tenant, store)
     await store.head(tenant, LogName.EVENTS)
@@ -140,13 +140,13 @@ async def test_a_log_that_is_new_or_empty_is_read_as_it_is(database: Database) -
     await history.check(12)
 
 
-async def test_a_log_of_another_epoch_is_looked_at_anew(database: Database) -> None:
+async def test_extents_are_learned_again_after_a_new_epoch(database: Database) -> None:
     tenant, store = await database.tenant(), await database.records()
     history = History(database, tenant, store)
     for ago in (9, 7, 5, 3):
         await history.day(ago, 5)
     await history.check(5)
-    # What came last was lost with a failed server; its numbers are used again.
+    # The newest records were lost with a failed server, and their numbers are used again.
     await database.execute(f'DELETE FROM "{tenant.schema}".records WHERE seq >= 12')
     await database.execute("UPDATE decklog.heads SET epoch = 2, next_seq = 12 WHERE tenant_id = $1 AND log = 0", tenant.id)
     del history.facts[12:]
@@ -157,7 +157,7 @@ async def test_a_log_of_another_epoch_is_looked_at_anew(database: Database) -> N
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
-async def test_a_retention_that_was_made_longer_shows_at_once_what_was_kept(database: Database, isolation: Isolation) -> None:
+async def test_longer_retention_shows_kept_records_at_once(database: Database, isolation: Isolation) -> None:
     tenant = await database.tenant(isolation=isolation, days=30)
     history = History(database, tenant, await database.records())
     for ago in (20, 10, 1, 0):

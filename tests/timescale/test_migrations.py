@@ -1,4 +1,4 @@
-"""What a new version does to a database that older processes use: first it only adds, and what they use goes when they are gone."""
+"""Migrations of a database that older processes use: they add first, and remove once those processes are disconnected."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.records import prepared
 from tests.support.stores import Database, drop_database, new_database
 
 FOUNDATION = 2
-"""Migrations that make the tables."""
+"""Number of migrations that create the tables."""
 POST = """
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 
@@ -55,7 +55,7 @@ async def made(postgres_server: PostgresServer) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """This version with one migration more, which takes something away; its name."""
+    """The name of a further migration in this version, which removes a column."""
     name = "m9001_post_display_name"
     (tmp_path / f"{name}.py").write_text(POST)
     monkeypatch.setattr(migrations, "__path__", [*migrations.__path__, str(tmp_path)])
@@ -86,7 +86,7 @@ CHANGES = {
 }
 
 
-async def test_what_a_change_takes_away_is_named_and_what_it_adds_is_not(made: Database) -> None:
+async def test_taken_away_names_removals_and_ignores_additions(made: Database) -> None:
     before = await catalog(made)
     connection = await asyncpg.connect(made.admin_dsn)
     try:
@@ -103,9 +103,7 @@ async def test_what_a_change_takes_away_is_named_and_what_it_adds_is_not(made: D
         await connection.close()
 
 
-async def test_a_migration_that_runs_while_older_processes_serve_takes_nothing_away(
-    made: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_pre_migrations_remove_nothing_that_older_processes_use(made: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     every = migrations.names()
     before = None
     for count in range(FOUNDATION, len(every) + 1):
@@ -117,14 +115,14 @@ async def test_a_migration_that_runs_while_older_processes_serve_takes_nothing_a
         before = after
 
 
-async def test_what_older_processes_use_is_taken_away_once_none_of_them_is_connected(
+async def test_post_migration_waits_until_older_processes_are_disconnected(
     made: Database, next_version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = [name for name in migrations.names() if name != next_version]
     with monkeypatch.context() as before:
         before.setattr(migrations, "names", lambda: known)
         await migrate_control(made.owner_dsn)
-    old = Pool(made.service_dsn, size_max=2)  # as it was imported, it knows nothing of the next version
+    old = Pool(made.service_dsn, size_max=2)  # named by the migrations that were known at its import
     await old.open()
     await migrate_control(made.owner_dsn)
     assert "display_name" in await columns(made)
@@ -144,7 +142,7 @@ async def test_what_older_processes_use_is_taken_away_once_none_of_them_is_conne
     await contract_control(made.owner_dsn)
 
 
-async def test_a_new_database_has_all_at_once_and_an_older_version_says_that_it_is_too_old(
+async def test_older_version_refuses_to_migrate_after_a_post_migration(
     made: Database, next_version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await migrate_control(made.owner_dsn)
@@ -156,8 +154,8 @@ async def test_a_new_database_has_all_at_once_and_an_older_version_says_that_it_
 
 
 @pytest.mark.parametrize("isolation", list(Isolation))
-async def test_relations_are_changed_while_somebody_reads_them_and_others_write(database: Database, isolation: Isolation) -> None:
-    """A long reading holds the change up, and not the writers behind it."""
+async def test_template_upgrade_waits_for_readers_and_does_not_block_writers(database: Database, isolation: Isolation) -> None:
+    """A long read delays the upgrade, but not the writers behind it."""
     tenant = await database.tenant(isolation=isolation)
     store = await database.records()
 
@@ -181,7 +179,7 @@ async def test_relations_are_changed_while_somebody_reads_them_and_others_write(
                 await reader.fetch(f'SELECT count(*) FROM "{tenant.schema}".records')
                 changing = asyncio.create_task(schema.migrate_cell(owner))
                 await asyncio.sleep(1.5)
-                assert isolation is Isolation.DEDICATED or not changing.done()  # only policies need the relation alone
+                assert isolation is Isolation.DEDICATED or not changing.done()  # only policies need an exclusive lock
             await changing
             assert (await schema.relations_missing(owner, [tenant.schema]))[tenant.schema] == []
         assert not writing.done()
@@ -192,7 +190,7 @@ async def test_relations_are_changed_while_somebody_reads_them_and_others_write(
         await reader.close()
 
 
-async def test_what_a_newer_version_made_is_left_as_it_is(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_migration_keeps_definitions_of_a_newer_version(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     tenant = await database.tenant()
     owner = await asyncpg.connect(database.owner_dsn)
     try:
@@ -203,7 +201,7 @@ async def test_what_a_newer_version_made_is_left_as_it_is(database: Database, mo
             await owner.execute("COMMENT ON FUNCTION decklog.skew() IS 'of a newer version'")
             told = await owner.fetchval("SELECT template FROM decklog.relations WHERE schema_name = $1", tenant.schema)
         schema._template_version.cache_clear()
-        await owner.execute("DROP FUNCTION decklog.make_partitions()")  # what an older version would make again
+        await owner.execute("DROP FUNCTION decklog.make_partitions()")  # an older version would create it again
         await schema.migrate_cell(owner)
         assert await owner.fetchval("SELECT to_regproc('decklog.make_partitions')") is None
         assert await owner.fetchval("SELECT template FROM decklog.relations WHERE schema_name = $1", tenant.schema) == told

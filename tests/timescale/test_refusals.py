@@ -1,4 +1,4 @@
-"""The numbers and codes by which SQL refuses, compared with what Python knows of them."""
+"""Numbers and SQLSTATEs of refusals in the SQL files, compared with `Refusal`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NUMBERED = r"(\d)(?:::smallint)?;? +-- ([A-Z_]+)$"
 
 
 def admission() -> str:
-    """Return the body of the function that decides."""
+    """Return the body of `decklog.admission`."""
     [body] = re.findall(r"FUNCTION decklog\.admission\(.*?\$\$(.*?)\$\$", FILES["cell.sql"], re.DOTALL)
     return str(body)
 
@@ -34,7 +34,7 @@ def test_refusals_are_the_numbers_that_the_admission_function_returns() -> None:
 
 
 def test_append_functions_take_refusals_from_the_admission_function_only() -> None:
-    """Numbers that they compare with carry their names."""
+    """Numbers in comparisons have their names beside them."""
     for name in ("cell.sql", "relations.sql"):
         assert re.findall(r"refused := (.{18})", FILES[name]) == ["decklog.admission("]
         for numbers, names in re.findall(r"refused IN \(([^)]*)\).*-- (.*)$", FILES[name], re.MULTILINE):
@@ -56,7 +56,7 @@ def test_item_statuses_are_those_of_the_domain() -> None:
 
 @pytest.mark.parametrize("code", [ADMITTED, *Refusal])
 def test_every_refusal_but_a_conflict_has_its_own_error(code: int) -> None:
-    """A conflict is told by the receipts."""
+    """Receipts describe a conflict."""
     request = AppendRequest(make_tenant("acme"), LogName.EVENTS, [prepared()])
     error = refusal(code, request, Rate(1.0, 1, 0.0), datetime.now(UTC))
     if code in (ADMITTED, Refusal.CONFLICT):
