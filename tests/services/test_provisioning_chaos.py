@@ -146,7 +146,7 @@ class Life:
         try:
             done = process.remove if remove else process.reconcile
             told = await done(self.manifest, self.vault)
-        except Killed:
+        except (Killed, asyncio.CancelledError):  # a death in a shared observation cancels those that wait for it
             return None
         self.statuses.append(told)
         return told
