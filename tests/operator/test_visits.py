@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from structlog.testing import capture_logs
+
 from decklog_operator.visits import Visits
 from tests.support import virtual_time
 
@@ -117,7 +119,10 @@ def test_visit_is_cancelled_by_a_deletion() -> None:
 def test_fault_is_logged_and_the_visit_retried_after_ten_seconds() -> None:
     desk = Desk()
     desk.fails = 1
-    assert played(desk, (5, body(), False), until=100).times == [5, 16]
+    with capture_logs() as logs:
+        assert played(desk, (5, body(), False), until=100).times == [5, 16]
+    [line] = [line for line in logs if line["event"] == "visit failed"]
+    assert (line["log_level"], line["tenant"], line["generation"]) == ("error", "t-u", 1)
 
 
 def test_tenants_do_not_wait_for_each_other() -> None:

@@ -138,8 +138,8 @@ def _spec_rules() -> list[dict[str, Any]]:
         },
         {
             "rule": f"{shared} || {_class_of('self')} == {_class_of('oldSelf')}",
-            "message": "spec.retention.days of a Shared tenant must stay in its retention class, which stores its records "
-            f"(classes end at {classes} days).",
+            "message": "spec.retention.days of a Shared tenant must stay within the class that it was created in, which stores its "
+            f"records (classes end at {classes} days).",
             "fieldPath": ".retention.days",
         },
     ]

@@ -14,7 +14,8 @@ from decklog_operator.names import EVENTS_NAMESPACE, GROUP, OPERATOR, PLURAL, VE
 
 NAMESPACE = "decklog-system"
 ACCOUNT = OPERATOR
-BACKENDS_SECRET = "decklog-backends"  # noqa: S105  # the name of a Secret
+BACKENDS = "decklog-backends"
+"""Name of the Secret with the settings of the backends."""
 PROTECTION = "decklog-tenant-protection"
 HEALTH_PORT = 8080
 IMAGE = "decklog-operator:0.1.0"
@@ -32,7 +33,7 @@ def crd_yaml() -> str:
 
 def install_yaml() -> str:
     """Return all objects that the operator needs as YAML, in the order to apply them."""
-    backends = f"# Required: a Secret {NAMESPACE}/{BACKENDS_SECRET} whose keys are settings (DECKLOG_DATABASE_OWNER_DSN, …).\n"
+    backends = f"# Required: a Secret {NAMESPACE}/{BACKENDS} whose keys are settings (DECKLOG_DATABASE_OWNER_DSN, …).\n"
     objects = [_namespace(), custom_resource_definition(), *protection(), *rights(), _deployment()]
     return _HEADER + backends + dumped(objects)
 
@@ -148,7 +149,7 @@ def _deployment() -> Json:
             {"name": "DECKLOG_OPERATOR_HEALTH_HOST", "value": "0.0.0.0"},  # noqa: S104  # the kubelet probes the pod's address
             {"name": "DECKLOG_OPERATOR_HEALTH_PORT", "value": str(HEALTH_PORT)},
         ],
-        "envFrom": [{"secretRef": {"name": BACKENDS_SECRET}}],
+        "envFrom": [{"secretRef": {"name": BACKENDS}}],
         "ports": [{"name": "health", "containerPort": HEALTH_PORT}],
         # The process starts within seconds, on a busy node within a minute. The probe must not kill it before.
         "startupProbe": {"httpGet": {"path": "/healthz", "port": "health"}, "periodSeconds": 2, "failureThreshold": 60},

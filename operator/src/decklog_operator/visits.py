@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -31,7 +32,7 @@ class _Visited:
     def __init__(self) -> None:
         self.body = b""
         self.timer: asyncio.TimerHandle | None = None
-        self.task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[float] | None = None
         self.again = False
 
     def unplan(self) -> None:
@@ -87,16 +88,19 @@ class Visits:
         elif seconds > 0:
             tenant.timer = asyncio.get_running_loop().call_later(seconds, self._plan, uid, tenant, 0, context=self._context)
         else:
-            tenant.task = asyncio.create_task(self._visit(uid, tenant), context=self._context.copy())
+            tenant.again = False
+            body = msgspec.json.decode(tenant.body)
+            tenant.task = asyncio.create_task(self._reconciler.visit(body), context=self._context.copy())
+            tenant.task.add_done_callback(partial(self._ended, tenant, body["metadata"]), context=self._context)
 
-    async def _visit(self, uid: str, tenant: _Visited) -> None:
-        body, tenant.again, pause = msgspec.json.decode(tenant.body), False, FAULT_PAUSE
-        try:
-            pause = await self._reconciler.visit(body)
-        except Exception:  # noqa: BLE001 - a fault must not end the visits of any Tenant
-            metadata = body["metadata"]
-            _log.exception("visit failed", tenant=metadata["name"], generation=metadata["generation"])
-        finally:
-            tenant.task = None
-        if self._visited.get(uid) is tenant:
-            self._plan(uid, tenant, 0 if tenant.again else pause)
+    def _ended(self, tenant: _Visited, metadata: Mapping[str, Any], visit: asyncio.Task[float]) -> None:
+        """Plan the next visit, also after a fault. A cancelled visit has no successor."""
+        tenant.task = None
+        if visit.cancelled():
+            return
+        fault = visit.exception()
+        if fault is not None:
+            _log.error("visit failed", exc_info=fault, tenant=metadata["name"], generation=metadata["generation"])
+        if self._visited.get(metadata["uid"]) is tenant:
+            pause = visit.result() if fault is None else FAULT_PAUSE
+            self._plan(metadata["uid"], tenant, 0 if tenant.again else pause)

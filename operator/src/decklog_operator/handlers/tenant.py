@@ -19,12 +19,12 @@ def register(registry: kopf.OperatorRegistry, reconciler: Reconciler, visits: Vi
     """Register the handlers with Kopf."""
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry, id="notice")
-    async def notice(*, type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002  # Kopf's name
-        seen = dict(body)
+    async def notice(*, body: kopf.Body, **event: Any) -> None:
+        kind, seen = event["type"], dict(body)
         # managedFields is the largest part of an object. The operator never reads it, and Kopf copies and compares whole objects.
         seen["metadata"].pop("managedFields", None)
-        census.notice(seen, gone=type == "DELETED")
-        visits.notice(seen, gone=type == "DELETED", listed=type is None)
+        census.notice(seen, gone=kind == "DELETED")
+        visits.notice(seen, gone=kind == "DELETED", listed=kind is None)
 
     @kopf.on.delete(GROUP, VERSION, PLURAL, registry=registry, id="release", backoff=FAULT_PAUSE)
     async def release(*, body: kopf.Body, **_: Any) -> None:
