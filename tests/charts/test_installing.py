@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 import yaml
@@ -39,57 +39,59 @@ def test_api_server_accepts_every_object_and_every_pod_is_restricted(
         assert f"pod/{component} serverside-applied" in cluster.kubectl(*dry_run, stdin=json.dumps(pod))
 
 
-def test_uninstall_keeps_the_definition_and_the_tenants(chart: Helm, cluster: KubernetesServer, place: str) -> None:
-    def replicas() -> int:
-        found = json.loads(cluster.kubectl("get", "deployment", f"{place}-decklog-api", "-n", place, "-o", "json"))
-        return int(found["spec"]["replicas"])
+class Release:
+    """A release whose migrations the test completes, because there is no node to run them."""
 
-    def helm(verb: str, *words: str) -> str:
-        """Helm with a completed migration, which runs first: there is no node to run it."""
-        given: list[str | Path] = [
-            place,
-            CHART,
-            "-n",
-            place,
-            "--kubeconfig",
-            cluster.kubeconfig,
-            "-f",
-            CHART / "ci/minimal.yaml",
-            *words,
-        ]
-        process = chart.start(verb, *given)
-        job = f"{place}-decklog-migrate"
+    def __init__(self, chart: Helm, cluster: KubernetesServer, place: str) -> None:
+        self._chart, self._cluster, self._place = chart, cluster, place
+
+    def replicas(self) -> int:
+        return int(self._cluster.kubectl("get", *self._api, "-o", "jsonpath={.spec.replicas}"))
+
+    @property
+    def _api(self) -> tuple[str, ...]:
+        return "deployment", f"{self._place}-decklog-api", "-n", self._place
+
+    def helm(self, verb: str, *words: str) -> str:
+        """Install or upgrade, and return helm's output."""
+        where: list[str | Path] = ["-n", self._place, "--kubeconfig", self._cluster.kubeconfig, "-f", CHART / "ci/minimal.yaml"]
+        process = self._chart.start(verb, self._place, CHART, *where, *words)
+        before = 0 if verb == "install" else 3
+        self._migrated(process, f"{self._place}-decklog-migrate", lambda: self._deployments() == before)
+        if verb == "upgrade":  # the removal for the previous version runs last, after the new pods are requested
+            self._migrated(process, f"{self._place}-decklog-migrate-post", lambda: self.replicas() == 5)
+        printed, complained = process.communicate(timeout=WAIT_MAX)
+        assert process.returncode == 0, complained
+        return printed
+
+    def _migrated(self, process: subprocess.Popen[str], job: str, state: Callable[[], bool]) -> None:
+        """Complete the job when helm has started it in this state of the release."""
         until(
-            "the migration was begun, or helm has ended",
-            lambda: process.poll() is not None or cluster.kubectl("get", "job", job, "-n", place, "--ignore-not-found"),
+            f"{job} has started, or helm has ended",
+            lambda: (
+                process.poll() is not None or self._cluster.kubectl("get", "job", job, "-n", self._place, "--ignore-not-found")
+            ),
             longest=WAIT_MAX,
         )
         if process.poll() is None:
-            assert cluster.kubectl("get", "deployments", "-n", place, "-o", "name").count("\n") == (0 if verb == "install" else 3)
-            complete(cluster, place, job)
-        if verb == "upgrade":  # the removal for the previous version runs last, after the new pods are requested
-            until(
-                "the second migration was begun, or helm has ended",
-                lambda: (
-                    process.poll() is not None or cluster.kubectl("get", "job", f"{job}-post", "-n", place, "--ignore-not-found")
-                ),
-                longest=WAIT_MAX,
-            )
-            assert replicas() == 5
-            complete(cluster, place, f"{job}-post")
-        told, complained = process.communicate(timeout=WAIT_MAX)
-        assert process.returncode == 0, complained
-        return told
+            assert state()
+            complete(self._cluster, self._place, job)
 
-    told = helm("install", "--take-ownership")
-    assert "Uninstalling this release leaves the definition of Tenant, all Tenants and all data." in told
+    def _deployments(self) -> int:
+        return self._cluster.kubectl("get", "deployments", "-n", self._place, "-o", "name").count("\n")
+
+
+def test_uninstall_keeps_the_definition_and_the_tenants(chart: Helm, cluster: KubernetesServer, place: str) -> None:
+    release = Release(chart, cluster, place)
+    told = release.helm("install", "--take-ownership")
+    assert "Uninstalling this release keeps the definition of Tenant, all Tenants and all data." in told
     spec = {"retention": {"days": 30}, "deletionProtection": False}
     tenant = {"apiVersion": "decklog.dev/v1", "kind": "Tenant", "metadata": {"name": place}, "spec": spec}
     cluster.kubectl("apply", "-f", "-", stdin=json.dumps(tenant))
-    assert replicas() == 2
+    assert release.replicas() == 2
 
-    helm("upgrade", "--set", "api.replicas=5")
-    assert replicas() == 5
+    release.helm("upgrade", "--set", "api.replicas=5")
+    assert release.replicas() == 5
 
     testing = chart.start("test", place, "-n", place, "--kubeconfig", cluster.kubeconfig)
     doctor, probes = f"pod/{place}-decklog-doctor", f"tenant/{place}-decklog-doctor"
