@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,10 +12,14 @@ import yaml
 
 from decklog_operator.manifests import NAMESPACE
 from decklog_operator.names import OPERATOR
-from tests.backends import KubernetesServer
+from tests.backends import KubernetesServer, OpenSearchServer
+from tests.backends.sqs import SqsServer
+from tests.support.operator_installation import Installation, Installing
 from tests.support.operators import Kubernetes, Operator, least_rights_kubeconfig, operator_environment, turn
 from tests.support.provisioning import FOLDER_VARIABLE, FolderProvisioner
 from tests.support.relay import Relay
+from tests.support.stack import installed
+from tests.support.stores import Database
 
 
 @pytest.fixture(scope="session")
@@ -71,3 +76,23 @@ def away(least_rights: Path, tmp_path: Path) -> Iterator[tuple[Relay, Path]]:
     path.write_text(yaml.safe_dump(config))
     yield relay, path
     relay.close()
+
+
+@pytest.fixture
+async def install(
+    kubernetes: Kubernetes, least_rights: Path, database: Database, opensearch_server: OpenSearchServer, tmp_path: Path
+) -> AsyncIterator[Installing]:
+    """A factory: given an SQS server and operator settings, it migrates backends and starts an operator on them."""
+    async with AsyncExitStack() as stack:
+
+        async def start(sqs: SqsServer, **variables: str) -> tuple[Installation, Operator]:
+            made = Installation(database, opensearch_server, sqs)
+            dsns = {"service_dsn": database.service_dsn, "owner_dsn": database.owner_dsn}
+            settings = await stack.enter_async_context(installed(tmp_path, **dsns, **made.variables))
+            environment = operator_environment(kubernetes, least_rights, **settings.variables, **variables)
+            operator = Operator(["decklog_operator", "run"], environment, tmp_path)
+            stack.callback(operator.end)
+            operator.start()
+            return made, operator
+
+        yield start

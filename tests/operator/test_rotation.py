@@ -20,12 +20,10 @@ from decklog_operator.reconcile import Reconciler
 from decklog_operator.settings import OperatorSettings
 from tests.backends import PostgresServer
 from tests.backends.sqs import SqsServer
-from tests.operator.test_real_backends import Installation, Installing, install, keys_of
+from tests.support.operator_installation import Installation, Installing, keys_of
 from tests.support.operators import Json, Kubernetes, Operator, until
 from tests.support.stack import installed
 from tests.support.stores import Database, drop_database, new_database
-
-__all__ = ["install"]
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
 
