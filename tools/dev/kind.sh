@@ -1,5 +1,5 @@
 #!/bin/sh
-# A cluster of kind with a registry beside it, for `tilt up`. May run again; `kind.sh delete` takes both away.
+# Create a kind cluster and a local registry for `tilt up`. Running it again is safe; `kind.sh delete` deletes both.
 set -eu
 cd "$(dirname "$0")"
 name=decklog registry=decklog-registry port=5001

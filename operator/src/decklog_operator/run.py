@@ -209,7 +209,7 @@ def registry_login(registry: kopf.OperatorRegistry, watch: WatchLife) -> None:
 
 
 def log_to_stderr(form: str, census: metrics.Census) -> None:
-    """Log as every Decklog process does; Kopf's lines about an object also say which one."""
+    """Log as every Decklog process does. Kopf's log lines about a Tenant also name it and its generation."""
     logs.configure(form)
 
     def name_the_tenant(record: logging.LogRecord) -> bool:
