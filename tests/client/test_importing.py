@@ -246,7 +246,7 @@ async def test_import_waits_as_long_as_the_server_asks(machine: Machine, tmp_pat
         1: httpx.Response(503, headers={"retry-after": "1"}),
         3: httpx.Response(429, json={"code": "rate-limited", "detail": "later", "retry_after": 1}),
     }
-    wire = Wire(before=lambda number: busy.get(number))  # noqa: PLW0108
+    wire = Wire(before=busy.get)
     path = file_of(tmp_path / "x", [event(number) for number in range(BATCH_RECORDS_MAX + 1)])
     assert counts(await machine.run(path, wire=wire)) == (BATCH_RECORDS_MAX + 1, 0, 0)
     assert wire.bulks == [BATCH_RECORDS_MAX, BATCH_RECORDS_MAX, 1, 1]

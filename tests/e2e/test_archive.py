@@ -16,6 +16,7 @@ from decklog.domain.tenancy.spec import parse_spec
 from decklog.domain.tenancy.status import ARCHIVE
 from tests.backends import PostgresServer, S3Server
 from tests.support.archives import bucket, s3_client
+from tests.support.chance import seeded
 from tests.support.stack import Stack, installed
 from tests.support.stores import Database, drop_database, new_database
 
@@ -26,6 +27,7 @@ SPEC: dict[str, Any] = {
     "deletionProtection": False,
 }
 RECORDS = 2_000
+KILLS = 2
 
 
 def variables_of(server: S3Server) -> dict[str, str]:
@@ -62,8 +64,9 @@ async def fill(stack: Stack) -> None:
 
 
 async def removed(stack: Stack, database: Database) -> str:
-    """Delete the tenant while three workers are killed one after the other; return the last message of the archive's condition."""
-    left = [0.2, 0.5, 1.0]
+    """Delete the tenant while workers are killed one after the other, at random moments; return the last message of the archive's condition."""
+    chance = seeded()
+    left = [chance.uniform(0.1, 1.0) for _ in range(KILLS)]
     async with control_plane.open_provisioner(stack.settings) as provisioner:
         manifest = await provisioner.manifest("acme", parse_spec(SPEC))
         async with asyncio.timeout(240):
