@@ -24,7 +24,7 @@ from decklog.domain.search.stats import INTERVALS, Bucket, Grouping
 from decklog.domain.search.terms import Terms, parse_network
 from decklog.domain.store import SearchIndex
 from decklog.domain.tenant import Isolation, State, Tenant
-from decklog.opensearch import mapping, search
+from decklog.opensearch import index, mapping
 from decklog.opensearch.client import connect
 from decklog.opensearch.search import OpenSearchIndex
 from decklog.settings import Search
@@ -178,7 +178,7 @@ async def test_add_is_idempotent(indices: Indices) -> None:
 
 
 async def test_forget_removes_only_documents_below_a_number_of_one_log(indices: Indices, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "FORGOTTEN_AT_ONCE", 2)
+    monkeypatch.setattr(index, "REMOVED_AT_ONCE", 2)
     one, other = await indices.holding(*[made()] * 7), await indices.holding(*[made()] * 7)
     await indices.index.add(one, documents(one, [made()] * 7, log=LogName.ACCESS))
     await indices.index.refresh(one)

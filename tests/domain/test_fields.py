@@ -15,8 +15,8 @@ from tests.support.strategies import terms_of
 
 
 def test_fields_are_the_attributes_of_a_query() -> None:
-    prefixes = [f"{field.wanted}_prefix" for field in FIELDS if field.prefixes]
-    assert Counter(Query.__struct_fields__) == Counter([field.wanted for field in FIELDS] + prefixes)
+    prefixes = [f"{field.attribute}_prefix" for field in FIELDS if field.prefixes]
+    assert Counter(Query.__struct_fields__) == Counter([field.attribute for field in FIELDS] + prefixes)
 
 
 def test_fields_are_the_terms_of_a_record_without_the_actor_type() -> None:

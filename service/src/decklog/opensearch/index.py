@@ -24,6 +24,9 @@ REFUSED_ATTEMPTS_MAX = 6
 REFUSED_TIME_MAX = timedelta(seconds=10)
 """Retries after status 429; then the batch fails, and the follower retries it later."""
 
+REMOVED_AT_ONCE = 5_000
+"""Documents that one request removes, far below its time limit."""
+
 _REFUSED = 429
 _NO_INDEX = "index_not_found_exception"
 _CREATED, _REDIRECTED = 200, 300
@@ -162,3 +165,22 @@ async def _write_once(client: AsyncOpenSearch, index: str, lines: Sequence[bytes
                 raise unavailable("or its alias does not exist; provisioning creates both")
             raise unavailable(f"rejected a document (status {status}, {kind})")
     return refused
+
+
+async def remove_some(client: AsyncOpenSearch, index: str, query: dict[str, Any]) -> tuple[int, int]:
+    """Remove at most `REMOVED_AT_ONCE` documents that match, and refresh; a missing index has none.
+
+    A single request for all of them would exceed its time limit and start over each time.
+
+    Returns:
+        The number of removed documents, and of those that changed meanwhile and remain.
+
+    Raises:
+        DecklogError: `search-unavailable`.
+    """
+    params = {"max_docs": str(REMOVED_AT_ONCE), "conflicts": "proceed", "refresh": "true", "ignore_unavailable": "true"}
+    with translated():
+        answer = await client.delete_by_query(index=index, body={"query": query}, params=params)
+    if answer.get("failures"):
+        raise unavailable("could not remove documents")
+    return answer.get("deleted", 0), answer.get("version_conflicts", 0)

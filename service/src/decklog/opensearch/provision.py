@@ -12,13 +12,12 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.tenancy.parts.part import Mark
 from decklog.domain.tenancy.parts.search import CreateIndex, IndexSeen, RemoveDocuments, RemoveIndex, UpdateIndex
 from decklog.opensearch.client import translated, unavailable
+from decklog.opensearch.index import remove_some
 from decklog.opensearch.mapping import PROPERTIES, VERSION, alias, mapping, new_index, settings
 
 CALLS_MAX = 8
 """Concurrent requests of provisioning; every new index is work for the whole cluster."""
 _META = "decklog"
-_REMOVED_AT_ONCE = 5_000
-"""Documents that one request removes, far below its time limit."""
 
 
 class OpenSearchProvisioning:
@@ -78,18 +77,12 @@ class OpenSearchProvisioning:
                     await self._remove_documents(action)
 
     async def _remove_documents(self, action: RemoveDocuments) -> None:
-        """Remove a tenant's documents in bounded requests: a single one would exceed its time limit and start over each time."""
-        query = {"query": {"term": {"tenant_id": {"value": action.tenant_id}}}}
-        params = {"max_docs": str(_REMOVED_AT_ONCE), "conflicts": "proceed", "refresh": "true", "ignore_unavailable": "true"}
         with translated():
             # Documents that are written but not refreshed would not be found, and so not removed.
             await self._client.indices.refresh(index=action.index, params={"ignore_unavailable": "true"})
-            removed = 1
-            while removed:
-                answer = await self._client.delete_by_query(index=action.index, body=query, params=params)
-                if answer.get("failures"):
-                    raise unavailable("could not remove all documents of the tenant")
-                removed = answer.get("deleted", 0) + answer.get("version_conflicts", 0)
+        query = {"term": {"tenant_id": {"value": action.tenant_id}}}
+        while sum(await remove_some(self._client, action.index, query)):
+            pass
 
     async def _create(self, action: CreateIndex) -> None:
         body = new_index(action.index, _meta(action.mark), self._replicas)

@@ -27,8 +27,6 @@ PAGE_MAX = 10_000
 """Numbers in one answer: `index.max_result_window` of an index."""
 COMPOSITE_PAGE_MAX = 10_000
 """Buckets in one answer."""
-FORGOTTEN_AT_ONCE = 5_000
-"""Documents that one request removes, far below its time limit."""
 FORGETTINGS_MAX = 100
 """Removing requests of one call of `forget`."""
 SEARCH_TIME_MAX = timedelta(seconds=5)
@@ -130,15 +128,11 @@ class OpenSearchIndex:
 
     async def forget(self, tenant: Tenant, log: LogName, below: int) -> None:
         """See `SearchIndex`."""
-        body = {"query": _scope(tenant, log, Span(0, below), Query())}
-        params = {"max_docs": str(FORGOTTEN_AT_ONCE), "conflicts": "proceed", "refresh": "true", "ignore_unavailable": "true"}
-        with translated():
-            for _ in range(FORGETTINGS_MAX):
-                answer = await self._client.delete_by_query(index=tenant.index, body=body, params=params)
-                if answer.get("failures"):
-                    raise unavailable("could not remove old documents")
-                if answer.get("deleted", 0) < FORGOTTEN_AT_ONCE:
-                    return
+        scope = _scope(tenant, log, Span(0, below), Query())
+        for _ in range(FORGETTINGS_MAX):
+            removed, _ = await index.remove_some(self._client, tenant.index, scope)
+            if removed < index.REMOVED_AT_ONCE:
+                return
 
     async def find(self, tenant: Tenant, log: LogName, span: Span, *, query: Query, limit: int, newest_first: bool) -> list[int]:
         """See `SearchIndex`."""

@@ -43,7 +43,7 @@ class Field(msgspec.Struct, frozen=True):
     """One filter.
 
     `parameter` is its name in a query string, `path` the place of its value in a record, with dots between keys. `term` names its
-    value in `Terms` and in a document of the index, `column` in `records` of Postgres, and `wanted` in `Query`.
+    value in `Terms` and in a document of the index, `column` in `records` of Postgres, and `attribute` in `Query`.
     """
 
     parameter: str
@@ -52,7 +52,7 @@ class Field(msgspec.Struct, frozen=True):
     example: str
     term: str
     column: str
-    wanted: str
+    attribute: str
     choices: tuple[str, ...] = ()
     prefixes: bool = False
     countable: bool = False

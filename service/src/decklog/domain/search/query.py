@@ -71,9 +71,9 @@ class Query(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     def filters(self) -> tuple[Filter, ...]:
         """The conditions, in the order of `FIELDS`."""
         return tuple(
-            Filter(field, value, field.prefixes and getattr(self, f"{field.wanted}_prefix"))
+            Filter(field, value, field.prefixes and getattr(self, f"{field.attribute}_prefix"))
             for field in FIELDS
-            if (value := getattr(self, field.wanted)) is not None and value != ()
+            if (value := getattr(self, field.attribute)) is not None and value != ()
         )
 
     @property
@@ -208,11 +208,11 @@ def parse(parameters: Iterable[tuple[str, str]], *, others: Sequence[str] = ()) 
             continue
         value = _value(field, name, text)
         if field.kind in _SEVERAL:
-            values.setdefault(field.wanted, []).append(value)
+            values.setdefault(field.attribute, []).append(value)
         else:
-            values[field.wanted] = value
+            values[field.attribute] = value
         if field.prefixes:
-            values[f"{field.wanted}_prefix"] = text.endswith("*")
+            values[f"{field.attribute}_prefix"] = text.endswith("*")
     return log, _query(values)
 
 
