@@ -40,7 +40,7 @@ _numbers = itertools.count(1)
 
 
 class Indices:
-    """One shared index, and tenants in it that never meet."""
+    """One shared index with isolated tenants."""
 
     def __init__(self, index: SearchIndex, name: str) -> None:
         self.index = index
@@ -51,7 +51,7 @@ class Indices:
         return Tenant(number, f"tenant-{number}", Isolation.SHARED, "shared_30", self.name, self.name, 30, State.ACTIVE)
 
     async def holding(self, *records: Terms, log: LogName = EVENTS) -> Tenant:
-        """A new tenant that has these records, findable."""
+        """A new tenant whose index holds these records, findable."""
         tenant = self.tenant()
         await self.index.add(tenant, documents(tenant, records, log=log))
         await self.index.refresh(tenant)

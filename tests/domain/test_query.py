@@ -216,7 +216,7 @@ def test_parse_accepts_or_rejects_any_parameters_by_name(parameters: list[tuple[
     if len(free) == len(parameters):
         assert parse(parameters)[1].empty is not bool(parameters)
     elif all(name in PARAMETERS or name in free for name, _ in parameters):
-        with contextlib.suppress(DecklogError):  # a word, a time, an address: the others say what they take
+        with contextlib.suppress(DecklogError):  # words, times and addresses have a syntax of their own
             parse(parameters)
     else:
         assert refusal(*parameters).code in (Code.UNKNOWN_PARAMETER, Code.INVALID_PARAMETER)

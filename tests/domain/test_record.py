@@ -69,7 +69,7 @@ def refusal(value: Any, **options: Any) -> DecklogError:
     return error.value
 
 
-# What is stored
+# Stored content
 
 
 def test_smallest_record_gets_defaults() -> None:
@@ -170,7 +170,7 @@ def test_null_is_a_value_in_fields_of_any_json(name: str) -> None:
     assert name not in content(SMALLEST)
 
 
-# What is refused
+# Refusals
 
 
 def test_unknown_field_is_rejected_by_name() -> None:
@@ -228,7 +228,7 @@ def test_json_that_is_no_object_is_rejected(raw: bytes) -> None:
 
 
 def sized(size: int) -> bytes:
-    """A record of exactly this many bytes, sent and stored alike."""
+    """A record of exactly this many bytes, as sent and as stored."""
     start = b'{"action":"a","actor":{"id":"x"},"metadata":"'
     end = b'","occurred_at":"2026-11-22T10:00:00Z","outcome":"success","severity":"INFO"}'
     return start + b"m" * (size - len(start) - len(end)) + end
@@ -395,7 +395,7 @@ def test_occurred_at_outside_calendars_is_rejected(text: str) -> None:
     assert refusal({**SMALLEST, "occurred_at": text}).code is Code.INVALID_RECORD
 
 
-# Fingerprints: what makes a retry a retry
+# Fingerprints
 
 
 def fingerprint(value: Any, **options: Any) -> bytes | None:
@@ -438,7 +438,7 @@ def test_default_id_has_the_bounds_of_an_id(key: str) -> None:
     assert refusal(SMALLEST, default_id=key).code is Code.INVALID_RECORD
 
 
-# Laws
+# Properties
 
 full_records = st.fixed_dictionaries(
     {"action": texts.filter(bool), "actor": st.fixed_dictionaries({"id": texts.filter(bool)}, optional={"name": texts})},
@@ -459,7 +459,7 @@ full_records = st.fixed_dictionaries(
 
 
 def as_defined(sent: dict[str, Any]) -> dict[str, Any]:
-    """What must be stored of a record, said in the simplest way."""
+    """The expected content of a record, by a plain implementation."""
     stored = {"occurred_at": "2026-11-22T12:00:00Z", "severity": "INFO", "outcome": "unknown", **sent}
     masked: list[str] = []
     for name in ("metadata", "before", "after"):

@@ -17,7 +17,7 @@ TEXTS = ("action", "message", "actor", "resource", "related", "before", "after",
 
 
 def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """Each leaf that is not null, with the keys on the way to it."""
+    """Each leaf that is not null, with its path."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from leaves(item, (*path, key))
@@ -25,7 +25,7 @@ def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
         for item in value:
             yield from leaves(item, path)
     elif value is not None:
-        # An empty key at the beginning leaves no trace, one further down leaves its dot.
+        # Leading empty keys are dropped; an empty key further down keeps its dot.
         while path and not path[0]:
             path = path[1:]
         yield ".".join(path), value

@@ -20,7 +20,7 @@ TEN_DAYS = Limits(search_days=10)
 
 
 async def aged(at: Desk) -> Forgetting:
-    """Three records of both logs that are too old for the index, and two that are not; all of them are in it."""
+    """Index three old and two new records in both logs; the old ones are beyond `searchDays`."""
     for log in LogName:
         await at.put(*[{"message": "old needle"} for _ in range(3)], log=log)
     await at.put({"message": "needle of a rival"}, tenant=at.rival)
@@ -122,7 +122,7 @@ async def test_rebuilt_index_forgets_again() -> None:
             assert await forgetting.forget(at.acme, EVENTS)
             assert at.index.findable(at.acme, EVENTS) == findable
             at.now.forward(seconds=PASS_SECONDS + 1)
-            await at.index_all()  # from the beginning of the log on
+            await at.index_all()  # again from the first record
             assert at.index.findable(at.acme, EVENTS) == [0, 1, 2, 3, 4]
 
 

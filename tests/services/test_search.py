@@ -70,7 +70,7 @@ async def everything(at: Desk, search: Search, query: Query, *, limit: int) -> l
 
 
 async def until_refused(at: Desk, query: Query, *, limit: int) -> list[int]:
-    """The numbers on all pages that are given before one is refused."""
+    """The numbers on all pages before the one that is refused."""
     numbers: list[int] = []
     with refused(Code.SEARCH_UNAVAILABLE, "searchDays"):
         async for page in pages_of(at, at.search, query, limit=limit):
@@ -105,7 +105,7 @@ async def store(at: Desk, made: list[Prepared]) -> None:
     await at.store.append([AppendRequest(at.acme, EVENTS, made)])
 
 
-# -- who answers
+# -- engines
 
 
 async def test_page_contains_every_record_with_a_receipt() -> None:
@@ -262,7 +262,7 @@ async def test_search_never_finds_records_of_another_tenant() -> None:
             assert ["hay" in record.content for record in found.items] == [True] * count
 
 
-# -- the law: every engine, the same answer
+# -- agreement of engines
 
 
 @given(
@@ -297,7 +297,7 @@ async def test_pages_counts_and_walks_agree_with_the_matcher_for_any_coverage(
         assert await everything(at, alone, query, limit=limit) == wanted[::-1]
         assert await walked(at, query) == wanted
         if floor and query.needs_content and query.since is None:
-            # Postgres cannot look through what the index has forgotten, and says so when all others were given.
+            # Postgres refuses the records below the floor, after the pages with all others.
             assert await until_refused(at, query, limit=limit) == [number for number in wanted[::-1] if number >= floor]
             return
         assert await everything(at, at.search, query, limit=limit) == wanted[::-1]
@@ -364,7 +364,7 @@ async def test_page_of_large_records_is_short_and_the_next_pages_hold_the_rest(
         query = asked(*text, ("from", "2000-01-01T00:00:00Z"))
         pages = [seqs(page) async for page in pages_of(at, at.search, query, limit=10)]
         assert [number for page in pages for number in page] == list(range(12))[::-1]
-        # Three fill a page; two that do not are there already where the index is asked for more.
+        # Three records fill a page; up to two may precede the reading from the index that fills it.
         assert {len(page) for page in pages if page} <= {1, 2, 3, 5}
 
 
@@ -439,7 +439,7 @@ async def test_count_refuses_too_many_buckets(
         await at.put(*[{"action": f"happened.{number}"} for number in range(3)])
         await at.index_all()
         assert (await at.search.count(at.acme, EVENTS, asked(*parameters), Grouping(("action",)))).total == 3
-        await at.put({"action": "happened.more"})  # the index has three, and the rest is one more
+        await at.put({"action": "happened.more"})  # three buckets by the index and one by Postgres
         with refused(Code.TOO_MANY_BUCKETS):
             await at.search.count(at.acme, EVENTS, asked(*parameters), Grouping(("action",)))
 

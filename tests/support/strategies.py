@@ -252,7 +252,7 @@ def values() -> st.SearchStrategy[dict[str, Any]]:
 
 
 def prepared(value: dict[str, Any]) -> Prepared:
-    """A generated record as ingest would make it ready."""
+    """A generated record as ingest prepares it."""
     return prepare(decode(msgspec.json.encode(value)), now=NOW, fingerprint_key=_FINGERPRINT_KEY)
 
 
@@ -325,7 +325,7 @@ def _parses(parameters: list[tuple[str, str]]) -> bool:
 
 @st.composite
 def queries(draw: st.DrawFn, found: Terms) -> Query:
-    """A query; more often than not one that a record with the terms `found` satisfies."""
+    """A query; usually one that a record with the terms `found` satisfies."""
     parameters = draw(st.one_of(_from_record(found), _from_record(found), _at_random()).filter(_parses))
     log, query = parse(parameters)
     assert log is LogName.EVENTS
@@ -334,13 +334,13 @@ def queries(draw: st.DrawFn, found: Terms) -> Query:
 
 @st.composite
 def cases(draw: st.DrawFn, most: int = 6) -> tuple[list[Prepared], Query]:
-    """Some records and a query to find some of them; their order is the order in which to store them."""
+    """Records in the order of storage, and a query that usually finds some of them."""
     made = draw(st.lists(records(), min_size=1, max_size=most))
     return made, draw(queries(terms_of(draw(st.sampled_from(made)))))
 
 
 def nested(depth: int = DEPTH_MAX) -> Any:
-    """A value that is exactly so deep."""
+    """A value of exactly this depth."""
     value: Any = "bottom"
     for level in range(depth):
         value = [value] if level % 2 else {"in": value}

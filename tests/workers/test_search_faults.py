@@ -33,7 +33,7 @@ Answer = Callable[[str, str, bytes], Awaitable[tuple[int, Any]] | tuple[int, Any
 
 
 class Node:
-    """A server that speaks as much HTTP as OpenSearch's client needs, and answers what a test wants."""
+    """An HTTP server with the subset that the client of OpenSearch needs; tests choose its answers."""
 
     def __init__(self) -> None:
         self.answer: Answer = lambda method, path, body: (200, {})
@@ -183,7 +183,7 @@ async def test_refresh_fails_when_a_shard_fails(node: Node, client: AsyncOpenSea
     index, tenant = OpenSearchIndex(client), make_tenant("acme")
     node.answer = lambda method, path, body: (200, {"_shards": {"total": 2, "successful": 1, "failed": 1}})
     await refused(index.refresh(tenant))
-    # The copy that a single node has no place for is not a failure.
+    # An unassigned copy on a single node is no failure.
     node.answer = lambda method, path, body: (200, {"_shards": {"total": 2, "successful": 1, "failed": 0}})
     await index.refresh(tenant)
 
