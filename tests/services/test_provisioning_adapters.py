@@ -141,6 +141,6 @@ async def test_recently_deleted_queue_name_is_reported_as_blocked() -> None:
         with pytest.raises(DecklogError) as refused:
             await SqsProvisioning(client).apply(CreateQueue("queue", OURS))
     assert (refused.value.code, refused.value.retry_after) == (Code.STORAGE_UNAVAILABLE, 60)
-    assert "minute" in refused.value.detail
+    assert "60 seconds" in refused.value.detail
     assert refused.value.extra == {"reason": NAME_BLOCKED}
     assert {line["log_level"] for line in logged} == {"info"}
