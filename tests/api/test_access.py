@@ -13,8 +13,7 @@ from decklog import shapes
 from decklog.domain.identity.access import Role
 from decklog.domain.tenant import State
 from decklog.services.identity.keys import new_key
-from tests.api.test_append import RECORD, code_of
-from tests.support.api_world import World, running_world
+from tests.support.api_world import RECORD, World, code_of, running_world
 from tests.support.memory_store import fill
 
 

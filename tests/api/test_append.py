@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import socket
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import msgspec
 import pytest
 import zstandard
@@ -19,19 +17,8 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
 from decklog.domain.log import LogName
 from decklog.domain.tenant import Limits
-from tests.support.api_world import World
+from tests.support.api_world import RECORD, World, code_of, connect
 from tests.support.memory import make_tenant
-
-RECORD = {"action": "login", "actor": {"id": "alice"}}
-
-
-def code_of(response: httpx.Response) -> str:
-    assert response.headers["content-type"] == "application/problem+json", response.text
-    document: dict[str, Any] = response.json()
-    assert document["status"] == response.status_code
-    assert document["type"] == "https://decklog.dev/problems/" + document["code"]
-    assert document["instance"] == response.headers["x-request-id"]
-    return str(document["code"])
 
 
 async def test_append_returns_the_position_of_the_record(world: World) -> None:
@@ -84,11 +71,6 @@ async def test_append_refuses_an_invalid_record_with_the_reason(world: World, bo
         assert response.status_code == status
         assert code is None or code_of(response) == code
         assert (await world.store.head(world.tenant("acme"), LogName.EVENTS)).next_seq == 0
-
-
-def connect(world: World) -> socket.socket:
-    host, port = world.url.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), timeout=30)
 
 
 @pytest.mark.parametrize(("path", "mebibytes"), [("/api/v1/logs", 1), ("/api/v1/logs/bulk", 17)])

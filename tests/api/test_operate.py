@@ -23,8 +23,7 @@ from decklog.domain.identity.access import Role
 from decklog.domain.records.append import Rate
 from decklog.services.identity.issuers import IssuerConfig, Issuers
 from decklog.settings import Api, Settings
-from tests.api.test_append import RECORD, code_of
-from tests.support.api_world import World, running_world
+from tests.support.api_world import RECORD, World, code_of, running_world
 
 PATHS = ["/nothing", "/api", "/api/v1", "/api/v1/log", "/api/v1/logs/1/2", "/schema/other", "/schema/openapi.yaml", "/docs"]
 

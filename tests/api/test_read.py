@@ -7,7 +7,6 @@ import csv
 import io
 import json
 import socket
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -18,18 +17,9 @@ from decklog import shapes
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
 from decklog.domain.log import LogName
-from tests.api.test_append import RECORD, code_of, connect
-from tests.support.api_world import World
+from tests.support.api_world import RECORD, World, access_actions, code_of, connect, polled
 from tests.support.memory import make_tenant
 from tests.support.memory_store import fill
-
-
-async def access_actions(world: World, name: str = "acme") -> list[str]:
-    """What the tenant's access log says, oldest first."""
-    tenant = world.tenant(name)
-    head = await world.store.head(tenant, LogName.ACCESS)
-    found = await world.store.fetch(tenant, LogName.ACCESS, range(head.next_seq))
-    return [json.loads(record.content)["action"] for record in sorted(found, key=lambda record: record.seq)]
 
 
 async def test_list_returns_the_newest_records_first(world: World) -> None:
@@ -304,11 +294,3 @@ async def test_query_over_the_rate_limit_is_refused_and_not_recorded(world: Worl
             assert (await writer.post("/api/v1/logs", json=RECORD)).status_code == 201
     # Opened and closed, the export has two records.
     assert (await world.store.head(world.tenant("curious"), LogName.ACCESS)).next_seq == 4
-
-
-async def polled(world: World) -> AsyncIterator[list[str]]:
-    """The access log's actions again and again, for at most ten seconds."""
-    for _ in range(200):
-        yield await access_actions(world)
-        await asyncio.sleep(0.05)
-    raise AssertionError("it did not come")

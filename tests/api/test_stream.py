@@ -22,9 +22,7 @@ from decklog.api.server import serve
 from decklog.domain.identity.access import Role
 from decklog.domain.tenant import Limits, State
 from decklog.settings import Settings
-from tests.api.test_append import RECORD, code_of
-from tests.api.test_read import polled
-from tests.support.api_world import World, running_world
+from tests.support.api_world import RECORD, World, code_of, polled, running_world
 from tests.support.memory import make_tenant
 from tests.support.memory_store import fill
 

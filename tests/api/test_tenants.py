@@ -16,18 +16,18 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
 from decklog.domain.log import LogName, Span
 from decklog.domain.search.query import Query
+from decklog.domain.tenancy.status import QUOTA_EXCEEDED, READY, SYNCED, Part
 from decklog.domain.tenant import State
 from decklog.services.tenancy.provisioning import Provisioner
 from decklog.services.tenancy.tenants import CREATIONS_MAX
-from tests.api.test_append import code_of
-from tests.support.api_world import World, running_world
+from tests.support.api_world import RECORD, World, code_of, running_world
 from tests.support.memory_control import MemoryVisit
 
 NAMES_OF_NOBODY = ["nobody", "Acme", "acme-", "a" * 41, "a" * 2_000, "a%00b", "%F0%9F%9A%A2", "a'--", "acme%0A", "ACME"]
 
 
 async def access_records(world: World, name: str) -> list[dict[str, Any]]:
-    """What stands in a tenant's access log, oldest first."""
+    """Return the records of the tenant's access log, oldest first."""
     tenant = world.tenant(name)
     found, _ = await world.store.read(
         tenant, LogName.ACCESS, Span(0, 10_000), query=Query(), limit=1_000, newest_first=False, timeout=5
@@ -40,9 +40,17 @@ async def test_list_tenants_is_recorded_in_the_platforms_access_log(world: World
         response = await client.get("/api/v1/tenants")
         items = msgspec.json.decode(response.content, type=shapes.Tenants).items
         assert [item.name for item in items] == ["acme", "decklog", "other"]
-        assert items[0].conditions[0].type == "Ready"
     [record] = await access_records(world, "decklog")
     assert (record["action"], record["metadata"]["count"]) == ("tenants.list", 3)
+
+
+async def test_list_tenants_shows_the_conditions_of_the_last_reconciliation(world: World) -> None:
+    async with world.client(Role.PLATFORM) as client:
+        created = (await client.post("/api/v1/tenants", json=sent())).json()["tenant"]
+        items = msgspec.json.decode((await client.get("/api/v1/tenants")).content, type=shapes.Tenants).items
+    [listed] = [item for item in items if item.name == created["name"]]
+    assert {condition.type for condition in listed.conditions} == {READY, SYNCED, QUOTA_EXCEEDED, *Part}
+    assert msgspec.to_builtins(listed.conditions) == created["conditions"]
 
 
 async def test_get_tenant_by_the_platform_is_recorded_in_its_own_log(world: World) -> None:
@@ -124,7 +132,6 @@ async def test_tenant_requests_refuse_every_parameter(world: World) -> None:
 
 # Making one
 
-RECORD = {"action": "login", "actor": {"id": "alice"}}
 ROLES = {"writer", "auditor", "admin"}
 
 
@@ -144,7 +151,7 @@ async def post(world: World, body: Any, **options: Any) -> httpx.Response:
 
 
 async def statuses(world: World, keys: dict[str, str], name: str = "initech") -> dict[str, int]:
-    """What each key gets for something that its role may do."""
+    """Return the status that each key gets for a request that its role allows."""
     found = {}
     async with world.client() as client:
         for role, key in keys.items():

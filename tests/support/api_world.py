@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,6 +17,7 @@ from decklog.api.app import create_app
 from decklog.api.server import serve
 from decklog.api.services import ApiServices
 from decklog.domain.identity.access import Role
+from decklog.domain.log import LogName
 from decklog.domain.store import Cursors, SearchIndex
 from decklog.domain.tenancy.parts.keys import TENANT_ROLES, IssuedKey
 from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Tenant
@@ -44,6 +48,10 @@ class Backend:
     async def check(self) -> None:
         if self.error is not None:
             raise self.error
+
+
+RECORD = {"action": "login", "actor": {"id": "alice"}}
+"""The smallest record."""
 
 
 @dataclass
@@ -151,3 +159,35 @@ async def running_world(
 
 async def _nothing(url: str) -> bytes:
     raise OSError(f"{url}: there is no network in these tests")
+
+
+def code_of(response: httpx.Response) -> str:
+    """Return the error code of an answer, and check the members of its problem document."""
+    assert response.headers["content-type"] == "application/problem+json", response.text
+    document: dict[str, Any] = response.json()
+    assert document["status"] == response.status_code
+    assert document["type"] == "https://decklog.dev/problems/" + document["code"]
+    assert document["instance"] == response.headers["x-request-id"]
+    return str(document["code"])
+
+
+def connect(world: World) -> socket.socket:
+    """Return a raw connection to the API."""
+    host, port = world.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=30)
+
+
+async def access_actions(world: World, name: str = "acme") -> list[str]:
+    """Return the actions in the tenant's access log, oldest first."""
+    tenant = world.tenant(name)
+    head = await world.store.head(tenant, LogName.ACCESS)
+    found = await world.store.fetch(tenant, LogName.ACCESS, range(head.next_seq))
+    return [json.loads(record.content)["action"] for record in sorted(found, key=lambda record: record.seq)]
+
+
+async def polled(world: World) -> AsyncIterator[list[str]]:
+    """Yield the actions in the access log again and again, for at most ten seconds."""
+    for _ in range(200):
+        yield await access_actions(world)
+        await asyncio.sleep(0.05)
+    raise AssertionError("the expected record was not written within ten seconds")
