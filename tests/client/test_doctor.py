@@ -19,6 +19,7 @@ from decklog.domain.records.record import RecordInput
 from decklog.domain.store import INDEXER
 from decklog.domain.tenancy.manifest import Manifest
 from decklog.domain.tenancy.status import QUOTA_EXCEEDED, Condition
+from decklog.probes import serving
 from decklog.services.records.access_log import READ
 from decklog.services.tenancy.provisioning import Provisioner
 from decklog.services.tenancy.vaults import Handover
@@ -121,6 +122,16 @@ async def test_doctor_fails_when_readiness_reports_no_database(world: World) -> 
     del world.backends["database"]
     [failed] = failures(await doctor.examine_backends(world.url, timeout=TIMEOUT))
     assert (failed.check, "reports no database" in failed.detail) == ("api", True)
+
+
+async def test_doctor_accepts_a_process_without_an_api() -> None:
+    checks = {"tenants": "ok"}
+    async with serving("127.0.0.1", 0, checks=lambda: checks) as probes:
+        url = f"http://127.0.0.1:{probes.port}"
+        assert (await doctor.examine_backends(url, timeout=TIMEOUT)).healthy
+        checks["tenants"] = "1 not ready"
+        [failed] = failures(await doctor.examine_backends(url, timeout=TIMEOUT))
+        assert failed.check == "tenants"
 
 
 async def test_doctor_fails_without_a_key_when_readiness_is_not_exposed(monkeypatch: pytest.MonkeyPatch) -> None:

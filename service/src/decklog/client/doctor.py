@@ -120,6 +120,8 @@ async def _backends(url: str, timeout: float) -> list[Finding]:
 def _api(found: shapes.Readiness) -> Finding:
     if found.status == "stopping":
         return Finding("api", Outcome.FAILED, "The API is stopping.", "Try again: another replica should answer.")
+    if "event loop" in found.checks:  # A worker or `decklog provision`, which serve no API and whose probes use this check.
+        return Finding("process", Outcome.OK, f"The process answers: {found.status}.")
     if "database" not in found.checks:
         return Finding("api", Outcome.FAILED, f"The API is {found.status} but reports no database.", _DEFECT)
     return Finding("api", Outcome.OK, f"The API answers: {found.status}.")
