@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from tests.backends import kubernetes, opensearch, postgres, s3, sqs, timescale
 from tests.backends.cache import UnavailableError
+from tests.backends.docker import LocalDocker
 from tests.backends.kubernetes import KubernetesServer, LocalKubernetes
 from tests.backends.node import LocalNode
 from tests.backends.opensearch import LocalOpenSearch, OpenSearchServer
@@ -24,6 +25,7 @@ __all__ = [
     "BACKENDS",
     "BadAddressError",
     "KubernetesServer",
+    "LocalDocker",
     "LocalKubernetes",
     "LocalNode",
     "LocalOpenSearch",
@@ -89,6 +91,10 @@ class Servers:
     def private_node(self) -> LocalNode:
         """A Kubernetes of the caller's own on which pods run; a machine has one at a time. Ask `node.available` first."""
         return self.run.private(kubernetes.BACKEND, LocalNode)
+
+    def private_docker(self) -> LocalDocker:
+        """A Docker engine of the caller's own; a machine has one at a time. Ask `docker.available` first."""
+        return self.run.private(timescale.BACKEND, LocalDocker)
 
     def private_sqs(self) -> LocalSqs:
         return self.run.private(sqs.BACKEND, sqs.BACKEND.local)

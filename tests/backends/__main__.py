@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from tests.backends import BACKENDS, BadAddressError, UnavailableError, images, kubernetes, node, running
+from tests.backends import BACKENDS, BadAddressError, UnavailableError, docker, images, kubernetes, node, running
 from tests.backends.backend import Backend
 from tests.backends.cache import provision as provision_recipe
 from tests.backends.resolve import named, prospects
@@ -82,7 +82,7 @@ def _jobs(backend: Backend[Any]) -> list[Callable[[], object]]:
     if backend is kubernetes.BACKEND:
         tools = sorted(TOOLS, key=lambda name: SLOW_TOOLS.index(name) if name in SLOW_TOOLS else len(SLOW_TOOLS))
         jobs += [partial(provision_recipe, TOOLS[name]) for name in tools]
-        jobs += [node.available, images.provision_all]
+        jobs += [node.available, images.provision_all, docker.available]
     return jobs
 
 

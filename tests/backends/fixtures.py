@@ -5,7 +5,7 @@ A session-scoped fixture per kind gives its address: `timescale_server`, `postgr
 server which one test may kill, `private_node` a Kubernetes on which pods run, for which others on this machine wait.
 Under pytest-xdist all workers share the same servers; tests must therefore choose names (databases, indices, queues, buckets, namespaces) of their own.
 `helm`, `promql` and `composefile` are programs, `definitions` is a folder of custom resources' definitions, `edge` one with Contour and Envoy,
-`ratelimit` the service that counts for Envoy, `gateway` the program of Envoy Gateway; they belong to `kubernetes_server`.
+`ratelimit` the service that counts for Envoy, `gateway` the program of Envoy Gateway, `docker_engine` a Docker engine; they belong to `kubernetes_server`.
 
 A server is looked for in this order:
 
@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -48,6 +48,7 @@ from tests.backends import (
     SqsServer,
     UnavailableError,
     Variant,
+    docker,
     images,
     kubernetes,
     node,
@@ -102,6 +103,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         with contextlib.suppress(UnavailableError):
             node.available()
             images.provision_all()
+    if "docker_engine" in getattr(item, "fixturenames", ()):
+        with contextlib.suppress(UnavailableError):
+            docker.available()
     return (yield)
 
 
@@ -204,6 +208,16 @@ def ratelimit() -> Path:
 def gateway() -> Path:
     """The program `envoy-gateway`."""
     return _had(kubernetes.BACKEND.name, lambda: provision(TOOLS["gateway"]) / "envoy-gateway")
+
+
+@pytest.fixture(scope="session")
+def docker_engine(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[docker.DockerEngine]:
+    """A Docker engine of this run with images that stand for public ones; others on this machine wait for it."""
+    _had(kubernetes.BACKEND.name, docker.available)
+    server = servers.private_docker()
+    docker.load_stand_ins(server.address, tmp_path_factory.mktemp("contexts"))
+    yield server.address
+    server.discard()
 
 
 class PrivatePostgres(Protocol):

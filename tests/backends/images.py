@@ -23,8 +23,8 @@ from tests.backends.node import SANDBOX
 from tests.backends.packages import command_or_package, debian_mirror, from_pypi
 from tests.support.images import ROOT, Stage, copy, stages
 
-SUITE, PACKAGES = "bookworm", "python3"
-"""What python:3.11-slim-bookworm is, too: Debian with a Python."""
+SUITE, PACKAGES = "bookworm", "python3,python3-venv,ca-certificates,curl,busybox"
+"""As python:3.11-slim-bookworm: Debian with a Python. The rest serves the images of `docker`: what builds and probes them."""
 DOCKERFILES = {"decklog": ROOT / "service/Dockerfile", "decklog-operator": ROOT / "operator/Dockerfile"}
 CACHED_UP_TO = ["LICENSE", "/opt/decklog/"]
 """The COPY that comes after the libraries, and before the sources."""
@@ -214,6 +214,7 @@ def _build_base(building: Building) -> None:
     root = building.folder / "root"
     debootstrap = command_or_package(building, "debootstrap")
     building.run([debootstrap, "--variant=minbase", f"--include={PACKAGES}", SUITE, root, debian_mirror()])
+    (root / "usr/local/bin/wget").symlink_to("/bin/busybox")
     for each in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale"):
         remove(root / each)
     _packed(building.run, root, building.folder / "layer.tar", ".")

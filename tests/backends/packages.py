@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tests.backends.cache import Building, UnavailableError, cache_folder, locked
 
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 MAVEN_DEPENDENCY_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 
 
@@ -72,6 +73,25 @@ def from_debian(building: Building, packages: Sequence[str], into: Path) -> None
     for package in sorted(downloaded.glob("*.deb")):
         building.run([command("dpkg-deb"), "--extract", package, into])
     shutil.rmtree(downloaded)
+
+
+def from_debian_suite(building: Building, suite: str, package: str, into: Path) -> None:
+    """Unpack one package of another suite of Debian into a folder, with lists of its own: the machine's sources stay as they are."""
+    own = building.folder / ".suite"
+    for each in ("parts", "lists/partial", "cache/archives/partial"):
+        (own / each).mkdir(parents=True)
+    source = f"Types: deb\nURIs: {debian_mirror()}\nSuites: {suite}\nComponents: main\nSigned-By: {KEYRING}\n"
+    (own / "parts/suite.sources").write_text(source)
+    options = {
+        "Dir::Etc::sourcelist": "/dev/null", "Dir::Etc::sourceparts": own / "parts", "Dir::State::lists": own / "lists",
+        "Dir::Cache": own / "cache", "APT::Sandbox::User": "root", "Acquire::Languages": "none",
+    }  # fmt: skip
+    apt = [command("apt-get"), "-q", *(word for name, value in options.items() for word in ("-o", f"{name}={value}"))]
+    building.run([*apt, "update"])
+    building.run([*apt, "download", package], cwd=own)
+    [archive] = own.glob("*.deb")
+    building.run([command("dpkg-deb"), "--extract", archive, into])
+    shutil.rmtree(own)
 
 
 def from_pypi(building: Building, requirement: str, into: Path) -> None:
