@@ -69,7 +69,8 @@ class Machine:
 
     def probe(self, name: str) -> subprocess.CompletedProcess[str]:
         """Run the service's own probe."""
-        return self.run(*map(self.moved, PROGRAMS[name]["healthcheck"]["test"][4:]))
+        _, _, *words = map(self.moved, PROGRAMS[name]["healthcheck"]["test"])
+        return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, timeout=LONGEST)
 
     async def healthy(self, name: str) -> None:
         """Wait until the probe succeeds."""
