@@ -7,14 +7,17 @@ WORKERS ?= 2
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' service/pyproject.toml)
 IMAGE := docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null)
 
-.PHONY: run test lint docs format generate bench images kind lock clean
+.PHONY: run test endurance lint docs format generate bench images kind lock clean
 
 run: $(STAMP)                      ## everything in one process, embedded, no Docker
 	$(BIN)/decklog dev --port 8321 --data-dir .decklog
 
 test: $(STAMP)                     ## all tests, on real backends
 	$(BIN)/coverage erase
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --durations 25 --cov --cov-report=term --cov-fail-under=90 $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --durations 25 --cov --cov-report=term --cov-fail-under=95 $(ARGS)
+
+endurance: $(STAMP)                ## long rounds of chaos, and property tests with 25 times the examples of `make test`
+	DECKLOG_TEST_EXAMPLES=10 $(BIN)/pytest -n $(WORKERS) --timeout 3600 -m "endurance or hypothesis" $(ARGS)
 
 lint: $(STAMP)                     ## style, types, layers, generated files, documentation
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

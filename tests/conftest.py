@@ -2,4 +2,10 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.backends.fixtures", "tests.support.stores", "tests.support.release"]
+pytest_plugins = [
+    "tests.backends.fixtures",
+    "tests.support.examples",
+    "tests.support.minutes",
+    "tests.support.stores",
+    "tests.support.release",
+]

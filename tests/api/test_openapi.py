@@ -27,6 +27,7 @@ from decklog.domain.errors import Code
 from decklog.domain.identity.access import Role
 from decklog.domain.search.query import PARAMETERS
 from tests.support.api_world import World, running_world
+from tests.support.examples import examples
 from tests.support.memory_store import fill
 from tests.support.openapi_conformance import closed_document
 
@@ -145,7 +146,7 @@ schema = schemathesis.openapi.from_dict(closed_document())
 
 
 @schema.exclude(path_regex="stream").parametrize()
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(20), deadline=None, suppress_health_check=list(HealthCheck))
 def test_api_conforms_to_the_document(case: Any, served: World) -> None:
     platform = case.path.startswith("/api/v1/tenants")
     key = served.keys[(None, Role.PLATFORM) if platform else ("acme", Role.ADMIN)]

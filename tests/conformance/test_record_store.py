@@ -30,6 +30,7 @@ from decklog.domain.search.stats import INTERVALS, Grouping
 from decklog.domain.search.terms import Terms, terms
 from decklog.domain.store import READ_BYTES_MAX, Announcements, Cursors, RecordStore
 from decklog.domain.tenant import Isolation, Tenant
+from tests.support.examples import examples
 from tests.support.fields import example
 from tests.support.memory import make_tenant
 from tests.support.memory_index import bucket_of
@@ -391,7 +392,7 @@ async def test_unknown_tenant_has_no_log(cell: Cell) -> None:
 
 
 @given(made=st.lists(records(), min_size=1, max_size=8))
-@settings(slow_examples, max_examples=25)
+@settings(slow_examples, max_examples=examples(25))
 async def test_generated_records_are_read_back_with_their_digests(cell: Cell, made: list[Prepared]) -> None:
     tenant = await cell.kept_tenant()
     appended = await cell.put(tenant, *made)
@@ -452,7 +453,7 @@ async def test_fetch_ignores_numbers_without_records(cell: Cell) -> None:
 
 
 @given(case=cases())
-@settings(slow_examples, max_examples=120)
+@settings(slow_examples, max_examples=examples(120))
 async def test_read_decides_queries_as_the_matcher(cell: Cell, case: tuple[list[Prepared], Query]) -> None:
     made, query = case
     tenant = await cell.kept_tenant()
@@ -571,7 +572,7 @@ async def test_read_and_count_are_refused_after_their_timeout(cell: Cell) -> Non
     by=st.lists(st.sampled_from(list(COUNTABLE)), max_size=2, unique=True).map(tuple),
     interval=st.none() | st.sampled_from(INTERVALS),
 )
-@settings(slow_examples, max_examples=80)
+@settings(slow_examples, max_examples=examples(80))
 async def test_count_equals_counting_terms(
     cell: Cell, case: tuple[list[Prepared], Query], by: tuple[str, ...], interval: str | None
 ) -> None:

@@ -30,6 +30,7 @@ from decklog.opensearch.search import OpenSearchIndex
 from decklog.settings import Search
 from tests.backends import OpenSearchServer
 from tests.support.documents import documents, made
+from tests.support.examples import examples
 from tests.support.fields import example
 from tests.support.memory_index import MemoryIndex, bucket_of
 from tests.support.strategies import NETWORKS, cases, terms_of
@@ -91,7 +92,9 @@ async def indices(request: pytest.FixtureRequest) -> AsyncIterator[Indices]:
         yield Indices(OpenSearchIndex(client), name)
 
 
-LAWS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+LAWS = settings(
+    max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 @LAWS

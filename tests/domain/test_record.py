@@ -28,6 +28,7 @@ from decklog.domain.records.record import (
     decode,
     prepare,
 )
+from tests.support.examples import examples
 from tests.support.json_values import respelled, texts, values
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -469,7 +470,7 @@ def as_defined(sent: dict[str, Any]) -> dict[str, Any]:
 
 
 @given(full_records)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 def test_content_is_canonical_with_defaults_and_masks(sent: dict[str, Any]) -> None:
     record = prepared(sent)
     assert record.content == canonical(as_defined(sent))

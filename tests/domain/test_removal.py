@@ -25,11 +25,12 @@ from decklog.domain.tenancy.status import ARCHIVE, READY, SYNCED, Part
 from decklog.domain.tenancy.trouble import Trouble
 from decklog.domain.tenant import Isolation, State
 from tests.domain.test_decision import INSTALLATION, NOTHING, UNREACHABLE, cases, converged, done, kinds, manifest, verdicts
+from tests.support.examples import examples
 
 REMOVING = (RemoveIndex, RemoveDocuments, RemoveQueue, RemoveTenant)
 LAST = datetime(2026, 3, 4, 5, tzinfo=UTC)
 HEARD = Stopped(STOP_SECONDS, LAST)
-LAWS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+LAWS = settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 stops = st.sampled_from([None, Stopped(0.0, LAST), HEARD, Stopped(1e9, None)])
 PLACE = ArchivePlace("s3://evidence/decklog", locked=True)
 MANIFEST = "acme/uid-1/manifest-12-3.json"

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decklog.domain.search.terms import WORD_CHARS_MAX, WORDS_MAX, leaf, scalar, terms
+from tests.support.examples import examples
 from tests.support.strategies import prepared, values
 
 TEXTS = ("action", "message", "actor", "resource", "related", "before", "after", "metadata")
@@ -36,7 +37,7 @@ def words_by_definition(content: dict[str, Any]) -> list[str]:
     return [word[:WORD_CHARS_MAX] for text in texts for word in re.findall(r"\w+", text.lower())]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(values())
 def test_words_and_fields_agree_with_their_definition(value: dict[str, Any]) -> None:
     content = msgspec.json.decode(prepared(value).content)
@@ -45,7 +46,7 @@ def test_words_and_fields_agree_with_their_definition(value: dict[str, Any]) -> 
     assert found.fields == {leaf(path, scalar(value)) for path, value in leaves(content.get("metadata")) if path}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(st.text(st.sampled_from("aΣςσİıßK ́ͅ.' -_ⅷ1"), max_size=6), max_size=6))
 def test_lower_case_of_a_letter_depends_on_its_own_text_only(texts: list[str]) -> None:
     content = msgspec.json.decode(prepared({"action": "-", "actor": {"id": "-"}, "before": texts}).content)

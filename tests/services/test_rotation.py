@@ -34,6 +34,7 @@ from decklog.services.tenancy.vaults import Handout
 from decklog.timescale.connection import Pool
 from decklog.timescale.control.provision import CONNECTIONS_MAX, PostgresProvisioning
 from tests.support.control import Control, control, on_each_variant
+from tests.support.examples import examples
 from tests.support.memory_control import MemoryControl
 from tests.support.vaults import MemoryVault
 
@@ -259,7 +260,7 @@ async def live(world: World, rng: random.Random, rounds: int) -> None:
         await world.settle()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(1, 8))
 def test_rotation_ends_with_valid_keys_and_no_early_revocation(rng: random.Random, rounds: int) -> None:
     asyncio.run(live(World(MemoryControl()), rng, rounds))

@@ -25,6 +25,7 @@ from decklog.services.search.matching import Matcher
 from decklog.services.search.page import read_cursor, write_cursor
 from decklog.services.search.search import Found, Search
 from tests.support.desk import Desk, desk
+from tests.support.examples import examples
 from tests.support.memory_index import interval_start
 from tests.support.strategies import TIMES, cases, records, terms_of
 
@@ -32,7 +33,7 @@ EVENTS = LogName.EVENTS
 AWAY = DecklogError(Code.SEARCH_UNAVAILABLE, "The index is away.")
 properties = settings(
     deadline=None,
-    max_examples=60,
+    max_examples=examples(60),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
@@ -308,7 +309,7 @@ async def test_pages_counts_and_walks_agree_with_the_matcher_for_any_coverage(
 
 
 @given(made=st.lists(records(), min_size=1, max_size=4), case=cases())
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(deadline=None, max_examples=examples(300), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_quick_check_of_a_record_never_loses_a_match(made: list[Prepared], case: tuple[list[Prepared], Query]) -> None:
     matcher = Matcher(case[1])
     for number, record in enumerate([*made, *case[0]]):

@@ -26,6 +26,7 @@ from decklog.services.records.ingest import Ingest
 from decklog.services.records.streaming import Event, Limits, Streams, Subscription
 from decklog.services.search.matching import terms_of
 from tests.support.desk import REQUEST, Desk, desk
+from tests.support.examples import examples
 from tests.support.memory_store import FINGERPRINT_KEY
 from tests.support.records import body
 from tests.support.stores import Database
@@ -200,7 +201,7 @@ async def test_stream_begins_at_the_head_when_all_records_are_beyond_retention()
     bounds=st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 4)),
     seed=st.integers(0, 2**32),
 )
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=examples(60), suppress_health_check=[HealthCheck.too_slow])
 async def test_stream_delivers_each_match_once_in_order_at_any_pace(
     parameters: list[tuple[str, str]],
     start: int,

@@ -23,6 +23,7 @@ from decklog.timescale.connection import Pool
 from decklog.timescale.control.heads import ensure_heads, observe_heads
 from decklog.timescale.records.keeper import PostgresKeeper
 from decklog.timescale.records.records import PostgresRecords
+from tests.support.examples import examples
 from tests.support.memory_store import MemoryStore
 from tests.support.records import prepared
 from tests.support.stores import Database, freeze_clock
@@ -152,7 +153,7 @@ async def test_group_over_many_schemas_has_the_results_of_the_memory_store(datab
             if requests:
                 assert told(await store.append(requests)) == told(await memory.append(requests))
 
-    @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+    @settings(deadline=None, max_examples=examples(60), suppress_health_check=[HealthCheck.too_slow])
     @given(GROUPS)
     def law(groups: list[list[tuple[int, list[tuple[str | None, str]], bool]]]) -> None:
         asyncio.run_coroutine_threadsafe(same(groups), loop).result(timeout=120)

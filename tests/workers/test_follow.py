@@ -17,11 +17,12 @@ from decklog.domain.records.record import StoredRecord
 from decklog.domain.store import Cursor
 from decklog.domain.tenant import Tenant
 from decklog.services.following.follow import Ended, Follower
+from tests.support.examples import examples
 from tests.support.memory import make_tenant
 from tests.support.memory_store import MemoryCursors, MemoryStore, fill
 
 EVENTS = LogName.EVENTS
-LAWS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+LAWS = settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Clock:

@@ -20,6 +20,7 @@ from decklog.domain.store import INDEXER, Cursor, SearchDocument
 from decklog.domain.tenant import Tenant
 from decklog.services.following.follow import Ended, Follower
 from decklog.workers.consumers.indexer import REFRESH_SHARE, Indexer
+from tests.support.examples import examples
 from tests.support.memory import make_tenant
 from tests.support.memory_index import MemoryIndex
 from tests.support.memory_store import MemoryCursors, MemoryStore, fill
@@ -73,7 +74,7 @@ class CheckedCursors(MemoryCursors):
         return await super().move(cursor, to, seconds=seconds)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(bursts=st.lists(st.integers(0, 30), min_size=1, max_size=5), failing=st.floats(0, 0.5), seed=st.integers(0, 2**32))
 async def test_indexed_records_below_the_cursor_are_found_whatever_fails(bursts: list[int], failing: float, seed: int) -> None:
     chance = random.Random(seed)
