@@ -18,7 +18,7 @@ from tests.support.memory_store import fill
 
 
 class Route(NamedTuple):
-    """A route, who may use it, and a request for it that is right."""
+    """A route, the roles that may use it, and the body of a valid request."""
 
     method: str
     path: str
@@ -52,7 +52,7 @@ OPEN = ["/healthz", "/readyz", "/metrics", "/schema", "/schema/openapi.json", "/
 
 
 async def asked(client: httpx.AsyncClient, route: Route, **options: Any) -> tuple[int, str | None]:
-    """Status and code of the answer; a stream is left once it has begun."""
+    """Return status and error code of the answer; a stream is closed once it has started."""
     async with client.stream(route.method, route.path, json=route.body, **options) as response:
         if response.status_code < 400:
             return response.status_code, None

@@ -73,7 +73,7 @@ def test_decoded_never_crashes_on_random_bytes(body: bytes, encoding: str) -> No
 
 
 class Slow:
-    """A client whose messages come one by one, each after the loop had a turn where `waits` says so."""
+    """A client that sends its messages one by one; with `waits` the event loop runs before each."""
 
     def __init__(self, messages: list[dict[str, Any]], *, waits: bool = False) -> None:
         self._messages = iter(messages)

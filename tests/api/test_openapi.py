@@ -88,7 +88,7 @@ def test_error_code_has_a_status_and_is_documented_by_an_operation() -> None:
 
 
 def _examples(node: Any) -> Iterator[tuple[dict[str, Any], Any]]:
-    """Every schema that stands beside an example."""
+    """Yield every schema that has an example, with the example."""
     if isinstance(node, dict):
         if "schema" in node and "example" in node:
             yield node["schema"], node["example"]
@@ -115,7 +115,7 @@ def test_example_is_valid_against_its_schema() -> None:
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[World]:
-    """The API in a thread of its own, since schemathesis asks in a blocking way."""
+    """The API in its own thread, because schemathesis sends blocking requests."""
     ready = threading.Event()
     running: list[tuple[World, asyncio.AbstractEventLoop, asyncio.Event]] = []
 
@@ -138,7 +138,7 @@ def served() -> Iterator[World]:
 
 @schemathesis.serializer("application/x-ndjson")
 def as_lines(context: Any, value: Any) -> bytes:
-    """Lines are a text already."""
+    """Send NDJSON as the text that schemathesis generates."""
     return str(value).encode("utf-8", "replace")
 
 

@@ -208,7 +208,7 @@ async def test_empty_export_is_an_empty_file_of_its_format(world: World) -> None
 
 
 def raw_get(world: World, path: str, key: str) -> bytes:
-    """Everything that comes over the connection until the server ends it."""
+    """Return all bytes of the connection until the server closes it."""
     with connect(world) as connection:
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n".encode())
         found = b""
@@ -271,7 +271,7 @@ async def test_export_waits_for_a_slow_client_and_stops_when_it_disconnects(worl
 
 
 async def until_still(world: World) -> None:
-    """Until the store is not read any more."""
+    """Wait until the export no longer reads from the store."""
     before = -1
     while world.store.reads != before or before == 0:
         before = world.store.reads

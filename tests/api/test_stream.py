@@ -31,7 +31,7 @@ from tests.support.memory_store import fill
 async def followed(
     world: World, query: str = "", *, role: Role = Role.AUDITOR, tenant: str = "acme"
 ) -> AsyncIterator[ClientConnection]:
-    """A WebSocket with a key in its header, after its first message."""
+    """An open WebSocket with the key in a header; its first message has been received."""
     headers = {"Authorization": f"Bearer {world.keys[tenant, role]}"}
     async with connect(world.socket_url(query), additional_headers=headers, max_queue=None) as socket_:
         opened = await received(socket_)
@@ -59,7 +59,7 @@ async def test_stream_resumes_from_the_open_position_when_cut_off_before_any_eve
 
 
 async def records(socket_: ClientConnection, count: int) -> list[dict[str, Any]]:
-    """The next records, without heartbeats."""
+    """Return the next records, without heartbeats."""
     found: list[dict[str, Any]] = []
     while len(found) < count:
         message = await received(socket_)
@@ -70,7 +70,7 @@ async def records(socket_: ClientConnection, count: int) -> list[dict[str, Any]]
 
 
 async def ended(socket_: ClientConnection) -> tuple[int, dict[str, Any]]:
-    """How a socket ends: its code, and the last message before."""
+    """Return the close code of a WebSocket, and its last message."""
     last: dict[str, Any] = {}
     with contextlib.suppress(ConnectionClosed):
         while True:
@@ -265,7 +265,7 @@ async def test_stream_ends_on_revocation_when_the_client_does_not_read(world: Wo
 
 
 async def sse(lines: AsyncIterator[str]) -> dict[str, str]:
-    """The next event, as its fields."""
+    """Return the fields of the next event."""
     fields: dict[str, str] = {}
     async for line in lines:
         if not line:

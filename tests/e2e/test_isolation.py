@@ -111,7 +111,7 @@ async def world(
 
 
 def parameters(other: str, cursors: list[str]) -> dict[str, str]:
-    """A few filters that would find the other tenant's records, or none."""
+    """Return some filters that match records of the other tenant, or none."""
     choices: dict[str, list[str]] = {
         "q": [marker(other), "hello", "number3"],
         "actor": [f"{marker(other)}-1"],
@@ -134,7 +134,7 @@ def parameters(other: str, cursors: list[str]) -> dict[str, str]:
 
 
 def requests(other: str, cursors: list[str]) -> tuple[str, str, dict[str, Any]]:
-    """A random request: method, path, arguments; headers and body try to speak for the other tenant."""
+    """Return a random request: method, path, arguments. Its headers and body try to name the other tenant."""
     asked = parameters(other, cursors)
     listing = {name: value for name, value in asked.items() if name not in ("limit", "cursor") or random.random() < 0.5}
     headers = random.choice(

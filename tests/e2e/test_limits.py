@@ -25,7 +25,7 @@ RECORD = {"action": "flood", "actor": {"id": "somebody"}}
 
 
 async def flooded(stack: Stack, tenant: str) -> tuple[list[int], list[Any]]:
-    """Writers at every process go on until nothing is left; the places of what was stored, and the refusals."""
+    """Append through every process until the bucket is empty. Return the stored sequence numbers and the refusals."""
     places: list[int] = []
     refusals: list[Any] = []
 

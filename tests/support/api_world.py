@@ -76,11 +76,11 @@ class World:
 
     @property
     def services(self) -> ApiServices:
-        """What the application is made of."""
+        """The services for `create_app`."""
         return ApiServices(self.identity, self.ingest, self.reading, self.streams, self.tenants, self.backends)
 
     def add(self, tenant: Tenant, **quotas: Any) -> Tenant:
-        """A tenant with its heads, and with a key for each role."""
+        """Add a tenant with its heads and a key for each role."""
         self.store.register(tenant, **quotas)
         self.registry.add_tenant(tenant)
         for role in TENANT_ROLES:
@@ -93,7 +93,7 @@ class World:
         return next(tenant for tenant in self.registry.tenants.values() if tenant.name == name)
 
     def client(self, role: Role | None = None, tenant: str | None = "acme", **options: Any) -> httpx.AsyncClient:
-        """A client with the key of that role; without a role, without a credential."""
+        """Return a client with the key of this role; without a role, without a credential."""
         token = None if role is None else self.keys[None if role is Role.PLATFORM else tenant, role]
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=30, **options)
