@@ -7,7 +7,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -146,10 +146,16 @@ class Traffic:
 
     @contextmanager
     def _told(self, what: str) -> Iterator[None]:
-        try:
+        """Run the block, and turn an error of it into a failure."""
+
+        def noted(_: object, error: BaseException | None, __: object) -> bool:
+            if isinstance(error, Exception):
+                self.failures.append(f"{what}: {error!r}")
+            return isinstance(error, Exception)
+
+        with ExitStack() as stack:
+            stack.push(noted)
             yield
-        except Exception as error:  # noqa: BLE001 - every error fails the test
-            self.failures.append(f"{what}: {error!r}")
 
     async def finish(self, worker: Program | None = None) -> dict[str, list[dict[str, Any]]]:
         """Stop writing, compare everything with the logs, and return the records of each tenant.
