@@ -1,4 +1,4 @@
-"""Receives wake-ups: few pollers, because each blocks a thread, and any number of queues."""
+"""Receives wake-ups from any number of queues by few pollers, each of which blocks a thread."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from decklog.services.identity.registry import RegistryCache
 from decklog.workers.dispatch import Dispatcher
 
 WAIT_SECONDS_MAX = 20.0
-"""Of one long poll where there are not more queues than pollers."""
+"""Wait of one long poll, where there are not more queues than pollers."""
 ROUND_SECONDS = 1.0
-"""Between two polls of one queue where there are more: they do not wait then, and each request costs money."""
+"""Between two polls of an empty queue, where there are more queues than pollers: polls do not wait then, and each costs money."""
 FAILED_SECONDS = 10.0
-"""A queue that could not be asked is left alone for so long, before jitter."""
+"""Pause of a queue that could not be polled, before jitter."""
 NOTHING_SECONDS = 0.3
 """Pause, before jitter, while no queue is due or the registry cannot be read."""
 
 RECEIVED = Counter("decklog_worker_wake_ups_total", "Wake-ups received.")
 WAITED = Histogram(
     "decklog_worker_wake_up_age_seconds",
-    "Seconds that a wake-up was in its queue before a worker received it.",
+    "Seconds from sending a wake-up to its receipt by a worker.",
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 1_800, 7_200),
 )
-POLL_FAILURES = Counter("decklog_worker_poll_failures_total", "Polls of a queue that failed.")
+POLL_FAILURES = Counter("decklog_worker_poll_failures_total", "Failed polls of a queue.")
 
 _log = structlog.get_logger("decklog.worker")
 
 
 class Rotation:
-    """Whose turn it is: each queue is asked by one poller at a time, the one that waits longest first."""
+    """The order of polls: one poller at a time for each queue, and the queue that has waited longest first."""
 
     def __init__(self, pollers: int) -> None:
         self._pollers = pollers
@@ -46,14 +46,14 @@ class Rotation:
         self._known: set[str] = set()
 
     def update(self, queues: Iterable[str]) -> None:
-        """The queues there are now. One that is being asked leaves when it is given back."""
+        """Set the queues. A removed queue that is being polled leaves when it is given back."""
         names = set(queues)
         self._turns = deque(turn for turn in self._turns if turn[0] in names)
         self._turns.extend((name, 0.0) for name in sorted(names - self._known))
         self._known = names
 
     def take(self, now: float) -> str | None:
-        """The next queue to ask, or None where all are being asked or are left alone."""
+        """Return the next queue to poll, or None where every queue is being polled or paused."""
         for _ in range(len(self._turns)):
             name, not_before = self._turns.popleft()
             if not_before <= now:
@@ -62,12 +62,13 @@ class Rotation:
         return None
 
     def give_back(self, name: str, not_before: float) -> None:
+        """End the turn of a poller. The queue is not polled again before `not_before`, by the clock of `take`."""
         if name in self._known and all(turn[0] != name for turn in self._turns):
             self._turns.append((name, not_before))
 
     @property
     def crowded(self) -> bool:
-        """Whether there are more queues than pollers."""
+        """True where there are more queues than pollers."""
         return len(self._known) > self._pollers
 
 

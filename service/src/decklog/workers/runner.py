@@ -1,6 +1,6 @@
-"""The worker: receive → advance → acknowledge, sweep for what no message told, keep partitions ahead, and archive.
+"""The worker: receives wake-ups, advances logs, sweeps for forgotten ones, creates partitions and archives tenants.
 
-Parts whose backend is not configured are not there: without a search index nothing is followed, without a queue the sweeper
+Duties whose backend is not configured are left out: without a search index no log is followed, without a queue the sweep
 alone finds work, and without an archive nothing is archived.
 """
 

@@ -1,8 +1,8 @@
-"""Follows logs for one consumer: lease, read the next records, do the effect, move the cursor by compare-and-set.
+"""Follows logs for one consumer: lease, read the next records, apply the effect, move the cursor by compare-and-set.
 
-What a log has is read from the log itself, never from a message, so wake-ups may be lost, doubled or reordered. The
-cursor moves only after the effect is settled, so a record may be worked on twice (effects must be harmless when
-repeated) and is never left out. No transaction is open while an effect runs.
+Records are read from the log itself and never from a message, so wake-ups may be lost, doubled or reordered. The cursor
+moves only after the effect is settled, so a record may be applied twice (effects must be idempotent) and is never left
+out. No transaction is open while an effect runs.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ from decklog.services.following.leases import LEASE_SECONDS, LeaseLostError, lea
 
 BATCH_RECORDS_MAX = 1_000
 BATCH_RECORDS_FIRST = 200
-"""Of the first batch, while nothing is known of how large a log's records are."""
+"""Records of the first batch, while the size of the log's records is unknown."""
 BATCH_BYTES = 2 * 1024 * 1024
-"""What a batch should weigh, by the average of the batch before."""
+"""Target size of a batch, by the average record of the batch before."""
 LOOK_AGAIN_SECONDS = 0.1
-"""While the last batch settles; what came meanwhile is one batch."""
+"""Between reads of the head while the last batch settles, so that records that arrive meanwhile form one batch."""
 READ_SECONDS_MAX = 20.0
 BACKOFF_SECONDS = (0.5, 15.0)
-"""Shortest and longest wait after failures of one log, before jitter."""
+"""First and longest pause after failures of one log, before jitter."""
 BACKING_OFF_MAX = 100_000
-"""Logs whose failures are remembered."""
+"""Logs whose failures are kept in memory."""
 
 LAG = Histogram(
     "decklog_consumer_lag_seconds",
-    "Seconds from the receipt of a record to its being done, for the oldest record of each move of a cursor.",
+    "Seconds from the receipt of a record until it is done, for the oldest record of each move of a cursor.",
     ["consumer"],
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 1_800, 7_200),
 )
 RECORDS = Counter("decklog_consumer_records_total", "Records done.", ["consumer"])
 BATCHES = Counter("decklog_consumer_batches_total", "Batches whose effect succeeded.", ["consumer"])
-FAILURES = Counter("decklog_consumer_failures_total", "Advances of a log that failed and will be tried again.", ["consumer"])
+FAILURES = Counter("decklog_consumer_failures_total", "Failed advances of a log, which are tried again.", ["consumer"])
 PROGRESS = Gauge(
-    "decklog_consumer_progress_timestamp_seconds", "When a cursor was last moved, in seconds since 1970.", ["consumer"]
+    "decklog_consumer_progress_timestamp_seconds", "Time of the last move of a cursor, in seconds since 1970.", ["consumer"]
 )
 
 _EVERYTHING = Query()
@@ -60,7 +60,7 @@ _log = structlog.get_logger("decklog.follow")
 
 
 class Effect(Protocol):
-    """What a consumer does with records. Both methods may be repeated with the same records."""
+    """What a consumer does with records. Both methods may be called again with the same records."""
 
     @property
     def parallel(self) -> int:
@@ -68,25 +68,31 @@ class Effect(Protocol):
         ...
 
     async def apply(self, tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> None:
-        """Do it, in the order of `seq`. Whatever is raised is a failure, and the records come again."""
+        """Apply the records, which are in the order of `seq`. After any error the same records are given again."""
         ...
 
     async def settle(self, tenant: Tenant, log: LogName) -> None:
-        """Return when everything applied before the call may be called done. Runs beside later `apply` calls."""
+        """Return when everything that was applied before this call is done. Runs beside later `apply` calls."""
         ...
 
 
 class BatchTrace(Protocol):
-    def done(self) -> None: ...
+    """The trace of one batch. Exactly one of the methods is called, once."""
 
-    def broken_off(self) -> None: ...
+    def done(self) -> None:
+        """End the trace: the cursor has moved over the batch."""
+        ...
+
+    def broken_off(self) -> None:
+        """End the trace as failed: the batch will be applied again."""
+        ...
 
 
 class BatchTraces(Protocol):
-    """What is told of batches where traces are sent."""
+    """Traces of batches, where traces are sent."""
 
     def batch(self, consumer: str, tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> BatchTrace:
-        """A batch begins now; it is done once the cursor has moved over it."""
+        """Begin the trace of a batch."""
         ...
 
 
@@ -94,13 +100,13 @@ class Ended(Enum):
     """How an advance ended."""
 
     DONE = "done"
-    """The consumer had everything that the log had (or is stopping)."""
+    """The consumer has done every record of the log, or is stopping."""
     HELD = "held"
     """Another worker has the lease."""
     LOST = "lost"
-    """Another worker took the lease or moved the cursor meanwhile; it goes on from there."""
+    """Another worker took the lease or moved the cursor, and continues from there."""
     WAITING = "waiting"
-    """It failed a moment ago and is not tried yet."""
+    """It failed recently and is not tried again yet."""
     FAILED = "failed"
 
 
@@ -115,8 +121,11 @@ class _Batch(msgspec.Struct, frozen=True):
 
 
 class _Advance:
-    """The way through one log under a lease. Batches are read in order and applied, several at once where the effect
-    allows it; what all batches up to one have done is settled beside the next ones, and the cursor follows."""
+    """One pass over a log under a lease.
+
+    Batches are read in order and applied, several at once where the effect allows it. Applied batches are settled while
+    the next ones are applied, and the cursor follows.
+    """
 
     def __init__(
         self,
@@ -151,7 +160,7 @@ class _Advance:
         self._oldest: datetime | None = None
 
     async def run(self) -> None:
-        """Until the log has no more. Raises `LeaseLostError` and what the work raises."""
+        """Run until the end of the log. Raises `LeaseLostError` and what the effect raises."""
         try:
             while True:
                 if self._stopping():
@@ -161,7 +170,7 @@ class _Advance:
                 elif self._applying:
                     await self._end_batch()
                 elif self._settling is not None:
-                    # What arrives meanwhile is not to wait for it: the next settling then has more to do at once.
+                    # Records that arrive meanwhile are applied at once, so that the next settling covers more of them.
                     await asyncio.wait((self._settling,), timeout=LOOK_AGAIN_SECONDS)
                     await self._look()
                 else:
@@ -178,7 +187,7 @@ class _Advance:
                 trace.broken_off()
 
     async def _look(self) -> None:
-        """How far the log is now."""
+        """Read the head of the log, unless the worker stops."""
         if not self._stopping():
             self._end = max(self._end, (await self._store.head(self._tenant, self._log)).next_seq)
 
@@ -212,7 +221,7 @@ class _Advance:
         )
         if onward is not None and not self._read_to < onward <= self._end:
             raise DecklogError(Code.INTERNAL, f"A reading that began at {self._read_to} would go on at {onward}.")
-        # Where the store is at its end, what is missing below `end` is beyond the tenant's retention: it is done too.
+        # At the end of the store, records missing below `end` are beyond the tenant's retention, and count as done.
         return _Batch(records, self._end if onward is None else onward)
 
     async def _apply(self, batch: _Batch) -> None:
@@ -221,7 +230,7 @@ class _Advance:
             BATCHES.labels(self._cursor.consumer).inc()
 
     async def _end_batch(self) -> None:
-        """Wait for the first of the batches."""
+        """Wait for the oldest batch that is being applied."""
         task, batch = self._applying[0]
         await asyncio.wait((task,))
         self._applying.popleft()
@@ -230,7 +239,7 @@ class _Advance:
         self._oldest = self._oldest or batch.oldest
 
     def _settle(self) -> None:
-        """Take over what was settled, and begin to settle what was applied since. Raises `LeaseLostError`."""
+        """Take over the cursor of a settling that has ended, and begin the next one. Raises `LeaseLostError`."""
         if self._settling is not None and self._settling.done():
             settled, self._settling = self._settling, None
             self._cursor = settled.result()
@@ -239,7 +248,7 @@ class _Advance:
             self._oldest = None
 
     async def _settle_to(self, to: int, oldest: datetime | None) -> Cursor:
-        """Everything below `to` was applied; make it count."""
+        """Settle everything below `to`, which was applied, and move the cursor. Raises `LeaseLostError`."""
         cursor = self._cursor
         await self._effect.settle(self._tenant, self._log)
         moved = await self._cursors.move(cursor, to, seconds=self._lease_seconds)
@@ -255,8 +264,7 @@ class _Advance:
 
 
 class Follower:
-    """One consumer of one process. `advance` may be called for many logs at once; a call for a log that is being
-    advanced waits for that to end.
+    """One consumer of one process. `advance` may be called for many logs at once; a second call for one log waits.
 
     `slots` bounds how many batches are read and applied at once; waiting for an effect to settle takes no slot.
     """
@@ -291,7 +299,7 @@ class Follower:
         self._stopping = False
 
     def stop(self) -> None:
-        """Let every advance end after the batch it is at, with its cursor moved; later ones do nothing."""
+        """Let every advance end after its current batch, with its cursor moved. Later advances do nothing."""
         self._stopping = True
 
     async def advance(self, tenant: Tenant, log: LogName) -> Ended:
@@ -323,14 +331,14 @@ class Follower:
                 await self._work(tenant, held[log])
         except LeaseLostError:
             return Ended.LOST
-        except Exception as error:  # noqa: BLE001  # whatever an effect raises, the other logs go on and this one is tried again
+        except Exception as error:  # noqa: BLE001 - an effect may raise anything; only its own log fails
             self._failed(tenant, log, error)
             return Ended.FAILED
         self._failures.pop(key, None)
         return Ended.DONE
 
     def _failed(self, tenant: Tenant, log: LogName, error: Exception) -> None:
-        """Remember not to try again at once."""
+        """Count and log a failure, and set when the log may be tried again."""
         FAILURES.labels(self.consumer).inc()
         count, _ = self._failures.get((tenant.id, log), (0, 0.0))
         first, longest = self._backoff_seconds

@@ -1,6 +1,6 @@
-"""Tells workers that a log has grown: coalesced, best effort, and never in the way of the request that made it grow.
+"""Sends wake-ups to workers when a log has grown: coalesced, best effort, and never awaited by a request.
 
-A wake-up that is lost costs a sweep's delay and nothing else, so failures are counted and dropped, not retried.
+A lost wake-up costs the delay of one sweep and nothing else, so failures are counted and not retried.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from decklog.domain.store import WakeQueue, WakeUp
 from decklog.domain.tenant import Tenant
 
 INTERVAL = timedelta(milliseconds=100)
-"""Between two wake-ups for one log: about what a worker needs for one batch."""
+"""Between two wake-ups for one log: about the time that a worker needs for one batch."""
 WAITING_MAX = 10_000
-"""Logs with a wake-up that is not sent yet; beyond that the sweeper finds them."""
+"""Logs with a wake-up that is not sent yet. The sweep finds the logs beyond this bound."""
 SEND_TIME_MAX = timedelta(seconds=10)
 
-SENT = Counter("decklog_wake_ups_sent_total", "Wake-ups given to the queue.")
-FAILED = Counter("decklog_wake_ups_failed_total", "Wake-ups that the queue did not take; the sweeper finds their logs.")
-DROPPED = Counter("decklog_wake_ups_dropped_total", "Wake-ups not even tried, because too many were waiting.")
+SENT = Counter("decklog_wake_ups_sent_total", "Wake-ups sent to a queue.")
+FAILED = Counter("decklog_wake_ups_failed_total", "Wake-ups that could not be sent; the sweep finds their logs.")
+DROPPED = Counter("decklog_wake_ups_dropped_total", "Wake-ups dropped because too many were waiting; the sweep finds their logs.")
 
 _log = structlog.get_logger("decklog.wake")
 
 
 class Waker:
-    """Collects what has grown and sends one message per log and interval; queues do not wait for each other."""
+    """Sends at most one message per log and interval. Queues do not wait for each other."""
 
     def __init__(self, queue: WakeQueue, *, interval: timedelta = INTERVAL) -> None:
         self._queue = queue
@@ -42,7 +42,10 @@ class Waker:
         self._stopped = False
 
     def wake(self, tenant: Tenant, log: LogName, next_seq: int) -> None:
-        """The log has reached `next_seq`. Returns at once and never fails; call it in the event loop."""
+        """Schedule a message that the log has reached `next_seq`.
+
+        Returns at once and never fails. Must be called in the event loop.
+        """
         if self._stopped:
             return
         waiting = self._waiting.setdefault(tenant.queue, {})
@@ -57,7 +60,7 @@ class Waker:
             self._sending[tenant.queue] = asyncio.create_task(self._send(tenant.queue), name=f"wake {tenant.queue}")
 
     async def stop(self) -> None:
-        """Sends what waits, once, and ends; at most a few seconds."""
+        """Send the waiting wake-ups once, within `SEND_TIME_MAX`, and ignore later ones."""
         self._stopped = True
         tasks = list(self._sending.values())
         for task in tasks:
@@ -67,7 +70,7 @@ class Waker:
         await asyncio.gather(*(self._send_once(queue) for queue in tuple(self._waiting)))
 
     async def _send(self, queue: str) -> None:
-        """Goes on as long as there is something for this queue, at most one round per interval."""
+        """Send the wake-ups of one queue, one round per interval, until none waits."""
         try:
             while self._waiting.get(queue):
                 await self._send_once(queue)

@@ -1,7 +1,7 @@
-"""The registry as every process holds it: at most two seconds old, or not used at all.
+"""The registry as every process caches it: at most two seconds old, or not used at all.
 
-Suspension, deletion and revocation act through this cache, so a process that cannot know any more who may do what
-stops serving (`registry-stale`) instead of guessing.
+Suspension, deletion and revocation act through this cache, so a process whose copy is too old stops serving
+(`registry-stale`). Its poll is no duty of `workers.periodic`: a poll must neither back off nor wait longer than the age limit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from decklog.domain.tenant import Tenant
 from decklog.services.coalescing import Coalescing, shared
 
 REFRESH_SECONDS_MIN = 0.2
-"""Between two reads that strangers can cause by unknown keys, so that guessing keys does not become database load."""
+"""Between two reads that unknown keys can cause, so that guessing keys does not become database load."""
 
 _log = structlog.get_logger(__name__)
 
@@ -44,11 +44,12 @@ class RegistryCache:
         self._poll: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Read the registry once, then go on in the background. Raises `storage-unavailable`."""
+        """Read the registry once and begin to poll it in the background. Raises `storage-unavailable`."""
         await self._loads(None)
         self._poll = asyncio.create_task(self._keep_fresh(), name="registry-poll")
 
     async def stop(self) -> None:
+        """End the poll."""
         poll, self._poll = self._poll, None
         if poll is not None:
             poll.cancel()
@@ -57,26 +58,26 @@ class RegistryCache:
 
     @property
     def fresh(self) -> bool:
-        """Whether there is a snapshot that may be used."""
+        """True while the snapshot is within its age limit."""
         return self._snapshot is not None and time.monotonic() - self._as_of <= self._max_age
 
     @property
     def snapshot(self) -> Snapshot:
-        """The registry, true at some moment of the last `max_age` seconds. Raises `registry-stale`."""
+        """The registry as it was at some moment of the last `max_age` seconds. Raises `registry-stale`."""
         if self._snapshot is None or not self.fresh:
             raise DecklogError(
                 Code.REGISTRY_STALE,
-                f"This process could not read the registry for {self._max_age:g} seconds, so it cannot tell who may do what. Try again.",
+                f"This process could not read the registry for {self._max_age:g} seconds, so permissions are unknown. Try again.",
                 retry_after=1,
             )
         return self._snapshot
 
     def tenant(self, name: str) -> Tenant | None:
-        """The tenant of this name, or None. Raises `registry-stale`."""
+        """Return the tenant of this name, or None. Raises `registry-stale`."""
         return self._by_name.get(name) if self.snapshot else None
 
     def changed(self) -> asyncio.Event:
-        """An event that is set when the registry next changes; ask for a new one each time."""
+        """Return an event that is set when the registry next changes. Each change needs a new event."""
         return self._changed
 
     async def refresh(self) -> None:
@@ -89,8 +90,11 @@ class RegistryCache:
             await self._loads(None)
 
     async def current(self) -> Snapshot:
-        """As `snapshot`, read anew where it is too old although no read failed: then it is not the database that is away
-        but this process that stood still, and who asks first after that need not be refused. Raises `registry-stale`."""
+        """Return the snapshot, read again where it is too old although no read failed.
+
+        In that case this process was suspended and the database is well, so the first request afterwards need not be
+        refused. Raises `registry-stale`.
+        """
         if not self.fresh and not self._failing:
             with contextlib.suppress(Exception):
                 await self.refresh()
@@ -120,7 +124,7 @@ class RegistryCache:
             await asyncio.sleep(self._interval)
             try:
                 await self._loads(None)
-            except Exception as error:  # noqa: BLE001 - whatever went wrong, a poll that ended would lock everybody out for good
+            except Exception as error:  # noqa: BLE001 - a poll that ended would refuse every request for ever
                 if not failing:
                     _log.warning("registry cannot be read", cause=repr(error))
                 failing = True

@@ -1,8 +1,8 @@
-"""The consumer `indexer`: puts records into the search index.
+"""The consumer `indexer`: writes records into the search index.
 
-Its cursor says how far the index *finds*, so it moves only after a refresh that began after the write. A refresh is
-dear, and many logs may share an index: one at a time serves all who wait for it, the rarer the longer it takes, from
-`REFRESH_GAP` to `REFRESH_GAP_MAX` apart.
+Its cursor says up to where records can be *found*, so it moves only after a refresh that began after the write. A refresh
+is expensive and many logs may share an index, so refreshes of one index are coalesced, and a slow index is refreshed
+more rarely: from `REFRESH_GAP` to `REFRESH_GAP_MAX` apart.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from decklog.domain.tenant import Tenant
 from decklog.services.coalescing import Coalescing, shared
 
 REFRESH_GAP = timedelta(milliseconds=300)
-"""From the beginning of one refresh of an index to that of the next, at least."""
+"""Least time from the beginning of one refresh of an index to that of the next."""
 REFRESH_SHARE = 0.2
-"""Of the time that refreshing one index should take; what takes longer than this part of `REFRESH_GAP_MAX` takes more."""
+"""Largest share of the time that refreshes of one index should take, as far as `REFRESH_GAP_MAX` allows."""
 REFRESH_GAP_MAX = timedelta(milliseconds=500)
-"""However long a refresh takes: every record of a busy log waits for the end of this."""
+"""Longest such time, however slow refreshes are: every record of a busy log waits for it."""
 PARALLEL = 3
-"""Batches of one log at once: while terms are made of one, two are being written. Their ids make the order irrelevant."""
+"""Batches of one log at once: while terms of one are computed, two are written. Document ids make their order irrelevant."""
 YIELD_EVERY = 50
-"""Records between two chances for other tasks: terms are pure computing."""
+"""Records between two yields to other tasks, as terms are pure computation."""
 
 REFRESHES = Counter("decklog_search_refreshes_total", "Refreshes of search indices.")
 
