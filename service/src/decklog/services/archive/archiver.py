@@ -1,7 +1,8 @@
-"""Puts the logs of a deleted tenant into the archive: part by part under a lease, each read back before the cursor moves.
+"""Writes the logs of a deleted tenant to the archive: part by part under a lease, each read back before the cursor moves.
 
-When both logs are there to their heads, everything is read once more and the manifest is written, last. Nothing is removed
-here: provisioning does that, when the database says that the manifest was read back. Every step may be repeated.
+When both logs are archived to their heads, every part is read once more, and the manifest is written last. Nothing is
+removed here: provisioning removes the tenant once the database says that the manifest was read back. Every step may be
+repeated.
 """
 
 from __future__ import annotations
@@ -44,31 +45,31 @@ from decklog.services.following.follow import Ended
 from decklog.services.following.leases import LEASE_SECONDS, Held, LeaseLostError, leased
 
 READ_RECORDS = 250
-"""Records that are asked for at once: the largest there may be are 64 MiB together."""
+"""Records of one reading; at their largest they take 64 MiB together."""
 PART_BYTES = 16 * 1024 * 1024
-"""Of the contents of a part, before it is compressed: it ends with the reading that reaches this. Memory follows it."""
+"""Size of a part's contents before compression: a part ends with the reading that reaches it. Memory use follows it."""
 PART_RECORDS = 50_000
 PARTS_A_TURN = 16
-"""Parts of one tenant before the next tenant has its turn."""
+"""Parts of one tenant in one turn, before the turn of the next tenant."""
 PART_SECONDS_MAX = 150.0
-"""For one part, or one look at one."""
+"""Time limit for writing or checking one part."""
 MARKER = "decklog-archive.json"
-"""Written to see whether that can be done, and read to see whether the archive is still there."""
+"""Object that is written and read to check that the archive can be."""
 MARKER_EVERY = timedelta(days=1)
 _MARKER_TEXT = b'{"about": "Records of tenants that were deleted, by Decklog. Each manifest lists its files."}\n'
 
-PARTS = Counter("decklog_archive_parts_total", "Parts that were written to the archive and read back.")
-BYTES = Counter("decklog_archive_bytes_total", "Bytes of these parts.")
-RECORDS = Counter("decklog_archive_records_total", "Records in these parts.")
-TENANTS = Counter("decklog_archive_tenants_total", "Tenants whose manifest was written and read back.")
-FAILURES = Counter("decklog_archive_failures_total", "Turns that failed and will be tried again.")
-WAITING = Gauge("decklog_archive_waiting_tenants", "Deleted tenants that are not archived yet, at the last look.")
+PARTS = Counter("decklog_archive_parts_total", "Parts written to the archive and read back.")
+BYTES = Counter("decklog_archive_bytes_total", "Bytes of the parts written to the archive and read back.")
+RECORDS = Counter("decklog_archive_records_total", "Records in the parts written to the archive and read back.")
+TENANTS = Counter("decklog_archive_tenants_total", "Tenants whose archive is complete, with its manifest read back.")
+FAILURES = Counter("decklog_archive_failures_total", "Failed turns of archiving, which are tried again.")
+WAITING = Gauge("decklog_archive_waiting_tenants", "Deleted tenants that are not archived yet, at the last round.")
 
 _log = structlog.get_logger("decklog.archive")
 
 
 class Archiver:
-    """One process's share of archiving. `advance` is called for one tenant at a time."""
+    """Archives the tenants of one process. `advance` must be called for one tenant at a time."""
 
     def __init__(
         self,
@@ -97,15 +98,23 @@ class Archiver:
 
     @property
     def place(self) -> str:
+        """Where the archive is, as an address or a path."""
         return self._objects.place
 
     async def due(self, *, limit: int) -> list[ToArchive]:
-        """Tenants that lack something in the archive. Raises `storage-unavailable`."""
+        """Return tenants whose archive is not complete. Raises `storage-unavailable`."""
         return await self._archives.due(limit=limit)
 
     async def advance(self, due: ToArchive) -> Ended:
-        """Take one turn at a tenant. DONE when its manifest is written, WAITING when there is more to do in another turn.
-        Raises `ArchiveError` where the archive is at fault, and `storage-unavailable` where the database is."""
+        """Archive one tenant for one turn.
+
+        Return DONE when its manifest is written, WAITING when it needs another turn, HELD or LOST when another worker has it.
+
+        Raises:
+            ArchiveError: The archive failed.
+            DecklogError: `storage-unavailable`, and `internal` where a log has a gap.
+            TimeoutError: A part took longer than `PART_SECONDS_MAX`.
+        """
         tenant = due.tenant
         try:
             async with leased(
@@ -116,8 +125,10 @@ class Archiver:
             return Ended.LOST
 
     async def check(self) -> bool:
-        """See whether the archive can be read, and now and then whether it can be written; whether it locks what is to be
-        kept. Raises `ArchiveError`."""
+        """Check that the archive can be read and, once in `MARKER_EVERY`, that it can be written.
+
+        Return whether the archive locks objects until their retention ends. Raises `ArchiveError`.
+        """
         if self._marked_at is None or self._now() - self._marked_at >= MARKER_EVERY:
             await self._objects.put(MARKER, _MARKER_TEXT)
             self._marked_at = self._now()
@@ -125,11 +136,11 @@ class Archiver:
             await self._objects.get(MARKER, bytes_max=len(_MARKER_TEXT))
             return await self._objects.locked()
         except ArchiveError:
-            self._marked_at = None  # what came in its way may keep it from writing, too
+            self._marked_at = None  # the same fault may prevent writing, too
             raise
 
     async def tell(self, *, locked: bool = False, failed: ArchiveError | None = None) -> None:
-        """Tell provisioning how the archive is. Raises `storage-unavailable`."""
+        """Report the state of the archive to provisioning. Raises `storage-unavailable`."""
         reason, message = (failed.reason, failed.detail) if failed is not None else ("", "")
         await self._archives.tell(ArchivePlace(self.place, locked, reason, message))
 
@@ -150,11 +161,11 @@ class Archiver:
         return await self._finish(due, held, heads)
 
     async def _export(self, due: ToArchive, cursor: Cursor, head: int) -> Cursor:
-        """The next part of a log, noted. Raises `LeaseLostError`."""
+        """Write the next part of a log and move the cursor over it. Raises `LeaseLostError`."""
         tenant, log = due.tenant, cursor.log
         records = await self._gather(tenant, log, cursor.next_seq, head)
         if not records:
-            # Older partitions may have gone before anybody asked for an archive, and then all of them.
+            # Older partitions may have been dropped before the deletion, or all of them.
             moved = await self._cursors.move(cursor, head, seconds=self._lease_seconds)
         else:
             part = await self._write(due, log, records)
@@ -167,8 +178,10 @@ class Archiver:
         return moved
 
     async def _gather(self, tenant: Tenant, log: LogName, first: int, end: int) -> list[StoredRecord]:
-        """The next records, of one epoch and without a gap; where they end follows from where they begin. Raises `internal`
-        where the log has a gap."""
+        """Return the next records, of one epoch and without a gap. The same `first` always gives the same records.
+
+        Raises `internal` where the log has a gap.
+        """
         found: list[StoredRecord] = []
         size, wanted = 0, first
         while wanted < end and size < self._part_bytes and len(found) < self._part_records:
@@ -191,7 +204,7 @@ class Archiver:
         return found
 
     async def _write(self, due: ToArchive, log: LogName, records: Sequence[StoredRecord]) -> Part:
-        """Write a part, and read it back: the bytes must be those that were written, and the records those that are stored."""
+        """Write a part and read it back. Raises `ArchiveError` where its bytes or its records differ."""
         tenant, first = due.tenant, records[0]
         content = await asyncio.to_thread(self._encode, about(tenant, log), records)
         sha256 = hashlib.sha256(content).hexdigest()
@@ -204,14 +217,14 @@ class Archiver:
         return part
 
     async def _read_back(self, part: Part) -> bytes:
-        """Raises `ArchiveError` where it is not what was written."""
+        """Return the bytes of a part. Raises `ArchiveError` where they differ from what was written."""
         back = await self._objects.get(part.name, bytes_max=PART_BYTES_MAX)
         if hashlib.sha256(back).hexdigest() != part.sha256:
             raise _damaged(part.name)
         return back
 
     async def _finish(self, due: ToArchive, held: Held, heads: dict[LogName, int]) -> Ended:
-        """Read all parts once more, and write the manifest. Raises `LeaseLostError`."""
+        """Read all parts once more and write the manifest. Raises `LeaseLostError`."""
         tenant = due.tenant
         logs = {
             log.text: ArchivedLog(head, tuple(await self._checked(tenant, held[log], log, head))) for log, head in heads.items()
@@ -231,7 +244,10 @@ class Archiver:
         return Ended.DONE
 
     async def _checked(self, tenant: Tenant, cursor: Cursor, log: LogName, head: int) -> list[Part]:
-        """The parts of a log, each as it was written. From one on that is not, the log is to be exported anew."""
+        """Return the parts of a log after reading each back. From a damaged one on, the log is exported again.
+
+        Raises `ArchiveError` and `LeaseLostError`.
+        """
         parts, end = chain(await self._archives.parts(tenant, log))
         if parts and end != head:
             await self._rewind(cursor, end)
@@ -255,4 +271,6 @@ class Archiver:
 
 
 def _damaged(name: str) -> ArchiveError:
-    return ArchiveError("Damaged", f"What was read back of {name} is not what was written; it is written again.", Code.INTERNAL)
+    return ArchiveError(
+        "Damaged", f"{name} was read back with other content than was written. It is written again.", Code.INTERNAL
+    )

@@ -1,4 +1,4 @@
-"""Checks an archive from its manifest alone, as anybody may who has the files: no database, no running Decklog."""
+"""Verifies an archive from its manifest and its files alone: no database and no running Decklog are needed."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from decklog.domain.archive.manifest import (
 from decklog.domain.errors import Code, DecklogError
 
 PROBLEMS_MAX = 100
-"""That are told; the check goes on to the end and counts them all."""
+"""Problems that are listed. The check continues to the end and counts all of them."""
 
 
 class ArchiveReport(msgspec.Struct):
-    """What was found. `records` counts those that were read and are as they should be, as far as their part is."""
+    """The result of a verification. `records` counts the records of parts without a problem."""
 
     manifest: str
     tenant: str
@@ -40,9 +40,11 @@ class ArchiveReport(msgspec.Struct):
 
     @property
     def sound(self) -> bool:
+        """True where no problem was found."""
         return self.problem_count == 0
 
     def note(self, problem: str) -> None:
+        """Count a problem and list it, within `PROBLEMS_MAX`."""
         self.problem_count += 1
         if len(self.problems) < PROBLEMS_MAX:
             self.problems.append(problem)
@@ -51,9 +53,20 @@ class ArchiveReport(msgspec.Struct):
 async def check_archive(
     objects: ArchiveObjects, name: str, decode: DecodePart, *, progress: Callable[[str], None] = lambda _: None
 ) -> ArchiveReport:
-    """Read the manifest of this name and every file of it, one at a time: SHA-256, counts, numbers without a gap, and the
-    digest of each record. Raises `ArchiveError` where a file cannot be had for another reason than that it is not there, and
-    `misconfigured` where the manifest is none."""
+    """Read a manifest and every file that it lists, one at a time, and return what is wrong with them.
+
+    Checks are SHA-256 and size of files, counts, gapless numbers, and the digest of each record.
+
+    Args:
+        objects: The archive.
+        name: Name of the manifest in it.
+        decode: Decodes the records of a part.
+        progress: Receives a line of text after each file.
+
+    Raises:
+        ArchiveError: A file could not be read for another reason than that it is missing or damaged.
+        DecklogError: `misconfigured` where the named object is not a manifest.
+    """
     content = await objects.get(name, bytes_max=MANIFEST_BYTES_MAX)
     try:
         manifest = msgspec.json.decode(content, type=ArchiveManifest)
@@ -61,7 +74,7 @@ async def check_archive(
         raise DecklogError(Code.MISCONFIGURED, f"{objects.place}/{name} is not the manifest of an archive: {error}.") from None
     report = ArchiveReport(name, manifest.tenant, manifest.uid, manifest.keep_until, logs={}, problems=[])
     if manifest.name != name:
-        report.note(f"the manifest says that it is {manifest.name}")
+        report.note(f"the manifest names itself {manifest.name}")
     for problem in manifest_problems(manifest):
         report.note(problem)
     total = sum(len(log.parts) for log in manifest.logs.values())
@@ -84,7 +97,7 @@ async def _check_part(objects: ArchiveObjects, part: Part, decode: DecodePart, r
         return
     report.bytes += len(content)
     if (len(content), hashlib.sha256(content).hexdigest()) != (part.bytes, part.sha256):
-        report.note(f"{part.name}: its {len(content)} bytes are not those that were written (SHA-256)")
+        report.note(f"{part.name}: its {len(content)} bytes differ from those that were written (SHA-256)")
         return
     try:
         wrong = part_problems(part, decode(content))

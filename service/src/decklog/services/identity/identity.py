@@ -1,7 +1,7 @@
-"""Who is asking: API keys and JSON Web Tokens become principals here, and nowhere else.
+"""Authentication: API keys and JSON Web Tokens become principals here, and nowhere else.
 
-Nothing but the credential itself decides tenant and role. Every refusal is the same `unauthenticated` with the same
-words, so that an answer does not tell which part of a guess was right; the reason goes to the log, without the token.
+The credential alone decides tenant and role. Every refusal is the same `unauthenticated` with the same text, so that an
+answer does not reveal which part of a guess was right. The reason is logged, without the token.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Principal, Role
 from decklog.domain.store import ApiKey, Snapshot
 from decklog.domain.tenant import State, Tenant
-from decklog.services.identity.issuers import Claims, Issuers, Untrusted
+from decklog.services.identity.issuers import Claims, Issuers, UntrustedError
 from decklog.services.identity.keys import KEY_PREFIX
 from decklog.services.identity.registry import RegistryCache
 
 TOKEN_CHARS_MAX = 8 * 1024
 VERIFIED_MAX = 4_096
-"""Verified tokens that are remembered, by their SHA-256; a signature costs about as much as storing a record."""
+"""Verified tokens that are cached, by their SHA-256; verifying a signature costs about as much as storing a record."""
 RECOGNISED_MAX = 16_384
-"""API keys that are remembered, by their SHA-256, until the registry changes."""
+"""API keys that are cached, by their SHA-256, until the registry changes."""
 
 _KEY = re.compile(r"dlk_([0-9a-z]{8,32})_([0-9A-Za-z]{32,128})")
 _NO_HASH = bytes(32)
@@ -35,6 +35,7 @@ _log = structlog.get_logger(__name__)
 
 
 def unauthenticated() -> DecklogError:
+    """Return the one refusal of every credential that is not valid."""
     return DecklogError(
         Code.UNAUTHENTICATED,
         "The credential is not valid: malformed, unknown, revoked, expired, or not meant for this service.",
@@ -42,7 +43,7 @@ def unauthenticated() -> DecklogError:
 
 
 class Identity:
-    """Verifies credentials against the registry and the trusted issuers. `now` gives seconds since 1970."""
+    """Verifies credentials against the registry and the trusted issuers. `now` returns seconds since 1970."""
 
     def __init__(self, registry: RegistryCache, issuers: Issuers, *, now: Callable[[], float] = time.time) -> None:
         self._registry = registry
@@ -53,7 +54,7 @@ class Identity:
         self._recognised_in: Snapshot | None = None
 
     async def authenticate(self, token: str) -> Principal:
-        """Who this token proves. Raises `unauthenticated`, and `registry-stale` where that cannot be known now."""
+        """Return the principal of a token. Raises `unauthenticated`, and `registry-stale` where the registry is too old."""
         await self._registry.current()
         principal = self.recognise(token)
         if principal is not None:
@@ -67,7 +68,7 @@ class Identity:
         return await self._by_token(token)
 
     def recognise(self, token: str) -> Principal | None:
-        """As `authenticate`, at once and without I/O; None where only `authenticate` can tell."""
+        """Return the principal of a token without I/O; None where `authenticate` must decide. Raises `unauthenticated`."""
         if len(token) > TOKEN_CHARS_MAX:
             raise _refused("too long")
         if not self._registry.fresh:
@@ -81,7 +82,7 @@ class Identity:
         return self._principal(claims)
 
     def still_valid(self, principal: Principal) -> bool:
-        """Whether the credential would be accepted again, for what stays open. Raises `registry-stale`."""
+        """Return whether the credential would be accepted now, for streams and exports. Raises `registry-stale`."""
         if principal.expires_at is not None and principal.expires_at <= self._now():
             return False
         snapshot = self._registry.snapshot
@@ -96,8 +97,10 @@ class Identity:
         return known is not None and known.state is State.ACTIVE
 
     def _remembered(self, name: bytes) -> Principal | None:
-        """Whom a key of this SHA-256 proved in the registry as it is now. What is compared is a hash of what was sent, so
-        the time that it takes tells nothing of a key."""
+        """Return the cached principal of a key by its SHA-256, as long as the registry has not changed.
+
+        Only a hash of what was sent is compared, so the time of the look-up reveals nothing about keys.
+        """
         snapshot = self._registry.snapshot
         if self._recognised_in is not snapshot or len(self._recognised) >= RECOGNISED_MAX:
             self._recognised, self._recognised_in = {}, snapshot
@@ -107,7 +110,7 @@ class Identity:
         return principal
 
     def _by_key(self, token: str, hashed: bytes) -> Principal | None:
-        """None where the key's id is not known here (yet)."""
+        """Return the principal of a key; None where the registry has no key of its id yet. Raises `unauthenticated`."""
         match = _KEY.fullmatch(token)
         if match is None:
             raise _refused("malformed key")
@@ -145,7 +148,7 @@ class Identity:
     async def _by_token(self, token: str) -> Principal:
         try:
             claims = await self._issuers.verify(token)
-        except Untrusted as error:
+        except UntrustedError as error:
             raise _refused(error.reason) from None
         principal = self._principal(claims)
         while len(self._verified) >= VERIFIED_MAX:

@@ -1,7 +1,7 @@
-"""JSON Web Tokens: which issuers are trusted, for which tenants, and whether a token is really theirs.
+"""JSON Web Tokens (RFC 7519): the trusted issuers, the tenants each may speak for, and the verification of tokens.
 
-Only EdDSA (Ed25519), ES256 (P-256) and RS256 (2048 bits and more) exist here, and each key fits exactly one of them,
-so neither `none` nor a public key used as an HMAC secret can ever verify. Keys come from a file or an address that an
+Only EdDSA (Ed25519), ES256 (P-256) and RS256 (2048 bits and more) are supported, and each key fits exactly one of them,
+so neither `none` nor a public key used as an HMAC secret can verify. Keys come from a file or an address that an
 operator configured, never from a token's header.
 """
 
@@ -29,14 +29,14 @@ from decklog.domain.tenant import PLATFORM_TENANT
 from decklog.services.coalescing import Coalescing, shared
 
 Fetch = Callable[[str], Awaitable[bytes]]
-"""Gives the bytes at an address; raises OSError where it cannot. Injected, so that this module has no network."""
+"""Returns the bytes at an address; raises OSError. Injected, so that this module does no network I/O."""
 
 LEEWAY_SECONDS = 30
-"""How far the clocks of issuer and service may differ."""
+"""Largest accepted difference between the clocks of issuer and service."""
 REFRESH_SECONDS_MIN = 30.0
-"""Between two reads of one issuer's keys, however many unknown key ids are presented."""
+"""Between two reads of one issuer's keys, however many tokens have unknown key ids."""
 KEYS_SECONDS_MAX = 600.0
-"""After this long the keys are read again, so that one that was withdrawn stops working."""
+"""Age at which keys are read again, so that a withdrawn key stops working."""
 KEY_SET_BYTES_MAX = 256 * 1024
 KEYS_MAX = 100
 RSA_BITS_MIN = 2_048
@@ -44,9 +44,9 @@ RSA_BITS_MAX = 8_192
 SUBJECT_CHARS_MAX = 512
 
 _TYPES = ("jwt", "at+jwt")
-"""What `typ` may say: an access token (RFC 9068) or nothing special; ID tokens and others carry their own types."""
+"""Accepted values of `typ`: an access token (RFC 9068), or a JWT of no special type. ID tokens have types of their own."""
 
-# RFC 9864 gives Ed25519 a name of its own; issuers still say EdDSA, and the key decides the curve here.
+# RFC 9864 names Ed25519 by itself; issuers still send EdDSA, and here the key decides the curve.
 warnings.filterwarnings("ignore", message="EdDSA is deprecated", category=SecurityWarning)
 
 _log = structlog.get_logger(__name__)
@@ -56,7 +56,7 @@ class IssuerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One trusted issuer, as an entry of the issuers file."""
 
     issuer: Annotated[str, Meta(min_length=1, max_length=2048, description="Exactly the token's `iss`.")]
-    audience: Annotated[str, Meta(min_length=1, max_length=2048, description="What `aud` must be or contain.")]
+    audience: Annotated[str, Meta(min_length=1, max_length=2048, description="The value that `aud` must be or contain.")]
     algorithms: Annotated[
         list[Literal["EdDSA", "ES256", "RS256"]], Meta(min_length=1, description="Signatures that this issuer uses.")
     ]
@@ -64,15 +64,15 @@ class IssuerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         list[Annotated[str, Meta(min_length=1)]],
         Meta(description="Names of the tenants it may speak for; `*` for all but the reserved one."),
     ] = []
-    jwks_file: Annotated[str, Meta(description="Its keys, as a file beside this one.")] = ""
-    jwks_url: Annotated[str, Meta(description="Its keys, at an https address.")] = ""
+    jwks_file: Annotated[str, Meta(description="File with its keys (a JWK set), beside this file.")] = ""
+    jwks_url: Annotated[str, Meta(description="https address of its keys (a JWK set).")] = ""
     tenant_claim: Annotated[str, Meta(min_length=1, description="The claim that holds the tenant's name.")] = "decklog_tenant"
     role_claim: Annotated[str, Meta(min_length=1, description="The claim that holds writer, auditor or admin.")] = "decklog_role"
     platform: Annotated[bool, Meta(description="Whether the role `platform` may be given by this issuer.")] = False
 
 
 class Claims(msgspec.Struct, frozen=True):
-    """What a verified token says. `generation` is the state of the issuer's keys that verified it."""
+    """The claims of a verified token. `generation` counts the issuer's key sets and names the one that verified the token."""
 
     issuer: str
     subject: str
@@ -82,8 +82,8 @@ class Claims(msgspec.Struct, frozen=True):
     generation: int
 
 
-class Untrusted(Exception):  # noqa: N818 - a verdict on a token, not a fault of ours
-    """The token proves nothing. `reason` is for our log only."""
+class UntrustedError(Exception):
+    """The token is not valid. `reason` is for the log only."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -108,7 +108,7 @@ class _KeySet(msgspec.Struct):
 
 
 def _fits(key: Key) -> str | None:
-    """The one algorithm that this key may be used with."""
+    """Return the one algorithm that this key may be used with, or None."""
     if isinstance(key, RSAKey):
         return "RS256" if RSA_BITS_MIN <= key.public_key.key_size <= RSA_BITS_MAX else None
     if isinstance(key, ECKey):
@@ -126,7 +126,7 @@ _IMPORT: dict[str, Callable[[dict[str, Any]], Key]] = {
 
 
 def _usable(data: dict[str, Any]) -> tuple[str, Key] | None:
-    """A verification key and its algorithm, or None: symmetric, private, weak and other-purpose keys are left out."""
+    """Return the algorithm of a JWK and its verification key; None for symmetric, private, weak and other-purpose keys."""
     load = _IMPORT.get(str(data.get("kty")))
     if load is None or "d" in data or data.get("use", "sig") != "sig":
         return None
@@ -144,7 +144,7 @@ def _usable(data: dict[str, Any]) -> tuple[str, Key] | None:
 
 
 class _Issuer:
-    """One issuer and its keys as last read."""
+    """One issuer, and its keys as they were read last."""
 
     def __init__(self, config: IssuerConfig, read: Callable[[], Awaitable[bytes]], monotonic: Callable[[], float]) -> None:
         self.config = config
@@ -157,7 +157,10 @@ class _Issuer:
         self._reads: Coalescing[None, None] = Coalescing(shared(self._refresh))
 
     async def key(self, algorithm: str, kid: str | None) -> Key | None:
-        """The key for a token's header; unknown ones and old age cause a read, at most one per 30 s."""
+        """Return the key for a token's header, or None.
+
+        An unknown key and old keys cause a read of the key set, at most one per `REFRESH_SECONDS_MIN`.
+        """
         found = self._keys.get((algorithm, kid))
         age = self._monotonic() - self._asked
         if (found is None and age >= REFRESH_SECONDS_MIN) or age >= KEYS_SECONDS_MAX:
@@ -191,7 +194,7 @@ class _Issuer:
         for algorithm in self.config.algorithms:
             alone = [key for (fits, key), _ in usable if fits == algorithm]
             if len(alone) == 1:
-                keys.setdefault((algorithm, None), alone[0])  # a token without `kid` means the only key there is
+                keys.setdefault((algorithm, None), alone[0])  # a token without `kid` means the only key
         if len(usable) < len(found):
             _log.warning("keys of an issuer were left out", issuer=self.config.issuer, left_out=len(found) - len(usable))
         self._keys, self._raw = keys, raw
@@ -199,7 +202,7 @@ class _Issuer:
 
 
 class Issuers:
-    """All trusted issuers. `now` gives seconds since 1970, `monotonic` seconds that never jump."""
+    """All trusted issuers. `now` returns seconds since 1970, `monotonic` seconds that never jump."""
 
     def __init__(
         self,
@@ -216,26 +219,26 @@ class Issuers:
         }
 
     def current(self, claims: Claims) -> bool:
-        """Whether the keys that verified these claims are still the issuer's."""
+        """Return whether the issuer still has the key set that verified these claims."""
         issuer = self._issuers.get(claims.issuer)
         return issuer is not None and issuer.generation == claims.generation
 
     async def verify(self, token: str) -> Claims:
-        """What the token proves. Raises `Untrusted`."""
+        """Verify a token and return its claims. Raises `UntrustedError`."""
         parts = token.split(".")
         if len(parts) != 3 or not token.isascii():
-            raise Untrusted("not a signed JWT in compact form")
+            raise UntrustedError("not a signed JWT in compact form")
         header = _part(parts[0], _Header)
         issuer = self._issuers.get(_part(parts[1], _Issued).iss)
         if issuer is None:
-            raise Untrusted("unknown issuer")
+            raise UntrustedError("unknown issuer")
         if header.alg not in issuer.config.algorithms:
-            raise Untrusted("algorithm not allowed")
+            raise UntrustedError("algorithm not allowed")
         if header.typ is not None and header.typ.lower().removeprefix("application/") not in _TYPES:
-            raise Untrusted("not an access token")
+            raise UntrustedError("not an access token")
         key = await issuer.key(header.alg, header.kid)
         if key is None:
-            raise Untrusted("unknown key id")
+            raise UntrustedError("unknown key id")
         return self._claims(issuer, _verified_payload(token, header.alg, key))
 
     def _claims(self, issuer: _Issuer, payload: dict[str, Any]) -> Claims:
@@ -251,9 +254,9 @@ class Issuers:
         try:
             checks.validate(payload)
         except JoseError as error:
-            raise Untrusted(f"claims: {error}") from None
+            raise UntrustedError(f"claims: {error}") from None
         if len(payload["sub"]) > SUBJECT_CHARS_MAX:
-            raise Untrusted("subject too long")
+            raise UntrustedError("subject too long")
         role, tenant = _mandate(config, payload)
         return Claims(
             issuer=config.issuer,
@@ -266,20 +269,20 @@ class Issuers:
 
 
 def _mandate(config: IssuerConfig, payload: dict[str, Any]) -> tuple[Role, str | None]:
-    """Role and tenant of a token, within what its issuer may give."""
+    """Return role and tenant of a token. Raises `UntrustedError` where its issuer may not grant them."""
     try:
         role = Role(str(payload.get(config.role_claim)))
     except ValueError:
-        raise Untrusted("no role, or an unknown one") from None
+        raise UntrustedError("no role, or an unknown one") from None
     tenant = payload.get(config.tenant_claim)
     if role is Role.PLATFORM:
         if not config.platform or tenant is not None:
-            raise Untrusted("issuer may not speak for the platform, or the token names a tenant beside it")
+            raise UntrustedError("issuer may not speak for the platform, or the token names a tenant beside it")
         return role, None
     if not isinstance(tenant, str):
-        raise Untrusted("no tenant")
+        raise UntrustedError("no tenant")
     if tenant not in config.tenants and ("*" not in config.tenants or tenant == PLATFORM_TENANT):
-        raise Untrusted("issuer is not bound to the tenant")
+        raise UntrustedError("issuer is not bound to the tenant")
     return role, tenant
 
 
@@ -287,7 +290,7 @@ def _part(text: str, kind: type[_T]) -> _T:
     try:
         return msgspec.json.decode(urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=kind)
     except (ValueError, RecursionError):
-        raise Untrusted("malformed") from None
+        raise UntrustedError("malformed") from None
 
 
 def _verified_payload(token: str, algorithm: str, key: Key) -> dict[str, Any]:
@@ -295,9 +298,9 @@ def _verified_payload(token: str, algorithm: str, key: Key) -> dict[str, Any]:
         verified = jws.deserialize_compact(token, key, registry=jws.JWSRegistry(algorithms=[algorithm]))
         payload = msgspec.json.decode(verified.payload or b"", type=dict[str, Any])
     except (JoseError, ValueError, RecursionError) as error:
-        raise Untrusted(f"signature: {error!r}") from None
+        raise UntrustedError(f"signature: {error!r}") from None
     if "crit" in verified.headers() or "b64" in verified.headers():
-        raise Untrusted("critical header")
+        raise UntrustedError("critical header")
     return payload
 
 
@@ -308,7 +311,7 @@ def _reader(config: IssuerConfig, fetch: Fetch, folder: Path) -> Callable[[], Aw
 
 
 def load_issuers(path: str, *, fetch: Fetch, now: Callable[[], float] = time.time) -> Issuers:
-    """Issuers from the file that settings name; none where `path` is empty. Raises `misconfigured`."""
+    """Load the issuers from a file; none where `path` is empty. Raises `misconfigured`."""
     if not path:
         return Issuers([], fetch=fetch, now=now)
     try:
