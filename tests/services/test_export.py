@@ -19,7 +19,7 @@ from decklog.services.records.export import CONTENT_TYPES, Export
 from decklog.services.records.reading import EXPORTS_MAX, EXPORTS_PER_TENANT_MAX
 from tests.support.desk import REQUEST, Desk, desk
 
-every_format = pytest.mark.parametrize("format", sorted(CONTENT_TYPES))
+every_format = pytest.mark.parametrize("form", sorted(CONTENT_TYPES))
 
 
 @contextmanager
@@ -37,10 +37,10 @@ async def whole(export: Export) -> bytes:
     return b"".join([chunk async for chunk in export])
 
 
-def numbers(format: str, text: bytes) -> list[int]:  # noqa: A002
-    if format == "csv":
+def numbers(form: str, text: bytes) -> list[int]:
+    if form == "csv":
         return [int(row["seq"]) for row in csv.DictReader(io.StringIO(text.decode(), newline=""), strict=True)]
-    rows = json.loads(text) if format == "json" else map(json.loads, text.splitlines())
+    rows = json.loads(text) if form == "json" else map(json.loads, text.splitlines())
     return [row["seq"] for row in rows]
 
 
@@ -50,43 +50,43 @@ async def ends(at: Desk) -> list[tuple[str, str, Any]]:
 
 @every_format
 @pytest.mark.parametrize("count", [0, 1, 2, 5_000])
-async def test_export_contains_every_record_once_oldest_first(format: str, count: int) -> None:  # noqa: A002
+async def test_export_contains_every_record_once_oldest_first(form: str, count: int) -> None:
     async with desk() as at:
         for start in range(0, count, 1_000):
             await at.put(*[{"message": f"number {start + n}"} for n in range(min(1_000, count - start))])
-        export = await begun(at, ("format", format))
-        assert export.format == format
+        export = await begun(at, ("format", form))
+        assert export.format == form
         assert export.content_type.split(";")[0] in ("application/x-ndjson", "application/json", "text/csv")
-        assert export.filename == f"acme-events-{count}.{format}"
-        assert numbers(format, await whole(export)) == list(range(count))
+        assert export.filename == f"acme-events-{count}.{form}"
+        assert numbers(form, await whole(export)) == list(range(count))
         assert await ends(at) == [("log.export.open", "success", None), ("log.export.close", "success", count)]
 
 
 @every_format
-async def test_export_ends_at_the_head_of_its_start(format: str) -> None:  # noqa: A002
+async def test_export_ends_at_the_head_of_its_start(form: str) -> None:
     async with desk() as at:
         await at.put(*[{} for _ in range(1_000)])
-        export = await begun(at, ("format", format))
+        export = await begun(at, ("format", form))
         chunks: list[bytes] = []
         async for chunk in export:
             chunks.append(chunk)
             await at.put({})
-        assert numbers(format, b"".join(chunks)) == list(range(1_000))
+        assert numbers(form, b"".join(chunks)) == list(range(1_000))
 
 
 @every_format
-async def test_export_filters_like_a_list(format: str) -> None:  # noqa: A002
+async def test_export_filters_like_a_list(form: str) -> None:
     async with desk() as at:
         await at.put(*[{"message": "needle" if n % 3 else "hay", "severity": "ERROR" if n % 2 else "INFO"} for n in range(600)])
         await at.index_all()
         await at.put({"message": "a fresh needle", "severity": "ERROR"})
         wanted = [n for n in range(600) if n % 3 and n % 2] + [600]
-        export = await begun(at, ("format", format), ("q", "needle"), ("severity", "ERROR"))
-        assert numbers(format, await whole(export)) == wanted
+        export = await begun(at, ("format", form), ("q", "needle"), ("severity", "ERROR"))
+        assert numbers(form, await whole(export)) == wanted
         opened, closed = await at.accesses()
         for item in (opened, closed):
             assert item["metadata"]["filter"] == {"words": ["needle"], "severities": ["ERROR"]}
-            assert item["metadata"]["format"] == format
+            assert item["metadata"]["format"] == form
 
 
 async def test_csv_export_has_its_columns_and_escapes_formulas() -> None:
@@ -101,11 +101,11 @@ async def test_csv_export_has_its_columns_and_escapes_formulas() -> None:
 
 
 @every_format
-async def test_export_breaks_off_and_is_recorded_when_reading_fails(format: str) -> None:  # noqa: A002
+async def test_export_breaks_off_and_is_recorded_when_reading_fails(form: str) -> None:
     async with desk() as at:
         for _ in range(4):
             await at.put(*[{"message": "x" * 3_000} for _ in range(1_000)])
-        export = await begun(at, ("format", format))
+        export = await begun(at, ("format", form))
         chunks = [await anext(export), await anext(export)]
         at.store.failing = DecklogError(Code.STORAGE_UNAVAILABLE, "Away.")
         with refused(Code.STORAGE_UNAVAILABLE):
@@ -191,11 +191,11 @@ async def test_exports_at_once_are_limited_per_tenant_and_per_process() -> None:
 
 
 @every_format
-async def test_export_memory_does_not_grow_with_the_number_of_records(format: str) -> None:  # noqa: A002
+async def test_export_memory_does_not_grow_with_the_number_of_records(form: str) -> None:
     async with desk(indexed=False) as at:
         for _ in range(20):
             await at.put(*[{"message": "x" * 2_000} for _ in range(500)])
-        export = await begun(at, ("format", format))
+        export = await begun(at, ("format", form))
         sizes = [len(chunk) async for chunk in export]
         assert sum(sizes) > 20_000_000
         assert max(sizes) < 6_000_000

@@ -1,0 +1,1 @@
+"""OpenTelemetry: the adapter that sends traces."""

@@ -1,7 +1,7 @@
-"""Traces by OpenTelemetry: spans are sent over OTLP by a thread of their own, and no request ever waits for that.
+"""Traces by OpenTelemetry: a thread of its own sends spans over OTLP, and no request waits for it.
 
-Loaded only where an endpoint is set. What waits to be sent is bounded, what there is no room for is dropped and counted.
-A span names tenants, logs, numbers and codes: never what a record says, a key, or what somebody looked for.
+Imported only where an endpoint is set. The queue of spans is bounded; spans beyond it are dropped and counted. A span
+names tenants, logs, numbers and codes, and never contents of records, keys or search terms.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ from decklog.domain.records.trace import commit_ids
 from decklog.domain.tenant import Tenant
 
 LINKS_MAX = 128
-"""Of one span, as OpenTelemetry bounds them by itself."""
+"""Links of one span: the default bound of OpenTelemetry."""
 EXPORT_SPANS_MAX = 512
 """Spans of one request to the collector."""
 STOP_SECONDS_MAX = 5.0
-"""For what still waits to be sent when the process ends."""
+"""Time to send the spans that wait when the process ends."""
 
 SPANS = Counter(
     "decklog_trace_spans_total",
-    "Spans, by what became of them: exported, failed (the collector did not take them) or dropped (too many were waiting).",
+    "Spans by outcome: exported, failed (the collector did not accept them) or dropped (too many were waiting).",
     ["outcome"],
 )
 _exported, _failed, _dropped = (SPANS.labels(outcome) for outcome in ("exported", "failed", "dropped"))
@@ -67,7 +67,7 @@ _propagator = TraceContextTextMapPropagator()
 _log = structlog.get_logger("decklog.traces")
 
 Outcome = tuple[AppendRequest, Appended | DecklogError, "Waiting | None"]
-"""A request of a group, what became of it, and since when it waited, if it is traced."""
+"""A request of a group, its outcome, and since when it waited, where it is traced."""
 
 
 class Waiting(NamedTuple):
@@ -78,7 +78,7 @@ class Waiting(NamedTuple):
 
 
 class _Counted(SpanExporter):
-    """Counts what the collector took, and what was taken out of the queue for it."""
+    """Counts the spans that the collector accepted, and those taken out of the queue."""
 
     def __init__(self, inner: SpanExporter) -> None:
         self._inner = inner
@@ -98,7 +98,7 @@ class _Counted(SpanExporter):
 
 
 class _Queue(BatchSpanProcessor):
-    """What waits to be sent. Spans end in one thread and are taken out by another; each counts its own."""
+    """The queue of spans to send. Spans are put in by one thread and taken out by another; each counts its own."""
 
     def __init__(self, exporter: _Counted, room: int) -> None:
         super().__init__(exporter, max_queue_size=room, max_export_batch_size=min(room, EXPORT_SPANS_MAX))
@@ -117,7 +117,7 @@ class _Queue(BatchSpanProcessor):
 
 
 class _CommitIds(RandomIdGenerator):
-    """Gives the ids of a commit where there are any: it is known where its records are before its span is made."""
+    """Gives a commit's span the ids that follow from its records, so that batches can link to it."""
 
     given: tuple[int, int] | None = None
 
@@ -138,7 +138,7 @@ class RequestSpan:
         self.span_id = format_span_id(context.span_id)
 
     def answered(self, method: str, route: str | None, status: int, tenant: str | None) -> None:
-        """`status` is 0 where the client was gone before an answer."""
+        """Set the outcome. `status` is 0 where the client disconnected before an answer."""
         if route is not None:
             self._span.update_name(f"{method} {route}")
             self._span.set_attribute("http.route", route)
@@ -152,25 +152,25 @@ class RequestSpan:
 
 
 class BatchSpan:
-    """The span of a batch that a consumer works on."""
+    """The span of a batch that a consumer applies."""
 
     def __init__(self, span: Span) -> None:
         self._span = span
 
     def done(self) -> None:
-        """The effect counts, and the cursor has moved."""
+        """End the span: the cursor has moved over the batch."""
         self._span.end()
 
     def broken_off(self) -> None:
-        """It is tried again, by a span of its own."""
+        """End the span as failed: the batch will be applied again, under a span of its own."""
         self._span.set_status(StatusCode.ERROR, "broken off")
         self._span.end()
 
 
 class OtelTraces:
-    """What one process sends. `program` is its name where OTEL_SERVICE_NAME gives none; `queue_spans_max` bounds what waits.
+    """The traces of one process. `program` is its name unless OTEL_SERVICE_NAME is set; `queue_spans_max` bounds the queue.
 
-    Its other settings, the endpoint among them, are read by OpenTelemetry from the environment. Used in the event loop alone.
+    OpenTelemetry reads its other settings, the endpoint among them, from the environment. Must be used in the event loop.
     """
 
     def __init__(self, program: str, *, queue_spans_max: int, exporter: SpanExporter | None = None) -> None:
@@ -178,18 +178,18 @@ class OtelTraces:
         resource = _resource(program)
         self._ids = _CommitIds()
         self._tracer = _provider(resource, self._queue).get_tracer("decklog", __version__)
-        # A commit is recorded when one of its requests is, whatever a sampler would say of its own trace.
+        # A commit is recorded when one of its requests is, whatever a sampler decides for its own trace.
         commits = TracerProvider(sampler=ALWAYS_ON, resource=resource, id_generator=self._ids, shutdown_on_exit=False)
         commits.add_span_processor(self._queue)
         self._commits = commits.get_tracer("decklog", __version__)
 
     async def stop(self) -> None:
-        """Send what waits, for a bounded time."""
+        """Send the waiting spans, for a bounded time."""
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
 
         def shut() -> None:
             self._queue.shutdown()  # type: ignore[no-untyped-call]
-            with suppress(RuntimeError):  # the loop is closed: nobody waits for this any more
+            with suppress(RuntimeError):  # the loop is closed, and this stop was given up
                 loop.call_soon_threadsafe(ended.set)
 
         threading.Thread(target=shut, name="traces", daemon=True).start()
@@ -199,7 +199,7 @@ class OtelTraces:
 
     @contextmanager
     def request(self, method: str, headers: Iterable[tuple[bytes, bytes]]) -> Iterator[RequestSpan]:
-        """The span of a request, in the trace that its `traceparent` names; the current one while the block runs."""
+        """Open the span of a request while the block runs, in the trace that its `traceparent` names."""
         carried = {name.decode(): value.decode("latin-1") for name, value in headers if name in _CARRIED}
         method = method if method in _METHODS else "_OTHER"
         span = self._tracer.start_span(
@@ -212,12 +212,15 @@ class OtelTraces:
             yield RequestSpan(span)
 
     def current(self) -> Waiting | None:
-        """The request that is being answered, waiting from now on; None where there is none or it is not recorded."""
+        """Return the request that is being answered, waiting from now on; None where none is recorded."""
         context = get_current_span().get_span_context()
         return Waiting(context, time.time_ns()) if context.trace_flags.sampled else None
 
     def committed(self, outcomes: Sequence[Outcome], seconds: float) -> None:
-        """A group was just committed, or not, which took so long. One span for each of its logs that has a traced request."""
+        """Trace a commit that ended now, successful or not, after so many seconds.
+
+        Each log of the group that has a traced request gets one span.
+        """
         try:
             ended = time.time_ns()
             taken = ended - int(seconds * 1e9)
@@ -227,7 +230,7 @@ class OtelTraces:
             for of_log in logs.values():
                 if waited := [waiting for _, _, waiting in of_log if waiting is not None]:
                     self._committed(of_log, waited, taken, ended)
-        except Exception:  # noqa: BLE001 - whatever is wrong with a trace, the writer goes on
+        except Exception:  # noqa: BLE001 - an error in tracing must not stop the writer
             _log.exception("a commit was not traced")
 
     def _committed(self, outcomes: Sequence[Outcome], waited: Sequence[Waiting], taken: int, ended: int) -> None:
@@ -262,7 +265,7 @@ class OtelTraces:
             self._tracer.start_span("wait for commit", parent, links=links, start_time=each.since).end(taken)
 
     def batch(self, consumer: str, tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> BatchSpan:
-        """The span of a batch that begins now, with links to the commits of its records, whether they were recorded or not."""
+        """Begin the span of a batch, with links to the commits of its records, recorded or not."""
         commits = dict.fromkeys((record.epoch, record.received_at) for record in records)
         links = [
             Link(SpanContext(*commit_ids(tenant, log, *commit), is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED)))
@@ -273,7 +276,7 @@ class OtelTraces:
 
 
 def _place(tenant: Tenant, log: LogName, records: Sequence[Receipt | StoredRecord]) -> dict[str, str | int]:
-    """Where these records are, by which the spans of commits and of batches are found as well."""
+    """Return the attributes that say where records are, by which commits and batches are found."""
     where: dict[str, str | int] = {"decklog.tenant": tenant.name, "decklog.log": log.text, "decklog.records": len(records)}
     if records:
         numbers = [record.seq for record in records]
@@ -282,14 +285,14 @@ def _place(tenant: Tenant, log: LogName, records: Sequence[Receipt | StoredRecor
 
 
 def _provider(resource: Resource, queue: _Queue) -> TracerProvider:
-    """With the sampler that the environment names."""
+    """Return a provider with the sampler that the environment names."""
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(queue)
     return provider
 
 
 def _resource(program: str) -> Resource:
-    """Who sends: what the environment says of it, and the program's own name and version where it says nothing."""
+    """Return the resource: name and attributes from the environment, else the program's own name, and its version."""
     told = Resource.create()
     if str(told.attributes["service.name"]).startswith("unknown_service"):
         told = told.merge(Resource({"service.name": program}))

@@ -1,0 +1,1 @@
+"""Workers: consumers that follow logs, and periodic duties."""

@@ -1,8 +1,8 @@
-"""Rule 8, in its one place: who read, searched, exported or changed something, written before anything is given.
+"""Access records: every read, search, export and change is recorded before anything is returned.
 
-An access record goes through the same group commit as any other, and what cannot be recorded does not happen. The record
-of a query takes a token of `spec.quotas.queriesPerMinute` as it is written; without one nothing is given and nothing is
-recorded, or refusals would fill the log. All other records are exempt from quotas.
+An access record goes through the same group commit as any other, and an action that cannot be recorded does not happen.
+The record of a query takes a token of `spec.quotas.queriesPerMinute`; without a token nothing is returned and nothing is
+recorded, or refusals would fill the log. All other access records are exempt from quotas.
 """
 
 from __future__ import annotations
@@ -50,24 +50,28 @@ ACTIONS = (
 
 _QUERIES = frozenset({SEARCH, READ, STATS, EXPORT_OPEN, STREAM_OPEN})
 _REFUSALS = frozenset({Code.RATE_LIMITED, Code.TENANT_SUSPENDED})
-"""What a query is refused with for itself."""
+"""Errors that a query raises unchanged."""
 
 _LATE_SECONDS = 10.0
-"""How long the end of the process waits for records of what was abandoned."""
+"""Time that the end of the process waits for late access records."""
 
 _log = structlog.get_logger("decklog.access_log")
 
 
 class AppendsAccess(Protocol):
-    """What ingest does for this module."""
+    """The part of `Ingest` that this module uses."""
 
-    async def append_access(self, tenant: Tenant, record: RecordInput, *, query: bool = False) -> Receipt: ...
+    async def append_access(self, tenant: Tenant, record: RecordInput, *, query: bool = False) -> Receipt:
+        """See `Ingest.append_access`."""
+        ...
 
-    def refuse_query(self, tenant: Tenant) -> None: ...
+    def refuse_query(self, tenant: Tenant) -> None:
+        """See `Ingest.refuse_query`."""
+        ...
 
 
 def filters(query: Query) -> dict[str, object]:
-    """The filters of a search for its access record. What was looked for under the name of a secret is masked."""
+    """Return the filters of a search for its access record. Values under the names of secrets are masked."""
     described = describe(query)
     if query.fields:
         described["fields"] = [
@@ -77,14 +81,14 @@ def filters(query: Query) -> dict[str, object]:
 
 
 def _bounded(text: str | None, most: int) -> str | None:
-    """A text of a request as a record can carry it: cut, without U+0000 and lone surrogates; None where it is empty."""
+    """Return a text of a request as a record may hold it: cut, without U+0000 and lone surrogates; None where it is empty."""
     if not text:
         return None
     return text[:most].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 class AccessLog:
-    """Writes access records: into the tenant's own access log, or the platform's where a request belongs to no tenant."""
+    """Writes access records into the tenant's access log, or into the platform's where a request belongs to no tenant."""
 
     def __init__(self, ingest: AppendsAccess, platform_tenant: Callable[[], Tenant]) -> None:
         self._ingest = ingest
@@ -92,8 +96,10 @@ class AccessLog:
         self._late: set[asyncio.Task[None]] = set()
 
     def admit(self, principal: Principal) -> Tenant:
-        """The tenant whose records are asked for. Refuses a query before its work is done, where its record would surely be
-        refused. Raises `forbidden` and `rate-limited`."""
+        """Return the tenant whose records are requested.
+
+        Raises `forbidden`, and `rate-limited` where the access record of the query would be refused, before its work is done.
+        """
         tenant = acting_tenant(principal, Permission.READ)
         self._ingest.refuse_query(tenant)
         return tenant
@@ -108,10 +114,19 @@ class AccessLog:
         details: dict[str, Any],
         outcome: Outcome = Outcome.SUCCESS,
     ) -> None:
-        """Returns once the record is durable. Raises `access-log-unavailable`; also where its fate is not known. That of a
-        query raises `rate-limited` and `tenant-suspended` too.
+        """Write an access record and return once it is durable.
 
-        `resource` is (type, id); `details` become `metadata`, masked like any other.
+        Args:
+            principal: Whose credential was verified.
+            request: Where the request came from.
+            action: One of `ACTIONS`.
+            resource: Type and id of what was accessed.
+            details: Become `metadata`, masked like those of any record.
+            outcome: How the action ended.
+
+        Raises:
+            DecklogError: `access-log-unavailable`, also where it is unknown whether the record was stored; for a query
+                also `rate-limited` and `tenant-suspended`.
         """
         resource_type, resource_id = resource
         record = RecordInput(
@@ -145,9 +160,9 @@ class AccessLog:
         details: dict[str, Any],
         outcome: Outcome,
     ) -> None:
-        """For the end of something that was given already: as `write`, but a failure is only logged.
+        """Write the access record of the end of a reading. Unlike with `write`, a failure is only logged.
 
-        The record is written even where the caller is cancelled meanwhile, as it is when its client has gone.
+        The record is written even if the caller is cancelled, as it is when its client has disconnected.
         """
 
         async def write() -> None:
@@ -163,6 +178,6 @@ class AccessLog:
         await asyncio.shield(task)
 
     async def stop(self) -> None:
-        """Wait for records that are still being written, for a bounded time; call it before ingest is stopped."""
+        """Wait for late records, for a bounded time. Must be called before ingest is stopped."""
         if self._late:
             await asyncio.wait(self._late, timeout=_LATE_SECONDS)

@@ -1,7 +1,6 @@
-"""Everything that matches, as one file: frozen at the head of its start, oldest first, in constant memory.
+"""Exports: all matching records as one file, up to the head of its start, oldest first, in constant memory.
 
-A file that looks whole is whole: the last bytes are given only when every record before them was, and after the access
-record that says how many.
+A file that looks complete is complete: its last bytes follow every record, and the access record with their number.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ CONTENT_TYPES = {
 
 
 class Reader(msgspec.Struct, frozen=True):
-    """Who exports what."""
+    """The request for an export."""
 
     principal: Principal
     request: RequestContext
@@ -42,12 +41,12 @@ class Reader(msgspec.Struct, frozen=True):
     head: Head
 
     def details(self, **more: Any) -> dict[str, Any]:
-        """What the access records of this export say."""
+        """Return the details of this export's access records."""
         return {"filter": filters(self.query), "format": self.format, "head": self.head.next_seq, **more}
 
 
 async def _ahead(batches: AsyncGenerator[list[StoredRecord], None]) -> AsyncIterator[list[StoredRecord]]:
-    """The same batches; the next one is fetched while the last is written."""
+    """Yield the same batches, fetching the next one while the last is written."""
 
     async def following() -> list[StoredRecord] | None:
         return await anext(batches, None)
@@ -61,15 +60,15 @@ async def _ahead(batches: AsyncGenerator[list[StoredRecord], None]) -> AsyncIter
         pending.cancel()
         await asyncio.wait({pending})
         if not pending.cancelled():
-            pending.exception()  # whatever it was, nobody waits for this batch any more
+            pending.exception()  # marks it as seen: no one waits for this batch any more
         await batches.aclose()
 
 
 class Export:
-    """An async iterator of bytes; `aclose` it wherever it ends, so that an abandoned one is recorded too.
+    """An async iterator of bytes. The caller must `aclose` it however it ends, so that its end is recorded.
 
     Iterating raises what reading raises, `unauthenticated` once the credential is withdrawn, and
-    `access-log-unavailable`; the transfer must then be broken off, not ended.
+    `access-log-unavailable`. The caller must then abort the transfer instead of ending it.
     """
 
     def __init__(
@@ -101,6 +100,7 @@ class Export:
             raise
 
     async def aclose(self) -> None:
+        """End the export, and record its end if it was not complete."""
         await self._chunks.aclose()
         await self._abandon()
 
@@ -118,7 +118,7 @@ class Export:
         )
 
     async def _generate(self) -> AsyncGenerator[bytes, None]:
-        """One chunk is always held back, so that the last is given only after the closing access record."""
+        """Yield chunks, always one behind, so that the last one follows the closing access record."""
         reader = self._reader
         held, count = {"json": "[", "csv": csv_header()}.get(self.format, ""), 0
         batches = _ahead(self._search.walk(reader.tenant, reader.log, reader.query, end=reader.head.next_seq))

@@ -1,13 +1,15 @@
-"""Taking records in: everything that can be decided about a record is decided here, then one writer commits groups.
+"""Ingest: validates records outside any lock, and commits them in groups by one writer.
 
-Requests wait on a future while the writer takes whatever waits as one transaction, commits, answers all of them and
-takes what came meanwhile. Nothing is acknowledged before its commit; what cannot wait any more is refused at once.
+Requests wait on a future. The writer takes all waiting requests as one transaction, commits, answers them and takes
+those that arrived meanwhile. Nothing is acknowledged before its commit; requests beyond the queue's bounds are refused
+at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter as Counts
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -31,36 +33,36 @@ GROUP_BYTES_MAX = 8 * 1024 * 1024
 KEY_CHARS_MAX = 240
 """Characters of an Idempotency-Key: with `/9999` it must still fit a record's id."""
 _YIELD_EVERY = 100
-"""Records of a bulk that are prepared before other requests get a turn."""
+"""Records of a bulk that are validated before other requests get a turn."""
 _LEVEL_SECONDS_MAX = 1.0
-"""How long what the database said of a bucket counts: a tenant's rate may be changed, and other processes know of it."""
+"""Age up to which the last known level of a bucket is used: the tenant's rate may change, and other processes take tokens."""
 
 _log = structlog.get_logger("decklog.ingest")
 _group_records = Histogram(
     "decklog_append_group_records", "Records committed together.", buckets=(1, 2, 5, 10, 20, 50, 100, 500, 2_000, 10_000)
 )
 _group_seconds = Histogram("decklog_append_group_seconds", "Seconds from taking a group to its commit.")
-_records = Counter("decklog_append_records_total", "Records of append requests, by what became of them.", ["status"])
-_stored, _duplicate, _conflict = (_records.labels(status.name.lower()) for status in Status)
+_records = Counter("decklog_append_records_total", "Records of append requests, by outcome.", ["status"])
+_by_status = {status: _records.labels(status.name.lower()) for status in Status}
 _rejected = _records.labels("rejected")
 
 
 class BulkResult(msgspec.Struct, frozen=True):
-    """What became of each record of a bulk, in the order sent; a DecklogError is a record that was rejected."""
+    """The outcome of each record of a bulk, in the order sent; a DecklogError is a record that was rejected."""
 
     items: list[Receipt | DecklogError]
     rate: Rate | None
 
 
 class CommitTraces(Protocol):
-    """What is told of commits where traces are sent. Neither method waits or fails."""
+    """Traces of commits, where traces are sent. Neither method waits or raises."""
 
     def current(self) -> Any | None:
-        """The request that is being answered, as `committed` takes it; None where it is not traced."""
+        """Return the request that is being answered, as `committed` takes it; None where it is not traced."""
         ...
 
     def committed(self, outcomes: Sequence[tuple[AppendRequest, Appended | DecklogError, Any | None]], seconds: float) -> None:
-        """A group ended just now, after so many seconds: each request, what became of it, and what `current` gave for it."""
+        """Trace a group that ended now, after so many seconds: each request, its outcome, and what `current` returned for it."""
         ...
 
 
@@ -76,7 +78,7 @@ class _Waiting:
 
 
 class _Level:
-    """What a bucket may hold that was found empty: what the database said last, less what was asked of it since."""
+    """The most that an empty bucket can hold again: its level in the last answer of the database, less what was spent since."""
 
     __slots__ = ("at", "remaining", "said", "said_at")
 
@@ -86,7 +88,7 @@ class _Level:
         self.remaining = said.remaining
 
     def spend(self, count: int) -> None:
-        if count <= self.said.burst:  # more is refused whatever there is
+        if count <= self.said.burst:  # a larger request is refused at any level
             self.remaining -= count
 
     def now(self) -> Rate:
@@ -97,7 +99,7 @@ class _Level:
 
 
 class Ingest:
-    """The one way into the logs of a cell, for a process."""
+    """The writer of one process into the logs of a cell."""
 
     def __init__(
         self,
@@ -127,19 +129,26 @@ class Ingest:
         self._levels: dict[tuple[int, LogName], _Level] = {}
 
     async def start(self) -> None:
+        """Start the writer."""
         self._writer = asyncio.create_task(self._write(), name="writer")
 
     async def stop(self) -> None:
-        """Commit what waits, refuse what comes, end."""
+        """Commit the waiting requests, refuse new ones, and end the writer."""
         self._stopping = True
         self._wake.set()
         if self._writer is not None:
             await self._writer
 
     async def append(self, tenant: Tenant, raw: bytes, *, key: str | None = None) -> tuple[Receipt, Rate | None]:
-        """One record of the events log, as JSON. `key` is its id where it has none itself.
+        """Store one record of the events log and return its receipt, with the state of the tenant's rate where it has one.
 
-        Raises `id-conflict`, `body-too-large` and all that `decode`, `prepare` and the store refuse.
+        Args:
+            tenant: Owner of the log.
+            raw: The record as JSON.
+            key: Id of the record where it has none itself.
+
+        Raises:
+            DecklogError: `id-conflict`, `body-too-large`, and what `decode`, `prepare` and the store raise.
         """
         self._refuse_early(tenant, LogName.EVENTS, 1)
         if len(raw) > tenant.limits.record_bytes_max:
@@ -152,70 +161,65 @@ class Ingest:
         return receipt, appended.rate
 
     async def append_access(self, tenant: Tenant, record: RecordInput, *, query: bool = False) -> Receipt:
-        """One record of the access log, by the same group commit. Exempt from the tenant's quotas, unless it is of a query,
-        which then is refused with `rate-limited` and `tenant-suspended`."""
+        """Store one record of the access log, by the same group commit.
+
+        The record of a query takes a token of the tenant's rate of queries and raises `rate-limited` and
+        `tenant-suspended`. All others are exempt from quotas.
+        """
         prepared = prepare(record, now=self._now(), fingerprint_key=self._key)
         appended = await self._submit(AppendRequest(tenant, LogName.ACCESS, (prepared,), metered=query))
         return appended.receipts[0]
 
     def refuse_query(self, tenant: Tenant) -> None:
-        """Raises `rate-limited` where a query was refused and the bucket cannot have refilled yet."""
+        """Raise `rate-limited` where a query was refused and the bucket cannot have refilled yet."""
         self._refuse_early(tenant, LogName.ACCESS, 1)
 
     async def append_bulk(
         self, tenant: Tenant, raws: Sequence[bytes | msgspec.Raw], *, key: str | None = None, atomic: bool = False
     ) -> BulkResult:
-        """Many records of the events log: good ones are stored beside bad ones, or, if `atomic`, all or none.
+        """Store many records of the events log.
 
-        Raises `too-many-records`, `batch-rejected` (atomic; nothing is stored) and what the store refuses as a whole.
+        Args:
+            tenant: Owner of the log.
+            raws: The records as JSON.
+            key: Record `i` gets the id `key/i` where it has none itself.
+            atomic: Store all records or none. Otherwise valid records are stored beside invalid ones.
+
+        Raises:
+            DecklogError: `too-many-records`, `batch-rejected` (atomic; nothing is stored), and what the store raises.
         """
         if len(raws) > RECORDS_PER_REQUEST_MAX:
             raise DecklogError(
                 Code.TOO_MANY_RECORDS, f"{len(raws)} records in one request; at most {RECORDS_PER_REQUEST_MAX} are taken."
             )
         self._refuse_early(tenant, LogName.EVENTS, 1)
-        key, now = _checked(key), self._now()
-        items: list[Receipt | DecklogError | None] = [None] * len(raws)
-        first: dict[str, int] = {}
-        twins: list[tuple[int, int, Prepared]] = []
-        fresh: list[tuple[int, Prepared]] = []
+        bulk = await self._prepare_bulk(tenant, raws, _checked(key))
+        if atomic:
+            bulk.refuse_unless_storable()
+        rate: Rate | None = None
+        if bulk.fresh:
+            records = [prepared for _, prepared in bulk.fresh]
+            appended = await self._submit(AppendRequest(tenant, LogName.EVENTS, records, atomic=atomic))
+            rate = appended.rate
+            bulk.note(appended)
+        items = bulk.items()
+        _rejected.inc(sum(isinstance(item, DecklogError) for item in items))
+        return BulkResult(items, rate)
+
+    async def _prepare_bulk(self, tenant: Tenant, raws: Sequence[bytes | msgspec.Raw], key: str | None) -> _Bulk:
+        """Validate each record of a bulk. Other requests get a turn after every `_YIELD_EVERY` records."""
+        bulk, now = _Bulk(len(raws)), self._now()
         for index, raw in enumerate(raws):
             if index % _YIELD_EVERY == _YIELD_EVERY - 1:
                 await asyncio.sleep(0)
             try:
                 if len(memoryview(raw)) > tenant.limits.record_bytes_max:
                     raise _too_large(tenant)
-                prepared = prepare(
-                    decode(raw), now=now, fingerprint_key=self._key, default_id=None if key is None else f"{key}/{index}"
-                )
+                default_id = None if key is None else f"{key}/{index}"
+                bulk.add(index, prepare(decode(raw), now=now, fingerprint_key=self._key, default_id=default_id))
             except DecklogError as error:
-                items[index] = error
-                continue
-            original = first.setdefault(prepared.id, index) if prepared.id is not None else index
-            if original == index:
-                fresh.append((index, prepared))
-            else:
-                twins.append((index, original, prepared))
-        prints = {index: prepared.fingerprint for index, prepared in fresh}
-        clashing = [index for index, original, prepared in twins if prepared.fingerprint != prints[original]]
-        if atomic and (clashing or any(isinstance(item, DecklogError) for item in items)):
-            raise _batch_rejected(items, dict.fromkeys(clashing))
-        rate: Rate | None = None
-        if fresh:
-            appended = await self._submit(
-                AppendRequest(tenant, LogName.EVENTS, [prepared for _, prepared in fresh], atomic=atomic)
-            )
-            rate = appended.rate
-            for (index, _), receipt in zip(fresh, appended.receipts, strict=True):
-                items[index] = receipt
-            if not appended.stored:
-                conflicts = {i: r for i, r in enumerate(items) if isinstance(r, Receipt) and r.status is Status.CONFLICT}
-                raise _batch_rejected(items, conflicts)
-        for index, original, prepared in twins:
-            items[index] = _as_twin(items[original], same=prepared.fingerprint == prints[original])
-        results = [_conflicting(item) if isinstance(item, Receipt) and item.status is Status.CONFLICT else item for item in items]
-        _rejected.inc(sum(isinstance(result, DecklogError) for result in results))
-        return BulkResult([result for result in results if result is not None], rate)
+                bulk.reject(index, error)
+        return bulk
 
     async def _submit(self, request: AppendRequest) -> Appended:
         if self._stopping:
@@ -233,8 +237,10 @@ class Ingest:
         return await waiting.future
 
     def _refuse_early(self, tenant: Tenant, log: LogName, count: int) -> _Level | None:
-        """A flood of one tenant costs the database nothing: what a bucket that was found empty cannot hold yet is refused here.
-        It can only hold less, as other processes ask of it too. Gives what is known of it, if anything is."""
+        """Raise `rate-limited` where the tenant's bucket cannot hold `count` tokens yet, so that a flood costs no database work.
+
+        Return the known level of the bucket, if any. The real level can only be lower, as other processes take tokens too.
+        """
         level = self._levels.get((tenant.id, log))
         if level is None:
             return None
@@ -247,7 +253,7 @@ class Ingest:
         return level
 
     def _take(self) -> list[_Waiting]:
-        """The next group: in order, within bounds, and without two records of one id, which wait for the next."""
+        """Return the next group: in order, within bounds, and never with two records of one id."""
         group: list[_Waiting] = []
         later: list[_Waiting] = []
         ids: set[tuple[int, LogName, str | None]] = set()
@@ -283,55 +289,58 @@ class Ingest:
         if not group:
             return
         started = time.perf_counter()
-        results: Sequence[Appended | DecklogError]
-        try:
-            results = await self._store.append([waiting.request for waiting in group])
-        except DecklogError as error:
-            results = [error] * len(group)
-        except Exception as error:  # noqa: BLE001
-            # Whatever it was, nobody may wait for ever, and whether it was committed is not known.
-            _log.exception("append failed unexpectedly", requests=len(group))
-            unknown = DecklogError(
-                Code.OUTCOME_UNKNOWN, "The append failed unexpectedly; the records may or may not be stored.", retry_after=1
-            )
-            unknown.__cause__ = error
-            results = [unknown] * len(group)
+        results = await self._store_group(group)
         seconds = time.perf_counter() - started
         _group_seconds.observe(seconds)
         if self._traces is not None and any(waiting.traced is not None for waiting in group):
             outcomes = [(waiting.request, result, waiting.traced) for waiting, result in zip(group, results, strict=True)]
             self._traces.committed(outcomes, seconds)
         reached: dict[tuple[int, LogName], int] = {}
-        stored = duplicates = conflicts = 0
+        counts: Counts[Status] = Counts()
         for waiting, result in zip(group, results, strict=True):
-            self._bytes -= waiting.size
-            if waiting.request.metered:
-                self._note_level(waiting.request, result)
+            self._answer(waiting, result)
             if isinstance(result, DecklogError):
-                if not waiting.future.done():
-                    waiting.future.set_exception(result)
                 continue
+            log = waiting.request.tenant.id, waiting.request.log
             for receipt in result.receipts:
-                if receipt.status is Status.STORED and result.stored:
-                    stored += 1
-                    reached[waiting.request.tenant.id, waiting.request.log] = max(
-                        receipt.seq + 1, reached.get((waiting.request.tenant.id, waiting.request.log), 0)
-                    )
-                elif receipt.status is Status.DUPLICATE:
-                    duplicates += 1
-                else:
-                    conflicts += 1
-            if not waiting.future.done():
-                waiting.future.set_result(result)
-        _group_records.observe(stored)
-        _stored.inc(stored)
-        _duplicate.inc(duplicates)
-        _conflict.inc(conflicts)
-        for (tenant_id, log), next_seq in reached.items():
-            self._announcements.announce(tenant_id, log, next_seq)
+                # Of a batch that was rejected whole, nothing is stored: what would have been is no conflict of its own.
+                status = Status.CONFLICT if receipt.status is Status.STORED and not result.stored else receipt.status
+                counts[status] += 1
+                if status is Status.STORED:
+                    reached[log] = max(receipt.seq + 1, reached.get(log, 0))
+        _group_records.observe(counts[Status.STORED])
+        for status, count in counts.items():
+            _by_status[status].inc(count)
+        for (tenant_id, log_name), next_seq in reached.items():
+            self._announcements.announce(tenant_id, log_name, next_seq)
+
+    async def _store_group(self, group: list[_Waiting]) -> Sequence[Appended | DecklogError]:
+        """Return what became of each request. Never raises, so that every request is answered."""
+        try:
+            return await self._store.append([waiting.request for waiting in group])
+        except DecklogError as error:
+            return [error] * len(group)
+        except Exception as error:  # noqa: BLE001 - no request may wait for ever, and whether it was committed is unknown
+            _log.exception("append failed unexpectedly", requests=len(group))
+            unknown = DecklogError(
+                Code.OUTCOME_UNKNOWN, "The append failed unexpectedly; the records may or may not be stored.", retry_after=1
+            )
+            unknown.__cause__ = error
+            return [unknown] * len(group)
+
+    def _answer(self, waiting: _Waiting, result: Appended | DecklogError) -> None:
+        self._bytes -= waiting.size
+        if waiting.request.metered:
+            self._note_level(waiting.request, result)
+        if waiting.future.done():
+            return
+        if isinstance(result, DecklogError):
+            waiting.future.set_exception(result)
+        else:
+            waiting.future.set_result(result)
 
     def _note_level(self, request: AppendRequest, result: Appended | DecklogError) -> None:
-        """What is known of a bucket from its first refusal until nobody asks of it any more, or nothing is known."""
+        """Keep the level of a bucket from its first refusal on, for as long as the database reports it."""
         place = request.tenant.id, request.log
         rate = result.extra.get("rate") if isinstance(result, DecklogError) else result.rate
         if not isinstance(rate, Rate):
@@ -364,9 +373,62 @@ def _conflicting(receipt: Receipt) -> DecklogError:
     )
 
 
-def _as_twin(original: Receipt | DecklogError | None, *, same: bool) -> Receipt | DecklogError:
-    if not isinstance(original, Receipt):
-        assert original is not None  # noqa: S101 - every first of its id has got a result before its twins
+class _Bulk:
+    """The records of one bulk while they are stored: rejected ones, the first of each id, and the twins of these."""
+
+    def __init__(self, count: int) -> None:
+        self.fresh: list[tuple[int, Prepared]] = []
+        self._count = count
+        self._twins: list[tuple[int, int, Prepared]] = []
+        self._first: dict[str, int] = {}
+        self._fingerprints: dict[int, bytes | None] = {}
+        self._items: dict[int, Receipt | DecklogError] = {}
+
+    def reject(self, index: int, error: DecklogError) -> None:
+        """Note that a record is not valid."""
+        self._items[index] = error
+
+    def add(self, index: int, prepared: Prepared) -> None:
+        """Note a valid record."""
+        original = index if prepared.id is None else self._first.setdefault(prepared.id, index)
+        if original == index:
+            self.fresh.append((index, prepared))
+            self._fingerprints[index] = prepared.fingerprint
+        else:
+            self._twins.append((index, original, prepared))
+
+    def refuse_unless_storable(self) -> None:
+        """Raise `batch-rejected` where a record is not valid, or two of one id differ."""
+        clashing = [index for index, original, twin in self._twins if not self._same(twin, original)]
+        if clashing or self._items:
+            raise self._rejected(dict.fromkeys(clashing))
+
+    def note(self, appended: Appended) -> None:
+        """Note what became of the fresh records. Raises `batch-rejected` where none was stored."""
+        for (index, _), receipt in zip(self.fresh, appended.receipts, strict=True):
+            self._items[index] = receipt
+        if not appended.stored:
+            raise self._rejected({i: r for i, r in self._items.items() if isinstance(r, Receipt) and r.status is Status.CONFLICT})
+
+    def items(self) -> list[Receipt | DecklogError]:
+        """Return what became of each record, in the order sent."""
+        for index, original, twin in self._twins:
+            self._items[index] = _as_twin(self._items[original], same=self._same(twin, original))
+        return [_without_conflict(self._items[index]) for index in range(self._count)]
+
+    def _same(self, twin: Prepared, original: int) -> bool:
+        return twin.fingerprint == self._fingerprints[original]
+
+    def _rejected(self, conflicts: Mapping[int, Receipt | None]) -> DecklogError:
+        return _batch_rejected([self._items.get(index) for index in range(self._count)], conflicts)
+
+
+def _without_conflict(item: Receipt | DecklogError) -> Receipt | DecklogError:
+    return _conflicting(item) if isinstance(item, Receipt) and item.status is Status.CONFLICT else item
+
+
+def _as_twin(original: Receipt | DecklogError, *, same: bool) -> Receipt | DecklogError:
+    if isinstance(original, DecklogError):
         return original
     status = Status.CONFLICT if original.status is Status.CONFLICT or not same else Status.DUPLICATE
     return msgspec.structs.replace(original, status=status)

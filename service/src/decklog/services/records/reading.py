@@ -1,7 +1,7 @@
-"""What an auditor may ask for: a list, one record, statistics, an export.
+"""The reads of an auditor: lists, single records, statistics and exports.
 
-Each call checks the permission, parses its own parameters and refuses what it does not know, and writes its access
-record before it returns (rule 8).
+Each call checks the permission, parses its own parameters, rejects unknown ones, and writes its access record before it
+returns.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LIMIT_DEFAULT = 100
 LIMIT_MAX = 1_000
 """Records of one page."""
 EXPORTS_MAX, EXPORTS_PER_TENANT_MAX = 50, 10
-"""Exports that one process gives at once; each holds a few batches of records."""
+"""Exports that one process serves at once; each holds a few batches of records."""
 
 _SEQ_END = 2**63
 _LIMIT = re.compile(r"[1-9][0-9]{0,3}")
@@ -83,7 +83,7 @@ def _groups(parameters: Parameters) -> tuple[str, ...]:
 
 
 class Reading:
-    """The reads of one process. `still_valid` tells, during an export, whether its credential still holds."""
+    """The reads of one process. `still_valid` returns, during an export, whether its credential is still valid."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Reading:
         self._exports: WeakSet[Export] = WeakSet()
 
     async def list(self, principal: Principal, request: RequestContext, parameters: Parameters) -> tuple[Tenant, LogName, Page]:
-        """One page of the records that match. Raises `search-unavailable` and what any parameter's refusal is."""
+        """Return one page of the matching records. Raises `search-unavailable` and the errors of invalid parameters."""
         tenant = self._access_log.admit(principal)
         log, query = parse(parameters, others=("limit", "cursor"))
         limit, cursor = _limit(parameters), _one(parameters, "cursor")
@@ -125,7 +125,7 @@ class Reading:
     async def get(
         self, principal: Principal, request: RequestContext, seq: int, parameters: Parameters
     ) -> tuple[Tenant, LogName, StoredRecord]:
-        """The record with this number. Raises `not-found`; that someone asked is recorded nevertheless."""
+        """Return the record with this number. Raises `not-found`, after the request was recorded."""
         tenant = self._access_log.admit(principal)
         for name, _ in parameters:
             if name != "log":
@@ -148,7 +148,7 @@ class Reading:
         return tenant, log, found[0]
 
     async def stats(self, principal: Principal, request: RequestContext, parameters: Parameters) -> Stats:
-        """Counts by `by` and `interval`. Raises `too-many-buckets` and `search-unavailable`."""
+        """Return counts by `by` and `interval`. Raises `too-many-buckets` and `search-unavailable`."""
         tenant = self._access_log.admit(principal)
         log, query = parse(parameters, others=("by", "interval"))
         grouping = Grouping(_groups(parameters), _one(parameters, "interval"))
@@ -169,9 +169,9 @@ class Reading:
         return Stats(grouping, counted.buckets, counted.total, counted.coverage)
 
     async def export(self, principal: Principal, request: RequestContext, parameters: Parameters) -> Export:
-        """Everything that matches and is there now. Its first access record is written when this returns.
+        """Begin an export of the matching records that are stored now. Its opening is recorded before this returns.
 
-        Raises `overloaded` where too many exports are being given.
+        Raises `overloaded` where too many exports run.
         """
         tenant = self._access_log.admit(principal)
         log, query = parse(parameters, others=("format",))
@@ -179,15 +179,13 @@ class Reading:
         head = await self._store.head(tenant, log)
         running = [export for export in self._exports if not export.finished]
         if len(running) >= EXPORTS_MAX or sum(export.tenant.id == tenant.id for export in running) >= EXPORTS_PER_TENANT_MAX:
-            raise DecklogError(
-                Code.OVERLOADED, "Too many exports are being given at once. Try again when one has ended.", retry_after=5
-            )
+            raise DecklogError(Code.OVERLOADED, "Too many exports run at once. Try again when one has ended.", retry_after=5)
         reader = Reader(principal, request, tenant, log, query, name, head)
         export = Export(self._search, self._access_log, reader, self._still_valid)
         self._exports.add(export)
         try:
             await self._access_log.write(principal, request, EXPORT_OPEN, resource=("log", log.text), details=reader.details())
         except BaseException:
-            export.finished = True  # nothing was given, so there is no end to record
+            export.finished = True  # nothing was delivered, so there is no end to record
             raise
         return export
