@@ -95,8 +95,10 @@ async def installed(folder: Path, search: OpenSearchServer, queue: SqsServer) ->
             path.write_text(machine.moved(path.read_text()))
         migrated = machine.run(*PROGRAMS["migrate"]["command"], **machine.environment("migrate"))
         assert migrated.returncode == 0, migrated.stderr
-        yield machine
-        await asyncio.gather(*(asyncio.to_thread(program.stop) for program in machine.started.values()))
+        try:
+            yield machine
+        finally:
+            await asyncio.gather(*(asyncio.to_thread(program.stop) for program in machine.started.values()))
 
 
 @pytest.mark.slow
