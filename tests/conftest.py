@@ -1,4 +1,4 @@
-"""What all tests share: the real backends, and databases on them."""
+"""Register the fixtures that all tests share."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The servers that Decklog is tested and measured against: real ones, on any machine that can have them.
+"""Start the real servers that tests and benchmarks of Decklog run against.
 
-`running` gives them to programs; `tests.backends.fixtures` gives them to pytest; `python -m tests.backends` gives them to people.
+Programs use `running`, pytest uses `tests.backends.fixtures`, and a terminal uses `python -m tests.backends`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = [
 
 
 class Servers:
-    """The shared servers of one run, started when first asked for, and private ones. Each property may raise `UnavailableError`."""
+    """The shared servers of one run, started at first use, and private ones. Each property may raise `UnavailableError`."""
 
     def __init__(self, run: Run, *, durable: bool = False) -> None:
         self.run = run
@@ -75,7 +75,7 @@ class Servers:
         return self.run.address(kubernetes.BACKEND)
 
     def private_postgres(self, variant: Variant = "timescale", *, durable: bool = True, **settings: str) -> LocalPostgres:
-        """A PostgreSQL of the caller's own, to be killed and restarted; `settings` are added to its configuration."""
+        """Start a PostgreSQL that the caller may kill and restart; `settings` are added to its configuration."""
         backend = timescale.BACKEND if variant == "timescale" else postgres.BACKEND
         return self.run.private(backend, lambda folder: backend.local(folder, durable=durable, changes=settings))
 
@@ -89,11 +89,11 @@ class Servers:
         return self.run.private(kubernetes.BACKEND, kubernetes.BACKEND.local)
 
     def private_node(self) -> LocalNode:
-        """A Kubernetes of the caller's own on which pods run; a machine has one at a time. Ask `node.available` first."""
+        """Start a Kubernetes that runs pods; a machine runs one at a time. Call `node.available` first."""
         return self.run.private(kubernetes.BACKEND, LocalNode)
 
     def private_docker(self) -> LocalDocker:
-        """A Docker engine of the caller's own; a machine has one at a time. Ask `docker.available` first."""
+        """Start a private Docker engine; a machine runs one at a time. Call `docker.available` first."""
         return self.run.private(timescale.BACKEND, LocalDocker)
 
     def private_sqs(self) -> LocalSqs:
@@ -102,9 +102,10 @@ class Servers:
 
 @contextlib.contextmanager
 def running(*names: str, durable: bool = False) -> Iterator[Servers]:
-    """Runs the named servers (those of the surrounding test run, where there is one) for as long as the block lasts.
+    """Run the named servers until the block ends; inside a test run, use the servers of that run.
 
-    `durable` asks for servers that give up nothing for quick tests (PostgreSQL with fsync), as benchmarks must. Raises `UnavailableError` if one cannot be had.
+    `durable` selects production settings (PostgreSQL with fsync), which benchmarks need. Raises `UnavailableError` if a
+    server cannot start on this machine.
     """
     run = Run.open(os.environ)
     try:

@@ -1,9 +1,9 @@
-"""The test servers from a terminal.
+"""Manage the test servers from a terminal.
 
-python -m tests.backends list                  what would be used, and why not
-python -m tests.backends provision [NAME ...]  everything into the cache, nothing started
-python -m tests.backends up [NAME ...]         start, print the environment that makes test runs use them, end all with Ctrl-C
-python -m tests.backends down                  end what DECKLOG_TEST_KEEP=1 left running
+python -m tests.backends list [NAME ...]       show the sources of each server, and why a source is not usable
+python -m tests.backends provision [NAME ...]  fill the cache without starting a server
+python -m tests.backends up [NAME ...]         start servers, print the environment for test runs, stop them with Ctrl-C
+python -m tests.backends down                  stop the servers that DECKLOG_TEST_KEEP=1 left running
 """
 
 from __future__ import annotations
@@ -26,27 +26,29 @@ from tests.backends.run import RUN_VARIABLE, down
 from tests.backends.tools import TOOLS
 
 AT_ONCE_MAX = 3
-"""Recipes built at a time. The compiler uses every core it gets; the others mostly download, unpack or link."""
+"""Recipes built in parallel. The compiler uses every core; other builds mostly download, unpack or link."""
 SLOW_TOOLS = ("gateway", "edge", "helm", "ratelimit")
 """Tools whose builds take more than a minute, the longest first."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.backends", description="The servers that Decklog is tested against.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.backends", description="Manage the servers that the tests of Decklog use."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
-        ("list", "show what would be used, and why not"),
-        ("provision", "build or unpack everything into the cache"),
-        ("up", "start servers and print their addresses as environment; Ctrl-C ends them"),
+        ("list", "show the sources of each server, and why a source is not usable"),
+        ("provision", "build or unpack the servers into the cache, without starting them"),
+        ("up", "start servers and print their addresses as environment variables; Ctrl-C stops them"),
     ):
         commands.add_parser(name, help=text).add_argument(
-            "names", nargs="*", metavar="NAME", help=f"any of {', '.join(BACKENDS)}; all if none"
+            "names", nargs="*", metavar="NAME", help=f"one of {', '.join(BACKENDS)} (default: all)"
         )
-    commands.add_parser("down", help="end the servers that DECKLOG_TEST_KEEP=1 left running")
+    commands.add_parser("down", help="stop the servers that DECKLOG_TEST_KEEP=1 left running")
     given = parser.parse_args(arguments)
     if given.command == "down":
         for folder in down():
-            print(f"ended {folder}")
+            print(f"stopped {folder}")
         return 0
     try:
         backends = named(*given.names)
@@ -66,7 +68,7 @@ def show(backends: Sequence[Backend[Any]]) -> int:
 
 
 def provision(backends: Sequence[Backend[Any]]) -> int:
-    """Fill the cache, several recipes at a time: most wait for one core or for a registry during part of their build."""
+    """Fill the cache with several builds in parallel, because most builds wait for one core or for a registry."""
     with ThreadPoolExecutor(AT_ONCE_MAX) as pool:
         started = [(backend, [pool.submit(job) for job in _jobs(backend)]) for backend in _slowest_first(backends)]
         return sum([_report(backend, jobs) for backend, jobs in started]) and 1
@@ -77,7 +79,7 @@ def _slowest_first(backends: Sequence[Backend[Any]]) -> list[Backend[Any]]:
 
 
 def _jobs(backend: Backend[Any]) -> list[Callable[[], object]]:
-    """Return what fills the cache for one backend, the longest first."""
+    """Return the functions that fill the cache for one backend, the slowest first."""
     jobs: list[Callable[[], object]] = [backend.provision]
     if backend is kubernetes.BACKEND:
         tools = sorted(TOOLS, key=lambda name: SLOW_TOOLS.index(name) if name in SLOW_TOOLS else len(SLOW_TOOLS))
@@ -87,10 +89,10 @@ def _jobs(backend: Backend[Any]) -> list[Callable[[], object]]:
 
 
 def _report(backend: Backend[Any], jobs: Sequence[Future[object]]) -> bool:
-    """Print what became of one backend; return whether it failed."""
+    """Print the outcome for one backend; return whether it failed."""
     reasons = [str(error) for job in jobs if (error := _unavailable(job)) is not None]
     for reason in reasons:
-        print(f"{backend.name}: cannot be had: {reason}", file=sys.stderr)
+        print(f"{backend.name}: unavailable: {reason}", file=sys.stderr)
     if not reasons:
         print(f"{backend.name}: ready")
     return bool(reasons)
@@ -106,7 +108,7 @@ def _unavailable(job: Future[object]) -> UnavailableError | None:
 
 def up(backends: Sequence[Backend[Any]]) -> int:
     os.environ.pop(RUN_VARIABLE, None)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # each ends us in order
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # each stops the servers before this process ends
         signal.signal(number, signal.default_int_handler)
     failed = 0
     try:
@@ -122,7 +124,7 @@ def up(backends: Sequence[Backend[Any]]) -> int:
                     print(f"export {name}={shlex.quote(value)}", flush=True)
             if failed == len(backends):
                 return 1
-            print("# running; Ctrl-C ends them", flush=True)
+            print("# running; Ctrl-C stops the servers", flush=True)
             while True:
                 signal.pause()
     except KeyboardInterrupt:

@@ -1,7 +1,7 @@
-"""What every kind of test server must be able to say about itself.
+"""Define the interface of a test server.
 
-One `Backend` per kind (a module each) and one `LocalServer` per server that runs on this machine. The tests see only the plain address
-objects that these hand out; whether they came from the environment, from containers or from here makes no difference to them.
+Each kind of server has a module with one `Backend`; each server that runs on this machine is a `LocalServer`. Tests see only
+address objects, so they are the same for servers from the environment, from containers and from the cache.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from tests.backends.server import STOP_MAX, PortTakenError, Process, descendants
 
 Address = TypeVar("Address")
 
-START_ATTEMPTS_MAX = 3  # each with other ports
+START_ATTEMPTS_MAX = 3  # each attempt uses other ports
 
 
 class LocalServer(ABC, Generic[Address]):
     """One server on this machine, with its data, its logs and its pid files in one folder.
 
-    `start` may be called again after `stop` or `kill9`: it continues on the same data and the same ports.
+    `start` may be called again after `stop` or `kill9`: the server uses the same data and ports again.
     """
 
     address: Address
-    polite: ClassVar[signal.Signals] = signal.SIGTERM  # asks for an end in good order
+    polite: ClassVar[signal.Signals] = signal.SIGTERM  # requests a clean shutdown
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -38,16 +38,16 @@ class LocalServer(ABC, Generic[Address]):
 
     @abstractmethod
     def prepare(self) -> None:
-        """Chooses ports, sets `address` and lays out the data; called once, and again only after a port was taken."""
+        """Choose ports, set `address` and create the data. Called once, and again only after another process took a port."""
 
     @abstractmethod
     def launch(self) -> None:
-        """Starts the processes and returns when they serve."""
+        """Start the processes, and return when they serve requests."""
 
     def start(self) -> None:
         if self.running:
             return
-        attempts = 1 if hasattr(self, "address") else START_ATTEMPTS_MAX  # ports may change only before anybody knows them
+        attempts = 1 if hasattr(self, "address") else START_ATTEMPTS_MAX  # ports must not change after `address` is published
         for left in reversed(range(attempts)):
             if attempts > 1:
                 self.prepare()
@@ -71,14 +71,14 @@ class LocalServer(ABC, Generic[Address]):
         return bool(self.processes) and all(process.alive for process in self.processes)
 
     def stop(self) -> None:
-        """Ends the server in good order; its data stays."""
+        """Shut the server down cleanly; its data stays."""
         for process in reversed(self.processes):
             process.send(self.polite)
             if not process.wait(STOP_MAX):
                 process.kill()
 
     def discard(self) -> None:
-        """Ends the server without care for its data, and removes its folder."""
+        """Stop the server and remove its folder with all data."""
         stop_all(reversed(self.processes))
         remove(self.folder)
 
@@ -89,7 +89,7 @@ class LocalServer(ABC, Generic[Address]):
         self.discard()
 
     def kill9(self) -> None:
-        """Ends every process of the server at once, as a crash of the machine would, but for what the kernel still holds."""
+        """Kill all processes of the server at once. Unlike a crash of the machine, the kernel's buffered writes are kept."""
         workers = [child for process in self.processes for child in descendants(process.pid)]
         for process in (*self.processes, *workers):
             process.send(signal.SIGKILL)
@@ -114,41 +114,41 @@ class LocalServer(ABC, Generic[Address]):
 
 
 class Backend(ABC, Generic[Address]):
-    """One kind of server: how to find one, how to make one."""
+    """One kind of server: how to find a running one, and how to start one."""
 
     name: ClassVar[str]
-    variables: ClassVar[tuple[str, ...]]  # in the environment; the first one decides whether an address was given
+    variables: ClassVar[tuple[str, ...]]  # environment variables; an address is set if the first one is
     address_type: type[Address]
 
     measurable: ClassVar[bool] = False  # whether `durable` makes any difference
 
     @abstractmethod
     def from_environment(self, environ: Mapping[str, str]) -> Address | None:
-        """The address given in `variables`, if one is."""
+        """Return the address in `variables`, or None if it is not set. Raises `ValueError` if it is malformed."""
 
     @abstractmethod
     def from_compose(self, compose: Compose) -> Address:
-        """Starts the service of this name from compose.yaml and says where it is."""
+        """Start the service of this name from compose.yaml and return its address."""
 
     @abstractmethod
     def check(self) -> None:
-        """Raises `UnavailableError` with the reason if this machine could not provision or run it; must be quick and change nothing."""
+        """Raise `UnavailableError` if this machine cannot provision or run the server. Must be quick and change nothing."""
 
     @abstractmethod
     def recipes(self) -> list[Recipe]:
-        """What has to be in the cache before `local` can start."""
+        """Return the recipes that must be in the cache before a server of `local` starts."""
 
     @abstractmethod
     def local(self, folder: Path, *, durable: bool = False) -> LocalServer[Address]:
-        """A server of this kind, not started yet. `durable` gives up nothing for quick tests: it is for crashing and measuring."""
+        """Return a server that is not started. `durable` selects production settings, for crash tests and benchmarks."""
 
     @abstractmethod
     def answers(self, address: Address) -> bool:
-        """Whether a server serves there now."""
+        """Return whether a server at this address serves requests now."""
 
     @abstractmethod
     def exports(self, address: Address) -> dict[str, str]:
-        """The environment that makes `from_environment` give this very address."""
+        """Return the environment variables from which `from_environment` reads this address."""
 
     def provision(self) -> None:
         self.check()

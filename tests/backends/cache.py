@@ -1,9 +1,10 @@
-"""Builds or unpacks what a test server needs, once per machine.
+"""Build or unpack the programs of test servers into a cache, once per machine.
 
-A recipe is keyed by everything its result depends on, so a changed recipe makes a new folder and never meets an old one. It is built in a
-folder beside its final place and renamed when complete: a folder under its final name is whole. A file lock makes parallel runs do it once.
-The commands of a build inherit the lock: should this process be killed, the lock goes with the last of them, and nobody builds beside an
-orphan. What an older recipe made is removed once nobody has used it for `UNUSED_MAX`. This module must not know any particular server.
+The key of a recipe covers all of its inputs, so a changed recipe creates a new folder. A build runs in a temporary folder, which
+is renamed when the build is complete: a folder with its final name is never partial. A file lock prevents parallel builds of one
+recipe. The commands of a build inherit the lock. If this process is killed, the lock is held until the last command ends, so two
+builds never overlap. Folders of older recipes are removed after `UNUSED_MAX` without use. This module must not depend on a
+particular server.
 """
 
 from __future__ import annotations
@@ -27,18 +28,18 @@ from pathlib import Path
 from tests.backends import progress
 
 UNUSED_MAX = timedelta(days=14)
-"""Other checkouts may have other recipes of the same name. The folder's time tells when it was used last."""
+"""Age at which an unused folder is removed. Other checkouts may use other recipes of the same name. The mtime is the last use."""
 
 
 class UnavailableError(Exception):
-    """A server cannot be had on this machine; the text says why, in words for the person who runs the tests."""
+    """This machine cannot provide a server; the message is the reason, for the person who runs the tests."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to make one folder of the cache.
+    """The inputs and the build function of one folder in the cache.
 
-    `parts` are all the inputs that decide the result (versions, sources, options); `build` fills `Building.folder`.
+    `parts` are all inputs of the result (versions, sources, options); `build` fills `Building.folder`.
     """
 
     name: str
@@ -53,7 +54,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Building:
-    """A folder being made; `run` executes one command of the recipe, with its output in `log`."""
+    """A build in progress; `run` executes one command of the recipe and appends its output to `log`."""
 
     folder: Path
     log: Path
@@ -70,17 +71,17 @@ class Building:
             )  # fmt: skip
             try:
                 code = child.wait()
-            except BaseException:  # an interrupt too: what we started must not go on without us
+            except BaseException:  # also on an interrupt: the command must not outlive this process
                 _end_group(child)
                 raise
         if code:
             raise UnavailableError(
-                f"`{' '.join(map(str, argv[:4]))} ...` ended with {code}: {last_lines(self.log)} (all of it in {self.log})"
+                f"`{' '.join(map(str, argv[:4]))} ...` exited with {code}: {last_lines(self.log)} (full log: {self.log})"
             )
 
 
 def _end_group(child: subprocess.Popen[bytes]) -> None:
-    """Kills a command with all that it started, and waits: they write into the folder that is to be removed."""
+    """Kill a command and its children, and wait for at most 2 s, because they write into the folder that is removed next."""
     deadline = time.monotonic() + 2
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
@@ -91,9 +92,9 @@ def _end_group(child: subprocess.Popen[bytes]) -> None:
 
 
 def cache_folder() -> Path:
-    """$DECKLOG_CACHE, or ~/.cache/decklog/backends.
+    """Return $DECKLOG_CACHE, or ~/.cache/decklog/backends.
 
-    Root's home is mostly closed to others, but some servers refuse to run as root and must reach their files: then it is below /var/cache.
+    For root, return /var/cache/decklog/backends if other users cannot enter root's home: some servers refuse to run as root.
     """
     if given := os.environ.get("DECKLOG_CACHE"):
         return Path(given).expanduser().resolve()
@@ -104,19 +105,19 @@ def cache_folder() -> Path:
 
 
 def provisioned(recipe: Recipe) -> Path | None:
-    """The finished folder of `recipe`, if it is there already."""
+    """Return the complete folder of `recipe` and record its use, or None if the folder does not exist."""
     folder = cache_folder() / recipe.key
     try:
         os.utime(folder)
     except FileNotFoundError:
         return None
-    except PermissionError:  # somebody else's cache, who looks after it
+    except PermissionError:  # another user owns the cache and removes unused folders
         pass
     return folder
 
 
 def provision(recipe: Recipe) -> Path:
-    """The finished folder of `recipe`, made now if need be. Raises `UnavailableError` with the reason when that fails."""
+    """Return the complete folder of `recipe`; build it if it is missing. Raises `UnavailableError` if the build fails."""
     if done := provisioned(recipe):
         return done
     root = cache_folder()
@@ -141,7 +142,7 @@ def provision(recipe: Recipe) -> Path:
 
 
 def _remove_unused(root: Path, name: str) -> None:
-    """What other recipes of this name made, and nobody used for long."""
+    """Remove the folders of other recipes of this name that were not used for `UNUSED_MAX`."""
     oldest = time.time() - UNUSED_MAX.total_seconds()
     for folder in root.glob(f"{name}-*"):
         if re.fullmatch(r"[0-9a-f]{12}", folder.name.removeprefix(f"{name}-")) and folder.stat().st_mtime < oldest:
@@ -151,7 +152,7 @@ def _remove_unused(root: Path, name: str) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path, waiting_for: str) -> Iterator[int]:
-    """Holds an exclusive lock on `path`, saying so when it has to wait; gives the descriptor that carries the lock."""
+    """Hold an exclusive lock on `path` and yield its file descriptor. Show progress while another process holds the lock."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
@@ -165,7 +166,7 @@ def locked(path: Path, waiting_for: str) -> Iterator[int]:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes `folder` and its parents so that servers which run as another user can pass through, whatever the umask is."""
+    """Create `folder` and its parents with mode 0755, so that servers under another user can enter them under any umask."""
     for path in [*reversed(folder.parents), folder]:
         if not path.exists():
             path.mkdir(exist_ok=True)
@@ -173,7 +174,7 @@ def make_folder(folder: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Removes a folder tree, but nothing that is mounted below it: a file system left there by a killed build is detached first."""
+    """Remove a folder tree. Detach file systems that a killed build left mounted in it first, so that their files stay."""
     if not folder.exists():
         return
     for mount in mounts_below(folder):
@@ -184,7 +185,7 @@ def remove(folder: Path) -> None:
 
 
 def mounts_below(folder: Path) -> list[Path]:
-    """What is mounted inside `folder`, innermost first; empty where the system does not tell."""
+    """Return the mount points inside `folder`, innermost first; empty on systems without /proc/self/mountinfo."""
     table = Path("/proc/self/mountinfo")
     if not table.exists():
         return []
@@ -194,10 +195,10 @@ def mounts_below(folder: Path) -> list[Path]:
 
 
 def last_lines(log: Path, count: int = 3) -> str:
-    """The end of a log on one line, for a reason."""
+    """Return the end of a log as one line of at most 600 characters, for an error message."""
     try:
         lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
     except OSError:
         return "no output"
-    telling = [line for line in lines if line and not line.startswith("at ")]  # stack traces are not
+    telling = [line for line in lines if line and not line.startswith("at ")]  # without stack traces
     return " | ".join(telling[-count:])[-600:] or "no output"

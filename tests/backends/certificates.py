@@ -1,6 +1,6 @@
-"""Makes the keys and certificates of a Kubernetes control plane that lives for one test run.
+"""Create the keys and certificates of a Kubernetes control plane for one test run.
 
-They last ten years, so that no clock and no long-kept server makes a test fail; they never leave the run's folder.
+They are valid for ten years, so that no test fails by an expired certificate. They never leave the folder of the run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LIFE = timedelta(days=3650)
 
 
 def write_pki(folder: Path, names: Sequence[str], addresses: Sequence[str]) -> None:
-    """Writes an authority (ca), a server certificate for `names` and `addresses` (apiserver) and a signing key pair (sa)."""
+    """Write an authority (ca), a server certificate for `names` and `addresses` (apiserver) and a signing key pair (sa)."""
     make_folder(folder)
     folder.chmod(0o700)
     authority_key, server_key, account_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))

@@ -1,7 +1,7 @@
-"""Starts test servers as containers, where a Docker engine answers.
+"""Start test servers as containers if a Docker engine responds.
 
-The services are in compose.yaml beside this module, with pinned public images; each gets a free port on loopback from the engine. Every run
-is a compose project of its own, so that two runs at once do not meet and one command removes what a run started.
+compose.yaml beside this module declares the services with pinned public images; the engine assigns free ports on loopback. Each
+run is a separate compose project, so that parallel runs do not collide and one command removes the containers of a run.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from tests.backends.cache import UnavailableError, locked
 
 FILE = Path(__file__).with_name("compose.yaml")
 ANSWER_MAX = timedelta(seconds=2)  # for `docker info`
-UP_MAX = timedelta(minutes=10)  # images may have to be pulled
+UP_MAX = timedelta(minutes=10)  # pulling images takes most of it
 PASSWORD_VARIABLE = "DECKLOG_TEST_COMPOSE_PASSWORD"
 FSYNC_VARIABLE = "DECKLOG_TEST_COMPOSE_FSYNC"
 
 
 @functools.cache
 def docker_lacks() -> str | None:
-    """Why containers cannot be used on this machine, or nothing if they can."""
+    """Return the reason why containers are not usable on this machine, or None if they are."""
     if os.environ.get("DECKLOG_TEST_DOCKER") == "0":
         return "switched off by DECKLOG_TEST_DOCKER=0"
     docker = shutil.which("docker")
@@ -37,15 +37,15 @@ def docker_lacks() -> str | None:
         try:
             run = subprocess.run([docker, *words], capture_output=True, timeout=ANSWER_MAX.total_seconds(), check=False)
         except (OSError, subprocess.TimeoutExpired):
-            return f"`docker {' '.join(words)}` did not answer within {ANSWER_MAX.total_seconds():.0f} s"
+            return f"`docker {' '.join(words)}` did not respond within {ANSWER_MAX.total_seconds():.0f} s"
         if run.returncode:
-            return f"`docker {' '.join(words)}` fails"
+            return f"`docker {' '.join(words)}` exited with {run.returncode}"
     return None
 
 
 @dataclass(frozen=True)
 class Compose:
-    """One compose project: what one run started in containers."""
+    """One compose project: the containers of one run."""
 
     project: str
     password: str
@@ -54,9 +54,9 @@ class Compose:
 
     @classmethod
     def of(cls, folder: Path, *, durable: bool = False) -> Compose:
-        """The project of a run folder; it is noted there before its first use, so that a killed run's containers can be found."""
+        """Return the project of a run folder. Its name is written to the folder before use, to find containers of killed runs."""
         note = folder / f"compose-{'durable' if durable else 'shared'}"
-        with locked(folder / "compose.lock", "another process to note its compose project"):
+        with locked(folder / "compose.lock", "another process to write its compose project"):
             if not note.exists():
                 note.write_text(f"decklog-{secrets.token_hex(4)} {secrets.token_hex(12)}")
         project, password = note.read_text().split()
@@ -64,7 +64,7 @@ class Compose:
 
     @classmethod
     def all_of(cls, folder: Path) -> list[Compose]:
-        """The projects that were begun in a run folder."""
+        """Return the projects that a run folder names."""
         return [
             cls.of(folder, durable=durable)
             for durable in (False, True)
@@ -72,14 +72,14 @@ class Compose:
         ]
 
     def up(self, service: str, port: int) -> tuple[str, int]:
-        """Starts one service, waits until it is healthy and gives the address of its `port` on this machine."""
+        """Start one service, wait until it is healthy, and return the host and port at which its `port` is published."""
         with progress.doing(f"starting {service} in a container"):
             self._run("up", "--detach", "--wait", "--quiet-pull", service)
         host, _, number = self._run("port", service, str(port)).strip().rpartition(":")
         return host, int(number)
 
     def read(self, service: str, *command: str) -> str:
-        """What a command prints inside a running service."""
+        """Run a command inside a running service and return its output."""
         return self._run("exec", "-T", service, *command)
 
     def down(self) -> None:
@@ -93,9 +93,9 @@ class Compose:
                 command, env=environ, capture_output=True, text=True, timeout=UP_MAX.total_seconds(), check=False
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise UnavailableError(f"`docker compose {words[0]}` did not work: {error}") from error
+            raise UnavailableError(f"`docker compose {words[0]}` failed: {error}") from error
         if run.returncode:
             raise UnavailableError(
-                f"`docker compose {' '.join(words[:4])}` ended with {run.returncode}: {run.stderr.strip()[-400:]}"
+                f"`docker compose {' '.join(words[:4])}` exited with {run.returncode}: {run.stderr.strip()[-400:]}"
             )
         return run.stdout

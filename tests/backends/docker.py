@@ -1,11 +1,12 @@
-"""A Docker engine as a test server, with images that stand for public ones, from packages alone.
+"""Run a Docker engine as a test server, with stand-ins for public images, built from packages alone.
 
-The engine is Debian's, unpacked into the cache and never installed. It changes nothing of the machine's network: it has no default bridge and
-makes no rule of iptables; published ports go through its own proxy. Its images stay in the cache between runs, so a lock lets one engine run
-at a time. Needs root on Linux.
+The engine comes from Debian's packages, unpacked into the cache without installation. It does not change the machine's network:
+it has no default bridge and writes no iptables rules, and its own proxy serves published ports. The cache keeps its images
+between runs, so a lock admits one engine at a time. Needs root on Linux.
 
-No image is pulled. The public images that docker-compose.yml and the Dockerfiles name are made of what other recipes have in the cache; each
-behaves as its original does in what these files use of it: entry point, environment, user, volumes and the probes' programs.
+The engine pulls no image. Stand-ins for the public images of docker-compose.yml and the Dockerfiles are built from other recipes
+in the cache. Each has the parts of its original that these files use: entry point, environment, user, volumes and the programs
+of probes.
 """
 
 from __future__ import annotations
@@ -43,13 +44,13 @@ PACKAGES = (
     *("docker.io", "containerd", "runc", "libdevmapper1.02.1", "iptables"),
     *("libip4tc2", "libip6tc2", "libxtables12", "libmnl0", "libnetfilter-conntrack3", "libnfnetlink0", "libnftnl11"),
 )
-"""The engine, and the iptables by which it leads a container's questions for names to itself, with the libraries of both."""
+"""The engine, the iptables with which it redirects DNS queries of containers to itself, and the libraries of both."""
 COMPOSE_SUITE, COMPOSE_PACKAGE = "trixie", "docker-compose"
-"""Where Compose comes from: its program is static, so a newer suite's runs here."""
+"""Debian suite and package of Compose. Its program is static, so a program from a newer suite runs here."""
 IMAGES = "docker-images"
-"""Folder of the cache where the engine keeps its images between runs."""
+"""Folder of the cache that keeps the engine's images between runs."""
 RUNNING = Path("/run/decklog-docker")
-"""Sockets of the one engine that may run; a path below a run's folder would exceed the 108 bytes of a socket's address."""
+"""Folder of the engine's sockets. A path below the folder of a run would exceed the 108 bytes of a socket address."""
 START_MAX = timedelta(seconds=60)
 COMMAND_MAX = timedelta(minutes=10)
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -58,20 +59,20 @@ PYTHON = "python:3.11-slim-bookworm"
 
 @dataclass(frozen=True)
 class DockerEngine:
-    """An engine, with the client that belongs to it."""
+    """An engine with the path and the environment of its client."""
 
     program: Path
     environment: Mapping[str, str]
 
     def run(self, *words: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Return what `docker` answered; a failure is the caller's to judge."""
+        """Run `docker` and return the completed process, also if it failed."""
         return subprocess.run(
             [self.program, *words], cwd=cwd, env={**self.environment, **environment}, capture_output=True, text=True,
             check=False, timeout=COMMAND_MAX.total_seconds(),
         )  # fmt: skip
 
     def done(self, *words: str | Path, cwd: Path | None = None, **environment: str) -> str:
-        """Return what `docker` printed. Raises `UnavailableError` with the end of its output where it failed."""
+        """Run `docker` and return its standard output. Raises `UnavailableError` with the end of its output if it fails."""
         ran = self.run(*words, cwd=cwd, **environment)
         if ran.returncode:
             raise UnavailableError(f"`docker {' '.join(map(str, words[:3]))} …` failed: {(ran.stderr or ran.stdout)[-600:]}")
@@ -83,7 +84,7 @@ class DockerEngine:
 
 def _build(building: Building) -> None:
     from_debian(building, PACKAGES, building.folder)
-    for each in ("iptables", "ip6tables"):  # links that are made when the package is installed
+    for each in ("iptables", "ip6tables"):  # links that an installation of the package would create
         (building.folder / "usr/sbin" / each).symlink_to("xtables-nft-multi")
     from_debian_suite(building, COMPOSE_SUITE, COMPOSE_PACKAGE, building.folder / "compose")
 
@@ -92,24 +93,24 @@ RECIPE = Recipe("docker", (*PACKAGES, COMPOSE_SUITE, COMPOSE_PACKAGE), _build)
 
 
 def check() -> None:
-    """Raise `UnavailableError` with the reason where no engine can run; quick, and changes nothing."""
+    """Raise `UnavailableError` if no engine can run on this machine. Quick, and changes nothing."""
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         raise UnavailableError("a Docker engine needs root on Linux")
     for name in ("unshare", "ip", "apt-get", "dpkg-deb"):
         command(name)
     if not AUTHORITIES.exists():
-        raise UnavailableError(f"{AUTHORITIES} is not there: an image could not reach a package registry")
+        raise UnavailableError(f"{AUTHORITIES} is missing: images need it to reach package registries")
 
 
 def available() -> None:
-    """Provision what an engine and its images are made of; raise `UnavailableError` with the reason if none can run here."""
+    """Provision the recipes of the engine and its images. Raises `UnavailableError` if no engine can run here."""
     check()
     for recipe in (RECIPE, images.BASE, timescale.RECIPE, opensearch.RECIPE, sqs.RECIPE, s3.RECIPE):
         provision(recipe)
 
 
 class LocalDocker(LocalServer[DockerEngine]):
-    """One engine. Its images are kept in the cache; containers, networks and volumes end with it."""
+    """One engine. The cache keeps its images; `discard` removes its containers, networks and volumes."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -163,13 +164,16 @@ class LocalDocker(LocalServer[DockerEngine]):
         with contextlib.suppress(UnavailableError, subprocess.TimeoutExpired):
             self._remove_leftovers()
         self.stop()
-        for mount in (*mounts_below(cache_folder() / IMAGES), *mounts_below(RUNNING)):  # an engine leaves its own behind
+        for mount in (
+            *mounts_below(cache_folder() / IMAGES),
+            *mounts_below(RUNNING),
+        ):  # an engine does not unmount all of its own
             subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True)
         super().discard()
         self._lock.close()
 
     def _remove_leftovers(self) -> None:
-        """Remove containers, networks and volumes, also those of an engine that was killed; images stay."""
+        """Remove containers, networks, volumes and untagged images, also those of a killed engine. Tagged images stay."""
         if containers := self.address.done("ps", "--all", "--quiet").split():
             self.address.done("rm", "--force", "--volumes", *containers)
         for kind in ("network", "volume"):
@@ -178,7 +182,7 @@ class LocalDocker(LocalServer[DockerEngine]):
 
 
 def load_stand_ins(engine: DockerEngine, folder: Path) -> None:
-    """Make the images that are not there yet; `folder` is for their contexts."""
+    """Build the missing stand-in images; `folder` holds their build contexts."""
     wanted: dict[str, Callable[[DockerEngine, Path], None]] = {
         PYTHON: _python,
         "timescale/timescaledb:2.19.3-pg17-oss": _timescale,
@@ -198,19 +202,19 @@ def load_stand_ins(engine: DockerEngine, folder: Path) -> None:
 
 
 def _imported(engine: DockerEngine, name: str, root: Path, *changes: str) -> None:
-    """Make an image of one layer of a system that was unpacked to `root`."""
+    """Create an image of one layer from the system unpacked in `root`."""
     words = ["--numeric-owner", "--one-file-system", "--exclude=./dev/*", "--exclude=./proc/*", "--exclude=./sys/*"]
     packed = subprocess.Popen(["tar", "--create", "--directory", root, *words, "."], stdout=subprocess.PIPE)
-    told = subprocess.run(
+    imported = subprocess.run(
         [engine.program, "import", *(word for change in changes for word in ("--change", change)), "-", name],
         stdin=packed.stdout, env=dict(engine.environment), capture_output=True, text=True, check=False,
     )  # fmt: skip
-    if packed.wait() or told.returncode:
-        raise UnavailableError(f"`docker import` of {name} failed: {told.stderr.strip()}")
+    if packed.wait() or imported.returncode:
+        raise UnavailableError(f"`docker import` of {name} failed: {imported.stderr.strip()}")
 
 
 def _python(engine: DockerEngine, context: Path) -> None:
-    """Debian with Python, and the authorities that this machine trusts for package registries."""
+    """Build Debian with Python and with the certificate authorities that this machine trusts for package registries."""
     _imported(engine, "stand-in/debian", provision(images.BASE) / "root")
     shutil.copy(AUTHORITIES, context / "authorities.crt")
     (context / "Dockerfile").write_text(
@@ -258,7 +262,7 @@ def _timescale(engine: DockerEngine, context: Path) -> None:
 
 
 def _java(engine: DockerEngine) -> str:
-    """Return the image of a Java runtime, made if need be."""
+    """Return the name of the image with a Java runtime; build the image if it is missing."""
     name = "stand-in/java"
     if not engine.has(name):
         context = cache_folder() / ".java-context"

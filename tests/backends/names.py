@@ -1,9 +1,10 @@
-"""The names of Services, for the pods of a node: what CoreDNS is elsewhere, as far as one cluster asks for no other names.
+"""Serve DNS for the Services of a cluster to the pods of a node, in place of CoreDNS.
 
     names.py KUBECONFIG ADDRESS
 
-Answers A queries for `<service>.<namespace>.svc.cluster.local` with the Service's address, as the API server tells it now; that there is no
-such name; and nothing for other types. Run by its path, so it may use the standard library alone.
+An A query for `<service>.<namespace>.svc.cluster.local` returns the current address of the Service from the API server. Other
+types return no records, and all other names return NXDOMAIN. The file is run by its path, so it must import only the standard
+library.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from pathlib import Path
 SERVICE = re.compile(r"([a-z0-9-]+)\.([a-z0-9-]+)\.svc\.cluster\.local", re.IGNORECASE)
 ADDRESS_TYPE = 1
 SECONDS = 5
-"""That an answer may be remembered."""
+"""Time to live of a record, and timeout of a request to the API server."""
 NO_ERROR, FAILED, NO_SUCH_NAME = 0, 2, 3
-_ANSWER = 0x8400  # an answer, with authority
+_ANSWER = 0x8400  # response, authoritative
 
 
 class Services:
-    """Looks Services up in the API server of a kubeconfig in JSON with a token."""
+    """Look up Services in the API server of a kubeconfig, which must be JSON and have a token."""
 
     def __init__(self, kubeconfig: Path) -> None:
         config = json.loads(kubeconfig.read_text())
@@ -38,7 +39,7 @@ class Services:
         self._trust = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
 
     def __call__(self, name: str, namespace: str) -> str | None:
-        """Its address; nothing if there is none. Raises `OSError`."""
+        """Return the address of a Service, or None if it does not exist. Raises `OSError` if the API server is unreachable."""
         url = f"{self._url}/api/v1/namespaces/{namespace}/services?fieldSelector=metadata.name%3D{name}"
         with urllib.request.urlopen(
             urllib.request.Request(url, headers=self._headers), timeout=SECONDS, context=self._trust
@@ -48,7 +49,7 @@ class Services:
 
 
 def answer(query: bytes, service: Callable[[str, str], str | None]) -> bytes:
-    """The answer to a query of one question."""
+    """Return the DNS response to a query with one question."""
     labels, place = [], 12
     while length := query[place]:
         labels.append(query[place + 1 : place + 1 + length].decode("ascii", "replace"))
@@ -66,8 +67,8 @@ def answer(query: bytes, service: Callable[[str, str], str | None]) -> bytes:
     if address is not None and wanted == ADDRESS_TYPE:
         octets = bytes(map(int, address.split(".")))
         record = struct.pack("!HHHIH", 0xC00C, ADDRESS_TYPE, 1, SECONDS, len(octets)) + octets
-    asked = struct.unpack("!H", query[2:4])[0] & 0x0100  # whether recursion was, which is repeated
-    return query[:2] + struct.pack("!HHHHH", _ANSWER | asked | code, 1, 1 if record else 0, 0, 0) + question + record
+    recursion = struct.unpack("!H", query[2:4])[0] & 0x0100  # the response repeats "recursion desired" (RFC 1035, 4.1.1)
+    return query[:2] + struct.pack("!HHHHH", _ANSWER | recursion | code, 1, 1 if record else 0, 0, 0) + question + record
 
 
 def main(kubeconfig: str, address: str) -> None:

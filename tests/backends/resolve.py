@@ -1,7 +1,7 @@
-"""Finds a server of one kind: given, in a container, or made here; and says why not.
+"""Find or start a server of one kind: from the environment, from Docker compose or from the cache, in this order.
 
-The order: an address in the environment, Docker compose where an engine answers, the cache. A given address that is wrong or dead is an error
-at once: silently testing something else than what was asked for would be worse than not testing.
+If the environment has an address that is malformed or unreachable, the result is an error. Tests must never use another server
+instead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.backends.compose import Compose, docker_lacks
 
 Source = Literal["environment", "docker", "cache"]
 
-GIVEN_MAX = timedelta(seconds=15)  # for a given address to answer
+GIVEN_MAX = timedelta(seconds=15)  # for a server in the environment to respond
 CONTAINER_MAX = timedelta(seconds=60)  # for a container whose image has no health check
 REQUIRE_VARIABLE = "DECKLOG_TEST_REQUIRE"
 
@@ -32,7 +32,7 @@ BACKENDS: dict[str, Backend[Any]] = {
 
 
 class BadAddressError(Exception):
-    """An address in the environment cannot be used; never a reason to skip."""
+    """An address in the environment is not usable. Tests fail and are never skipped."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class Found(Generic[Address]):
 
 
 def named(*names: str) -> list[Backend[Any]]:
-    """The backends of these names, all if there are none; raises `ValueError` for a name that is none."""
+    """Return the backends of these names, or all without names. Raises `ValueError` for an unknown name."""
     if unknown := sorted(set(names) - BACKENDS.keys()):
-        raise ValueError(f"no backend is called {', '.join(unknown)}; there are {', '.join(BACKENDS)}")
+        raise ValueError(f"unknown backend {', '.join(unknown)}; choose from {', '.join(BACKENDS)}")
     return [BACKENDS[name] for name in names] if names else list(BACKENDS.values())
 
 
 def required(environ: Mapping[str, str]) -> set[str]:
-    """The names of the backends whose absence is an error."""
+    """Return the names of the backends whose absence is an error. Raises `ValueError` for an unknown name."""
     names = [name.strip() for name in environ.get(REQUIRE_VARIABLE, "").split(",") if name.strip()]
     if names == ["all"]:
         return set(BACKENDS)
@@ -57,7 +57,7 @@ def required(environ: Mapping[str, str]) -> set[str]:
 
 
 def resolve(backend: Backend[Address], folder: Path, environ: Mapping[str, str], *, durable: bool = False) -> Found[Address]:
-    """Finds or starts a server; what is started here lives in `folder`. Raises `UnavailableError` with all the reasons."""
+    """Find a server, or start one with its files in `folder`. Raises `UnavailableError` with the reasons of all sources."""
     if given := _given(backend, environ):
         return Found(given, "environment")
     reasons = [f"environment: {backend.variables[0]} is not set"]
@@ -76,9 +76,9 @@ def resolve(backend: Backend[Address], folder: Path, environ: Mapping[str, str],
 
 
 def prospects(backend: Backend[Any], environ: Mapping[str, str]) -> Iterator[tuple[Source, str | None, str]]:
-    """What `resolve` would try: the way, why it is not open (nothing if it is), and what it would give."""
+    """Yield each source that `resolve` tries, the reason why it is not usable (None if it is), and the server that it offers."""
     given = environ.get(backend.variables[0])
-    yield "environment", None if given else f"{backend.variables[0]} is not set", "the address given there"
+    yield "environment", None if given else f"{backend.variables[0]} is not set", "the address in the variable"
     yield "docker", docker_lacks(), "a container"
     try:
         backend.check()
@@ -97,14 +97,14 @@ def _given(backend: Backend[Address], environ: Mapping[str, str]) -> Address | N
     if address is None:
         return None
     if not _answers_within(backend, address, GIVEN_MAX):
-        raise BadAddressError(f"nothing answers at the address given in {backend.variables[0]}")
+        raise BadAddressError(f"no server answers at the address in {backend.variables[0]}")
     return address
 
 
 def _in_container(backend: Backend[Address], compose: Compose) -> Address:
     address = backend.from_compose(compose)
     if not _answers_within(backend, address, CONTAINER_MAX):
-        raise UnavailableError(f"the container of {backend.name} runs, but does not answer")
+        raise UnavailableError(f"the container of {backend.name} runs, but its server does not answer")
     return address
 
 
@@ -129,7 +129,7 @@ def _started(backend: Backend[Address], folder: Path, *, durable: bool) -> Addre
 
 
 def keep_logs(folder: Path) -> Path:
-    """Copies the logs of a server that did not start to where they outlive the run."""
+    """Copy the logs of a server that did not start to a folder that outlives the run, and return that folder."""
     logs = cache_folder() / "failed" / folder.name
     make_folder(logs)
     for log in folder.glob("*.log"):

@@ -1,13 +1,13 @@
-"""The servers of one test run, shared by all of its processes and ended with it.
+"""Share the servers of one test run between its processes, and stop them at its end.
 
-A run has a folder in the cache, and its owner (pytest's controlling process, a benchmark, `python -m tests.backends up`) holds a lock in it for as
-long as it lives. The first process that needs a server starts it under a lock of its own and notes the address; the others read the note. When
-the owner ends, so does all that was started, and the folder goes. An owner that was killed leaves a folder whose lock is free: the next run
-finds it, ends what its pid files name (and nothing else) and removes it.
+A run has a folder in the cache. Its owner (pytest's controlling process, a benchmark, `python -m tests.backends up`) holds a
+lock in that folder. The first process that needs a server starts it under a lock of that server and stores the address; the
+others read the address. When the owner ends, it stops all servers and removes the folder. If the owner was killed, its lock is
+free: the next run stops the processes that the pid files name, and only those, and removes the folder.
 
-With DECKLOG_TEST_KEEP=1 shared servers live in a folder that no run owns and go on after it; the next such run of the same version of this
-package uses them again if they still answer. They keep their contents, so tests must choose names of their own, as they must anyway.
-`python -m tests.backends down` ends them.
+With DECKLOG_TEST_KEEP=1, shared servers have a folder without an owner and stay after the run. The next such run of the same
+version of this package uses them again if they answer. They keep their contents, so tests must choose unique names, as always.
+`python -m tests.backends down` stops them.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from tests.backends.server import Process, boot_mark, stop_all
 
 RUN_VARIABLE = "DECKLOG_TEST_RUN"  # the run's folder, for the processes that a run starts
 KEEP_VARIABLE = "DECKLOG_TEST_KEEP"
-UNFINISHED_MAX = timedelta(minutes=1)  # for a run to put its folder in place
+UNFINISHED_MAX = timedelta(minutes=1)  # for a new run to create its lock
 
 Server = TypeVar("Server", bound=LocalServer[Any])
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known about one backend in one run."""
+    """The outcome for one backend in one run: its address, or the reason why it has none."""
 
     source: Source | None = None
     address: msgspec.Raw = msgspec.Raw(b"null")
@@ -50,18 +50,18 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Run:
-    """One test run; see the module's text. Use `Run.open` and `close`."""
+    """One test run; see the module docstring. Use `Run.open` and `close`."""
 
     def __init__(self, folder: Path, owner: int | None, *, keep: bool) -> None:
         self.folder = folder
         self.shared = cache_folder() / f"kept-{version()}" if keep else folder
-        self._owner = owner  # the descriptor that carries the owner's lock, in the owner
+        self._owner = owner  # file descriptor of the owner's lock; None in other processes
         self._private: list[LocalServer[Any]] = []
         make_folder(self.shared)
 
     @classmethod
     def open(cls, environ: Mapping[str, str]) -> Run:
-        """Joins the run that the environment speaks of; begins one, after clearing up what dead ones left, if there is none."""
+        """Join the run that the environment names. Without one, clean up after killed runs and begin a new run."""
         keep = environ.get(KEEP_VARIABLE) == "1"
         joined = environ.get(RUN_VARIABLE)
         if joined and Path(joined).is_dir():
@@ -73,7 +73,7 @@ class Run:
         owner = os.open(new / "owner.lock", os.O_RDWR | os.O_CREAT, 0o644)
         fcntl.flock(owner, fcntl.LOCK_EX)
         folder = new.with_name(f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}")
-        new.rename(folder)  # with its lock: nobody ever sees it free
+        new.rename(folder)  # locked already, so that no other run takes it for a killed one
         return cls(folder, owner, keep=keep)
 
     @property
@@ -81,7 +81,10 @@ class Run:
         return self._owner is not None
 
     def address(self, backend: Backend[Address], *, durable: bool = False) -> Address:
-        """Where the run's server of this kind is, started now if need be. Raises `UnavailableError`, the same reason to everyone who asks."""
+        """Return the address of the run's server of this kind; start the server at the first call.
+
+        Raises `UnavailableError` or `BadAddressError`; all processes of the run get the same reason.
+        """
         durable = durable and backend.measurable
         name = f"{backend.name}-durable" if durable else backend.name
         failed, found = self.folder / f"{name}.unavailable.json", self.shared / f"{name}.json"
@@ -108,7 +111,7 @@ class Run:
         address = msgspec.json.decode(note.address, type=backend.address_type, dec_hook=lambda kind, text: kind(text))
         if self.shared == self.folder or (note.boot == boot_mark() and backend.answers(address)):
             return address
-        return None  # kept, but no longer what it was
+        return None  # kept by an earlier run, but no longer running
 
     def _resolve(self, backend: Backend[Address], folder: Path, *, durable: bool) -> Found[Address]:
         stop_all(processes_in(folder))
@@ -116,7 +119,7 @@ class Run:
         return resolve(backend, folder, os.environ, durable=durable)
 
     def private(self, backend: Backend[Any], make: Callable[[Path], Server]) -> Server:
-        """Starts a server that only the caller knows, in a folder of its own; it ends with this process's part of the run at the latest."""
+        """Start a server for the caller alone, in a separate folder. `close` discards it if the caller has not."""
         try:
             backend.provision()
             server = make(self.folder / f"private-{backend.name}-{secrets.token_hex(4)}")
@@ -129,12 +132,12 @@ class Run:
         return server
 
     def notes(self) -> Iterator[tuple[str, Note]]:
-        """What became of each backend that was asked for, by name."""
+        """Yield the outcome for each requested backend, by name."""
         for file in sorted({*self.folder.glob("*.json"), *self.shared.glob("*.json")}):
             yield file.name.split(".")[0], _read(file)
 
     def close(self) -> None:
-        """Ends the private servers of this process; in the owner, everything of the run."""
+        """Stop the private servers of this process; in the owner, stop all servers of the run."""
         for server in self._private:
             server.discard()
         self._private.clear()
@@ -145,7 +148,7 @@ class Run:
 
 
 def version() -> str:
-    """Changes with the code of this package, so that servers started by another version are never taken for its own."""
+    """Return a digest of the files of this package, so that a run never uses servers that another version started."""
     digest = hashlib.sha256()
     for file in sorted(Path(__file__).parent.rglob("*")):
         if file.is_file() and "__pycache__" not in file.parts and not file.name.startswith("test_"):
@@ -154,22 +157,22 @@ def version() -> str:
 
 
 def processes_in(folder: Path) -> list[Process]:
-    """The processes of one server's folder."""
+    """Return the processes of a server's folder, by its pid files."""
     found = [Process.read(file) for file in folder.glob("pids/*.pid")]
     return [process for process in found if process]
 
 
 def end(folder: Path) -> None:
-    """Ends all that was started in a run folder, by its pid files and its compose project, and removes the folder."""
+    """Stop all processes and containers of a run folder, by its pid files and compose projects, and remove the folder."""
     stop_all(process for server in folder.iterdir() if server.is_dir() for process in processes_in(server))
     for compose in Compose.all_of(folder):
-        with contextlib.suppress(UnavailableError):  # an engine that is gone has no containers either
+        with contextlib.suppress(UnavailableError):  # a stopped engine runs no containers
             compose.down()
     remove(folder)
 
 
 def sweep() -> None:
-    """Ends what runs left that were killed. Runs that live are not touched: their owners hold their locks."""
+    """Stop the servers of killed runs and remove their folders. Live runs are untouched: their owners hold their locks."""
     for folder in sorted((cache_folder() / "runs").glob("*")) + sorted((cache_folder() / "runs").glob(".new-*")):
         with contextlib.suppress(OSError):  # another run may be sweeping the same folder
             _sweep(folder)
@@ -184,14 +187,14 @@ def _sweep(folder: Path) -> None:
     owner = os.open(lock, os.O_RDWR)
     try:
         fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        progress.say(f"clearing up after a run that was killed ({folder.name})")
+        progress.say(f"cleaning up after a killed run ({folder.name})")
         end(folder)
     finally:
         os.close(owner)
 
 
 def down() -> list[str]:
-    """Ends the servers that DECKLOG_TEST_KEEP left running, of all versions; gives the names of the folders that are gone."""
+    """Stop the servers that DECKLOG_TEST_KEEP left running, of all versions; return the names of the removed folders."""
     kept = sorted(cache_folder().glob("kept-*"))
     for folder in kept:
         end(folder)

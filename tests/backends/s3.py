@@ -1,4 +1,4 @@
-"""versitygw as a test server for S3: object lock, legal hold, versions, multipart and presigned addresses over a plain folder.
+"""Run versitygw as a test server for S3: object lock, legal hold, versions, multipart and presigned URLs over a plain folder.
 
 It is a Go program, built once from its published module.
 """
@@ -48,7 +48,7 @@ class LocalS3(LocalServer[S3Server]):
 
     def launch(self) -> None:
         listen = self.address.url.removeprefix("http://")
-        # The folder of the versions must lie outside that of the objects; without it an object lock has no versions to protect.
+        # The folder of versions must be outside the folder of objects. Without it, an object lock has no versions to protect.
         posix: list[str | Path] = ["posix", "--versioning-dir", self.folder / "versions", self.folder / "objects"]
         keys = {"ROOT_ACCESS_KEY": self.address.access_key, "ROOT_SECRET_KEY": self.address.secret_key}
         program = provision(RECIPE) / "versitygw"
@@ -66,7 +66,7 @@ class S3Backend(Backend[S3Server]):
         if not url:
             return None
         if not key or not secret:
-            raise ValueError(f"{self.variables[0]} needs {self.variables[2]} and {self.variables[3]} beside it")
+            raise ValueError(f"{self.variables[0]} is set, but {self.variables[2]} or {self.variables[3]} is not")
         return S3Server(url.rstrip("/"), region or REGION, key, secret)
 
     def from_compose(self, compose: Compose) -> S3Server:

@@ -1,8 +1,8 @@
-"""Starts, watches and ends the processes of test servers.
+"""Start, watch and stop the processes of test servers.
 
-Every process gets a session of its own and a pid file that it writes itself before it becomes the server, so that no moment exists in which a
-server runs and nobody knows. A pid alone proves nothing (numbers are used again), so the file also holds the start time, and nothing is ever
-signalled whose start time differs. This module must not know how an address is found or shared.
+Each process has its own session, and writes its pid file before it executes the server: no server runs without a pid file. The
+kernel reuses pids, so the file also has the start time. A process with another start time is never signalled. This module must
+not depend on how addresses are found or shared.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from pathlib import Path
 from tests.backends.cache import UnavailableError, cache_folder, last_lines, locked, make_folder
 
 LOOPBACK = "127.0.0.1"
-STOP_MAX = timedelta(seconds=10)  # for a polite end; then it is killed
-GONE_MAX = timedelta(seconds=10)  # for the kernel to bury a killed process
+STOP_MAX = timedelta(seconds=10)  # for a clean shutdown, before SIGKILL
+GONE_MAX = timedelta(seconds=10)  # for a killed process to disappear
 PORT_KEPT = timedelta(minutes=5)  # longer than any server takes to start
 POLL_EVERY = timedelta(milliseconds=50)
 
-# Written by the process that becomes the server: the signal that ends it well, its pid and what the kernel says about its start.
+# The process that becomes the server writes its pid file: the signal that stops it, its pid and its start time.
 _WRAPPER = """
 file=$1 signal=$2; shift 2
 if [ -r /proc/$$/stat ]; then read -r mark < /proc/$$/stat; else mark="$$ $(ps -o lstart= -p $$)"; fi
 printf '%s %s\\n' "$signal" "$mark" > "$file.new" && mv "$file.new" "$file" && exec "$@"
 """
 
-_children: dict[int, subprocess.Popen[bytes]] = {}  # ours, to be reaped
+_children: dict[int, subprocess.Popen[bytes]] = {}  # children of this process, which it must reap
 
 
 class PortTakenError(UnavailableError):
-    """Somebody else got the port between our choice and the server's start; try again with another one."""
+    """Another process took the port between its choice and the server's start. Callers retry with another port."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """One process of a server, known by its pid and start time."""
+    """One process of a server, identified by pid and start time (`mark`)."""
 
     name: str
     pid: int
@@ -55,7 +55,7 @@ class Process:
 
     @classmethod
     def read(cls, file: Path) -> Process | None:
-        """The process a pid file speaks of, dead or alive; nothing if the file is not (wholly) there."""
+        """Return the process of a pid file, dead or alive, or None if the file is missing or incomplete."""
         try:
             end, text = file.read_text().strip().split(" ", 1)
             pid = text.split(" ", 1)[0]
@@ -76,7 +76,7 @@ class Process:
                 os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """Kills the process with all of its session's group and waits until it is gone."""
+        """Kill the process and, if it leads one, its process group; wait at most 10 s until it is gone."""
         if self.alive:
             with contextlib.suppress(ProcessLookupError):
                 leader = os.getpgid(self.pid) == self.pid
@@ -101,7 +101,7 @@ def spawn(
     cwd: Path | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Process:
-    """Starts a server process that outlives this one. `end` is the signal that ends it well when its data is no longer wanted."""
+    """Start a server process that outlives this one. `stop_all` stops it with the signal `end`."""
     pid_file.unlink(missing_ok=True)
     words = ["/bin/sh", "-c", _WRAPPER, "sh", str(pid_file), end.name, *map(str, argv)]
     with log.open("ab") as out:
@@ -124,7 +124,7 @@ def spawn(
 
 
 def stop_all(processes: Iterable[Process]) -> None:
-    """Ends processes whose data is not wanted any more: all at once, each by its own signal, then the stubborn ones by force."""
+    """Stop processes whose data is not needed: signal all of them, each with its own signal, then kill those that remain."""
     running = [process for process in processes if process.alive]
     for process in running:
         children = descendants(process.pid) if process.end is signal.SIGKILL else []
@@ -137,7 +137,7 @@ def stop_all(processes: Iterable[Process]) -> None:
 
 
 def descendants(pid: int) -> list[Process]:
-    """The children of `pid` and theirs, for servers whose workers leave the process group; empty where /proc is not there."""
+    """Return all descendants of `pid`, also those that left its process group; empty on systems without /proc."""
     parents: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError, IndexError):
@@ -154,7 +154,7 @@ def descendants(pid: int) -> list[Process]:
 
 
 def start_mark(pid: int) -> str | None:
-    """When the living process `pid` was started, as the system writes it; nothing for a dead one, a zombie included."""
+    """Return the start time of the process `pid` in the system's format, or None for a dead process or a zombie."""
     stat = Path(f"/proc/{pid}/stat")
     if Path("/proc/self/stat").exists():
         try:
@@ -166,7 +166,7 @@ def start_mark(pid: int) -> str | None:
 
 
 def _mark_in(text: str) -> str | None:
-    if ")" not in text:  # `PID DATE`, where there is no /proc
+    if ")" not in text:  # `PID DATE`, on systems without /proc
         return text.split(" ", 1)[1].strip()
     fields = text[text.rindex(")") + 2 :].split()
     return None if fields[0] in "ZX" else fields[19]
@@ -174,7 +174,7 @@ def _mark_in(text: str) -> str | None:
 
 @functools.cache
 def boot_mark() -> str:
-    """What changes when the machine starts anew: start times of different boots must not be compared."""
+    """Return an identifier of this boot of the machine. Start times of different boots must not be compared."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -183,9 +183,9 @@ def boot_mark() -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports on loopback that are free now, all different, and that no run on this machine was given lately.
+    """Return distinct free ports on loopback that no run on this machine got within `PORT_KEPT`.
 
-    Without the second, two servers that start at the same time could get the same port, and one would be taken for the other.
+    Otherwise two servers that start at the same time could get the same port, and a test could reach the wrong server.
     """
     make_folder(cache_folder())
     record = cache_folder() / "ports"
@@ -205,12 +205,15 @@ def free_ports(count: int) -> list[int]:
 
 
 def wait_ready(what: str, ready: Callable[[], bool], processes: Sequence[Process], log: Path, longest: timedelta) -> None:
-    """Waits until `ready`; raises `PortTakenError` or `UnavailableError` as soon as one of the processes is gone or the time is over."""
+    """Wait until `ready` returns true.
+
+    Raises `PortTakenError` or `UnavailableError` when one of the processes exits or after the time `longest`.
+    """
     deadline = time.monotonic() + longest.total_seconds()
     while not ready():
         dead = [process for process in processes if not process.alive]
         if dead or time.monotonic() > deadline:
-            reason = f"{dead[0].name} ended" if dead else f"not ready after {longest.total_seconds():.0f} s"
+            reason = f"{dead[0].name} exited" if dead else f"not ready after {longest.total_seconds():.0f} s"
             raised = PortTakenError if dead and _names_a_taken_port(log) else UnavailableError
             raise raised(f"{what} did not start ({reason}): {last_lines(log)}")
         time.sleep(POLL_EVERY.total_seconds())
@@ -222,7 +225,7 @@ def _names_a_taken_port(log: Path) -> bool:
 
 
 def http_status(url: str, timeout: timedelta = timedelta(seconds=2)) -> int | None:
-    """The status that a GET gives, or nothing while nobody answers."""
+    """Return the status of a GET, or None if no server answers."""
     try:
         with urllib.request.urlopen(url, timeout=timeout.total_seconds()) as response:
             return int(response.status)
@@ -233,23 +236,26 @@ def http_status(url: str, timeout: timedelta = timedelta(seconds=2)) -> int | No
 
 
 def as_nobody() -> list[str]:
-    """The words before a command that must not run as root; none when this is another user already. Raises where that cannot work."""
+    """Return the command prefix that switches from root to the user nobody; empty for other users.
+
+    Raises `UnavailableError` if the switch is impossible, or if nobody cannot enter the cache.
+    """
     if os.geteuid() != 0:
         return []
     if not shutil.which("setpriv"):
         raise UnavailableError(
-            "this is root, the server refuses to run as root, and `setpriv` (util-linux) is not there to become nobody"
+            "the server refuses to run as root, and `setpriv` (util-linux), which starts it as nobody, is not installed"
         )
     for folder in (cache_folder(), *cache_folder().parents):
         if folder.exists() and not folder.stat().st_mode & 0o001:
             raise UnavailableError(
-                f"the server must not run as root, and nobody else may pass {folder}; set DECKLOG_CACHE to another folder"
+                f"the server refuses to run as root, and other users cannot enter {folder}; set DECKLOG_CACHE to another folder"
             )
     return ["setpriv", "--reuid=nobody", f"--regid={nobody()[1]}", "--clear-groups"]
 
 
 def nobody() -> tuple[int, int]:
-    """User and group id of the unprivileged user that servers run as when this is root."""
+    """Return user id and group id of the user nobody, which runs servers that root starts."""
     import pwd  # not on every platform
 
     entry = pwd.getpwnam("nobody")
@@ -257,7 +263,7 @@ def nobody() -> tuple[int, int]:
 
 
 def give_to_nobody(*paths: Path) -> None:
-    """Makes files and folder trees belong to the user that `as_nobody` becomes; nothing to do when this is not root."""
+    """Change the owner of files and folder trees to the user nobody. Does nothing unless this process is root."""
     if os.geteuid() != 0:
         return
     for path in paths:

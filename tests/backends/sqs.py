@@ -1,6 +1,6 @@
-"""ElasticMQ as a test server for SQS: real queues with visibility, redrive and AWS's limits, in one small Java process.
+"""Run ElasticMQ as a test server for SQS: queues with visibility, redrive and the limits of AWS, in one Java process.
 
-Its jars come from the Maven repository, by the project file beside this module.
+Its jars come from the Maven repository; `elasticmq/pom.xml` names them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HEAP = "256m"
 JAVA_MIN = 17
 START_MAX = timedelta(seconds=90)
 REGION = "us-east-1"
-KEY = SECRET = "test"  # ElasticMQ takes any
+KEY = SECRET = "test"  # ElasticMQ accepts any key
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ RECIPE = Recipe("elasticmq", (POM.read_text(),), _build)
 
 
 class LocalSqs(LocalServer[SqsServer]):
-    """ElasticMQ on this machine. It keeps its queues in memory: after `kill9` or `stop` they are empty and unknown."""
+    """ElasticMQ on this machine. It keeps its queues in memory: after `stop` or `kill9` they do not exist any more."""
 
     def prepare(self) -> None:
         [port] = free_ports(1)

@@ -1,4 +1,4 @@
-"""The servers are real, their crashes are survivable, and what is said about finding them holds."""
+"""Test the test servers: requests, crashes, the order of sources, the cache and the end of runs."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def fresh(prefix: str) -> str:
     return f"{prefix}-{uuid.uuid4().hex[:8]}"
 
 
-# --- each server answers a real request
+# --- requests to each server
 
 
 @pytest.mark.parametrize("name", ["timescale", "postgres"])
-async def test_postgres_keeps_a_row_and_confirms_its_settings(name: str, request: pytest.FixtureRequest) -> None:
+async def test_postgres_stores_a_row_with_synchronous_commit(name: str, request: pytest.FixtureRequest) -> None:
     postgres_like: PostgresServer = request.getfixturevalue(f"{name}_server")
     connection = await asyncpg.connect(postgres_like.dsn)
     try:
@@ -69,7 +69,7 @@ async def test_postgres_keeps_a_row_and_confirms_its_settings(name: str, request
         await connection.close()
 
 
-async def test_timescale_makes_a_hypertable_in_a_database_of_its_own(timescale_server: PostgresServer) -> None:
+async def test_timescale_creates_a_hypertable_in_a_new_database(timescale_server: PostgresServer) -> None:
     database = fresh("hyper")
     owner = await asyncpg.connect(timescale_server.dsn)
     try:
@@ -90,7 +90,7 @@ async def test_timescale_makes_a_hypertable_in_a_database_of_its_own(timescale_s
         await owner.close()
 
 
-async def test_postgres_refuses_a_wrong_password(postgres_server: PostgresServer) -> None:
+async def test_postgres_rejects_a_wrong_password(postgres_server: PostgresServer) -> None:
     with pytest.raises(asyncpg.InvalidPasswordError):
         await asyncpg.connect(postgres_server.dsn_for("postgres", "postgres", "wrong"))
 
@@ -112,7 +112,7 @@ def test_opensearch_finds_an_indexed_document(opensearch_server: OpenSearchServe
     call("DELETE", index)
 
 
-def test_sqs_gives_back_the_message_that_was_sent(sqs_server: SqsServer) -> None:
+def test_sqs_delivers_a_sent_message(sqs_server: SqsServer) -> None:
     client = boto3.client(
         "sqs",
         endpoint_url=sqs_server.url,
@@ -128,7 +128,7 @@ def test_sqs_gives_back_the_message_that_was_sent(sqs_server: SqsServer) -> None
     client.delete_queue(QueueUrl=queue)
 
 
-def test_s3_gives_back_the_object_and_locks_it(s3_server: S3Server) -> None:
+def test_s3_returns_a_stored_object_and_enforces_legal_hold(s3_server: S3Server) -> None:
     client: Any = boto3.client(
         "s3",
         endpoint_url=s3_server.url,
@@ -145,7 +145,7 @@ def test_s3_gives_back_the_object_and_locks_it(s3_server: S3Server) -> None:
         client.delete_object(Bucket=bucket, Key="held", VersionId=version)
 
 
-def test_kubernetes_keeps_a_config_map_and_deletes_its_namespace(kubernetes_server: KubernetesServer) -> None:
+def test_kubernetes_stores_a_config_map_and_deletes_its_namespace(kubernetes_server: KubernetesServer) -> None:
     namespace = fresh("made")
     kubernetes_server.kubectl("create", "namespace", namespace)
     manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}, "data": {"days": "30"}}
@@ -158,12 +158,14 @@ def test_kubernetes_keeps_a_config_map_and_deletes_its_namespace(kubernetes_serv
     kubernetes_server.kubectl("delete", "namespace", namespace, "--timeout=60s")
 
 
-# --- servers of one's own
+# --- private servers
 
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("variant", ["timescale", "postgres"])
-async def test_a_committed_row_survives_kill_9(variant: postgres.Variant, private_postgres: PrivatePostgres) -> None:
+async def test_private_postgres_keeps_a_committed_row_after_kill_9(
+    variant: postgres.Variant, private_postgres: PrivatePostgres
+) -> None:
     with private_postgres(variant) as own:
         connection = await asyncpg.connect(own.dsn)
         assert await connection.fetchval("show fsync") == "on"
@@ -184,7 +186,7 @@ async def test_a_committed_row_survives_kill_9(variant: postgres.Variant, privat
     assert not own.folder.exists()
 
 
-async def test_a_private_postgres_takes_settings(private_postgres: PrivatePostgres) -> None:
+async def test_private_postgres_applies_settings(private_postgres: PrivatePostgres) -> None:
     with private_postgres("postgres", max_connections="17") as own:
         connection = await asyncpg.connect(own.dsn)
         assert await connection.fetchval("show max_connections") == "17"
@@ -193,7 +195,7 @@ async def test_a_private_postgres_takes_settings(private_postgres: PrivatePostgr
 
 @pytest.mark.chaos
 @pytest.mark.slow
-def test_opensearch_comes_back_after_kill_9(private_opensearch: Callable[[], LocalOpenSearch]) -> None:
+def test_private_opensearch_restarts_after_kill_9(private_opensearch: Callable[[], LocalOpenSearch]) -> None:
     with private_opensearch() as own:
         own.kill9()
         assert not opensearch.BACKEND.answers(own.address)
@@ -202,7 +204,7 @@ def test_opensearch_comes_back_after_kill_9(private_opensearch: Callable[[], Loc
 
 
 @pytest.mark.chaos
-def test_sqs_comes_back_after_kill_9(private_sqs: Callable[[], LocalSqs]) -> None:
+def test_private_sqs_restarts_after_kill_9(private_sqs: Callable[[], LocalSqs]) -> None:
     with private_sqs() as own:
         own.kill9()
         own.start()
@@ -214,14 +216,14 @@ def test_sqs_comes_back_after_kill_9(private_sqs: Callable[[], LocalSqs]) -> Non
 
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of this test's own, outside of any run."""
+    """A cache for this test alone, outside of any run."""
     monkeypatch.setenv("DECKLOG_CACHE", str(tmp_path))
     monkeypatch.delenv(RUN_VARIABLE, raising=False)
     return tmp_path
 
 
 class FakeS3(s3.S3Backend):
-    """A backend that starts nothing."""
+    """A backend that starts no process."""
 
     def __init__(self, lacks: str | None = None) -> None:
         self.lacks = lacks
@@ -252,7 +254,7 @@ class FakeS3(s3.S3Backend):
 GIVEN = {"DECKLOG_TEST_S3_URL": "http://given", "DECKLOG_TEST_S3_ACCESS_KEY": "k", "DECKLOG_TEST_S3_SECRET_KEY": "s"}
 
 
-def test_a_given_address_comes_first_then_docker_then_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resolve_prefers_the_environment_then_docker_then_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resolve, "docker_lacks", lambda: None)
     assert resolve.resolve(FakeS3(), tmp_path / "s3", GIVEN).source == "environment"
     assert resolve.resolve(FakeS3(), tmp_path / "s3", {}).source == "docker"
@@ -260,15 +262,17 @@ def test_a_given_address_comes_first_then_docker_then_the_cache(tmp_path: Path, 
     assert resolve.resolve(FakeS3(), tmp_path / "s3", {}).source == "cache"
 
 
-def test_all_reasons_are_told_when_nothing_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resolve_reports_the_reason_of_each_source_when_all_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resolve, "docker_lacks", lambda: "docker is not installed")
     with pytest.raises(UnavailableError, match=r"DECKLOG_TEST_S3_URL is not set; docker: docker is not installed; cache: no Go"):
         resolve.resolve(FakeS3(lacks="no Go"), tmp_path / "s3", {})
 
 
-def test_a_given_address_that_is_dead_or_wrong_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resolve_fails_on_unreachable_or_malformed_address_in_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(resolve, "GIVEN_MAX", timedelta(0))
-    with pytest.raises(BadAddressError, match="nothing answers"):
+    with pytest.raises(BadAddressError, match="no server answers"):
         resolve.resolve(FakeS3(), tmp_path / "s3", {**GIVEN, "DECKLOG_TEST_S3_URL": "http://dead"})
     with pytest.raises(BadAddressError, match="SECRET_KEY"):
         resolve.resolve(FakeS3(), tmp_path / "s3", {"DECKLOG_TEST_S3_URL": "http://given"})
@@ -277,7 +281,7 @@ def test_a_given_address_that_is_dead_or_wrong_is_an_error(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("name", list(BACKENDS))
-def test_exports_name_every_variable_that_is_read(name: str) -> None:
+def test_exports_contain_every_variable_of_the_backend(name: str) -> None:
     backend: Backend[Any] = BACKENDS[name]
     fields: dict[str, Any] = {
         field: {"port": 5432, "kubeconfig": Path("kubeconfig"), "kubectl_program": Path("kubectl")}.get(field, "text")
@@ -286,13 +290,13 @@ def test_exports_name_every_variable_that_is_read(name: str) -> None:
     assert tuple(backend.exports(backend.address_type(**fields))) == backend.variables
 
 
-def test_a_dsn_is_read_back_as_it_was_written() -> None:
+def test_parse_dsn_returns_the_server_that_built_the_dsn() -> None:
     given = PostgresServer("db.example", 5433, "o'wner", "p@ss/word", "timescale", "audit log", "sslmode=require")
     assert postgres.parse_dsn(given.dsn, "timescale") == given
     assert timescale.BACKEND.from_environment({"DECKLOG_TEST_TIMESCALE_DSN": given.dsn}) == given
 
 
-def test_what_cannot_be_had_is_skipped_with_its_reason_or_an_error_where_required(own_cache: Path) -> None:
+def test_unavailable_backend_skips_the_test_or_fails_it_when_required(own_cache: Path) -> None:
     test = own_cache / "test_needs_timescale.py"
     test.write_text("def test_it(s3_server):\n    pass\n")
     environ = {**os.environ, "DECKLOG_TEST_DOCKER": "0", "PATH": os.fspath(Path(sys.executable).parent)}
@@ -317,7 +321,7 @@ def test_what_cannot_be_had_is_skipped_with_its_reason_or_an_error_where_require
     skipped = subprocess.run([*words, str(test)], env=environ, cwd=own_cache, capture_output=True, text=True, check=False)
     assert skipped.returncode == 0, skipped.stdout
     assert "1 skipped" in skipped.stdout
-    assert "backends that could not be had" in skipped.stdout
+    assert "unavailable backends" in skipped.stdout
     assert "cache: `go` is not installed" in skipped.stdout
     for value in ("all", "sqs, s3"):
         failed = subprocess.run(
@@ -339,13 +343,13 @@ def test_what_cannot_be_had_is_skipped_with_its_reason_or_an_error_where_require
         check=False,
     )
     assert unknown.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "no backend is called oracle" in unknown.stderr
+    assert "unknown backend oracle" in unknown.stderr
 
 
 # --- the cache
 
 
-def test_many_at_once_provision_once(own_cache: Path) -> None:
+def test_provision_builds_a_recipe_once_for_parallel_callers(own_cache: Path) -> None:
     built: list[int] = []
 
     def build(building: cache.Building) -> None:
@@ -361,14 +365,14 @@ def test_many_at_once_provision_once(own_cache: Path) -> None:
     assert cache.provision(cache.Recipe("fake", ("2",), build)).name != recipe.key
 
 
-def test_a_failed_recipe_leaves_nothing_but_its_log(own_cache: Path) -> None:
+def test_provision_keeps_only_the_log_of_a_failed_build(own_cache: Path) -> None:
     recipe = cache.Recipe("fake", ("1",), lambda building: building.run(["sh", "-c", "echo no such thing >&2; exit 3"]))
-    with pytest.raises(UnavailableError, match=r"ended with 3: .*no such thing"):
+    with pytest.raises(UnavailableError, match=r"exited with 3: .*no such thing"):
         cache.provision(recipe)
     assert not [path for path in own_cache.iterdir() if path.is_dir()]
 
 
-def test_what_an_older_recipe_made_goes_when_it_was_not_used_for_long(own_cache: Path) -> None:
+def test_provision_removes_unused_folders_of_older_recipes(own_cache: Path) -> None:
     def made(name: str, *parts: str) -> Path:
         return cache.provision(cache.Recipe(name, parts, lambda building: (building.folder / "file").touch()))
 
@@ -385,7 +389,7 @@ def test_what_an_older_recipe_made_goes_when_it_was_not_used_for_long(own_cache:
     assert other.is_dir()
 
 
-def test_a_build_that_outlives_its_run_is_waited_for(own_cache: Path) -> None:
+def test_provision_waits_for_a_build_that_outlives_its_run(own_cache: Path) -> None:
     code = (
         "from tests.backends import cache\n"
         "cache.provision(cache.Recipe('fake', ('1',), lambda b: b.run(['sh', '-c', 'echo at it; sleep 1.5'])))"
@@ -414,7 +418,7 @@ def sleeping(run: Run, name: str = "sleeper") -> server.Process:
     return server.spawn(SLEEPER, pid_file=pids / "sleep.pid", log=run.folder / name / "sleep.log")
 
 
-def test_a_run_ends_what_it_started_and_leaves_nothing(own_cache: Path) -> None:
+def test_run_stops_its_processes_and_removes_its_folder_on_close(own_cache: Path) -> None:
     run = Run.open({})
     process = sleeping(run)
     assert process.alive
@@ -423,7 +427,7 @@ def test_a_run_ends_what_it_started_and_leaves_nothing(own_cache: Path) -> None:
     assert not list((own_cache / "runs").iterdir())
 
 
-def test_the_next_run_clears_up_after_one_that_was_killed(own_cache: Path) -> None:
+def test_run_cleans_up_after_a_killed_run_but_not_a_live_one(own_cache: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from tests.backends.run import Run; from tests.backends.test_backends import sleeping\n"
         "run = Run.open({}); print(sleeping(run).pid, flush=True); time.sleep(1000)"
@@ -432,7 +436,7 @@ def test_the_next_run_clears_up_after_one_that_was_killed(own_cache: Path) -> No
     assert killed.stdout
     pid = int(killed.stdout.readline())
     sweep()
-    assert server.start_mark(pid), "a living run must be left alone"
+    assert server.start_mark(pid), "the process of a live run was killed"
     killed.kill()
     killed.wait()
     assert server.start_mark(pid)
@@ -442,7 +446,7 @@ def test_the_next_run_clears_up_after_one_that_was_killed(own_cache: Path) -> No
     run.close()
 
 
-def test_a_pid_that_was_given_to_another_process_is_not_killed(own_cache: Path) -> None:
+def test_run_does_not_kill_another_process_with_a_reused_pid(own_cache: Path) -> None:
     run = Run.open({})
     process = sleeping(run)
     file = run.folder / "sleeper" / "pids" / "sleep.pid"
@@ -454,7 +458,7 @@ def test_a_pid_that_was_given_to_another_process_is_not_killed(own_cache: Path) 
     process.kill()
 
 
-def test_processes_of_one_run_share_a_server_and_a_failure(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_shares_servers_and_failures_between_processes(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resolve, "docker_lacks", lambda: "switched off")
     owner = Run.open({})
     worker = Run.open({RUN_VARIABLE: str(owner.folder)})
@@ -475,7 +479,7 @@ def test_processes_of_one_run_share_a_server_and_a_failure(own_cache: Path, monk
     owner.close()
 
 
-def test_kept_servers_are_used_again_while_they_answer(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_reuses_kept_servers_while_they_answer(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resolve, "docker_lacks", lambda: "switched off")
     backend = FakeS3()
     for _ in range(2):
@@ -491,7 +495,7 @@ def test_kept_servers_are_used_again_while_they_answer(own_cache: Path, monkeypa
 
 
 class LocalWeb(LocalServer[int]):
-    """A server that anybody can run: Python's own."""
+    """The HTTP server of Python, which needs no recipe."""
 
     choices: ClassVar[Iterator[int]]
 
@@ -504,7 +508,7 @@ class LocalWeb(LocalServer[int]):
         server.wait_ready("web", lambda: server.http_status(url) == 200, self.processes, self.log("web"), timedelta(seconds=30))
 
 
-def test_a_server_whose_port_was_taken_starts_on_another(own_cache: Path) -> None:
+def test_local_server_starts_on_another_port_when_its_port_is_taken(own_cache: Path) -> None:
     taken, free = server.free_ports(2)
     LocalWeb.choices = iter([taken, free])
     with socket.create_server((server.LOOPBACK, taken)), LocalWeb(own_cache / "web") as web:
@@ -512,13 +516,13 @@ def test_a_server_whose_port_was_taken_starts_on_another(own_cache: Path) -> Non
         assert web.address == free
 
 
-def test_a_server_that_does_not_start_says_why(own_cache: Path) -> None:
+def test_local_server_reports_the_reason_when_it_does_not_start(own_cache: Path) -> None:
     LocalWeb.choices = iter([-1])
-    with LocalWeb(own_cache / "web") as web, pytest.raises(UnavailableError, match=r"web ended.*: .*port"):
+    with LocalWeb(own_cache / "web") as web, pytest.raises(UnavailableError, match=r"web exited.*: .*port"):
         web.start()
 
 
-def test_ports_given_a_moment_ago_are_not_given_again(own_cache: Path) -> None:
+def test_free_ports_returns_no_recently_returned_port(own_cache: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         ports = [port for some in pool.map(lambda _: server.free_ports(10), range(20)) for port in some]
     assert len(set(ports)) == 200
@@ -527,7 +531,9 @@ def test_ports_given_a_moment_ago_are_not_given_again(own_cache: Path) -> None:
 # --- containers
 
 
-def test_a_container_is_asked_for_its_address_and_removed_with_the_run(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compose_returns_the_published_address_and_run_removes_the_container(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     programs = own_cache / "programs"
     programs.mkdir()
     docker = programs / "docker"
@@ -550,7 +556,7 @@ def test_a_container_is_asked_for_its_address_and_removed_with_the_run(own_cache
     assert len({call.split()[2] for call in calls[2:]}) == 1
 
 
-def test_every_backend_has_a_service_on_loopback_with_a_pinned_image() -> None:
+def test_compose_file_has_a_loopback_service_with_a_pinned_image_for_each_backend() -> None:
     services = yaml.safe_load(compose.FILE.read_text())["services"]
     assert services.keys() == BACKENDS.keys()
     for service in services.values():

