@@ -1,1 +1,1 @@
-"""What several test folders need: databases of their own, strategies, and small fulfilments of our protocols in memory."""
+"""Test doubles, databases, strategies and processes that several test folders share."""

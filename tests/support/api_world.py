@@ -40,7 +40,7 @@ from tests.support.vaults import MemoryVault
 
 
 class Backend:
-    """A backend's readiness; `error` is what its check raises."""
+    """The readiness of a backend. Its check raises `error` if it is set."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None
@@ -116,7 +116,7 @@ async def running_world(
     """Start all services and the server; stop them in the opposite order.
 
     `owned`: Decklog manages the tenants; `kept`: and keeps their keys in a vault; `index`, with
-    `cursors`: the search index. Fails at the end if an answer was not as the OpenAPI document says.
+    `cursors`: the search index. Fails at the end if a response deviates from the OpenAPI document.
     """
     registry, store, announcements = MemoryRegistry(), MemoryStore(), MemoryAnnouncements()
     cache = RegistryCache(registry, interval=0.05)
@@ -158,7 +158,7 @@ async def running_world(
 
 
 async def _nothing(url: str) -> bytes:
-    raise OSError(f"{url}: there is no network in these tests")
+    raise OSError(f"{url}: these tests have no network")
 
 
 def code_of(response: httpx.Response) -> str:

@@ -22,7 +22,7 @@ Json = dict[str, Any]
 
 
 class RefusedError(Exception):
-    """The error message of helm."""
+    """Helm failed. The message is its output."""
 
 
 class Helm:
@@ -40,10 +40,10 @@ class Helm:
     def __call__(self, *words: str | Path, longest: float = WAIT_MAX) -> str:
         """Run helm and return its output. Raises `RefusedError`."""
         process = self.start(*words)
-        told, complained = process.communicate(timeout=longest)
+        output, errors = process.communicate(timeout=longest)
         if process.returncode:
-            raise RefusedError(complained + told)
-        return told
+            raise RefusedError(errors + output)
+        return output
 
     def render(self, values: str, *words: str, release: str = "decklog", namespace: str = "decklog-system") -> list[Json]:
         """Return all objects of a release with one of the chart's `ci` values, including hooks."""

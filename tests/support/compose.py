@@ -60,7 +60,7 @@ def variables(service: Json, volumes: Path) -> dict[str, str]:
     """Return the environment of a program, with the paths of the files that were made."""
     found = {}
     for name, value in service.get("environment", {}).items():
-        assert isinstance(value, str), f"{name} is {value!r}, which YAML takes for no text"
+        assert isinstance(value, str), f"{name} is {value!r}, which YAML does not parse as a string"
         found[name] = value
         if name.endswith("_FILE"):
             folder, file = value.rsplit("/", 1)

@@ -47,7 +47,7 @@ class Control:
         self._queues: list[Any] = []
 
     def manifest(self, name: str = "acme", *, uid: str | None = None, generation: int = 1, **spec: Any) -> Manifest:
-        """A manifest that may be deleted, unless its spec says otherwise."""
+        """Return a manifest without deletion protection, unless `spec` sets it."""
         return Manifest(
             name, uid or self.uid, generation, parse_spec({"retention": {"days": 30}, "deletionProtection": False, **spec})
         )
@@ -55,7 +55,7 @@ class Control:
     def provisioner(
         self, search: AsyncOpenSearch | None = None, queue: Any = None, *, owner_dsn: str | None = None, **options: Any
     ) -> Provisioner:
-        """A provisioner for one process, without clients also without search and queue."""
+        """Return a provisioner for one process. It has search and queue only if their clients are given."""
         pool = Pool(owner_dsn or self.database.owner_dsn, size_max=CONNECTIONS_MAX, role_check=False)
         self._closing.append(pool)
         return Provisioner(
@@ -104,7 +104,7 @@ class Control:
         return snapshot
 
     async def tenant(self, name: str = "acme") -> Tenant:
-        """The tenant as the service sees it."""
+        """Return the tenant as the service reads it."""
         [tenant] = [tenant for tenant in (await self.snapshot()).tenants.values() if tenant.name == name]
         return tenant
 

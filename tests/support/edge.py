@@ -53,14 +53,14 @@ class Edge:
         self._run(COUNTING, [program], environ)
         self._ready(COUNTING, f"http://{LOOPBACK}:{http}/healthcheck")
         self._server.kubectl("apply", "-f", "-", stdin=json.dumps(_extension(self.namespace, address, grpc)))
-        told = {"extensionService": f"{self.namespace}/{COUNTING}", "domain": DOMAIN, "enableXRateLimitHeaders": True}
-        self._counting = yaml.safe_dump({"rateLimitService": told})
+        service = {"extensionService": f"{self.namespace}/{COUNTING}", "domain": DOMAIN, "enableXRateLimitHeaders": True}
+        self._counting = yaml.safe_dump({"rateLimitService": service})
 
     def start(self) -> None:
         xds, health, metrics, debug, stats, admin, https, self.port = free_ports(8)
         config = self._folder / "contour.yaml"
         config.write_text(f"enableExternalNameService: true\nnetwork: {{admin-port: {admin}}}\n{self._counting}")
-        told = ["--xds-address", LOOPBACK, "--xds-port", str(xds)]
+        addresses = ["--xds-address", LOOPBACK, "--xds-port", str(xds)]
         listening = {
             "health": health,
             "http": metrics,
@@ -70,7 +70,7 @@ class Edge:
             "envoy-service-https": https,
         }
         for name, port in listening.items():
-            told += [f"--{name}-address", LOOPBACK, f"--{name}-port", str(port)]
+            addresses += [f"--{name}-address", LOOPBACK, f"--{name}-port", str(port)]
         contour = self._programs / "contour"
         words: list[str | Path] = [
             "serve",
@@ -81,7 +81,7 @@ class Edge:
             "--watch-namespaces",
             self.namespace,
         ]
-        self._run("contour", [contour, *words, "--insecure", "--disable-leader-election", *told])
+        self._run("contour", [contour, *words, "--insecure", "--disable-leader-election", *addresses])
         self._ready("contour", f"http://{LOOPBACK}:{health}/healthz")
         first = self._folder / "envoy.json"
         words = ["bootstrap", first, "--admin-address", self._folder / "admin.sock"]
@@ -130,7 +130,7 @@ class Edge:
 
 
 def serves(port: int, host: str) -> bool:
-    """Return whether Envoy serves the route, which happens after Contour reports it."""
+    """Return whether Envoy serves the route. Contour reports a route before Envoy serves it."""
     with contextlib.suppress(httpx.TransportError):  # it does not listen without a route
         url = f"http://{LOOPBACK}:{port}/api/v1/logs/stats"
         return httpx.get(url, headers={"Host": host}, timeout=60).status_code in (200, 401)
@@ -153,7 +153,7 @@ def _own_address() -> str:
 
 
 def _extension(namespace: str, address: str, port: int) -> Json:
-    """Return the objects that tell Contour where the rate limit service is."""
+    """Return the objects with which Contour reaches the rate limit service at this address."""
     metadata = {"name": COUNTING, "namespace": namespace}
     of_service = {"labels": {"kubernetes.io/service-name": COUNTING}}
     ports = [{"name": "grpc", "port": port, "protocol": "TCP"}]
@@ -194,18 +194,18 @@ async def drain(port: int, host: str, paths: Sequence[str], at_most: int, *, cli
 
     Raises `AssertionError` when `at_most` requests do not use up the limit."""
     began = time.monotonic()
-    passed, asked, refused = 0, 0, list[Answer]()
+    passed, sent, refused = 0, 0, list[Answer]()
     requests = itertools.cycle([f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode() for path in paths])
 
     async def ask() -> None:
-        nonlocal passed, asked
+        nonlocal passed, sent
         reader, writer = await asyncio.open_connection(LOOPBACK, port, local_addr=(client, 0))
         while len(refused) < AFTER_REFUSED:
-            asked += 1
-            assert asked <= at_most, f"{passed} requests passed and {len(refused)} were refused"
+            sent += 1
+            assert sent <= at_most, f"{passed} requests passed and {len(refused)} were refused"
             writer.write(next(requests))
             answer = await _answer(reader)
-            if answer.status == 429 and answer.headers.get("content-type") != "application/problem+json":  # as the API says it
+            if answer.status == 429 and answer.headers.get("content-type") != "application/problem+json":  # not the API's 429
                 refused.append(answer)
             else:
                 passed += 1

@@ -21,9 +21,9 @@ _API = "gateway.envoyproxy.io/v1alpha1"
 
 @contextmanager
 def envoy_gateway(program: Path, envoy: Path, chart: Helm, folder: Path, *, host: str, api_port: int) -> Iterator[int]:
-    """Yield the port of an Envoy that serves `host` as the chart with ci/edge.yaml and limits per client says.
+    """Yield the port of an Envoy that serves `host` by the routes of the chart with ci/edge.yaml and limits per client.
 
-    It leads to the API on this port of loopback. Only one may run at a time, because some ports of Envoy Gateway are fixed."""
+    Requests go to the API on `api_port` of loopback. Only one may run at a time, because Envoy Gateway has fixed ports."""
     words = f"api.port={api_port},httpRoute.hostnames={{{host}}},httpRoute.envoyGateway.global=false"
     port, admin = free_ports(2)
     told, config, log = folder / "told", folder / "envoy-gateway.yaml", folder / "envoy-gateway.log"

@@ -23,7 +23,7 @@ class Example(NamedTuple):
 
 
 def _at(path: str, value: Any) -> dict[str, Any]:
-    """A record with this value at a dotted path, and with what an object there cannot lack."""
+    """Return record fields with this value at a dotted path, and with the required members of the object there."""
     name, _, key = path.partition(".")
     if not key:
         return {name: value}
@@ -31,7 +31,7 @@ def _at(path: str, value: Any) -> dict[str, Any]:
 
 
 def example(field: Field) -> Example:
-    """An example for a field. It fails for a field whose example in the table finds nothing."""
+    """Return the example for a field, built from `field.example` in the table of fields."""
     name, text = field.parameter, field.example
     found, other = {}, {}
     match field.kind:

@@ -1,7 +1,7 @@
-"""Storage in memory: the second thing that fulfils the protocols of `domain/store.py`, held to them by `tests/conformance`.
+"""Implement the protocols of `domain/store.py` in memory. `tests/conformance` tests it and the real adapters alike.
 
-It answers as the real adapters do, and lets a test choose what they leave to chance: the clock, how many rows one
-reading looks at, a backend that is slow or away, messages that get lost.
+A test controls what varies in the real adapters: the clock, the number of rows that one read scans, slow or unavailable
+backends, and lost messages.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class _Log:
 
 
 class _Bucket(msgspec.Struct):
-    """The bucket of a head; `of` names what it counts."""
+    """The bucket of a head; `of` names the counted unit."""
 
     per_second: float
     burst: int
@@ -76,11 +76,11 @@ class _Account(msgspec.Struct):
 
 
 class MemoryStore:
-    """A `RecordStore`. `scan_max`: rows that one call of `read` looks at before it hands over a continuation; `bytes_max`: what
-    fills a reading.
+    """A `RecordStore`. `scan_max`: rows that one `read` scans before it returns a continuation; `bytes_max`: bytes
+    after which one `read` stops.
 
-    `failing` is raised by every call while it is set, `failing_append` by appends; `seconds_per_read` is how long each reading pretends to take, so
-    that one with a shorter timeout ends in `search-unavailable`; `reads` counts calls of `read`.
+    Every call raises `failing` while it is set, and appends raise `failing_append`. `seconds_per_read` is the simulated time
+    of a read: a read with a shorter timeout raises `search-unavailable`. `reads` counts calls of `read`.
     """
 
     def __init__(

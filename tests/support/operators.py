@@ -69,7 +69,7 @@ class Kubernetes:
         return f"{prefix}-{self.run}-{uuid.uuid4().hex[:4]}"
 
     def tenant(self, name: str, spec: Json | None = None, **metadata: Any) -> Json:
-        """Return a Tenant that may be deleted, unless its spec says otherwise."""
+        """Return a Tenant without deletion protection, unless `spec` sets it."""
         body = {
             "apiVersion": "decklog.dev/v1",
             "kind": "Tenant",

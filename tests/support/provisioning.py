@@ -64,11 +64,11 @@ class FolderProvisioner:
 
     @staticmethod
     def hashes_of(keys: dict[str, str]) -> dict[str, str]:
-        """The hashes of these keys, as a row holds them."""
+        """Return the hashes of these keys in the format of a row."""
         return {role: _hash(key) for role, key in keys.items()}
 
     def journal(self) -> list[Entry]:
-        """All passes, in their order."""
+        """Return all lines of the journal, oldest first."""
         path = self.folder / "journal"
         return [msgspec.json.decode(line, type=Entry) for line in path.read_bytes().splitlines()] if path.exists() else []
 
@@ -153,9 +153,9 @@ class FolderProvisioner:
                 return self._remove(manifest)
             assert vault is not None
             status, row = await self._reconcile(manifest, vault), self.row(manifest.name)
-            said = {each.type: Verdict(each.status, each.reason, each.message) for each in status.conditions}
-            told = Verdict("False", held.reason, held.message)
-            return self._status(manifest, row or Row(0, manifest.uid), {**said, SYNCED: told})
+            reported = {each.type: Verdict(each.status, each.reason, each.message) for each in status.conditions}
+            refused = Verdict("False", held.reason, held.message)
+            return self._status(manifest, row or Row(0, manifest.uid), {**reported, SYNCED: refused})
 
     def _remove(self, manifest: Manifest) -> TenantStatus:
         row = self.row(manifest.name)

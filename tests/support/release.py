@@ -48,4 +48,4 @@ def release() -> Path:
     try:
         return provision(RECIPE)
     except UnavailableError as unavailable:
-        pytest.skip(f"there is no release to compare with: {unavailable}")
+        pytest.skip(f"the release is not available: {unavailable}")

@@ -1,10 +1,10 @@
-"""Records and queries for the laws of searching, as hypothesis strategies: odd values, and queries that find something.
+"""Hypothesis strategies for properties of search: records with unusual values, and queries that match some of them.
 
-The same cases hold the matcher, Postgres and OpenSearch to one behaviour. Values come from a small pool of traps, so that
-a query meets them often: letters whose lower case is another letter or two, wildcards and quotes of every engine, keys
-with dots, values beyond the cut, numbers that a double cannot hold, addresses that are none.
+The same cases test that the matcher, Postgres and OpenSearch behave alike. Values come from a small pool of edge cases, so
+that queries often match them: letters whose lower case is another letter or two, wildcards and quotes of every engine, keys
+with dots, values beyond the length limit, numbers that a double cannot represent, malformed addresses.
 
-Strategies are cached, because hypothesis validates each new one when it is drawn from.
+Strategies are cached, because hypothesis validates each new strategy at its first draw.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TRAPS = (
     "\u03a3\u0391\u03a3",  # sigma: two lower cases, by place in the word
     "\u03c3\u03b1\u03c2",
     "\u00e9",  # composed
-    "e\u0301",  # decomposed: the same to a reader, not to us
+    "e\u0301",  # decomposed: looks equal, but is another text
     "\u0661\u0662\u0663",  # digits that are not ASCII
     "123",
     "0123",
@@ -198,7 +198,7 @@ TIMES = tuple(
     )
 )
 EDGES = (*TIMES, "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z")
-"""Bounds of time: those that records have, and the ends of what a time can be."""
+"""Bounds of time: the times of records, and the earliest and the latest possible time."""
 
 _trap = st.sampled_from(TRAPS)
 _text = st.one_of(_trap, st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20))
@@ -226,7 +226,7 @@ def _resources() -> st.SearchStrategy[dict[str, Any]]:
 
 @cache
 def values() -> st.SearchStrategy[dict[str, Any]]:
-    """Records as a client would send them, in plain JSON; without an id, so that none is a duplicate of another."""
+    """Records in plain JSON as a client sends them, without an id, so that none is a duplicate of another."""
     return st.fixed_dictionaries(
         {
             "action": _name(256),

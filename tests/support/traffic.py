@@ -146,7 +146,7 @@ class Traffic:
 
     @contextmanager
     def _told(self, what: str) -> Iterator[None]:
-        """Run the block, and turn an error of it into a failure."""
+        """Run the block, and append an error of it to `failures` instead of raising it."""
 
         def noted(_: object, error: BaseException | None, __: object) -> bool:
             if isinstance(error, Exception):
@@ -195,8 +195,8 @@ async def indexed(client: httpx.AsyncClient, count: int) -> None:
     found: list[int] = []
     cursor: str | None = ""
     while cursor is not None:
-        asked: dict[str, str | int] = {"q": "written", "limit": 1_000, **({"cursor": cursor} if cursor else {})}
-        page = (await client.get("/api/v1/logs", params=asked)).json()
+        params: dict[str, str | int] = {"q": "written", "limit": 1_000, **({"cursor": cursor} if cursor else {})}
+        page = (await client.get("/api/v1/logs", params=params)).json()
         assert page["engine"] == "opensearch", page["engine"]
         found += [each["seq"] for each in page["items"]]
         cursor = page["next"]

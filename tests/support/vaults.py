@@ -8,7 +8,7 @@ from decklog.services.tenancy.vaults import Handout
 
 
 class MemoryVault:
-    """`KeyVault` over dictionaries. It raises `broken` where that is set; `writes` counts writes."""
+    """`KeyVault` over dictionaries. Every call raises `broken` while it is set; `writes` counts writes."""
 
     def __init__(self) -> None:
         self.keys: dict[str, dict[Role, str]] = {}
