@@ -97,19 +97,20 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    fixtures = getattr(item, "fixturenames", ())
     for name, backend in BACKENDS.items():
-        if f"{name}_server" in getattr(item, "fixturenames", ()):
+        if f"{name}_server" in fixtures:
             with contextlib.suppress(UnavailableError, BadAddressError):  # the fixture raises it again
                 item.config.stash[_run].address(backend)
     for name, recipe in TOOLS.items():
-        if name in getattr(item, "fixturenames", ()):
+        if name in fixtures:
             with contextlib.suppress(UnavailableError):
                 provision(recipe)
-    if "private_node" in getattr(item, "fixturenames", ()):
+    if "private_node" in fixtures:
         with contextlib.suppress(UnavailableError):
             node.available()
             images.provision_all()
-    if "docker_engine" in getattr(item, "fixturenames", ()):
+    if "docker_engine" in fixtures:
         with contextlib.suppress(UnavailableError):
             docker.available()
     return (yield)
@@ -126,6 +127,11 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 def _server(request: pytest.FixtureRequest, backend: Backend[Address]) -> Address:
     return _had(backend.name, lambda: request.config.stash[_run].address(backend))
+
+
+def _tool(name: str, *program: str) -> Path:
+    """Return the folder of a tool's recipe, or the path of a program in it."""
+    return _had(kubernetes.BACKEND.name, lambda: provision(TOOLS[name]).joinpath(*program))
 
 
 def _had(name: str, get: Callable[[], Got]) -> Got:
@@ -177,43 +183,43 @@ def kubernetes_server(request: pytest.FixtureRequest) -> KubernetesServer:
 @pytest.fixture(scope="session")
 def helm() -> Path:
     """The path of the program `helm`."""
-    return _had(kubernetes.BACKEND.name, lambda: provision(TOOLS["helm"]) / "helm")
+    return _tool("helm", "helm")
 
 
 @pytest.fixture(scope="session")
 def definitions() -> Path:
     """A folder with the definitions of the third-party custom resources that the chart uses."""
-    return _had(kubernetes.BACKEND.name, lambda: provision(TOOLS["definitions"]))
+    return _tool("definitions")
 
 
 @pytest.fixture(scope="session")
 def promql() -> Path:
     """The path of the program that evaluates PromQL expressions over series; see `promql/main.go`."""
-    return _had(kubernetes.BACKEND.name, lambda: provision(TOOLS["promql"]) / "promql")
+    return _tool("promql", "promql")
 
 
 @pytest.fixture(scope="session")
 def composefile() -> Path:
     """The path of the program that reads compose files as Docker compose does; see `composefile/main.go`."""
-    return _had(kubernetes.BACKEND.name, lambda: provision(TOOLS["composefile"]) / "composefile")
+    return _tool("composefile", "composefile")
 
 
 @pytest.fixture(scope="session")
 def edge() -> Path:
     """A folder with the programs `contour` and `envoy`."""
-    return _had(kubernetes.BACKEND.name, lambda: provision(TOOLS["edge"]))
+    return _tool("edge")
 
 
 @pytest.fixture(scope="session")
 def ratelimit() -> Path:
     """The path of Envoy's rate limit service with a Redis in memory; see `ratelimit/main.go`."""
-    return _had(kubernetes.BACKEND.name, lambda: provision(TOOLS["ratelimit"]) / "ratelimit")
+    return _tool("ratelimit", "ratelimit")
 
 
 @pytest.fixture(scope="session")
 def gateway() -> Path:
     """The path of the program `envoy-gateway`."""
-    return _had(kubernetes.BACKEND.name, lambda: provision(TOOLS["gateway"]) / "envoy-gateway")
+    return _tool("gateway", "envoy-gateway")
 
 
 @pytest.fixture(scope="session")
