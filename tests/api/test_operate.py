@@ -86,7 +86,7 @@ async def test_read_returns_an_opaque_internal_error_on_an_unexpected_exception(
         response = await client.get("/api/v1/logs")
         assert (response.status_code, code_of(response)) == (500, "internal")
         assert "42" not in response.text
-        assert response.json()["instance"] in capsys.readouterr().out
+        assert response.json()["instance"] in "".join(capsys.readouterr())  # the stream depends on who set up logging
 
 
 # Readiness and metrics

@@ -241,10 +241,16 @@ async def test_import_refuses_other_content_under_a_known_id(machine: Machine, t
 # The server says later, less, or nothing
 
 
+def refusal(status: int, code: str, detail: str, **members: object) -> httpx.Response:
+    """The answer of the API that refuses a request."""
+    problem = {"type": f"/problems/{code}", "title": code, "status": status, "code": code, "detail": detail, "instance": "r-1"}
+    return httpx.Response(status, json=problem | members)
+
+
 async def test_import_waits_as_long_as_the_server_asks(machine: Machine, tmp_path: Path) -> None:
     busy = {
         1: httpx.Response(503, headers={"retry-after": "1"}),
-        3: httpx.Response(429, json={"code": "rate-limited", "detail": "later", "retry_after": 1}),
+        3: refusal(429, "rate-limited", "later", retry_after=1),
     }
     wire = Wire(before=busy.get)
     path = file_of(tmp_path / "x", [event(number) for number in range(BATCH_RECORDS_MAX + 1)])
@@ -297,7 +303,7 @@ async def test_import_refuses_a_key_without_append_before_sending(machine: Machi
 
 def interrupt(at: int) -> Wire:
     def before(number: int) -> httpx.Response | None:
-        return httpx.Response(401, json={"code": "unauthenticated", "detail": "revoked"}) if number >= at else None
+        return refusal(401, "unauthenticated", "revoked") if number >= at else None
 
     return Wire(before=before)
 

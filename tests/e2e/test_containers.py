@@ -128,7 +128,7 @@ def test_down_with_volumes_leaves_nothing(stack: Stack) -> None:
 
 IMAGES = {
     "decklog:dev": ("decklog.otel.traces", "worker", "DECKLOG_DATABASE_DSN is not set"),
-    "decklog-operator:dev": ("decklog_operator", "run", "no way to a Kubernetes API"),
+    "decklog-operator:dev": ("decklog_operator", "run", "No Kubernetes API is configured"),
 }
 """By name: a module that only this image has, a verb, and what the verb lacks in an empty environment."""
 

@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from decklog import factory, settings  # type: ignore[attr-defined]
-from decklog.domain.tenancy.spec import parse_spec
+from decklog.domain.tenant import parse_spec  # type: ignore[attr-defined]
 
 
 class Vault:
