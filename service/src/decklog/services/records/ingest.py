@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections import Counter as Counts
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -22,9 +22,10 @@ from prometheus_client import Counter, Histogram
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.records.append import Appended, AppendRequest, Rate, Receipt, Status, rate_limited
-from decklog.domain.records.record import Prepared, RecordInput, decode, prepare
+from decklog.domain.records.record import RecordInput, decode, prepare
 from decklog.domain.store import Announcements, RecordStore
 from decklog.domain.tenant import Tenant
+from decklog.services.records.bulk import Bulk, conflicting
 
 RECORDS_PER_REQUEST_MAX = 10_000
 GROUP_RECORDS_MAX = 500
@@ -157,7 +158,7 @@ class Ingest:
         appended = await self._submit(AppendRequest(tenant, LogName.EVENTS, (prepared,)))
         receipt = appended.receipts[0]
         if receipt.status is Status.CONFLICT:
-            raise _conflicting(receipt)
+            raise conflicting(receipt)
         return receipt, appended.rate
 
     async def append_access(self, tenant: Tenant, record: RecordInput, *, query: bool = False) -> Receipt:
@@ -206,9 +207,9 @@ class Ingest:
         _rejected.inc(sum(isinstance(item, DecklogError) for item in items))
         return BulkResult(items, rate)
 
-    async def _prepare_bulk(self, tenant: Tenant, raws: Sequence[bytes | msgspec.Raw], key: str | None) -> _Bulk:
+    async def _prepare_bulk(self, tenant: Tenant, raws: Sequence[bytes | msgspec.Raw], key: str | None) -> Bulk:
         """Validate each record of a bulk. Other requests get a turn after every `_YIELD_EVERY` records."""
-        bulk, now = _Bulk(len(raws)), self._now()
+        bulk, now = Bulk(len(raws)), self._now()
         for index, raw in enumerate(raws):
             if index % _YIELD_EVERY == _YIELD_EVERY - 1:
                 await asyncio.sleep(0)
@@ -363,94 +364,3 @@ def _too_large(tenant: Tenant) -> DecklogError:
 
 def _overloaded(why: str) -> DecklogError:
     return DecklogError(Code.OVERLOADED, f"{why}; nothing of this request was stored. Try again.", retry_after=1)
-
-
-def _conflicting(receipt: Receipt) -> DecklogError:
-    return DecklogError(
-        Code.ID_CONFLICT,
-        f"The id was already used for other content, stored as seq {receipt.seq}. Nothing was stored; use a new id for a new record.",
-        extra={"seq": receipt.seq},
-    )
-
-
-class _Bulk:
-    """The records of one bulk while they are stored: rejected ones, the first of each id, and the twins of these."""
-
-    def __init__(self, count: int) -> None:
-        self.fresh: list[tuple[int, Prepared]] = []
-        self._count = count
-        self._twins: list[tuple[int, int, Prepared]] = []
-        self._first: dict[str, int] = {}
-        self._fingerprints: dict[int, bytes | None] = {}
-        self._items: dict[int, Receipt | DecklogError] = {}
-
-    def reject(self, index: int, error: DecklogError) -> None:
-        """Note that a record is not valid."""
-        self._items[index] = error
-
-    def add(self, index: int, prepared: Prepared) -> None:
-        """Note a valid record."""
-        original = index if prepared.id is None else self._first.setdefault(prepared.id, index)
-        if original == index:
-            self.fresh.append((index, prepared))
-            self._fingerprints[index] = prepared.fingerprint
-        else:
-            self._twins.append((index, original, prepared))
-
-    def refuse_unless_storable(self) -> None:
-        """Raise `batch-rejected` where a record is not valid, or two of one id differ."""
-        clashing = [index for index, original, twin in self._twins if not self._same(twin, original)]
-        if clashing or self._items:
-            raise self._rejected(dict.fromkeys(clashing))
-
-    def note(self, appended: Appended) -> None:
-        """Note what became of the fresh records. Raises `batch-rejected` where none was stored."""
-        for (index, _), receipt in zip(self.fresh, appended.receipts, strict=True):
-            self._items[index] = receipt
-        if not appended.stored:
-            raise self._rejected({i: r for i, r in self._items.items() if isinstance(r, Receipt) and r.status is Status.CONFLICT})
-
-    def items(self) -> list[Receipt | DecklogError]:
-        """Return what became of each record, in the order sent."""
-        for index, original, twin in self._twins:
-            self._items[index] = _as_twin(self._items[original], same=self._same(twin, original))
-        return [_without_conflict(self._items[index]) for index in range(self._count)]
-
-    def _same(self, twin: Prepared, original: int) -> bool:
-        return twin.fingerprint == self._fingerprints[original]
-
-    def _rejected(self, conflicts: Mapping[int, Receipt | None]) -> DecklogError:
-        return _batch_rejected([self._items.get(index) for index in range(self._count)], conflicts)
-
-
-def _without_conflict(item: Receipt | DecklogError) -> Receipt | DecklogError:
-    return _conflicting(item) if isinstance(item, Receipt) and item.status is Status.CONFLICT else item
-
-
-def _as_twin(original: Receipt | DecklogError, *, same: bool) -> Receipt | DecklogError:
-    if isinstance(original, DecklogError):
-        return original
-    status = Status.CONFLICT if original.status is Status.CONFLICT or not same else Status.DUPLICATE
-    return msgspec.structs.replace(original, status=status)
-
-
-def _batch_rejected(items: Sequence[Any], conflicts: Mapping[int, Receipt | None]) -> DecklogError:
-    errors: list[dict[str, object]] = []
-    for index, item in enumerate(items):
-        if index in conflicts:
-            receipt = conflicts[index]
-            error = (
-                _conflicting(receipt)
-                if receipt
-                else DecklogError(Code.ID_CONFLICT, "Another record of this batch has the same id.")
-            )
-        elif isinstance(item, DecklogError):
-            error = item
-        else:
-            continue
-        errors.append({"index": index, "code": error.code.value, "detail": error.detail})
-    return DecklogError(
-        Code.BATCH_REJECTED,
-        f"{len(errors)} of {len(items)} records cannot be stored, so none was.",
-        extra={"errors": errors[:100]},
-    )
