@@ -3,7 +3,7 @@ UV := $(shell command -v uv || echo .uv/bin/uv)
 BIN := .venv/bin
 STAMP := .venv/.synced
 LOCK := requirements.lock
-WORKERS ?= 2
+WORKERS ?= 3
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' service/pyproject.toml)
 IMAGE := docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null)
 
