@@ -6,7 +6,6 @@ The answers are spliced from the stored text of the records, which is never pars
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -18,7 +17,7 @@ from decklog.api.openapi import JSON, Operation, json_answer, parameter
 from decklog.api.reads import FILTERS, LOG, READ_ERRORS, RECORD, SEARCH_ERRORS
 from decklog.api.request import ask
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.log import LogName
+from decklog.domain.log import LogName, rfc3339_seconds
 from decklog.domain.records.wire import render, renderer
 from decklog.domain.search.coverage import Coverage
 from decklog.domain.search.fields import COUNTABLE
@@ -51,7 +50,11 @@ def stats_json(stats: Stats) -> bytes:
     return msgspec.json.encode(
         {
             "buckets": [
-                {"key": bucket.key, "from": None if bucket.start is None else _seconds(bucket.start), "count": bucket.count}
+                {
+                    "key": bucket.key,
+                    "from": None if bucket.start is None else rfc3339_seconds(bucket.start),
+                    "count": bucket.count,
+                }
                 for bucket in stats.buckets
             ],
             "total": stats.total,
@@ -60,11 +63,6 @@ def stats_json(stats: Stats) -> bytes:
             **_covered(stats.coverage),
         }
     )
-
-
-def _seconds(start: datetime) -> str:
-    """The start of an interval, which has no fraction of a second."""
-    return start.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 _LIST = Operation(
