@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import aiohttp
@@ -13,6 +13,7 @@ import kopf
 import pytest
 from aiohttp import web
 
+from decklog_operator.run import report_unless_generator
 from decklog_operator.watch import WatchLife
 from tests.support.operators import Kubernetes, Operator, operator_environment, until
 from tests.support.provisioning import FOLDER_VARIABLE, FolderProvisioner
@@ -158,3 +159,36 @@ def test_healthz_follows_the_life_of_the_watch(
             kubernetes.wait_ready(second)
         finally:
             operator.end()
+
+
+def test_watch_left_open_between_two_events_is_closed_without_an_error_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    @asynccontextmanager
+    async def unpaused() -> AsyncIterator[None]:
+        with suppress(GeneratorExit):
+            yield
+        yield  # as Python sees a context that is closed while the watch around it is
+
+    async def watch() -> AsyncIterator[int]:
+        async with unpaused():
+            yield 1
+
+    async def stop_between_two_events() -> AsyncIterator[int]:
+        asyncio.get_running_loop().set_exception_handler(report_unless_generator)
+        events = watch()
+        assert await anext(events) == 1
+        return events
+
+    events = asyncio.run(stop_between_two_events())
+    assert not caplog.records
+    del events
+
+
+def test_error_that_no_task_handles_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail_in_a_callback() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(report_unless_generator)
+        loop.call_soon([].pop)
+        await asyncio.sleep(0)
+
+    asyncio.run(fail_in_a_callback())
+    assert "pop from empty list" in caplog.text

@@ -47,11 +47,22 @@ async def run(environment: Mapping[str, str], open_provisioning: OpenProvisionin
     Raises:
         DecklogError: `misconfigured` for wrong settings, `conflict` when another replica may lead now.
     """
+    asyncio.get_running_loop().set_exception_handler(report_unless_generator)
     serving = asyncio.create_task(_serve(environment, open_provisioning))
     # Kopf handles signals later. Until then, an acquired Lease must be released on SIGTERM.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
     with suppress(asyncio.CancelledError):
         await serving
+
+
+def report_unless_generator(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an error that no task handles, unless it is from closing a generator when the loop ends.
+
+    Kopf leaves its watch open when it is stopped between two events. The loop then closes the watch and the contexts inside it at the
+    same time, and they fail on each other. The process ends then anyway, and a visit that was stopped is made again.
+    """
+    if "asyncgen" not in context:
+        loop.default_exception_handler(context)
 
 
 async def _serve(environment: Mapping[str, str], open_provisioning: OpenProvisioning) -> None:
