@@ -6,8 +6,8 @@ matcher of the domain must decide afterwards.
 
 from __future__ import annotations
 
-import string
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -22,10 +22,16 @@ slack, bounds `received_at` too, and partitions can be pruned."""
 
 _INDEXED = frozenset({"actor_id", "action", "resource_id", "id"})
 """Columns in front of `seq` in an index of `records`."""
-_VERBATIM = frozenset(string.ascii_letters + string.digits + " .,:;!?@#$&*()[]{}<>|+=~^'-/")
-"""Characters that canonical JSON never escapes."""
-_ONLY_ONE_CASE = frozenset("abcdefghjlmnopqrtuvwxyz0123456789")
-"""Lower-case letters that only their own capital folds to. Other characters fold to `k`, `i` and `s` too (Kelvin sign, long s)."""
+LITERAL_CHARS_MAX = 16
+"""Characters of a text that SQL looks for in the content. For each character of the content, PostgreSQL compares at most so many."""
+LITERALS_MAX = 4
+"""Texts that one filter looks for, each in a pass of its own over the content. The matcher compares the rest."""
+_LITERAL_CHARS_MIN = 2
+"""A single letter is in nearly all contents, so to look for it excludes nothing."""
+_VERBATIM = re.compile(r"[A-Za-z0-9 .,:;!?@#$&*()\[\]{}<>|+=~^'/-]+")
+"""Characters that canonical JSON never escapes, and that are no wildcards."""
+_ONE_CASE = re.compile("[a-jl-z0-9]+")
+"""Characters that only they and their ASCII capitals fold to. The Kelvin sign folds to `k` as well."""
 
 
 class Parameters:
@@ -40,14 +46,20 @@ class Parameters:
         return f"${len(self.values)}"
 
 
-def _word_pattern(word: str) -> str:
-    """Return an ILIKE pattern that any content with this word matches; characters of uncertain case match any character."""
-    return "%" + "".join(c if c in _ONLY_ONE_CASE else "_" for c in word) + "%"
+def _literal(word: str) -> str:
+    """Return the longest text that every content with this word holds, if upper-case ASCII letters count as lower-case ones."""
+    # Elsewhere than at its end, a word has no `i` of a dotted capital: that folds to `i` and a mark, which ends the word.
+    return max(_ONE_CASE.findall(word.removesuffix("i")), key=len, default="")
 
 
-def _value_pattern(value: str) -> str | None:
-    """Return a LIKE pattern that any content with this value matches, or None if JSON may escape a character of it."""
-    return f"%{value}%" if value and set(value) <= _VERBATIM else None
+def _patterns(literals: Iterable[str]) -> list[str]:
+    """Return patterns for the longest of these texts, none of which has a wildcard.
+
+    Between the wildcards at both ends a pattern has no other, so a comparison never has to go back: the work is linear in the content.
+    """
+    bounded = {literal[:LITERAL_CHARS_MAX] for literal in literals}
+    longest = sorted((literal for literal in bounded if len(literal) >= _LITERAL_CHARS_MIN), key=lambda text: (-len(text), text))
+    return [f"%{literal}%" for literal in longest[:LITERALS_MAX]]
 
 
 def conditions(query: Query, parameters: Parameters) -> list[str]:
@@ -78,10 +90,10 @@ def _conditions(wanted: Filter, add: Callable[[Any], str]) -> list[str]:
         case Kind.NETWORK:
             return [f"{column} <<= {add(value)}::text::inet"]
         case Kind.LEAVES:
-            patterns = (_value_pattern(text) for _, text in value)
-            return [f"{column} LIKE {add(pattern)}" for pattern in patterns if pattern is not None]
+            literals = (text for _, text in value if _VERBATIM.fullmatch(text))
+            return [f"{column} LIKE {add(pattern)}" for pattern in _patterns(literals)]
         case Kind.WORDS:
-            return [f"{column} ILIKE {add(_word_pattern(word))}" for word in value]
+            return [f"{column} ILIKE {add(pattern)}" for pattern in _patterns(map(_literal, value))]
 
 
 def by_index(query: Query) -> bool:
