@@ -40,6 +40,20 @@ async def test_append_returns_duplicate_for_a_retry_and_conflict_for_other_conte
         assert (other.status_code, code_of(other), other.json()["seq"]) == (409, "id-conflict", 0)
 
 
+async def test_retry_with_a_guessed_secret_has_the_answer_of_any_retry(world: World) -> None:
+    def sent(pin: str | int) -> dict[str, Any]:
+        return {**RECORD, "id": "x", "metadata": {"account": "a-7", "password": pin}}
+
+    async with world.client(Role.WRITER) as client:
+        first = await client.post("/api/v1/logs", json=sent("0413"))
+        answers = [await client.post("/api/v1/logs", json=sent(guess)) for guess in ("0412", "0413", 413, "", "0413" * 99)]
+        assert [answer.status_code for answer in answers] == [200] * 5
+        assert [answer.json() for answer in answers] == [{**first.json(), "status": "duplicate"}] * 5
+        assert {answer.headers["content-length"] for answer in answers} == {answers[0].headers["content-length"]}
+        bulk = await client.post("/api/v1/logs/bulk", json=[sent(f"{pin:04}") for pin in range(10_000)])
+        assert (bulk.json()["duplicates"], bulk.json()["rejected"]) == (10_000, 0)
+
+
 async def test_append_uses_the_idempotency_key_as_the_id(world: World) -> None:
     async with world.client(Role.WRITER) as client:
         headers = {"Idempotency-Key": "order-7"}

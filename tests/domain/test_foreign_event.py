@@ -86,6 +86,23 @@ def test_fingerprint_ignores_the_spelling_of_json() -> None:
     assert len(fingerprint({}, 16)) == 16
 
 
+def test_fingerprint_does_not_depend_on_secrets() -> None:
+    assert fingerprint({"request": {"password": "0413"}}, 32) == fingerprint({"request": {"password": "1984"}}, 32)
+
+
+def test_kubernetes_id_does_not_depend_on_the_content_of_a_secret() -> None:
+    def of(value: str) -> str | None:
+        event = {
+            "auditID": "a",
+            "verb": "create",
+            "objectRef": {"resource": "secrets"},
+            "requestObject": {"data": {"pin": value}},
+        }
+        return kubernetes_audit.record({**event, "stageTimestamp": "2026-01-31T12:00:00Z"}).id
+
+    assert of("MDQxMw==") == of("MTk4NA==")
+
+
 def test_resources_returns_the_first_and_the_other_distinct_ones() -> None:
     a, b = Resource(type="a"), Resource(type="b")
     assert resources([None, a, b, a, None]) == (a, [b])

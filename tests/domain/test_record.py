@@ -421,12 +421,18 @@ def test_fingerprint_ignores_defaults() -> None:
     assert fingerprint(sent) != fingerprint({**sent, "occurred_at": NOW.isoformat()})
 
 
-def test_fingerprint_is_taken_before_masking() -> None:
-    sent = {**SMALLEST, "id": "x", "metadata": {"password": "one"}}
-    other = {**SMALLEST, "id": "x", "metadata": {"password": "two"}}
-    assert prepared(sent).content == prepared(other).content
-    assert fingerprint(sent) != fingerprint(other)
+def test_fingerprint_of_a_record_without_secrets_is_of_what_was_sent() -> None:
+    sent = {**SMALLEST, "id": "x", "metadata": {"pin": "0413", "ratio": 1.0}}
     assert fingerprint(sent) == hmac.digest(KEY, canonical(sent), "sha256")[:16]
+
+
+def test_no_part_of_a_prepared_record_depends_on_a_masked_pin() -> None:
+    prepared_records = {
+        (record.fingerprint, record.content, record.digest)
+        for pin in range(10_000)
+        if (record := prepared({**SMALLEST, "id": "x", "metadata": {"password": f"{pin:04}"}}))
+    }
+    assert len(prepared_records) == 1
 
 
 def test_default_id_is_used_without_an_id() -> None:
@@ -459,14 +465,31 @@ full_records = st.fixed_dictionaries(
 )
 
 
+def with_masks(sent: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The record with secrets masked, and the paths of the masked values."""
+    masked: list[str] = []
+    fields = [name for name in ("metadata", "before", "after") if name in sent]
+    return {**sent, **{name: mask(sent[name], f"/{name}", masked) for name in fields}}, sorted(masked)
+
+
 def as_defined(sent: dict[str, Any]) -> dict[str, Any]:
     """The expected content of a record, by a plain implementation."""
-    stored = {"occurred_at": "2026-11-22T12:00:00Z", "severity": "INFO", "outcome": "unknown", **sent}
-    masked: list[str] = []
-    for name in ("metadata", "before", "after"):
-        if name in stored:
-            stored[name] = mask(stored[name], f"/{name}", masked)
-    return {**stored, "masked": sorted(masked)} if masked else stored
+    stored, masked = with_masks({"occurred_at": "2026-11-22T12:00:00Z", "severity": "INFO", "outcome": "unknown", **sent})
+    return {**stored, "masked": masked} if masked else stored
+
+
+def with_other_secrets(value: Any, chance: random.Random, *, secret: bool = False) -> Any:
+    """The value with other texts and numbers below secret names."""
+    if isinstance(value, dict):
+        return {
+            key: with_other_secrets(item, chance, secret=secret or key in ("password", "Api-Key", "cookie"))
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [with_other_secrets(item, chance, secret=secret) for item in value]
+    if not secret or value is None or isinstance(value, bool):
+        return value
+    return chance.choice([chance.random(), chance.randrange(10**30), "x" * chance.randrange(100), "\ud7ff\ue000", MASK])
 
 
 @given(full_records)
@@ -475,7 +498,7 @@ def test_content_is_canonical_with_defaults_and_masks(sent: dict[str, Any]) -> N
     record = prepared(sent)
     assert record.content == canonical(as_defined(sent))
     assert record.digest == hashlib.sha256(record.content).digest()
-    expected = hmac.digest(KEY, canonical(sent), "sha256")[:16] if "id" in sent else None
+    expected = hmac.digest(KEY, canonical(with_masks(sent)[0]), "sha256")[:16] if "id" in sent else None
     assert record.fingerprint == expected
 
 
@@ -489,4 +512,14 @@ def test_respelled_record_has_the_same_fingerprint_and_content(sent: dict[str, A
 @settings(deadline=None)
 def test_fingerprint_differs_for_other_content(left: dict[str, Any], right: dict[str, Any]) -> None:
     left, right = {**left, "id": "x"}, {**right, "id": "x"}
-    assert (fingerprint(left) == fingerprint(right)) == (canonical(left) == canonical(right))
+    assert (fingerprint(left) == fingerprint(right)) == (canonical(with_masks(left)[0]) == canonical(with_masks(right)[0]))
+
+
+@given(full_records, st.randoms(use_true_random=False))
+@settings(deadline=None)
+def test_requests_that_differ_only_in_secrets_have_one_fingerprint_and_one_content(
+    sent: dict[str, Any], chance: random.Random
+) -> None:
+    fields = [name for name in ("metadata", "before", "after") if name in sent]
+    other: dict[str, Any] = {**sent, **{name: with_other_secrets(sent[name], chance) for name in fields}}
+    assert prepared({**other, "id": "x"}) == prepared({**sent, "id": "x"})

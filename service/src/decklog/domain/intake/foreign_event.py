@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from decklog.domain.privacy.masking import mask
 from decklog.domain.records.canonical import UNSTORABLE, canonical
 from decklog.domain.records.record import NAME_CHARS_MAX, RELATED_MAX, USER_AGENT_CHARS_MAX, Resource, Source
 
@@ -71,8 +72,11 @@ def moment(value: Any, name: str) -> datetime:
 
 
 def fingerprint(event: Any, characters: int) -> str:
-    """Return the first hexadecimal digits of the SHA-256 of an event's canonical JSON."""
-    return hashlib.sha256(canonical(event)).hexdigest()[:characters]
+    """Return the first hexadecimal digits of the SHA-256 of an event's canonical JSON, with secrets masked.
+
+    It becomes part of an id, which readers see. With a secret in it, a reader could find a short secret by trial.
+    """
+    return hashlib.sha256(canonical(mask(event, "", []))).hexdigest()[:characters]
 
 
 def resources(found: Iterable[Resource | None]) -> tuple[Resource | None, list[Resource] | None]:

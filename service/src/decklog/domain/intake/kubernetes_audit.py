@@ -57,8 +57,9 @@ def record(event: Any) -> RecordInput:
     status = members(event.get("responseStatus"))
     outcome = _outcome(event, status)
     resource, related = resources(_resources(event, target))
+    shareable = _without_secrets(event, target)
     return RecordInput(
-        id=f"{audit_id[:150]}:{str(event.get('stage', ''))[:40]}:{fingerprint(event, _HASH_CHARS)}",
+        id=f"{audit_id[:150]}:{str(event.get('stage', ''))[:40]}:{fingerprint(shareable, _HASH_CHARS)}",
         action=_action(event, target),
         actor=_actor(members(event.get("user"))),
         resource=resource,
@@ -70,7 +71,7 @@ def record(event: Any) -> RecordInput:
         source=_source(event),
         session_id=_session(event),
         correlation_id=audit_id[:REFERENCE_CHARS_MAX],
-        metadata=_without_secrets(event, target),
+        metadata=shareable,
     )
 
 

@@ -278,12 +278,11 @@ def _json(value: Any) -> Any:
 
 
 def _canonical_forms(record: RecordInput, complete: RecordInput) -> tuple[bytes, bytes]:
-    """Return the canonical bytes of `record` as sent, and of `complete` with secrets masked.
+    """Return the canonical bytes of `record` and of `complete`, both with secrets masked.
 
     `complete` is `record` with defaults. Most records need neither defaults nor masking; then both results are one object.
     """
-    sent: dict[str, Any] = {}
-    stored: dict[str, Any] = {}
+    rewritten: dict[str, Any] = {}
     masked: list[str] = []
     for name in _JSON_FIELDS:
         value = getattr(record, name)
@@ -294,15 +293,20 @@ def _canonical_forms(record: RecordInput, complete: RecordInput) -> tuple[bytes,
             found = _findings(value, DEPTH_MAX)
         if found & _DEEP:
             raise _too_deep(name)
-        clean = mask(value, f"/{name}", masked) if found & _SECRET else value
-        sent[name] = msgspec.Raw(canonical(value))
-        stored[name] = sent[name] if clean is value else msgspec.Raw(canonical(clean))
-    if complete is record and not masked:
-        both = canonical_plain(replace(record, **sent) if sent else record)
+        written = canonical(value)
+        if found & _SECRET:
+            if _NUL in written and (where := _where(value, _has_nul, name)):
+                raise _nul(where)  # a masked value would hide it from the check of the whole record
+            written = canonical(mask(value, f"/{name}", masked))
+        rewritten[name] = msgspec.Raw(written)
+    same = complete is record and not masked
+    if rewritten:
+        record = replace(record, **rewritten)
+    if same:
+        both = canonical_plain(record)
         return both, both
-    if sent:
-        record = replace(record, **sent)
-        complete = replace(complete, **stored)
+    if rewritten:
+        complete = replace(complete, **rewritten)
     if masked:
         complete = _Content(**{name: getattr(complete, name) for name in complete.__struct_fields__}, masked=sorted(masked))
     return canonical_plain(record), canonical_plain(complete)
@@ -332,7 +336,7 @@ def prepare(record: RecordInput, *, now: datetime, fingerprint_key: bytes, defau
     Args:
         record: What the client sent.
         now: The server's clock; `occurred_at` if the record has none.
-        fingerprint_key: Key of the HMAC-SHA-256 of what the client sent, before defaults and masking; 16 bytes of it are kept.
+        fingerprint_key: Key of the HMAC-SHA-256 of what the client sent, with secrets masked and without defaults; 16 bytes of it are kept.
         default_id: Stands for the record's own `id` if that is absent (`Idempotency-Key`).
 
     Raises:
@@ -346,19 +350,19 @@ def prepare(record: RecordInput, *, now: datetime, fingerprint_key: bytes, defau
     if record.occurred_at is None or record.severity is None or record.outcome is None:
         complete = replace(record, occurred_at=occurred_at, severity=severity, outcome=outcome)
     try:
-        sent, content = _canonical_forms(record, complete)
+        recognised, content = _canonical_forms(record, complete)
     except UnicodeEncodeError:
         raise _surrogate(_where(_json(record), _has_surrogate, "") or "The record") from None
     except ValueError as error:
         raise DecklogError(Code.INVALID_RECORD, f"The record cannot be written as JSON: {error}.") from None
-    if _NUL in sent and (where := _where(_json(record), _has_nul, "")):
+    if _NUL in content and (where := _where(_json(record), _has_nul, "")):
         raise _nul(where)
     if len(content) > RECORD_BYTES_MAX:
         raise DecklogError(Code.BODY_TOO_LARGE, f"A record may have at most {RECORD_BYTES_MAX} bytes in canonical form.")
     actor, resource, source = record.actor, record.resource, record.source
     return Prepared(
         id=record.id,
-        fingerprint=None if record.id is None else _fingerprint(fingerprint_key, sent),
+        fingerprint=None if record.id is None else _fingerprint(fingerprint_key, recognised),
         occurred_at=occurred_at.astimezone(UTC),
         action=keyword(record.action),
         actor_type=cut(actor.type),
@@ -375,7 +379,8 @@ def prepare(record: RecordInput, *, now: datetime, fingerprint_key: bytes, defau
     )
 
 
-def _fingerprint(key: bytes, sent: bytes) -> bytes:
+def _fingerprint(key: bytes, canonical_form: bytes) -> bytes:
+    """Return what recognises a retry. No masked value may enter it, or the answer to a retry would tell whether a guess is right."""
     state = _keyed(key).copy()
-    state.update(sent)
+    state.update(canonical_form)
     return state.digest()[:16]
