@@ -38,7 +38,14 @@ class Database(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str, Meta(description="Password that `decklog migrate --bootstrap` sets for `decklog_service`.")
     ] = ""
     owner_password: Annotated[str, Meta(description="Password that `decklog migrate --bootstrap` sets for `decklog_owner`.")] = ""
-    pool_max: Annotated[int, Meta(ge=2, le=200, description="Largest number of reading connections of one process.")] = 10
+    pool_max: Annotated[
+        int,
+        Meta(
+            ge=2,
+            le=200,
+            description="Connections of one process for the readings of tenants. An API process opens up to 6 more, a worker up to 5.",
+        ),
+    ] = 10
 
 
 class Search(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

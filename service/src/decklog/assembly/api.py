@@ -12,6 +12,7 @@ from decklog.domain.log import LogName
 from decklog.domain.store import Announcements, Readiness, RecordStore
 from decklog.domain.tenant import PLATFORM_TENANT, Tenant
 from decklog.outbound.jwks import fetch
+from decklog.services.coalescing import Coalescing, shared
 from decklog.services.following.wake import Waker
 from decklog.services.identity.identity import Identity
 from decklog.services.identity.issuers import load_issuers
@@ -54,6 +55,17 @@ class _Announcing:
         return self._inner.subscribe(heard)
 
 
+class OneCheck:
+    """Checks a backend once for all probes that wait: anybody may probe, and a flood of probes must cost a backend nothing."""
+
+    def __init__(self, backend: Readiness) -> None:
+        self._checks: Coalescing[None, None] = Coalescing(shared(lambda _: backend.check()))
+
+    async def check(self) -> None:
+        """See the protocol."""
+        await self._checks(None)
+
+
 @asynccontextmanager
 async def open_api(
     settings: Settings,
@@ -74,18 +86,19 @@ async def open_api(
         DecklogError: `misconfigured`, or `storage-unavailable` where the database cannot be reached.
     """
     async with AsyncExitStack() as stack:
-        pool, postgres_registry, registry = await stack.enter_async_context(backends.open_database(settings))
-        readiness: dict[str, Readiness] = {"database": PostgresReadiness(pool)}
+        database = await stack.enter_async_context(backends.open_database(settings))
+        registry = database.cache
+        readiness: dict[str, Readiness] = {"database": OneCheck(PostgresReadiness(database.upkeep))}
         index = None
         if (opened := await stack.enter_async_context(backends.open_index(settings))) is not None:
-            index, readiness["search"] = opened
-        announcements = await _open_announcements(settings, stack, pool, registry)
-        store = await stack.enter_async_context(backends.open_store(settings, pool))
+            index, readiness["search"] = opened[0], OneCheck(opened[1])
+        announcements = await _open_announcements(settings, stack, database.upkeep, registry)
+        store = await stack.enter_async_context(backends.open_store(settings, database.reads))
         ingest = await _open_ingest(settings, stack, store, announcements, traces)
         access_log = AccessLog(ingest, lambda: _platform_tenant(registry))
         stack.push_async_callback(access_log.stop)
         identity = Identity(registry, load_issuers(settings.identity.issuers_file, fetch=fetch))
-        cursors = PostgresCursors(pool) if index is not None else None
+        cursors = PostgresCursors(database.reads) if index is not None else None
         search = Search(store, index=index, cursors=cursors, timeout=settings.api.search_timeout)
 
         def tenant_now(tenant_id: int) -> Tenant | None:
@@ -107,7 +120,7 @@ async def open_api(
             ingest=ingest,
             reading=Reading(search, store, access_log, still_valid=identity.still_valid),
             streams=streams,
-            tenants=Tenants(postgres_registry, access_log, provisioner=provisioner, vault=vault),
+            tenants=Tenants(database.registry, access_log, provisioner=provisioner, vault=vault),
             readiness=readiness,
         )
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from decklog.domain.archive.manifest import ArchiveObjects, DecodePart, EncodePart
@@ -27,6 +27,23 @@ from decklog.timescale.records.records import PostgresRecords
 
 if TYPE_CHECKING:
     from decklog.otel.traces import OtelTraces
+
+
+REGISTRY_CONNECTIONS, UPKEEP_CONNECTIONS = 2, 2
+"""Connections of a process, beside those of `DECKLOG_DATABASE_POOL_MAX`, that no work of a tenant can occupy."""
+
+
+class Database(NamedTuple):
+    """The connections of a process to PostgreSQL, by what may occupy them, and the registry over its own.
+
+    `reads` serves the readings of tenants. `upkeep` serves readiness, announcements, cursors of a worker and partitions: a
+    process must know how it is, and do its duties, however many readings wait. `cache` is not `started` yet.
+    """
+
+    reads: Pool
+    upkeep: Pool
+    registry: PostgresRegistry
+    cache: RegistryCache
 
 
 def require(value: str, variable: str) -> None:
@@ -49,17 +66,20 @@ async def open_pool(dsn: str, *, size_max: int, role_check: bool = True) -> Asyn
 
 
 @asynccontextmanager
-async def open_database(settings: Settings) -> AsyncIterator[tuple[Pool, PostgresRegistry, RegistryCache]]:
-    """Open the pool of the least role and the registry over it. The cache is not `started` yet.
+async def open_database(settings: Settings) -> AsyncIterator[Database]:
+    """Open the connections of the least role, and the registry.
 
     Raises:
         DecklogError: `misconfigured`, or `storage-unavailable` where the database cannot be reached.
     """
-    require(settings.database.dsn, "DECKLOG_DATABASE_DSN")
-    async with open_pool(settings.database.dsn, size_max=settings.database.pool_max) as pool:
-        await pool.open()
-        registry = PostgresRegistry(pool)
-        yield pool, registry, RegistryCache(registry)
+    dsn = settings.database.dsn
+    require(dsn, "DECKLOG_DATABASE_DSN")
+    async with AsyncExitStack() as stack:
+        sizes = (settings.database.pool_max, UPKEEP_CONNECTIONS, REGISTRY_CONNECTIONS)
+        reads, upkeep, registering = [await stack.enter_async_context(open_pool(dsn, size_max=size)) for size in sizes]
+        await upkeep.open()
+        registry = PostgresRegistry(registering)
+        yield Database(reads, upkeep, registry, RegistryCache(registry))
 
 
 @asynccontextmanager

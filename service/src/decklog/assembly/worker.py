@@ -20,20 +20,20 @@ async def run_worker(settings: Settings, stop: asyncio.Event, *, traces: BatchTr
         DecklogError: `misconfigured`, or `storage-unavailable` where the database cannot be reached at the start.
     """
     async with AsyncExitStack() as stack:
-        pool, _, registry = await stack.enter_async_context(backends.open_database(settings))
-        cursors = PostgresCursors(pool)
-        store = await stack.enter_async_context(backends.open_store(settings, pool))
+        database = await stack.enter_async_context(backends.open_database(settings))
+        cursors = PostgresCursors(database.upkeep)
+        store = await stack.enter_async_context(backends.open_store(settings, database.reads))
         search = await stack.enter_async_context(backends.open_index(settings))
         queue = await stack.enter_async_context(backends.open_queue(settings))
-        archiver = await stack.enter_async_context(backends.open_archiver(settings.archive, pool, cursors))
-        await stack.enter_async_context(backends.started(registry))
+        archiver = await stack.enter_async_context(backends.open_archiver(settings.archive, database.reads, cursors))
+        await stack.enter_async_context(backends.started(database.cache))
         await runner.run(
             stop,
             settings,
-            registry=registry,
+            registry=database.cache,
             store=store,
             cursors=cursors,
-            keeper=PostgresKeeper(pool),
+            keeper=PostgresKeeper(database.upkeep),
             index=search[0] if search is not None else None,
             queue=queue,
             archiver=archiver,
