@@ -32,7 +32,7 @@ from tools.markdown import table
 Json = dict[str, Any]
 
 PROCESSES: dict[str, tuple[str, ...]] = {
-    "api": ("decklog_http_", "decklog_append_", "decklog_wake_ups_", "decklog_held_", "decklog_preparing_"),
+    "api": ("decklog_http_", "decklog_append_", "decklog_wake_ups_", "decklog_held_", "decklog_preparing_", "decklog_issuer_"),
     "worker": ("decklog_consumer_", "decklog_worker_", "decklog_keeper_", "decklog_search_", "decklog_archive_"),
     "traces": ("decklog_trace_",),
     "operator": ("decklog_operator_",),

@@ -12,8 +12,10 @@ import pytest
 from decklog import shapes
 from decklog.domain.identity.access import Role
 from decklog.domain.tenant import State
+from decklog.services.identity.key_sets import UNREACHABLE_SECONDS_MAX
 from decklog.services.identity.keys import new_key
 from tests.support.api_world import RECORD, World, code_of, running_world
+from tests.support.issuers import World as IssuerWorld
 from tests.support.memory_store import fill
 
 
@@ -230,6 +232,25 @@ async def test_api_refuses_every_credential_when_the_registry_is_unreadable() ->
         async with world.client(Role.ADMIN) as client:
             for route in ROUTES:
                 assert await asked(client, route) == (503, "registry-stale"), route
+
+
+async def test_token_whose_expiry_is_no_time_is_refused_on_every_route_and_one_without_keys_is_told_to_wait() -> None:
+    it = IssuerWorld()
+    async with running_world(issuers=it.issuers) as world:
+        answers: tuple[tuple[dict[str, Any], bool, tuple[int, str]], ...] = (
+            ({"exp": 10**400}, False, (401, "unauthenticated")),
+            ({"exp": int(it.time + 300) * 1_000}, False, (401, "unauthenticated")),
+            ({}, True, (503, "issuer-unavailable")),
+        )
+        for changes, down, answer in answers:
+            it.server.down = down
+            it.uptime += 10 * UNREACHABLE_SECONDS_MAX
+            headers = {"Authorization": f"Bearer {it.token(decklog_role='admin', **changes)}"}
+            async with httpx.AsyncClient(base_url=world.url, headers=headers) as client:
+                for route in ROUTES:
+                    assert await asked(client, route) == answer, route
+                refused = await client.get("/api/v1/whoami")
+                assert ("retry-after" in refused.headers) is down
 
 
 async def test_whoami_returns_identity_and_permissions(world: World) -> None:

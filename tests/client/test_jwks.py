@@ -44,6 +44,7 @@ async def test_fetch_returns_the_body_unchanged() -> None:
         b"nonsense\r\n\r\n",
         b"",
         ok(b" " * (BYTES_MAX + 1)),
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
     ],
     ids=lambda answer: answer[:20].decode(),
 )
@@ -68,3 +69,8 @@ async def test_fetch_raises_oserror_for_an_incomplete_or_oversized_answer(answer
 async def test_fetch_requires_https_except_for_loopback(url: str) -> None:
     with pytest.raises(OSError, match="https only"):
         await fetch(url)
+
+
+async def test_fetch_raises_oserror_for_an_address_that_is_none() -> None:
+    with pytest.raises(OSError, match="cannot be reached"):
+        await fetch("https://issuer.example:port/keys")

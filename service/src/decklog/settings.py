@@ -139,6 +139,22 @@ class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             description="JSON file of the trusted JWT issuers and the tenants that each may issue tokens for; empty for API keys only."
         ),
     ] = ""
+    token_seconds_max: Annotated[
+        float,
+        Meta(
+            ge=60,
+            le=366 * 86_400,
+            description="Longest life of a JWT in seconds: `exp` may be so far after `iat` and after the present. Other tokens get 401.",
+        ),
+    ] = 86_400.0
+    unreachable_seconds_max: Annotated[
+        float,
+        Meta(
+            ge=600,
+            le=366 * 86_400,
+            description="Seconds for which the keys of an issuer that cannot be reached stay valid. After that its tokens get 503 `issuer-unavailable`.",
+        ),
+    ] = 14_400.0
     fingerprint_key: Annotated[
         str,
         Meta(

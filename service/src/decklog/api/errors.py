@@ -55,6 +55,7 @@ STATUSES: dict[Code, tuple[int, str]] = {
     Code.SEARCH_UNAVAILABLE: (503, "Search unavailable"),
     Code.ACCESS_LOG_UNAVAILABLE: (503, "Access log unavailable"),
     Code.REGISTRY_STALE: (503, "Registry unavailable"),
+    Code.ISSUER_UNAVAILABLE: (503, "Issuer unavailable"),
     Code.CLOCK_BEHIND: (503, "Clock behind the log"),
     Code.INVALID_TENANT: (422, "Invalid tenant"),
     Code.CONFLICT: (409, "Conflict"),

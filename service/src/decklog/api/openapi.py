@@ -94,7 +94,7 @@ class Operation:
     @property
     def codes(self) -> list[Code]:
         """Every code that the route may answer with, ordered by name."""
-        secured = (Code.UNAUTHENTICATED, Code.REGISTRY_STALE) if self.secured else ()
+        secured = (Code.UNAUTHENTICATED, Code.REGISTRY_STALE, Code.ISSUER_UNAVAILABLE) if self.secured else ()
         return sorted({*self.errors, *secured, Code.INTERNAL})
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Operation:

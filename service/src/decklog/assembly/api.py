@@ -15,7 +15,7 @@ from decklog.outbound.jwks import fetch
 from decklog.services.coalescing import Coalescing, shared
 from decklog.services.following.wake import Waker
 from decklog.services.identity.identity import Identity
-from decklog.services.identity.issuers import load_issuers
+from decklog.services.identity.issuers import Issuers, load_issuers
 from decklog.services.identity.registry import RegistryCache
 from decklog.services.records.access_log import AccessLog
 from decklog.services.records.ingest import CommitTraces, Ingest
@@ -25,6 +25,7 @@ from decklog.services.search.search import Search
 from decklog.services.tenancy.provisioning import Provisioner
 from decklog.services.tenancy.tenants import Tenants
 from decklog.services.tenancy.vaults import KeyVault
+from decklog.settings import Identity as IdentitySettings
 from decklog.settings import Settings
 from decklog.timescale.connection import Pool
 from decklog.timescale.records.announcements import PostgresAnnouncements
@@ -97,7 +98,7 @@ async def open_api(
         ingest = await _open_ingest(settings, stack, store, announcements, traces)
         access_log = AccessLog(ingest, lambda: _platform_tenant(registry))
         stack.push_async_callback(access_log.stop)
-        identity = Identity(registry, load_issuers(settings.identity.issuers_file, fetch=fetch))
+        identity = Identity(registry, _issuers(settings.identity))
         cursors = PostgresCursors(database.reads) if index is not None else None
         search = Search(store, index=index, cursors=cursors, timeout=settings.api.search_timeout)
 
@@ -123,6 +124,15 @@ async def open_api(
             tenants=Tenants(database.registry, access_log, provisioner=provisioner, vault=vault),
             readiness=readiness,
         )
+
+
+def _issuers(settings: IdentitySettings) -> Issuers:
+    return load_issuers(
+        settings.issuers_file,
+        fetch=fetch,
+        token_seconds_max=settings.token_seconds_max,
+        unreachable_seconds_max=settings.unreachable_seconds_max,
+    )
 
 
 async def _open_announcements(settings: Settings, stack: AsyncExitStack, pool: Pool, registry: RegistryCache) -> _Announcing:

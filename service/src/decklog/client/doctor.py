@@ -41,6 +41,7 @@ _ADVICE = {
     Code.SEARCH_UNAVAILABLE: "Check that OpenSearch runs, that its disk has room, and that the API can reach it.",
     Code.ACCESS_LOG_UNAVAILABLE: "Check PostgreSQL: the API answers no read that it cannot record.",
     Code.REGISTRY_STALE: "Check PostgreSQL and the network to it: the API cannot read its registry.",
+    Code.ISSUER_UNAVAILABLE: "Check the token's issuer and the network to it: the API cannot read its keys.",
     Code.OUTCOME_UNKNOWN: "Check the proxies in front of the API, its pods, and PostgreSQL; then try again.",
     Code.OVERLOADED: "Add replicas of the API, or give PostgreSQL a faster disk.",
     Code.CLOCK_BEHIND: "Correct the clock of the database's machine: it is behind the log.",

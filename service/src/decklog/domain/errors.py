@@ -41,6 +41,7 @@ class Code(StrEnum):
     SEARCH_UNAVAILABLE = "search-unavailable"
     ACCESS_LOG_UNAVAILABLE = "access-log-unavailable"
     REGISTRY_STALE = "registry-stale"
+    ISSUER_UNAVAILABLE = "issuer-unavailable"
     CLOCK_BEHIND = "clock-behind"
     INVALID_TENANT = "invalid-tenant"
     CONFLICT = "conflict"

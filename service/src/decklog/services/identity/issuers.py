@@ -19,29 +19,25 @@ import msgspec
 import structlog
 from joserfc import jws
 from joserfc.errors import JoseError, SecurityWarning
-from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
+from joserfc.jwk import Key
 from joserfc.jwt import JWTClaimsRegistry
 from msgspec import Meta
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
 from decklog.domain.tenant import PLATFORM_TENANT
-from decklog.services.coalescing import Coalescing, shared
+from decklog.services.identity.key_sets import KEY_SET_BYTES_MAX, UNREACHABLE_SECONDS_MAX, IssuerKeys
 
 Fetch = Callable[[str], Awaitable[bytes]]
 """Returns the bytes at an address; raises OSError. Injected, so that this module does no network I/O."""
 
 LEEWAY_SECONDS = 30
 """Largest accepted difference between the clocks of issuer and service."""
-REFRESH_SECONDS_MIN = 30.0
-"""Between two reads of one issuer's keys, however many tokens have unknown key ids."""
-KEYS_SECONDS_MAX = 600.0
-"""Age at which keys are read again, so that a withdrawn key stops working."""
-KEY_SET_BYTES_MAX = 256 * 1024
-KEYS_MAX = 100
-RSA_BITS_MIN = 2_048
-RSA_BITS_MAX = 8_192
+TOKEN_SECONDS_MAX = 24 * 3_600.0
+"""Longest accepted life of a token, unless configured. It also finds issuers that write milliseconds."""
 SUBJECT_CHARS_MAX = 512
+_TIME_MAX = 1 << 53
+"""Largest time that is looked at, in seconds since 1970: as a number of 64 bits it is exact."""
 
 _TYPES = ("jwt", "at+jwt")
 """Accepted values of `typ`: an access token (RFC 9068), or a JWT of no special type. ID tokens have types of their own."""
@@ -97,112 +93,31 @@ class _Header(msgspec.Struct):
     alg: str
     kid: str | None = None
     typ: str | None = None
+    crit: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    b64: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Issued(msgspec.Struct):
     iss: str
 
 
-class _KeySet(msgspec.Struct):
-    keys: list[dict[str, Any]]
-
-
-def _fits(key: Key) -> str | None:
-    """Return the one algorithm that this key may be used with, or None."""
-    if isinstance(key, RSAKey):
-        return "RS256" if RSA_BITS_MIN <= key.public_key.key_size <= RSA_BITS_MAX else None
-    if isinstance(key, ECKey):
-        return "ES256" if key.curve_name == "P-256" else None
-    if isinstance(key, OKPKey):
-        return "EdDSA" if key.curve_name == "Ed25519" else None
-    return None
-
-
-_IMPORT: dict[str, Callable[[dict[str, Any]], Key]] = {
-    "RSA": RSAKey.import_key,
-    "EC": ECKey.import_key,
-    "OKP": OKPKey.import_key,
-}
-
-
-def _usable(data: dict[str, Any]) -> tuple[str, Key] | None:
-    """Return the algorithm of a JWK and its verification key; None for symmetric, private, weak and other-purpose keys."""
-    load = _IMPORT.get(str(data.get("kty")))
-    if load is None or "d" in data or data.get("use", "sig") != "sig":
-        return None
-    operations = data.get("key_ops")
-    if operations is not None and "verify" not in operations:
-        return None
-    try:
-        key = load(data)
-        algorithm = _fits(key)
-    except (JoseError, ValueError, TypeError, KeyError):
-        return None
-    if algorithm is None or data.get("alg", algorithm) != algorithm:
-        return None
-    return algorithm, key
-
-
-class _Issuer:
-    """One issuer, and its keys as they were read last."""
-
-    def __init__(self, config: IssuerConfig, read: Callable[[], Awaitable[bytes]], monotonic: Callable[[], float]) -> None:
-        self.config = config
-        self.generation = 0
-        self._read = read
-        self._monotonic = monotonic
-        self._keys: dict[tuple[str, str | None], Key] = {}
-        self._raw = b""
-        self._asked = float("-inf")
-        self._reads: Coalescing[None, None] = Coalescing(shared(self._refresh))
-
-    async def key(self, algorithm: str, kid: str | None) -> Key | None:
-        """Return the key for a token's header, or None.
-
-        An unknown key and old keys cause a read of the key set, at most one per `REFRESH_SECONDS_MIN`.
-        """
-        found = self._keys.get((algorithm, kid))
-        age = self._monotonic() - self._asked
-        if (found is None and age >= REFRESH_SECONDS_MIN) or age >= KEYS_SECONDS_MAX:
-            await self._reads(None)
-            found = self._keys.get((algorithm, kid))
-        return found
-
-    async def _refresh(self, _: None) -> None:
-        if self._monotonic() - self._asked < REFRESH_SECONDS_MIN:
-            return  # the read that this caller waited for has just ended
-        self._asked = self._monotonic()
-        try:
-            raw = await self._read()
-            if len(raw) > KEY_SET_BYTES_MAX:
-                raise ValueError(f"more than {KEY_SET_BYTES_MAX} bytes")
-            if raw != self._raw:
-                self._take(raw)
-        except (OSError, ValueError) as error:
-            # The keys at hand stay valid: an issuer that cannot be reached must not lock its users out at once.
-            _log.warning("keys of an issuer cannot be read", issuer=self.config.issuer, cause=repr(error))
-
-    def _take(self, raw: bytes) -> None:
-        found = msgspec.json.decode(raw, type=_KeySet).keys
-        if len(found) > KEYS_MAX:
-            raise ValueError(f"more than {KEYS_MAX} keys")
-        usable = [(item, data) for data in found if (item := _usable(data)) is not None]
-        keys: dict[tuple[str, str | None], Key] = {}
-        for (algorithm, key), data in usable:
-            kid = data.get("kid")
-            keys[algorithm, kid if isinstance(kid, str) else None] = key
-        for algorithm in self.config.algorithms:
-            alone = [key for (fits, key), _ in usable if fits == algorithm]
-            if len(alone) == 1:
-                keys.setdefault((algorithm, None), alone[0])  # a token without `kid` means the only key
-        if len(usable) < len(found):
-            _log.warning("keys of an issuer were left out", issuer=self.config.issuer, left_out=len(found) - len(usable))
-        self._keys, self._raw = keys, raw
-        self.generation += 1
+class _Issuer(msgspec.Struct, frozen=True):
+    config: IssuerConfig
+    keys: IssuerKeys
 
 
 class Issuers:
-    """All trusted issuers. `now` returns seconds since 1970, `monotonic` seconds that never jump."""
+    """All trusted issuers.
+
+    Args:
+        configs: The issuers.
+        fetch: Reads key sets over the network.
+        folder: Where key files are.
+        token_seconds_max: Longest accepted life of a token.
+        unreachable_seconds_max: Age at which the keys of an issuer that cannot be reached are no longer used.
+        now: Returns seconds since 1970.
+        monotonic: Returns seconds that never jump.
+    """
 
     def __init__(
         self,
@@ -210,25 +125,37 @@ class Issuers:
         *,
         fetch: Fetch,
         folder: Path | None = None,
+        token_seconds_max: float = TOKEN_SECONDS_MAX,
+        unreachable_seconds_max: float = UNREACHABLE_SECONDS_MAX,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._now = now
-        self._issuers = {
-            config.issuer: _Issuer(config, _reader(config, fetch, folder or Path()), monotonic) for config in configs
-        }
+        self._token_seconds_max = token_seconds_max
+        self._issuers: dict[str, _Issuer] = {}
+        for config in configs:
+            read = _reader(config, fetch, folder or Path())
+            keys = IssuerKeys(config.issuer, read, seconds_max=unreachable_seconds_max, monotonic=monotonic)
+            self._issuers[config.issuer] = _Issuer(config, keys)
 
     def current(self, claims: Claims) -> bool:
-        """Return whether the issuer still has the key set that verified these claims."""
+        """Return whether the issuer still has the key set that verified these claims, and need not be asked again."""
         issuer = self._issuers.get(claims.issuer)
-        return issuer is not None and issuer.generation == claims.generation
+        return issuer is not None and issuer.keys.current(claims.generation)
 
     async def verify(self, token: str) -> Claims:
-        """Verify a token and return its claims. Raises `UntrustedError`."""
+        """Verify a token and return its claims.
+
+        Raises:
+            UntrustedError: The token is not valid.
+            DecklogError: `issuer-unavailable`, as the keys of its issuer could not be read.
+        """
         parts = token.split(".")
         if len(parts) != 3 or not token.isascii():
             raise UntrustedError("not a signed JWT in compact form")
         header = _part(parts[0], _Header)
+        if header.crit is not msgspec.UNSET or header.b64 is not msgspec.UNSET:
+            raise UntrustedError("critical header")
         issuer = self._issuers.get(_part(parts[1], _Issued).iss)
         if issuer is None:
             raise UntrustedError("unknown issuer")
@@ -236,13 +163,14 @@ class Issuers:
             raise UntrustedError("algorithm not allowed")
         if header.typ is not None and header.typ.lower().removeprefix("application/") not in _TYPES:
             raise UntrustedError("not an access token")
-        key = await issuer.key(header.alg, header.kid)
+        key = await issuer.keys.find(header.alg, header.kid)
         if key is None:
             raise UntrustedError("unknown key id")
         return self._claims(issuer, _verified_payload(token, header.alg, key))
 
     def _claims(self, issuer: _Issuer, payload: dict[str, Any]) -> Claims:
         config = issuer.config
+        expires_at = _expiry(payload, self._now(), self._token_seconds_max)
         checks = JWTClaimsRegistry(
             now=int(self._now()),
             leeway=LEEWAY_SECONDS,
@@ -255,17 +183,46 @@ class Issuers:
             checks.validate(payload)
         except JoseError as error:
             raise UntrustedError(f"claims: {error}") from None
-        if len(payload["sub"]) > SUBJECT_CHARS_MAX:
-            raise UntrustedError("subject too long")
         role, tenant = _mandate(config, payload)
         return Claims(
             issuer=config.issuer,
-            subject=payload["sub"],
+            subject=_subject(payload["sub"]),
             role=role,
             tenant=tenant,
-            expires_at=float(payload["exp"]) + LEEWAY_SECONDS,
-            generation=issuer.generation,
+            expires_at=expires_at + LEEWAY_SECONDS,
+            generation=issuer.keys.generation,
         )
+
+
+def _expiry(payload: dict[str, Any], now: float, seconds_max: float) -> float:
+    """Return the `exp` of a token. Raises `UntrustedError` where a time is no time, or the token lives too long."""
+    times = {name: _time(name, payload[name]) for name in ("exp", "nbf", "iat") if name in payload}
+    if "exp" not in times:
+        raise UntrustedError("exp is missing")
+    expires_at = times["exp"]
+    if expires_at > now + seconds_max + LEEWAY_SECONDS:
+        raise UntrustedError(
+            f"exp is {expires_at - now:.0f} seconds ahead, and {seconds_max:.0f} are allowed; it counts seconds, not milliseconds"
+        )
+    if (lives := expires_at - times.get("iat", expires_at)) > seconds_max:
+        raise UntrustedError(f"the token lives for {lives:.0f} seconds from iat to exp, and {seconds_max:.0f} are allowed")
+    return expires_at
+
+
+def _time(name: str, value: Any) -> float:
+    """Return a NumericDate (RFC 7519, section 2). The type is compared, as a boolean is a number for Python."""
+    if type(value) not in (int, float) or not 0 <= value <= _TIME_MAX:
+        raise UntrustedError(f"{name} is not a number from 0 to 2^53")
+    return float(value)
+
+
+def _subject(value: str) -> str:
+    """Return the `sub` of a token, which access records contain."""
+    if len(value) > SUBJECT_CHARS_MAX:
+        raise UntrustedError("sub is too long")
+    if not value.isprintable():
+        raise UntrustedError("sub has characters that cannot be printed")
+    return value
 
 
 def _mandate(config: IssuerConfig, payload: dict[str, Any]) -> tuple[Role, str | None]:
@@ -297,21 +254,31 @@ def _verified_payload(token: str, algorithm: str, key: Key) -> dict[str, Any]:
     try:
         verified = jws.deserialize_compact(token, key, registry=jws.JWSRegistry(algorithms=[algorithm]))
         payload = msgspec.json.decode(verified.payload or b"", type=dict[str, Any])
-    except (JoseError, ValueError, RecursionError) as error:
-        raise UntrustedError(f"signature: {error!r}") from None
-    if "crit" in verified.headers() or "b64" in verified.headers():
-        raise UntrustedError("critical header")
+    except Exception as error:  # noqa: BLE001 - whatever header the library stumbles over, the token is not verified
+        raise UntrustedError(f"signature: {error!r}"[:300]) from None
     return payload
 
 
 def _reader(config: IssuerConfig, fetch: Fetch, folder: Path) -> Callable[[], Awaitable[bytes]]:
     if config.jwks_url:
         return lambda: fetch(config.jwks_url)
-    return lambda: asyncio.to_thread((folder / config.jwks_file).read_bytes)
+    return lambda: asyncio.to_thread(_read_file, folder / config.jwks_file)
 
 
-def load_issuers(path: str, *, fetch: Fetch, now: Callable[[], float] = time.time) -> Issuers:
-    """Load the issuers from a file; none where `path` is empty. Raises `misconfigured`."""
+def _read_file(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(KEY_SET_BYTES_MAX + 1)  # one byte more shows that the file is too large
+
+
+def load_issuers(
+    path: str,
+    *,
+    fetch: Fetch,
+    token_seconds_max: float = TOKEN_SECONDS_MAX,
+    unreachable_seconds_max: float = UNREACHABLE_SECONDS_MAX,
+    now: Callable[[], float] = time.time,
+) -> Issuers:
+    """Load the issuers from a file; none where `path` is empty. The limits are those of `Issuers`. Raises `misconfigured`."""
     if not path:
         return Issuers([], fetch=fetch, now=now)
     try:
@@ -327,4 +294,11 @@ def load_issuers(path: str, *, fetch: Fetch, now: Callable[[], float] = time.tim
             )
     if len({config.issuer for config in configs}) < len(configs):
         raise DecklogError(Code.MISCONFIGURED, "The issuers file names an issuer twice.")
-    return Issuers(configs, fetch=fetch, folder=Path(path).parent, now=now)
+    return Issuers(
+        configs,
+        fetch=fetch,
+        folder=Path(path).parent,
+        token_seconds_max=token_seconds_max,
+        unreachable_seconds_max=unreachable_seconds_max,
+        now=now,
+    )
