@@ -32,8 +32,23 @@ from tools.markdown import table
 Json = dict[str, Any]
 
 PROCESSES: dict[str, tuple[str, ...]] = {
-    "api": ("decklog_http_", "decklog_append_", "decklog_wake_ups_", "decklog_held_", "decklog_preparing_", "decklog_issuer_"),
-    "worker": ("decklog_consumer_", "decklog_worker_", "decklog_keeper_", "decklog_search_", "decklog_archive_"),
+    "api": (
+        "decklog_http_",
+        "decklog_append_",
+        "decklog_wake_ups_",
+        "decklog_held_",
+        "decklog_preparing_",
+        "decklog_issuer_",
+        "decklog_records_",
+    ),
+    "worker": (
+        "decklog_consumer_",
+        "decklog_worker_",
+        "decklog_keeper_",
+        "decklog_search_",
+        "decklog_archive_",
+        "decklog_records_",
+    ),
     "traces": ("decklog_trace_",),
     "operator": ("decklog_operator_",),
     "provisioning": ("decklog_provisioning_",),

@@ -23,6 +23,10 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
         ['decklog_http_requests_total{status="201"} 0+600x120', 'decklog_http_requests_total{status="503"} 0+20x120'],
         ['decklog_http_requests_total{status="201"} 0+6000x120', 'decklog_http_requests_total{status="429"} 0+6000x120'],
     ),
+    "DecklogRecordsDamaged": (
+        ['decklog_records_damaged_total{read="single"} 0+0x9 1+0x120', 'decklog_records_damaged_total{read="list"} 0+0x120'],
+        ['decklog_records_damaged_total{read="single"} 3+0x120', 'decklog_records_damaged_total{read="list"} 0+0x120'],
+    ),
     "DecklogCommitsSlow": (
         ['decklog_append_group_seconds_bucket{le="1"} 0+10x120', 'decklog_append_group_seconds_bucket{le="5"} 0+100x120',
          'decklog_append_group_seconds_bucket{le="+Inf"} 0+100x120'],

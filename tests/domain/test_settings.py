@@ -10,10 +10,10 @@ import pytest
 from decklog.domain.errors import Code, DecklogError
 from decklog.settings import OPENTELEMETRY, PREFIX, SAMPLERS, Settings, Tracing, load, tracing, variables
 
-SAMPLE: dict[type, str] = {str: "text", int: "4", float: "1.5", bool: "true"}
+SAMPLE: dict[type, str] = {str: "text", int: "4", float: "0.5", bool: "true"}
 OTHER = {"DECKLOG_ARCHIVE_LOCK_MODE": "compliance", "DECKLOG_TENANTS_OWNER": "decklog"}
 """Samples of what takes certain words only."""
-VALUE: dict[type, Any] = {str: "text", int: 4, float: 1.5, bool: True}
+VALUE: dict[type, Any] = {str: "text", int: 4, float: 0.5, bool: True}
 
 
 def sample(name: str) -> tuple[str, Any]:

@@ -63,7 +63,7 @@ class Desk:
         self.search = Search(self.store, index=self.index if indexed else None, cursors=cursors, timeout=timeout)
         self.withdrawn: set[str] = set()
         self.tenants = {tenant.id: tenant for tenant in (self.acme, self.rival, self.platform)}
-        self.reading = Reading(self.search, self.store, self.access_log, still_valid=self.still_valid)
+        self.reading = Reading(self.search, self.store, self.access_log, still_valid=self.still_valid, checked_share=1)
         self.streams = Streams(
             self.store,
             self.announcements,

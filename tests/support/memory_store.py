@@ -130,6 +130,14 @@ class MemoryStore:
         held.rows = {seq: row for seq, row in held.rows.items() if seq < next_seq}
         held.next_seq, held.epoch = next_seq, held.epoch + 1
 
+    def damage(self, tenant: Tenant, log: LogName, seq: int) -> None:
+        """Change one byte of a stored record and leave its digest, as a superuser of the database can."""
+        row = self._logs[tenant.id, log].rows[seq]
+        content = row.stored.content.replace("2026-", "2025-", 1)
+        assert content != row.stored.content
+        stored = msgspec.structs.replace(row.stored, content=content)
+        self._logs[tenant.id, log].rows[seq] = msgspec.structs.replace(row, stored=stored)
+
     def drop_before(self, tenant: Tenant, log: LogName, seq: int) -> None:
         """Drop older records, as the keeper drops whole partitions."""
         held = self._logs[tenant.id, log]

@@ -127,6 +127,14 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             description="Comma-separated addresses and networks (CIDR) of the proxies whose X-Forwarded-For is trusted; empty for none."
         ),
     ] = ""
+    checked_share: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="Share of the records of lists that are compared with their digests; single reads, exports and streams compare all.",
+        ),
+    ] = 0.1
     search_timeout: Annotated[float, Meta(gt=0, description="Seconds that one list or count may take in PostgreSQL.")] = 5.0
 
 

@@ -60,6 +60,7 @@ STATUSES: dict[Code, tuple[int, str]] = {
     Code.INVALID_TENANT: (422, "Invalid tenant"),
     Code.CONFLICT: (409, "Conflict"),
     Code.MANAGED_BY_KUBERNETES: (409, "Managed by Kubernetes"),
+    Code.RECORD_DAMAGED: (500, "Record damaged"),
     Code.MISCONFIGURED: (500, "Service misconfigured"),
     Code.INTERNAL: (500, "Internal error"),
 }

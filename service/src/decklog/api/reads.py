@@ -14,6 +14,7 @@ READ_ERRORS = (
     Code.TENANT_SUSPENDED,
     Code.RATE_LIMITED,
     Code.STORAGE_UNAVAILABLE,
+    Code.RECORD_DAMAGED,
     Code.ACCESS_LOG_UNAVAILABLE,
 )
 """Errors of every read of a tenant's records: of its parameters, of `AccessLog.admit` and of `AccessLog.write`."""

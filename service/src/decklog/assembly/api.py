@@ -119,7 +119,9 @@ async def open_api(
         yield ApiServices(
             identity=identity,
             ingest=ingest,
-            reading=Reading(search, store, access_log, still_valid=identity.still_valid),
+            reading=Reading(
+                search, store, access_log, still_valid=identity.still_valid, checked_share=settings.api.checked_share
+            ),
             streams=streams,
             tenants=Tenants(database.registry, access_log, provisioner=provisioner, vault=vault),
             readiness=readiness,

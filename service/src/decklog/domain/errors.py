@@ -46,6 +46,7 @@ class Code(StrEnum):
     INVALID_TENANT = "invalid-tenant"
     CONFLICT = "conflict"
     MANAGED_BY_KUBERNETES = "managed-by-kubernetes"
+    RECORD_DAMAGED = "record-damaged"
     MISCONFIGURED = "misconfigured"
     INTERNAL = "internal"
 

@@ -19,6 +19,7 @@ from decklog.domain.records.wire import csv_cells, csv_header, csv_rows, rendere
 from decklog.domain.search.query import Query
 from decklog.domain.tenant import Tenant
 from decklog.services.records.access_log import EXPORT_CLOSE, AccessLog, filters
+from decklog.services.records.integrity import NAMED_MAX, Read, damaged_of, record_damaged
 from decklog.services.search.search import Search
 
 CONTENT_TYPES = {
@@ -67,7 +68,7 @@ async def _ahead(batches: AsyncGenerator[list[StoredRecord], None]) -> AsyncIter
 class Export:
     """An async iterator of bytes. The caller must `aclose` it however it ends, so that its end is recorded.
 
-    Iterating raises what reading raises, `unauthenticated` once the credential is withdrawn, and
+    Iterating raises what reading raises, `record-damaged`, `unauthenticated` once the credential is withdrawn, and
     `access-log-unavailable`. The caller must then abort the transfer instead of ending it.
     """
 
@@ -85,6 +86,7 @@ class Export:
         self._reader = reader
         self._still_valid = still_valid
         self._given = 0
+        self._failure: dict[str, Any] = {}
         self._chunks = self._generate()
 
     def __aiter__(self) -> Export:
@@ -95,7 +97,9 @@ class Export:
             return await anext(self._chunks)
         except StopAsyncIteration:
             raise
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, DecklogError):
+                self._failure.setdefault("code", error.code.value)
             await self._abandon()
             raise
 
@@ -113,7 +117,7 @@ class Export:
             self._reader.request,
             EXPORT_CLOSE,
             resource=("log", self.log.text),
-            details=self._reader.details(records=self._given),
+            details=self._reader.details(records=self._given, **self._failure),
             outcome=Outcome.FAILURE,
         )
 
@@ -126,6 +130,9 @@ class Export:
             if self._still_valid is not None and not self._still_valid(reader.principal):
                 raise DecklogError(Code.UNAUTHENTICATED, "The credential was withdrawn during the export.")
             self._given = count
+            if damaged := await damaged_of(batch, reader.tenant, reader.log, Read.EXPORT):
+                self._failure["damaged"] = damaged[:NAMED_MAX]
+                raise record_damaged(reader.log, damaged)
             if held:
                 yield held.encode()
             held = self._written(batch, first=count == 0)

@@ -21,6 +21,7 @@ from decklog.domain.search.query import Query
 from decklog.domain.search.terms import Terms
 from decklog.domain.store import RecordStore
 from decklog.domain.tenant import Tenant
+from decklog.services.records.integrity import Read, damaged_of, record_damaged
 from decklog.services.search.matching import terms_of
 
 RING_RECORDS_MAX = 2_000
@@ -183,6 +184,7 @@ class Feeds:
     async def read_backlog(self, feed: Feed, query: Query, first: int) -> tuple[list[StoredRecord], int]:
         """Read records from `first` on that the columns of the store let through, up to the feed's end.
 
+        Raises `record-damaged` where the first of them is damaged; from a later one on, records are left for the next call.
         Return the records, and the number to go on from. Where the store does not answer: none, and `first`, after a pause.
         """
         span = Span(first, min(feed.end, first + BACKLOG_SEQS))
@@ -201,6 +203,10 @@ class Feeds:
             _log.warning("a stream waits for the store", tenant=feed.tenant.name, log=feed.log.text, code=error.code.value)
             await asyncio.sleep(RETRY_SECONDS)
             return [], first
+        if damaged := await damaged_of(records, feed.tenant, feed.log, Read.STREAM):
+            if damaged[0] == records[0].seq:
+                raise record_damaged(feed.log, damaged)
+            return [record for record in records if record.seq < damaged[0]], damaged[0]
         return records, span.end if onwards is None else onwards
 
     async def _keep_reading(self, feed: Feed) -> None:
@@ -230,6 +236,9 @@ class Feeds:
             if any(record.epoch != feed.epoch for record in records):
                 self._restored(feed)
                 return
+            if damaged := await damaged_of(records, feed.tenant, feed.log, Read.STREAM):
+                self._end(feed, record_damaged(feed.log, damaged))
+                return
             feed.add(records)
             feed.trim(RINGS_CHARS_MAX // len(self._feeds))
 
@@ -248,14 +257,19 @@ class Feeds:
 
     def _restored(self, feed: Feed) -> None:
         """End the streams of a log that was restored: its numbers are used again for other records."""
+        self._end(
+            feed,
+            DecklogError(
+                Code.STORAGE_UNAVAILABLE,
+                "The log has been restored, and its numbers are used again. Connect again.",
+                retry_after=1,
+            ),
+        )
+
+    def _end(self, feed: Feed, error: DecklogError) -> None:
+        """End the streams of a log, and its reader."""
         for subscriber in tuple(feed.subscribers):
-            subscriber.end(
-                DecklogError(
-                    Code.STORAGE_UNAVAILABLE,
-                    "The log has been restored, and its numbers are used again. Connect again.",
-                    retry_after=1,
-                )
-            )
+            subscriber.end(error)
         self._drop(feed)
 
     def _drop(self, feed: Feed) -> None:

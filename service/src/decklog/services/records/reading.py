@@ -7,7 +7,9 @@ returns.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
 from weakref import WeakSet
 
 import msgspec
@@ -23,6 +25,7 @@ from decklog.domain.store import RecordStore
 from decklog.domain.tenant import Tenant
 from decklog.services.records.access_log import EXPORT_OPEN, READ, SEARCH, STATS, AccessLog, filters
 from decklog.services.records.export import CONTENT_TYPES, Export, Reader
+from decklog.services.records.integrity import LISTED_SHARE, NAMED_MAX, Read, damaged_of, record_damaged
 from decklog.services.search.page import read_cursor, write_cursor
 from decklog.services.search.search import Search
 
@@ -82,8 +85,19 @@ def _groups(parameters: Parameters) -> tuple[str, ...]:
     return tuple(part for key, value in parameters if key == "by" for part in value.split(","))
 
 
+def _given(count: int, damaged: Sequence[int]) -> tuple[dict[str, Any], Outcome]:
+    """Return details and outcome of a read: nothing is given where a record is damaged."""
+    if damaged:
+        return {"records": 0, "damaged": damaged[:NAMED_MAX]}, Outcome.FAILURE
+    return {"records": count}, Outcome.SUCCESS
+
+
 class Reading:
-    """The reads of one process. `still_valid` returns, during an export, whether its credential is still valid."""
+    """The reads of one process.
+
+    `still_valid` returns, during an export, whether its credential is still valid. `checked_share` is the share of listed records
+    that are compared with their digests.
+    """
 
     def __init__(
         self,
@@ -92,7 +106,9 @@ class Reading:
         access_log: AccessLog,
         *,
         still_valid: Callable[[Principal], bool] | None = None,
+        checked_share: float = LISTED_SHARE,
     ) -> None:
+        self._checked_share = checked_share
         self._search = search
         self._store = store
         self._access_log = access_log
@@ -100,46 +116,46 @@ class Reading:
         self._exports: WeakSet[Export] = WeakSet()
 
     async def list(self, principal: Principal, request: RequestContext, parameters: Parameters) -> tuple[Tenant, LogName, Page]:
-        """Return one page of the matching records. Raises `search-unavailable` and the errors of invalid parameters."""
+        """Return one page of the matching records.
+
+        Raises `search-unavailable`, `record-damaged` and the errors of invalid parameters.
+        """
         tenant = self._access_log.admit(principal)
         log, query = parse(parameters, others=("limit", "cursor"))
         limit, cursor = _limit(parameters), _one(parameters, "cursor")
         before = None if cursor is None else read_cursor(cursor, tenant, log, query)
-        found = await self._search.page(tenant, log, query, limit=limit, before=before)
-        await self._access_log.write(
-            principal,
-            request,
-            SEARCH,
-            resource=("log", log.text),
-            details={
-                "filter": filters(query),
-                "limit": limit,
-                "records": len(found.items),
-                "engine": found.coverage.engine,
-                **({"before": str(before)} if before else {}),
-            },
-        )
+        asked = {"filter": filters(query), "limit": limit, **({"before": str(before)} if before else {})}
+        async with self._failure_recorded(principal, request, SEARCH, log, asked):
+            found = await self._search.page(tenant, log, query, limit=limit, before=before)
+            damaged = await damaged_of(found.items, tenant, log, Read.LIST, share=self._checked_share)
+        given, outcome = _given(len(found.items), damaged)
+        details = {**asked, **given, "engine": found.coverage.engine}
+        await self._access_log.write(principal, request, SEARCH, resource=("log", log.text), details=details, outcome=outcome)
+        if damaged:
+            raise record_damaged(log, damaged)
         onwards = None if found.next is None else write_cursor(found.next, tenant, log, query)
         return tenant, log, Page(found.items, onwards, found.coverage)
 
     async def get(
         self, principal: Principal, request: RequestContext, seq: int, parameters: Parameters
     ) -> tuple[Tenant, LogName, StoredRecord]:
-        """Return the record with this number. Raises `not-found`, after the request was recorded."""
+        """Return the record with this number. Raises `not-found` and `record-damaged`, after the request was recorded."""
         tenant = self._access_log.admit(principal)
         for name, _ in parameters:
             if name != "log":
                 raise unknown_parameter(name, "log")
         log, _ = parse(parameters)
-        found = await self._store.fetch(tenant, log, [seq]) if 0 <= seq < _SEQ_END else []
+        asked = {"seq": str(seq)[:40]}
+        async with self._failure_recorded(principal, request, READ, log, asked):
+            found = await self._store.fetch(tenant, log, [seq]) if 0 <= seq < _SEQ_END else []
+            damaged = await damaged_of(found, tenant, log, Read.SINGLE)
+        given, outcome = _given(len(found), damaged)
+        outcome = outcome if found else Outcome.FAILURE
         await self._access_log.write(
-            principal,
-            request,
-            READ,
-            resource=("log", log.text),
-            details={"seq": str(seq)[:40], "records": len(found)},
-            outcome=Outcome.SUCCESS if found else Outcome.FAILURE,
+            principal, request, READ, resource=("log", log.text), details={**asked, **given}, outcome=outcome
         )
+        if damaged:
+            raise record_damaged(log, damaged)
         if not found:
             raise DecklogError(
                 Code.NOT_FOUND,
@@ -152,20 +168,11 @@ class Reading:
         tenant = self._access_log.admit(principal)
         log, query = parse(parameters, others=("by", "interval"))
         grouping = Grouping(_groups(parameters), _one(parameters, "interval"))
-        counted = await self._search.count(tenant, log, query, grouping)
-        await self._access_log.write(
-            principal,
-            request,
-            STATS,
-            resource=("log", log.text),
-            details={
-                "filter": filters(query),
-                "by": list(grouping.by),
-                "interval": grouping.interval,
-                "buckets": len(counted.buckets),
-                "engine": counted.coverage.engine,
-            },
-        )
+        asked = {"filter": filters(query), "by": list(grouping.by), "interval": grouping.interval}
+        async with self._failure_recorded(principal, request, STATS, log, asked):
+            counted = await self._search.count(tenant, log, query, grouping)
+        details = {**asked, "buckets": len(counted.buckets), "engine": counted.coverage.engine}
+        await self._access_log.write(principal, request, STATS, resource=("log", log.text), details=details)
         return Stats(grouping, counted.buckets, counted.total, counted.coverage)
 
     async def export(self, principal: Principal, request: RequestContext, parameters: Parameters) -> Export:
@@ -189,3 +196,22 @@ class Reading:
             export.finished = True  # nothing was delivered, so there is no end to record
             raise
         return export
+
+    @asynccontextmanager
+    async def _failure_recorded(
+        self, principal: Principal, request: RequestContext, action: str, log: LogName, asked: dict[str, Any]
+    ) -> AsyncIterator[None]:
+        """Write an access record where a query fails after it began to read, so that no attempt goes unrecorded."""
+        try:
+            yield
+        except BaseException as error:
+            code = error.code.value if isinstance(error, DecklogError) else Code.INTERNAL.value
+            await self._access_log.write_late(
+                principal,
+                request,
+                action,
+                resource=("log", log.text),
+                details={**asked, "records": 0, "code": code},
+                outcome=Outcome.FAILURE,
+            )
+            raise

@@ -307,7 +307,11 @@ class Subscription:
             return event
         if self.next_seq < self.feed.first:
             query = self.matcher.query
-            records, self.next_seq = await self._streams.feeds.read_backlog(self.feed, query, self.next_seq)
+            try:
+                records, self.next_seq = await self._streams.feeds.read_backlog(self.feed, query, self.next_seq)
+            except DecklogError as error:
+                self.end(error)
+                return None
             self._held.extend(records)
             return None if records else self._heartbeat(self.reached)
         record = self.feed.ring[self.next_seq - self.feed.first]

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from decklog.domain.errors import Code, DecklogError
 from decklog.domain.records.record import StoredRecord
 from decklog.domain.search.fields import Kind
 from decklog.domain.search.query import Query, matches
@@ -27,8 +28,15 @@ def _as_written(value: str) -> str:
 
 
 def terms_of(record: StoredRecord) -> Terms:
-    """Return the terms of a stored record."""
-    return terms(_decode(record.content))
+    """Return the terms of a stored record. Raises `record-damaged` where its content is not that of a record any more."""
+    try:
+        return terms(_decode(record.content))
+    except (msgspec.MsgspecError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DecklogError(
+            Code.RECORD_DAMAGED,
+            f"The content of record {record.seq} cannot be read: it was changed in the database. Tell the operators of this service.",
+            extra={"seq": record.seq},
+        ) from error
 
 
 class Matcher:

@@ -20,6 +20,7 @@ from decklog.domain.search.terms import terms
 from decklog.domain.store import SearchDocument, SearchIndex
 from decklog.domain.tenant import Tenant
 from decklog.services.coalescing import Coalescing, shared
+from decklog.services.records.integrity import Read, damaged_of
 
 REFRESH_GAP = timedelta(milliseconds=300)
 """Least time from the beginning of one refresh of an index to that of the next."""
@@ -65,9 +66,16 @@ class Indexer:
 
 
 async def _documents(tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> list[SearchDocument]:
+    """Return a document for each record. A damaged record without terms has none: it must not stop the records after it."""
     documents: list[SearchDocument] = []
+    damaged = set(await damaged_of(records, tenant, log, Read.INDEX))
     for number, record in enumerate(records, start=1):
-        found = terms(_decoder.decode(record.content))
+        try:
+            found = terms(_decoder.decode(record.content))
+        except (msgspec.MsgspecError, KeyError, TypeError, AttributeError, ValueError):
+            if record.seq not in damaged:
+                raise
+            continue
         documents.append(SearchDocument(tenant.id, log, record.epoch, record.seq, record.received_at, found))
         if number % YIELD_EVERY == 0:
             await asyncio.sleep(0)
