@@ -114,27 +114,33 @@ async def test_ingest_acknowledges_nothing_of_a_failed_group(database: Database)
         assert (receipt.status, receipt.seq) == (Status.STORED, 0)
 
 
-async def test_ingest_refuses_requests_beyond_its_queue_limits(database: Database) -> None:
-    tenant, store = await database.tenant(), Held(await database.records())
-    async with running(store, waiting_requests_max=3) as ingest:
+async def test_ingest_refuses_a_tenant_beyond_its_share_of_the_queue_and_takes_another_one(database: Database) -> None:
+    tenant, other, store = await database.tenant(), await database.tenant(), Held(await database.records())
+    async with running(store, waiting_requests_max=9) as ingest:
         waiting = [asyncio.create_task(ingest.append(tenant, body()))]
         await until(lambda: bool(store.groups))
-        waiting += [asyncio.create_task(ingest.append(tenant, body())) for _ in range(3)]
+        waiting += [asyncio.create_task(ingest.append(tenant, body())) for _ in range(2)]
         await asyncio.sleep(0)
         error = await refused(ingest, tenant, body())
         assert (error.code, error.retry_after) == (Code.OVERLOADED, 1)
+        waiting.append(asyncio.create_task(ingest.append(other, body())))
+        await asyncio.sleep(0)
         store.go.set()
         await asyncio.gather(*waiting)
+        await ingest.append(tenant, body())
     bytes_held = Held(await database.records())
-    async with running(bytes_held, waiting_bytes_max=50_000) as ingest:
+    async with running(bytes_held, waiting_bytes_max=150_000) as ingest:
         waiting = [asyncio.create_task(ingest.append(tenant, body(metadata="x" * 40_000)))]
         await until(lambda: bool(bytes_held.groups))
         waiting.append(asyncio.create_task(ingest.append(tenant, body(metadata="x" * 5_000))))
         await asyncio.sleep(0)
         assert (await refused(ingest, tenant, body(metadata="x" * 40_000))).code is Code.OVERLOADED
+        waiting.append(asyncio.create_task(ingest.append(other, body(metadata="x" * 20_000))))
+        await asyncio.sleep(0)
         bytes_held.go.set()
         await asyncio.gather(*waiting)
     assert len(await contents(store, tenant)) == 6  # type: ignore[arg-type]
+    assert len(await contents(store, other)) == 2  # type: ignore[arg-type]
 
 
 async def test_ingest_commits_waiting_requests_and_refuses_new_ones_when_it_stops(database: Database) -> None:

@@ -115,10 +115,23 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int, Meta(ge=0, le=65535, description="Port for /metrics and the probes; 0 serves /metrics on the port of the API.")
     ] = 0
     waiting_requests_max: Annotated[
-        int, Meta(ge=1, description="Append requests that may wait for a commit; further ones get 503.")
+        int,
+        Meta(ge=3, description="Append requests that may wait for a commit, one tenant's at most a third; further ones get 503."),
     ] = 2_000
     waiting_bytes_max: Annotated[
-        int, Meta(ge=1, description="Bytes of records that may wait for a commit; further ones get 503.")
+        int,
+        Meta(
+            ge=1024 * 1024,
+            description="Bytes of records that may wait for a commit, one tenant's at most a third; further ones get 503.",
+        ),
+    ] = 64 * 1024 * 1024
+    body_bytes_max: Annotated[
+        int,
+        Meta(
+            ge=1024 * 1024,
+            description="Bytes of request bodies that may be received, decompressed or prepared at once, one tenant's at most a third; "
+            "further requests get 503. A bulk of 16 MiB needs about 40 MiB of it.",
+        ),
     ] = 128 * 1024 * 1024
     streams_max: Annotated[int, Meta(ge=1, description="Open streams of one process; further ones get 429.")] = 1_000
     trusted_proxies: Annotated[

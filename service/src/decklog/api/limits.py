@@ -1,13 +1,14 @@
 """Bodies of requests, with every size and time bounded: an oversized body is refused while it arrives, not after.
 
-Compressed bodies are decompressed in small steps up to the same limit, so a decompression bomb costs no more than a body.
+Compressed bodies are decompressed in small steps up to the same limit, so a decompression bomb costs no more than a body. Each byte
+is counted for its tenant when it arrives or is decompressed; beyond the tenant's share the request is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Awaitable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from typing import Any, Final, cast
 
 import msgspec
@@ -16,6 +17,7 @@ from litestar.types import Receive
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.records.record import RECORD_BYTES_MAX
+from decklog.services.budget import Held
 from decklog.services.records.ingest import RECORDS_PER_REQUEST_MAX
 
 BULK_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -32,15 +34,16 @@ BODY_ERRORS = (
 )
 """Errors of every request with a body: of its headers, its transfer and its syntax."""
 
-_GZIP_STEP = 64 * 1024
+_STEP_BYTES = 256 * 1024
+"""Decompressed bytes at a time: less than a millisecond's work."""
 _ZSTD_STEP = 256
 """Compressed bytes at a time: four bytes may encode 128 KiB, so one step yields at most 8 MiB."""
 _ZSTD_WINDOW_MAX = 8 * 1024 * 1024
 _MEMBERS_MAX = 1_000
 """Gzip members or zstd frames of one body."""
 _BLANK_LINES_MAX = 10_000
-_IN_THREAD = 256 * 1024
-"""Bytes from which a thread decompresses, so that other requests do not wait."""
+RECORD_OVERHEAD_BYTES: Final = 512
+"""Bytes that a prepared record takes beside its content."""
 
 
 class ClientGoneError(Exception):
@@ -53,10 +56,15 @@ def _too_large(limit: int) -> DecklogError:
     )
 
 
-def check_length(declared: bytes | None, limit: int) -> None:
-    """Refuse an oversized body by its Content-Length, before reading it. Raises `body-too-large`."""
-    if declared is not None and declared.isdigit() and int(declared[:20]) > limit:
+def check_length(declared: bytes | None, limit: int, held: Held | None = None) -> None:
+    """Refuse a body by its Content-Length, before reading it. Raises `body-too-large` and, where `held` has no room, `overloaded`."""
+    if declared is None or not declared.isdigit():
+        return
+    length = int(declared[:20])
+    if length > limit:
         raise _too_large(limit)
+    if held is not None:
+        held.check(length)
 
 
 class _Rest(Awaitable[Any]):
@@ -74,8 +82,10 @@ class _Rest(Awaitable[Any]):
             self._coroutine.close()
 
 
-async def read_body(receive: Receive, limit: int = RECORD_BYTES_MAX) -> bytes:
-    """Return the whole body. Raises `body-too-large`, `request-timeout` and ClientGoneError.
+async def read_body(receive: Receive, limit: int = RECORD_BYTES_MAX, *, held: Held | None = None) -> bytes:
+    """Return the whole body. Raises `body-too-large`, `request-timeout`, `overloaded` and ClientGoneError.
+
+    `held` counts the bytes of a body that arrives in parts, as they arrive.
 
     The timeout starts only if the body has not arrived yet: nearly every single record arrives with its headers, and a timer
     would cost 5 % of the request.
@@ -90,53 +100,71 @@ async def read_body(receive: Receive, limit: int = RECORD_BYTES_MAX) -> bytes:
             return cast("bytes", arrived.value["body"])
     try:
         async with asyncio.timeout(BODY_SECONDS_MAX):
-            return await _whole(receive, limit, first)
+            return await _whole(receive, limit, first, held)
     except TimeoutError:
         raise DecklogError(Code.REQUEST_TIMEOUT, f"The body did not arrive within {BODY_SECONDS_MAX} seconds.") from None
 
 
-async def _whole(receive: Receive, limit: int, first: dict[str, Any] | _Rest) -> bytes:
+async def _whole(receive: Receive, limit: int, first: dict[str, Any] | _Rest, held: Held | None) -> bytes:
     message: dict[str, Any] = await first if isinstance(first, _Rest) else first
     body = bytearray()
     while message["type"] == "http.request":
         body += message["body"]
         if len(body) > limit:
             raise _too_large(limit)
+        if held is not None:
+            held.take(len(message["body"]))
         if not message["more_body"]:
             return bytes(body)
         message = cast("dict[str, Any]", await receive())
     raise ClientGoneError
 
 
-async def decoded(body: bytes, encoding: str, limit: int = BULK_BYTES_MAX) -> bytes:
-    """Return the decompressed body. Raises `unsupported-encoding` and `body-too-large`."""
+async def decoded(body: bytes, encoding: str, limit: int = BULK_BYTES_MAX, *, held: Held | None = None) -> bytes:
+    """Return the decompressed body, which `held` counts in place of the compressed one.
+
+    Raises:
+        DecklogError: `unsupported-encoding`, `body-too-large`, and `overloaded` where `held` has no room.
+    """
     if encoding in ("", "identity"):
         return body
-    if encoding in ("gzip", "x-gzip"):
-        unpack = _gunzip
-    elif encoding == "zstd":
-        unpack = _unzstd
-    else:
+    unpack = _UNPACK.get(encoding)
+    if unpack is None:
         raise DecklogError(Code.UNSUPPORTED_ENCODING, f"Content-Encoding {encoding[:40]!r} is not one of gzip, zstd, identity.")
-    if len(body) > _IN_THREAD:
-        return await asyncio.to_thread(unpack, body, limit)
-    return unpack(body, limit)
+    steps = unpack(body, limit)
+    parts: list[bytes] = []
+    size = 0
+    part = next(steps, None)
+    while part is not None:
+        if held is not None:
+            held.take(len(part))
+        parts.append(part)
+        size += len(part)
+        # A small body costs no thread. For a larger one, threads decompress without the interpreter's lock.
+        part = next(steps, None) if size < _STEP_BYTES else await asyncio.to_thread(next, steps, None)
+    if held is not None:
+        held.give(len(body))
+    return b"".join(parts)
 
 
 def _broken(name: str) -> DecklogError:
     return DecklogError(Code.UNSUPPORTED_ENCODING, f"The body is not valid {name}, or is truncated.")
 
 
-def _gunzip(body: bytes, limit: int) -> bytes:
-    out = bytearray()
+def _gunzip(body: bytes, limit: int) -> Iterator[bytes]:
+    """Yield the decompressed body in steps."""
+    left = limit
     rest = body
     for _ in range(_MEMBERS_MAX):
         member = zlib.decompressobj(wbits=31)
         try:
             while rest and not member.eof:
-                out += member.decompress(rest, min(_GZIP_STEP, limit + 1 - len(out)))
-                if len(out) > limit:
+                part = member.decompress(rest, min(_STEP_BYTES, left + 1))
+                left -= len(part)
+                if left < 0:
                     raise _too_large(limit)
+                if part:
+                    yield part
                 rest = member.unconsumed_tail
             if not member.eof:
                 raise _broken("gzip")
@@ -144,12 +172,15 @@ def _gunzip(body: bytes, limit: int) -> bytes:
             raise _broken("gzip") from None
         rest = member.unused_data
         if not rest:
-            return bytes(out)
+            return
     raise _broken("gzip of at most a thousand members")
 
 
-def _unzstd(body: bytes, limit: int) -> bytes:
-    out = bytearray()
+def _unzstd(body: bytes, limit: int) -> Iterator[bytes]:
+    """Yield the decompressed body in steps."""
+    left = limit
+    out: list[bytes] = []
+    size = 0
     unpacker = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_MAX)
     frames = 1
     frame = unpacker.decompressobj()
@@ -162,15 +193,23 @@ def _unzstd(body: bytes, limit: int) -> bytes:
                     raise _broken("zstd of at most a thousand frames")
                 frame = unpacker.decompressobj()
             step = body[at : at + _ZSTD_STEP]
-            out += frame.decompress(step)
+            out.append(frame.decompress(step))
+            size += len(out[-1])
             at += len(step) - len(frame.unused_data)
-            if len(out) > limit:
+            if size > left:
                 raise _too_large(limit)
+            if size >= _STEP_BYTES:
+                yield b"".join(out)
+                left -= size
+                out, size = [], 0
     except zstandard.ZstdError:
         raise _broken("zstd") from None
     if not frame.eof:
         raise _broken("zstd")
-    return bytes(out)
+    yield b"".join(out)
+
+
+_UNPACK: dict[str, Callable[[bytes, int], Iterator[bytes]]] = {"gzip": _gunzip, "x-gzip": _gunzip, "zstd": _unzstd}
 
 
 # A JSON array is split by decoding it into a structure with one member more than the maximum number of items. The decoder

@@ -161,6 +161,7 @@ async def _open_ingest(
         fingerprint_key=settings.identity.fingerprint_key.encode(),
         waiting_requests_max=settings.api.waiting_requests_max,
         waiting_bytes_max=settings.api.waiting_bytes_max,
+        body_bytes_max=settings.api.body_bytes_max,
         traces=traces,
     )
     await ingest.start()

@@ -103,7 +103,8 @@ async def _stored(
     tenant = acting_tenant(await _principal(services, scope, headers), Permission.APPEND)
     require_json(headers, "a record")
     check_length(headers.get(b"content-length"), RECORD_BYTES_MAX)
-    raw = await read_body(receive)
+    with services.ingest.bodies.account(tenant.id) as held:
+        raw = await read_body(receive, held=held)
     receipt, rate = await services.ingest.append(tenant, raw, key=idempotency_key(headers))
     return _HTTP_STATUS[receipt.status], receipt_json(tenant.name, receipt, WORDS[receipt.status]), rate
 

@@ -8,7 +8,7 @@ import msgspec
 from litestar import Request, Response, post
 from msgspec import Meta
 
-from decklog.api.limits import BULK_BYTES_MAX, check_length, decoded, read_body, split_array, split_lines
+from decklog.api.limits import BULK_BYTES_MAX, RECORD_OVERHEAD_BYTES, check_length, decoded, read_body, split_array, split_lines
 from decklog.api.openapi import JSON, Json, Media, Operation, json_answer, parameter
 from decklog.api.rate import RATE_HEADERS, rate_headers
 from decklog.api.reads import RECORD_INPUT
@@ -18,6 +18,7 @@ from decklog.domain.errors import Code, DecklogError, invalid_parameter
 from decklog.domain.identity.access import Permission, acting_tenant
 from decklog.domain.records.append import Receipt
 from decklog.domain.records.record import RecordInput
+from decklog.services.budget import Held
 from decklog.services.records.ingest import RECORDS_PER_REQUEST_MAX, BulkResult
 from decklog.shapes import BulkAnswer
 
@@ -37,17 +38,19 @@ def _atomic(parameters: dict[str, str]) -> bool:
     return value == "true"
 
 
-async def _records(request: Request[Any, Any, Any], headers: dict[bytes, bytes]) -> list[bytes] | list[msgspec.Raw]:
-    """The records of the body, each as its own bytes."""
+async def _records(request: Request[Any, Any, Any], headers: dict[bytes, bytes], held: Held) -> list[bytes] | list[msgspec.Raw]:
+    """The records of the body, each as its own bytes. `held` counts them twice: as sent, and as they will be stored."""
     sent_as = media_type(headers)
     if sent_as not in (JSON, NDJSON):
         raise DecklogError(
             Code.UNSUPPORTED_MEDIA_TYPE, f"Content-Type {sent_as[:80]!r}: a bulk is either {JSON} (an array) or {NDJSON}."
         )
-    check_length(headers.get(b"content-length"), BULK_BYTES_MAX)
-    body = await read_body(request.receive, BULK_BYTES_MAX)
-    body = await decoded(body, headers.get(b"content-encoding", b"").strip().lower().decode("latin-1"))
-    return split_array(body) if sent_as == JSON else split_lines(body)
+    check_length(headers.get(b"content-length"), BULK_BYTES_MAX, held)
+    body = await read_body(request.receive, BULK_BYTES_MAX, held=held)
+    body = await decoded(body, headers.get(b"content-encoding", b"").strip().lower().decode("latin-1"), held=held)
+    records = split_array(body) if sent_as == JSON else split_lines(body)
+    held.take(len(body) + len(records) * RECORD_OVERHEAD_BYTES)
+    return records
 
 
 def _answer(result: BulkResult) -> bytes:
@@ -117,7 +120,8 @@ async def append_bulk(request: Request[Any, Any, Any]) -> Response[bytes]:
     asked = await ask(request)
     tenant = acting_tenant(asked.principal, Permission.APPEND)
     headers = dict(request.scope["headers"])
-    records = await _records(request, headers)
-    result = await asked.services.ingest.append_bulk(tenant, records, key=idempotency_key(headers), atomic=atomic)
+    with asked.services.ingest.bodies.account(tenant.id) as held:
+        records = await _records(request, headers, held)
+        result = await asked.services.ingest.append_bulk(tenant, records, key=idempotency_key(headers), atomic=atomic)
     rate = {} if result.rate is None else {name.decode(): value.decode() for name, value in rate_headers(result.rate)}
     return Response(_answer(result), media_type=JSON, headers=rate)

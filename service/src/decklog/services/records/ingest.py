@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter as Counts
-from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -21,23 +20,20 @@ from prometheus_client import Counter, Histogram
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
-from decklog.domain.records.append import Appended, AppendRequest, Rate, Receipt, Status, rate_limited
+from decklog.domain.records.append import Appended, AppendRequest, Rate, Receipt, Status
 from decklog.domain.records.record import RecordInput, decode, prepare
 from decklog.domain.store import Announcements, RecordStore
 from decklog.domain.tenant import Tenant
+from decklog.services.budget import Budget
 from decklog.services.records.bulk import Bulk, conflicting
+from decklog.services.records.levels import Levels
+from decklog.services.records.queue import CommitQueue, Waiting, overloaded
 
 RECORDS_PER_REQUEST_MAX = 10_000
-GROUP_RECORDS_MAX = 500
-"""Records of one transaction, unless a single request has more."""
-GROUP_BYTES_MAX = 8 * 1024 * 1024
 KEY_CHARS_MAX = 240
 """Characters of an Idempotency-Key: with `/9999` it must still fit a record's id."""
 _YIELD_EVERY = 100
 """Records of a bulk that are validated before other requests get a turn."""
-_LEVEL_SECONDS_MAX = 1.0
-"""Age up to which the last known level of a bucket is used: the tenant's rate may change, and other processes take tokens."""
-
 _log = structlog.get_logger("decklog.ingest")
 _group_records = Histogram(
     "decklog_append_group_records", "Records committed together.", buckets=(1, 2, 5, 10, 20, 50, 100, 500, 2_000, 10_000)
@@ -67,38 +63,6 @@ class CommitTraces(Protocol):
         ...
 
 
-class _Waiting:
-    __slots__ = ("future", "ids", "request", "size", "traced")
-
-    def __init__(self, request: AppendRequest, future: asyncio.Future[Appended], traced: Any | None) -> None:
-        self.request = request
-        self.future = future
-        self.traced = traced
-        self.size = sum(len(record.content) for record in request.records)
-        self.ids = [(request.tenant.id, request.log, record.id) for record in request.records if record.id is not None]
-
-
-class _Level:
-    """The most that an empty bucket can hold again: its level in the last answer of the database, less what was spent since."""
-
-    __slots__ = ("at", "remaining", "said", "said_at")
-
-    def __init__(self, said: Rate) -> None:
-        self.said = said
-        self.said_at = self.at = time.monotonic()
-        self.remaining = said.remaining
-
-    def spend(self, count: int) -> None:
-        if count <= self.said.burst:  # a larger request is refused at any level
-            self.remaining -= count
-
-    def now(self) -> Rate:
-        moment = time.monotonic()
-        self.remaining = min(self.said.burst, self.remaining + (moment - self.at) * self.said.per_second)
-        self.at = moment
-        return msgspec.structs.replace(self.said, remaining=self.remaining)
-
-
 class Ingest:
     """The writer of one process into the logs of a cell."""
 
@@ -109,7 +73,8 @@ class Ingest:
         *,
         fingerprint_key: bytes,
         waiting_requests_max: int = 2_000,
-        waiting_bytes_max: int = 128 * 1024 * 1024,
+        waiting_bytes_max: int = 64 * 1024 * 1024,
+        body_bytes_max: int = 128 * 1024 * 1024,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         traces: CommitTraces | None = None,
     ) -> None:
@@ -118,16 +83,15 @@ class Ingest:
         self._store = store
         self._announcements = announcements
         self._key = fingerprint_key
-        self._requests_max = waiting_requests_max
-        self._bytes_max = waiting_bytes_max
+        self.bodies = Budget(body_bytes_max, of="bodies")
+        """Bytes of bodies that are received, decompressed or prepared."""
         self._now = now
         self._traces = traces
-        self._waiting: deque[_Waiting] = deque()
-        self._bytes = 0
+        self._queue = CommitQueue(waiting_requests_max, waiting_bytes_max)
         self._wake = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
         self._stopping = False
-        self._levels: dict[tuple[int, LogName], _Level] = {}
+        self._levels = Levels()
 
     async def start(self) -> None:
         """Start the writer."""
@@ -151,7 +115,7 @@ class Ingest:
         Raises:
             DecklogError: `id-conflict`, `body-too-large`, and what `decode`, `prepare` and the store raise.
         """
-        self._refuse_early(tenant, LogName.EVENTS, 1)
+        self._levels.refuse_early(tenant, LogName.EVENTS, 1)
         if len(raw) > tenant.limits.record_bytes_max:
             raise _too_large(tenant)
         prepared = prepare(decode(raw), now=self._now(), fingerprint_key=self._key, default_id=_checked(key))
@@ -173,7 +137,7 @@ class Ingest:
 
     def refuse_query(self, tenant: Tenant) -> None:
         """Raise `rate-limited` where a query was refused and the bucket cannot have refilled yet."""
-        self._refuse_early(tenant, LogName.ACCESS, 1)
+        self._levels.refuse_early(tenant, LogName.ACCESS, 1)
 
     async def append_bulk(
         self, tenant: Tenant, raws: Sequence[bytes | msgspec.Raw], *, key: str | None = None, atomic: bool = False
@@ -193,7 +157,7 @@ class Ingest:
             raise DecklogError(
                 Code.TOO_MANY_RECORDS, f"{len(raws)} records in one request; at most {RECORDS_PER_REQUEST_MAX} are taken."
             )
-        self._refuse_early(tenant, LogName.EVENTS, 1)
+        self._levels.refuse_early(tenant, LogName.EVENTS, 1)
         bulk = await self._prepare_bulk(tenant, raws, _checked(key))
         if atomic:
             bulk.refuse_unless_storable()
@@ -224,69 +188,26 @@ class Ingest:
 
     async def _submit(self, request: AppendRequest) -> Appended:
         if self._stopping:
-            raise _overloaded("This process is stopping")
-        level = self._refuse_early(request.tenant, request.log, len(request.records)) if request.metered else None
+            raise overloaded("This process is stopping")
+        level = self._levels.refuse_early(request.tenant, request.log, len(request.records)) if request.metered else None
         traced = None if self._traces is None else self._traces.current()
-        waiting = _Waiting(request, asyncio.get_running_loop().create_future(), traced)
-        if len(self._waiting) >= self._requests_max or (self._waiting and self._bytes + waiting.size > self._bytes_max):
-            raise _overloaded("Too many records wait to be committed")
+        waiting = Waiting(request, asyncio.get_running_loop().create_future(), traced)
+        self._queue.put(waiting)
         if level is not None:
             level.spend(len(request.records))
-        self._waiting.append(waiting)
-        self._bytes += waiting.size
         self._wake.set()
         return await waiting.future
-
-    def _refuse_early(self, tenant: Tenant, log: LogName, count: int) -> _Level | None:
-        """Raise `rate-limited` where the tenant's bucket cannot hold `count` tokens yet, so that a flood costs no database work.
-
-        Return the known level of the bucket, if any. The real level can only be lower, as other processes take tokens too.
-        """
-        level = self._levels.get((tenant.id, log))
-        if level is None:
-            return None
-        if time.monotonic() - level.said_at > _LEVEL_SECONDS_MAX:
-            del self._levels[tenant.id, log]
-            return None
-        rate = level.now()
-        if rate.remaining < count <= rate.burst:
-            raise rate_limited(tenant.name, rate, count)
-        return level
-
-    def _take(self) -> list[_Waiting]:
-        """Return the next group: in order, within bounds, and never with two records of one id."""
-        group: list[_Waiting] = []
-        later: list[_Waiting] = []
-        ids: set[tuple[int, LogName, str | None]] = set()
-        records = size = 0
-        while self._waiting:
-            waiting = self._waiting[0]
-            count = len(waiting.request.records)
-            if group and (records + count > GROUP_RECORDS_MAX or size + waiting.size > GROUP_BYTES_MAX):
-                break
-            self._waiting.popleft()
-            if waiting.future.done():
-                self._bytes -= waiting.size
-            elif waiting.ids and not ids.isdisjoint(waiting.ids):
-                later.append(waiting)
-            else:
-                ids.update(waiting.ids)
-                group.append(waiting)
-                records += count
-                size += waiting.size
-        self._waiting.extendleft(reversed(later))
-        return group
 
     async def _write(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._waiting:
-                await self._commit(self._take())
+            while self._queue:
+                await self._commit(self._queue.take())
             if self._stopping:
                 return
 
-    async def _commit(self, group: list[_Waiting]) -> None:
+    async def _commit(self, group: list[Waiting]) -> None:
         if not group:
             return
         started = time.perf_counter()
@@ -315,7 +236,7 @@ class Ingest:
         for (tenant_id, log_name), next_seq in reached.items():
             self._announcements.announce(tenant_id, log_name, next_seq)
 
-    async def _store_group(self, group: list[_Waiting]) -> Sequence[Appended | DecklogError]:
+    async def _store_group(self, group: list[Waiting]) -> Sequence[Appended | DecklogError]:
         """Return what became of each request. Never raises, so that every request is answered."""
         try:
             return await self._store.append([waiting.request for waiting in group])
@@ -329,25 +250,16 @@ class Ingest:
             unknown.__cause__ = error
             return [unknown] * len(group)
 
-    def _answer(self, waiting: _Waiting, result: Appended | DecklogError) -> None:
-        self._bytes -= waiting.size
+    def _answer(self, waiting: Waiting, result: Appended | DecklogError) -> None:
+        self._queue.release(waiting)
         if waiting.request.metered:
-            self._note_level(waiting.request, result)
+            self._levels.note(waiting.request, result)
         if waiting.future.done():
             return
         if isinstance(result, DecklogError):
             waiting.future.set_exception(result)
         else:
             waiting.future.set_result(result)
-
-    def _note_level(self, request: AppendRequest, result: Appended | DecklogError) -> None:
-        """Keep the level of a bucket from its first refusal on, for as long as the database reports it."""
-        place = request.tenant.id, request.log
-        rate = result.extra.get("rate") if isinstance(result, DecklogError) else result.rate
-        if not isinstance(rate, Rate):
-            self._levels.pop(place, None)
-        elif isinstance(result, DecklogError) or place in self._levels:
-            self._levels[place] = _Level(rate)
 
 
 def _checked(key: str | None) -> str | None:
@@ -360,7 +272,3 @@ def _too_large(tenant: Tenant) -> DecklogError:
     return DecklogError(
         Code.BODY_TOO_LARGE, f"A record of the tenant {tenant.name!r} may have at most {tenant.limits.record_bytes_max} bytes."
     )
-
-
-def _overloaded(why: str) -> DecklogError:
-    return DecklogError(Code.OVERLOADED, f"{why}; nothing of this request was stored. Try again.", retry_after=1)

@@ -1,0 +1,196 @@
+"""Append requests that wait for a commit: one queue for each log, served in turns by bytes (surplus round robin).
+
+At each turn a log may spend a quantum. It may overdraw by one request, which its next turns repay, and it goes to the end of the
+line after its turn. So between two groups with requests of one log, every other log that waits is served, however many
+requests and connections the first one has (M. Shreedhar, G. Varghese, "Efficient Fair Queueing using Deficit Round Robin",
+1995). The order within a log is the order of arrival.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, Final
+
+from prometheus_client import Counter, Gauge
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.log import LogName
+from decklog.domain.records.append import Appended, AppendRequest
+
+GROUP_RECORDS_MAX: Final = 500
+"""Records of one transaction, unless a single request has more."""
+GROUP_BYTES_MAX: Final = 2 * 1024 * 1024
+"""Bytes of one transaction, unless a single request has more."""
+QUANTUM_BYTES: Final = 1024 * 1024
+"""Bytes that one log may spend at each turn."""
+_FREE_PER_HELD: Final = 2
+"""What must stay free for each request and byte of one tenant: it holds a third at most, and a newcomer finds room (see `budget`)."""
+
+_requests = Gauge("decklog_append_waiting_requests", "Append requests that wait for their commit.")
+_bytes = Gauge("decklog_append_waiting_bytes", "Bytes of records that wait for their commit.")
+_refused = Counter("decklog_append_refused_total", "Append requests refused before the database saw them, by reason.", ["reason"])
+refused_by_requests = _refused.labels("waiting-requests")
+refused_by_bytes = _refused.labels("waiting-bytes")
+refused_by_rate = _refused.labels("rate")
+
+
+class Waiting:
+    """An append request and the future of its result. `traced` is the request as traces know it."""
+
+    __slots__ = ("future", "ids", "request", "size", "traced")
+
+    def __init__(self, request: AppendRequest, future: asyncio.Future[Appended], traced: Any | None) -> None:
+        self.request = request
+        self.future = future
+        self.traced = traced
+        self.size = sum(len(record.content) for record in request.records)
+        self.ids = [record.id for record in request.records if record.id is not None]
+
+
+class _Line:
+    """The requests of one log, oldest first, and what the log may still spend."""
+
+    __slots__ = ("credit", "key", "waiting")
+
+    def __init__(self, key: tuple[int, LogName]) -> None:
+        self.key = key
+        self.credit = 0
+        self.waiting: deque[Waiting] = deque()
+
+
+class _Share:
+    """What one tenant holds."""
+
+    __slots__ = ("bytes", "requests")
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.bytes = 0
+
+
+class _Group:
+    """A group while it is put together, within its bounds."""
+
+    __slots__ = ("bytes", "records", "requests")
+
+    def __init__(self) -> None:
+        self.requests: list[Waiting] = []
+        self.records = 0
+        self.bytes = 0
+
+    def has_room(self, waiting: Waiting) -> bool:
+        if not self.requests:
+            return True
+        records = self.records + len(waiting.request.records)
+        return records <= GROUP_RECORDS_MAX and self.bytes + waiting.size <= GROUP_BYTES_MAX
+
+    def add(self, waiting: Waiting) -> None:
+        self.requests.append(waiting)
+        self.records += len(waiting.request.records)
+        self.bytes += waiting.size
+
+
+class CommitQueue:
+    """The waiting requests of one writer, bounded for each tenant and in total.
+
+    A request counts from `put` until `release`, so those of the group under way count too.
+
+    Args:
+        requests_max: Requests of all tenants.
+        bytes_max: Bytes of the records of all tenants.
+    """
+
+    def __init__(self, requests_max: int, bytes_max: int) -> None:
+        self._requests_max = requests_max
+        self._bytes_max = bytes_max
+        self._lines: dict[tuple[int, LogName], _Line] = {}
+        self._turns: deque[_Line] = deque()
+        self._shares: dict[int, _Share] = {}
+        self.requests = 0
+        self.bytes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._turns)
+
+    def put(self, waiting: Waiting) -> None:
+        """Add a request at the end of the line of its log. Raises `overloaded` beyond the bounds."""
+        request = waiting.request
+        tenant_id, key = request.tenant.id, (request.tenant.id, request.log)
+        share = self._shares.get(tenant_id)
+        if share is None:
+            share = _Share()
+        self._check(share, waiting.size)
+        self._shares[tenant_id] = share
+        share.requests += 1
+        share.bytes += waiting.size
+        self.requests += 1
+        self.bytes += waiting.size
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = _Line(key)
+            self._turns.append(line)
+        line.waiting.append(waiting)
+
+    def _check(self, share: _Share, size: int) -> None:
+        if not self.requests:
+            return
+        if (share.requests + 1) * _FREE_PER_HELD > self._requests_max - self.requests - 1:
+            refused_by_requests.inc()
+            raise overloaded("Too many requests wait to be committed")
+        if (share.bytes + size) * _FREE_PER_HELD > self._bytes_max - self.bytes - size:
+            refused_by_bytes.inc()
+            raise overloaded("Too many bytes wait to be committed")
+
+    def release(self, waiting: Waiting) -> None:
+        """Stop counting a request, once it was answered."""
+        tenant_id = waiting.request.tenant.id
+        share = self._shares[tenant_id]
+        share.requests -= 1
+        share.bytes -= waiting.size
+        if not share.requests:
+            del self._shares[tenant_id]
+        self.requests -= 1
+        self.bytes -= waiting.size
+
+    def take(self) -> list[Waiting]:
+        """Return the next group: within bounds, in turns, and never with two records of one id.
+
+        Requests that were cancelled while they waited are dropped.
+        """
+        _requests.set(self.requests)
+        _bytes.set(self.bytes)
+        group = _Group()
+        for _ in range(len(self._turns)):
+            line = self._turns[0]
+            line.credit = min(line.credit, 0) + QUANTUM_BYTES
+            before = len(group.requests)
+            self._serve(line, group)
+            if line.waiting and len(group.requests) == before and line.credit > 0:
+                line.credit -= QUANTUM_BYTES
+                break  # the group is full: this log is the first of the next one
+            self._turns.popleft()
+            if line.waiting:
+                self._turns.append(line)
+            else:
+                del self._lines[line.key]
+        return group.requests
+
+    def _serve(self, line: _Line, group: _Group) -> None:
+        """Move requests from a line into the group for as long as the log has credit and the group has room."""
+        ids: set[str] = set()
+        while line.waiting and line.credit > 0:
+            waiting = line.waiting[0]
+            if waiting.future.done():
+                self.release(line.waiting.popleft())
+                continue
+            if not group.has_room(waiting) or (waiting.ids and not ids.isdisjoint(waiting.ids)):
+                return
+            ids.update(waiting.ids)
+            group.add(line.waiting.popleft())
+            line.credit -= waiting.size
+
+
+def overloaded(why: str) -> DecklogError:
+    """Return the refusal of a request of which nothing was stored."""
+    return DecklogError(Code.OVERLOADED, f"{why}; nothing of this request was stored. Try again.", retry_after=1)
