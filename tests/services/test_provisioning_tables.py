@@ -23,6 +23,7 @@ from decklog.timescale.control.migrations import (
     m0005_settled,
     m0006_cell,
     m0007_post_refusal,
+    m0008_post_rights,
 )
 from decklog.timescale.control.piccolo_app import APP_CONFIG
 from decklog.timescale.control.piccolo_engine import on
@@ -60,7 +61,16 @@ async def test_migrations_change_nothing_when_repeated_concurrently(control: Con
 
 
 async def test_migrations_lead_to_the_tables_of_the_classes() -> None:
-    modules = (m0001_tables, m0002_rules, m0003_rotation, m0004_limits, m0005_settled, m0006_cell, m0007_post_refusal)
+    modules = (
+        m0001_tables,
+        m0002_rules,
+        m0003_rotation,
+        m0004_limits,
+        m0005_settled,
+        m0006_cell,
+        m0007_post_refusal,
+        m0008_post_rights,
+    )
     managers = [await module.forwards() for module in modules]
     snapshot = SchemaSnapshot(managers=managers)
     classes = [

@@ -87,7 +87,7 @@ class Database:
             schema = schema_name(name, spec)
             await ensure_relations(owner, schema, shared=isolation is Isolation.SHARED, partition_days=partition_days(days))
         quotas = (per_second, burst, dedup_seconds, events_per_day, queries_per_minute, storage_used_up)
-        await ensure_heads(owner, number, HeadSettings(State.ACTIVE, *quotas))
+        await ensure_heads(owner, number, schema, HeadSettings(State.ACTIVE, *quotas))
         index = index_name(name, spec)
         return Tenant(number, name, isolation, schema, index, index, days, State.ACTIVE)
 

@@ -274,14 +274,14 @@ async def test_used_up_storage_stops_every_writer_but_answers_retries(database: 
     connection = await asyncpg.connect(database.owner_dsn)
     try:
         writers = [asyncio.create_task(writer(store)) for store in stores]
-        await ensure_heads(connection, tenant.id, msgspec.structs.replace(quotas, storage_used_up=True))
+        await ensure_heads(connection, tenant.id, tenant.schema, msgspec.structs.replace(quotas, storage_used_up=True))
         end = (await stores[0].head(tenant, LogName.EVENTS)).next_seq
         await asyncio.gather(*writers)
         assert (await stores[0].head(tenant, LogName.EVENTS)).next_seq == end
         assert (await one(stores[1], events(tenant, "a", "b"))).receipts[1].status is Status.DUPLICATE
         for refused in (events(tenant, "a", "new"), events(tenant, None)):
             assert (await refusal(stores[2], refused)).code is Code.QUOTA_EXCEEDED
-        await ensure_heads(connection, tenant.id, quotas)
+        await ensure_heads(connection, tenant.id, tenant.schema, quotas)
     finally:
         await connection.close()
     # Records that were stored earlier on this day still count.
@@ -335,7 +335,7 @@ async def test_head_settings_are_observed_as_set_and_a_new_bucket_is_full(databa
             HeadSettings(State.ACTIVE, 7, 9, 60, storage_used_up=True),
             HeadSettings(State.ACTIVE, 1_000, 10_000, 86_400, queries_per_minute=1_000_000),
         ):
-            await ensure_heads(connection, tenant.id, made)
+            await ensure_heads(connection, tenant.id, tenant.schema, made)
             assert await observe_heads(connection, [tenant.id]) == {tenant.id: made}
         rate = (await one(store, query)).rate
         assert rate is not None

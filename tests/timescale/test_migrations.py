@@ -82,7 +82,7 @@ CHANGES = {
     "CREATE TABLE decklog.more (a integer PRIMARY KEY, b text NOT NULL UNIQUE)": [],
     "DROP FUNCTION decklog.skew() CASCADE": ["function decklog.skew() is gone"],
     "CREATE FUNCTION decklog.skew(a text) RETURNS text LANGUAGE sql AS 'SELECT a'": [],
-    "REVOKE UPDATE ON decklog.heads FROM decklog_service": ["UPDATE on decklog.heads is not granted any more"],
+    "REVOKE SELECT ON decklog.heads FROM decklog_service": ["SELECT on decklog.heads is not granted any more"],
 }
 
 

@@ -16,8 +16,8 @@ from decklog.domain.tenant import State
 from decklog.timescale.statements import statement
 
 
-async def ensure_heads(connection: asyncpg.Connection, tenant_id: int, settings: HeadSettings) -> None:
-    """Give both heads of a tenant these settings.
+async def ensure_heads(connection: asyncpg.Connection, tenant_id: int, schema: str, settings: HeadSettings) -> None:
+    """Give both heads of a tenant these settings, and the name of the schema that holds its records.
 
     `next_seq`, epoch and receipt time of existing heads stay. A bucket that did not exist before is full.
     """
@@ -31,6 +31,7 @@ async def ensure_heads(connection: asyncpg.Connection, tenant_id: int, settings:
         [settings.events_per_day, 0],
         [settings.storage_used_up, False],
         float(settings.dedup_seconds),
+        schema,
     )
 
 

@@ -109,7 +109,7 @@ class PostgresVisit:
         self._connection = connection
         self._name = name
         self._sizes = sizes
-        self._number: int | None = None
+        self._registered: tuple[int, str] | None = None
         # Valid until this visit changes relations. Other tenants of a shared schema observe it as well.
         self._relations: dict[str, Relations] = {}
 
@@ -141,13 +141,13 @@ class PostgresVisit:
                 self._relations.clear()
                 await schema.ensure_partitions(connection, action.schema)
             case RegisterTenant():
-                self._number = await tables.insert_tenant(self._name, action.row)
+                self._registered = await tables.insert_tenant(self._name, action.row), action.row.schema
             case UpdateTenant():
                 await tables.update_tenant(action.row, action.changes)
                 if isinstance(action, AdoptTenant):  # The tenant stores records again, which its archive does not contain.
                     await connection.execute("DELETE FROM decklog.archives WHERE tenant_id = $1", action.row.id)
             case SetHeads(settings=settings):
-                await ensure_heads(connection, await self._id(), settings)
+                await ensure_heads(connection, await self._id(), await self._schema(), settings)
             case RewindIndexer():
                 await tables.set_index_uuid(action.index, action.index_uuid)
                 await connection.execute(statement("cursors.rewind"), action.index, INDEXER)
@@ -266,9 +266,16 @@ class PostgresVisit:
 
     async def _id(self) -> int:
         """Return the tenant's number, which never changes."""
-        if self._number is None:
+        return (await self._known())[0]
+
+    async def _schema(self) -> str:
+        """Return the name of the tenant's schema, which never changes."""
+        return (await self._known())[1]
+
+    async def _known(self) -> tuple[int, str]:
+        if self._registered is None:
             row = await tables.find_tenant(self._name)
             if row is None:
                 raise DecklogError(Code.INTERNAL, f"The tenant {self._name!r} is not registered.")
-            self._number = row.id
-        return self._number
+            self._registered = row.id, row.schema
+        return self._registered

@@ -191,7 +191,7 @@ async def _apply_template(connection: asyncpg.Connection, schema: str, *, shared
     if shared and await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", f"{name}.records"):
         # The strongest lock first: a writer with a weaker lock and this transaction could otherwise wait for each other.
         await connection.execute(f"LOCK TABLE {name}.records IN ACCESS EXCLUSIVE MODE")
-    template = statement("relations").replace("{schema}", name).replace("{partitioning}", partitioning)
+    template = statement("relations").replace("{schema}", name).replace("{name}", schema).replace("{partitioning}", partitioning)
     table, rest = template.split("CREATE INDEX", 1)
     await _drop_what_differs(connection, schema)
     await connection.execute(table)

@@ -28,7 +28,7 @@ from decklog.domain.records.append import (
 )
 from decklog.timescale.connection import LOST, connect_writer, unavailable
 from decklog.timescale.records.refusals import ADMITTED, KNOWN_ID, refusal
-from decklog.timescale.statements import only_row, quoted, statement
+from decklog.timescale.statements import only_row, quoted
 
 _log = structlog.get_logger("decklog.timescale")
 
@@ -36,7 +36,7 @@ _STATUS = tuple(Status)
 
 _APPEND = "SELECT * FROM {schema}.append($1, $2, $3, $4, $5, $6, $7)"
 _APPEND_NEW = "SELECT * FROM decklog.append_new($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
-_LOCK = statement("heads.lock")
+_LOCK = "SELECT decklog.lock_heads($1, $2)"
 
 
 def _ids(requests: Sequence[AppendRequest]) -> list[str]:

@@ -1,6 +1,6 @@
 -- Definitions that a cell has once: clock, heads of all logs, cursors of all consumers, list of schemas with records.
 -- Applied as decklog_owner. Every statement may run again, and while processes of the previous version serve: it must not drop, rename
--- or narrow anything that they use.
+-- or narrow anything that they use. So rights that only they need are not granted to a new database, and a `post` migration revokes them.
 
 CREATE SCHEMA IF NOT EXISTS decklog;
 GRANT USAGE ON SCHEMA decklog TO decklog_service;
@@ -25,13 +25,14 @@ CREATE TABLE IF NOT EXISTS decklog.heads (
     dedup_window  interval    NOT NULL,
     PRIMARY KEY (tenant_id, log)
 ) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
-GRANT SELECT, UPDATE ON decklog.heads TO decklog_service;
+GRANT SELECT ON decklog.heads TO decklog_service;
 
 -- Columns added after the first version. ALTER TABLE locks out writers even if it changes nothing, so it runs only where a column is
 -- missing. The defaults keep functions of the previous version working.
 -- per_day: records that one day of receipt (UTC) may have; 0 for no limit.
 -- day, day_seq: the day of the newest record and the `seq` of its first record, so `next_seq - day_seq` records were stored on it.
 -- storage_used_up: the tenant has reached its storage quota, so the log stores no new records.
+-- schema_name: the schema that holds the log's records. Empty where a process of a previous version made the head; see `decklog.place`.
 DO $heads$ BEGIN
     IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'decklog.heads'::regclass AND attname = 'per_day') THEN
         ALTER TABLE decklog.heads
@@ -43,6 +44,9 @@ DO $heads$ BEGIN
         ALTER TABLE decklog.heads ADD COLUMN storage_used_up boolean NOT NULL DEFAULT false;
         -- Definitions 1 stored the flag as the bitwise complement of per_day.
         UPDATE decklog.heads SET storage_used_up = true, per_day = ~per_day WHERE per_day < 0;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'decklog.heads'::regclass AND attname = 'schema_name') THEN
+        ALTER TABLE decklog.heads ADD COLUMN schema_name text COLLATE "C" NOT NULL DEFAULT '';
     END IF;
 END $heads$;
 
@@ -136,19 +140,74 @@ BEGIN
     RETURN h;
 END $function$;
 REVOKE ALL ON FUNCTION decklog.on_day FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION decklog.on_day TO decklog_service;
+
+-- Return the schema of a head that does not name it yet, and store the name; an unknown tenant has none.
+CREATE OR REPLACE FUNCTION decklog.place(h decklog.heads) RETURNS text LANGUAGE plpgsql VOLATILE AS $function$
+DECLARE
+    place text;
+BEGIN
+    SELECT tenant.schema INTO place FROM decklog.tenants AS tenant WHERE tenant.id = h.tenant_id;
+    UPDATE decklog.heads SET schema_name = coalesce(place, '') WHERE heads.tenant_id = h.tenant_id AND heads.log = h.log;
+    RETURN coalesce(place, '');
+END $function$;
+REVOKE ALL ON FUNCTION decklog.place FROM PUBLIC;
+
+-- Whether these arrays describe requests. The append functions index them by position and add up the counts, so a null, a negative
+-- count or another lower bound would give a number twice.
+CREATE OR REPLACE FUNCTION decklog.are_requests(r_tenant bigint[], r_log smallint[], r_count integer[], r_metered boolean[])
+    RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT coalesce(array_dims(r_tenant) = '[1:' || cardinality(r_tenant) || ']' AND array_dims(r_log) = array_dims(r_tenant)
+                    AND array_dims(r_count) = array_dims(r_tenant) AND array_dims(r_metered) = array_dims(r_tenant)
+                    AND array_position(r_tenant, NULL) IS NULL AND array_position(r_log, NULL) IS NULL AND 0 <= ALL (r_count), false) $$;
+
+-- Whether the records belong to requests with these numbers of records, in this order. A record's `request` decides its tenant, and its
+-- position decides its number; where the two differ, one tenant would get numbers that another one counted.
+CREATE OR REPLACE FUNCTION decklog.are_items_of(r_count integer[], items decklog.new_record[]) RETURNS boolean
+    LANGUAGE plpgsql STABLE AS $function$
+DECLARE
+    item integer := 0;
+BEGIN
+    IF cardinality(items) > 64 THEN
+        RETURN (SELECT array_agg(request) FROM (SELECT (unnest(items)).request) AS item)
+               IS NOT DISTINCT FROM
+               (SELECT array_agg(r) FROM generate_subscripts(r_count, 1) AS r, generate_series(1, r_count[r]));
+    END IF;
+    -- An element of such an array is found by walking it, which takes less time than a query only for a few.
+    FOR r IN 1 .. cardinality(r_count) LOOP
+        FOR _ IN 1 .. r_count[r] LOOP
+            item := item + 1;
+            IF (items[item]).request IS DISTINCT FROM r THEN
+                RETURN false;
+            END IF;
+        END LOOP;
+    END LOOP;
+    RETURN item = cardinality(items);
+END $function$;
+REVOKE ALL ON FUNCTION decklog.are_items_of FROM PUBLIC;
+
+-- Lock the heads of these logs, in the order in which every writer locks them, for a transaction that appends to several schemas.
+CREATE OR REPLACE FUNCTION decklog.lock_heads(r_tenant bigint[], r_log smallint[]) RETURNS void
+    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT count(*) FROM (
+        SELECT FROM decklog.heads WHERE (tenant_id, log) IN (SELECT * FROM unnest(r_tenant, r_log))
+         ORDER BY tenant_id, log FOR UPDATE) AS locked $$;
+REVOKE ALL ON FUNCTION decklog.lock_heads FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION decklog.lock_heads TO decklog_service;
 
 -- Append requests of several schemas, like the `append` of a schema, if no id has to be looked up. If one of the ids is stored
 -- already, or decides whether a quota is exceeded, it stores nothing (SQLSTATE DL001); then call the `append` of each schema.
 --
 -- Requests are ordered by tenant and log, the order in which heads are locked. They come in runs (s_*) of one schema each, with the
 -- numbers of requests, records and ids in it. The `request` of a record counts from 1 within its run.
+--
+-- It runs as the owner, because its caller may not write heads and records. So it believes nothing that a number or a receipt time
+-- depends on: it refuses arrays that do not fit together, and a schema that is not the one in the head (SQLSTATE 22023).
 CREATE OR REPLACE FUNCTION decklog.append_new(
     s_schema text[], s_requests integer[], s_items integer[], s_ids integer[],
     r_tenant bigint[], r_log smallint[], r_count integer[], r_metered boolean[], ids text[], items decklog.new_record[],
     OUT request_status smallint[], OUT per_second float8[], OUT burst integer[], OUT remaining float8[],
     OUT epoch integer[], OUT first_seq bigint[], OUT received_at timestamptz[]
-) LANGUAGE plpgsql VOLATILE AS $function$
+) LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     requests constant integer := cardinality(r_tenant);
     heads_   decklog.heads[];
@@ -157,6 +216,8 @@ DECLARE
     tenant   bigint := -1;
     log_     smallint := -1;
     present  boolean;
+    metered  boolean;
+    of_run   decklog.new_record[];
     changed  boolean := false;
     widest   interval;
     at       timestamptz;
@@ -170,6 +231,11 @@ DECLARE
     n_before bigint[] := array_fill(NULL::bigint, ARRAY[requests]);
     u_tenant bigint[]; u_log smallint[]; u_next bigint[]; u_received timestamptz[]; u_tokens float8[];
 BEGIN
+    IF NOT decklog.are_requests(r_tenant, r_log, r_count, r_metered) OR (
+        array_dims(s_requests) = array_dims(s_schema) AND array_dims(s_items) = array_dims(s_schema)
+        AND array_dims(s_ids) = array_dims(s_schema) AND 0 <= ALL (s_requests) AND 0 <= ALL (s_items) AND 0 <= ALL (s_ids)) IS NOT TRUE THEN
+        RAISE EXCEPTION 'the arrays do not describe the same requests' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     PERFORM set_config('decklog.tenants', array_to_string(r_tenant, ','), true);
     SELECT array_agg(locked.head), max((locked.head).dedup_window) INTO heads_, widest
       FROM (SELECT heads AS head FROM decklog.heads WHERE (heads.tenant_id, heads.log) IN (SELECT * FROM unnest(r_tenant, r_log))
@@ -203,26 +269,34 @@ BEGIN
                     IF h.per_day > 0 THEN
                         h := decklog.on_day(h, stamp);
                     END IF;
+                    IF h.schema_name = '' THEN
+                        h.schema_name := decklog.place(h);
+                    END IF;
                 END IF;
             END IF;
+            metered := r_metered[r] OR r_log[r] = 0;
             refused := decklog.admission(present, h.state, h.received_at, h.burst, h.tokens, h.storage_used_up, h.per_day,
-                                         h.next_seq - h.day_seq, r_metered[r], false, r_count[r], r_count[r], at);
+                                         h.next_seq - h.day_seq, metered, false, r_count[r], r_count[r], at);
             IF refused IN (7, 8) AND s_ids[s] > 0 THEN                          -- DAY_FULL, STORAGE_USED_UP
                 RAISE EXCEPTION 'a quota counts only records that are not stored yet' USING ERRCODE = 'DL001';
             END IF;
             request_status[r] := refused; received_at[r] := stamp;
             IF refused = 0 THEN
+                IF h.schema_name IS DISTINCT FROM s_schema[s] THEN
+                    RAISE EXCEPTION 'records of tenant % are not stored in the schema %', tenant, s_schema[s]
+                          USING ERRCODE = 'invalid_parameter_value';
+                END IF;
                 h.received_at := stamp;
                 epoch[r] := h.epoch; first_seq[r] := h.next_seq;
                 n_before[r] := h.next_seq - item - 1;
                 h.next_seq := h.next_seq + r_count[r];
-                IF r_metered[r] THEN
+                IF metered THEN
                     h.tokens := h.tokens - r_count[r];
                 END IF;
                 changed := true;
                 storing[s] := true;
             END IF;
-            IF present AND r_metered[r] AND h.burst > 0 THEN
+            IF present AND metered AND h.burst > 0 THEN
                 per_second[r] := h.per_second; burst[r] := h.burst; remaining[r] := h.tokens;
             END IF;
             item := item + r_count[r];
@@ -239,13 +313,20 @@ BEGIN
     r := 0;
     FOR s IN 1 .. cardinality(s_schema) LOOP
         IF storing[s] THEN
+            of_run := items[all_ + 1 : all_ + s_items[s]];
+            IF NOT decklog.are_items_of(r_count[r + 1 : r + s_requests[s]], of_run) THEN
+                RAISE EXCEPTION 'the records do not belong to the requests by their order' USING ERRCODE = 'invalid_parameter_value';
+            END IF;
             EXECUTE format('SELECT %I.store($1, $2, $3, $4, $5, NULL, $6, $7, $8, $9)', s_schema[s])
               USING r_tenant[r + 1 : r + s_requests[s]], r_log[r + 1 : r + s_requests[s]], epoch[r + 1 : r + s_requests[s]],
                     received_at[r + 1 : r + s_requests[s]], n_before[r + 1 : r + s_requests[s]],
-                    items[all_ + 1 : all_ + s_items[s]], ids[id_ + 1 : id_ + s_ids[s]], at - widest, at + decklog.skew();
+                    of_run, ids[id_ + 1 : id_ + s_ids[s]], at - widest, at + decklog.skew();
         END IF;
         r := r + s_requests[s]; all_ := all_ + s_items[s]; id_ := id_ + s_ids[s];
     END LOOP;
+    IF (r, all_, id_) IS DISTINCT FROM (requests, cardinality(items), cardinality(ids)) THEN
+        RAISE EXCEPTION 'the runs do not cover the requests' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
 END $function$;
 REVOKE ALL ON FUNCTION decklog.append_new FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION decklog.append_new TO decklog_service;

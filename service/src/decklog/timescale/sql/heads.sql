@@ -2,15 +2,16 @@
 
 -- name: set
 -- `next_seq`, epoch and receipt time of existing heads stay. A bucket that is new is full.
-INSERT INTO decklog.heads AS h (tenant_id, log, state, per_second, burst, tokens, per_day, storage_used_up, dedup_window)
-SELECT $1, given.log, $3, given.per_second, given.burst, given.burst, given.per_day, given.used_up, make_interval(secs => $8)
+INSERT INTO decklog.heads AS h (tenant_id, log, state, per_second, burst, tokens, per_day, storage_used_up, dedup_window, schema_name)
+SELECT $1, given.log, $3, given.per_second, given.burst, given.burst, given.per_day, given.used_up, make_interval(secs => $8), $9
   FROM unnest($2::smallint[], $4::float8[], $5::integer[], $6::bigint[], $7::boolean[])
        AS given (log, per_second, burst, per_day, used_up)
 ON CONFLICT (tenant_id, log) DO UPDATE SET state = excluded.state, per_second = excluded.per_second, burst = excluded.burst,
     per_day = excluded.per_day, storage_used_up = excluded.storage_used_up, dedup_window = excluded.dedup_window,
-    tokens = CASE WHEN h.burst = 0 THEN excluded.burst ELSE least(h.tokens, excluded.burst) END
- WHERE (h.state, h.per_second, h.burst, h.per_day, h.storage_used_up, h.dedup_window) IS DISTINCT FROM
-       (excluded.state, excluded.per_second, excluded.burst, excluded.per_day, excluded.storage_used_up, excluded.dedup_window)
+    tokens = CASE WHEN h.burst = 0 THEN excluded.burst ELSE least(h.tokens, excluded.burst) END, schema_name = excluded.schema_name
+ WHERE (h.state, h.per_second, h.burst, h.per_day, h.storage_used_up, h.dedup_window, h.schema_name) IS DISTINCT FROM
+       (excluded.state, excluded.per_second, excluded.burst, excluded.per_day, excluded.storage_used_up, excluded.dedup_window,
+        excluded.schema_name)
 
 -- name: settings
 -- Only of tenants whose two heads agree as the statement above makes them.
@@ -26,12 +27,6 @@ SELECT tenant_id, e.state, e.per_second, e.burst, extract(epoch FROM e.dedup_win
 UPDATE decklog.heads AS head SET epoch = head.epoch + 1
   FROM (SELECT tenant_id, log FROM decklog.heads ORDER BY tenant_id, log FOR UPDATE) AS locked
  WHERE (head.tenant_id, head.log) = (locked.tenant_id, locked.log) RETURNING head.tenant_id
-
--- name: lock
--- For a transaction that appends to several schemas: one statement locks the heads of all of them.
-SELECT count(*) FROM (
-    SELECT FROM decklog.heads WHERE (tenant_id, log) IN (SELECT * FROM unnest($1::bigint[], $2::smallint[]))
-     ORDER BY tenant_id, log FOR UPDATE) AS locked
 
 -- name: stored
 -- Per tenant: records of both logs, and those that the consumer $2 has not finished.

@@ -1,4 +1,5 @@
--- The template of a schema with records: a Dedicated tenant's own, or one shared by a retention class. {schema} is a quoted name.
+-- The template of a schema with records: a Dedicated tenant's own, or one shared by a retention class. {schema} is its name in quotes,
+-- and {name} without them.
 -- Every statement may run again, and while processes of the previous version serve: it must not drop, rename or narrow anything that they
 -- use. A new index must not be added here, because writers would wait until it is built.
 
@@ -43,7 +44,7 @@ CREATE INDEX IF NOT EXISTS records_severity ON {schema}.records (tenant_id, log,
 CREATE INDEX IF NOT EXISTS records_occurred ON {schema}.records (tenant_id, log, occurred_at);
 
 REVOKE ALL ON {schema}.records FROM PUBLIC, decklog_service;
-GRANT SELECT, INSERT ON {schema}.records TO decklog_service;
+GRANT SELECT ON {schema}.records TO decklog_service;
 DO $policies$ DECLARE
     strange name;
 BEGIN
@@ -78,13 +79,22 @@ BEGIN
      WHERE CASE WHEN n_seq IS NULL THEN r_before[i.request] ELSE n_seq[i.n] END IS NOT NULL;
 END $function$;
 REVOKE ALL ON FUNCTION {schema}.store FROM PUBLIC, decklog_service;
-GRANT EXECUTE ON FUNCTION {schema}.store TO decklog_service;
+
+-- Processes of the previous version insert with the rights of their own role, until a `post` migration revokes them everywhere.
+DO $rights$ BEGIN
+    IF has_table_privilege('decklog_service', 'decklog.heads', 'UPDATE') THEN
+        GRANT INSERT ON {schema}.records TO decklog_service;
+        GRANT EXECUTE ON FUNCTION {schema}.store TO decklog_service;
+    END IF;
+END $rights$;
 
 -- Append the records of several requests in one statement: one transaction in one round trip.
 --
 -- Requests (r_*) are ordered by tenant and log, and records by request; the `request` of a record counts from 1. No two records of one log
 -- have the same id, and `ids` are all ids that are not null. Every caller locks heads in that order, so writers wait and never deadlock.
 -- Ids are looked up after the locks: each statement of a volatile function sees what was committed before it began.
+--
+-- It runs as the owner and refuses what `decklog.append_new` refuses. Row-level security is forced, so it applies to the owner too.
 --
 -- request_status: 0, or a number of `Refusal` (see decklog.admission).
 -- If no id of the group was stored before, item_* are null, and the records of request r have the numbers from first_seq[r] on, all
@@ -96,7 +106,7 @@ CREATE OR REPLACE FUNCTION {schema}.append(
     OUT epoch integer[], OUT first_seq bigint[], OUT received_at timestamptz[],
     OUT item_status smallint[], OUT item_epoch integer[], OUT item_seq bigint[], OUT item_received_at timestamptz[],
     OUT item_digest bytea[] -- of the record that was stored before
-) LANGUAGE plpgsql VOLATILE AS $function$
+) LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     requests constant integer := cardinality(r_tenant);
     counted  constant integer := cardinality(items);
@@ -106,6 +116,7 @@ DECLARE
     tenant   bigint := -1;
     log_     smallint := -1;
     present  boolean;
+    metered  boolean;
     changed  boolean := false;
     widest   interval;
     at       timestamptz;
@@ -125,6 +136,12 @@ DECLARE
     -- per changed head
     u_tenant bigint[]; u_log smallint[]; u_next bigint[]; u_received timestamptz[]; u_tokens float8[];
 BEGIN
+    IF NOT (decklog.are_requests(r_tenant, r_log, r_count, r_metered) AND array_dims(r_atomic) IS NOT DISTINCT FROM array_dims(r_tenant)) THEN
+        RAISE EXCEPTION 'the arrays do not describe the same requests' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF NOT decklog.are_items_of(r_count, items) THEN
+        RAISE EXCEPTION 'the records do not belong to the requests by their order' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     PERFORM set_config('decklog.tenants', array_to_string(r_tenant, ','), true);
     IF r_tenant[1] = r_tenant[requests] AND r_log[1] = r_log[requests] THEN
         SELECT heads.* INTO h FROM decklog.heads WHERE heads.tenant_id = r_tenant[1] AND heads.log = r_log[1] FOR UPDATE;
@@ -190,8 +207,16 @@ BEGIN
                 IF h.per_day > 0 THEN
                     h := decklog.on_day(h, stamp);
                 END IF;
+                IF h.schema_name = '' THEN
+                    h.schema_name := decklog.place(h);
+                END IF;
+                IF h.schema_name <> '{name}' THEN
+                    RAISE EXCEPTION 'records of tenant % are not stored in the schema {name}', tenant
+                          USING ERRCODE = 'invalid_parameter_value';
+                END IF;
             END IF;
         END IF;
+        metered := r_metered[r] OR r_log[r] = 0;
         fresh := r_count[r]; conflict := false;
         IF known AND present THEN
             FOR i IN item + 1 .. item + r_count[r] LOOP
@@ -205,7 +230,7 @@ BEGIN
             END LOOP;
         END IF;
         refused := decklog.admission(present, h.state, h.received_at, h.burst, h.tokens, h.storage_used_up, h.per_day,
-                                     h.next_seq - h.day_seq, r_metered[r], conflict, r_count[r], fresh, at);
+                                     h.next_seq - h.day_seq, metered, conflict, r_count[r], fresh, at);
         request_status[r] := refused; received_at[r] := stamp;
         IF refused = 0 THEN
             epoch[r] := h.epoch; first_seq[r] := h.next_seq;
@@ -214,7 +239,7 @@ BEGIN
                 h.next_seq := h.next_seq + r_count[r]; h.received_at := stamp;
                 storing := true;
             END IF;
-            IF r_metered[r] THEN
+            IF metered THEN
                 h.tokens := h.tokens - r_count[r];
             END IF;
             changed := true;
@@ -233,7 +258,7 @@ BEGIN
                 END IF;
             END LOOP;
         END IF;
-        IF present AND r_metered[r] AND h.burst > 0 THEN
+        IF present AND metered AND h.burst > 0 THEN
             per_second[r] := h.per_second; burst[r] := h.burst; remaining[r] := h.tokens;
         END IF;
         item := item + r_count[r];
