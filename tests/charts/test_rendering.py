@@ -17,7 +17,8 @@ from decklog.assembly import api, control_plane, worker
 from decklog_operator import manifests
 from decklog_operator import metrics as operator_metrics
 from decklog_operator import settings as operator_settings
-from tests.support.charts import CHART, MATRIX, Helm, Json, RefusedError, environment, of, pods
+from tests.support.charts import CHART, MATRIX, Helm, Json, RefusedError, environment, of, pods, secret_files
+from tests.support.compose import SERVICES
 from tools import chart as chart_files
 
 THEY_REGISTER_THEIR_METRICS = (control_plane, api, worker, api_metrics)
@@ -52,6 +53,17 @@ def test_programs_accept_every_variable_of_the_chart(chart: Helm, values: str) -
             assert loaded.database.dsn
             assert loaded.identity.fingerprint_key
             assert loaded.api.host == "0.0.0.0"
+
+
+@pytest.mark.parametrize("values", MATRIX)
+def test_secrets_reach_programs_as_files_of_the_keys_that_they_need(chart: Helm, values: str) -> None:
+    for pod in pods(chart.render(values)).values():
+        if pod["spec"]["containers"][0]["image"].split(":")[0] not in ("decklog", "decklog-operator"):
+            continue  # a backend of dev.enabled
+        variables = pod["spec"]["containers"][0].get("env", [])
+        assert {each["name"] for each in variables if "valueFrom" in each} <= {"OTEL_EXPORTER_OTLP_HEADERS"}
+        named = {each["value"] for each in variables if each.get("value", "").startswith("/secrets/")}
+        assert secret_files(pod).keys() == named
 
 
 def test_every_setting_has_a_value_or_an_exemption(chart: Helm) -> None:
@@ -392,9 +404,8 @@ def test_dev_backends_accept_only_the_release_and_use_the_tested_images(chart: H
     }
     backends.add(("decklog-worker", "dev-s3", 7070))
     assert reached == {*backends, ("decklog-migrate", "dev-timescale", 5432)}
-    compose = yaml.safe_load((CHART.parents[1] / "docker-compose.yml").read_text())["services"]
     images = {name: pods(objects)[f"dev-{name}"]["spec"]["containers"][0]["image"] for name in DEV}
-    assert images == {name: compose[name]["image"] for name in DEV}
+    assert images == {name: SERVICES[name]["image"] for name in DEV}
 
 
 def test_dev_migration_is_no_hook_and_waits_for_its_database(chart: Helm) -> None:

@@ -71,12 +71,33 @@ def pods(objects: list[Json]) -> dict[str, Json]:
 
 
 def environment(pod: Json) -> dict[str, str]:
-    """Return the variables of a pod's program. A value from a Secret is the name of its key in angle brackets."""
+    """Return the variables of a pod's program. A value from a Secret is the name of its key in angle brackets.
+
+    A file of a Secret counts under the setting's own name, and only if the pod mounts it.
+    """
+    mounted = secret_files(pod)
     found = {}
     for each in pod["spec"]["containers"][0].get("env", []):
         source = each.get("valueFrom", {}).get("secretKeyRef")
-        found[each["name"]] = f"<{source['name']}/{source['key']}>" if source else each["value"]
+        if source:
+            found[each["name"]] = f"<{source['name']}/{source['key']}>"
+        elif each["value"].startswith("/secrets/"):
+            found[each["name"].removesuffix("_FILE")] = mounted[each["value"]]
+        else:
+            found[each["name"]] = each["value"]
     return found
+
+
+def secret_files(pod: Json) -> dict[str, str]:
+    """Return the keys of Secrets that a pod mounts, in angle brackets, by the path of their file."""
+    projected = {each["name"]: each["projected"] for each in pod["spec"].get("volumes", []) if "projected" in each}
+    return {
+        f"{mount['mountPath']}/{item['path']}": f"<{source['secret']['name']}/{item['key']}>"
+        for mount in pod["spec"]["containers"][0].get("volumeMounts", [])
+        if mount["name"] in projected and mount["readOnly"]
+        for source in projected[mount["name"]]["sources"]
+        for item in source["secret"]["items"]
+    }
 
 
 def defined(server: KubernetesServer, definitions: Path) -> KubernetesServer:

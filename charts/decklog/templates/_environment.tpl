@@ -9,14 +9,59 @@
 {{- end }}
 {{- end -}}
 
-{{/* One variable from a Secret, unless its name is empty. Takes (list name secret key). */}}
+{{/* A setting whose value the program reads from a file of a Secret, unless the Secret's name is empty. Takes (list name secret key).
+The paths also say what `decklog.secrets` mounts. */}}
 {{- define "decklog.secretVariable" -}}
 {{- if index . 1 }}
-- name: {{ index . 0 }}
-  valueFrom:
-    secretKeyRef:
-      name: {{ index . 1 }}
-      key: {{ index . 2 }}
+- name: {{ index . 0 }}_FILE
+  value: {{ printf "/secrets/%s/%s" (index . 1) (index . 2) | quote }}
+{{- end }}
+{{- end -}}
+
+{{/* The Secrets that an environment names, as one volume with only the keys that it names. Takes the environment. */}}
+{{- define "decklog.secrets" -}}
+{{- with regexFindAll "\"/secrets/[^\"]+\"" . -1 | uniq | sortAlpha -}}
+- name: secrets
+  projected:
+    sources:
+    {{- range . }}
+    {{- $path := trimAll "\"" . | splitList "/" }}
+    - secret:
+        name: {{ index $path 2 }}
+        items:
+        - key: {{ index $path 3 }}
+          path: {{ printf "%s/%s" (index $path 2) (index $path 3) }}
+    {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Mounts of a container. Takes (list environment more), where `more` is a list of volumeMounts. */}}
+{{- define "decklog.mounts" -}}
+{{- $secrets := include "decklog.secrets" (index . 0) -}}
+{{- if or $secrets (index . 1) -}}
+volumeMounts:
+{{- if $secrets }}
+- name: secrets
+  mountPath: /secrets
+  readOnly: true
+{{- end }}
+{{- with index . 1 }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Volumes of a pod. Takes (list environment more), where `more` is a list of volumes. */}}
+{{- define "decklog.volumes" -}}
+{{- $secrets := include "decklog.secrets" (index . 0) -}}
+{{- if or $secrets (index . 1) -}}
+volumes:
+{{- with $secrets }}
+{{ . }}
+{{- end }}
+{{- with index . 1 }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 {{- end -}}
 
@@ -78,7 +123,13 @@
 {{- with .Values.tracing }}
 {{- if .endpoint }}
 {{- include "decklog.variable" (list "OTEL_EXPORTER_OTLP_ENDPOINT" .endpoint) }}
-{{- include "decklog.secretVariable" (list "OTEL_EXPORTER_OTLP_HEADERS" .existingSecret .keys.headers) }}
+{{- if .existingSecret }}
+- name: OTEL_EXPORTER_OTLP_HEADERS  # OpenTelemetry's SDK reads no files
+  valueFrom:
+    secretKeyRef:
+      name: {{ .existingSecret }}
+      key: {{ .keys.headers }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -95,4 +146,91 @@
 
 {{- define "decklog.ownerDsn" -}}
 {{- include "decklog.secretVariable" (list "DECKLOG_DATABASE_OWNER_DSN" (include "decklog.databaseSecret" .) .Values.database.keys.ownerDsn) }}
+{{- end -}}
+
+{{/* The environment of the API. */}}
+{{- define "decklog.apiEnvironment" -}}
+{{- with .Values.api }}
+{{- include "decklog.service" $ }}
+{{- if eq $.Values.tenantsOwner "decklog" }}
+{{- include "decklog.variable" (list "DECKLOG_TENANTS_OWNER" "decklog") }}
+{{- include "decklog.ownerDsn" $ }}
+{{- end }}
+{{- include "decklog.variable" (list "DECKLOG_API_PORT" .port) }}
+{{- include "decklog.variable" (list "DECKLOG_API_METRICS_PORT" $.Values.metrics.port) }}
+{{- include "decklog.variable" (list "DECKLOG_API_WAITING_REQUESTS_MAX" .waitingRequestsMax) }}
+{{- include "decklog.variable" (list "DECKLOG_API_WAITING_BYTES_MAX" .waitingBytesMax) }}
+{{- include "decklog.variable" (list "DECKLOG_API_STREAMS_MAX" .streamsMax) }}
+{{- include "decklog.variable" (list "DECKLOG_API_SEARCH_TIMEOUT" .searchTimeout) }}
+{{- include "decklog.variable" (list "DECKLOG_API_TRUSTED_PROXIES" (join "," .trustedProxies)) }}
+{{- if $.Values.tracing.endpoint }}
+{{- include "decklog.variable" (list "OTEL_TRACES_SAMPLER" $.Values.tracing.sampler) }}
+{{- include "decklog.variable" (list "OTEL_TRACES_SAMPLER_ARG" $.Values.tracing.samplerArg) }}
+{{- end }}
+{{- if $.Values.identity.issuers }}
+{{- include "decklog.variable" (list "DECKLOG_IDENTITY_ISSUERS_FILE" "/etc/decklog/issuers.json") }}
+{{- end }}
+{{- with .extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The environment of the workers. */}}
+{{- define "decklog.workerEnvironment" -}}
+{{- with .Values.worker }}
+{{- include "decklog.service" $ }}
+{{- include "decklog.archive" $ }}
+{{- include "decklog.variable" (list "DECKLOG_WORKER_METRICS_PORT" $.Values.metrics.port) }}
+{{- include "decklog.variable" (list "DECKLOG_WORKER_SWEEP_SECONDS" .sweepSeconds) }}
+{{- include "decklog.variable" (list "DECKLOG_WORKER_POLLERS" .pollers) }}
+{{- include "decklog.variable" (list "DECKLOG_WORKER_CONCURRENCY" .concurrency) }}
+{{- with .extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The environment of the operator. */}}
+{{- define "decklog.operatorEnvironment" -}}
+{{- with .Values.operator }}
+{{- include "decklog.variable" (list "DECKLOG_OPERATOR_HEALTH_HOST" $.Values.listenAddress) }}
+- name: DECKLOG_OPERATOR_HEALTH_PORT
+  value: "8080"
+{{- if $.Values.api.enabled }}
+{{- include "decklog.variable" (list "DECKLOG_OPERATOR_API_URL" (default (include "decklog.apiUrl" $) .apiUrl)) }}
+{{- else }}
+{{- include "decklog.variable" (list "DECKLOG_OPERATOR_API_URL" .apiUrl) }}
+{{- end }}
+{{- if or .selector (ne (include "decklog.operator" $) "decklog-operator") }}
+{{- include "decklog.variable" (list "DECKLOG_OPERATOR_LEASE_NAME" (include "decklog.operator" $)) }}
+{{- end }}
+{{- include "decklog.variable" (list "DECKLOG_OPERATOR_SELECTOR" .selector) }}
+{{- include "decklog.variable" (list "DECKLOG_OPERATOR_LEASE_SECONDS" .leaseSeconds) }}
+{{- include "decklog.variable" (list "DECKLOG_OPERATOR_RESYNC_SECONDS" .resyncSeconds) }}
+{{- include "decklog.ownerDsn" $ }}
+{{- include "decklog.backends" $ }}
+{{- with .extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The environment of the migration. */}}
+{{- define "decklog.migrateEnvironment" -}}
+{{- with .Values.migrate }}
+{{- include "decklog.variable" (list "DECKLOG_LOG_FORMAT" $.Values.logFormat) }}
+{{- include "decklog.ownerDsn" $ }}
+{{- if or .bootstrap $.Values.dev.enabled }}
+{{- $secret := include "decklog.databaseSecret" $ }}
+{{- with $.Values.database }}
+{{- include "decklog.secretVariable" (list "DECKLOG_DATABASE_ADMIN_DSN" $secret .keys.adminDsn) }}
+{{- include "decklog.secretVariable" (list "DECKLOG_DATABASE_SERVICE_PASSWORD" $secret .keys.servicePassword) }}
+{{- include "decklog.secretVariable" (list "DECKLOG_DATABASE_OWNER_PASSWORD" $secret .keys.ownerPassword) }}
+{{- end }}
+{{- end }}
+{{- with .extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
 {{- end -}}
