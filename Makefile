@@ -1,13 +1,14 @@
 # Each target is one call of the real tool; uv and everything else it needs is installed by the rules below.
-UV := $(shell command -v uv || echo .uv/bin/uv)
+UV := .uv/bin/uv
 BIN := .venv/bin
 STAMP := .venv/.synced
 LOCK := requirements.lock
 WORKERS ?= 3
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' service/pyproject.toml)
-IMAGE := docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null)
+BASE := $(shell sed -n 's/^ARG BASE=//p' service/Dockerfile)$(shell sed -n 's/^PYTHON_DIGEST=//p' .env)
+IMAGE := docker build --build-arg BASE=$(BASE) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null)
 
-.PHONY: run test endurance lint docs format generate bench images kind lock clean
+.PHONY: run test endurance lint docs format generate bench images kind lock lock-uv pin sbom audit clean
 
 run: $(STAMP)                      ## everything in one process, embedded, no Docker
 	$(BIN)/decklog dev --port 8321 --data-dir .decklog
@@ -49,15 +50,29 @@ lock: $(UV)                        ## the one lock: hashes, and no address of an
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	  --no-emit-package decklog --no-emit-package decklog-operator --group dev pyproject.toml -o $(LOCK) $(ARGS)
 
+lock-uv: $(UV)                     ## the lock of uv itself
+	echo uv | $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --no-annotate - -o requirements-uv.lock $(ARGS)
+
+pin: $(STAMP)                      ## the digests of all images in .env; needs Docker with buildx and the registries
+	$(BIN)/python -m tools.pin $(ARGS)
+
+sbom: $(STAMP)                     ## CycloneDX documents of the lock and of each image's libraries in .sbom
+	$(BIN)/python -m tools.sbom .sbom
+
+audit: $(STAMP)                    ## the lock against ADVISORIES=<zip or folder of OSV advisories>
+	$(BIN)/python -m tools.audit $(LOCK) $(ADVISORIES)
+
 $(STAMP): $(UV) $(LOCK) pyproject.toml service/pyproject.toml operator/pyproject.toml
 	test -d .venv || $(UV) venv -q .venv
 	$(UV) pip sync -q --python .venv --require-hashes $(LOCK)
 	$(UV) pip install -q --python .venv --no-deps -e service -e operator
 	touch $(STAMP)
 
-.uv/bin/uv:
+.uv/bin/uv: requirements-uv.lock   ## by hash, as in the images
 	python3 -m venv .uv
-	.uv/bin/pip install -q uv
+	.uv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	touch .uv/bin/uv
 
 clean:
-	rm -rf .venv .uv .bench .site .coverage .coverage.* htmlcov
+	rm -rf .venv .uv .bench .site .sbom .coverage .coverage.* htmlcov

@@ -19,6 +19,8 @@ from tests.backends import progress
 from tests.backends.cache import UnavailableError, locked
 
 FILE = Path(__file__).with_name("compose.yaml")
+DIGESTS = Path(__file__).parents[2] / ".env"
+"""Digests of the images; empty where `make pin` has not run."""
 ANSWER_MAX = timedelta(seconds=2)  # for `docker info`
 UP_MAX = timedelta(minutes=10)  # pulling images takes most of it
 PASSWORD_VARIABLE = "DECKLOG_TEST_COMPOSE_PASSWORD"
@@ -86,7 +88,7 @@ class Compose:
         self._run("down", "--volumes", "--remove-orphans", "--timeout", "1")
 
     def _run(self, *words: str) -> str:
-        command = ["docker", "compose", "--project-name", self.project, "--file", str(FILE), *words]
+        command = ["docker", "compose", "--project-name", self.project, "--file", str(FILE), "--env-file", str(DIGESTS), *words]
         environ = {**os.environ, PASSWORD_VARIABLE: self.password, FSYNC_VARIABLE: "on" if self.durable else "off"}
         try:
             run = subprocess.run(

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import platform
+import re
 import subprocess
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
@@ -187,7 +188,7 @@ def _carry_out(run: Run, stage: Stage, which: range, lowers: Sequence[Path], upp
 
 def _brings_uv(words: list[str]) -> bool:
     """Return whether a RUN installs uv. It is skipped: the base has no pip, and the same uv version comes from its wheel."""
-    return "pip install" in words[0] and "uv==${UV_VERSION}" in words[0]
+    return "pip install" in words[0] and "requirements-uv.lock" in words[0]
 
 
 def _packed(run: Run, files: Path, tar: Path, inside: str) -> Path:
@@ -229,7 +230,7 @@ def _libraries(name: str) -> Recipe:
 
     def build(building: Building) -> None:
         base = provision(BASE) / "root"
-        [version] = [word.partition("=")[2] for words in first.of("ARG") for word in words if word.startswith("UV_VERSION=")]
+        [version] = re.findall(r"^uv==(\S+)", (ROOT / "requirements-uv.lock").read_text(), re.MULTILINE)
         upper = building.folder / "files"
         make_folder(upper)
         from_pypi(building, f"uv=={version}", upper / "uv")

@@ -26,7 +26,14 @@ def copied(dockerfile: str, target: Path) -> Path:
 
 def test_build_context_contains_only_what_the_images_contain() -> None:
     inside = context()
-    single = {"LICENSE", "requirements.lock", "service/pyproject.toml", "operator/pyproject.toml", "tools/dev/make_secrets.py"}
+    single = {
+        "LICENSE",
+        "requirements.lock",
+        "requirements-uv.lock",
+        "service/pyproject.toml",
+        "operator/pyproject.toml",
+        "tools/dev/make_secrets.py",
+    }
     assert {name for name in inside if not re.match(r"((service|operator)/src|manifests/examples)/", name)} == single
     assert not [name for name in inside if "__pycache__" in name or ".egg-info" in name or name.endswith(".pyc")]
 
@@ -97,8 +104,12 @@ def test_image_dependencies_are_pinned_by_hash_and_bases_are_arguments(image: st
     installs = [text for [text] in build.of("RUN") if "uv pip install" in text]
     assert len(installs) == 1
     assert "--require-hashes --constraint requirements.lock" in installs[0]
-    [version] = [words[0] for words in build.of("ARG") if words[0].startswith("UV_VERSION=")]
-    assert re.fullmatch(r"UV_VERSION=\d+\.\d+\.\d+", version)
+    [installer] = [text for [text] in build.of("RUN") if "pip install" in text and "uv pip" not in text]
+    assert "--require-hashes --requirement requirements-uv.lock" in installer
+    pinned, *hashes = (ROOT / "requirements-uv.lock").read_text().split(" \\\n")
+    assert re.fullmatch(r"uv==\d+\.\d+\.\d+", pinned)
+    assert all(re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}", each.rstrip("\n")) for each in hashes)
+    assert len(hashes) > 1
     extras = set(re.findall(r"--extra (\w+)", installs[0]))
     known = tomllib.loads((ROOT / "service/pyproject.toml").read_text())["project"]["optional-dependencies"]
     # Workers archive and requests are traced; the operator does neither.

@@ -58,6 +58,7 @@ def context() -> set[str]:
         "LICENSE",
         "README.md",
         "requirements.lock",
+        "requirements-uv.lock",
         "service",
         "operator",
         "tests",
