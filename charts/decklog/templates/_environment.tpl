@@ -160,8 +160,10 @@ volumes:
 {{- include "decklog.variable" (list "DECKLOG_API_METRICS_PORT" $.Values.metrics.port) }}
 {{- include "decklog.variable" (list "DECKLOG_API_WAITING_REQUESTS_MAX" .waitingRequestsMax) }}
 {{- include "decklog.variable" (list "DECKLOG_API_WAITING_BYTES_MAX" .waitingBytesMax) }}
+{{- include "decklog.variable" (list "DECKLOG_API_BODY_BYTES_MAX" .bodyBytesMax) }}
 {{- include "decklog.variable" (list "DECKLOG_API_STREAMS_MAX" .streamsMax) }}
 {{- include "decklog.variable" (list "DECKLOG_API_SEARCH_TIMEOUT" .searchTimeout) }}
+{{- include "decklog.variable" (list "DECKLOG_API_CHECKED_SHARE" .checkedShare) }}
 {{- include "decklog.variable" (list "DECKLOG_API_TRUSTED_PROXIES" (join "," .trustedProxies)) }}
 {{- if $.Values.tracing.endpoint }}
 {{- include "decklog.variable" (list "OTEL_TRACES_SAMPLER" $.Values.tracing.sampler) }}
