@@ -149,6 +149,58 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = 0.1
     search_timeout: Annotated[float, Meta(gt=0, description="Seconds that one list or count may take in PostgreSQL.")] = 5.0
+    connections_max: Annotated[
+        int, Meta(ge=16, le=100_000, description="Open connections of one process; further ones get 503 or are closed.")
+    ] = 2_000
+    connections_per_address_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description="Open connections of one client address (of IPv6: one /64 network); further ones get 429. Trusted proxies are exempt.",
+        ),
+    ] = 1_000
+    header_bytes_max: Annotated[
+        int,
+        Meta(
+            ge=4_096, le=1_048_576, description="Bytes of the request line and the headers of one request; more get 431 or 414."
+        ),
+    ] = 32 * 1024
+    header_timeout: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=600,
+            description="Seconds for the headers of a request to arrive; afterwards 408. A new connection has as long.",
+        ),
+    ] = 10.0
+    idle_timeout: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=3_600,
+            description="Seconds that a connection may stay open without a request; longer than the idle time of common load balancers (60), so that they close first.",
+        ),
+    ] = 75.0
+    receive_timeout: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=600,
+            description="Seconds in which a body must progress by `DECKLOG_API_TRANSFER_RATE_MIN`; a slower one gets 408. A whole body may take 60 seconds.",
+        ),
+    ] = 10.0
+    send_timeout: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=3_600,
+            description="Seconds in which a client must read waiting bytes of an answer at `DECKLOG_API_TRANSFER_RATE_MIN`; a slower one is disconnected.",
+        ),
+    ] = 30.0
+    transfer_rate_min: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Bytes a second that a body and an answer must move at least.")
+    ] = 1_024
 
 
 class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

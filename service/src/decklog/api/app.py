@@ -16,7 +16,7 @@ from litestar.datastructures import State
 from litestar.types import HTTPScope, Message, Receive, Send
 from litestar.utils import normalize_path
 
-from decklog.api.errors import handle
+from decklog.api.errors import COMMON_HEADERS, NO_CONTENT_POLICY, NO_STORE, handle
 from decklog.api.metrics import observe_scope
 from decklog.api.openapi import document
 from decklog.api.request import has_head, make_request_id
@@ -25,13 +25,6 @@ from decklog.api.routes.reference import reference_routes
 from decklog.api.services import ApiServices
 from decklog.api.tracing import RequestTraces, Traced
 from decklog.settings import Settings
-
-_COMMON_HEADERS = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-]
-_NO_STORE = (b"cache-control", b"no-store")
-_NO_CONTENT_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 
 
 class Application(Litestar):
@@ -84,11 +77,11 @@ class Application(Litestar):
 
 def _completed(headers: list[tuple[bytes, bytes]], identifier: str) -> list[tuple[bytes, bytes]]:
     names = {name for name, _ in headers}
-    completed = [*headers, *_COMMON_HEADERS, (b"x-request-id", identifier.encode())]
+    completed = [*headers, *COMMON_HEADERS, (b"x-request-id", identifier.encode())]
     if b"cache-control" not in names:
-        completed.append(_NO_STORE)
+        completed.append(NO_STORE)
     if b"content-security-policy" not in names:
-        completed.append(_NO_CONTENT_POLICY)
+        completed.append(NO_CONTENT_POLICY)
     return completed
 
 

@@ -7,6 +7,7 @@ details.
 from __future__ import annotations
 
 import math
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from litestar.types import Scope, Send
 
 from decklog.api.limits import ClientGoneError
 from decklog.api.rate import rate_headers
-from decklog.api.request import has_head
+from decklog.api.request import has_head, make_request_id
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.records.append import Rate
 
@@ -26,6 +27,10 @@ TYPE_PREFIX = "https://decklog.dev/problems/"
 """Prefix of the code in a problem's `type`. It is an identifier and need not resolve."""
 
 STATUSES: dict[Code, tuple[int, str]] = {
+    Code.MALFORMED_REQUEST: (400, "Malformed request"),
+    Code.HEADERS_TOO_LARGE: (431, "Headers too large"),
+    Code.URI_TOO_LONG: (414, "URI too long"),
+    Code.TOO_MANY_CONNECTIONS: (429, "Too many connections"),
     # 422 and not 400: a lone surrogate is well-formed JSON that cannot be stored, and the decoder reports both alike.
     Code.INVALID_JSON: (422, "Invalid JSON"),
     Code.INVALID_RECORD: (422, "Invalid record"),
@@ -64,6 +69,12 @@ STATUSES: dict[Code, tuple[int, str]] = {
     Code.MISCONFIGURED: (500, "Service misconfigured"),
     Code.INTERNAL: (500, "Internal error"),
 }
+COMMON_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+]
+NO_STORE = (b"cache-control", b"no-store")
+NO_CONTENT_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 _RETRY_AFTER_DEFAULT = 1
 """Seconds. Every 429 and 503 carries `Retry-After`."""
 
@@ -112,6 +123,28 @@ def problem_headers(error: DecklogError) -> list[tuple[bytes, bytes]]:
     if isinstance(rate := error.extra.get("rate"), Rate):
         headers.extend(rate_headers(rate))
     return headers
+
+
+def raw_answer(error: DecklogError) -> bytes:
+    """Return a whole HTTP answer, from outside the application: a problem document with a request id of its own.
+
+    The connection must be closed after it.
+    """
+    identifier = make_request_id(None)
+    body = msgspec.json.encode(problem(error, identifier))
+    headers = [
+        (b"content-type", PROBLEM_JSON.encode()),
+        (b"content-length", b"%d" % len(body)),
+        (b"connection", b"close"),
+        *problem_headers(error),
+        *COMMON_HEADERS,
+        NO_STORE,
+        NO_CONTENT_POLICY,
+        (b"x-request-id", identifier.encode()),
+    ]
+    status = HTTPStatus(STATUSES[error.code][0])
+    lines = [f"HTTP/1.1 {status.value} {status.phrase}".encode(), *(name + b": " + value for name, value in headers)]
+    return b"\r\n".join([*lines, b"", body])
 
 
 async def send_problem(

@@ -10,10 +10,13 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import uvicorn
 
+from decklog.api.connections import Connections, Limits, watched
+from decklog.api.http_protocol import Http
 from decklog.domain.errors import Code, DecklogError
 
 GRACE_SECONDS = 10
@@ -21,8 +24,6 @@ GRACE_SECONDS = 10
 LINGER_SECONDS = 2
 """Seconds before that for kept-alive connections: the next answer on each closes it. Closing an idle connection at once would lose
 a request that is under way."""
-KEEP_ALIVE_SECONDS = 75
-"""Longer than the idle time of common load balancers (60 s), so that the load balancer closes first."""
 CLIENT_MESSAGE_BYTES_MAX = 4 * 1024
 """Bytes of a WebSocket message from a client; such messages are ignored."""
 BACKLOG = 1_024
@@ -107,6 +108,7 @@ async def serve(
     freeze: bool = True,
     trusted_proxies: str = "",
     linger: float = 0.0,
+    limits: Limits | None = None,
 ) -> AsyncIterator[Running]:
     """Serve an ASGI application. Leaving the context stops the server and waits for open requests.
 
@@ -119,6 +121,7 @@ async def serve(
         trusted_proxies: Addresses and networks of proxies, separated by commas. The address of a request from one of them is
             the last one in X-Forwarded-For that is not a trusted proxy; clients may forge the ones before it.
         linger: Seconds for which kept-alive connections are still answered after the stop.
+        limits: Bounds of connections; the defaults of the settings where None.
 
     Raises:
         OSError: The address cannot be used.
@@ -126,35 +129,41 @@ async def serve(
     """
     trusted = proxies(trusted_proxies)
     listener = listener or listen(host, port)
-    server = _Uvicorn(_config(app, trusted), linger)
-    running = asyncio.create_task(server.serve(sockets=[listener]), name="http-server")
-    try:
-        listens = asyncio.create_task(server.listens.wait())
-        await asyncio.wait({listens, running}, return_when=asyncio.FIRST_COMPLETED)
-        if running.done():
-            listens.cancel()
-            await running
-        if freeze:
-            # These objects stay for the life of the process. Not traversing them halves the slowest requests.
-            gc.collect()
-            gc.freeze()
-        yield Running(port=listener.getsockname()[1], finished=running)
-    finally:
-        stopping = getattr(getattr(app, "state", None), "stopping", None)
-        if isinstance(stopping, asyncio.Event):
-            stopping.set()
-        server.should_exit = True
-        await asyncio.wait({running})
-        listener.close()
-        if freeze:
-            gc.unfreeze()
+    async with watched(limits or Limits(), trusted) as connections:
+        server = _Uvicorn(_config(app, trusted, connections), linger)
+        running = asyncio.create_task(server.serve(sockets=[listener]), name="http-server")
+        try:
+            await _listening(server, running)
+            if freeze:
+                # These objects stay for the life of the process. Not traversing them halves the slowest requests.
+                gc.collect()
+                gc.freeze()
+            yield Running(port=listener.getsockname()[1], finished=running)
+        finally:
+            stopping = getattr(getattr(app, "state", None), "stopping", None)
+            if isinstance(stopping, asyncio.Event):
+                stopping.set()
+            server.should_exit = True
+            await asyncio.wait({running})
+            listener.close()
+            if freeze:
+                gc.unfreeze()
 
 
-def _config(app: Any, trusted: list[str]) -> uvicorn.Config:
+async def _listening(server: _Uvicorn, running: asyncio.Task[None]) -> None:
+    """Wait until the server listens. Raises the error with which it ended instead."""
+    listens = asyncio.create_task(server.listens.wait())
+    await asyncio.wait({listens, running}, return_when=asyncio.FIRST_COMPLETED)
+    if running.done():
+        listens.cancel()
+        await running
+
+
+def _config(app: Any, trusted: list[str], connections: Connections) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="none",
-        http="httptools",
+        http=partial(Http, connections),  # type: ignore[arg-type] # a factory is all that Uvicorn needs
         ws="websockets-sansio",
         ws_max_size=CLIENT_MESSAGE_BYTES_MAX,
         ws_per_message_deflate=False,
@@ -166,6 +175,5 @@ def _config(app: Any, trusted: list[str]) -> uvicorn.Config:
         forwarded_allow_ips=trusted,
         server_header=False,
         backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )

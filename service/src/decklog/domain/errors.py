@@ -13,6 +13,10 @@ from typing import Any
 class Code(StrEnum):
     """Stable, documented error codes. The value is the last part of a problem's `type`."""
 
+    MALFORMED_REQUEST = "malformed-request"
+    HEADERS_TOO_LARGE = "headers-too-large"
+    URI_TOO_LONG = "uri-too-long"
+    TOO_MANY_CONNECTIONS = "too-many-connections"
     INVALID_JSON = "invalid-json"
     INVALID_RECORD = "invalid-record"
     INVALID_PARAMETER = "invalid-parameter"
