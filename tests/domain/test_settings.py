@@ -10,15 +10,18 @@ import pytest
 from decklog.domain.errors import Code, DecklogError
 from decklog.settings import OPENTELEMETRY, PREFIX, SAMPLERS, Settings, Tracing, load, tracing, variables
 
-SAMPLE: dict[type, str] = {str: "text", int: "4", float: "0.5", bool: "true"}
+SAMPLE: dict[type, str] = {str: "text", bool: "true"}
 OTHER = {"DECKLOG_ARCHIVE_LOCK_MODE": "compliance", "DECKLOG_TENANTS_OWNER": "decklog"}
 """Samples of what takes certain words only."""
-VALUE: dict[type, Any] = {str: "text", int: 4, float: 0.5, bool: True}
+VALUE: dict[type, Any] = {str: "text", bool: True}
 
 
 def sample(name: str) -> tuple[str, Any]:
     """A value for a variable, as text and as it is read."""
-    kind = variables()[name][0]
+    kind, _, default = variables()[name]
+    if kind in (int, float):  # near the default, which is within the bounds
+        near = default + 1 if kind is int else default * 0.75
+        return str(near), near
     return (OTHER[name], OTHER[name]) if name in OTHER else (SAMPLE[kind], VALUE[kind])
 
 

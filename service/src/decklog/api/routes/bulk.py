@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Any
 
 import msgspec
@@ -55,7 +56,7 @@ async def _records(request: Request[Any, Any, Any], headers: dict[bytes, bytes],
 
 def _answer(result: BulkResult) -> bytes:
     items = [_item(item) for item in result.items]
-    count = {word: sum(item["status"] == word for item in items) for word in ("stored", "duplicate", "rejected")}
+    count = Counter(item["status"] for item in items)
     return msgspec.json.encode(
         {"stored": count["stored"], "duplicates": count["duplicate"], "rejected": count["rejected"], "items": items}
     )

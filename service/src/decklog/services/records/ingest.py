@@ -21,19 +21,18 @@ from prometheus_client import Counter, Histogram
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.records.append import Appended, AppendRequest, Rate, Receipt, Status
-from decklog.domain.records.record import RecordInput, decode, prepare
+from decklog.domain.records.record import Prepared, RecordInput, decode, prepare
 from decklog.domain.store import Announcements, RecordStore
 from decklog.domain.tenant import Tenant
 from decklog.services.budget import Budget
 from decklog.services.records.bulk import Bulk, conflicting
 from decklog.services.records.levels import Levels
+from decklog.services.records.preparing import INLINE_BYTES_MAX, Preparing
 from decklog.services.records.queue import CommitQueue, Waiting, overloaded
 
 RECORDS_PER_REQUEST_MAX = 10_000
 KEY_CHARS_MAX = 240
 """Characters of an Idempotency-Key: with `/9999` it must still fit a record's id."""
-_YIELD_EVERY = 100
-"""Records of a bulk that are validated before other requests get a turn."""
 _log = structlog.get_logger("decklog.ingest")
 _group_records = Histogram(
     "decklog_append_group_records", "Records committed together.", buckets=(1, 2, 5, 10, 20, 50, 100, 500, 2_000, 10_000)
@@ -92,6 +91,7 @@ class Ingest:
         self._writer: asyncio.Task[None] | None = None
         self._stopping = False
         self._levels = Levels()
+        self._preparing = Preparing(fingerprint_key)
 
     async def start(self) -> None:
         """Start the writer."""
@@ -103,6 +103,7 @@ class Ingest:
         self._wake.set()
         if self._writer is not None:
             await self._writer
+        await self._preparing.stop()
 
     async def append(self, tenant: Tenant, raw: bytes, *, key: str | None = None) -> tuple[Receipt, Rate | None]:
         """Store one record of the events log and return its receipt, with the state of the tenant's rate where it has one.
@@ -118,7 +119,14 @@ class Ingest:
         self._levels.refuse_early(tenant, LogName.EVENTS, 1)
         if len(raw) > tenant.limits.record_bytes_max:
             raise _too_large(tenant)
-        prepared = prepare(decode(raw), now=self._now(), fingerprint_key=self._key, default_id=_checked(key))
+        key, now = _checked(key), self._now()
+        if len(raw) <= INLINE_BYTES_MAX:
+            prepared = prepare(decode(raw), now=now, fingerprint_key=self._key, default_id=key)
+        else:
+            [large] = await self._preparing.prepare(tenant.id, [raw], [key], now=now)
+            if isinstance(large, DecklogError):
+                raise large
+            prepared = large
         appended = await self._submit(AppendRequest(tenant, LogName.EVENTS, (prepared,)))
         receipt = appended.receipts[0]
         if receipt.status is Status.CONFLICT:
@@ -172,19 +180,31 @@ class Ingest:
         return BulkResult(items, rate)
 
     async def _prepare_bulk(self, tenant: Tenant, raws: Sequence[bytes | msgspec.Raw], key: str | None) -> Bulk:
-        """Validate each record of a bulk. Other requests get a turn after every `_YIELD_EVERY` records."""
+        """Validate each record of a bulk: those of a small one here, those of others in the preparing process."""
         bulk, now = Bulk(len(raws)), self._now()
-        for index, raw in enumerate(raws):
-            if index % _YIELD_EVERY == _YIELD_EVERY - 1:
-                await asyncio.sleep(0)
-            try:
-                if len(memoryview(raw)) > tenant.limits.record_bytes_max:
-                    raise _too_large(tenant)
-                default_id = None if key is None else f"{key}/{index}"
-                bulk.add(index, prepare(decode(raw), now=now, fingerprint_key=self._key, default_id=default_id))
-            except DecklogError as error:
-                bulk.reject(index, error)
+        large = [index for index, raw in enumerate(raws) if len(memoryview(raw)) > tenant.limits.record_bytes_max]
+        for index in large:
+            bulk.reject(index, _too_large(tenant))
+        fit = range(len(raws)) if not large else sorted(set(range(len(raws))) - set(large))
+        ids = [None if key is None else f"{key}/{index}" for index in fit]
+        chosen = [raws[index] for index in fit]
+        found: list[Prepared | DecklogError]
+        if sum(len(memoryview(raw)) for raw in chosen) <= INLINE_BYTES_MAX:
+            found = [self._prepared(raw, identity, now) for raw, identity in zip(chosen, ids, strict=True)]
+        else:
+            found = await self._preparing.prepare(tenant.id, chosen, ids, now=now)
+        for index, prepared in zip(fit, found, strict=True):
+            if isinstance(prepared, DecklogError):
+                bulk.reject(index, prepared)
+            else:
+                bulk.add(index, prepared)
         return bulk
+
+    def _prepared(self, raw: bytes | msgspec.Raw, identity: str | None, now: datetime) -> Prepared | DecklogError:
+        try:
+            return prepare(decode(raw), now=now, fingerprint_key=self._key, default_id=identity)
+        except DecklogError as error:
+            return error
 
     async def _submit(self, request: AppendRequest) -> Appended:
         if self._stopping:
