@@ -172,6 +172,8 @@ volumes:
 {{- if $.Values.identity.issuers }}
 {{- include "decklog.variable" (list "DECKLOG_IDENTITY_ISSUERS_FILE" "/etc/decklog/issuers.json") }}
 {{- end }}
+{{- include "decklog.variable" (list "DECKLOG_IDENTITY_TOKEN_SECONDS_MAX" $.Values.identity.tokenSecondsMax) }}
+{{- include "decklog.variable" (list "DECKLOG_IDENTITY_UNREACHABLE_SECONDS_MAX" $.Values.identity.unreachableSecondsMax) }}
 {{- with .extraEnv }}
 {{ toYaml . }}
 {{- end }}
