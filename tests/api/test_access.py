@@ -182,7 +182,7 @@ async def test_header_cannot_choose_the_tenant_or_the_role(world: World, headers
         assert "not yours" not in listed.text
 
 
-@pytest.mark.parametrize("field", ["tenant", "tenant_id", "log", "seq", "received_at", "digest", "role", "epoch"])
+@pytest.mark.parametrize("field", ["tenant", "tenant_id", "log", "seq", "received_at", "digest", "role", "epoch", "recorded_by"])
 async def test_body_cannot_set_fields_that_the_server_assigns(world: World, field: str) -> None:
     async with world.client(Role.WRITER) as client:
         response = await client.post("/api/v1/logs", json={**RECORD, field: "other"})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import gzip
+import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +18,8 @@ from decklog import shapes
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
 from decklog.domain.log import LogName
+from decklog.domain.records.canonical import canonical
+from decklog.domain.records.recorder import RecordedBy
 from decklog.domain.tenant import Limits
 from tests.support.api_world import RECORD, World, code_of, connect
 from tests.support.memory import make_tenant
@@ -52,6 +56,25 @@ async def test_retry_with_a_guessed_secret_has_the_answer_of_any_retry(world: Wo
         assert {answer.headers["content-length"] for answer in answers} == {answers[0].headers["content-length"]}
         bulk = await client.post("/api/v1/logs/bulk", json=[sent(f"{pin:04}") for pin in range(10_000)])
         assert (bulk.json()["duplicates"], bulk.json()["rejected"]) == (10_000, 0)
+
+
+async def test_record_says_which_credential_stored_it_first(world: World) -> None:
+    subject = world.keys["acme", Role.WRITER].split("_")[1]
+    by = {"type": "api_key", "id": subject, "ip": "127.0.0.1"}
+    async with world.client(Role.WRITER) as writer, world.client(Role.ADMIN) as admin:
+        await writer.post("/api/v1/logs", json={**RECORD, "id": "x"})
+        await writer.post("/api/v1/logs/bulk", json=[{**RECORD, "id": "y"}])
+        again = await admin.post("/api/v1/logs", json={**RECORD, "id": "x"})
+        assert (again.status_code, again.json()["seq"]) == (200, 0)
+        record = (await admin.get("/api/v1/logs/0")).json()
+        assert record["recorded_by"] == by
+        assert msgspec.convert(record, shapes.Record).recorded_by == RecordedBy("api_key", subject, ip="127.0.0.1")
+        served = {"tenant", "log", "epoch", "seq", "received_at", "digest"}
+        content = canonical({name: value for name, value in record.items() if name not in served})
+        assert record["digest"] == "sha256:" + hashlib.sha256(content).hexdigest()
+        assert [item["recorded_by"] for item in (await admin.get("/api/v1/logs")).json()["items"]] == [by, by]
+        rows = list(csv.DictReader((await admin.get("/api/v1/logs/export?format=csv")).text.splitlines()))
+        assert [json.loads(row["recorded_by"]) for row in rows] == [by, by]
 
 
 async def test_append_uses_the_idempotency_key_as_the_id(world: World) -> None:

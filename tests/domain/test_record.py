@@ -28,6 +28,7 @@ from decklog.domain.records.record import (
     decode,
     prepare,
 )
+from decklog.domain.records.recorder import recorder
 from tests.support.examples import examples
 from tests.support.json_values import respelled, texts, values
 
@@ -523,3 +524,18 @@ def test_requests_that_differ_only_in_secrets_have_one_fingerprint_and_one_conte
     fields = [name for name in ("metadata", "before", "after") if name in sent]
     other: dict[str, Any] = {**sent, **{name: with_other_secrets(sent[name], chance) for name in fields}}
     assert prepared({**other, "id": "x"}) == prepared({**sent, "id": "x"})
+
+
+@given(full_records | st.just({**FULL, "metadata": {"text": '"outcome":"unknown"', "outcome": "unknown"}}))
+@settings(deadline=None, max_examples=examples(150))
+def test_content_with_a_recorder_is_canonical_and_its_fingerprint_is_without(sent: dict[str, Any]) -> None:
+    by = {"type": "jwt", "id": 'a"b', "issuer": "https://id.example", "ip": "192.0.2.1"}
+    record = prepared(sent, recorder=recorder("jwt", 'a"b', "https://id.example", "192.0.2.1"))
+    assert record.content == canonical({**as_defined(sent), "recorded_by": by})
+    assert record.digest == hashlib.sha256(record.content).digest()
+    assert record.fingerprint == prepared(sent).fingerprint
+
+
+def test_recorder_replaces_what_no_record_can_hold() -> None:
+    assert msgspec.json.decode(recorder("jwt", "a\0b\ud800", None, None)) == {"type": "jwt", "id": "a\ufffdb?"}
+    assert len(recorder("jwt", "s" * 9_999, "i" * 9_999, "1" * 9_999)) < 4_000

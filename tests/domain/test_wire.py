@@ -62,7 +62,7 @@ def test_rendered_record_is_one_line(value: dict[str, Any]) -> None:
 def test_csv_columns_keep_their_order() -> None:
     assert csv_header() == (
         "seq,received_at,occurred_at,action,actor_type,actor_id,actor_name,resource_type,resource_id,resource_name,severity,"
-        "outcome,source_ip,user_agent,session_id,correlation_id,id,message,metadata,before,after,related,digest\r\n"
+        "outcome,source_ip,user_agent,session_id,correlation_id,id,message,metadata,before,after,related,digest,recorded_by\r\n"
     )
 
 
@@ -107,6 +107,7 @@ def test_csv_cells_are_in_their_columns() -> None:
         "after": "[1,2]",
         "related": '[{"type":"t"}]',
         "digest": "sha256:" + stored(value).digest.hex(),
+        "recorded_by": "",
     }
 
 

@@ -13,13 +13,20 @@ import msgspec
 from msgspec import Meta
 
 from decklog.domain.records.record import Outcome, RecordInput, Severity
+from decklog.domain.records.recorder import RecordedBy
 from decklog.domain.tenancy.spec import TenantSpec
 from decklog.domain.tenancy.status import Condition
 from decklog.domain.tenant import Isolation
 
 Seq = Annotated[int, Meta(ge=0, description="Sequence number of the record in its log: 0, 1, 2, … without a gap.")]
 Epoch = Annotated[int, Meta(ge=0, description="Number of the log's life. It grows when the log is restored from a backup.")]
-Digest = Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$", description="SHA-256 of the record's canonical content.")]
+Digest = Annotated[
+    str,
+    Meta(
+        pattern="^sha256:[0-9a-f]{64}$",
+        description="SHA-256 of the record's canonical content: all but `tenant`, `log`, `epoch`, `seq`, `received_at` and `digest`.",
+    ),
+]
 ReceivedAt = Annotated[datetime, Meta(tz=True, description="Time of receipt by the server. Never decreases along `seq`.")]
 TenantName = Annotated[str, Meta(description="Name of the tenant.")]
 Count = Annotated[int, Meta(ge=0)]
@@ -76,6 +83,10 @@ class Record(RecordInput, frozen=True, kw_only=True, forbid_unknown_fields=False
     occurred_at: Annotated[datetime, Meta(tz=True)]
     severity: Severity
     outcome: Outcome
+    recorded_by: Annotated[
+        RecordedBy | None,
+        Meta(description="Credential that stored the record, in `events`; absent from records of older releases."),
+    ] = None
     masked: Annotated[list[str] | None, Meta(description="JSON pointers of the values that were masked.")] = None
 
 

@@ -7,13 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from litestar.types import Scope
+
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Principal
+from decklog.domain.records.recorder import recorder
 from decklog.services.identity.identity import Identity, unauthenticated
 
 SUBPROTOCOL = "decklog"
 SUBPROTOCOL_TOKEN = "bearer."  # noqa: S105 - the prefix of an entry, not a secret
 """`new WebSocket(url, ["decklog", "bearer.<token>"])`: the server selects the first, so it never echoes the token."""
+
+
+def recorder_of(principal: Principal, scope: Scope) -> bytes:
+    """Return the member `recorded_by` of the records of a request."""
+    client = scope.get("client")
+    return recorder(principal.kind, principal.subject, principal.issuer, client[0] if client else None)
 
 
 def _missing() -> DecklogError:

@@ -41,7 +41,12 @@ SERVER_FIELDS: Json = {
     "received_at": "2026-01-31T12:00:00.123456Z",
     "digest": "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
 }
-RECORD: Json = {**SERVER_FIELDS, **RECORD_INPUT, "severity": "INFO"}
+RECORD: Json = {
+    **SERVER_FIELDS,
+    **RECORD_INPUT,
+    "severity": "INFO",
+    "recorded_by": {"type": "api_key", "id": "0f3a9c51d2e4b687", "ip": "192.0.2.40"},
+}
 
 _TIME: Json = {"type": "string", "format": "date-time"}
 

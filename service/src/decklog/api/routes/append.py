@@ -12,7 +12,7 @@ from litestar import post
 from litestar.types import HTTPScope, Receive, Send
 
 from decklog import shapes
-from decklog.api.auth import authenticate, bearer
+from decklog.api.auth import authenticate, bearer, recorder_of
 from decklog.api.errors import STATUSES, send_problem, translated
 from decklog.api.limits import BODY_ERRORS, ClientGoneError, check_length, read_body
 from decklog.api.metrics import observe
@@ -100,12 +100,15 @@ async def _stored(
 ) -> tuple[int, bytes, Rate | None]:
     if scope["query_string"]:
         refuse_parameters(scope["query_string"])
-    tenant = acting_tenant(await _principal(services, scope, headers), Permission.APPEND)
+    principal = await _principal(services, scope, headers)
+    tenant = acting_tenant(principal, Permission.APPEND)
     require_json(headers, "a record")
     check_length(headers.get(b"content-length"), RECORD_BYTES_MAX)
     with services.ingest.bodies.account(tenant.id) as held:
         raw = await read_body(receive, held=held)
-    receipt, rate = await services.ingest.append(tenant, raw, key=idempotency_key(headers))
+    receipt, rate = await services.ingest.append(
+        tenant, raw, key=idempotency_key(headers), recorder=recorder_of(principal, scope)
+    )
     return _HTTP_STATUS[receipt.status], receipt_json(tenant.name, receipt, WORDS[receipt.status]), rate
 
 

@@ -9,6 +9,7 @@ import msgspec
 from litestar import Request, Response, post
 from msgspec import Meta
 
+from decklog.api.auth import recorder_of
 from decklog.api.limits import BULK_BYTES_MAX, RECORD_OVERHEAD_BYTES, check_length, decoded, read_body, split_array, split_lines
 from decklog.api.openapi import JSON, Json, Media, Operation, json_answer, parameter
 from decklog.api.rate import RATE_HEADERS, rate_headers
@@ -123,6 +124,12 @@ async def append_bulk(request: Request[Any, Any, Any]) -> Response[bytes]:
     headers = dict(request.scope["headers"])
     with asked.services.ingest.bodies.account(tenant.id) as held:
         records = await _records(request, headers, held)
-        result = await asked.services.ingest.append_bulk(tenant, records, key=idempotency_key(headers), atomic=atomic)
+        result = await asked.services.ingest.append_bulk(
+            tenant,
+            records,
+            key=idempotency_key(headers),
+            atomic=atomic,
+            recorder=recorder_of(asked.principal, request.scope),
+        )
     rate = {} if result.rate is None else {name.decode(): value.decode() for name, value in rate_headers(result.rate)}
     return Response(_answer(result), media_type=JSON, headers=rate)

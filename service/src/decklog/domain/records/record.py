@@ -176,6 +176,7 @@ _REMEMBERED_CHARS_MAX = 32
 _input = msgspec.json.Decoder(RecordInput, float_hook=_float)
 _SEVERITY = {severity: index for index, severity in enumerate(SEVERITIES)}
 _OUTCOME = {outcome: index for index, outcome in enumerate(OUTCOMES)}
+_OUTCOME_MEMBERS = {outcome: f'"outcome":"{outcome.value}"'.encode() for outcome in OUTCOMES}
 _JSON_FIELDS = ("metadata", "before", "after")
 """Fields that hold any JSON; all others are strings of bounded length, enumerations and times."""
 _NUL = b"\\u0000"
@@ -347,7 +348,19 @@ def _with_id(record: RecordInput, default_id: str | None) -> RecordInput:
     return replace(record, id=default_id)
 
 
-def prepare(record: RecordInput, *, now: datetime, fingerprint_key: bytes, default_id: str | None = None) -> Prepared:
+def _recorded(content: bytes, outcome: Outcome, recorder: bytes) -> bytes:
+    """Return canonical content with the member `recorded_by`, which follows `outcome` in canonical order.
+
+    The last `"outcome":` is the record's own: the members after it hold no objects of the client's making, and a text escapes
+    its quotes. So no JSON is decoded and encoded again.
+    """
+    before, own, after = content.rpartition(_OUTCOME_MEMBERS[outcome])
+    return b"".join((before, own, b',"recorded_by":', recorder, after))
+
+
+def prepare(
+    record: RecordInput, *, now: datetime, fingerprint_key: bytes, default_id: str | None = None, recorder: bytes | None = None
+) -> Prepared:
     """Return a record ready to be stored, before it has a place in its log.
 
     Args:
@@ -355,6 +368,8 @@ def prepare(record: RecordInput, *, now: datetime, fingerprint_key: bytes, defau
         now: The server's clock; `occurred_at` if the record has none.
         fingerprint_key: Key of the HMAC-SHA-256 of what the client sent, with secrets masked and without defaults; 16 bytes of it are kept.
         default_id: Stands for the record's own `id` if that is absent (`Idempotency-Key`).
+        recorder: Becomes the member `recorded_by` of the content; None adds none. The fingerprint does not cover it, so a retry
+            by another credential is a retry.
 
     Raises:
         DecklogError: `invalid-record` (time in the future, nesting, U+0000) and `body-too-large`.
@@ -376,6 +391,8 @@ def prepare(record: RecordInput, *, now: datetime, fingerprint_key: bytes, defau
         raise _nul(where)
     if len(content) > RECORD_BYTES_MAX:
         raise DecklogError(Code.BODY_TOO_LARGE, f"A record may have at most {RECORD_BYTES_MAX} bytes in canonical form.")
+    if recorder is not None:
+        content = _recorded(content, outcome, recorder)
     actor, resource, source = record.actor, record.resource, record.source
     return Prepared(
         id=record.id,

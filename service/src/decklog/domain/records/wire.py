@@ -39,6 +39,7 @@ CSV_COLUMNS = (
     "after",
     "related",
     "digest",
+    "recorded_by",
 )
 """The columns of CSV. The order is a contract: new columns go to the end."""
 
@@ -99,6 +100,7 @@ class _Content(msgspec.Struct):
     before: msgspec.Raw | UnsetType = UNSET
     after: msgspec.Raw | UnsetType = UNSET
     related: msgspec.Raw | UnsetType = UNSET
+    recorded_by: msgspec.Raw | UnsetType = UNSET
 
 
 _content = msgspec.json.Decoder(_Content)
@@ -143,6 +145,7 @@ def csv_cells(record: StoredRecord) -> list[str]:
             _json(content.after),
             _json(content.related),
             digest_text(record.digest),
+            _json(content.recorded_by),
         )
     ]
 

@@ -18,6 +18,7 @@ from decklog.domain.identity.access import Permission, Principal, RequestContext
 from decklog.domain.privacy.masking import MASK, is_secret_name
 from decklog.domain.records.append import Receipt
 from decklog.domain.records.record import Actor, Outcome, RecordInput, Resource, Source
+from decklog.domain.records.recorder import storable
 from decklog.domain.search.query import Query, describe
 from decklog.domain.tenant import Tenant
 
@@ -82,9 +83,7 @@ def filters(query: Query) -> dict[str, object]:
 
 def _bounded(text: str | None, most: int) -> str | None:
     """Return a text of a request as a record may hold it: cut, without U+0000 and lone surrogates; None where it is empty."""
-    if not text:
-        return None
-    return text[:most].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    return storable(text, most) if text else None
 
 
 class AccessLog:

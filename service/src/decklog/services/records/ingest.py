@@ -105,13 +105,16 @@ class Ingest:
             await self._writer
         await self._preparing.stop()
 
-    async def append(self, tenant: Tenant, raw: bytes, *, key: str | None = None) -> tuple[Receipt, Rate | None]:
+    async def append(
+        self, tenant: Tenant, raw: bytes, *, key: str | None = None, recorder: bytes | None = None
+    ) -> tuple[Receipt, Rate | None]:
         """Store one record of the events log and return its receipt, with the state of the tenant's rate where it has one.
 
         Args:
             tenant: Owner of the log.
             raw: The record as JSON.
             key: Id of the record where it has none itself.
+            recorder: The credential that stores the record; see `domain.records.recorder`.
 
         Raises:
             DecklogError: `id-conflict`, `body-too-large`, and what `decode`, `prepare` and the store raise.
@@ -121,9 +124,9 @@ class Ingest:
             raise _too_large(tenant)
         key, now = _checked(key), self._now()
         if len(raw) <= INLINE_BYTES_MAX:
-            prepared = prepare(decode(raw), now=now, fingerprint_key=self._key, default_id=key)
+            prepared = prepare(decode(raw), now=now, fingerprint_key=self._key, default_id=key, recorder=recorder)
         else:
-            [large] = await self._preparing.prepare(tenant.id, [raw], [key], now=now)
+            [large] = await self._preparing.prepare(tenant.id, [raw], [key], now=now, recorder=recorder)
             if isinstance(large, DecklogError):
                 raise large
             prepared = large
@@ -148,7 +151,13 @@ class Ingest:
         self._levels.refuse_early(tenant, LogName.ACCESS, 1)
 
     async def append_bulk(
-        self, tenant: Tenant, raws: Sequence[bytes | msgspec.Raw], *, key: str | None = None, atomic: bool = False
+        self,
+        tenant: Tenant,
+        raws: Sequence[bytes | msgspec.Raw],
+        *,
+        key: str | None = None,
+        atomic: bool = False,
+        recorder: bytes | None = None,
     ) -> BulkResult:
         """Store many records of the events log.
 
@@ -157,6 +166,7 @@ class Ingest:
             raws: The records as JSON.
             key: Record `i` gets the id `key/i` where it has none itself.
             atomic: Store all records or none. Otherwise valid records are stored beside invalid ones.
+            recorder: The credential that stores the records; see `domain.records.recorder`.
 
         Raises:
             DecklogError: `too-many-records`, `batch-rejected` (atomic; nothing is stored), and what the store raises.
@@ -166,7 +176,7 @@ class Ingest:
                 Code.TOO_MANY_RECORDS, f"{len(raws)} records in one request; at most {RECORDS_PER_REQUEST_MAX} are taken."
             )
         self._levels.refuse_early(tenant, LogName.EVENTS, 1)
-        bulk = await self._prepare_bulk(tenant, raws, _checked(key))
+        bulk = await self._prepare_bulk(tenant, raws, _checked(key), recorder)
         if atomic:
             bulk.refuse_unless_storable()
         rate: Rate | None = None
@@ -179,7 +189,9 @@ class Ingest:
         _rejected.inc(sum(isinstance(item, DecklogError) for item in items))
         return BulkResult(items, rate)
 
-    async def _prepare_bulk(self, tenant: Tenant, raws: Sequence[bytes | msgspec.Raw], key: str | None) -> Bulk:
+    async def _prepare_bulk(
+        self, tenant: Tenant, raws: Sequence[bytes | msgspec.Raw], key: str | None, recorder: bytes | None
+    ) -> Bulk:
         """Validate each record of a bulk: those of a small one here, those of others in the preparing process."""
         bulk, now = Bulk(len(raws)), self._now()
         large = [index for index, raw in enumerate(raws) if len(memoryview(raw)) > tenant.limits.record_bytes_max]
@@ -190,9 +202,9 @@ class Ingest:
         chosen = [raws[index] for index in fit]
         found: list[Prepared | DecklogError]
         if sum(len(memoryview(raw)) for raw in chosen) <= INLINE_BYTES_MAX:
-            found = [self._prepared(raw, identity, now) for raw, identity in zip(chosen, ids, strict=True)]
+            found = [self._prepared(raw, identity, now, recorder) for raw, identity in zip(chosen, ids, strict=True)]
         else:
-            found = await self._preparing.prepare(tenant.id, chosen, ids, now=now)
+            found = await self._preparing.prepare(tenant.id, chosen, ids, now=now, recorder=recorder)
         for index, prepared in zip(fit, found, strict=True):
             if isinstance(prepared, DecklogError):
                 bulk.reject(index, prepared)
@@ -200,9 +212,11 @@ class Ingest:
                 bulk.add(index, prepared)
         return bulk
 
-    def _prepared(self, raw: bytes | msgspec.Raw, identity: str | None, now: datetime) -> Prepared | DecklogError:
+    def _prepared(
+        self, raw: bytes | msgspec.Raw, identity: str | None, now: datetime, recorder: bytes | None
+    ) -> Prepared | DecklogError:
         try:
-            return prepare(decode(raw), now=now, fingerprint_key=self._key, default_id=identity)
+            return prepare(decode(raw), now=now, fingerprint_key=self._key, default_id=identity, recorder=recorder)
         except DecklogError as error:
             return error
 

@@ -23,11 +23,12 @@ _NICENESS: Final = 5
 
 
 class Job(msgspec.Struct, array_like=True):
-    """Records to prepare: as sent, the id of each that has none itself, and the server's clock."""
+    """Records to prepare: as sent, the id of each that has none itself, the server's clock, and the credential that stores them."""
 
     raws: list[bytes]
     ids: list[str | None]
     now: datetime
+    recorder: bytes | None = None
 
 
 class Result(msgspec.Struct, array_like=True):
@@ -42,7 +43,8 @@ def prepared_of(job: Job, key: bytes) -> Result:
     result = Result([])
     for index, (raw, identity) in enumerate(zip(job.raws, job.ids, strict=True)):
         try:
-            result.prepared.append(prepare(decode(raw), now=job.now, fingerprint_key=key, default_id=identity))
+            record = prepare(decode(raw), now=job.now, fingerprint_key=key, default_id=identity, recorder=job.recorder)
+            result.prepared.append(record)
         except DecklogError as error:
             result.prepared.append(None)
             result.errors[index] = error.code, error.detail

@@ -57,7 +57,13 @@ class Preparing:
         self._results = msgspec.msgpack.Decoder(Result)
 
     async def prepare(
-        self, tenant_id: int, raws: Sequence[bytes | msgspec.Raw], ids: Sequence[str | None], *, now: datetime
+        self,
+        tenant_id: int,
+        raws: Sequence[bytes | msgspec.Raw],
+        ids: Sequence[str | None],
+        *,
+        now: datetime,
+        recorder: bytes | None = None,
     ) -> list[Prepared | DecklogError]:
         """Return each record prepared, or why it is not valid. Raises `overloaded` where the process ended or hangs."""
         found: list[Prepared | DecklogError] = []
@@ -69,7 +75,8 @@ class Preparing:
             ):
                 size += len(memoryview(raws[end]))
                 end += 1
-            result = await self._submit(tenant_id, Job([bytes(raw) for raw in raws[first:end]], list(ids[first:end]), now))
+            job = Job([bytes(raw) for raw in raws[first:end]], list(ids[first:end]), now, recorder)
+            result = await self._submit(tenant_id, job)
             for index, prepared in enumerate(result.prepared):
                 found.append(prepared if prepared is not None else DecklogError(*result.errors[index]))
             first = end
