@@ -13,6 +13,7 @@ import pytest
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.records.record import RECORD_BYTES_MAX, Prepared, decode, prepare
+from decklog.domain.records.recorder import recorder
 from decklog.services.records import preparing
 from decklog.services.records.preparing import Preparing
 from tests.support.records import FINGERPRINT_KEY, body
@@ -42,14 +43,15 @@ async def test_records_and_refusals_are_those_of_the_event_loop(beside: Preparin
         body(message="\0"),
         FLOATS,
     ]
+    by = recorder("api_key", "k", None, "::1")
     ids = [f"key/{number}" for number in range(len(raws))]
     here: list[Prepared | DecklogError] = []
     for raw, identity in zip(raws, ids, strict=True):
         try:
-            here.append(prepare(decode(raw), now=NOW, fingerprint_key=FINGERPRINT_KEY, default_id=identity))
+            here.append(prepare(decode(raw), now=NOW, fingerprint_key=FINGERPRINT_KEY, default_id=identity, recorder=by))
         except DecklogError as error:
             here.append(error)
-    assert shown(await beside.prepare(1, raws, ids, now=NOW)) == shown(here)
+    assert shown(await beside.prepare(1, raws, ids, now=NOW, recorder=by)) == shown(here)
 
 
 async def test_event_loop_runs_while_a_bulk_of_float_arrays_is_prepared(beside: Preparing) -> None:
