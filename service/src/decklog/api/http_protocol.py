@@ -63,6 +63,28 @@ def _too_large(limit: int) -> DecklogError:
 _URI_TOO_LONG = DecklogError(Code.URI_TOO_LONG, f"The request target may have at most {URI_BYTES_MAX} bytes.")
 
 
+class _Sending:
+    """The transport of a connection, for answers: what is written after its client has gone is discarded.
+
+    uvloop raises RuntimeError between the failure of a connection and `connection_lost`. Nobody is left to answer, and a client
+    that resets its connections must not fill the log.
+    """
+
+    __slots__ = ("_transport", "close", "is_closing")
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self.close, self.is_closing = transport.close, transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        """Send `data`, unless the client has gone."""
+        try:
+            self._transport.write(data)
+        except RuntimeError:
+            if not self._transport.is_closing():
+                raise
+
+
 class Http(HttpToolsProtocol):
     """One connection.
 
@@ -102,6 +124,7 @@ class Http(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """Count the connection, and refuse it where there are too many."""
         super().connection_made(transport)
+        self._sending: Any = _Sending(transport)
         refusal = self._table.admit(self, self.client[0] if self.client else None)
         if refusal is not None:
             self._table.refused(refusal.code.value)
@@ -185,6 +208,7 @@ class Http(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        cycle.transport = self._sending
         super()._start_asgi_task(cycle, app)
 
     # Parsing within bounds
