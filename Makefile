@@ -17,7 +17,7 @@ test: $(STAMP)                     ## all tests, on real backends
 	$(BIN)/coverage erase
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --durations 25 --cov --cov-report=term --cov-fail-under=95 $(ARGS)
 
-endurance: $(STAMP)                ## long rounds of chaos, and property tests with 25 times the examples of `make test`
+endurance: $(STAMP)                ## long rounds of chaos and attacks, and property tests with 25 times the examples of `make test`
 	DECKLOG_TEST_EXAMPLES=10 $(BIN)/pytest -n $(WORKERS) --timeout 3600 -m "endurance or hypothesis" $(ARGS)
 
 lint: $(STAMP)                     ## style, types, layers, generated files, documentation

@@ -22,6 +22,7 @@ from tests.bench import (
     ingest_bulk,
     ingest_single,
     listing,
+    noisy_neighbour,
     operator_idle,
     operator_tenants,
     read_audit,
@@ -40,6 +41,7 @@ BENCHMARKS: tuple[ModuleType, ...] = (
     read_audit,
     export,
     edge_flood,
+    noisy_neighbour,
     operator_tenants,
     operator_idle,
 )
@@ -56,9 +58,9 @@ def _chosen(only: str | None) -> list[ModuleType]:
     return found
 
 
-async def _all(benchmarks: list[ModuleType], servers: Servers, scale: Scale) -> tuple[list[Figure], int]:
+async def _all(benchmarks: list[ModuleType], servers: Servers, scale: Scale, only: str | None) -> tuple[list[Figure], int]:
     async with contextlib.AsyncExitStack() as kept:
-        return await _measure(benchmarks, Context(servers, scale, kept))
+        return await _measure(benchmarks, Context(servers, scale, kept, frozenset((only or "").split(",")) - {""}))
 
 
 async def _measure(benchmarks: list[ModuleType], context: Context) -> tuple[list[Figure], int]:
@@ -89,7 +91,7 @@ def main() -> int:
     benchmarks = _chosen(arguments.only)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     with running(durable=True) as servers:
-        figures, failures = uvloop.run(_all(benchmarks, servers, arguments.scale))
+        figures, failures = uvloop.run(_all(benchmarks, servers, arguments.scale, arguments.only))
     sys.stdout.write(table(figures) + "\n")
     return 1 if failures else 0
 

@@ -21,11 +21,12 @@ VARIANTS: tuple[Variant, ...] = ("postgres", "timescale")
 
 @dataclass
 class Context:
-    """`servers` run with fsync. `kept` is closed after the last benchmark."""
+    """`servers` run with fsync. `kept` is closed after the last benchmark. `only` has the names that were chosen, if any were."""
 
     servers: Servers
     scale: Scale
     kept: AsyncExitStack
+    only: frozenset[str] = frozenset()
     _began: float = field(default_factory=time.monotonic)
     _logs: dict[Variant, tuple[Stand, Log]] = field(default_factory=dict)
 

@@ -46,6 +46,7 @@ class Stand:
     server: PostgresServer
     settings: Settings
     _vault: MemoryVault = field(default_factory=MemoryVault)
+    _manifests: dict[str, Manifest] = field(default_factory=dict)
 
     @property
     def admin_dsn(self) -> str:
@@ -55,15 +56,21 @@ class Stand:
     def owner_dsn(self) -> str:
         return self.settings.database.owner_dsn
 
-    async def customers(self, count: int, isolation: Isolation, *, days: int = 90, per_second: int = _RATE_MAX) -> list[Customer]:
-        """Provision new tenants. Raise RuntimeError with the condition of a tenant that is not ready."""
-        spec = parse_spec(
-            {
-                "isolation": isolation.value,
-                "retention": {"days": days},
-                "quotas": {"eventsPerSecond": per_second, "burst": 10 * per_second},
-            }
-        )
+    async def customers(
+        self,
+        count: int,
+        isolation: Isolation,
+        *,
+        days: int = 90,
+        per_second: int = _RATE_MAX,
+        quotas: Mapping[str, float] | None = None,
+    ) -> list[Customer]:
+        """Provision new tenants; `quotas` replaces the quotas of `per_second`, and what it leaves out has the default.
+
+        Raise RuntimeError with the condition of a tenant that is not ready.
+        """
+        limits = {"eventsPerSecond": per_second, "burst": 10 * per_second} if quotas is None else dict(quotas)
+        spec = parse_spec({"isolation": isolation.value, "retention": {"days": days}, "quotas": limits})
         made: list[Customer] = []
         async with control_plane.open_provisioner(self.settings) as provisioner:
             for _ in range(count):
@@ -82,7 +89,16 @@ class Stand:
                     State.ACTIVE,
                 )
                 made.append(Customer(tenant, self._vault.keys[manifest.name]))
+                self._manifests[manifest.name] = manifest
         return made
+
+    async def visit(self, customer: Customer) -> int:
+        """Visit the tenant as the operator does from time to time, and return the bytes of its storage."""
+        async with control_plane.open_provisioner(self.settings) as provisioner:
+            status = await provisioner.reconcile(self._manifests[customer.tenant.name], self._vault)
+        if status.usage is None:
+            raise RuntimeError(f"the storage of a tenant was not measured: {status.conditions}")
+        return status.usage.storage_bytes
 
     def environment(self, port: int) -> dict[str, str]:
         """Return the settings of a process of the service."""

@@ -1,0 +1,1 @@
+"""Attacks on the running product, and the check that no other tenant is hurt."""
