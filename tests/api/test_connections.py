@@ -19,12 +19,14 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
 from decklog.api.app import create_app
-from decklog.api.connections import Limits, Pace
+from decklog.api.connections import FILES_RESERVED, Limits, Pace, within_files
 from decklog.api.http_protocol import HEADERS_MAX, PIPELINED_MAX, URI_BYTES_MAX
 from decklog.api.server import serve
 from decklog.domain.identity.access import Role
+from decklog.domain.log import LogName
 from decklog.settings import Settings
-from tests.support.api_world import RECORD, World
+from tests.support.api_world import RECORD, World, polled
+from tests.support.memory_store import fill
 
 QUICK = Limits(header_timeout=0.4, idle_timeout=0.8, receive_timeout=0.4, send_timeout=0.4)
 """Times so short that a test can wait for them."""
@@ -90,6 +92,10 @@ def refusal(received: bytes) -> tuple[int, str]:
 
 def refused(reason: str) -> float:
     return REGISTRY.get_sample_value("decklog_http_connections_refused_total", {"reason": reason}) or 0.0
+
+
+def stalled(kind: str) -> float:
+    return REGISTRY.get_sample_value("decklog_http_readers_disconnected_total", {"kind": kind}) or 0.0
 
 
 def opened() -> float:
@@ -283,6 +289,81 @@ def test_pace_is_judged_in_windows() -> None:
     assert not pace.too_slow(0, 100.0, 10.0, 100)
 
 
+# Readers
+
+
+FOLLOW = {
+    "export": b"GET /api/v1/logs/export HTTP/1.1\r\nHost: x\r\n",
+    "sse": b"GET /api/v1/logs/stream?after=-1 HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n",
+    "websocket": b"GET /api/v1/logs/stream?after=-1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n",
+}
+
+
+@pytest.mark.parametrize("how", FOLLOW)
+async def test_reader_that_stops_reading_is_disconnected_and_the_access_record_says_so(world: World, how: str) -> None:
+    acme = world.tenant("acme")
+    await fill(world.store, acme, *({"message": "x" * 8_000} for _ in range(2_000)))
+    kind = "websocket" if how == "websocket" else "http"
+    before = stalled(kind)
+    async with served(world, QUICK) as port:
+        unread = socket.socket()
+        unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+        unread.connect(("127.0.0.1", port))
+        unread.sendall(FOLLOW[how] + f"Authorization: Bearer {world.keys['acme', Role.AUDITOR]}\r\n\r\n".encode())
+        ending = f"log.{'export' if how == 'export' else 'stream'}.close"
+        async for actions in polled(world):
+            if actions[-1:] == [ending]:
+                break
+        assert stalled(kind) == before + 1
+        found = await world.store.fetch(acme, LogName.ACCESS, range((await world.store.head(acme, LogName.ACCESS)).next_seq))
+        [content] = [content for record in found if (content := json.loads(record.content))["action"] == ending]
+        assert content["outcome"] == "failure"
+        assert content["metadata"]["records"] < 2_000
+        if how == "export":
+            assert content["metadata"]["code"] == "reader-too-slow"
+        unread.close()
+
+
+async def test_page_that_nobody_reads_is_given_up(world: World) -> None:
+    await fill(world.store, world.tenant("acme"), *({"message": "x" * 8_000} for _ in range(800)))
+    before, connections = stalled("http"), opened()
+    async with served(world, QUICK) as port:
+        unread = socket.socket()
+        unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+        unread.connect(("127.0.0.1", port))
+        head = (
+            f"GET /api/v1/logs?limit=800 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {world.keys['acme', Role.AUDITOR]}\r\n\r\n"
+        )
+        unread.sendall(head.encode())
+        for _ in range(200):
+            if stalled("http") > before:
+                break
+            await asyncio.sleep(0.05)
+        assert stalled("http") == before + 1
+        for _ in range(100):
+            if opened() == connections:
+                break
+            await asyncio.sleep(0.05)
+        assert opened() == connections
+        unread.close()
+
+
+async def test_slow_reader_that_goes_on_reading_gets_everything(world: World) -> None:
+    await fill(world.store, world.tenant("acme"), *({"message": "x" * 8_000} for _ in range(700)))
+    limits = msgspec.structs.replace(QUICK, send_timeout=0.6)
+    async with served(world, limits) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=32_768)
+        head = "GET /api/v1/logs/export HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        writer.write(f"{head}Authorization: Bearer {world.keys['acme', Role.AUDITOR]}\r\n\r\n".encode())
+        received = 0
+        while data := await reader.read(65_536):
+            received += len(data)
+            await asyncio.sleep(0.02)
+        assert received > 700 * 8_000
+        writer.close()
+
+
 # Numbers
 
 
@@ -348,6 +429,19 @@ async def test_half_open_requests_are_displaced_and_answered_ones_are_not(world:
         for connection in busy:
             connection.close()
         go_on.set()
+
+
+def test_connections_stay_within_the_limit_of_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    soft, hard = [256], 1_000
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft[0], hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, both: soft.__setitem__(0, both[0]))
+    few = msgspec.structs.replace(LONG, connections_max=100, per_address_max=50)
+    assert within_files(few) is few
+    assert soft[0] == 100 + 25 + FILES_RESERVED
+    less = within_files(LONG)
+    assert soft[0] == hard
+    assert less.connections_max * 5 // 4 + FILES_RESERVED <= hard
+    assert less.per_address_max <= less.connections_max
 
 
 HOSTILE = {

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
 from decklog.api.app import create_app
@@ -22,7 +23,7 @@ from decklog.api.server import serve
 from decklog.domain.identity.access import Role
 from decklog.domain.tenant import Limits, State
 from decklog.settings import Settings
-from tests.support.api_world import RECORD, World, code_of, polled, running_world
+from tests.support.api_world import RECORD, World, access_actions, code_of, polled, running_world
 from tests.support.memory import make_tenant
 from tests.support.memory_store import fill
 
@@ -145,39 +146,84 @@ async def test_websocket_accepts_the_token_as_subprotocol_and_does_not_echo_it(w
 
 
 @pytest.mark.parametrize(
-    ("role", "query", "close", "code"),
+    ("role", "query", "status", "code"),
     [
-        (None, "", 4401, "unauthenticated"),
-        (Role.WRITER, "", 4403, "forbidden"),
-        (Role.PLATFORM, "", 4403, "forbidden"),
-        (Role.AUDITOR, "?tenant=other", 4422, "unknown-parameter"),
-        (Role.AUDITOR, "?token=KEY", 4422, "unknown-parameter"),
-        (None, "?token=KEY", 4422, "unknown-parameter"),
-        (None, "?access_token=KEY", 4422, "unknown-parameter"),
-        (Role.AUDITOR, "?severity=BAD", 4422, "invalid-parameter"),
-        (Role.AUDITOR, "?after=soon", 4422, "invalid-parameter"),
-        (Role.AUDITOR, "?after=1&after=2", 4422, "invalid-parameter"),
-        (Role.AUDITOR, "?after=99", 4422, "invalid-parameter"),
+        (None, "", 401, "unauthenticated"),
+        (Role.WRITER, "", 403, "forbidden"),
+        (Role.PLATFORM, "", 403, "forbidden"),
+        (Role.AUDITOR, "?tenant=other", 422, "unknown-parameter"),
+        (Role.AUDITOR, "?token=KEY", 422, "unknown-parameter"),
+        (None, "?token=KEY", 422, "unknown-parameter"),
+        (None, "?access_token=KEY", 422, "unknown-parameter"),
+        (Role.AUDITOR, "?severity=BAD", 422, "invalid-parameter"),
+        (Role.AUDITOR, "?after=soon", 422, "invalid-parameter"),
+        (Role.AUDITOR, "?after=1&after=2", 422, "invalid-parameter"),
+        (Role.AUDITOR, "?after=99", 422, "invalid-parameter"),
     ],
 )
-async def test_websocket_sends_the_error_and_closes_when_refused(
-    world: World, role: Role | None, query: str, close: int, code: str
+async def test_websocket_handshake_is_refused_with_a_problem_before_101(
+    world: World, role: Role | None, query: str, status: int, code: str
 ) -> None:
     query = query.replace("KEY", world.keys["acme", Role.AUDITOR])
     token = None if role is None else world.keys[None if role is Role.PLATFORM else "acme", role]
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    async with connect(world.socket_url(query), additional_headers=headers) as listener:
-        number, last = await ended(listener)
-        assert (number, last["type"], last["problem"]["code"]) == (close, "error", code)
-        assert last["problem"]["instance"]
+    response = await refused_handshake(world, query, additional_headers=headers)
+    assert (response.status_code, json.loads(response.body)["code"]) == (status, code)
+    assert json.loads(response.body)["instance"] == response.headers["x-request-id"]
+    assert (status == 401) is ("www-authenticate" in response.headers)
+    assert await access_actions(world) == []
+
+
+async def refused_handshake(world: World, query: str = "", **options: Any) -> Response:
+    """Return the HTTP answer to a handshake, which must be a problem document."""
+    with pytest.raises(InvalidStatus) as caught:
+        async with connect(world.socket_url(query), **options):
+            pass
+    response = caught.value.response
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    return response
 
 
 async def test_websocket_refuses_a_wrong_or_repeated_subprotocol_token(world: World) -> None:
     key = world.keys["acme", Role.AUDITOR]
     for tokens in ((key[:-1] + "x",), (key, key), ()):
         offered = [Subprotocol("decklog"), *(Subprotocol(f"bearer.{token}") for token in tokens)]
-        async with connect(world.socket_url(), subprotocols=offered) as listener:
-            assert (await ended(listener))[0] == 4401
+        assert (await refused_handshake(world, subprotocols=offered)).status_code == 401
+
+
+@pytest.mark.parametrize("frame", [b"\x89\x80\0\0\0\0", b"\x8a\x80\0\0\0\0", b"\x01\x80\0\0\0\0" + b"\x00\x80\0\0\0\0" * 3])
+async def test_websocket_closes_on_too_many_frames_of_any_kind(world: World, frame: bytes) -> None:
+    async with followed(world) as listener:
+        listener.transport.write(frame[:6] + (frame[6:12] or frame) * 100_000)
+        number, last = await ended(listener)
+        assert (number, last["problem"]["code"]) == (4429, "rate-limited")
+
+
+async def test_websocket_reads_nothing_before_the_handshake_is_answered(world: World) -> None:
+    entered, go_on = asyncio.Event(), asyncio.Event()
+    authenticate = world.identity.authenticate
+
+    async def slow(token: str) -> Any:
+        entered.set()
+        await go_on.wait()
+        return await authenticate(token)
+
+    world.identity.authenticate = slow  # type: ignore[method-assign]
+    reader, writer = await asyncio.open_connection(*world.url.removeprefix("http://").split(":"))
+    writer.write(
+        b"GET /api/v1/logs/stream HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\nAuthorization: Bearer "
+        + world.keys["acme", Role.AUDITOR].encode()
+        + b"\r\n\r\n"
+    )
+    await entered.wait()
+    writer.write(b"\x89\x80\0\0\0\0" * 10)
+    await asyncio.sleep(0.1)
+    go_on.set()
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+    assert (await reader.readexactly(2))[0] == 0x81
+    writer.close()
 
 
 async def test_websocket_handshake_returns_404_at_another_path(world: World) -> None:
@@ -218,9 +264,9 @@ async def test_stream_is_refused_above_the_tenants_limit(world: World) -> None:
     headers = {"Authorization": f"Bearer {world.keys['few', Role.ADMIN]}"}
     async with connect(world.socket_url(), additional_headers=headers) as first, followed(world):
         assert (await received(first))["type"] == "open"
-        async with connect(world.socket_url(), additional_headers=headers) as second:
-            number, last = await ended(second)
-            assert (number, last["problem"]["code"]) == (4429, "too-many-streams")
+        handshake = await refused_handshake(world, additional_headers=headers)
+        assert (handshake.status_code, json.loads(handshake.body)["code"]) == (429, "too-many-streams")
+        assert handshake.headers["retry-after"]
         async with world.client(Role.ADMIN, "few") as client:
             response = await client.get("/api/v1/logs/stream", headers={"Accept": "text/event-stream"})
             assert (response.status_code, code_of(response)) == (429, "too-many-streams")

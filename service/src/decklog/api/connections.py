@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import ipaddress
+import resource
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -25,6 +26,8 @@ _TICK = 1.0
 """Seconds between two sweeps, unless a limit is so short that a quarter of it is less."""
 _LOOKS_MAX = 32
 """Connections that are examined to make room for one new connection."""
+FILES_RESERVED = 256
+"""Open files of a process beside its connections: databases, search, listeners, libraries."""
 _IPV6_NETWORK = 64
 """Bits of an IPv6 address that one customer of a provider commonly has; the bound per address counts the whole network."""
 
@@ -68,6 +71,28 @@ def limits_of(settings: Api) -> Limits:
         send_timeout=settings.send_timeout,
         transfer_rate_min=settings.transfer_rate_min,
     )
+
+
+def within_files(limits: Limits) -> Limits:
+    """Raise the process's limit of open files as far as the limits need, and return the limits that it allows.
+
+    A process without a free file can neither accept a connection nor reach its database.
+    """
+    wanted = limits.connections_max + _answered_max(limits) + FILES_RESERVED
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted and soft != resource.RLIM_INFINITY:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if wanted <= soft or soft == resource.RLIM_INFINITY:
+        return limits
+    possible = max(16, (soft - FILES_RESERVED) * 4 // 5)
+    _log.warning("the limit of open files bounds connections", open_files_max=soft, connections_max=possible)
+    return msgspec.structs.replace(limits, connections_max=possible, per_address_max=min(limits.per_address_max, possible))
+
+
+def _answered_max(limits: Limits) -> int:
+    """Return how many refused connections may stay open until their answer is read, beside the counted ones."""
+    return limits.connections_max // 4
 
 
 class Connection(Protocol):
@@ -146,6 +171,31 @@ class SendPace:
         return self._pace.too_slow(moved, now, limits.send_timeout, limits.transfer_rate_min)
 
 
+class Sending:
+    """A transport for answers: what is written after its client has gone is discarded.
+
+    uvloop raises RuntimeError between the failure of a connection and `connection_lost`. Nobody is left to answer, and a client
+    that resets its connections must not fill the log.
+    """
+
+    __slots__ = ("_transport", "close", "is_closing")
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self.close, self.is_closing = transport.close, transport.is_closing
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send `data`, unless the client has gone."""
+        try:
+            self._transport.write(data)
+        except RuntimeError:
+            if not self._transport.is_closing():
+                raise
+
+
 class Connections:
     """The open connections of one server.
 
@@ -192,7 +242,7 @@ class Connections:
     @property
     def may_answer_refusals(self) -> bool:
         """Whether refused connections may stay open until their answer is read."""
-        return len(self._holders) < self.limits.connections_max * 5 // 4 + 16
+        return len(self._holders) <= self.limits.connections_max + _answered_max(self.limits)
 
     def enter(self, connection: Connection, holder: str | None) -> None:
         """Count a connection as one of `holder`, None for one that no address is charged for."""

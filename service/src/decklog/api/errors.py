@@ -31,6 +31,8 @@ STATUSES: dict[Code, tuple[int, str]] = {
     Code.HEADERS_TOO_LARGE: (431, "Headers too large"),
     Code.URI_TOO_LONG: (414, "URI too long"),
     Code.TOO_MANY_CONNECTIONS: (429, "Too many connections"),
+    # Never an answer, as nobody reads it: the reason in the access record of the end.
+    Code.READER_TOO_SLOW: (408, "Reader too slow"),
     # 422 and not 400: a lone surrogate is well-formed JSON that cannot be stored, and the decoder reports both alike.
     Code.INVALID_JSON: (422, "Invalid JSON"),
     Code.INVALID_RECORD: (422, "Invalid record"),

@@ -13,9 +13,9 @@ import structlog
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from decklog.api.connections import Connections, Pace, SendPace
+from decklog.api.connections import Connection, Connections, Pace, Sending, SendPace
 from decklog.api.errors import raw_answer
-from decklog.api.limits import BODY_SECONDS_MAX, BULK_BYTES_MAX
+from decklog.api.limits import BODY_SECONDS_MAX, BULK_BYTES_MAX, STALLED
 from decklog.api.request import QUERY_BYTES_MAX
 from decklog.api.socket_protocol import Socket
 from decklog.domain.errors import Code, DecklogError
@@ -63,39 +63,19 @@ def _too_large(limit: int) -> DecklogError:
 _URI_TOO_LONG = DecklogError(Code.URI_TOO_LONG, f"The request target may have at most {URI_BYTES_MAX} bytes.")
 
 
-class _Sending:
-    """The transport of a connection, for answers: what is written after its client has gone is discarded.
-
-    uvloop raises RuntimeError between the failure of a connection and `connection_lost`. Nobody is left to answer, and a client
-    that resets its connections must not fill the log.
-    """
-
-    __slots__ = ("_transport", "close", "is_closing")
-
-    def __init__(self, transport: Any) -> None:
-        self._transport = transport
-        self.close, self.is_closing = transport.close, transport.is_closing
-
-    def write(self, data: bytes) -> None:
-        """Send `data`, unless the client has gone."""
-        try:
-            self._transport.write(data)
-        except RuntimeError:
-            if not self._transport.is_closing():
-                raise
-
-
 class Http(HttpToolsProtocol):
     """One connection.
 
     Args:
         table: The connections of the server.
+        predecessor: What this connection was counted as before, during the handshake of TLS; None for a new connection.
         more: What Uvicorn passes to a protocol.
     """
 
-    def __init__(self, table: Connections, **more: Any) -> None:
+    def __init__(self, table: Connections, predecessor: Connection | None = None, **more: Any) -> None:
         super().__init__(**more)
         self._table = table
+        self._predecessor = predecessor
         self._limits = table.limits
         self._phase = _IDLE
         self._since = table.now
@@ -124,7 +104,12 @@ class Http(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """Count the connection, and refuse it where there are too many."""
         super().connection_made(transport)
-        self._sending: Any = _Sending(transport)
+        self._sending: Any = Sending(transport)
+        self._since = self._table.now
+        if self._predecessor is not None:
+            self._table.hand_over(self._predecessor, self)
+            self._predecessor = None
+            return
         refusal = self._table.admit(self, self.client[0] if self.client else None)
         if refusal is not None:
             self._table.refused(refusal.code.value)
@@ -351,7 +336,7 @@ class Http(HttpToolsProtocol):
     def _answer(self, error: DecklogError) -> None:
         self._deaf = True
         self.pipeline.clear()
-        self.transport.write(raw_answer(error))
+        self._sending.write(raw_answer(error))
         self.flow.resume_reading()
         self._close_at = self._table.now + max(LINGER_SECONDS, self._limits.tick)
         if self.transport.can_write_eof():
@@ -395,7 +380,7 @@ class Http(HttpToolsProtocol):
     def _disconnect_reader(self) -> None:
         self._table.stalled("http")
         if self._running is not None:
-            self._running.scope["state"]["stalled"] = True
+            self._running.scope["state"][STALLED] = True
         self.drop()
 
     def _look_at_body(self, now: float) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 
 import msgspec
 import zstandard
-from litestar.types import Receive
+from litestar.types import Receive, Scope
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.records.record import RECORD_BYTES_MAX
@@ -44,6 +44,17 @@ _MEMBERS_MAX = 1_000
 _BLANK_LINES_MAX = 10_000
 RECORD_OVERHEAD_BYTES: Final = 512
 """Bytes that a prepared record takes beside its content."""
+
+
+STALLED: Final = "stalled"
+"""Member of a scope's `state`: the client was disconnected because it did not read its answer."""
+
+
+def too_slow(scope: Scope) -> DecklogError | None:
+    """Return the reason for the access record if the client of this request was disconnected for not reading, else None."""
+    if not scope["state"].get(STALLED):
+        return None
+    return DecklogError(Code.READER_TOO_SLOW, "The client did not read the answer, and was disconnected.")
 
 
 class ClientGoneError(Exception):

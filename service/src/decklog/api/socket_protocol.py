@@ -14,8 +14,9 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.http11 import Request
 from websockets.protocol import State
 
-from decklog.api.connections import Connection, Connections, SendPace
+from decklog.api.connections import Connection, Connections, Sending, SendPace
 from decklog.api.errors import close_code, problem, raw_answer, request_id
+from decklog.api.limits import STALLED
 from decklog.domain.errors import Code, DecklogError
 
 FRAMES_MAX: Final = 200
@@ -53,6 +54,7 @@ class Socket(WebSocketsSansIOProtocol):
     def connection_made(self, transport: Any) -> None:
         """Take over the connection. What the client sends before the handshake is complete waits in its socket."""
         super().connection_made(transport)
+        self.transport = cast("Any", Sending(transport))
         self._table.hand_over(self._predecessor, self)
         transport.pause_reading()
 
@@ -140,7 +142,7 @@ class Socket(WebSocketsSansIOProtocol):
         if self._send_pace.stalled(self.transport.get_write_buffer_size(), now, self._table.limits):
             self._table.stalled("websocket")
             if self.handshake_initiated:
-                self.scope["state"]["stalled"] = True
+                self.scope["state"][STALLED] = True
             self.drop()
         elif not self.handshake_complete and self.initial_response is None and now - self._began > HANDSHAKE_SECONDS:
             self.drop()

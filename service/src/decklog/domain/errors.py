@@ -17,6 +17,7 @@ class Code(StrEnum):
     HEADERS_TOO_LARGE = "headers-too-large"
     URI_TOO_LONG = "uri-too-long"
     TOO_MANY_CONNECTIONS = "too-many-connections"
+    READER_TOO_SLOW = "reader-too-slow"
     INVALID_JSON = "invalid-json"
     INVALID_RECORD = "invalid-record"
     INVALID_PARAMETER = "invalid-parameter"

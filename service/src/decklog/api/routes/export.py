@@ -9,6 +9,7 @@ from litestar import Request, get
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from decklog import shapes
+from decklog.api.limits import too_slow
 from decklog.api.openapi import JSON, Answer, Media, Operation, parameter
 from decklog.api.reads import FILTERS, SEARCH_ERRORS
 from decklog.api.request import ask
@@ -84,6 +85,8 @@ class Download:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             gone.cancel()
+            if (reason := too_slow(scope)) is not None:
+                self._export.fail(reason)
             await self._export.aclose()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from enum import Enum, auto
 from typing import Any
 
@@ -17,6 +17,7 @@ from litestar import Request, get
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from decklog.api.errors import problem, request_id, translated
+from decklog.api.limits import too_slow
 from decklog.api.openapi import Answer, Json, Media, Operation, parameter
 from decklog.api.reads import FILTERS, POSITION, READ_ERRORS
 from decklog.api.request import Asked, ask
@@ -53,6 +54,17 @@ async def subscribe(asked: Asked, last_event_id: str | None = None) -> Subscript
 def opened(subscription: Subscription) -> dict[str, str]:
     """Return the first message. A client that is cut off before the first event resumes after its position."""
     return {"tenant": subscription.tenant.name, "log": subscription.log.text, "position": str(subscription.reached)}
+
+
+@contextlib.asynccontextmanager
+async def closing(subscription: Subscription, scope: Scope) -> AsyncIterator[None]:
+    """Close the subscription at the end of the block, with the reason if the client was disconnected for not reading."""
+    async with contextlib.aclosing(subscription):
+        try:
+            yield
+        finally:
+            if (reason := too_slow(scope)) is not None:
+                subscription.end(reason)
 
 
 class Ended(Enum):
@@ -175,7 +187,7 @@ class EventStream:
 
         headers = [(b"content-type", EVENT_STREAM.encode()), (b"x-accel-buffering", b"no")]
         try:
-            async with contextlib.aclosing(self._subscription):
+            async with closing(self._subscription, scope):
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
                 await self._events(body, until_disconnect(receive))
         except Exception as error:  # noqa: BLE001 - the edge: the status has been sent, so the stream itself carries the error

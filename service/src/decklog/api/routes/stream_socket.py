@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import msgspec
@@ -13,10 +13,21 @@ from litestar.exceptions import WebSocketDisconnect
 from litestar.types import Receive, Send, WebSocketScope
 
 from decklog.api.auth import SUBPROTOCOL
-from decklog.api.errors import PROBLEM_JSON, close_code, problem, request_id, translated
+from decklog.api.errors import (
+    COMMON_HEADERS,
+    NO_CONTENT_POLICY,
+    NO_STORE,
+    PROBLEM_JSON,
+    STATUSES,
+    close_code,
+    problem,
+    problem_headers,
+    request_id,
+    translated,
+)
 from decklog.api.limits import ClientGoneError
 from decklog.api.request import ask
-from decklog.api.routes.stream import LAST_MESSAGE_SECONDS, PATH, Ended, forward_all, opened, subscribe
+from decklog.api.routes.stream import LAST_MESSAGE_SECONDS, PATH, Ended, closing, forward_all, opened, subscribe
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.records.wire import renderer
 from decklog.services.records.streaming import Event, Subscription
@@ -45,11 +56,18 @@ async def _until_disconnect(socket: WebSocket[Any, Any, Any]) -> None:
             )
 
 
-async def _send(socket: WebSocket[Any, Any, Any], text: str) -> None:
+@contextlib.contextmanager
+def _gone_is_known() -> Iterator[None]:
+    """Raise ClientGoneError in place of what sending to a client that left raises."""
     try:
-        await socket.send_data(text)
+        yield
     except (OSError, WebSocketDisconnect):
         raise ClientGoneError from None
+
+
+async def _send(socket: WebSocket[Any, Any, Any], text: str) -> None:
+    with _gone_is_known():
+        await socket.send_data(text)
 
 
 async def _follow(socket: WebSocket[Any, Any, Any], subscription: Subscription) -> None:
@@ -71,13 +89,22 @@ async def _follow(socket: WebSocket[Any, Any, Any], subscription: Subscription) 
 
 @websocket("/logs/stream")
 async def stream_socket(socket: WebSocket[Any, Any, Any]) -> None:
-    """Send the stream as messages `{"type": "open" | "record" | "heartbeat" | "error", …}`."""
+    """Send the stream as messages `{"type": "open" | "record" | "heartbeat" | "error", …}`.
+
+    The handshake is accepted once the stream is open: a refused one is an HTTP answer with a problem document.
+    """
     offered = socket.scope["subprotocols"]
-    await socket.accept(subprotocols=SUBPROTOCOL if SUBPROTOCOL in offered else None)
     try:
-        async with contextlib.aclosing(await subscribe(await ask(socket, offered))) as subscription:
+        subscription = await subscribe(await ask(socket, offered))
+    except Exception as error:  # noqa: BLE001 - the edge translates every error, and logs those that it does not know
+        await _refuse(translated(error, socket.scope), socket.scope, socket.send)
+        return
+    try:
+        async with closing(subscription, socket.scope):
+            with _gone_is_known():
+                await socket.accept(subprotocols=SUBPROTOCOL if SUBPROTOCOL in offered else None)
             await _follow(socket, subscription)
-    except Exception as error:  # noqa: BLE001 - the edge: a WebSocket has no status, so the last message carries the error
+    except Exception as error:  # noqa: BLE001 - the edge: an open WebSocket has no status, so the last message carries the error
         ours = translated(error, socket.scope)
         document = {"type": "error", "problem": problem(ours, request_id(socket.scope))}
         with contextlib.suppress(ClientGoneError, OSError, WebSocketDisconnect):
@@ -90,7 +117,20 @@ async def refuse_socket(scope: WebSocketScope, receive: Receive, send: Send) -> 
     """Answer the handshake of a WebSocket at any other path with a problem document."""
     await receive()
     error = DecklogError(Code.NOT_FOUND, f"There is no WebSocket at this path. The only one is {PATH}.")
+    await _refuse(error, scope, send)
+
+
+async def _refuse(error: DecklogError, scope: WebSocketScope, send: Send) -> None:
     body = msgspec.json.encode(problem(error, request_id(scope)))
-    headers = [(b"content-type", PROBLEM_JSON.encode()), (b"content-length", b"%d" % len(body))]
-    await send({"type": "websocket.http.response.start", "status": 404, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": body, "more_body": False})
+    headers = [
+        (b"content-type", PROBLEM_JSON.encode()),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-request-id", request_id(scope).encode()),
+        *problem_headers(error),
+        *COMMON_HEADERS,
+        NO_STORE,
+        NO_CONTENT_POLICY,
+    ]
+    with contextlib.suppress(OSError, WebSocketDisconnect):  # the client left
+        await send({"type": "websocket.http.response.start", "status": STATUSES[error.code][0], "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": body, "more_body": False})

@@ -99,9 +99,13 @@ class Export:
             raise
         except BaseException as error:
             if isinstance(error, DecklogError):
-                self._failure.setdefault("code", error.code.value)
+                self.fail(error)
             await self._abandon()
             raise
+
+    def fail(self, error: DecklogError) -> None:
+        """Note for the access record why the caller abandons the export. The first error counts."""
+        self._failure.setdefault("code", error.code.value)
 
     async def aclose(self) -> None:
         """End the export, and record its end if it was not complete."""
