@@ -72,6 +72,43 @@ def test_every_setting_has_a_value_or_an_exemption(chart: Helm) -> None:
     assert known - told - LEFT_TO_EXTRA_ENV.keys() == set()
 
 
+def test_api_with_a_certificate_serves_https_everywhere(chart: Helm) -> None:
+    tls = ("--set", "api.tls.existingSecret=api-tls", "--set", "api.tls.keys.ca=ca.crt", "--set", "operator.apiUrl=")
+    objects = chart.render("everything", *tls)
+    api = pods(objects)["api"]
+    given = environment(api)
+    mounts = {each["name"]: each["mountPath"] for each in api["spec"]["containers"][0]["volumeMounts"]}
+    assert given["DECKLOG_API_TLS_CERTIFICATE_FILE"] == mounts["tls"] + "/tls.crt"
+    assert given["DECKLOG_API_TLS_KEY_FILE"] == mounts["tls"] + "/tls.key"
+    assert {"name": "tls", "secret": {"secretName": "api-tls"}} in api["spec"]["volumes"]
+    # A volume with a subPath would keep the first certificate for ever.
+    assert not any("subPath" in each for each in api["spec"]["containers"][0]["volumeMounts"])
+    [service] = of(objects, "Service", "decklog-api")
+    [port] = service["spec"]["ports"]
+    assert (port["name"], port["targetPort"], port["appProtocol"]) == ("https", "https", "https")
+    assert "https" in {each["name"] for each in api["spec"]["containers"][0]["ports"]}
+    named = {str(each) for policy in of(objects, "NetworkPolicy") for each in re.findall(r"'port': '(https?)'", str(policy))}
+    assert named == {"https"}
+    url = "https://decklog-api.decklog-system.svc:8321"
+    assert environment(pods(objects)["operator"])["DECKLOG_OPERATOR_API_URL"] == url
+    assert environment(pods(objects)["doctor"])["DECKLOG_URL"] == url
+    assert environment(pods(objects)["doctor"])["SSL_CERT_FILE"] == "/etc/decklog-tls/ca.crt"
+    for ingress in of(objects, "Ingress"):
+        assert ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/backend-protocol"] == "HTTPS"
+        assert "'name': 'https'" in str(ingress["spec"]["rules"])
+    [proxy] = of(objects, "HTTPProxy")
+    assert {service["protocol"] for route in proxy["spec"]["routes"] for service in route["services"]} == {"tls"}
+
+
+@pytest.mark.parametrize("values", MATRIX)
+def test_probes_of_the_api_do_not_use_the_port_that_clients_reach(chart: Helm, values: str) -> None:
+    for component, pod in pods(chart.render(values)).items():
+        if component == "api":
+            container = pod["spec"]["containers"][0]
+            probes = [container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")]
+            assert {(probe["port"], probe.get("scheme", "HTTP")) for probe in probes} == {("metrics", "HTTP")}
+
+
 @pytest.mark.parametrize("values", MATRIX)
 def test_owner_dsn_is_given_only_to_programs_that_need_it(chart: Helm, values: str) -> None:
     objects = chart.render(values)

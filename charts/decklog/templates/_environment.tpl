@@ -165,6 +165,20 @@ volumes:
 {{- include "decklog.variable" (list "DECKLOG_API_SEARCH_TIMEOUT" .searchTimeout) }}
 {{- include "decklog.variable" (list "DECKLOG_API_CHECKED_SHARE" .checkedShare) }}
 {{- include "decklog.variable" (list "DECKLOG_API_TRUSTED_PROXIES" (join "," .trustedProxies)) }}
+{{- with .connections }}
+{{- include "decklog.variable" (list "DECKLOG_API_CONNECTIONS_MAX" .max) }}
+{{- include "decklog.variable" (list "DECKLOG_API_CONNECTIONS_PER_ADDRESS_MAX" .perAddressMax) }}
+{{- include "decklog.variable" (list "DECKLOG_API_HEADER_BYTES_MAX" .headerBytesMax) }}
+{{- include "decklog.variable" (list "DECKLOG_API_HEADER_TIMEOUT" .headerTimeout) }}
+{{- include "decklog.variable" (list "DECKLOG_API_IDLE_TIMEOUT" .idleTimeout) }}
+{{- include "decklog.variable" (list "DECKLOG_API_RECEIVE_TIMEOUT" .receiveTimeout) }}
+{{- include "decklog.variable" (list "DECKLOG_API_SEND_TIMEOUT" .sendTimeout) }}
+{{- include "decklog.variable" (list "DECKLOG_API_TRANSFER_RATE_MIN" .transferRateMin) }}
+{{- end }}
+{{- if .tls.existingSecret }}
+{{- include "decklog.variable" (list "DECKLOG_API_TLS_CERTIFICATE_FILE" (printf "/etc/decklog-tls/%s" .tls.keys.certificate)) }}
+{{- include "decklog.variable" (list "DECKLOG_API_TLS_KEY_FILE" (printf "/etc/decklog-tls/%s" .tls.keys.key)) }}
+{{- end }}
 {{- if $.Values.tracing.endpoint }}
 {{- include "decklog.variable" (list "OTEL_TRACES_SAMPLER" $.Values.tracing.sampler) }}
 {{- include "decklog.variable" (list "OTEL_TRACES_SAMPLER_ARG" $.Values.tracing.samplerArg) }}

@@ -49,6 +49,11 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ default $root.Chart.AppVersion $image.tag }}{{ end -}}
 {{- end -}}
 
+{{/* The scheme of the API's address, and the name of its port. */}}
+{{- define "decklog.apiScheme" -}}
+{{ ternary "https" "http" (ne .Values.api.tls.existingSecret "") }}
+{{- end -}}
+
 {{- define "decklog.apiUrl" -}}
-http://{{ include "decklog.fullname" . }}-api.{{ .Release.Namespace }}.svc:{{ .Values.api.port }}
+{{ include "decklog.apiScheme" . }}://{{ include "decklog.fullname" . }}-api.{{ .Release.Namespace }}.svc:{{ .Values.api.port }}
 {{- end -}}

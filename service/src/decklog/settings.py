@@ -149,6 +149,13 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = 0.1
     search_timeout: Annotated[float, Meta(gt=0, description="Seconds that one list or count may take in PostgreSQL.")] = 5.0
+    tls_certificate_file: Annotated[
+        str,
+        Meta(
+            description="PEM file of the certificate, followed by its intermediates, with which the API serves HTTPS; empty for HTTP. A changed file is loaded without a restart."
+        ),
+    ] = ""
+    tls_key_file: Annotated[str, Meta(description="PEM file of the private key of the certificate, without a password.")] = ""
     connections_max: Annotated[
         int, Meta(ge=16, le=100_000, description="Open connections of one process; further ones get 503 or are closed.")
     ] = 2_000

@@ -126,9 +126,13 @@ def create_app(services: ApiServices, settings: Settings, traces: RequestTraces 
     return application if traces is None else Traced(application, services.identity, traces)
 
 
-def create_metrics_app(services: ApiServices) -> Application:
-    """Return an application with only `/metrics` and the probes, for `settings.api.metrics_port`."""
-    return _application([health.healthz, health.readyz, health.metrics], {"services": services})
+def create_metrics_app(services: ApiServices, stopping: asyncio.Event | None = None) -> Application:
+    """Return an application with only `/metrics` and the probes, for `settings.api.metrics_port`.
+
+    `stopping` is the API's own: once it is set, this readiness probe fails as well.
+    """
+    state = {"services": services} if stopping is None else {"services": services, "stopping": stopping}
+    return _application([health.healthz, health.readyz, health.metrics], state)
 
 
 @functools.cache

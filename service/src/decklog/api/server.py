@@ -7,7 +7,7 @@ import contextlib
 import gc
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +15,7 @@ from typing import Any
 
 import uvicorn
 
+from decklog.api.certificates import Certificates, Handshake
 from decklog.api.connections import Connections, Limits, watched
 from decklog.api.http_protocol import Http
 from decklog.domain.errors import Code, DecklogError
@@ -109,6 +110,7 @@ async def serve(
     trusted_proxies: str = "",
     linger: float = 0.0,
     limits: Limits | None = None,
+    certificates: Certificates | None = None,
 ) -> AsyncIterator[Running]:
     """Serve an ASGI application. Leaving the context stops the server and waits for open requests.
 
@@ -122,6 +124,7 @@ async def serve(
             the last one in X-Forwarded-For that is not a trusted proxy; clients may forge the ones before it.
         linger: Seconds for which kept-alive connections are still answered after the stop.
         limits: Bounds of connections; the defaults of the settings where None.
+        certificates: Serves HTTPS with them; None for HTTP.
 
     Raises:
         OSError: The address cannot be used.
@@ -130,7 +133,8 @@ async def serve(
     trusted = proxies(trusted_proxies)
     listener = listener or listen(host, port)
     async with watched(limits or Limits(), trusted) as connections:
-        server = _Uvicorn(_config(app, trusted, connections), linger)
+        server = _Uvicorn(_config(app, trusted, _protocols(connections, certificates)), linger)
+        reloading = None if certificates is None else asyncio.create_task(certificates.keep_watch(), name="certificates")
         running = asyncio.create_task(server.serve(sockets=[listener]), name="http-server")
         try:
             await _listening(server, running)
@@ -145,6 +149,8 @@ async def serve(
                 stopping.set()
             server.should_exit = True
             await asyncio.wait({running})
+            if reloading is not None:
+                reloading.cancel()
             listener.close()
             if freeze:
                 gc.unfreeze()
@@ -159,11 +165,23 @@ async def _listening(server: _Uvicorn, running: asyncio.Task[None]) -> None:
         await running
 
 
-def _config(app: Any, trusted: list[str], connections: Connections) -> uvicorn.Config:
+def _protocols(connections: Connections, certificates: Certificates | None) -> Callable[..., asyncio.Protocol]:
+    """Return what makes the protocol of a new connection, from the arguments that Uvicorn passes."""
+    if certificates is None:
+        return partial(Http, connections)
+
+    def handshake(**more: Any) -> asyncio.Protocol:
+        proceed = partial(Http, connections, **more)
+        return Handshake(connections, certificates, proceed, more["server_state"].connections)
+
+    return handshake
+
+
+def _config(app: Any, trusted: list[str], protocols: Callable[..., asyncio.Protocol]) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="none",
-        http=partial(Http, connections),  # type: ignore[arg-type] # a factory is all that Uvicorn needs
+        http=protocols,  # type: ignore[arg-type] # a factory is all that Uvicorn needs
         ws="websockets-sansio",
         ws_max_size=CLIENT_MESSAGE_BYTES_MAX,
         ws_per_message_deflate=False,

@@ -12,7 +12,8 @@ from cyclopts import App
 
 from decklog import settings
 from decklog.api.app import create_app, create_metrics_app
-from decklog.api.connections import limits_of
+from decklog.api.certificates import certificates_of
+from decklog.api.connections import limits_of, within_files
 from decklog.api.server import LINGER_SECONDS, serve
 from decklog.assembly.api import open_api
 from decklog.assembly.backends import open_traces
@@ -37,25 +38,29 @@ def api() -> int:
 
 async def _serve() -> int:
     configured, tracing = settings.load(os.environ), settings.tracing(os.environ)
-    listening, limits = configured.api, limits_of(configured.api)
+    listening, certificates = configured.api, certificates_of(configured.api)
+    limits = within_files(limits_of(listening))
     async with AsyncExitStack() as stack:
         stop = stack.enter_context(stop_on_signal())
         owner = await stack.enter_async_context(open_owner(configured))
         traces = await stack.enter_async_context(open_traces(tracing, "decklog-api"))
         services = await stack.enter_async_context(open_api(configured, provisioner=owner, traces=traces))
+        application = create_app(services, configured, traces)
         if listening.metrics_port:
-            probes = serve(create_metrics_app(services), listening.host, listening.metrics_port, limits=limits)
+            probes_app = create_metrics_app(services, application.state.stopping)
+            probes = serve(probes_app, listening.host, listening.metrics_port, limits=limits)
             await stack.enter_async_context(probes)
         serving = serve(
-            create_app(services, configured, traces),
+            application,
             listening.host,
             listening.port,
             trusted_proxies=listening.trusted_proxies,
             linger=LINGER_SECONDS,
             limits=limits,
+            certificates=certificates,
         )
         server = await stack.enter_async_context(serving)
-        structlog.get_logger("decklog").info("serving", host=listening.host, port=server.port)
+        structlog.get_logger("decklog").info("serving", host=listening.host, port=server.port, tls=certificates is not None)
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({stopping, server.finished}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()

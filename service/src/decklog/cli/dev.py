@@ -21,6 +21,7 @@ import uvloop
 from cyclopts import App
 
 from decklog.api.app import create_app
+from decklog.api.connections import limits_of, within_files
 from decklog.api.server import listen, serve
 from decklog.assembly.api import open_api
 from decklog.assembly.backends import open_traces
@@ -119,7 +120,9 @@ async def _serve(options: Options, folder: DevFolder, address: str, listener: so
         opening = open_api(settings, provisioner=provisioner, vault=vault, traces=traces)
         services = await stack.enter_async_context(opening)
         application = create_app(services, settings, traces)
-        server = await stack.enter_async_context(serve(application, options.host, options.port, listener=listener))
+        limits = within_files(limits_of(settings.api))
+        serving = serve(application, options.host, options.port, listener=listener, limits=limits)
+        server = await stack.enter_async_context(serving)
         parts = {
             asyncio.create_task(run_worker(settings, stop, traces=traces), name="worker"),
             asyncio.create_task(upkeep.keep(stop, INTERVAL, pause=INTERVAL), name="upkeep"),
