@@ -33,6 +33,12 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
         ['decklog_append_group_seconds_bucket{le="1"} 0+1000x120', 'decklog_append_group_seconds_bucket{le="5"} 0+1001x120',
          'decklog_append_group_seconds_bucket{le="+Inf"} 0+1001x120'],
     ),
+    "DecklogCertificateExpires": (
+        ['decklog_http_certificate_expiry_timestamp_seconds{pod="a"} 600000+0x120',
+         'decklog_http_certificate_expiry_timestamp_seconds{pod="b"} 9000000+0x120'],
+        ['decklog_http_certificate_expiry_timestamp_seconds{pod="a"} 9000000+0x120',
+         'decklog_http_certificate_expiry_timestamp_seconds{pod="b"} 0+0x120'],
+    ),
     "DecklogSearchBehind": (
         ['decklog_consumer_behind_records{consumer="indexer", pod="a"} 200000+0x120',
          'decklog_consumer_behind_records{consumer="indexer", pod="b"} 190000+0x120'],
