@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -12,9 +14,9 @@ import httpx
 import pytest
 
 from decklog.api.app import openapi_document
-from tests.attacks.conversation import run
-from tests.attacks.fuzz import Credential, Fuzz
-from tests.attacks.wire import unhandled
+from tests.attacks.conversation import Findings, judge, run
+from tests.attacks.fuzz import Credential, Fuzz, Sent
+from tests.attacks.wire import Answer, unhandled
 from tests.backends import PostgresServer
 from tests.support.chance import seeded
 from tests.support.stack import Program, Stack, installed
@@ -79,6 +81,33 @@ async def world(postgres_server: PostgresServer, tmp_path: Path) -> AsyncIterato
             yield world
     finally:
         await drop_database(database)
+
+
+def answered(status: int, code: str, **headers: str) -> Answer:
+    problem = json.dumps({"code": code, "status": status}).encode()
+    return Answer(status, {"content-type": "application/problem+json", **headers}, problem)
+
+
+@pytest.mark.parametrize(
+    ("answer", "faults"),
+    [
+        (Answer(200, {}, b"... marker-of-a ..."), 0),
+        (Answer(200, {}, b"... marker-of-b ..."), 1),
+        (Answer(200, {"x-request-id": "marker-of-b"}, b""), 1),
+        (answered(503, "overloaded", **{"retry-after": "1"}), 0),
+        (answered(503, "overloaded"), 1),
+        (answered(503, "registry-stale", **{"retry-after": "1"}), 1),
+        (answered(500, "internal"), 1),
+        (answered(422, "invalid-json"), 0),
+        (answered(422, "no-such-code"), 1),
+        (Answer(400, {"content-type": "text/plain"}, b"Bad Request"), 1),
+    ],
+)
+def test_judge_finds_foreign_markers_failures_and_refusals_without_a_problem(answer: Answer, faults: int) -> None:
+    fuzz = Fuzz(random.Random(0), {"paths": {}}, [], ["a", "b"], {"a": "marker-of-a", "b": "marker-of-b"})
+    findings = Findings()
+    judge(fuzz, Sent(b"", ("GET",), ("a",), ("",)), 0, answer, findings)
+    assert len(findings.faults) == faults, findings.faults
 
 
 @pytest.mark.parametrize("requests", [SMALL, FULL])
