@@ -164,3 +164,43 @@ def test_tracing_names_the_variable_of_a_wrong_value_and_hides_the_value(name: s
 def test_tracing_defaults_are_the_documented_ones() -> None:
     assert OPENTELEMETRY["OTEL_BSP_MAX_QUEUE_SIZE"][2] == Tracing().queue_spans_max
     assert OPENTELEMETRY["OTEL_TRACES_SAMPLER"][2] in SAMPLERS
+
+
+ELSEWHERE = ["postgresql://a:b@db.example/x", "postgres://10.0.0.7:5432/x", "postgresql://[2001:db8::7]:5432/x"]
+HERE = [
+    "postgresql://a:b@127.0.0.1:5432/x",
+    "postgresql://[::1]/x",
+    "postgresql://localhost/x",
+    "postgresql:///x?host=/run/postgresql",
+]
+
+
+@pytest.mark.parametrize("name", ["DECKLOG_DATABASE_DSN", "DECKLOG_DATABASE_OWNER_DSN", "DECKLOG_DATABASE_ADMIN_DSN"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *ELSEWHERE,
+        "postgresql://127.0.0.1,db.example/x",
+        "postgresql:///x?host=db.example",
+        "postgresql://a:p%40ss@db.example/x?sslmode=require",
+        "postgresql://db.example/x?sslmode=verify-ca",
+        "postgresql://db.example/x?sslmode=verify-full&sslmode=disable",
+    ],
+)
+def test_database_on_another_host_needs_a_verified_certificate(name: str, address: str) -> None:
+    detail = refusal({name: address})
+    assert name in detail
+    assert "sslmode=verify-full" in detail
+    assert "DECKLOG_DATABASE_ALLOW_UNVERIFIED=true" in detail
+    assert not {"db.example", "p%40ss", "10.0.0.7"} & set(detail.split())
+    assert load({name: address, "DECKLOG_DATABASE_ALLOW_UNVERIFIED": "true"}).database.allow_unverified
+
+
+@pytest.mark.parametrize("address", [*HERE, *(f"{each}?sslmode=verify-full" for each in ELSEWHERE), "postgresql://[broken"])
+def test_database_on_this_machine_or_with_a_verified_certificate_is_accepted(address: str) -> None:
+    assert load({"DECKLOG_DATABASE_DSN": address}).database.dsn == address
+
+
+def test_mode_of_the_environment_counts_for_addresses_without_one() -> None:
+    assert load({"DECKLOG_DATABASE_DSN": ELSEWHERE[0], "PGSSLMODE": "verify-full"}).database.dsn
+    assert refusal({"DECKLOG_DATABASE_DSN": f"{ELSEWHERE[0]}?sslmode=prefer", "PGSSLMODE": "verify-full"})

@@ -161,7 +161,7 @@ def backends(
         roles = {"dsn": SERVICE_ROLE, "owner-dsn": OWNER_ROLE}
         values: Json = {
             "prefix": f"t{secrets.token_hex(4)}",
-            "database": {"existingSecret": "database"},
+            "database": {"existingSecret": "database", "allowUnverified": True},
             "identity": {"existingSecret": "identity"},
             "search": {"url": reached(opensearch_server.url), "replicas": 0},
             "queue": {

@@ -144,6 +144,13 @@ volumes:
 {{- include "decklog.tracing" . }}
 {{- end -}}
 
+{{/* Whether databases of other hosts need no verified certificate. */}}
+{{- define "decklog.unverified" -}}
+{{- if or .Values.database.allowUnverified .Values.dev.enabled }}
+{{- include "decklog.variable" (list "DECKLOG_DATABASE_ALLOW_UNVERIFIED" "true") }}
+{{- end }}
+{{- end -}}
+
 {{- define "decklog.ownerDsn" -}}
 {{- include "decklog.secretVariable" (list "DECKLOG_DATABASE_OWNER_DSN" (include "decklog.databaseSecret" .) .Values.database.keys.ownerDsn) }}
 {{- end -}}
@@ -151,6 +158,7 @@ volumes:
 {{/* The environment of the API. */}}
 {{- define "decklog.apiEnvironment" -}}
 {{- with .Values.api }}
+{{- include "decklog.unverified" $ }}
 {{- include "decklog.service" $ }}
 {{- if eq $.Values.tenantsOwner "decklog" }}
 {{- include "decklog.variable" (list "DECKLOG_TENANTS_OWNER" "decklog") }}
@@ -186,7 +194,7 @@ volumes:
 {{- if $.Values.identity.issuers }}
 {{- include "decklog.variable" (list "DECKLOG_IDENTITY_ISSUERS_FILE" "/etc/decklog/issuers.json") }}
 {{- end }}
-{{- include "decklog.variable" (list "DECKLOG_IDENTITY_TOKEN_SECONDS_MAX" $.Values.identity.tokenSecondsMax) }}
+{{- include "decklog.variable" (list "DECKLOG_IDENTITY_TOKEN_SECONDS_MAX" $.Values.identity.jwtSecondsMax) }}
 {{- include "decklog.variable" (list "DECKLOG_IDENTITY_UNREACHABLE_SECONDS_MAX" $.Values.identity.unreachableSecondsMax) }}
 {{- with .extraEnv }}
 {{ toYaml . }}
@@ -197,6 +205,7 @@ volumes:
 {{/* The environment of the workers. */}}
 {{- define "decklog.workerEnvironment" -}}
 {{- with .Values.worker }}
+{{- include "decklog.unverified" $ }}
 {{- include "decklog.service" $ }}
 {{- include "decklog.archive" $ }}
 {{- include "decklog.variable" (list "DECKLOG_WORKER_METRICS_PORT" $.Values.metrics.port) }}
@@ -212,6 +221,7 @@ volumes:
 {{/* The environment of the operator. */}}
 {{- define "decklog.operatorEnvironment" -}}
 {{- with .Values.operator }}
+{{- include "decklog.unverified" $ }}
 {{- include "decklog.variable" (list "DECKLOG_OPERATOR_HEALTH_HOST" $.Values.listenAddress) }}
 - name: DECKLOG_OPERATOR_HEALTH_PORT
   value: "8080"
@@ -237,6 +247,7 @@ volumes:
 {{/* The environment of the migration. */}}
 {{- define "decklog.migrateEnvironment" -}}
 {{- with .Values.migrate }}
+{{- include "decklog.unverified" $ }}
 {{- include "decklog.variable" (list "DECKLOG_LOG_FORMAT" $.Values.logFormat) }}
 {{- include "decklog.ownerDsn" $ }}
 {{- if or .bootstrap $.Values.dev.enabled }}

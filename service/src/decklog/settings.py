@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from decklog.database_address import unverified_hosts
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.tenant import CELL_PATTERN, DEFAULT_CELL
 
@@ -38,6 +39,12 @@ class Database(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str, Meta(description="Password that `decklog migrate --bootstrap` sets for `decklog_service`.")
     ] = ""
     owner_password: Annotated[str, Meta(description="Password that `decklog migrate --bootstrap` sets for `decklog_owner`.")] = ""
+    allow_unverified: Annotated[
+        bool,
+        Meta(
+            description="Whether a database on another host may be used without `sslmode=verify-full` in its URL. Anybody on the way could then read and change records."
+        ),
+    ] = False
     pool_max: Annotated[
         int,
         Meta(
@@ -336,9 +343,23 @@ def load(environment: Mapping[str, str]) -> Settings:
             raise DecklogError(Code.MISCONFIGURED, f"Set either {setting} or {name}, not both.")
         _put(tree, setting, value if setting == name else _read(name, value))
     try:
-        return msgspec.convert(tree, Settings, strict=False)
+        loaded = msgspec.convert(tree, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise DecklogError(Code.MISCONFIGURED, _invalid(str(error))) from None
+    _require_verified(loaded.database, environment.get("PGSSLMODE", ""))
+    return loaded
+
+
+def _require_verified(database: Database, default_mode: str) -> None:
+    """Refuse a database on another host whose certificate would not be verified, unless that is allowed."""
+    for name in ("dsn", "owner_dsn", "admin_dsn"):
+        if not database.allow_unverified and unverified_hosts(getattr(database, name), default_mode):
+            raise DecklogError(
+                Code.MISCONFIGURED,
+                f"{PREFIX}DATABASE_{name.upper()} names another host without sslmode=verify-full, so anybody on the way could read and "
+                "change records. Add sslmode=verify-full, and sslrootcert=… for a private authority; or set "
+                f"{PREFIX}DATABASE_ALLOW_UNVERIFIED=true where the network itself is trusted.",
+            )
 
 
 def _read(name: str, file: str) -> str:
