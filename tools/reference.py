@@ -49,11 +49,12 @@ PROCESSES: dict[str, tuple[str, ...]] = {
         "decklog_archive_",
         "decklog_records_",
     ),
+    "registry": ("decklog_registry_",),
     "traces": ("decklog_trace_",),
     "operator": ("decklog_operator_",),
     "provisioning": ("decklog_provisioning_",),
 }
-"""Prefixes of the metrics of each process; `traces` is in API and worker, `provisioning` in every process that makes tenants."""
+"""Prefixes of the metrics of each process; `registry` and `traces` are in API and worker, `provisioning` in every process that makes tenants."""
 
 
 def filled(path: Path, tables: dict[str, Callable[[], str]]) -> str:

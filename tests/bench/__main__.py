@@ -26,6 +26,7 @@ from tests.bench import (
     operator_idle,
     operator_tenants,
     read_audit,
+    registry,
     searchable,
     stream,
 )
@@ -42,6 +43,7 @@ BENCHMARKS: tuple[ModuleType, ...] = (
     export,
     edge_flood,
     noisy_neighbour,
+    registry,
     operator_tenants,
     operator_idle,
 )

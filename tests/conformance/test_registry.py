@@ -1,21 +1,22 @@
-"""Conformance of `Registry`: in memory and on PostgreSQL a load returns everything if there was a change, else None."""
+"""Conformance of `Registry`: in memory and on PostgreSQL, each change is listed by its version and look-ups return the present."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 import pytest
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
-from decklog.domain.store import Registry, Snapshot
+from decklog.domain.store import Registry, RegistryChanges
 from decklog.domain.tenant import Isolation, Limits, State, Tenant
 from decklog.services.identity.keys import key_hash
 from decklog.timescale.connection import Pool
-from decklog.timescale.control.registry import PostgresRegistry
+from decklog.timescale.control.registry import PostgresRegistry, RegistryNotices
 from tests.support.control import NOBODY_LISTENS, Control, control, installation
 from tests.support.memory import MemoryRegistry, make_tenant
 from tests.support.vaults import MemoryVault
@@ -66,7 +67,7 @@ class InMemory:
     async def delete(self, name: str) -> None:
         tenant = self._tenant(name)
         for key in [key for key in self._memory.keys.values() if key.tenant_id == tenant.id]:
-            del self._memory.keys[key.id]
+            self._memory.drop_key(key.id)
         self._memory.remove_tenant(tenant)
 
     async def revoke(self, token: str) -> None:
@@ -98,7 +99,9 @@ class InPostgres:
         assert (await self._provisioner.reconcile(manifest, self._vault)).ready
 
     async def limit(self, name: str, limits: Limits) -> None:
-        spec = {"quotas": {"streams": limits.streams}, "ingest": {"recordBytesMax": limits.record_bytes_max}}
+        spec: dict[str, Any] = {"quotas": {"streams": limits.streams}, "ingest": {"recordBytesMax": limits.record_bytes_max}}
+        if limits.search_days:
+            spec["retention"] = {"days": 30, "searchDays": limits.search_days}
         manifest = self.control.manifest(name, uid=f"uid-{name}", generation=2, isolation=self._isolation[name].value, **spec)
         assert (await self._provisioner.reconcile(manifest, self._vault)).ready
 
@@ -122,90 +125,155 @@ async def registered(request: pytest.FixtureRequest) -> AsyncIterator[Registered
         yield InPostgres(made, await made.registry())
 
 
-async def load(registry: Registry, known: int | None = None) -> Snapshot:
-    snapshot = await registry.load(known)
-    assert snapshot is not None
-    return snapshot
+async def current(registry: Registry) -> int:
+    """The present version."""
+    return (await registry.changes(None)).version
 
 
-def named(snapshot: Snapshot, name: str) -> Tenant | None:
-    return next((tenant for tenant in snapshot.tenants.values() if tenant.name == name), None)
+async def named(registry: Registry, name: str) -> Tenant | None:
+    found = await registry.find(names=[name])
+    assert [tenant.name for tenant in found.tenants] in ([], [name])
+    return found.tenants[0] if found.tenants else None
 
 
-async def test_load_returns_none_for_the_known_version(registered: Registered) -> None:
-    first = await load(registered.registry)
-    assert await registered.registry.load(first.version) is None
-    await registered.add("acme", Isolation.DEDICATED)
-    second = await load(registered.registry, first.version)
-    assert second.version > first.version
-    assert await registered.registry.load(second.version) is None
+def ids(tokens: Iterable[str]) -> list[str]:
+    return [token.split("_")[1] for token in tokens]
 
 
-async def test_load_returns_everything_for_an_unknown_version(registered: Registered) -> None:
+async def test_changes_list_nothing_for_the_present_version(registered: Registered) -> None:
+    before = await current(registered.registry)
+    assert await registered.registry.changes(before) == RegistryChanges(before)
+
+
+async def test_changes_are_not_complete_for_a_version_that_is_none_or_unknown(registered: Registered) -> None:
     await registered.add("acme", Isolation.SHARED)
-    current = await load(registered.registry)
-    assert named(await load(registered.registry, current.version + 1), "acme") is not None
+    version = await current(registered.registry)
+    for known in (None, version + 1, -1):
+        assert await registered.registry.changes(known) == RegistryChanges(version, complete=False)
+
+
+async def test_changes_list_exactly_the_tenant_and_the_keys_that_changed(registered: Registered) -> None:
+    await registered.add("beta", Isolation.SHARED)
+    registry, before = registered.registry, await current(registered.registry)
+    tokens = await registered.add("acme", Isolation.SHARED)
+    changes = await registry.changes(before)
+    tenant = await named(registry, "acme")
+    assert tenant is not None
+    assert changes.version > before
+    assert (changes.tenants, changes.keys, changes.complete) == (frozenset({tenant.id}), frozenset(ids(tokens.values())), True)
+    assert not (await registry.changes(changes.version)).tenants
+
+
+@pytest.mark.parametrize("change", ["suspend", "limit", "delete", "revoke"])
+async def test_each_change_of_a_tenant_or_key_is_listed(registered: Registered, change: str) -> None:
+    tokens = await registered.add("acme", Isolation.SHARED)
+    registry = registered.registry
+    tenant = await named(registry, "acme")
+    assert tenant is not None
+    before = await current(registry)
+    match change:
+        case "suspend":
+            await registered.suspend("acme")
+        case "limit":
+            await registered.limit("acme", Limits(streams=3, record_bytes_max=2_048))
+        case "delete":
+            await registered.delete("acme")
+        case "revoke":
+            await registered.revoke(tokens[Role.WRITER])
+    changes = await registry.changes(before)
+    assert changes.complete
+    assert changes.version > before
+    assert tenant.id in changes.tenants or change == "revoke"
+    if change in ("delete", "revoke"):
+        assert set(ids([tokens[Role.WRITER]])) <= changes.keys
 
 
 @pytest.mark.parametrize("isolation", Isolation)
-async def test_load_returns_tenants_and_keys_by_id(registered: Registered, isolation: Isolation) -> None:
+async def test_find_returns_tenants_by_number_and_name_and_keys_with_their_tenants(
+    registered: Registered, isolation: Isolation
+) -> None:
     tokens = await registered.add("acme", isolation)
-    snapshot = await load(registered.registry)
-    tenant = named(snapshot, "acme")
+    await registered.add("beta", Isolation.SHARED)
+    registry = registered.registry
+    tenant = await named(registry, "acme")
     assert tenant is not None
-    assert snapshot.tenants[tenant.id] is tenant
     assert (tenant.isolation, tenant.state, tenant.retention_days) == (isolation, State.ACTIVE, 30)
-    keys = {key.role: key for key in snapshot.keys.values() if key.tenant_id == tenant.id}
-    assert {role: key.hash for role, key in keys.items()} == {role: key_hash(token) for role, token in tokens.items()}
-    assert {key.id for key in keys.values()} == {token.split("_")[1] for token in tokens.values()}
+    assert (await registry.find(tenants=[tenant.id])).tenants == [tenant]
+    found = await registry.find(keys=ids(tokens.values()))
+    assert found.tenants == [tenant]
+    assert found.version == await current(registry)
+    assert {key.role: key.hash for key in found.keys} == {role: key_hash(token) for role, token in tokens.items()}
+    assert {key.tenant_id for key in found.keys} == {tenant.id}
 
 
-async def test_load_returns_suspended_tenants_with_their_keys(registered: Registered) -> None:
-    await registered.add("acme", Isolation.DEDICATED)
-    before = await load(registered.registry)
-    await registered.suspend("acme")
-    after = await load(registered.registry, before.version)
-    tenant = named(after, "acme")
-    assert tenant is not None
-    assert tenant.state is State.SUSPENDED
-    assert len([key for key in after.keys.values() if key.tenant_id == tenant.id]) == 3
+async def test_find_returns_nothing_for_what_does_not_exist(registered: Registered) -> None:
+    await registered.add("acme", Isolation.SHARED)
+    found = await registered.registry.find(tenants=[10**9], names=["nobody"], keys=["0" * 16])
+    assert (found.tenants, found.keys) == ([], [])
+    assert found.version == await current(registered.registry)
 
 
-async def test_load_omits_deleted_tenants_and_their_keys(registered: Registered) -> None:
-    await registered.add("acme", Isolation.DEDICATED)
-    kept = await registered.add("beta", Isolation.SHARED)
-    before = await load(registered.registry)
-    await registered.delete("acme")
-    after = await load(registered.registry, before.version)
-    assert named(after, "acme") is None
-    assert {key.hash for key in after.keys.values()} == {key_hash(token) for token in kept.values()}
-
-
-async def test_load_omits_revoked_keys(registered: Registered) -> None:
+async def test_find_returns_suspended_tenants_with_their_keys(registered: Registered) -> None:
     tokens = await registered.add("acme", Isolation.DEDICATED)
-    before = await load(registered.registry)
+    await registered.suspend("acme")
+    found = await registered.registry.find(keys=ids(tokens.values()))
+    assert [tenant.state for tenant in found.tenants] == [State.SUSPENDED]
+    assert len(found.keys) == 3
+
+
+async def test_find_omits_deleted_tenants_and_their_keys(registered: Registered) -> None:
+    gone = await registered.add("acme", Isolation.DEDICATED)
+    kept = await registered.add("beta", Isolation.SHARED)
+    await registered.delete("acme")
+    found = await registered.registry.find(names=["acme", "beta"], keys=ids([*gone.values(), *kept.values()]))
+    assert [tenant.name for tenant in found.tenants] == ["beta"]
+    assert {key.hash for key in found.keys} == {key_hash(token) for token in kept.values()}
+
+
+async def test_find_omits_revoked_keys(registered: Registered) -> None:
+    tokens = await registered.add("acme", Isolation.DEDICATED)
     await registered.revoke(tokens[Role.WRITER])
-    after = await load(registered.registry, before.version)
-    assert {key.role for key in after.keys.values()} == {Role.AUDITOR, Role.ADMIN}
+    found = await registered.registry.find(keys=ids(tokens.values()))
+    assert {key.role for key in found.keys} == {Role.AUDITOR, Role.ADMIN}
 
 
-async def test_load_returns_platform_keys_without_a_tenant(registered: Registered) -> None:
+async def test_find_returns_platform_keys_without_a_tenant(registered: Registered) -> None:
     token = await registered.platform_key()
-    snapshot = await load(registered.registry)
-    [key] = [key for key in snapshot.keys.values() if key.role is Role.PLATFORM]
-    assert (key.tenant_id, key.hash) == (None, key_hash(token))
+    found = await registered.registry.find(keys=ids([token]))
+    assert [(key.tenant_id, key.role, key.hash) for key in found.keys] == [(None, Role.PLATFORM, key_hash(token))]
+    assert not found.tenants
 
 
-async def test_load_returns_the_limits_of_an_applied_spec(registered: Registered) -> None:
+async def test_find_returns_the_limits_of_an_applied_spec(registered: Registered) -> None:
     await registered.add("acme", Isolation.DEDICATED)
-    before = await load(registered.registry)
-    tenant = named(before, "acme")
+    tenant = await named(registered.registry, "acme")
     assert tenant is not None
     assert tenant.limits == Limits(streams=50, record_bytes_max=256 * 1024)
     await registered.limit("acme", Limits(streams=3, record_bytes_max=2_048))
-    tenant = named(await load(registered.registry, before.version), "acme")
+    tenant = await named(registered.registry, "acme")
     assert tenant is not None
     assert tenant.limits == Limits(streams=3, record_bytes_max=2_048)
+
+
+async def test_queues_are_those_of_all_tenants_that_are_not_deleted(registered: Registered) -> None:
+    for name in ("acme", "beta"):
+        await registered.add(name, Isolation.DEDICATED)
+    acme, beta = await named(registered.registry, "acme"), await named(registered.registry, "beta")
+    assert acme is not None
+    assert beta is not None
+    assert {acme.queue, beta.queue} <= await registered.registry.queues()
+    await registered.delete("acme")
+    assert acme.queue not in await registered.registry.queues()
+
+
+async def test_tenants_with_search_days_are_returned_in_pages_by_number(registered: Registered) -> None:
+    for name, days in (("a", 0), ("b", 3), ("c", 4), ("d", 5)):
+        await registered.add(name, Isolation.SHARED)
+        await registered.limit(name, Limits(search_days=days))
+    registry = registered.registry
+    pages = [await registry.searching(after=0, limit=2)]
+    pages.append(await registry.searching(after=pages[0][-1].id, limit=2))
+    assert [[(tenant.name, tenant.limits.search_days) for tenant in page] for page in pages] == [[("b", 3), ("c", 4)], [("d", 5)]]
 
 
 # --- what only the real one has --------------------------------------------------------------------------------------
@@ -214,20 +282,89 @@ async def test_load_returns_the_limits_of_an_applied_spec(registered: Registered
 async def test_version_stays_when_only_conditions_change(control: Control) -> None:
     provisioner, registry = control.provisioner(), await control.registry()
     await provisioner.reconcile(control.manifest(), MemoryVault())
-    before = await load(registry)
+    before = await current(registry)
     await control.database.execute("UPDATE decklog.tenants SET conditions = '[]', generation = 9")
-    assert await registry.load(before.version) is None
+    await control.database.execute("UPDATE decklog.tenants SET display_name = display_name")
+    assert await registry.changes(before) == RegistryChanges(before)
     assert {listed.conditions for listed in await registry.tenants()} == {()}
 
 
-async def test_load_omits_expired_keys_and_returns_expiry_times(control: Control) -> None:
+async def test_find_omits_expired_keys_and_returns_expiry_times(control: Control) -> None:
     registry = await control.registry()
     await control.provisioner().reconcile(control.manifest(), MemoryVault())
     later = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
     await control.database.execute("UPDATE decklog.api_keys SET expires_at = now() WHERE role = 'writer'")
     await control.database.execute("UPDATE decklog.api_keys SET expires_at = $1 WHERE role = 'auditor'", later)
-    keys = {key.role: key.expires_at for key in (await load(registry)).keys.values()}
+    rows = await control.database.execute("SELECT id FROM decklog.api_keys")
+    keys = {key.role: key.expires_at for key in (await registry.find(keys=[row["id"] for row in rows])).keys}
     assert keys == {Role.AUDITOR: later, Role.ADMIN: None}
+
+
+async def test_changes_are_not_complete_after_a_version_without_a_list_or_with_too_long_a_one(control: Control) -> None:
+    registry = await control.registry()
+    await control.provisioner().reconcile(control.manifest(isolation="Shared"), MemoryVault())
+    for statement in (
+        "UPDATE decklog.registry_version SET version = version + 1",
+        "DELETE FROM decklog.registry_changes WHERE version > (SELECT version - 2 FROM decklog.registry_version)",
+        "TRUNCATE decklog.api_keys",
+        "INSERT INTO decklog.api_keys (id, role, hash) SELECT n::text, 'platform', sha256(n::text::bytea) FROM generate_series(1, 10001) n",
+    ):
+        before = await current(registry) - 1
+        await control.database.execute(statement)
+        changes = await registry.changes(before)
+        assert changes == RegistryChanges(changes.version, complete=False)
+
+
+async def test_changes_keep_a_bounded_number_of_versions(control: Control) -> None:
+    await control.database.execute("UPDATE decklog.registry_version SET version = 10000")
+    await control.provisioner().reconcile(control.manifest(isolation="Shared"), MemoryVault())
+    await control.database.execute("UPDATE decklog.registry_version SET version = 20000")
+    await control.database.execute("UPDATE decklog.api_keys SET expires_at = now()")
+    rows = await control.database.execute("SELECT DISTINCT version FROM decklog.registry_changes WHERE version <> 20001")
+    assert {row["version"] for row in rows} <= set(range(10_002, 10_100))
+
+
+async def test_versions_of_concurrent_changes_have_the_order_of_commits(control: Control) -> None:
+    """A reader at a version has seen every change below it, or a process could miss one for ever."""
+    registry = await control.registry()
+    await control.provisioner().reconcile(control.manifest(isolation="Shared"), MemoryVault())
+    known, seen, done = await current(registry), set[str](), asyncio.Event()
+
+    async def write(first: int) -> None:
+        for number in range(first, first + 20):
+            await control.database.execute(
+                "INSERT INTO decklog.api_keys (id, role, hash) VALUES ($1, 'platform', sha256($1::text::bytea))", str(number)
+            )
+
+    async def follow() -> None:
+        nonlocal known
+        while True:
+            ended = done.is_set()
+            changes = await registry.changes(known)
+            assert changes.complete
+            known = changes.version
+            seen.update(changes.keys)
+            if ended:
+                return
+
+    following = asyncio.create_task(follow())
+    await asyncio.gather(*(write(first) for first in (0, 100, 200)))
+    done.set()
+    await following
+    assert seen == {str(number) for first in (0, 100, 200) for number in range(first, first + 20)}
+
+
+async def test_notice_is_heard_after_each_commit(control: Control) -> None:
+    heard: asyncio.Queue[None] = asyncio.Queue()
+    notices = RegistryNotices(control.database.service_dsn)
+    await notices.start(lambda: heard.put_nowait(None))
+    try:
+        async with asyncio.timeout(20):
+            await heard.get()  # connected
+            await control.provisioner().reconcile(control.manifest(isolation="Shared"), MemoryVault())
+            await heard.get()
+    finally:
+        await notices.stop()
 
 
 async def test_tenants_are_listed_in_pages_by_name(control: Control) -> None:
@@ -239,8 +376,9 @@ async def test_tenants_are_listed_in_pages_by_name(control: Control) -> None:
     assert [each.name for each in await registry.tenants(after="b")] == ["c", "decklog"]
 
 
-async def test_load_raises_when_the_registry_is_unreadable() -> None:
-    pool = Pool(f"postgresql://decklog_service@{NOBODY_LISTENS}/decklog", size_max=1)
-    with pytest.raises(DecklogError) as refused:
-        await PostgresRegistry(pool).load(None)
-    assert refused.value.code is Code.STORAGE_UNAVAILABLE
+async def test_every_method_raises_when_the_registry_is_unreadable() -> None:
+    registry = PostgresRegistry(Pool(f"postgresql://decklog_service@{NOBODY_LISTENS}/decklog", size_max=1))
+    for call in (registry.changes(None), registry.find(names=["acme"]), registry.queues(), registry.searching(after=0, limit=1)):
+        with pytest.raises(DecklogError) as refused:
+            await call
+        assert refused.value.code is Code.STORAGE_UNAVAILABLE

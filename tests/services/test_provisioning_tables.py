@@ -24,6 +24,7 @@ from decklog.timescale.control.migrations import (
     m0006_cell,
     m0007_post_refusal,
     m0008_post_rights,
+    m0009_changes,
 )
 from decklog.timescale.control.piccolo_app import APP_CONFIG
 from decklog.timescale.control.piccolo_engine import on
@@ -45,9 +46,11 @@ TABLES = ("tenants", "api_keys", "registry_version")
 
 async def test_migrations_change_nothing_when_repeated_concurrently(control: Control) -> None:
     await control.database.execute(
-        "DROP TABLE decklog.api_keys, decklog.tenants, decklog.registry_version, decklog.search_indices, decklog.migration"
+        "DROP TABLE decklog.api_keys, decklog.tenants, decklog.registry_version, decklog.registry_changes, decklog.search_indices, "
+        "decklog.migration"
     )
-    await control.database.execute("DROP FUNCTION decklog.count_registry_version")
+    for function in ("count_registry_version", "next_registry_version", "log_tenant_changes", "log_key_changes"):
+        await control.database.execute(f"DROP FUNCTION decklog.{function}")
     script = "import asyncio, sys; from decklog.timescale.control.tables import migrate_control; asyncio.run(migrate_control(sys.argv[1]))"
     command = [sys.executable, "-c", script, control.database.owner_dsn]
     processes = [subprocess.Popen(command, env={**os.environ}) for _ in range(3)]
@@ -70,6 +73,7 @@ async def test_migrations_lead_to_the_tables_of_the_classes() -> None:
         m0006_cell,
         m0007_post_refusal,
         m0008_post_rights,
+        m0009_changes,
     )
     managers = [await module.forwards() for module in modules]
     snapshot = SchemaSnapshot(managers=managers)

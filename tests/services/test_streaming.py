@@ -410,7 +410,7 @@ async def test_stream_ends_with_tenant_suspended_when_its_tenant_is_suspended() 
 async def test_stream_ends_when_the_registry_is_stale() -> None:
     async with desk(limits=BEATING) as at:
 
-        def unknown(_: object) -> bool:
+        async def unknown(_: object) -> bool:
             raise DecklogError(Code.REGISTRY_STALE, "Stale.")
 
         async with following(at) as stream:
@@ -545,9 +545,15 @@ async def test_streams_in_another_process_miss_and_repeat_nothing_on_real_server
     here, there = [(await database.records(), await database.announcements()) for _ in range(2)]
     ingest = Ingest(*here, fingerprint_key=FINGERPRINT_KEY)
     await ingest.start()
-    streams = Streams(
-        *there, AccessLog(ingest, lambda: tenant), still_valid=lambda _: True, limits=Limits(heartbeat=0.2, poll=0.2)
-    )
+
+    async def still_valid(_: object) -> bool:
+        return True
+
+    async def tenant_now(_: object) -> None:
+        return None
+
+    limits = Limits(heartbeat=0.2, poll=0.2)
+    streams = Streams(*there, AccessLog(ingest, lambda: tenant), still_valid=still_valid, tenant_now=tenant_now, limits=limits)
     await streams.start()
     auditor = Principal(kind="api_key", subject="key-1", role=Role.AUDITOR, tenant=tenant)
     bodies = [body(severity="ERROR" if number % 3 == 0 else "INFO", message=f"number {number}") for number in range(300)]

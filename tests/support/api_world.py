@@ -130,7 +130,7 @@ async def running_world(
         announcements,
         access_log,
         still_valid=identity.still_valid,
-        tenant_now=lambda number: cache.snapshot.tenants.get(number),  # noqa: PLW0108 - the snapshot changes
+        tenant_now=cache.tenant,
         limits=Limits(heartbeat=heartbeat, poll=0.05),
     )
     search = Search(store, index=index, cursors=None if cursors is None else cursors(store))

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import boto3
 import pytest
@@ -15,7 +15,7 @@ from opensearchpy import AsyncOpenSearch
 from decklog.domain.errors import DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.records.append import Appended, AppendRequest
-from decklog.domain.store import Snapshot
+from decklog.domain.store import ApiKey
 from decklog.domain.tenancy.manifest import Manifest
 from decklog.domain.tenancy.spec import parse_spec
 from decklog.domain.tenant import Tenant
@@ -33,6 +33,14 @@ from tests.support.records import prepared
 from tests.support.stores import VARIANTS, Database, drop_database, new_database
 
 NOBODY_LISTENS = "127.0.0.1:9"
+
+
+class Snapshot(NamedTuple):
+    """The whole registry at one version, by id, without revoked keys and deleted tenants."""
+
+    version: int
+    tenants: dict[int, Tenant]
+    keys: dict[str, ApiKey]
 
 
 class Control:
@@ -99,9 +107,11 @@ class Control:
         return PostgresRegistry(await self.database.pool())
 
     async def snapshot(self) -> Snapshot:
-        snapshot = await (await self.registry()).load(None)
-        assert snapshot is not None
-        return snapshot
+        """Return all that the service's role finds in the registry, at one version."""
+        names = [row["name"] for row in await self.database.execute("SELECT name FROM decklog.tenants")]
+        keys = [row["id"] for row in await self.database.execute("SELECT id FROM decklog.api_keys")]
+        found = await (await self.registry()).find(names=names, keys=keys)
+        return Snapshot(found.version, {tenant.id: tenant for tenant in found.tenants}, {key.id: key for key in found.keys})
 
     async def tenant(self, name: str = "acme") -> Tenant:
         """Return the tenant as the service reads it."""

@@ -69,12 +69,15 @@ class Desk:
             self.announcements,
             self.access_log,
             still_valid=self.still_valid,
-            tenant_now=self.tenants.get,
+            tenant_now=self.tenant_now,
             limits=limits or Limits(heartbeat=60, poll=0.05),
         )
 
-    def still_valid(self, principal: Principal) -> bool:
+    async def still_valid(self, principal: Principal) -> bool:
         return principal.subject not in self.withdrawn
+
+    async def tenant_now(self, number: int) -> Tenant | None:
+        return self.tenants.get(number)
 
     def principal(self, tenant: Tenant | None = None, role: Role = Role.AUDITOR, *, subject: str = "key-1") -> Principal:
         return Principal(kind="api_key", subject=subject, role=role, tenant=tenant or self.acme)

@@ -116,11 +116,12 @@ class ServedControl(MemoryControl):
             self._store.register(known)
             self._registry.add_tenant(known)
         for key in (stored.key for stored in self.keys if stored.tenant == name and not stored.revoked):
-            self._registry.keys[key.id] = ApiKey(key.id, known.id, key.role, key.hash, key.expires_at)
+            served = ApiKey(key.id, known.id, key.role, key.hash, key.expires_at)
+            if self._registry.keys.get(key.id) != served:
+                self._registry.put_key(served)
         for stored in self.keys:
-            if stored.tenant == name and stored.revoked:
-                self._registry.keys.pop(stored.key.id, None)
-        self._registry.version += 1
+            if stored.tenant == name and stored.revoked and stored.key.id in self._registry.keys:
+                self._registry.drop_key(stored.key.id)
 
 
 class MemoryVisit:

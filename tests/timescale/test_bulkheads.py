@@ -31,7 +31,7 @@ async def test_registry_readiness_and_announcements_answer_while_all_connections
         for _ in range(3):
             await stack.enter_async_context(opened.reads.connection())
 
-        assert await opened.registry.load(None) is not None
+        assert (await opened.registry.changes(None)).version > 0
         await PostgresReadiness(opened.upkeep).check()
         while heard.empty():  # the listener connects in the background
             announcing.announce(7, LogName.EVENTS, 42)

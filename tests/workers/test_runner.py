@@ -248,7 +248,7 @@ async def test_worker_follows_a_tenant_created_while_it_runs() -> None:
             msgspec.structs.replace(service.tenants[0], id=999, name="new", queue="q-new", index="i-new")
         )
         service.store.register(tenant)
-        await until(lambda: tenant.id in service.registry.snapshot.tenants)
+        await until(lambda: service.registry.version == service.backing.version)
         await wake(service, tenant, await service.append(tenant))
         await service.until_done(tenant, 1)
 

@@ -50,7 +50,7 @@ class Database(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             ge=2,
             le=200,
-            description="Connections of one process for the readings of tenants. An API process opens up to 6 more, a worker up to 5.",
+            description="Connections of one process for the readings of tenants. An API process opens up to 7 more, a worker up to 6.",
         ),
     ] = 10
 

@@ -46,9 +46,9 @@ class _Announcing:
         if self._waker is None:
             return
         try:
-            tenant = self._registry.snapshot.tenants.get(tenant_id)
+            tenant = self._registry.cached_tenant(tenant_id)
         except DecklogError:
-            return  # The registry is stale: the sweeper finds these records.
+            return  # The registry is stale: the sweeper finds these records, as it does where the tenant has left the cache.
         if tenant is not None:
             self._waker.wake(tenant, log, next_seq)
 
@@ -102,15 +102,12 @@ async def open_api(
         cursors = PostgresCursors(database.reads) if index is not None else None
         search = Search(store, index=index, cursors=cursors, timeout=settings.api.search_timeout)
 
-        def tenant_now(tenant_id: int) -> Tenant | None:
-            return registry.snapshot.tenants.get(tenant_id)
-
         streams = Streams(
             store,
             announcements,
             access_log,
             still_valid=identity.still_valid,
-            tenant_now=tenant_now,
+            tenant_now=registry.tenant,
             limits=Limits(streams_max=settings.api.streams_max),
         )
         await stack.enter_async_context(backends.started(registry))
@@ -170,7 +167,7 @@ async def _open_ingest(
 
 
 def _platform_tenant(registry: RegistryCache) -> Tenant:
-    tenant = registry.tenant(PLATFORM_TENANT)
+    tenant = registry.cached_named(PLATFORM_TENANT)
     if tenant is None:
         raise DecklogError(
             Code.STORAGE_UNAVAILABLE,

@@ -19,7 +19,7 @@ from decklog.services.archive.archiver import Archiver
 from decklog.services.identity.registry import RegistryCache
 from decklog.settings import Archive, Settings, Tracing
 from decklog.timescale.connection import Pool
-from decklog.timescale.control.registry import PostgresRegistry
+from decklog.timescale.control.registry import PostgresRegistry, RegistryNotices
 from decklog.timescale.records.append import Appender
 from decklog.timescale.records.archive import PostgresArchives
 from decklog.timescale.records.cursors import PostgresCursors
@@ -79,12 +79,12 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
         reads, upkeep, registering = [await stack.enter_async_context(open_pool(dsn, size_max=size)) for size in sizes]
         await upkeep.open()
         registry = PostgresRegistry(registering)
-        yield Database(reads, upkeep, registry, RegistryCache(registry))
+        yield Database(reads, upkeep, registry, RegistryCache(registry, notices=RegistryNotices(dsn)))
 
 
 @asynccontextmanager
 async def started(registry: RegistryCache) -> AsyncIterator[None]:
-    """Keep the cache fresh within the block. Start it last: a snapshot expires after two seconds."""
+    """Keep the cache fresh within the block. Start it last: it expires after two seconds."""
     await registry.start()
     try:
         yield

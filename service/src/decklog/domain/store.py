@@ -33,22 +33,51 @@ class ApiKey(msgspec.Struct, frozen=True):
     expires_at: datetime | None = None
 
 
-class Snapshot(msgspec.Struct, frozen=True):
-    """The whole registry at one version, by id, without revoked keys and deleted tenants."""
+class RegistryChanges(msgspec.Struct, frozen=True):
+    """What changed in the registry up to a version. Without `complete`, anything may have changed and nothing is listed."""
 
     version: int
-    tenants: dict[int, Tenant]
-    keys: dict[str, ApiKey]
+    tenants: frozenset[int] = frozenset()
+    keys: frozenset[str] = frozenset()
+    complete: bool = True
+
+
+class Registered(msgspec.Struct, frozen=True):
+    """Tenants and keys at one version, without deleted tenants, their keys, and keys that are revoked or expired."""
+
+    version: int
+    tenants: list[Tenant]
+    keys: list[ApiKey]
 
 
 class Registry(Protocol):
-    """The tenants and valid keys of an installation; provisioning writes it."""
+    """The tenants and keys of an installation; provisioning writes it. Every change has a number, in the order of commits.
 
-    async def load(self, known: int | None) -> Snapshot | None:
-        """Return the registry, or None if its version is still `known`. Raises `storage-unavailable`."""
+    Every method raises `storage-unavailable`.
+    """
+
+    async def changes(self, known: int | None) -> RegistryChanges:
+        """Return the numbers of tenants and keys that changed after the version `known`; it is None where none is known.
+
+        It lists at most `REGISTRY_CHANGES_MAX` of them; more are not `complete`.
+        """
+        ...
+
+    async def find(self, *, tenants: Sequence[int] = (), names: Sequence[str] = (), keys: Sequence[str] = ()) -> Registered:
+        """Return those of these that are there, as of one moment, with the tenants of the keys."""
+        ...
+
+    async def queues(self) -> set[str]:
+        """Return the names of the queues of all tenants."""
+        ...
+
+    async def searching(self, *, after: int, limit: int) -> list[Tenant]:
+        """Return tenants with `retention.searchDays` in the order of their numbers, those after the number `after`."""
         ...
 
 
+REGISTRY_CHANGES_MAX = 10_000
+"""Changed tenants and keys that one poll of the registry reads; a process forgets all it knows where more have changed."""
 READ_BYTES_MAX = 8 * 1024 * 1024
 """Content that one reading returns, plus at most one record: a thousand large records would exhaust a process's memory."""
 

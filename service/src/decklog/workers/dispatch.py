@@ -66,7 +66,7 @@ class Dispatcher:
     async def _advance(self, key: Key) -> None:
         tenant_id, log = key
         try:
-            tenant = self._registry.snapshot.tenants.get(tenant_id)
+            tenant = await self._registry.tenant(tenant_id)
             # A tenant that is not in the registry was deleted, or is so new that the sweep will find its logs.
             ended = Ended.DONE if tenant is None else await self._follower.advance(tenant, log)
             if ended is Ended.HELD and key not in self._again:

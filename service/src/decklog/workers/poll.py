@@ -13,7 +13,6 @@ from prometheus_client import Counter, Histogram
 from decklog.domain.errors import DecklogError
 from decklog.domain.pauses import jittered
 from decklog.domain.store import WakeQueue, WakeUp
-from decklog.domain.tenant import State
 from decklog.services.identity.registry import RegistryCache
 from decklog.workers.dispatch import Dispatcher
 
@@ -25,6 +24,9 @@ FAILED_SECONDS = 10.0
 """Pause of a queue that could not be polled, before jitter."""
 NOTHING_SECONDS = 0.3
 """Pause, before jitter, while no queue is due or the registry cannot be read."""
+
+QUEUES_SECONDS_MIN = 2.0
+"""Between two reads of the queues of all tenants. Until a new queue is polled, the sweep finds its logs."""
 
 RECEIVED = Counter("decklog_worker_wake_ups_total", "Wake-ups received.")
 WAITED = Histogram(
@@ -93,6 +95,7 @@ class Pollers:
         self._pollers = pollers
         self._rotation = Rotation(pollers)
         self._seen: int | None = None
+        self._look_at = 0.0
 
     async def run(self) -> None:
         """Poll until cancelled."""
@@ -103,7 +106,7 @@ class Pollers:
     async def _poll(self) -> None:
         while True:
             try:
-                self._update_queues()
+                await self._update_queues()
             except DecklogError as error:
                 _log.warning("no queue can be polled", reason=str(error))
                 await asyncio.sleep(NOTHING_SECONDS)
@@ -114,12 +117,21 @@ class Pollers:
             else:
                 await self._poll_one(name)
 
-    def _update_queues(self) -> None:
-        """Take over the queues of a registry that has changed. Raises `registry-stale`."""
-        snapshot = self._registry.snapshot
-        if snapshot.version != self._seen:
-            self._seen = snapshot.version
-            self._rotation.update(tenant.queue for tenant in snapshot.tenants.values() if tenant.state is not State.DELETED)
+    async def _update_queues(self) -> None:
+        """Take over the queues where a tenant has changed, at most every `QUEUES_SECONDS_MIN`.
+
+        Raises:
+            DecklogError: `registry-stale`, `storage-unavailable`.
+        """
+        version = self._registry.tenants_version
+        if version == self._seen or time.monotonic() < self._look_at:
+            return
+        before, self._seen, self._look_at = self._seen, version, time.monotonic() + QUEUES_SECONDS_MIN
+        try:
+            self._rotation.update(await self._registry.queues())
+        except BaseException:
+            self._seen = before
+            raise
 
     async def _poll_one(self, queue: str) -> None:
         not_before = 0.0

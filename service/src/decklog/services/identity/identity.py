@@ -16,7 +16,7 @@ import structlog
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Principal, Role
-from decklog.domain.store import ApiKey, Snapshot
+from decklog.domain.store import ApiKey
 from decklog.domain.tenant import State, Tenant
 from decklog.services.identity.issuers import Claims, Issuers, UntrustedError
 from decklog.services.identity.keys import KEY_PREFIX
@@ -26,7 +26,7 @@ TOKEN_CHARS_MAX = 8 * 1024
 VERIFIED_MAX = 4_096
 """Verified tokens that are cached, by their SHA-256; verifying a signature costs about as much as storing a record."""
 RECOGNISED_MAX = 16_384
-"""API keys that are cached, by their SHA-256, until the registry changes."""
+"""API keys whose principals are cached, by their SHA-256, until the registry changes."""
 
 _KEY = re.compile(r"dlk_([0-9a-z]{8,32})_([0-9A-Za-z]{32,128})")
 _NO_HASH = bytes(32)
@@ -51,20 +51,21 @@ class Identity:
         self._now = now
         self._verified: dict[bytes, Claims] = {}
         self._recognised: dict[bytes, Principal] = {}
-        self._recognised_in: Snapshot | None = None
+        self._recognised_in: int | None = None
 
     async def authenticate(self, token: str) -> Principal:
-        """Return the principal of a token. Raises `unauthenticated`, and `registry-stale` where the registry is too old."""
+        """Return the principal of a token.
+
+        Raises:
+            DecklogError: `unauthenticated`; `registry-stale` where the registry is too old, and `issuer-unavailable` where the
+                keys of the token's issuer could not be read.
+        """
         await self._registry.current()
         principal = self.recognise(token)
         if principal is not None:
             return principal
         if token.startswith(KEY_PREFIX):
-            await self._registry.refresh()
-            principal = self._by_key(token, _name(token))
-            if principal is None:
-                raise _refused("unknown key")
-            return principal
+            return await self._by_key(token, _name(token))
         return await self._by_token(token)
 
     def recognise(self, token: str) -> Principal | None:
@@ -75,25 +76,24 @@ class Identity:
             return None
         name = _name(token)
         if token.startswith(KEY_PREFIX):
-            return self._remembered(name) or self._by_key(token, name)
+            return self._remembered(name) or self._by_cached_key(token, name)
         claims = self._verified.get(name)
         if claims is None or not self._issuers.current(claims):
             return None
-        return self._principal(claims)
+        tenant = None if claims.tenant is None else self._registry.cached_named(claims.tenant)
+        return None if claims.tenant is not None and tenant is None else self._principal(claims, tenant)
 
-    def still_valid(self, principal: Principal) -> bool:
+    async def still_valid(self, principal: Principal) -> bool:
         """Return whether the credential would be accepted now, for streams and exports. Raises `registry-stale`."""
         if principal.expires_at is not None and principal.expires_at <= self._now():
             return False
-        snapshot = self._registry.snapshot
         if principal.kind == "api_key":
-            key = snapshot.keys.get(principal.subject)
+            key = await self._registry.key(principal.subject)
             if key is None or key.role is not principal.role or self._expired(key):
                 return False
-        tenant = principal.tenant
-        if tenant is None:
-            return True
-        known = snapshot.tenants.get(tenant.id)
+        if principal.tenant is None:
+            return self._registry.version is not None
+        known = await self._registry.tenant(principal.tenant.id)
         return known is not None and known.state is State.ACTIVE
 
     def _remembered(self, name: bytes) -> Principal | None:
@@ -101,34 +101,41 @@ class Identity:
 
         Only a hash of what was sent is compared, so the time of the look-up reveals nothing about keys.
         """
-        snapshot = self._registry.snapshot
-        if self._recognised_in is not snapshot or len(self._recognised) >= RECOGNISED_MAX:
-            self._recognised, self._recognised_in = {}, snapshot
+        version = self._registry.version
+        if self._recognised_in != version or len(self._recognised) >= RECOGNISED_MAX:
+            self._recognised, self._recognised_in = {}, version
         principal = self._recognised.get(name)
         if principal is None or (principal.expires_at is not None and principal.expires_at <= self._now()):
             return None
         return principal
 
-    def _by_key(self, token: str, hashed: bytes) -> Principal | None:
-        """Return the principal of a key; None where the registry has no key of its id yet. Raises `unauthenticated`."""
-        match = _KEY.fullmatch(token)
-        if match is None:
-            raise _refused("malformed key")
-        snapshot = self._registry.snapshot
-        key = snapshot.keys.get(match[1])
-        # An unknown id costs the same hash and comparison as a known one.
-        good = hmac.compare_digest(hashed, _NO_HASH if key is None else key.hash)
+    def _by_cached_key(self, token: str, hashed: bytes) -> Principal | None:
+        """Return the principal of a key; None where the key or its tenant must be looked up. Raises `unauthenticated`."""
+        key = self._registry.cached_key(_key_id(token))
         if key is None:
             return None
-        if not good:
+        tenant = None if key.tenant_id is None else self._registry.cached_tenant(key.tenant_id)
+        if key.tenant_id is not None and tenant is None:
+            return None
+        return self._accepted(hashed, key, tenant)
+
+    async def _by_key(self, token: str, hashed: bytes) -> Principal:
+        """Return the principal of a key. Raises `unauthenticated`."""
+        key = await self._registry.key(_key_id(token))
+        if key is None:
+            hmac.compare_digest(hashed, _NO_HASH)  # an unknown id costs the same comparison as a known one
+            raise _refused("unknown key")
+        tenant = None if key.tenant_id is None else await self._registry.tenant(key.tenant_id)
+        return self._accepted(hashed, key, tenant)
+
+    def _accepted(self, hashed: bytes, key: ApiKey, tenant: Tenant | None) -> Principal:
+        """Return the principal of a key whose id was found. Raises `unauthenticated`."""
+        if not hmac.compare_digest(hashed, key.hash):
             raise _refused("wrong secret", key=key.id)
         if self._expired(key):
             raise _refused("expired key", key=key.id)
-        tenant: Tenant | None = None
-        if key.tenant_id is not None:
-            tenant = snapshot.tenants.get(key.tenant_id)
-            if tenant is None or tenant.state is State.DELETED:
-                raise _refused("deleted tenant", key=key.id)
+        if key.tenant_id is not None and (tenant is None or tenant.state is State.DELETED):
+            raise _refused("deleted tenant", key=key.id)
         if (tenant is None) is not (key.role is Role.PLATFORM):
             raise _refused("key of no tenant that is not the platform's, or the reverse", key=key.id)
         principal = Principal(
@@ -138,7 +145,7 @@ class Identity:
             tenant=tenant,
             expires_at=None if key.expires_at is None else key.expires_at.timestamp(),
         )
-        if self._recognised_in is snapshot:
+        if self._recognised_in == self._registry.version:
             self._recognised[hashed] = principal
         return principal
 
@@ -150,20 +157,18 @@ class Identity:
             claims = await self._issuers.verify(token)
         except UntrustedError as error:
             raise _refused(error.reason) from None
-        principal = self._principal(claims)
+        tenant = None if claims.tenant is None else await self._registry.named(claims.tenant)
+        principal = self._principal(claims, tenant)
         while len(self._verified) >= VERIFIED_MAX:
             del self._verified[next(iter(self._verified))]
         self._verified[_name(token)] = claims
         return principal
 
-    def _principal(self, claims: Claims) -> Principal:
+    def _principal(self, claims: Claims, tenant: Tenant | None) -> Principal:
         if claims.expires_at <= self._now():
             raise _refused("expired token")
-        tenant: Tenant | None = None
-        if claims.tenant is not None:
-            tenant = self._registry.tenant(claims.tenant)
-            if tenant is None or tenant.state is State.DELETED:
-                raise _refused("unknown tenant", tenant=claims.tenant)
+        if claims.tenant is not None and (tenant is None or tenant.state is State.DELETED):
+            raise _refused("unknown tenant", tenant=claims.tenant)
         return Principal(
             kind="jwt",
             subject=claims.subject,
@@ -172,6 +177,14 @@ class Identity:
             issuer=claims.issuer,
             expires_at=claims.expires_at,
         )
+
+
+def _key_id(token: str) -> str:
+    """Return the id in an API key. Raises `unauthenticated`."""
+    match = _KEY.fullmatch(token)
+    if match is None:
+        raise _refused("malformed key")
+    return match[1]
 
 
 def _name(token: str) -> bytes:

@@ -6,7 +6,7 @@ A file that looks complete is complete: its last bytes follow every record, and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -73,7 +73,11 @@ class Export:
     """
 
     def __init__(
-        self, search: Search, access_log: AccessLog, reader: Reader, still_valid: Callable[[Principal], bool] | None = None
+        self,
+        search: Search,
+        access_log: AccessLog,
+        reader: Reader,
+        still_valid: Callable[[Principal], Awaitable[bool]] | None = None,
     ) -> None:
         self.tenant = reader.tenant
         self.log = reader.log
@@ -131,7 +135,7 @@ class Export:
         held, count = {"json": "[", "csv": csv_header()}.get(self.format, ""), 0
         batches = _ahead(self._search.walk(reader.tenant, reader.log, reader.query, end=reader.head.next_seq))
         async for batch in batches:
-            if self._still_valid is not None and not self._still_valid(reader.principal):
+            if self._still_valid is not None and not await self._still_valid(reader.principal):
                 raise DecklogError(Code.UNAUTHENTICATED, "The credential was withdrawn during the export.")
             self._given = count
             if damaged := await damaged_of(batch, reader.tenant, reader.log, Read.EXPORT):

@@ -7,7 +7,7 @@ returns.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from weakref import WeakSet
@@ -105,7 +105,7 @@ class Reading:
         store: RecordStore,
         access_log: AccessLog,
         *,
-        still_valid: Callable[[Principal], bool] | None = None,
+        still_valid: Callable[[Principal], Awaitable[bool]] | None = None,
         checked_share: float = LISTED_SHARE,
     ) -> None:
         self._checked_share = checked_share

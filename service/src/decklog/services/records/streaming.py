@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -63,8 +63,8 @@ class Streams:
         announcements: Announcements,
         access_log: AccessLog,
         *,
-        still_valid: Callable[[Principal], bool],
-        tenant_now: Callable[[int], Tenant | None] = lambda _: None,
+        still_valid: Callable[[Principal], Awaitable[bool]],
+        tenant_now: Callable[[int], Awaitable[Tenant | None]],
         limits: Limits | None = None,
     ) -> None:
         self._store = store
@@ -224,18 +224,18 @@ class Streams:
             await asyncio.sleep(period)
             now = asyncio.get_running_loop().time()
             for subscription in tuple(self._open):
-                if (refusal := self._refusal(subscription.principal)) is not None:
+                if (refusal := await self._refusal(subscription.principal)) is not None:
                     subscription.end(refusal)
                 elif now >= subscription.heartbeat_at:
                     subscription.changed.set()
             self.feeds.poll()
 
-    def _refusal(self, principal: Principal) -> DecklogError | None:
+    async def _refusal(self, principal: Principal) -> DecklogError | None:
         """Return why this principal's streams must end, or None."""
         try:
-            if self._still_valid(principal):
+            if await self._still_valid(principal):
                 return None
-            tenant = None if principal.tenant is None else self._tenant_now(principal.tenant.id)
+            tenant = None if principal.tenant is None else await self._tenant_now(principal.tenant.id)
         except DecklogError as error:
             return error  # the registry is stale, so permissions are unknown
         if tenant is not None and tenant.state is State.SUSPENDED:

@@ -1,48 +1,87 @@
-"""The registry of tenants and keys, read by the service's role without Piccolo.
+"""The registry of tenants and keys, read by the service's role without Piccolo; and notices of its changes.
 
-A load reads all of it in one snapshot, and only if its version has grown.
+Nothing here reads the whole registry: triggers number every change (`migrations/m0009_changes.py`), and a look-up is one
+statement, so what it returns is as of the version that it returns.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Sequence
+
 import asyncpg
+import structlog
 
 from decklog.domain.identity.access import Role
-from decklog.domain.store import ApiKey, Snapshot
+from decklog.domain.store import REGISTRY_CHANGES_MAX, ApiKey, Registered, RegistryChanges
 from decklog.domain.tenancy.spec import read_spec
 from decklog.domain.tenancy.status import TenantListing, read_conditions
 from decklog.domain.tenant import Isolation, Limits, State, Tenant
-from decklog.timescale.connection import Pool
+from decklog.timescale.connection import LOST, Pool, connect_listener
 from decklog.timescale.statements import statement
 
-_VERSION = "SELECT version FROM decklog.registry_version"
+CHANNEL = "decklog_registry"
+"""Channel of NOTIFY after a change of the registry, without a payload."""
+RECONNECT_SECONDS = 1.0
+"""Wait after a failure."""
 
-_TENANTS = statement("registry.tenants")
-_KEYS = statement("registry.keys")
+_CHANGES = statement("registry.changes")
+_REGISTERED = statement("registry.find")
+_QUEUES = statement("registry.queues")
+_SEARCHING = statement("registry.searching")
 _LIST = statement("registry.listing") + " WHERE name > $1 ORDER BY name LIMIT $2"
 _FIND = statement("registry.listing") + " WHERE name = $1"
 
+_log = structlog.get_logger("decklog.timescale")
+
 
 class PostgresRegistry:
-    """`Registry` over a pool; see the protocol for what `load` promises."""
+    """`Registry` over a pool; the protocol says what each method promises."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def load(self, known: int | None) -> Snapshot | None:
+    async def changes(self, known: int | None) -> RegistryChanges:
         """See the protocol."""
         async with self._pool.connection() as connection:
-            if known is not None and await connection.fetchval(_VERSION) == known:
-                return None
-            async with connection.transaction(isolation="repeatable_read", readonly=True):
-                version: int = await connection.fetchval(_VERSION)
-                tenants = await connection.fetch(_TENANTS, int(State.DELETED))
-                keys = await connection.fetch(_KEYS, int(State.DELETED))
-        return Snapshot(
+            rows = await connection.fetch(_CHANGES, known, REGISTRY_CHANGES_MAX + 1)
+        version: int = rows[0]["version"]
+        listed = {row["changed_in"] for row in rows if row["tenant_id"] is not None or row["key_id"] is not None}
+        # The versions in between must all be listed. They are not after a restore, or where too much has changed.
+        if known is None or len(listed) != version - known or len(rows) > REGISTRY_CHANGES_MAX:
+            return RegistryChanges(version, complete=False)
+        return RegistryChanges(
             version,
-            {row["id"]: tenant_of(row, _limits(row)) for row in tenants},
-            {row["id"]: ApiKey(row["id"], row["tenant_id"], Role(row["role"]), row["hash"], row["expires_at"]) for row in keys},
+            tenants=frozenset(row["tenant_id"] for row in rows if row["tenant_id"] is not None),
+            keys=frozenset(row["key_id"] for row in rows if row["key_id"] is not None),
         )
+
+    async def find(self, *, tenants: Sequence[int] = (), names: Sequence[str] = (), keys: Sequence[str] = ()) -> Registered:
+        """See the protocol."""
+        async with self._pool.connection() as connection:
+            rows = await connection.fetch(_REGISTERED, tenants, names, keys, int(State.DELETED))
+        found = {row["id"]: tenant_of(row, _limits(row)) for row in rows if row["id"] is not None}
+        return Registered(
+            rows[0]["version"],
+            list(found.values()),
+            # A key of a deleted tenant is revoked as well; this holds before that has happened.
+            [
+                ApiKey(row["key_id"], row["key_tenant_id"], Role(row["key_role"]), row["key_hash"], row["key_expires_at"])
+                for row in rows
+                if row["key_id"] is not None and (row["key_tenant_id"] is None or row["key_tenant_id"] in found)
+            ],
+        )
+
+    async def queues(self) -> set[str]:
+        """See the protocol."""
+        async with self._pool.connection() as connection:
+            return {row["queue"] for row in await connection.fetch(_QUEUES, int(State.DELETED))}
+
+    async def searching(self, *, after: int, limit: int) -> list[Tenant]:
+        """See the protocol."""
+        async with self._pool.connection() as connection:
+            rows = await connection.fetch(_SEARCHING, after, limit, int(State.DELETED))
+        return [tenant_of(row, _limits(row)) for row in rows]
 
     async def tenants(self, *, after: str = "", limit: int | None = None) -> list[TenantListing]:
         """Return tenants in the order of their names, retained ones of deleted `Tenant`s included.
@@ -66,6 +105,42 @@ class PostgresRegistry:
         async with self._pool.connection() as connection:
             row = await connection.fetchrow(_FIND, name)
         return None if row is None else _listing(row)
+
+
+class RegistryNotices:
+    """`Notices` by LISTEN on a connection of its own, which connects again after a failure."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, heard: Callable[[], None]) -> None:
+        """See the protocol."""
+        self._task = asyncio.create_task(self._listen(heard), name="registry-notices")
+
+    async def stop(self) -> None:
+        """See the protocol."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _listen(self, heard: Callable[[], None]) -> None:
+        while True:
+            connection: asyncpg.Connection | None = None
+            try:
+                connection = await connect_listener(self._dsn)
+                gone = asyncio.Event()
+                connection.add_termination_listener(lambda _, gone=gone: gone.set())
+                await connection.add_listener(CHANNEL, lambda *_: heard())
+                heard()  # for a change that was announced while nobody listened
+                await gone.wait()
+            except (*LOST, asyncpg.exceptions.PostgresError) as error:
+                _log.info("not listening for changes of the registry", error=type(error).__name__)
+            finally:
+                if connection is not None:
+                    connection.terminate()
+            await asyncio.sleep(RECONNECT_SECONDS)
 
 
 def tenant_of(row: asyncpg.Record, limits: Limits | None = None) -> Tenant:

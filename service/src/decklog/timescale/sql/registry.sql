@@ -1,17 +1,45 @@
 -- The registry, as the service's role reads it; and the processes that use its tables.
 
--- name: tenants
+-- name: changes
+-- The version, and what changed after the version $1, at most $2 of it; one row where nothing did. Each version lists its changes,
+-- or none where anything may have changed.
+SELECT v.version, c.version AS changed_in, c.tenant_id, c.key_id
+  FROM decklog.registry_version AS v
+  LEFT JOIN LATERAL (SELECT version, tenant_id, key_id FROM decklog.registry_changes
+                      WHERE version > $1 AND version <= v.version ORDER BY version LIMIT $2) AS c ON true
+
+-- name: find
+-- Tenants by their numbers $1 and names $2, keys by their ids $3 with their tenants; not those in the state $4. One row at least,
+-- for the version. The array makes each look-up one of an index, whatever the statistics say.
+WITH keys AS MATERIALIZED (
+  SELECT id, tenant_id, role, hash, expires_at FROM decklog.api_keys
+   WHERE id = ANY ($3::text[]) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+), numbers AS MATERIALIZED (
+  SELECT unnest($1::bigint[]) AS id
+   UNION SELECT id FROM decklog.tenants WHERE name = ANY ($2::text[])
+   UNION SELECT tenant_id FROM keys WHERE tenant_id IS NOT NULL
+), found AS (
+  SELECT id, name, uid, isolation, schema, index, queue, retention_days, state, display_name,
+         (spec #>> '{quotas,streams}')::integer AS streams,
+         (spec #>> '{ingest,recordBytesMax}')::integer AS record_bytes_max,
+         (spec #>> '{retention,searchDays}')::integer AS search_days
+    FROM decklog.tenants WHERE id = ANY (ARRAY(SELECT id FROM numbers)) AND state <> $4
+)
+SELECT v.version, f.*, k.id AS key_id, k.tenant_id AS key_tenant_id, k.role AS key_role, k.hash AS key_hash,
+       k.expires_at AS key_expires_at
+  FROM decklog.registry_version AS v LEFT JOIN (found AS f FULL JOIN keys AS k ON k.tenant_id = f.id) ON true
+
+-- name: queues
+SELECT DISTINCT queue FROM decklog.tenants WHERE state <> $1
+
+-- name: searching
+-- Tenants after the number $1 that bound how long records stay in the index.
 SELECT id, name, uid, isolation, schema, index, queue, retention_days, state, display_name,
        (spec #>> '{quotas,streams}')::integer AS streams,
        (spec #>> '{ingest,recordBytesMax}')::integer AS record_bytes_max,
        (spec #>> '{retention,searchDays}')::integer AS search_days
-  FROM decklog.tenants WHERE state <> $1
-
--- name: keys
--- A key of a deleted tenant is revoked as well; the join holds before that has happened.
-SELECT k.id, k.tenant_id, k.role, k.hash, k.expires_at
-  FROM decklog.api_keys AS k LEFT JOIN decklog.tenants AS t ON t.id = k.tenant_id
- WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()) AND (k.tenant_id IS NULL OR t.state <> $1)
+  FROM decklog.tenants WHERE id > $1 AND state <> $3 AND spec #> '{retention,searchDays}' IS NOT NULL
+ ORDER BY id LIMIT $2
 
 -- name: listing
 -- The caller adds a condition.

@@ -37,8 +37,8 @@ async def keep_forgetting(forgetting: Forgetting, registry: RegistryCache) -> No
 
 
 async def forget_all(forgetting: Forgetting, registry: RegistryCache) -> None:
-    """Give each log of each tenant a pass where one is due, one log after the other. Raises `registry-stale`."""
-    for tenant in registry.snapshot.tenants.values():
+    """Give each log of each tenant a pass where one is due, one log after the other. Raises `registry-stale` and `storage-unavailable`."""
+    async for tenant in registry.searching():
         if not tenant.limits.search_days or tenant.state is State.DELETED:
             continue
         for log in LogName:
