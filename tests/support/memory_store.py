@@ -55,6 +55,9 @@ class _Log:
         self.received_at = _LONG_AGO
 
 
+_decode = msgspec.json.Decoder(dict, float_hook=float).decode
+
+
 class _Bucket(msgspec.Struct):
     """The bucket of a head; `of` names the counted unit."""
 
@@ -202,7 +205,7 @@ class MemoryStore:
         seq = log.next_seq
         log.received_at = max(log.received_at, now)
         stored = StoredRecord(log.epoch, seq, log.received_at, record.digest, record.content.decode())
-        log.rows[seq] = _Row(record, stored, terms(msgspec.json.decode(record.content)))
+        log.rows[seq] = _Row(record, stored, terms(_decode(record.content)))
         log.next_seq = seq + 1
         return Receipt(Status.STORED, stored.epoch, seq, stored.received_at, stored.digest)
 

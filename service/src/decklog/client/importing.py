@@ -47,6 +47,9 @@ _LATER = {
     Code.CLOCK_BEHIND,
     Code.REQUEST_TIMEOUT,
 }
+_OF_RECORDS = {Code.INVALID_RECORD, Code.INVALID_JSON, Code.BODY_TOO_LARGE, Code.ID_CONFLICT}
+"""Refusals of one record of a bulk. Any other in an item refuses a later part of the bulk, as an answer would the whole."""
+_CODES = {code.value: code for code in Code}
 _SMALLER = {Code.BATCH_EXCEEDS_BURST, Code.BODY_TOO_LARGE, Code.TOO_MANY_RECORDS}
 
 
@@ -164,6 +167,13 @@ class _Run:
         return Checkpoint(
             self.read, self.digest(), self.sent, self.seq, report.stored, report.duplicates, report.refused, report.replaced
         )
+
+
+def _raise_refused(items: Sequence[BulkItem]) -> None:
+    """Raise the refusal of a later part of a bulk. Sending the whole again is safe: each record has an id."""
+    for item in items:
+        if item.error is not None and item.error.code not in _OF_RECORDS:
+            raise DecklogError(_CODES.get(item.error.code, Code.INTERNAL), item.error.detail)
 
 
 def _size(file: Path) -> int:
@@ -335,6 +345,7 @@ class Importer:
         ):
             with attempt:
                 items = (await self._client.append_bulk(records)).items
+                _raise_refused(items)
         return items
 
     def _wait(self, error: Exception) -> bool | float:

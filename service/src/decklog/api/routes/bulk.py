@@ -10,6 +10,7 @@ from litestar import Request, Response, post
 from msgspec import Meta
 
 from decklog.api.auth import recorder_of
+from decklog.api.errors import retry_after
 from decklog.api.limits import BULK_BYTES_MAX, RECORD_OVERHEAD_BYTES, check_length, decoded, read_body, split_array, split_lines
 from decklog.api.openapi import JSON, Json, Media, Operation, json_answer, parameter
 from decklog.api.rate import RATE_HEADERS, rate_headers
@@ -63,6 +64,12 @@ def _answer(result: BulkResult) -> bytes:
     )
 
 
+_RETRY: dict[str, Any] = {
+    "Retry-After": {
+        "description": "Seconds to wait before the records that were refused are sent again; only after a part was refused.",
+        "schema": {"type": "integer"},
+    }
+}
 _OPERATION = Operation(
     "append_bulk",
     "append",
@@ -83,7 +90,7 @@ _OPERATION = Operation(
                     },
                 ],
             },
-            RATE_HEADERS,
+            {**RATE_HEADERS, **_RETRY},
         )
     },
     (*APPEND_ERRORS, Code.TOO_MANY_RECORDS, Code.BATCH_REJECTED, Code.BATCH_EXCEEDS_BURST),
@@ -116,7 +123,8 @@ async def append_bulk(request: Request[Any, Any, Any]) -> Response[bytes]:
 
     The body is a JSON array or NDJSON, plain or compressed, of at most 10,000 records and 16 MiB. Valid records are stored
     even if others are rejected; `items` has one result for each record. With `atomic=true` either all records are stored or
-    none.
+    none. Otherwise a bulk is stored in parts of at most 500 records and 1 MiB. If a later part is refused, `items` says so and
+    `Retry-After` says when to send these records again.
     """
     atomic = _atomic(refuse_parameters(request.scope["query_string"], "atomic"))
     asked = await ask(request)
@@ -132,4 +140,6 @@ async def append_bulk(request: Request[Any, Any, Any]) -> Response[bytes]:
             recorder=recorder_of(asked.principal, request.scope),
         )
     rate = {} if result.rate is None else {name.decode(): value.decode() for name, value in rate_headers(result.rate)}
+    if result.refused is not None and (seconds := retry_after(result.refused)) is not None:
+        rate["Retry-After"] = str(seconds)
     return Response(_answer(result), media_type=JSON, headers=rate)

@@ -5,7 +5,7 @@ This module stores nothing; `ingest` does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ import msgspec
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.records.append import Appended, Receipt, Status
 from decklog.domain.records.record import Prepared
+from decklog.services.records.queue import GROUP_RECORDS_MAX, QUANTUM_BYTES
 
 
 def conflicting(receipt: Receipt) -> DecklogError:
@@ -24,6 +25,10 @@ def conflicting(receipt: Receipt) -> DecklogError:
     )
 
 
+Part = list[tuple[int, Prepared]]
+"""Records of one request to the store, each with its index in the bulk."""
+
+
 class Bulk:
     """The records of one bulk while they are stored: rejected ones, the first of each id, and the twins of these.
 
@@ -31,7 +36,7 @@ class Bulk:
     """
 
     def __init__(self, count: int) -> None:
-        self.fresh: list[tuple[int, Prepared]] = []
+        self.fresh: Part = []
         self._count = count
         self._twins: list[tuple[int, int, Prepared]] = []
         self._first: dict[str, int] = {}
@@ -57,9 +62,35 @@ class Bulk:
         if clashing or self._items:
             raise self._rejected(dict.fromkeys(clashing))
 
-    def note(self, appended: Appended) -> None:
-        """Note what became of the fresh records. Raises `batch-rejected` where none was stored."""
-        for (index, _), receipt in zip(self.fresh, appended.receipts, strict=True):
+    def parts(self) -> Iterator[Part]:
+        """Yield the fresh records in parts that each fit into one group."""
+        part: Part = []
+        size = 0
+        for index, prepared in self.fresh:
+            if part and (len(part) >= GROUP_RECORDS_MAX or size + len(prepared.content) > QUANTUM_BYTES):
+                yield part
+                part, size = [], 0
+            part.append((index, prepared))
+            size += len(prepared.content)
+        if part:
+            yield part
+
+    def refuse_from(self, part: Part, error: DecklogError) -> None:
+        """Note that a part was refused, and that the parts after it were not sent."""
+        later = error
+        if error.code is Code.OUTCOME_UNKNOWN:
+            later = DecklogError(
+                Code.OVERLOADED, "An earlier part of the bulk failed; this record was not stored. Send it again."
+            )
+        for index, _ in self.fresh:
+            if index > part[-1][0]:
+                self._items[index] = later
+            elif index >= part[0][0]:
+                self._items[index] = error
+
+    def note(self, part: Part, appended: Appended) -> None:
+        """Note what became of a part. Raises `batch-rejected` where none was stored."""
+        for (index, _), receipt in zip(part, appended.receipts, strict=True):
             self._items[index] = receipt
         if not appended.stored:
             raise self._rejected({i: r for i, r in self._items.items() if isinstance(r, Receipt) and r.status is Status.CONFLICT})

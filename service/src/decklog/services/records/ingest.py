@@ -44,10 +44,14 @@ _rejected = _records.labels("rejected")
 
 
 class BulkResult(msgspec.Struct, frozen=True):
-    """The outcome of each record of a bulk, in the order sent; a DecklogError is a record that was rejected."""
+    """The outcome of each record of a bulk, in the order sent; a DecklogError is a record that was rejected.
+
+    `refused` is set where a part was refused after others had been stored.
+    """
 
     items: list[Receipt | DecklogError]
     rate: Rate | None
+    refused: DecklogError | None = None
 
 
 class CommitTraces(Protocol):
@@ -159,7 +163,9 @@ class Ingest:
         atomic: bool = False,
         recorder: bytes | None = None,
     ) -> BulkResult:
-        """Store many records of the events log.
+        """Store many records of the events log: in parts that other tenants pass between, or at once where it is atomic.
+
+        Where a part is refused, those before it are stored and the items of the rest say why they are not.
 
         Args:
             tenant: Owner of the log.
@@ -169,7 +175,7 @@ class Ingest:
             recorder: The credential that stores the records; see `domain.records.recorder`.
 
         Raises:
-            DecklogError: `too-many-records`, `batch-rejected` (atomic; nothing is stored), and what the store raises.
+            DecklogError: `too-many-records`, `batch-rejected` (atomic), and what the store raises. Nothing is stored then.
         """
         if len(raws) > RECORDS_PER_REQUEST_MAX:
             raise DecklogError(
@@ -180,14 +186,22 @@ class Ingest:
         if atomic:
             bulk.refuse_unless_storable()
         rate: Rate | None = None
-        if bulk.fresh:
-            records = [prepared for _, prepared in bulk.fresh]
-            appended = await self._submit(AppendRequest(tenant, LogName.EVENTS, records, atomic=atomic))
+        refused: DecklogError | None = None
+        for number, part in enumerate([bulk.fresh] if atomic and bulk.fresh else bulk.parts()):
+            request = AppendRequest(tenant, LogName.EVENTS, [prepared for _, prepared in part], atomic=atomic)
+            try:
+                appended = await self._submit(request)
+            except DecklogError as error:
+                if number == 0:
+                    raise
+                bulk.refuse_from(part, error)
+                refused = error
+                break
             rate = appended.rate
-            bulk.note(appended)
+            bulk.note(part, appended)
         items = bulk.items()
         _rejected.inc(sum(isinstance(item, DecklogError) for item in items))
-        return BulkResult(items, rate)
+        return BulkResult(items, rate, refused)
 
     async def _prepare_bulk(
         self, tenant: Tenant, raws: Sequence[bytes | msgspec.Raw], key: str | None, recorder: bytes | None
