@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import resource
 import socket
@@ -88,6 +89,12 @@ def refusal(received: bytes) -> tuple[int, str]:
     assert document["instance"] == headers["x-request-id"]
     assert document["status"] == status
     return status, document["code"]
+
+
+def check_quiet(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> None:
+    """Check that nothing was logged that a client could fill the log with."""
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert "Traceback" not in "".join(capsys.readouterr())
 
 
 def refused(reason: str) -> float:
@@ -181,11 +188,13 @@ MALFORMED = {
 }
 
 
-async def test_malformed_request_is_refused_with_a_problem(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_malformed_request_is_refused_with_a_problem(
+    world: World, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     async with served(world, LONG) as port:
         for name, sent in MALFORMED.items():
             assert refusal(await said(port, sent)) == (400, "malformed-request"), name
-    assert "Traceback" not in "".join(capsys.readouterr())
+    check_quiet(caplog, capsys)
 
 
 BAD_BODIES = {
@@ -484,7 +493,7 @@ TOKENS = st.sampled_from(
 
 
 async def test_any_bytes_yield_whole_answers_or_a_close_and_no_exception(
-    world: World, capsys: pytest.CaptureFixture[str]
+    world: World, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with served(world, QUICK) as port:
         loop = asyncio.get_running_loop()
@@ -500,6 +509,41 @@ async def test_any_bytes_yield_whole_answers_or_a_close_and_no_exception(
                     assert headers["content-type"] == "application/problem+json"
 
         await asyncio.to_thread(check)
-    shown = "".join(capsys.readouterr())
-    assert "Traceback" not in shown
-    assert "Exception" not in shown
+    check_quiet(caplog, capsys)
+
+
+FRAMES = st.builds(
+    lambda first, masked, content: (
+        bytes([first, (0x80 if masked else 0) | len(content)]) + (b"\0" * 4 if masked else b"") + content
+    ),
+    st.integers(0, 255),
+    st.booleans(),
+    st.binary(max_size=20),
+)
+
+
+async def test_any_frames_end_a_websocket_without_an_exception(
+    world: World, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = FOLLOW["websocket"] + f"Authorization: Bearer {world.keys['acme', Role.AUDITOR]}\r\n\r\n".encode()
+    async with served(world, QUICK) as port:
+        loop = asyncio.get_running_loop()
+
+        async def exchanged(frames: list[bytes]) -> bytes:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(head)
+            answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+            with contextlib.suppress(ConnectionError):
+                writer.write(b"".join(frames) + b"\x88\x80\0\0\0\0")
+                writer.write_eof()
+                await asyncio.wait_for(reader.read(), 20)
+            writer.close()
+            return answer
+
+        @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(st.lists(FRAMES | st.binary(max_size=30), max_size=6))
+        def check(frames: list[bytes]) -> None:
+            assert asyncio.run_coroutine_threadsafe(exchanged(frames), loop).result(30).startswith(b"HTTP/1.1 101 ")
+
+        await asyncio.to_thread(check)
+    check_quiet(caplog, capsys)

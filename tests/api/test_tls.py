@@ -23,9 +23,10 @@ from decklog.api.server import serve
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
 from decklog.settings import Api, Settings
-from tests.api.test_connections import LONG, QUICK, opened, refusal, refused
+from tests.api.test_connections import LONG, QUICK, opened, refusal, refused, stalled
 from tests.backends.certificates import write_pki
-from tests.support.api_world import RECORD, World
+from tests.support.api_world import RECORD, World, polled
+from tests.support.memory_store import fill
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +201,27 @@ async def test_refusal_over_tls_is_a_problem(world: World, mounted: Mounted, iss
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting(issued[0]))
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n")
         assert refusal(await asyncio.wait_for(reader.read(), 20)) == (400, "malformed-request")
+        writer.close()
+
+
+async def test_reader_over_tls_that_stops_reading_is_disconnected(world: World, mounted: Mounted, issued: list[Path]) -> None:
+    await fill(world.store, world.tenant("acme"), *({"message": "x" * 8_000} for _ in range(2_000)))
+    before, connections = stalled("http"), opened()
+    async with served(world, mounted.certificates, QUICK) as port:
+        raw = socket.socket()
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+        raw.connect(("127.0.0.1", port))
+        context = trusting(issued[0])
+        _, writer = await asyncio.open_connection(sock=raw, ssl=context, server_hostname="127.0.0.1", limit=1_024)
+        key = world.keys["acme", Role.AUDITOR]
+        writer.write(f"GET /api/v1/logs/export HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n".encode())
+        async for actions in polled(world):
+            if actions[-1:] == ["log.export.close"]:
+                break
+        assert stalled("http") == before + 1
+        async with asyncio.timeout(20):
+            while opened() > connections:
+                await asyncio.sleep(0.05)
         writer.close()
 
 

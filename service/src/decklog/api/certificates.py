@@ -27,6 +27,8 @@ RELOAD_SECONDS: Final = 10.0
 FILE_BYTES_MAX: Final = 1024 * 1024
 SHUTDOWN_SECONDS: Final = 2.0
 """Seconds that a closed connection may take to say so in TLS."""
+WRITE_BYTES_MAX: Final = 64 * 1024
+"""Bytes of an answer that may wait in a connection, as without TLS; the event loop's own bound is eight times that."""
 EARLY_BYTES_MAX: Final = 512 * 1024
 """Bytes of a client that may arrive between the end of the handshake and the beginning of HTTP: two reads of the event loop."""
 
@@ -232,6 +234,7 @@ class Handshake(asyncio.Protocol):
             self.connection_lost(None)
             return
         self._beside.discard(self)
+        agreed.set_write_buffer_limits(high=WRITE_BYTES_MAX)
         protocol = self._proceed(self)
         agreed.set_protocol(protocol)
         protocol.connection_made(agreed)

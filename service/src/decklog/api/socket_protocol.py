@@ -86,6 +86,12 @@ class Socket(WebSocketsSansIOProtocol):
             if self.close_sent or self.transport.is_closing():
                 return
 
+    def send_receive_event_to_app(self) -> None:
+        """Tell the application of a message without its content, which it ignores: Uvicorn would log text that is not UTF-8."""
+        self.curr_msg_data_type = "bytes"
+        self.frames = [b""]
+        super().send_receive_event_to_app()
+
     def _affords(self, frames: int) -> bool:
         now = self._table.now
         self._credit = min(FRAMES_MAX, self._credit + (now - self._credited_at) * FRAMES_RATE) - frames
