@@ -12,6 +12,7 @@ import yaml
 from prometheus_client import REGISTRY
 
 from decklog import settings
+from decklog.api import certificates
 from decklog.api import metrics as api_metrics
 from decklog.assembly import api, control_plane, worker
 from decklog_operator import manifests
@@ -21,7 +22,7 @@ from tests.support.charts import CHART, MATRIX, Helm, Json, RefusedError, enviro
 from tests.support.compose import SERVICES
 from tools import chart as chart_files
 
-THEY_REGISTER_THEIR_METRICS = (control_plane, api, worker, api_metrics)
+THEY_REGISTER_THEIR_METRICS = (control_plane, api, worker, api_metrics, certificates)
 
 DOCS = CHART.parents[1] / "docs"
 LEFT_TO_EXTRA_ENV = {
@@ -358,7 +359,8 @@ def test_every_value_has_a_description_and_a_schema() -> None:
 
 def test_no_value_is_a_secret() -> None:
     names = {value.path[-1].lower() for value in chart_files.values() if "keys" not in value.path}
-    assert [name for name in names if "password" in name or "token" in name or name.endswith("dsn")] == []
+    numbers = {"tokensecondsmax"}
+    assert [name for name in names - numbers if "password" in name or "token" in name or name.endswith("dsn")] == []
 
 
 def test_undescribed_value_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
