@@ -14,6 +14,7 @@ from decklog.domain.tenancy.names import PREFIX
 from decklog.domain.tenancy.spec import parse_spec
 from decklog.domain.tenant import Isolation, State, Tenant
 from decklog.settings import Database, Identity, Queue, Search, Settings
+from decklog.timescale.connection import SERVICE_ROLE, WORKER_ROLE
 from tests.backends import OpenSearchServer, PostgresServer, SqsServer
 from tests.bench.processes import HOST, Server, free_port, serving
 from tests.support.stores import drop_database, empty_database
@@ -133,7 +134,8 @@ class Stand:
     async def worker(self) -> AsyncIterator[Server]:
         """Run one worker process."""
         port = free_port()
-        changes = {"DECKLOG_WORKER_METRICS_PORT": str(port)}
+        dsn = self.settings.database.dsn.replace(SERVICE_ROLE, WORKER_ROLE)
+        changes = {"DECKLOG_WORKER_METRICS_PORT": str(port), "DECKLOG_DATABASE_DSN": dsn}
         async with serving(
             ["decklog", "worker"], port, environment={**self.environment(0), **changes}, ready="/healthz"
         ) as server:

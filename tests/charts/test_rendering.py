@@ -407,6 +407,7 @@ def test_dev_backends_match_their_addresses_and_get_new_passwords(chart: Helm) -
     for dsn, password in (
         (migration.database.owner_dsn, migration.database.owner_password),
         (data["dsn"], migration.database.service_password),
+        (data["worker-dsn"], migration.database.worker_password),
         (migration.database.admin_dsn, data["admin-password"]),
     ):
         assert f":{password}@" in dsn

@@ -86,7 +86,7 @@ def test_program_accepts_its_arguments_and_variables(name: str, volumes: Path) -
     arguments(service["command"])
     loaded = settings.load(variables(service, volumes))
     if name in ("api", "worker"):
-        assert (loaded.database.dsn != "", len(loaded.identity.fingerprint_key) >= 32) == (True, True)
+        assert (loaded.database.dsn != "", len(loaded.identity.fingerprint_key) >= 32) == (True, name == "api")
     if name in ("api", "provision"):
         assert (loaded.database.owner_dsn != "", loaded.tenants.owner) == (True, "decklog")
     if name != "migrate":
@@ -128,15 +128,16 @@ async def test_s3_server_serves_a_folder_as_a_bucket(private_s3: Callable[[], Lo
 
 def test_dsns_name_the_database_service_and_one_role_each(volumes: Path) -> None:
     users = {}
-    for group in ("admin", "owner", "service"):
+    for group in ("admin", "owner", "service", "worker"):
         address = urlsplit((volumes / group / "dsn").read_text())
         assert (address.hostname, address.port, address.path) == ("timescale", PORTS["timescale"], "/decklog")
         assert address.password == (volumes / group / "password").read_text()
         users[group] = address.username
-    assert users == {"admin": "postgres", "owner": "decklog_owner", "service": "decklog_service"}
+    roles = {"owner": "decklog_owner", "service": "decklog_service", "worker": "decklog_worker"}
+    assert users == {"admin": "postgres", **roles}
     migration = settings.load(variables(SERVICES["migrate"], volumes)).database
-    for password, dsn in ((migration.owner_password, "owner"), (migration.service_password, "service")):
-        assert password == urlsplit((volumes / dsn / "dsn").read_text()).password
+    for group in roles:
+        assert getattr(migration, f"{group}_password") == urlsplit((volumes / group / "dsn").read_text()).password
     assert SERVICES["timescale"]["environment"]["POSTGRES_DB"] == "decklog"
 
 
@@ -146,12 +147,12 @@ def test_services_mount_only_the_secrets_of_their_role() -> None:
         for name, service in SERVICES.items()
     }
     assert given == {
-        "secrets": {"admin", "owner", "service", "archive", "keys"},
+        "secrets": {"admin", "owner", "service", "worker", "archive", "keys"},
         "timescale": {"admin"},
         "migrate": {"admin", "owner"},
         "provision": {"owner", "keys"},
         "api": {"owner", "service"},
-        "worker": {"service", "archive"},
+        "worker": {"worker", "archive"},
         "s3": {"archive"},
         "opensearch": set(),
         "elasticmq": set(),

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from decklog.timescale.connection import SERVICE_ROLE, WORKER_ROLE
 from tests.backends import PostgresServer
 from tests.support.dev import ROOT, decklog
 from tests.support.relay import Relay
@@ -162,7 +163,8 @@ async def test_plan_names_the_wrong_file_or_setting(stack: Stack, tmp_path: Path
 
 async def test_worker_starts_with_a_dsn_alone(stack: Stack) -> None:
     port = free_port()
-    given = {"DECKLOG_DATABASE_DSN": stack.variables["DECKLOG_DATABASE_DSN"], "DECKLOG_WORKER_METRICS_PORT": str(port)}
+    dsn = stack.variables["DECKLOG_DATABASE_DSN"].replace(SERVICE_ROLE, WORKER_ROLE)
+    given = {"DECKLOG_DATABASE_DSN": dsn, "DECKLOG_WORKER_METRICS_PORT": str(port)}
     worker = Program("worker", {"PATH": "/usr/bin:/bin", **given}, stack.folder / "worker.log", port)
     worker.start()
     try:

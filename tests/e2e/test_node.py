@@ -22,7 +22,7 @@ import httpx
 import pytest
 import yaml
 
-from decklog.timescale.connection import OWNER_ROLE, SERVICE_ROLE
+from decklog.timescale.connection import OWNER_ROLE, SERVICE_ROLE, WORKER_ROLE
 from tests.backends import LocalNode, OpenSearchServer, PostgresServer
 from tests.backends.cache import locked
 from tests.backends.images import archive, built
@@ -158,7 +158,7 @@ def backends(
             return parts._replace(netloc=f"{HOST}:{relay.port}").geturl()
 
         outside = replace(database.server, host=HOST, port=urlsplit(reached(database.admin_dsn)).port or 0)
-        roles = {"dsn": SERVICE_ROLE, "owner-dsn": OWNER_ROLE}
+        roles = {"dsn": SERVICE_ROLE, "worker-dsn": WORKER_ROLE, "owner-dsn": OWNER_ROLE}
         values: Json = {
             "prefix": f"t{secrets.token_hex(4)}",
             "database": {"existingSecret": "database", "allowUnverified": True},

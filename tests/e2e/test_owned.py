@@ -80,13 +80,13 @@ async def test_api_connects_as_owner_only_when_it_owns_the_tenants(real: tuple[S
     stack, database = real
     await stack.worker()
     plain = await stack.api(DECKLOG_TENANTS_OWNER="kubernetes")
-    assert await roles(database) == {"decklog_service"}
+    assert await roles(database) == {"decklog_service", "decklog_worker"}
     async with stack.client(plain.url, stack.platform_key) as platform:
         refused = await platform.post("/api/v1/tenants", json=MANIFEST)
         assert (refused.status_code, refused.json()["code"]) == (409, "managed-by-kubernetes")
-    assert await roles(database) == {"decklog_service"}
+    assert await roles(database) == {"decklog_service", "decklog_worker"}
     owning = await stack.api()
-    assert await roles(database) == {"decklog_service", "decklog_owner"}
+    assert await roles(database) == {"decklog_service", "decklog_worker", "decklog_owner"}
     async with stack.client(owning.url, stack.platform_key) as platform:
         assert (await platform.post("/api/v1/tenants", json=MANIFEST)).status_code == 201
 

@@ -123,7 +123,7 @@ async def test_kubectl_and_decklog_tenants_print_the_same_table(
         kubernetes.tenant(suspended, {"retention": {"days": 3650}, "suspend": True}),
     )
     kubernetes.wait_ready(wide, shared, suspended)
-    variables = {"PATH": os.environ["PATH"], "DECKLOG_DATABASE_DSN": installation.database.service_dsn}
+    variables = {"PATH": os.environ["PATH"], "DECKLOG_DATABASE_DSN": installation.database.worker_dsn}
 
     def lines(text: str) -> list[str]:
         # One age counts from the object, the other from its registration, and time passes between the two.
@@ -199,7 +199,7 @@ async def test_deletion_by_archive_waits_until_every_record_is_archived(
 
     async with bucket(s3_server) as evidence:
         own = {
-            "DECKLOG_DATABASE_DSN": installation.database.service_dsn,
+            "DECKLOG_DATABASE_DSN": installation.database.worker_dsn,
             "DECKLOG_IDENTITY_FINGERPRINT_KEY": FINGERPRINT_KEY.decode(),
             "DECKLOG_ARCHIVE_BUCKET": evidence,
             "DECKLOG_ARCHIVE_ENDPOINT_URL": s3_server.url,

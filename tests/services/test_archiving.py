@@ -26,7 +26,7 @@ from decklog.services.archive.archiver import MARKER, Archiver
 from decklog.services.archive.verify import check_archive
 from decklog.services.following.follow import Ended
 from decklog.services.tenancy.provisioning import Provisioner
-from decklog.timescale.connection import Pool
+from decklog.timescale.connection import WORKER_ROLE, Pool
 from decklog.timescale.control.provision import CONNECTIONS_MAX, PostgresProvisioning
 from decklog.timescale.control.registry import PostgresRegistry
 from decklog.timescale.records.archive import PostgresArchives
@@ -55,7 +55,7 @@ class Workshop:
         self.objects = TamperedObjects(objects)
 
     async def archiver(self, **options: Any) -> Archiver:
-        pool = await self.control.database.pool()
+        pool = await self.control.database.pool(WORKER_ROLE)
         small: dict[str, Any] = {"part_bytes": 1 << 20, "part_records": 7, **options}
         return Archiver(PostgresArchives(pool), PostgresCursors(pool), self.objects, encode, decode, **small)
 
@@ -295,7 +295,7 @@ async def test_archiver_archives_records_stored_after_the_first_manifest(control
     assert await workshop.archived() == was
 
     # Between the look and the removal: the database compares once more, under the locks of the heads.
-    pool = Pool(control.database.owner_dsn, size_max=CONNECTIONS_MAX, role_check=False)
+    pool = Pool(control.database.owner_dsn, size_max=CONNECTIONS_MAX, role=None)
 
     class Late(FusedDatabase):
         async def observe_and_write(self) -> None:
@@ -394,8 +394,8 @@ async def test_deletion_by_archive_loses_no_record_when_killed_between_any_two_a
 ) -> None:
     """Operator and worker alike: whoever is killed, another one goes on."""
     fuse = Fuse()
-    owner = Pool(control.database.owner_dsn, size_max=CONNECTIONS_MAX, role_check=False)
-    service = await control.database.pool()
+    owner = Pool(control.database.owner_dsn, size_max=CONNECTIONS_MAX, role=None)
+    service = await control.database.pool(WORKER_ROLE)
 
     def operator() -> Provisioner:
         database = FusedDatabase(PostgresProvisioning(owner), fuse)
@@ -478,7 +478,7 @@ async def test_tenant_held_during_its_removal_is_archived_again_with_its_records
     await stopped(control, provisioner, manifest)
     await workshop.work()
     name, _ = await workshop.manifest()
-    pool = Pool(control.database.owner_dsn, size_max=CONNECTIONS_MAX, role_check=False)
+    pool = Pool(control.database.owner_dsn, size_max=CONNECTIONS_MAX, role=None)
     async with PostgresProvisioning(pool).visit("acme") as visit:
         row = await visit.row()
         assert row is not None

@@ -125,7 +125,7 @@ class Life:
         self.lives = 0
 
     def _process(self) -> Provisioner:
-        pool = Pool(self.control.database.owner_dsn, size_max=CONNECTIONS_MAX, role_check=False)
+        pool = Pool(self.control.database.owner_dsn, size_max=CONNECTIONS_MAX, role=None)
         self.pools.append(pool)
         return Provisioner(
             FusedDatabase(PostgresProvisioning(pool), self.perils),

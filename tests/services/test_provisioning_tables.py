@@ -25,6 +25,8 @@ from decklog.timescale.control.migrations import (
     m0007_post_refusal,
     m0008_post_rights,
     m0009_changes,
+    m0010_worker,
+    m0011_post_worker,
 )
 from decklog.timescale.control.piccolo_app import APP_CONFIG
 from decklog.timescale.control.piccolo_engine import on
@@ -74,6 +76,8 @@ async def test_migrations_lead_to_the_tables_of_the_classes() -> None:
         m0007_post_refusal,
         m0008_post_rights,
         m0009_changes,
+        m0010_worker,
+        m0011_post_worker,
     )
     managers = [await module.forwards() for module in modules]
     snapshot = SchemaSnapshot(managers=managers)

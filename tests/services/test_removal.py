@@ -297,7 +297,7 @@ async def test_removal_killed_at_any_action_leaves_nothing_orphaned(
     control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer, isolation: Isolation, after: bool
 ) -> None:
     search, queue, fuse = control.search(opensearch_server), control.queue(sqs_server), Fuse()
-    pool = Pool(control.database.owner_dsn, size_max=CONNECTIONS_MAX, role_check=False)
+    pool = Pool(control.database.owner_dsn, size_max=CONNECTIONS_MAX, role=None)
 
     def process() -> Provisioner:
         return Provisioner(
@@ -327,7 +327,7 @@ async def test_removal_killed_at_any_action_leaves_nothing_orphaned(
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_retaining_removal_killed_at_any_action_loses_no_record_and_leaves_no_key(control: Control, after: bool) -> None:
-    pool, fuse = Pool(control.database.owner_dsn, size_max=CONNECTIONS_MAX, role_check=False), Fuse()
+    pool, fuse = Pool(control.database.owner_dsn, size_max=CONNECTIONS_MAX, role=None), Fuse()
 
     def process() -> Provisioner:
         return Provisioner(

@@ -268,7 +268,7 @@ def test_rotation_ends_with_valid_keys_and_no_early_revocation(rng: random.Rando
 
 @pytest.fixture
 async def pool(control: Control) -> AsyncIterator[Pool]:
-    made = Pool(control.database.owner_dsn, size_max=CONNECTIONS_MAX, role_check=False)
+    made = Pool(control.database.owner_dsn, size_max=CONNECTIONS_MAX, role=None)
     yield made
     await made.close()
 

@@ -64,7 +64,7 @@ class Control:
         self, search: AsyncOpenSearch | None = None, queue: Any = None, *, owner_dsn: str | None = None, **options: Any
     ) -> Provisioner:
         """Return a provisioner for one process. It has search and queue only if their clients are given."""
-        pool = Pool(owner_dsn or self.database.owner_dsn, size_max=CONNECTIONS_MAX, role_check=False)
+        pool = Pool(owner_dsn or self.database.owner_dsn, size_max=CONNECTIONS_MAX, role=None)
         self._closing.append(pool)
         return Provisioner(
             PostgresProvisioning(pool),

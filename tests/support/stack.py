@@ -19,6 +19,7 @@ from decklog import settings
 from decklog.assembly import control_plane, maintenance
 from decklog.domain.identity.access import Role
 from decklog.domain.tenancy.spec import parse_spec
+from decklog.timescale.connection import SERVICE_ROLE, WORKER_ROLE
 from tests.support.records import FINGERPRINT_KEY
 from tests.support.vaults import MemoryVault
 
@@ -136,6 +137,11 @@ class Stack:
     async def _start(self, verb: str, **variables: str) -> Program:
         port = free_port()
         name = "DECKLOG_API_PORT" if verb == "api" else "DECKLOG_WORKER_METRICS_PORT"
+        if verb == "worker" and self.python == sys.executable:  # in the release, API and workers shared a role
+            variables = {
+                "DECKLOG_DATABASE_DSN": self.variables["DECKLOG_DATABASE_DSN"].replace(SERVICE_ROLE, WORKER_ROLE),
+                **variables,
+            }
         return await self._run(verb, port, (), {name: str(port), **variables})
 
     async def _run(self, verb: str, port: int, words: tuple[str, ...], variables: Mapping[str, str]) -> Program:

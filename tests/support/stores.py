@@ -17,7 +17,7 @@ from decklog.domain.tenancy.parts.database import partition_days
 from decklog.domain.tenancy.registered import HeadSettings
 from decklog.domain.tenancy.spec import parse_spec
 from decklog.domain.tenant import Isolation, State, Tenant
-from decklog.timescale.connection import OWNER_ROLE, SERVICE_ROLE, Pool
+from decklog.timescale.connection import OWNER_ROLE, SERVICE_ROLE, WORKER_ROLE, Pool
 from decklog.timescale.control.heads import ensure_heads
 from decklog.timescale.control.schema import bootstrap, ensure_relations, migrate_cell
 from decklog.timescale.records.announcements import PostgresAnnouncements
@@ -51,6 +51,10 @@ class Database:
     @property
     def service_dsn(self) -> str:
         return self.server.dsn_for(self.name, SERVICE_ROLE, self.password)
+
+    @property
+    def worker_dsn(self) -> str:
+        return self.server.dsn_for(self.name, WORKER_ROLE, self.password)
 
     async def execute(self, sql: str, *values: object) -> list[asyncpg.Record]:
         """Run a statement as the superuser, who bypasses every policy, and return its rows."""
@@ -107,8 +111,8 @@ class Database:
             self._owner = await asyncpg.connect(self.owner_dsn)
         return self._owner
 
-    async def pool(self) -> Pool:
-        pool = Pool(self.service_dsn, size_max=8)
+    async def pool(self, role: str = SERVICE_ROLE) -> Pool:
+        pool = Pool(self.server.dsn_for(self.name, role, self.password), size_max=8, role=role)
         await pool.open()
         self._opened.append(pool)
         return pool
@@ -120,7 +124,7 @@ class Database:
         return PostgresRecords(appender, await self.pool())
 
     async def cursors(self) -> PostgresCursors:
-        return PostgresCursors(await self.pool())
+        return PostgresCursors(await self.pool(WORKER_ROLE))
 
     async def announcements(self) -> PostgresAnnouncements:
         announcements = PostgresAnnouncements(self.service_dsn, await self.pool())
@@ -162,7 +166,7 @@ async def empty_database(server: PostgresServer) -> Database:
     connection = await asyncpg.connect(database.admin_dsn)
     try:
         await admin.execute("SELECT pg_advisory_lock(42)")
-        await bootstrap(connection, service_password=ROLE_PASSWORD, owner_password=ROLE_PASSWORD)
+        await bootstrap(connection, **{f"{role}_password": ROLE_PASSWORD for role in ("service", "worker", "owner")})
     finally:
         await admin.close()
         await connection.close()

@@ -19,7 +19,7 @@ from decklog.domain.records.append import Appended, AppendRequest, Status
 from decklog.domain.search.query import Query
 from decklog.domain.tenancy.registered import HeadSettings
 from decklog.domain.tenant import Isolation, State, Tenant
-from decklog.timescale.connection import Pool
+from decklog.timescale.connection import SERVICE_ROLE, WORKER_ROLE, Pool
 from decklog.timescale.control.heads import ensure_heads, observe_heads
 from decklog.timescale.records.keeper import PostgresKeeper
 from decklog.timescale.records.records import PostgresRecords
@@ -409,7 +409,7 @@ async def test_new_tenant_creates_partitions_of_its_schema_only(database: Databa
 
 
 async def test_keeper_returns_the_time_up_to_which_all_schemas_have_partitions(database: Database) -> None:
-    pool = Pool(database.service_dsn, size_max=2)
+    pool = Pool(database.worker_dsn, size_max=2, role=WORKER_ROLE)
     await pool.open()
     try:
         keeper = PostgresKeeper(pool)
@@ -503,11 +503,17 @@ async def test_partitions_cannot_be_read_directly(database: Database) -> None:
         await connection.close()
 
 
-async def test_pool_refuses_a_role_with_too_many_rights(database: Database) -> None:
-    for dsn in (database.admin_dsn, database.owner_dsn):
-        pool = Pool(dsn, size_max=2)
-        with pytest.raises(DecklogError, match="Connect as 'decklog_service'"):
-            await pool.open()
+async def test_pool_refuses_a_role_with_other_rights_than_it_needs(database: Database) -> None:
+    """The API refuses the worker's role, and a worker that of the API."""
+    every = {database.admin_dsn, database.owner_dsn, database.service_dsn, database.worker_dsn}
+    for role, own in ((SERVICE_ROLE, database.service_dsn), (WORKER_ROLE, database.worker_dsn)):
+        for dsn in every - {own}:
+            pool = Pool(dsn, size_max=2, role=role)
+            with pytest.raises(DecklogError, match=f"Connect as '{role}'"):
+                await pool.open()
+            await pool.close()
+        pool = Pool(own, size_max=2, role=role)
+        await pool.check()
         await pool.close()
 
 

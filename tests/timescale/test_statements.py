@@ -12,7 +12,7 @@ import decklog.timescale
 from decklog.timescale.statements import named, quoted, statement
 
 SOURCES = Path(str(files(decklog.timescale)))
-DEFINITIONS = {"cell", "relations", "shared"}
+DEFINITIONS = {"cell", "worker", "relations", "shared"}
 
 
 def test_statements_in_sql_files_are_used_and_used_ones_exist() -> None:
@@ -23,7 +23,7 @@ def test_statements_in_sql_files_are_used_and_used_ones_exist() -> None:
 
 def test_statement_is_one_statement_without_comments() -> None:
     text = statement("cursors.release")
-    assert text.startswith("UPDATE decklog.cursors")
+    assert text.startswith("SELECT decklog.release_cursor(")
     assert "--" not in text
     assert "cursors.lease" not in text
     with pytest.raises(KeyError):

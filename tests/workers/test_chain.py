@@ -30,6 +30,7 @@ from decklog.services.search.search import Search as Finding
 from decklog.settings import Search, Settings, Worker
 from decklog.sqs.queue import SqsWakeQueue
 from decklog.sqs.queue import connect as connect_queue
+from decklog.timescale.connection import WORKER_ROLE
 from decklog.timescale.records.keeper import PostgresKeeper
 from decklog.workers import runner
 from tests.backends import OpenSearchServer, SqsServer
@@ -150,7 +151,7 @@ async def chain(database: Database, opensearch_server: OpenSearchServer, sqs_ser
             await database.cursors(),
             OpenSearchIndex(client),
             queue,
-            PostgresKeeper(await database.pool()),
+            PostgresKeeper(await database.pool(WORKER_ROLE)),
         )
         made = Chain(tenants, service, queue, client, database)
         stack.push_async_callback(made.waker.stop)

@@ -1,8 +1,8 @@
 """Create passwords, keys and addresses for `docker-compose.yml`, once.
 
 `python make_secrets.py FOLDER [NAME=UID…]` creates a folder for each group of programs; only that group mounts its volume:
-`admin` for PostgreSQL and the migration, `owner` for what creates tenants, `service` for API and workers, `archive` for workers
-and the S3 server. Existing files stay. Each NAME is a folder that becomes private to that user.
+`admin` for PostgreSQL and the migration, `owner` for what creates tenants, `service` for the API, `worker` for workers, `archive` for
+workers and the S3 server. Existing files stay. Each NAME is a folder that becomes private to that user.
 """
 
 from __future__ import annotations
@@ -31,11 +31,17 @@ def made(folder: Path, name: str, value: str = "") -> str:
 
 def main(root: Path, *owned: str) -> None:
     """Create all files below `root`; `owned` has NAME=UID for private folders."""
-    for folder, user in (("admin", "postgres"), ("owner", "decklog_owner"), ("service", "decklog_service")):
+    for folder, user in (
+        ("admin", "postgres"),
+        ("owner", "decklog_owner"),
+        ("service", "decklog_service"),
+        ("worker", "decklog_worker"),
+    ):
         password = made(root / folder, "password")
         made(root / folder, "dsn", f"postgresql://{user}:{password}@{DATABASE}")
         made(root / folder, "queue-secret")
-    made(root / "owner", "service-password", made(root / "service", "password"))
+    for folder in ("service", "worker"):
+        made(root / "owner", f"{folder}-password", made(root / folder, "password"))
     made(root / "service", "fingerprint-key")
     made(root / "archive", "secret-key")
     for each in owned:

@@ -134,10 +134,9 @@ volumes:
 {{- end }}
 {{- end -}}
 
-{{/* The common variables of API and workers: the least database role. */}}
+{{/* The common variables of API and workers. Each adds the DSN of its own least role. */}}
 {{- define "decklog.service" -}}
 {{- include "decklog.backends" . }}
-{{- include "decklog.secretVariable" (list "DECKLOG_DATABASE_DSN" (include "decklog.databaseSecret" .) .Values.database.keys.dsn) }}
 {{- include "decklog.variable" (list "DECKLOG_DATABASE_POOL_MAX" .Values.database.poolMax) }}
 {{- include "decklog.secretVariable" (list "DECKLOG_IDENTITY_FINGERPRINT_KEY" (include "decklog.identitySecret" .) .Values.identity.keys.fingerprintKey) }}
 {{- include "decklog.variable" (list "DECKLOG_API_HOST" .Values.listenAddress) }}
@@ -160,6 +159,7 @@ volumes:
 {{- with .Values.api }}
 {{- include "decklog.unverified" $ }}
 {{- include "decklog.service" $ }}
+{{- include "decklog.secretVariable" (list "DECKLOG_DATABASE_DSN" (include "decklog.databaseSecret" $) $.Values.database.keys.dsn) }}
 {{- if eq $.Values.tenantsOwner "decklog" }}
 {{- include "decklog.variable" (list "DECKLOG_TENANTS_OWNER" "decklog") }}
 {{- include "decklog.ownerDsn" $ }}
@@ -207,6 +207,7 @@ volumes:
 {{- with .Values.worker }}
 {{- include "decklog.unverified" $ }}
 {{- include "decklog.service" $ }}
+{{- include "decklog.secretVariable" (list "DECKLOG_DATABASE_DSN" (include "decklog.databaseSecret" $) $.Values.database.keys.workerDsn) }}
 {{- include "decklog.archive" $ }}
 {{- include "decklog.variable" (list "DECKLOG_WORKER_METRICS_PORT" $.Values.metrics.port) }}
 {{- include "decklog.variable" (list "DECKLOG_WORKER_SWEEP_SECONDS" .sweepSeconds) }}
@@ -255,6 +256,7 @@ volumes:
 {{- with $.Values.database }}
 {{- include "decklog.secretVariable" (list "DECKLOG_DATABASE_ADMIN_DSN" $secret .keys.adminDsn) }}
 {{- include "decklog.secretVariable" (list "DECKLOG_DATABASE_SERVICE_PASSWORD" $secret .keys.servicePassword) }}
+{{- include "decklog.secretVariable" (list "DECKLOG_DATABASE_WORKER_PASSWORD" $secret .keys.workerPassword) }}
 {{- include "decklog.secretVariable" (list "DECKLOG_DATABASE_OWNER_PASSWORD" $secret .keys.ownerPassword) }}
 {{- end }}
 {{- end }}

@@ -28,15 +28,23 @@ _CLIENT = frozenset({"DECKLOG_URL", "DECKLOG_KEY", "DECKLOG_KEY_FILE"})
 
 
 class Database(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """PostgreSQL, as each of the three roles."""
+    """PostgreSQL, as each of the four roles."""
 
-    dsn: Annotated[str, Meta(description="PostgreSQL URL of the least role `decklog_service`, for API and workers.")] = ""
+    dsn: Annotated[
+        str,
+        Meta(
+            description="PostgreSQL URL of a process's least role: `decklog_service` for the API, `decklog_worker` for a worker."
+        ),
+    ] = ""
     owner_dsn: Annotated[
         str, Meta(description="PostgreSQL URL of the role `decklog_owner`, for provisioning and migrations only.")
     ] = ""
     admin_dsn: Annotated[str, Meta(description="PostgreSQL URL of a superuser, for `decklog migrate --bootstrap` only.")] = ""
     service_password: Annotated[
         str, Meta(description="Password that `decklog migrate --bootstrap` sets for `decklog_service`.")
+    ] = ""
+    worker_password: Annotated[
+        str, Meta(description="Password that `decklog migrate --bootstrap` sets for `decklog_worker`.")
     ] = ""
     owner_password: Annotated[str, Meta(description="Password that `decklog migrate --bootstrap` sets for `decklog_owner`.")] = ""
     allow_unverified: Annotated[

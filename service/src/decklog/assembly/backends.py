@@ -18,7 +18,7 @@ from decklog.files.archive import FolderObjects
 from decklog.services.archive.archiver import Archiver
 from decklog.services.identity.registry import RegistryCache
 from decklog.settings import Archive, Settings, Tracing
-from decklog.timescale.connection import Pool
+from decklog.timescale.connection import SERVICE_ROLE, Pool
 from decklog.timescale.control.registry import PostgresRegistry, RegistryNotices
 from decklog.timescale.records.append import Appender
 from decklog.timescale.records.archive import PostgresArchives
@@ -53,12 +53,12 @@ def require(value: str, variable: str) -> None:
 
 
 @asynccontextmanager
-async def open_pool(dsn: str, *, size_max: int, role_check: bool = True) -> AsyncIterator[Pool]:
+async def open_pool(dsn: str, *, size_max: int, role: str | None = SERVICE_ROLE) -> AsyncIterator[Pool]:
     """Open a pool of connections to PostgreSQL that connects on first use.
 
-    `role_check` refuses a role with more rights than the service needs. It is off for the owner's connections.
+    Opening it checks that the session has the rights of `role` and no more; None for the owner's connections.
     """
-    pool = Pool(dsn, size_max=size_max, role_check=role_check)
+    pool = Pool(dsn, size_max=size_max, role=role)
     try:
         yield pool
     finally:
@@ -66,8 +66,8 @@ async def open_pool(dsn: str, *, size_max: int, role_check: bool = True) -> Asyn
 
 
 @asynccontextmanager
-async def open_database(settings: Settings) -> AsyncIterator[Database]:
-    """Open the connections of the least role, and the registry.
+async def open_database(settings: Settings, role: str = SERVICE_ROLE) -> AsyncIterator[Database]:
+    """Open the connections of this least role, and the registry.
 
     Raises:
         DecklogError: `misconfigured`, or `storage-unavailable` where the database cannot be reached.
@@ -76,7 +76,7 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
     require(dsn, "DECKLOG_DATABASE_DSN")
     async with AsyncExitStack() as stack:
         sizes = (settings.database.pool_max, UPKEEP_CONNECTIONS, REGISTRY_CONNECTIONS)
-        reads, upkeep, registering = [await stack.enter_async_context(open_pool(dsn, size_max=size)) for size in sizes]
+        reads, upkeep, registering = [await stack.enter_async_context(open_pool(dsn, size_max=size, role=role)) for size in sizes]
         await upkeep.open()
         registry = PostgresRegistry(registering)
         yield Database(reads, upkeep, registry, RegistryCache(registry, notices=RegistryNotices(dsn)))

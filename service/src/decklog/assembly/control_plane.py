@@ -23,7 +23,7 @@ async def open_provisioner(settings: Settings) -> AsyncIterator[Provisioner]:
     """
     backends.require(settings.database.owner_dsn, "DECKLOG_DATABASE_OWNER_DSN")
     async with AsyncExitStack() as stack:
-        opening = backends.open_pool(settings.database.owner_dsn, size_max=CONNECTIONS_MAX, role_check=False)
+        opening = backends.open_pool(settings.database.owner_dsn, size_max=CONNECTIONS_MAX, role=None)
         pool = await stack.enter_async_context(opening)
         yield Provisioner(
             PostgresProvisioning(pool),
@@ -59,7 +59,7 @@ async def open_directory(settings: Settings) -> AsyncIterator[TenantDirectory]:
     dsn = settings.database.dsn or settings.database.owner_dsn
     if not dsn:
         raise DecklogError(Code.MISCONFIGURED, "Neither DECKLOG_DATABASE_DSN nor DECKLOG_DATABASE_OWNER_DSN is set.")
-    async with backends.open_pool(dsn, size_max=1, role_check=False) as pool:
+    async with backends.open_pool(dsn, size_max=1, role=None) as pool:
         yield PostgresRegistry(pool)
 
 

@@ -23,8 +23,8 @@ async def migrate(settings: Settings, *, with_roles: bool = False, wait: float =
     """Bring the database to the definitions of this version. It is idempotent, and safe beside processes of the version before.
 
     Args:
-        settings: Needs `database.owner_dsn`; with roles also `database.admin_dsn` and the two passwords.
-        with_roles: Create the two roles first, as the superuser of `database.admin_dsn`.
+        settings: Needs `database.owner_dsn`; with roles also `database.admin_dsn` and the three passwords.
+        with_roles: Create the three roles first, as the superuser of `database.admin_dsn`.
         wait: Seconds for the database to answer, and for processes of older versions to disconnect.
         post: Then remove what only older versions use, once none of them is connected.
 
@@ -36,14 +36,21 @@ async def migrate(settings: Settings, *, with_roles: bool = False, wait: float =
     if with_roles:
         backends.require(database.admin_dsn, "DECKLOG_DATABASE_ADMIN_DSN")
         backends.require(database.service_password, "DECKLOG_DATABASE_SERVICE_PASSWORD")
+        backends.require(database.worker_password, "DECKLOG_DATABASE_WORKER_PASSWORD")
         backends.require(database.owner_password, "DECKLOG_DATABASE_OWNER_PASSWORD")
     await answering(database.admin_dsn if with_roles else database.owner_dsn, within=wait)
     if with_roles:
-        await make_roles(database.admin_dsn, service_password=database.service_password, owner_password=database.owner_password)
+        await make_roles(
+            database.admin_dsn,
+            service_password=database.service_password,
+            worker_password=database.worker_password,
+            owner_password=database.owner_password,
+        )
     await migrate_cell(database.owner_dsn)
     await migrate_control(database.owner_dsn)
     if post:
         await contract_control(database.owner_dsn, wait=wait)
+        await migrate_cell(database.owner_dsn)  # a schema that an older process made meanwhile has an older template
 
 
 async def recover_database(settings: Settings) -> recovery.Recovered:
@@ -54,7 +61,7 @@ async def recover_database(settings: Settings) -> recovery.Recovered:
     """
     dsn = settings.database.owner_dsn
     backends.require(dsn, "DECKLOG_DATABASE_OWNER_DSN")
-    async with backends.open_pool(dsn, size_max=2, role_check=False) as pool, open_index_provisioning(settings) as indices:
+    async with backends.open_pool(dsn, size_max=2, role=None) as pool, open_index_provisioning(settings) as indices:
         return await recovery.recover_database(PostgresProvisioning(pool), indices, PostgresRegistry(pool))
 
 

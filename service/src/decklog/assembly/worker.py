@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from decklog.assembly import backends
 from decklog.services.following.follow import BatchTraces
 from decklog.settings import Settings
+from decklog.timescale.connection import WORKER_ROLE
 from decklog.timescale.records.cursors import PostgresCursors
 from decklog.timescale.records.keeper import PostgresKeeper
 from decklog.workers import runner
@@ -20,7 +21,7 @@ async def run_worker(settings: Settings, stop: asyncio.Event, *, traces: BatchTr
         DecklogError: `misconfigured`, or `storage-unavailable` where the database cannot be reached at the start.
     """
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(backends.open_database(settings))
+        database = await stack.enter_async_context(backends.open_database(settings, WORKER_ROLE))
         cursors = PostgresCursors(database.upkeep)
         store = await stack.enter_async_context(backends.open_store(settings, database.reads))
         search = await stack.enter_async_context(backends.open_index(settings))

@@ -124,7 +124,7 @@ async def _serve(options: Options, folder: DevFolder, address: str, listener: so
         serving = serve(application, options.host, options.port, listener=listener, limits=limits)
         server = await stack.enter_async_context(serving)
         parts = {
-            asyncio.create_task(run_worker(settings, stop, traces=traces), name="worker"),
+            asyncio.create_task(run_worker(folder.worker_settings(settings), stop, traces=traces), name="worker"),
             asyncio.create_task(upkeep.keep(stop, INTERVAL, pause=INTERVAL), name="upkeep"),
         }
         url = f"http://{options.host}:{server.port}"

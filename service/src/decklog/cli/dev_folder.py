@@ -11,12 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+import msgspec
+
 from decklog.assembly.backends import can_archive
 from decklog.domain.errors import Code, DecklogError
 from decklog.files.keys import held
 from decklog.settings import Api, Archive, Database, Identity, Settings, Tenants
 
-_SECRETS = ("admin", "owner", "service", "fingerprint_key")
+_SECRETS = ("admin", "owner", "service", "worker", "fingerprint_key")
 
 
 class DevFolder:
@@ -66,16 +68,13 @@ class DevFolder:
     def settings(self, address: str, api: Api) -> Settings:
         """Return the settings of an installation over the database at `address`, which is `host:port`."""
         own = self._own()
-
-        def dsn(user: str, secret: str) -> str:
-            return f"postgresql://{user}:{quote(own[secret], safe='')}@{address}/decklog"
-
         return Settings(
             database=Database(
-                dsn=dsn("decklog_service", "service"),
-                owner_dsn=dsn("decklog_owner", "owner"),
-                admin_dsn=dsn("postgres", "admin"),
+                dsn=_dsn("decklog_service", own["service"], address),
+                owner_dsn=_dsn("decklog_owner", own["owner"], address),
+                admin_dsn=_dsn("postgres", own["admin"], address),
                 service_password=own["service"],
+                worker_password=own["worker"],
                 owner_password=own["owner"],
             ),
             api=api,
@@ -85,12 +84,24 @@ class DevFolder:
             log_format="text",
         )
 
+    def worker_settings(self, settings: Settings) -> Settings:
+        """Return the settings of the worker: those of the installation, with the database's role of workers."""
+        address = self._address.read_text()
+        dsn = _dsn("decklog_worker", self._own()["worker"], address)
+        return msgspec.structs.replace(settings, database=msgspec.structs.replace(settings.database, dsn=dsn))
+
     def _own(self) -> dict[str, str]:
-        """Return the passwords and keys of this folder, which are made once."""
-        if self._secrets.exists():
-            found: dict[str, str] = json.loads(self._secrets.read_text())
-            return found
-        made = {name: secrets.token_urlsafe(32) for name in _SECRETS}
-        with open(os.open(self._secrets, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump(made, file)
-        return made
+        """Return the passwords and keys of this folder, which are made once; an older folder gets those that it lacks."""
+        found: dict[str, str] = json.loads(self._secrets.read_text()) if self._secrets.exists() else {}
+        lacking = {name: secrets.token_urlsafe(32) for name in _SECRETS if name not in found}
+        if lacking:
+            found |= lacking
+            making = self._secrets.with_suffix(".making")
+            with open(os.open(making, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                json.dump(found, file)
+            making.replace(self._secrets)
+        return found
+
+
+def _dsn(user: str, password: str, address: str) -> str:
+    return f"postgresql://{user}:{quote(password, safe='')}@{address}/decklog"

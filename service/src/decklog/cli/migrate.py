@@ -15,7 +15,8 @@ app = App(
     name="migrate",
     help_epilogue=manual(
         """May run again, and beside running processes of the version before. Needs DECKLOG_DATABASE_OWNER_DSN, and with --bootstrap
-DECKLOG_DATABASE_ADMIN_DSN, DECKLOG_DATABASE_SERVICE_PASSWORD and DECKLOG_DATABASE_OWNER_PASSWORD.""",
+DECKLOG_DATABASE_ADMIN_DSN and the passwords: DECKLOG_DATABASE_SERVICE_PASSWORD, DECKLOG_DATABASE_WORKER_PASSWORD and
+DECKLOG_DATABASE_OWNER_PASSWORD.""",
         "decklog migrate --bootstrap --wait 60",
         "decklog migrate --post --wait 300",
     ),
@@ -27,7 +28,7 @@ async def migrate(*, bootstrap: Flag = False, post: Flag = False, wait: float = 
     """Bring the database to this version.
 
     Args:
-        bootstrap: Create the two roles first, with DECKLOG_DATABASE_ADMIN_DSN.
+        bootstrap: Create the three roles first, with DECKLOG_DATABASE_ADMIN_DSN.
         post: Then remove what only older versions use, once none of them is connected.
         wait: Seconds for the database to answer, and for older versions to disconnect.
     """

@@ -16,7 +16,12 @@ from decklog.timescale.control import migrations
 from decklog.timescale.statements import only_row
 
 SERVICE_ROLE = "decklog_service"
+"""The role of the API, which reads and appends."""
+WORKER_ROLE = "decklog_worker"
+"""The role of workers, which read, move cursors and note archives."""
 OWNER_ROLE = "decklog_owner"
+LEAST_ROLES = (SERVICE_ROLE, WORKER_ROLE)
+"""The roles of processes that serve; each is refused where the other one is needed."""
 CONNECT_SECONDS_MAX = 5.0
 COMMAND_SECONDS_MAX = 30.0
 """Seconds of a statement, unless its caller sets a lower limit."""
@@ -151,10 +156,10 @@ async def _nothing(_: asyncpg.Connection) -> None:
 class Pool:
     """A pool of connections that opens on first use, so it recovers when the database returns."""
 
-    def __init__(self, dsn: str, *, size_max: int, role_check: bool = True) -> None:
+    def __init__(self, dsn: str, *, size_max: int, role: str | None = SERVICE_ROLE) -> None:
         self._dsn = dsn
         self._size_max = size_max
-        self._role_check = role_check
+        self._role = role
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
 
@@ -165,8 +170,16 @@ class Pool:
             DecklogError: `misconfigured`, `storage-unavailable`.
         """
         async with self.connection() as connection:
-            if self._role_check:
-                await check_role(connection)
+            if self._role is not None:
+                await check_role(connection, self._role)
+
+    async def check(self) -> None:
+        """Check that the database answers, with the role and the durability that `open` checks.
+
+        Raises:
+            DecklogError: `misconfigured`, `storage-unavailable`.
+        """
+        await self.open()
 
     async def close(self) -> None:
         """Close all connections, after 5 seconds by force."""
@@ -194,7 +207,7 @@ class Pool:
                             max_size=self._size_max,
                             timeout=CONNECT_SECONDS_MAX,
                             command_timeout=COMMAND_SECONDS_MAX,
-                            reset=_nothing if self._role_check else None,
+                            reset=_nothing if self._role is not None else None,
                             server_settings={**_SESSION, **_READER},
                         )
             async with self._pool.acquire(timeout=CONNECT_SECONDS_MAX) as connection:
@@ -227,8 +240,8 @@ class Pool:
                     await connection.execute("ROLLBACK")
 
 
-async def check_role(connection: asyncpg.Connection) -> None:
-    """Check that the role has no more rights than it needs, and that commits are durable.
+async def check_role(connection: asyncpg.Connection, role: str = SERVICE_ROLE) -> None:
+    """Check that the session's role has the rights of this least role and no more, and that commits are durable.
 
     Raises:
         DecklogError: `misconfigured`.
@@ -236,15 +249,20 @@ async def check_role(connection: asyncpg.Connection) -> None:
     row = await only_row(
         connection,
         "SELECT rolsuper, rolbypassrls, current_user AS name, current_setting('synchronous_commit') AS commits,"
-        " pg_has_role(current_user, $1, 'MEMBER') AS owner FROM pg_roles WHERE rolname = current_user",
-        OWNER_ROLE,
+        " coalesce((SELECT array_agg(given.name) FROM unnest($1::text[]) AS given (name) JOIN pg_roles ON rolname = given.name"
+        " WHERE pg_has_role(current_user, pg_roles.oid, 'MEMBER')), '{}') AS roles FROM pg_roles WHERE rolname = current_user",
+        [OWNER_ROLE, *LEAST_ROLES],
     )
-    if row["rolsuper"] or row["rolbypassrls"] or row["owner"]:
+    connect = f"Connect as {role!r} (DECKLOG_DATABASE_DSN)."
+    if row["rolsuper"] or row["rolbypassrls"] or OWNER_ROLE in row["roles"]:
         raise DecklogError(
             Code.MISCONFIGURED,
-            f"The database role {row['name']!r} is a superuser, has BYPASSRLS or is the owner of the relations. "
-            f"Connect as {SERVICE_ROLE!r} (DECKLOG_DATABASE_DSN).",
+            f"The database role {row['name']!r} is a superuser, has BYPASSRLS or is the owner of the relations. {connect}",
         )
+    if row["roles"] != [role]:
+        others = " and ".join(each for each in row["roles"] if each != role)
+        has = f"has the rights of {others}, which this process must not have" if others else f"has not the rights of {role}"
+        raise DecklogError(Code.MISCONFIGURED, f"The database role {row['name']!r} {has}. {connect}")
     if row["commits"] == "off":
         raise DecklogError(
             Code.MISCONFIGURED, "synchronous_commit is off in the database: a 201 would not be durable. Turn it on."

@@ -20,9 +20,11 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.tenancy.parts.database import NEWER_TEMPLATE
 from decklog.timescale.connection import (
     CONNECT_SECONDS_MAX,
+    LEAST_ROLES,
     OWNER_ROLE,
     SERVICE_ROLE,
     TABLE_LOCK_WAIT,
+    WORKER_ROLE,
     giving_way,
 )
 from decklog.timescale.statements import quoted, statement
@@ -41,14 +43,15 @@ _DROPPED_AT_ONCE = 50
 _log = structlog.get_logger("decklog.timescale")
 
 
-async def bootstrap(connection: asyncpg.Connection, *, service_password: str, owner_password: str) -> None:
+async def bootstrap(connection: asyncpg.Connection, *, service_password: str, worker_password: str, owner_password: str) -> None:
     """Create roles, rights on the database, and the extension TimescaleDB if the server has it.
 
     The connection is a superuser's. It may run again, and sets the passwords each time. Raises what asyncpg raises.
     """
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-        for role, password in ((OWNER_ROLE, owner_password), (SERVICE_ROLE, service_password)):
+        passwords = {OWNER_ROLE: owner_password, SERVICE_ROLE: service_password, WORKER_ROLE: worker_password}
+        for role, password in passwords.items():
             if not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", role):
                 await connection.execute(f"CREATE ROLE {role} LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE")
             # DDL has no parameters, so the server quotes the password. Decklog never logs this text.
@@ -59,7 +62,7 @@ async def bootstrap(connection: asyncpg.Connection, *, service_password: str, ow
         database = await connection.fetchval("SELECT quote_ident(current_database())")
         await connection.execute(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
         await connection.execute(f"GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {database} TO {OWNER_ROLE}")
-        await connection.execute(f"GRANT CONNECT ON DATABASE {database} TO {SERVICE_ROLE}")
+        await connection.execute(f"GRANT CONNECT ON DATABASE {database} TO {', '.join(LEAST_ROLES)}")
         if await connection.fetchval("SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb')"):
             preloaded = await connection.fetchval("SELECT current_setting('shared_preload_libraries')")
             if "timescaledb" in preloaded:
@@ -85,9 +88,10 @@ async def migrate_cell(connection: asyncpg.Connection) -> None:
     for users of the schema. Definitions of a newer version stay. After an interruption a further run continues.
 
     Raises:
-        DecklogError: `storage-unavailable` as `giving_way`.
+        DecklogError: `misconfigured` if a role does not exist, `storage-unavailable` as `giving_way`.
         asyncpg.PostgresError: A statement failed.
     """
+    await _check_roles(connection)
     await _change(connection, _migrate_common)
     behind = "SELECT schema_name, shared, template FROM decklog.relations WHERE template <> $1 ORDER BY 1"
     for row in await connection.fetch(behind, _template_version()):
@@ -95,6 +99,18 @@ async def migrate_cell(connection: asyncpg.Connection) -> None:
             _log.warning("relations of a newer version stay unchanged", schema=row["schema_name"])
             continue
         await _change(connection, partial(_apply_template, schema=row["schema_name"], shared=row["shared"]))
+
+
+async def _check_roles(connection: asyncpg.Connection) -> None:
+    missing = await connection.fetchval(
+        "SELECT string_agg(name, ' and ') FROM unnest($1::text[]) AS name WHERE to_regrole(name) IS NULL", LEAST_ROLES
+    )
+    if missing:
+        raise DecklogError(
+            Code.MISCONFIGURED,
+            f"The database has no role {missing}, and the owner cannot create one. Run decklog migrate --bootstrap once, with "
+            "DECKLOG_DATABASE_ADMIN_DSN and the passwords of the roles.",
+        )
 
 
 async def _change(connection: asyncpg.Connection, change: Callable[[asyncpg.Connection], Awaitable[None]]) -> None:
@@ -115,14 +131,17 @@ async def _migrate_common(connection: asyncpg.Connection) -> None:
         _log.warning("definitions of a newer version stay unchanged")
         return
     await connection.execute(statement("cell"))
+    await connection.execute(statement("worker"))
     await connection.execute(f"COMMENT ON SCHEMA decklog IS '{DEFINITIONS}.cell'")
 
 
-async def make_roles(admin_dsn: str, *, service_password: str, owner_password: str) -> None:
+async def make_roles(admin_dsn: str, *, service_password: str, worker_password: str, owner_password: str) -> None:
     """Run `bootstrap` on a new connection."""
     connection = await asyncpg.connect(admin_dsn, timeout=CONNECT_SECONDS_MAX)
     try:
-        await bootstrap(connection, service_password=service_password, owner_password=owner_password)
+        await bootstrap(
+            connection, service_password=service_password, worker_password=worker_password, owner_password=owner_password
+        )
     finally:
         await connection.close()
 
@@ -216,7 +235,7 @@ async def _apply_template(connection: asyncpg.Connection, schema: str, *, shared
 async def _things(connection: asyncpg.Connection, schemas: Sequence[str]) -> defaultdict[str, dict[str, str]]:
     """Return the objects in each schema, by name, with their definitions."""
     found: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    for schema, thing, definition in await connection.fetch(statement("schemas.objects"), schemas, SERVICE_ROLE):
+    for schema, thing, definition in await connection.fetch(statement("schemas.objects"), schemas, LEAST_ROLES):
         found[schema][thing] = definition
     return found
 

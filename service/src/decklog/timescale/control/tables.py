@@ -27,8 +27,8 @@ from decklog.domain.tenant import DEFAULT_CELL, Isolation, State
 from decklog.timescale.connection import (
     APPLICATION,
     CONNECT_SECONDS_MAX,
+    LEAST_ROLES,
     OWNER_ROLE,
-    SERVICE_ROLE,
     TABLE_LOCK_WAIT,
     giving_way,
 )
@@ -165,7 +165,7 @@ async def _prepare(connection: asyncpg.Connection) -> None:
     await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
     if not await connection.fetchval("SELECT to_regnamespace($1) IS NOT NULL", SCHEMA):
         await connection.execute(f"CREATE SCHEMA {SCHEMA}")
-    await connection.execute(f"GRANT USAGE ON SCHEMA {SCHEMA} TO {SERVICE_ROLE}")
+    await connection.execute(f"GRANT USAGE ON SCHEMA {SCHEMA} TO {', '.join(LEAST_ROLES)}")
     await connection.execute(f"SET LOCAL search_path = {SCHEMA}")
 
 
@@ -200,7 +200,7 @@ async def _older(connection: asyncpg.Connection) -> list[asyncpg.Record]:
         return []
     known = migrations.number(max(left))
     found: list[asyncpg.Record] = await connection.fetch(
-        statement("registry.older_processes"), [SERVICE_ROLE, OWNER_ROLE], APPLICATION, known
+        statement("registry.older_processes"), [*LEAST_ROLES, OWNER_ROLE], APPLICATION, known
     )
     return found
 

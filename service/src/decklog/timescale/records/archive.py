@@ -1,6 +1,6 @@
 """The archiver's side of the database: tenants to archive, their records, finished parts and manifests, the archive's place.
 
-It uses the service's role, which removes nothing. Provisioning removes a tenant, after it has compared manifest and heads under
+It uses the worker's role, which removes nothing. Provisioning removes a tenant, after it has compared manifest and heads under
 their locks.
 """
 
@@ -76,7 +76,7 @@ class PostgresArchives:
         """See the protocol."""
         logs, numbers = [log.value for log in next_seqs], list(next_seqs.values())
         async with self._pool.connection() as connection:
-            return bool(await connection.fetch(_FINISH, *_held(cursor), logs, numbers, manifest))
+            return bool(await connection.fetchval(_FINISH, *_held(cursor), logs, numbers, manifest))
 
     async def tell(self, place: ArchivePlace) -> None:
         """See the protocol."""

@@ -1,15 +1,15 @@
-"""Maintenance that the service's role may do: create future partitions, and check the database."""
+"""Maintenance that the least roles may do: create future partitions, and check the database."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from decklog.timescale.connection import Pool, check_role
+from decklog.timescale.connection import Pool
 from decklog.timescale.statements import statement
 
 
 class PostgresKeeper:
-    """Creation of partitions by SECURITY DEFINER functions; the service's role itself cannot create any."""
+    """Creation of partitions by a SECURITY DEFINER function; the worker's role itself cannot create any."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -40,5 +40,4 @@ class PostgresReadiness:
         Raises:
             DecklogError: `storage-unavailable`, `misconfigured`.
         """
-        async with self._pool.connection() as connection:
-            await check_role(connection)
+        await self._pool.check()

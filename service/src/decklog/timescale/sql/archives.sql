@@ -1,4 +1,4 @@
--- Archives of deleted tenants: what the archiver writes as the service's role, and what provisioning compares as the owner.
+-- Archives of deleted tenants: what the archiver writes as the worker's role (by functions in `worker.sql`), and what provisioning compares as the owner.
 
 -- name: due
 -- Deleted tenants with a log that no verified manifest covers, the first deleted first.
@@ -12,15 +12,7 @@ SELECT id, name, uid, isolation, schema, index, queue, retention_days, state, di
 
 -- name: add
 -- Note a part that was read back and move the cursor past it, both or neither.
-WITH moved AS (
-    UPDATE decklog.cursors SET next_seq = $6, leased_until = clock_timestamp() + make_interval(secs => $7)
-     WHERE consumer = $1 AND tenant_id = $2 AND log = $3 AND owner = $4 AND next_seq = $5
-    RETURNING tenant_id, log, epoch, next_seq
-), noted AS (
-    INSERT INTO decklog.archive_parts (tenant_id, log, first_seq, part) SELECT tenant_id, log, $8, $9::jsonb FROM moved
-    ON CONFLICT (tenant_id, log, first_seq) DO UPDATE SET part = excluded.part
-)
-SELECT epoch, next_seq FROM moved
+SELECT epoch, next_seq FROM decklog.add_archive_part($1, $2, $3, $4, $5, $6, $7, $8, $9::jsonb)
 
 -- name: parts
 SELECT part::text FROM decklog.archive_parts AS part JOIN decklog.cursors AS cursor USING (tenant_id, log)
@@ -28,17 +20,10 @@ SELECT part::text FROM decklog.archive_parts AS part JOIN decklog.cursors AS cur
 
 -- name: finish
 -- Note the manifest $8 for the logs $6 up to the numbers $7, if the lease still stands.
-INSERT INTO decklog.archives (tenant_id, log, next_seq, manifest)
-SELECT $2, given.log, given.next_seq, $8 FROM unnest($6::smallint[], $7::bigint[]) AS given (log, next_seq)
- WHERE EXISTS (SELECT FROM decklog.cursors
-                WHERE consumer = $1 AND tenant_id = $2 AND log = $3 AND owner = $4 AND next_seq = $5 FOR UPDATE)
-ON CONFLICT (tenant_id, log) DO UPDATE SET next_seq = excluded.next_seq, manifest = excluded.manifest
-RETURNING 1
+SELECT decklog.finish_archive($1, $2, $3, $4, $5, $6, $7, $8)
 
 -- name: report_place
-INSERT INTO decklog.archive_place (place, locked, reason, message) VALUES ($1, $2, $3, $4)
-ON CONFLICT (id) DO UPDATE SET place = excluded.place, locked = excluded.locked, reason = excluded.reason,
-    message = excluded.message, told_at = clock_timestamp()
+SELECT decklog.report_archive_place($1, $2, $3, $4)
 
 -- name: place
 SELECT place, locked, reason, message FROM decklog.archive_place WHERE told_at > clock_timestamp() - $1::text::interval

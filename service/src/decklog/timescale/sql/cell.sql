@@ -1,4 +1,5 @@
--- Definitions that a cell has once: clock, heads of all logs, cursors of all consumers, list of schemas with records.
+-- Definitions that a cell has once: clock, heads of all logs, cursors of all consumers, list of schemas with records. Functions for the
+-- worker's role are in `worker.sql`.
 -- Applied as decklog_owner. Every statement may run again, and while processes of the previous version serve: it must not drop, rename
 -- or narrow anything that they use. So rights that only they need are not granted to a new database, and a `post` migration revokes them.
 
@@ -61,7 +62,7 @@ CREATE TABLE IF NOT EXISTS decklog.cursors (
     leased_until  timestamptz NOT NULL DEFAULT 'epoch',
     PRIMARY KEY (consumer, tenant_id, log)
 ) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
-GRANT SELECT, INSERT, UPDATE ON decklog.cursors TO decklog_service;
+GRANT SELECT ON decklog.cursors TO decklog_service;
 
 -- Parts of the archive of a tenant that was deleted with deletionPolicy Archive. Each was read back and compared; the parts end
 -- where the cursor of the consumer `archiver` is.
@@ -89,7 +90,6 @@ CREATE TABLE IF NOT EXISTS decklog.archive_place (
     message       text        NOT NULL,
     told_at       timestamptz NOT NULL DEFAULT clock_timestamp()
 );
-GRANT SELECT, INSERT, UPDATE ON decklog.archive_parts, decklog.archives, decklog.archive_place TO decklog_service;
 
 -- A record as a parameter of the append functions. One array of these takes half the time, on both sides, of one array per column.
 -- A change needs a new name, because processes of the previous version use this one.
@@ -433,5 +433,3 @@ BEGIN
     END LOOP;
     RETURN made;
 END $$;
-REVOKE ALL ON FUNCTION decklog.make_partitions() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION decklog.make_partitions() TO decklog_service;

@@ -1,4 +1,4 @@
--- Cursors of consumers, as the service's role reads and moves them.
+-- Cursors of consumers, as the worker's role reads and moves them; the functions are in `worker.sql`.
 -- Leases end by the database's clock; a cursor moves only if its owner and its position are those that the caller knows.
 
 -- name: behind
@@ -11,19 +11,13 @@ SELECT h.tenant_id, h.log, coalesce(c.next_seq, 0) AS next_seq, h.next_seq AS he
  LIMIT $2
 
 -- name: lease
-INSERT INTO decklog.cursors AS c (consumer, tenant_id, log, owner, leased_until)
-VALUES ($1, $2, $3, $4, clock_timestamp() + make_interval(secs => $5))
-ON CONFLICT (consumer, tenant_id, log) DO UPDATE SET owner = excluded.owner, leased_until = excluded.leased_until
- WHERE c.owner IS NULL OR c.owner = excluded.owner OR c.leased_until <= clock_timestamp()
-RETURNING c.epoch, c.next_seq
+SELECT epoch, next_seq FROM decklog.lease_cursor($1, $2, $3, $4, $5)
 
 -- name: move
-UPDATE decklog.cursors SET next_seq = $6, leased_until = clock_timestamp() + make_interval(secs => $7)
- WHERE consumer = $1 AND tenant_id = $2 AND log = $3 AND owner = $4 AND next_seq = $5
-RETURNING epoch, next_seq
+SELECT epoch, next_seq FROM decklog.move_cursor($1, $2, $3, $4, $5, $6, $7)
 
 -- name: release
-UPDATE decklog.cursors SET owner = NULL, leased_until = 'epoch' WHERE consumer = $1 AND tenant_id = $2 AND log = $3 AND owner = $4
+SELECT decklog.release_cursor($1, $2, $3, $4)
 
 -- name: rewind
 -- As the owner: the consumer $2 starts again for every tenant of the index $1.

@@ -5,8 +5,8 @@
 
 CREATE SCHEMA IF NOT EXISTS {schema};
 -- Here and below, REVOKE removes rights that were added: the service has the rights that are granted here and no others.
-REVOKE ALL ON SCHEMA {schema} FROM PUBLIC, decklog_service;
-GRANT USAGE ON SCHEMA {schema} TO decklog_service;
+REVOKE ALL ON SCHEMA {schema} FROM PUBLIC, decklog_service, decklog_worker;
+GRANT USAGE ON SCHEMA {schema} TO decklog_service, decklog_worker;
 
 -- Keywords compare by bytes ("C"), so a prefix is a range of an index.
 CREATE TABLE IF NOT EXISTS {schema}.records (
@@ -43,8 +43,8 @@ CREATE INDEX IF NOT EXISTS records_outcome  ON {schema}.records (tenant_id, log,
 CREATE INDEX IF NOT EXISTS records_severity ON {schema}.records (tenant_id, log, severity, seq) WHERE severity >= 2;
 CREATE INDEX IF NOT EXISTS records_occurred ON {schema}.records (tenant_id, log, occurred_at);
 
-REVOKE ALL ON {schema}.records FROM PUBLIC, decklog_service;
-GRANT SELECT ON {schema}.records TO decklog_service;
+REVOKE ALL ON {schema}.records FROM PUBLIC, decklog_service, decklog_worker;
+GRANT SELECT ON {schema}.records TO decklog_service, decklog_worker;
 DO $policies$ DECLARE
     strange name;
 BEGIN
@@ -78,7 +78,7 @@ BEGIN
                resource_id, ip, session_id, correlation_id, digest, content, n)
      WHERE CASE WHEN n_seq IS NULL THEN r_before[i.request] ELSE n_seq[i.n] END IS NOT NULL;
 END $function$;
-REVOKE ALL ON FUNCTION {schema}.store FROM PUBLIC, decklog_service;
+REVOKE ALL ON FUNCTION {schema}.store FROM PUBLIC, decklog_service, decklog_worker;
 
 -- Processes of the previous version insert with the rights of their own role, until a `post` migration revokes them everywhere.
 DO $rights$ BEGIN
@@ -281,5 +281,5 @@ BEGIN
         PERFORM {schema}.store(r_tenant, r_log, epoch, received_at, n_before, n_seq, items, NULL, NULL, NULL);
     END IF;
 END $function$;
-REVOKE ALL ON FUNCTION {schema}.append FROM PUBLIC, decklog_service;
+REVOKE ALL ON FUNCTION {schema}.append FROM PUBLIC, decklog_service, decklog_worker;
 GRANT EXECUTE ON FUNCTION {schema}.append TO decklog_service;

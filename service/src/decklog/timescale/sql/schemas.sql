@@ -7,7 +7,7 @@ SELECT schema, relation.template, relation.things::text, to_regclass(format('%I.
 
 -- name: objects
 -- Objects that the template makes in each of the schemas $1, each with its definition, except the columns of the relation; and
--- what only the template should add: policies, and rights of the service's role $2 or of everybody.
+-- what only the template should add: policies, and rights of the roles $2 or of everybody. The first of these roles is not named.
 WITH schemas AS (
     SELECT oid, nspname AS schema, nspacl FROM pg_namespace WHERE nspname = ANY($1::text[])
 ), records AS (
@@ -32,9 +32,10 @@ WITH schemas AS (
            concat_ws(' ', polpermissive, polcmd, polroles, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
       FROM pg_policy JOIN records ON polrelid = records.oid
     UNION ALL
-    SELECT schema, format('grant %s on %s%s', privilege_type, place, CASE grantee WHEN 0 THEN ' to everybody' ELSE '' END), ''
-      FROM rights, aclexplode(acl)
-     WHERE grantee IN (0, (SELECT oid FROM pg_roles WHERE rolname = $2))
+    SELECT schema, format('grant %s on %s%s', privilege_type, place,
+                          CASE WHEN grantee = 0 THEN ' to everybody' WHEN rolname <> ($2::text[])[1] THEN ' to ' || rolname ELSE '' END), ''
+      FROM rights, aclexplode(acl) LEFT JOIN pg_roles ON pg_roles.oid = grantee
+     WHERE grantee = 0 OR rolname = ANY ($2)
 )
 SELECT schema, thing, string_agg(definition, ' ' ORDER BY definition) AS definition FROM things GROUP BY schema, thing
 
