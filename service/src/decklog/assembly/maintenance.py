@@ -10,13 +10,14 @@ from decklog.assembly import backends
 from decklog.assembly.control_plane import open_index_provisioning
 from decklog.services.tenancy import recovery
 from decklog.settings import Settings
-from decklog.timescale.connection import answering
+from decklog.timescale.connection import WORKER_ROLE, answering
 from decklog.timescale.control.provision import PostgresProvisioning
 from decklog.timescale.control.registry import PostgresRegistry
 from decklog.timescale.control.schema import make_roles
 from decklog.timescale.control.schema import migrate as migrate_cell
 from decklog.timescale.control.tables import contract_control, migrate_control
 from decklog.timescale.embedded import running
+from decklog.timescale.records.audit import PostgresAudit
 
 
 async def migrate(settings: Settings, *, with_roles: bool = False, wait: float = 0.0, post: bool = False) -> None:
@@ -63,6 +64,22 @@ async def recover_database(settings: Settings) -> recovery.Recovered:
     backends.require(dsn, "DECKLOG_DATABASE_OWNER_DSN")
     async with backends.open_pool(dsn, size_max=2, role=None) as pool, open_index_provisioning(settings) as indices:
         return await recovery.recover_database(PostgresProvisioning(pool), indices, PostgresRegistry(pool))
+
+
+@asynccontextmanager
+async def open_audit(settings: Settings) -> AsyncIterator[PostgresAudit]:
+    """Open the check of what the database holds, with the owner's role or else with the worker's.
+
+    Raises:
+        DecklogError: `misconfigured`, or `storage-unavailable` where the database cannot be reached.
+    """
+    dsn, role = settings.database.owner_dsn, None
+    if not dsn:
+        dsn, role = settings.database.dsn, WORKER_ROLE
+        backends.require(dsn, "DECKLOG_DATABASE_OWNER_DSN")
+    async with backends.open_pool(dsn, size_max=2, role=role) as pool:
+        await pool.open()
+        yield PostgresAudit(pool)
 
 
 @asynccontextmanager
