@@ -14,7 +14,9 @@ import pytest
 
 from decklog.domain.errors import DecklogError
 from decklog.domain.identity.access import Role
+from decklog.domain.log import LogName
 from decklog.domain.records.append import Appended, AppendRequest, Receipt, Status
+from decklog.domain.tenant import Limits
 from decklog.services.budget import Budget
 from tests.support.api_world import RECORD, World, code_of, connect
 from tests.support.memory import make_tenant
@@ -99,6 +101,28 @@ async def test_stalled_bodies_of_one_tenant_hold_a_share_and_are_given_back(worl
         await until(lambda: bodies.held == 0)
         again = await client.post("/api/v1/logs/bulk", content=packed, headers={**kind, "Content-Encoding": "gzip"})
         assert (again.status_code, again.json()["stored"], bodies.held) == (200, 60, 0)
+
+
+async def test_bytes_of_a_tenant_run_out_whatever_the_number_of_its_records(world: World) -> None:
+    world.add(make_tenant("slow", limits=Limits(bytes_per_second=65_536)))
+    packed = gzip.compress(json.dumps([{**RECORD, "message": "x" * 8_000}] * 80).encode())
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    async with world.client(Role.WRITER, "slow") as client:
+        assert (await client.post("/api/v1/logs/bulk", content=packed, headers=headers)).json()["stored"] == 80
+        for _ in range(2):
+            refused = await client.post("/api/v1/logs/bulk", content=packed, headers=headers)
+            assert (refused.status_code, code_of(refused)) == (429, "rate-limited")
+            assert "65536 bytes per second" in refused.json()["detail"]
+            assert refused.headers["ratelimit-policy"] == '"bytes";q=1048576;w=16'
+            assert 1 <= int(refused.headers["retry-after"]) <= 16
+        assert (await client.post("/api/v1/logs", json=RECORD)).status_code == 201
+        head = await world.store.head(world.tenant("slow"), LogName.EVENTS)
+        assert head.next_seq == 81
+        larger = gzip.compress(json.dumps([{**RECORD, "message": "x" * 8_000}] * 140).encode())
+    world.add(make_tenant("fresh", limits=Limits(bytes_per_second=65_536)))
+    async with world.client(Role.WRITER, "fresh") as client:
+        never = await client.post("/api/v1/logs/bulk", content=larger, headers=headers)
+        assert (never.status_code, code_of(never)) == (422, "batch-exceeds-burst")
 
 
 async def test_probes_and_appends_are_answered_while_arrays_of_floats_are_prepared(

@@ -99,7 +99,8 @@ class InPostgres:
         assert (await self._provisioner.reconcile(manifest, self._vault)).ready
 
     async def limit(self, name: str, limits: Limits) -> None:
-        spec: dict[str, Any] = {"quotas": {"streams": limits.streams}, "ingest": {"recordBytesMax": limits.record_bytes_max}}
+        quotas = {"streams": limits.streams, "bytesPerSecond": limits.bytes_per_second}
+        spec: dict[str, Any] = {"quotas": quotas, "ingest": {"recordBytesMax": limits.record_bytes_max}}
         if limits.search_days:
             spec["retention"] = {"days": 30, "searchDays": limits.search_days}
         manifest = self.control.manifest(name, uid=f"uid-{name}", generation=2, isolation=self._isolation[name].value, **spec)
@@ -248,11 +249,12 @@ async def test_find_returns_the_limits_of_an_applied_spec(registered: Registered
     await registered.add("acme", Isolation.DEDICATED)
     tenant = await named(registered.registry, "acme")
     assert tenant is not None
-    assert tenant.limits == Limits(streams=50, record_bytes_max=256 * 1024)
-    await registered.limit("acme", Limits(streams=3, record_bytes_max=2_048))
+    assert tenant.limits == Limits(streams=50, record_bytes_max=256 * 1024, bytes_per_second=4_096_000)
+    limits = Limits(streams=3, record_bytes_max=2_048, bytes_per_second=2**30)
+    await registered.limit("acme", limits)
     tenant = await named(registered.registry, "acme")
     assert tenant is not None
-    assert tenant.limits == Limits(streams=3, record_bytes_max=2_048)
+    assert tenant.limits == limits
 
 
 async def test_queues_are_those_of_all_tenants_that_are_not_deleted(registered: Registered) -> None:

@@ -80,6 +80,7 @@ def test_parse_manifest_rejects_other_documents(value: Any) -> None:
         ({"retention": {"days": 30}, "quotas": {"burst": 5}}, "burst"),
         ({"retention": {"days": 30}, "quotas": {"eventsPerSecond": 0}}, "quotas.eventsPerSecond"),
         ({"retention": {"days": 30}, "quotas": {"streams": 0}}, "quotas.streams"),
+        ({"retention": {"days": 30}, "quotas": {"bytesPerSecond": 1_000}}, "quotas.bytesPerSecond"),
         ({"retention": {"days": 30}, "quotas": {"eventsPerDay": 9_999}}, "quotas.eventsPerDay"),
         ({"retention": {"days": 30}, "quotas": {"queriesPerMinute": 0}}, "quotas.queriesPerMinute"),
         ({"retention": {"days": 30}, "quotas": {"storageGiB": 0}}, "quotas.storageGiB"),

@@ -18,6 +18,15 @@ DEFAULT_CELL = "default"
 CELL_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 STREAMS_MAX = 50
 """Streams that one tenant may have open at once in each process of the API, unless its spec says otherwise."""
+EVENTS_PER_SECOND = 1_000
+"""Records per second that a tenant may append unless its spec says otherwise."""
+_BYTES_PER_EVENT = 4 * 1024
+_BYTES_PER_SECOND_MIN = 1024 * 1024
+
+
+def default_bytes_per_second(events_per_second: int) -> int:
+    """Return the bytes per second of a tenant whose spec does not say: 4 KiB for each record, and at least 1 MiB."""
+    return max(_BYTES_PER_SECOND_MIN, _BYTES_PER_EVENT * events_per_second)
 
 
 class Isolation(StrEnum):
@@ -39,10 +48,12 @@ class Limits(msgspec.Struct, frozen=True):
     """Limits that each process applies by itself. The others are on the tenant's heads, exact across processes.
 
     `streams` counts open streams, `record_bytes_max` is in bytes, and `search_days` is 0 where the index keeps all days.
+    `bytes_per_second` counts the bytes of records as sent, decompressed.
     """
 
     streams: int = STREAMS_MAX
     record_bytes_max: int = RECORD_BYTES_MAX
+    bytes_per_second: int = default_bytes_per_second(EVENTS_PER_SECOND)
     search_days: int = 0
 
 

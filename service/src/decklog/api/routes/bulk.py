@@ -130,6 +130,7 @@ async def append_bulk(request: Request[Any, Any, Any]) -> Response[bytes]:
     asked = await ask(request)
     tenant = acting_tenant(asked.principal, Permission.APPEND)
     headers = dict(request.scope["headers"])
+    asked.services.ingest.byte_rates.refuse_early(tenant)
     with asked.services.ingest.bodies.account(tenant.id) as held:
         records = await _records(request, headers, held)
         result = await asked.services.ingest.append_bulk(

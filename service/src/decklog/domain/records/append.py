@@ -33,14 +33,14 @@ class Receipt(msgspec.Struct, frozen=True):
     digest: bytes
 
 
-RECORDS, QUERIES = "append", "query"
-"""What a rate bucket counts: records of the `events` log, or queries."""
+RECORDS, QUERIES, BYTES = "append", "query", "bytes"
+"""What a rate bucket counts: records of the `events` log, queries, or bytes of records in one process."""
 
 
 class Rate(msgspec.Struct, frozen=True):
     """A tenant's rate bucket after a request.
 
-    `per_second` is its refill, `burst` its capacity, `remaining` its level; `of` is `RECORDS` or `QUERIES`.
+    `per_second` is its refill, `burst` its capacity, `remaining` its level; `of` is `RECORDS`, `QUERIES` or `BYTES`.
     """
 
     per_second: float
@@ -54,11 +54,13 @@ _ROOM_SECONDS = 300.0
 
 
 def rate_limited(tenant: str, rate: Rate, count: int) -> DecklogError:
-    """Return the refusal of `count` records or queries that exceed the level of the bucket."""
+    """Return the refusal of `count` records, queries or bytes that exceed the level of the bucket."""
     wait = max(0.001, (count - rate.remaining) / rate.per_second)
     may = f"append {rate.per_second:g} records per second"
     if rate.of == QUERIES:
         may = f"make {rate.per_second * 60:g} queries per minute"
+    elif rate.of == BYTES:
+        may = f"append {rate.per_second:.0f} bytes per second in this process (spec.quotas.bytesPerSecond)"
     return DecklogError(
         Code.RATE_LIMITED,
         f"The tenant {tenant!r} may {may}. Try again in {wait:.3f} s.",

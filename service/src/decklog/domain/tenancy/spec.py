@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.records.record import RECORD_BYTES_MAX
-from decklog.domain.tenant import CELL_PATTERN, DEFAULT_CELL, STREAMS_MAX, Isolation
+from decklog.domain.tenant import CELL_PATTERN, DEFAULT_CELL, EVENTS_PER_SECOND, STREAMS_MAX, Isolation
 
 ARCHIVE_DAYS_MAX = 36_500
 """A hundred years, the maximum of S3 Object Lock."""
@@ -79,10 +79,22 @@ class Quotas(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
     events_per_second: Annotated[
         int,
         Meta(ge=1, le=1_000_000, description="Records per second that the tenant may append, exact across all replicas."),
-    ] = 1_000
+    ] = EVENTS_PER_SECOND
     burst: Annotated[
         int, Meta(ge=1, le=10_000_000, description="Records that may be appended at once; at least eventsPerSecond.")
     ] = 10_000
+    bytes_per_second: (
+        Annotated[
+            int,
+            Meta(
+                ge=65_536,
+                le=1_073_741_824,
+                description="Bytes of records per second that each API process accepts from the tenant, as sent and decompressed; 16 times "
+                "as many at once. Default: 4096 for each of eventsPerSecond, at least 1048576.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     events_per_day: (
         Annotated[
             int,

@@ -29,6 +29,7 @@ from decklog.services.records.bulk import Bulk, conflicting
 from decklog.services.records.levels import Levels
 from decklog.services.records.preparing import INLINE_BYTES_MAX, Preparing
 from decklog.services.records.queue import CommitQueue, Waiting, overloaded
+from decklog.services.records.rates import ByteRates
 
 RECORDS_PER_REQUEST_MAX = 10_000
 KEY_CHARS_MAX = 240
@@ -96,6 +97,8 @@ class Ingest:
         self._stopping = False
         self._levels = Levels()
         self._preparing = Preparing(fingerprint_key)
+        self.byte_rates = ByteRates()
+        """Bytes that each tenant may append in this process."""
 
     async def start(self) -> None:
         """Start the writer."""
@@ -126,6 +129,7 @@ class Ingest:
         self._levels.refuse_early(tenant, LogName.EVENTS, 1)
         if len(raw) > tenant.limits.record_bytes_max:
             raise _too_large(tenant)
+        self.byte_rates.charge(tenant, len(raw))
         key, now = _checked(key), self._now()
         if len(raw) <= INLINE_BYTES_MAX:
             prepared = prepare(decode(raw), now=now, fingerprint_key=self._key, default_id=key, recorder=recorder)
@@ -182,6 +186,7 @@ class Ingest:
                 Code.TOO_MANY_RECORDS, f"{len(raws)} records in one request; at most {RECORDS_PER_REQUEST_MAX} are taken."
             )
         self._levels.refuse_early(tenant, LogName.EVENTS, 1)
+        self.byte_rates.charge(tenant, sum(len(memoryview(raw)) for raw in raws), bulk=True)
         bulk = await self._prepare_bulk(tenant, raws, _checked(key), recorder)
         if atomic:
             bulk.refuse_unless_storable()

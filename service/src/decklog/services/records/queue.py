@@ -33,6 +33,7 @@ _refused = Counter("decklog_append_refused_total", "Append requests refused befo
 refused_by_requests = _refused.labels("waiting-requests")
 refused_by_bytes = _refused.labels("waiting-bytes")
 refused_by_rate = _refused.labels("rate")
+refused_by_byte_rate = _refused.labels("byte-rate")
 
 
 class Waiting:

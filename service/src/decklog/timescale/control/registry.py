@@ -16,7 +16,7 @@ from decklog.domain.identity.access import Role
 from decklog.domain.store import REGISTRY_CHANGES_MAX, ApiKey, Registered, RegistryChanges
 from decklog.domain.tenancy.spec import read_spec
 from decklog.domain.tenancy.status import TenantListing, read_conditions
-from decklog.domain.tenant import Isolation, Limits, State, Tenant
+from decklog.domain.tenant import Isolation, Limits, State, Tenant, default_bytes_per_second
 from decklog.timescale.connection import LOST, Pool, connect_listener
 from decklog.timescale.statements import statement
 
@@ -165,7 +165,10 @@ def _limits(row: asyncpg.Record) -> Limits:
 
     They are read field by field, so that the spec of a newer version is readable.
     """
-    return Limits(**{name: row[name] for name in Limits.__struct_fields__ if row[name] is not None})
+    found = {name: row[name] for name in Limits.__struct_fields__ if row[name] is not None}
+    if row["events_per_second"] is not None:
+        found.setdefault("bytes_per_second", default_bytes_per_second(row["events_per_second"]))
+    return Limits(**found)
 
 
 def _listing(row: asyncpg.Record) -> TenantListing:

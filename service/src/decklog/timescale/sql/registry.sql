@@ -21,6 +21,8 @@ WITH keys AS MATERIALIZED (
 ), found AS (
   SELECT id, name, uid, isolation, schema, index, queue, retention_days, state, display_name,
          (spec #>> '{quotas,streams}')::integer AS streams,
+         (spec #>> '{quotas,bytesPerSecond}')::bigint AS bytes_per_second,
+         (spec #>> '{quotas,eventsPerSecond}')::bigint AS events_per_second,
          (spec #>> '{ingest,recordBytesMax}')::integer AS record_bytes_max,
          (spec #>> '{retention,searchDays}')::integer AS search_days
     FROM decklog.tenants WHERE id = ANY (ARRAY(SELECT id FROM numbers)) AND state <> $4
@@ -36,6 +38,8 @@ SELECT DISTINCT queue FROM decklog.tenants WHERE state <> $1
 -- Tenants after the number $1 that bound how long records stay in the index.
 SELECT id, name, uid, isolation, schema, index, queue, retention_days, state, display_name,
        (spec #>> '{quotas,streams}')::integer AS streams,
+       (spec #>> '{quotas,bytesPerSecond}')::bigint AS bytes_per_second,
+       (spec #>> '{quotas,eventsPerSecond}')::bigint AS events_per_second,
        (spec #>> '{ingest,recordBytesMax}')::integer AS record_bytes_max,
        (spec #>> '{retention,searchDays}')::integer AS search_days
   FROM decklog.tenants WHERE id > $1 AND state <> $3 AND spec #> '{retention,searchDays}' IS NOT NULL
