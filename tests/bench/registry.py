@@ -31,7 +31,7 @@ _EFFECTIVE_SECONDS_MAX = 2.0
 _GROWTH_MAX = 2.0
 """Processor time of a change or a poll among all tenants, as a multiple of the same among `FEW`."""
 _START_SECONDS_MAX = 1.0
-_MEMORY_MIB_MAX = 64.0
+_MEMORY_MIB_MAX = 32.0
 
 
 async def run(context: Context) -> AsyncIterator[Figure]:

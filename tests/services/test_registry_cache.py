@@ -16,6 +16,8 @@ from decklog.domain.identity.access import Role
 from decklog.domain.store import Registered, RegistryChanges
 from decklog.domain.tenant import PLATFORM_TENANT, State, Tenant
 from decklog.services.identity.entries import UNKNOWN_SECONDS_MAX, Entries
+from decklog.services.identity.identity import Identity
+from decklog.services.identity.issuers import Issuers
 from decklog.services.identity.registry import READ_AGAIN_MAX, RegistryCache
 from tests.support.memory import MemoryRegistry, make_tenant
 
@@ -384,6 +386,30 @@ async def test_key_that_is_looked_up_while_its_change_is_followed_is_not_left_as
         known = cache.cached_key(key_id(held))
         assert known is not None
         assert known.role is Role.ADMIN
+
+
+async def test_key_that_is_revoked_while_its_tenant_is_looked_up_is_not_recognised_afterwards() -> None:
+    registry = Gated()
+    token = registry.add_key(registry.add_tenant(make_tenant("acme")), Role.WRITER)
+    async with cached(registry, interval=60, entries=Entries(tenants_max=0)) as cache:
+        identity = Identity(cache, Issuers([], fetch=no_network))
+        await cache.key(key_id(token))
+        registry.gated = True
+        asking = asyncio.create_task(identity.authenticate(token))
+        await registry.asked.wait()
+        registry.revoke(token)
+        await cache.refresh()
+        assert identity.recognise(token) is None
+        registry.opened.set()
+        await asyncio.gather(asking, return_exceptions=True)
+        assert identity.recognise(token) is None
+        with pytest.raises(DecklogError) as caught:
+            await identity.authenticate(token)
+        assert caught.value.code is Code.UNAUTHENTICATED
+
+
+async def no_network(url: str) -> bytes:
+    raise OSError(url)
 
 
 async def test_suspension_and_revocation_are_effective_in_every_process_however_many_look_ups_run() -> None:

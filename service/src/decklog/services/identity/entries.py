@@ -15,9 +15,9 @@ from decklog.domain.store import ApiKey, Registered, RegistryChanges
 from decklog.domain.tenant import PLATFORM_TENANT, Tenant
 
 KEYS_MAX = 20_000
-"""Keys that a process remembers; about 0.5 KiB each."""
+"""Keys that a process remembers. With as many tenants as may be, they take 14 MiB."""
 TENANTS_MAX = 10_000
-"""Tenants that a process remembers; about 1 KiB each."""
+"""Tenants that a process remembers."""
 UNKNOWN_MAX = 10_000
 UNKNOWN_SECONDS_MAX = 2.0
 """Time for which something is known not to exist; a change of it ends that time earlier."""

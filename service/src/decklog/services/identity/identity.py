@@ -117,19 +117,20 @@ class Identity:
         tenant = None if key.tenant_id is None else self._registry.cached_tenant(key.tenant_id)
         if key.tenant_id is not None and tenant is None:
             return None
-        return self._accepted(hashed, key, tenant)
+        return self._accepted(hashed, key, tenant, self._registry.version)
 
     async def _by_key(self, token: str, hashed: bytes) -> Principal:
         """Return the principal of a key. Raises `unauthenticated`."""
+        version = self._registry.version
         key = await self._registry.key(_key_id(token))
         if key is None:
             hmac.compare_digest(hashed, _NO_HASH)  # an unknown id costs the same comparison as a known one
             raise _refused("unknown key")
         tenant = None if key.tenant_id is None else await self._registry.tenant(key.tenant_id)
-        return self._accepted(hashed, key, tenant)
+        return self._accepted(hashed, key, tenant, version)
 
-    def _accepted(self, hashed: bytes, key: ApiKey, tenant: Tenant | None) -> Principal:
-        """Return the principal of a key whose id was found. Raises `unauthenticated`."""
+    def _accepted(self, hashed: bytes, key: ApiKey, tenant: Tenant | None, version: int) -> Principal:
+        """Return the principal of a key whose id was found, at a version of the registry or later. Raises `unauthenticated`."""
         if not hmac.compare_digest(hashed, key.hash):
             raise _refused("wrong secret", key=key.id)
         if self._expired(key):
@@ -145,7 +146,8 @@ class Identity:
             tenant=tenant,
             expires_at=None if key.expires_at is None else key.expires_at.timestamp(),
         )
-        if self._recognised_in == self._registry.version:
+        # Not where a change was followed meanwhile: it may have revoked this key.
+        if self._recognised_in == version == self._registry.version:
             self._recognised[hashed] = principal
         return principal
 
