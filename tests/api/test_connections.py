@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
 from decklog.api.app import create_app
-from decklog.api.connections import FILES_RESERVED, Limits, Pace, within_files
+from decklog.api.connections import FILES_RESERVED, Connections, Limits, Pace, within_files
 from decklog.api.http_protocol import HEADERS_MAX, PIPELINED_MAX, URI_BYTES_MAX
 from decklog.api.server import serve
 from decklog.domain.identity.access import Role
@@ -438,6 +438,57 @@ async def test_half_open_requests_are_displaced_and_answered_ones_are_not(world:
         for connection in busy:
             connection.close()
         go_on.set()
+
+
+class Waiting:
+    """A connection that only waits for its client."""
+
+    waits_for_client = True
+
+    def __init__(self) -> None:
+        self.dropped = False
+
+    def look(self, now: float) -> None:
+        raise AssertionError("broken on purpose")
+
+    def drop(self) -> None:
+        self.dropped = True
+
+
+async def test_address_is_counted_by_its_network_and_a_proxy_is_not() -> None:
+    table = Connections(msgspec.structs.replace(LONG, per_address_max=1), ["10.0.0.0/8", "2001:db8:9::/48"])
+    held: list[Waiting] = []
+    for address, admitted in (
+        ("192.0.2.1", True),
+        ("::ffff:192.0.2.1", False),
+        ("192.0.2.2", True),
+        ("2001:db8::1", True),
+        ("2001:db8::ffff:2", False),
+        ("2001:db8:0:1::1", True),
+        *[("10.1.2.3", True)] * 3,
+        *[("2001:db8:9::7", True)] * 3,
+        *[(None, True)] * 3,
+    ):
+        connection = Waiting()
+        assert (table.admit(connection, address) is None) is admitted, address
+        held.append(connection)
+    for connection in held:
+        table.left(connection)
+    assert table.admit(connection, "192.0.2.1") is None  # given back
+    table.left(connection)
+
+
+async def test_connection_that_cannot_be_checked_does_not_end_the_sweep() -> None:
+    table = Connections(LONG)
+    broken = [Waiting(), Waiting()]
+    for connection in broken:
+        table.admit(connection, "192.0.2.1")
+    table.sweep()
+    assert [connection.dropped for connection in broken] == [True, True]
+    for connection in broken:
+        table.left(connection)
+        table.left(connection)
+    assert len(table) == 0
 
 
 def test_connections_stay_within_the_limit_of_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
