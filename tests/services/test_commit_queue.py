@@ -118,17 +118,43 @@ def test_between_two_groups_of_one_log_every_other_waiting_log_is_served(
     assert (queue.requests, queue.bytes) == (0, 0)
 
 
-def test_oversized_request_is_repaid_by_later_turns(loop: asyncio.AbstractEventLoop) -> None:
+def test_overdrawn_quantum_is_repaid_by_later_turns(loop: asyncio.AbstractEventLoop) -> None:
     queue = CommitQueue(1_000, 10**9)
     for _ in range(2):
-        queue.put(request(loop, 0, LogName.EVENTS, [4 * QUANTUM_BYTES]))
+        queue.put(request(loop, 0, LogName.EVENTS, [2 * QUANTUM_BYTES]))
     for _ in range(20):
         queue.put(request(loop, 1, LogName.EVENTS, [QUANTUM_BYTES]))
     order = [key(each)[0] for _ in range(40) for each in (queue.take() if queue else [])]
     big, small = TENANTS[0].id, TENANTS[1].id
     assert order.count(big) == 2
     first, second = (at for at, tenant in enumerate(order) if tenant == big)
-    assert order[first + 1 : second].count(small) >= 4
+    assert order[first + 1 : second].count(small) >= 2
+
+
+def test_log_has_no_turns_while_its_large_request_is_committed(loop: asyncio.AbstractEventLoop) -> None:
+    queue = CommitQueue(1_000, 10**9)
+    before, large, after = (
+        request(loop, 0, LogName.EVENTS, [10]),
+        request(loop, 0, LogName.EVENTS, [10] * (GROUP_RECORDS_MAX + 1)),
+        request(loop, 0, LogName.EVENTS, [10]),
+    )
+    other = [request(loop, 1, LogName.EVENTS, [10]) for _ in range(2)]
+    access = request(loop, 0, LogName.ACCESS, [10])
+    for each in (before, large, after, other[0]):
+        queue.put(each)
+    assert queue.take() == [before, other[0]]
+    assert queue.take() == []
+    assert queue.has_large
+    assert queue.take_large() is large
+    queue.put(other[1])
+    queue.put(access)
+    assert queue.take() == [other[1], access]
+    assert not queue
+    queue.resume(large)
+    assert queue.take() == [after]
+    for each in (before, large, after, *other, access):
+        queue.release(each)
+    assert (queue.requests, queue.bytes, bool(queue)) == (0, 0, False)
 
 
 def test_many_requests_of_one_tenant_leave_room_for_another(loop: asyncio.AbstractEventLoop) -> None:

@@ -240,6 +240,22 @@ async def test_atomic_bulk_stores_all_or_nothing(database: Database, second: byt
         assert len(await contents(store, tenant)) == 2
 
 
+async def test_atomic_bulk_larger_than_a_group_holds_up_no_other_log(database: Database) -> None:
+    tenant, other, store = await database.tenant(), await database.tenant(), await database.records()
+    async with running(store) as ingest:
+        bulk = asyncio.create_task(ingest.append_bulk(tenant, [body(id=f"{n}") for n in range(3_000)], atomic=True))
+        await until(lambda: ingest._queue.requests == 1)
+        later = asyncio.create_task(ingest.append(tenant, body(message="later")))
+        answered = 0
+        while not bulk.done():
+            await ingest.append(other, body())
+            answered += 1
+        assert len((await bulk).items) == 3_000
+        assert (await later)[0].seq == 3_000
+    assert len(await contents(store, tenant)) == 3_001
+    assert len(await contents(store, other)) == answered
+
+
 async def test_bulk_of_too_many_records_is_refused_whole(database: Database) -> None:
     tenant, store = await database.tenant(), await database.records()
     async with running(store) as ingest:

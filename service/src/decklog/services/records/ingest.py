@@ -93,7 +93,8 @@ class Ingest:
         self._traces = traces
         self._queue = CommitQueue(waiting_requests_max, waiting_bytes_max)
         self._wake = asyncio.Event()
-        self._writer: asyncio.Task[None] | None = None
+        self._wake_large = asyncio.Event()
+        self._writers: list[asyncio.Task[None]] = []
         self._stopping = False
         self._levels = Levels()
         self._preparing = Preparing(fingerprint_key)
@@ -101,15 +102,17 @@ class Ingest:
         """Bytes that each tenant may append in this process."""
 
     async def start(self) -> None:
-        """Start the writer."""
-        self._writer = asyncio.create_task(self._write(), name="writer")
+        """Start the writers."""
+        self._writers = [
+            asyncio.create_task(self._write(), name="writer"),
+            asyncio.create_task(self._write_large(), name="writer-of-large-requests"),
+        ]
 
     async def stop(self) -> None:
-        """Commit the waiting requests, refuse new ones, and end the writer."""
+        """Commit the waiting requests, refuse new ones, and end the writers."""
         self._stopping = True
         self._wake.set()
-        if self._writer is not None:
-            await self._writer
+        await asyncio.gather(*self._writers)
         await self._preparing.stop()
 
     async def append(
@@ -252,13 +255,28 @@ class Ingest:
         return await waiting.future
 
     async def _write(self) -> None:
-        while True:
+        while not (self._stopping and not self._queue.requests):
             await self._wake.wait()
             self._wake.clear()
             while self._queue:
                 await self._commit(self._queue.take())
-            if self._stopping:
-                return
+                if self._queue.has_large:
+                    self._wake_large.set()
+        self._wake_large.set()
+
+    async def _write_large(self) -> None:
+        """Commit what is larger than a group, beside the groups of other logs."""
+        while not (self._stopping and not self._queue.requests):
+            await self._wake_large.wait()
+            self._wake_large.clear()
+            while self._queue.has_large:
+                large = self._queue.take_large()
+                if large.future.done():
+                    self._queue.release(large)
+                else:
+                    await self._commit([large])
+                self._queue.resume(large)
+                self._wake.set()
 
     async def _commit(self, group: list[Waiting]) -> None:
         if not group:

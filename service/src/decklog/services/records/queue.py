@@ -4,6 +4,9 @@ At each turn a log may spend a quantum. It may overdraw by one request, which it
 line after its turn. So between two groups with requests of one log, every other log that waits is served, however many
 requests and connections the first one has (M. Shreedhar, G. Varghese, "Efficient Fair Queueing using Deficit Round Robin",
 1995). The order within a log is the order of arrival.
+
+A request larger than a group, which only an atomic bulk is, leaves its line for a writer of its own. Meanwhile its log has no turns,
+because a group with another request of this log would wait for the lock of its head.
 """
 
 from __future__ import annotations
@@ -19,9 +22,9 @@ from decklog.domain.log import LogName
 from decklog.domain.records.append import Appended, AppendRequest
 
 GROUP_RECORDS_MAX: Final = 500
-"""Records of one transaction, unless a single request has more."""
+"""Records of one group. A request with more is committed alone."""
 GROUP_BYTES_MAX: Final = 2 * 1024 * 1024
-"""Bytes of one transaction, unless a single request has more."""
+"""Bytes of one group. A request with more is committed alone."""
 QUANTUM_BYTES: Final = 1024 * 1024
 """Bytes that one log may spend at each turn."""
 _FREE_PER_HELD: Final = 2
@@ -39,13 +42,14 @@ refused_by_byte_rate = _refused.labels("byte-rate")
 class Waiting:
     """An append request and the future of its result. `traced` is the request as traces know it."""
 
-    __slots__ = ("future", "ids", "request", "size", "traced")
+    __slots__ = ("future", "ids", "is_large", "request", "size", "traced")
 
     def __init__(self, request: AppendRequest, future: asyncio.Future[Appended], traced: Any | None) -> None:
         self.request = request
         self.future = future
         self.traced = traced
         self.size = sum(len(record.content) for record in request.records)
+        self.is_large = len(request.records) > GROUP_RECORDS_MAX or self.size > GROUP_BYTES_MAX
         self.ids = [record.id for record in request.records if record.id is not None]
 
 
@@ -81,8 +85,6 @@ class _Group:
         self.bytes = 0
 
     def has_room(self, waiting: Waiting) -> bool:
-        if not self.requests:
-            return True
         records = self.records + len(waiting.request.records)
         return records <= GROUP_RECORDS_MAX and self.bytes + waiting.size <= GROUP_BYTES_MAX
 
@@ -107,6 +109,7 @@ class CommitQueue:
         self._bytes_max = bytes_max
         self._lines: dict[tuple[int, LogName], _Line] = {}
         self._turns: deque[_Line] = deque()
+        self._large: deque[_Line] = deque()
         self._shares: dict[int, _Share] = {}
         self.requests = 0
         self.bytes = 0
@@ -164,10 +167,13 @@ class CommitQueue:
         group = _Group()
         for _ in range(len(self._turns)):
             line = self._turns[0]
+            if line.waiting[0].is_large and not line.waiting[0].future.done():
+                self._large.append(self._turns.popleft())
+                continue
             line.credit = min(line.credit, 0) + QUANTUM_BYTES
             before = len(group.requests)
             self._serve(line, group)
-            if line.waiting and len(group.requests) == before and line.credit > 0:
+            if line.waiting and len(group.requests) == before and line.credit > 0 and not line.waiting[0].is_large:
                 line.credit -= QUANTUM_BYTES
                 break  # the group is full: this log is the first of the next one
             self._turns.popleft()
@@ -177,6 +183,23 @@ class CommitQueue:
                 del self._lines[line.key]
         return group.requests
 
+    @property
+    def has_large(self) -> bool:
+        """Whether `take_large` has a request."""
+        return bool(self._large)
+
+    def take_large(self) -> Waiting:
+        """Return the next request that is larger than a group. Call `resume` once it was answered."""
+        return self._large.popleft().waiting.popleft()
+
+    def resume(self, large: Waiting) -> None:
+        """Give the log of a large request its turns again."""
+        line = self._lines[large.request.tenant.id, large.request.log]
+        if line.waiting:
+            self._turns.append(line)
+        else:
+            del self._lines[line.key]
+
     def _serve(self, line: _Line, group: _Group) -> None:
         """Move requests from a line into the group for as long as the log has credit and the group has room."""
         ids: set[str] = set()
@@ -185,7 +208,7 @@ class CommitQueue:
             if waiting.future.done():
                 self.release(line.waiting.popleft())
                 continue
-            if not group.has_room(waiting) or (waiting.ids and not ids.isdisjoint(waiting.ids)):
+            if waiting.is_large or not group.has_room(waiting) or (waiting.ids and not ids.isdisjoint(waiting.ids)):
                 return
             ids.update(waiting.ids)
             group.add(line.waiting.popleft())

@@ -60,19 +60,24 @@ class ByteRates:
             bucket = self._buckets[tenant.id] = _Bucket(tenant.limits.bytes_per_second * BURST_SECONDS, now)
             if len(self._buckets) > self._forget_at:
                 self._forget(now)
+        per_second = tenant.limits.bytes_per_second
+        level = min(per_second * BURST_SECONDS, bucket.level + (now - bucket.at) * per_second)
+        if count > level:
+            raise self._refusal(tenant, bucket, count, now, bulk=bulk)
+        bucket.level, bucket.at = level - count, now
+
+    def _refusal(self, tenant: Tenant, bucket: _Bucket, count: int, now: float, *, bulk: bool) -> DecklogError:
+        refused_by_byte_rate.inc()
         rate = self._rate(tenant, bucket, now)
-        if count > rate.remaining:
-            refused_by_byte_rate.inc()
-            if count > rate.burst:
-                raise DecklogError(
-                    Code.BATCH_EXCEEDS_BURST,
-                    f"The request has {count} bytes of records, but the tenant {tenant.name!r} may append at most {rate.burst} at once. "
-                    "Send smaller batches, or raise spec.quotas.bytesPerSecond.",
-                )
-            if bulk:
-                bucket.refused, bucket.retry_at = count, now + (count - rate.remaining) / rate.per_second
-            raise rate_limited(tenant.name, rate, count)
-        bucket.level, bucket.at = rate.remaining - count, now
+        if count > rate.burst:
+            return DecklogError(
+                Code.BATCH_EXCEEDS_BURST,
+                f"The request has {count} bytes of records, but the tenant {tenant.name!r} may append at most {rate.burst} at once. "
+                "Send smaller batches, or raise spec.quotas.bytesPerSecond.",
+            )
+        if bulk:
+            bucket.refused, bucket.retry_at = count, now + (count - rate.remaining) / rate.per_second
+        return rate_limited(tenant.name, rate, count)
 
     def _rate(self, tenant: Tenant, bucket: _Bucket, now: float) -> Rate:
         per_second = tenant.limits.bytes_per_second

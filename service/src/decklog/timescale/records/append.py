@@ -159,15 +159,21 @@ async def _append_each(connection: asyncpg.Connection, requests: Sequence[Append
 
 
 class Appender:
-    """The one writing connection of a process to a cell. Concurrent calls wait for each other."""
+    """The writing connection of a process to a cell, and a second one for a call during another. Further calls wait for the second."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, *, is_second: bool = False) -> None:
         self._dsn = dsn
+        self._second = None if is_second else Appender(dsn, is_second=True)
         self._connection: asyncpg.Connection | None = None
         self._busy = asyncio.Lock()
 
     async def close(self) -> None:
-        """Drop the connection. The next append opens a new one."""
+        """Drop the connections. The next append opens a new one."""
+        self._drop()
+        if self._second is not None:
+            await self._second.close()
+
+    def _drop(self) -> None:
         if self._connection is not None:
             connection, self._connection = self._connection, None
             connection.terminate()
@@ -182,6 +188,8 @@ class Appender:
 
     async def append(self, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError]:
         """See `RecordStore.append`."""
+        if self._second is not None and self._busy.locked():
+            return await self._second.append(requests)
         async with self._busy:
             try:
                 return await self._attempt(requests)
@@ -190,7 +198,7 @@ class Appender:
                 await self._make_partitions({request.tenant.schema for request in requests})
                 return await self._again(requests)
             except (asyncpg.exceptions.InvalidCachedStatementError, asyncpg.exceptions.OutdatedSchemaCacheError):
-                await self.close()
+                self._drop()
                 return await self._again(requests)
             except asyncpg.exceptions.PostgresError as error:
                 return await self._split(requests, error)
@@ -235,7 +243,7 @@ class Appender:
                         committing = True
         except LOST as error:
             # Never repeated here: only the client knows whether its records have ids, which make a retry safe.
-            await self.close()
+            self._drop()
             if not committing:
                 raise unavailable(error) from error
             _log.warning("outcome of a commit is unknown", error=type(error).__name__, requests=len(requests))
@@ -247,7 +255,7 @@ class Appender:
             ) from error
         except asyncio.CancelledError:
             # The statement may still run on the server, so the connection is of no more use.
-            await self.close()
+            self._drop()
             raise
         results = dict(zip(order, found, strict=True))
         return [results[i] for i in range(len(requests))]
