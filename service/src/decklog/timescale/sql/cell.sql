@@ -384,6 +384,10 @@ BEGIN
     END IF;
     IF found IS NULL THEN -- else it was detached
         EXECUTE format('CREATE TABLE %1$I.%2$I (LIKE %1$I.records INCLUDING ALL)', relation.schema_name, partition);
+        -- It belongs to the partition alone: an index of the whole relation could be unique only together with the time. Readers use it
+        -- to find numbers, so the relation has no other index for them. Schemas of older versions have one, and keep it.
+        EXECUTE format('CREATE UNIQUE INDEX %3$I ON %1$I.%2$I (tenant_id, log, seq, epoch)',
+                       relation.schema_name, partition, partition || '_number');
     END IF;
     EXECUTE format('ALTER TABLE %1$I.records ATTACH PARTITION %1$I.%2$I FOR VALUES FROM (%3$L) TO (%4$L)',
                    relation.schema_name, partition, starts, ends);
