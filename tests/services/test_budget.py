@@ -50,6 +50,23 @@ def test_accounts_of_one_tenant_share_its_share() -> None:
     assert (budget.held, budget.held_by(1)) == (0, 0)
 
 
+def test_tenant_that_was_refused_is_refused_early_until_as_much_is_free() -> None:
+    budget = Budget(900, of="test")
+    with budget.account(1) as first, budget.account(1) as second:
+        budget.refuse_early(1)
+        first.take(200)
+        second.take(50)
+        with pytest.raises(DecklogError):
+            second.take(100)
+        second.give(50)
+        with pytest.raises(DecklogError) as caught:
+            budget.refuse_early(1)
+        assert caught.value.code is Code.OVERLOADED
+        budget.refuse_early(2)
+        first.give(200)
+        budget.refuse_early(1)
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 5), st.integers(0, 400), st.sampled_from(["take", "give", "leave"])), max_size=60),
 )

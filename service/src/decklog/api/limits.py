@@ -132,12 +132,14 @@ async def _whole(receive: Receive, limit: int, first: dict[str, Any] | _Rest, he
 
 
 async def decoded(body: bytes, encoding: str, limit: int = BULK_BYTES_MAX, *, held: Held | None = None) -> bytes:
-    """Return the decompressed body, which `held` counts in place of the compressed one.
+    """Return the decompressed body. `held` counts it in place of the compressed one, and once more for what will be made of it.
 
     Raises:
         DecklogError: `unsupported-encoding`, `body-too-large`, and `overloaded` where `held` has no room.
     """
     if encoding in ("", "identity"):
+        if held is not None:
+            held.take(len(body))
         return body
     unpack = _UNPACK.get(encoding)
     if unpack is None:
@@ -148,7 +150,7 @@ async def decoded(body: bytes, encoding: str, limit: int = BULK_BYTES_MAX, *, he
     part = next(steps, None)
     while part is not None:
         if held is not None:
-            held.take(len(part))
+            held.take(2 * len(part))
         parts.append(part)
         size += len(part)
         # A small body costs no thread. For a larger one, threads decompress without the interpreter's lock.

@@ -7,6 +7,7 @@ thresholds: Choudhury and Hahne, "Dynamic Queue Length Thresholds for Shared-Mem
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 from typing import Final
 
@@ -16,6 +17,10 @@ from decklog.domain.errors import Code, DecklogError
 
 _FREE_PER_HELD: Final = 2
 """Bytes that must stay free for each byte that one tenant holds."""
+
+_REMEMBERED_SECONDS: Final = 1
+"""Seconds for which a refusal is remembered: those that the client was asked to wait."""
+_REMEMBERED_MAX: Final = 1_024
 
 _held_bytes = Gauge("decklog_held_bytes", "Bytes that the process holds for its tenants, by what holds them.", ["of"])
 _refused = Counter("decklog_held_bytes_refused_total", "Requests refused because their tenant would hold too many bytes.", ["of"])
@@ -29,7 +34,7 @@ class Budget:
         of: What is held, as the label of the metrics and in refusals: `bodies`, `pages`.
     """
 
-    __slots__ = ("_by_tenant", "_gauge", "_of", "_refused", "bytes_max", "held")
+    __slots__ = ("_by_tenant", "_gauge", "_needs", "_of", "_refused", "bytes_max", "held")
 
     def __init__(self, bytes_max: int, *, of: str) -> None:
         self.bytes_max = bytes_max
@@ -37,6 +42,7 @@ class Budget:
         """Bytes that all tenants hold."""
         self._of = of
         self._by_tenant: dict[int, int] = {}
+        self._needs: dict[int, tuple[int, float]] = {}
         self._gauge = _held_bytes.labels(of)
         self._refused = _refused.labels(of)
 
@@ -60,11 +66,29 @@ class Budget:
                 retry_after=1,
             )
 
+    def refuse_early(self, tenant_id: int) -> None:
+        """Raise `overloaded` where a request of the tenant was refused within a second and as much would be refused now.
+
+        So a tenant that does not wait is refused before its next request costs as much work as the last one.
+        """
+        need, until = self._needs.get(tenant_id, (0, 0.0))
+        if need and time.monotonic() < until:
+            self.check(tenant_id, need)
+
+    def remember(self, tenant_id: int, need: int) -> None:
+        """Note that a request of the tenant was refused that needed so many bytes, for `refuse_early`."""
+        now = time.monotonic()
+        if len(self._needs) >= _REMEMBERED_MAX:
+            self._needs = {tenant: known for tenant, known in self._needs.items() if known[1] > now}
+        if len(self._needs) < _REMEMBERED_MAX:
+            self._needs[tenant_id] = need, now + _REMEMBERED_SECONDS
+
     def account(self, tenant_id: int) -> Held:
         """Return an account of a tenant that holds nothing yet. Use it as a context manager: at its end it holds nothing again."""
         return Held(self, tenant_id)
 
-    def _move(self, tenant_id: int, count: int) -> None:
+    def move(self, tenant_id: int, count: int) -> None:
+        """Count so many bytes more for a tenant, or less. Only `Held` calls it, after `fits`."""
         self.held += count
         left = self._by_tenant.get(tenant_id, 0) + count
         if left:
@@ -94,16 +118,18 @@ class Held:
 
     def take(self, count: int) -> None:
         """Hold so many bytes more, before they are allocated. Raises `overloaded` and then holds what it held."""
+        if not self._budget.fits(self._tenant_id, count):
+            self._budget.remember(self._tenant_id, self.held + count)
         self._budget.check(self._tenant_id, count)
         self.held += count
-        self._budget._move(self._tenant_id, count)  # noqa: SLF001 - the two are one account
+        self._budget.move(self._tenant_id, count)
 
     def give(self, count: int) -> None:
         """Hold so many bytes less; never less than none."""
         count = min(count, self.held)
         if count:
             self.held -= count
-            self._budget._move(self._tenant_id, -count)  # noqa: SLF001 - the two are one account
+            self._budget.move(self._tenant_id, -count)
 
     def __enter__(self) -> Held:
         return self

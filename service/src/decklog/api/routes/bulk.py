@@ -52,7 +52,7 @@ async def _records(request: Request[Any, Any, Any], headers: dict[bytes, bytes],
     body = await read_body(request.receive, BULK_BYTES_MAX, held=held)
     body = await decoded(body, headers.get(b"content-encoding", b"").strip().lower().decode("latin-1"), held=held)
     records = split_array(body) if sent_as == JSON else split_lines(body)
-    held.take(len(body) + len(records) * RECORD_OVERHEAD_BYTES)
+    held.take(len(records) * RECORD_OVERHEAD_BYTES)
     return records
 
 
@@ -131,6 +131,7 @@ async def append_bulk(request: Request[Any, Any, Any]) -> Response[bytes]:
     tenant = acting_tenant(asked.principal, Permission.APPEND)
     headers = dict(request.scope["headers"])
     asked.services.ingest.byte_rates.refuse_early(tenant)
+    asked.services.ingest.bodies.refuse_early(tenant.id)
     with asked.services.ingest.bodies.account(tenant.id) as held:
         records = await _records(request, headers, held)
         result = await asked.services.ingest.append_bulk(
