@@ -40,6 +40,7 @@ PROCESSES: dict[str, tuple[str, ...]] = {
         "decklog_preparing_",
         "decklog_issuer_",
         "decklog_records_",
+        "decklog_refused_",
     ),
     "worker": (
         "decklog_consumer_",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any, NamedTuple
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 
 from decklog import shapes
 from decklog.domain.identity.access import Role
+from decklog.domain.log import LogName
 from decklog.domain.tenant import State
 from decklog.services.identity.key_sets import UNREACHABLE_SECONDS_MAX
 from decklog.services.identity.keys import new_key
@@ -271,3 +273,35 @@ async def test_unknown_keys_do_not_each_cause_a_query(world: World) -> None:
             *(client.get("/api/v1/whoami", headers={"Authorization": f"Bearer {new_key()[1]}"}) for _ in range(200))
         )
     assert world.registry.finds - finds < 100
+
+
+async def refusals(world: World, wanted: int) -> list[tuple[str, str, str]]:
+    """Return code, reason and credential of the refused attempts in the tenant's access log, once there are so many."""
+    tenant = world.tenant("acme")
+    for _ in range(200):
+        head = await world.store.head(tenant, LogName.ACCESS)
+        records = [json.loads(record.content) for record in await world.store.fetch(tenant, LogName.ACCESS, range(head.next_seq))]
+        found = [record for record in records if record["action"] == "access.refused"]
+        if len(found) >= wanted:
+            break
+        await asyncio.sleep(0.02)
+    return sorted((each["metadata"]["code"], each["metadata"]["reason"], each["actor"]["id"]) for each in found)
+
+
+async def test_refused_attempts_that_name_a_tenant_are_in_its_access_log(world: World) -> None:
+    auditor, writer = (world.keys["acme", role].split("_")[1] for role in (Role.AUDITOR, Role.WRITER))
+    async with world.client(Role.AUDITOR) as client:
+        assert (await client.post("/api/v1/logs", json=RECORD)).status_code == 403
+        assert (await client.post("/api/v1/logs/bulk", json=[RECORD])).status_code == 403
+    async with world.client(Role.WRITER) as client:
+        assert (await client.get("/api/v1/logs")).status_code == 403
+    async with world.client() as client:
+        guess = f"Bearer dlk_{writer}_{'0' * 40}"
+        answer = await client.get("/api/v1/logs", headers={"Authorization": guess})
+        unknown = await client.get("/api/v1/logs", headers={"Authorization": f"Bearer dlk_{'0' * 16}_{'0' * 40}"})
+        assert (answer.status_code, answer.json()["detail"]) == (401, unknown.json()["detail"])
+    assert await refusals(world, 3) == [
+        ("forbidden", "role auditor", auditor),
+        ("forbidden", "role writer", writer),
+        ("unauthenticated", "wrong secret", writer),
+    ]

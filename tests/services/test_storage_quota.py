@@ -22,12 +22,12 @@ TEN_MB = 0.01
 """GiB: the least quota there is, and more than the empty relations of a tenant take."""
 
 
-async def fill(control: Control) -> None:
+async def fill(control: Control, log: LogName = LogName.EVENTS) -> None:
     """Twelve megabytes of incompressible records."""
     store, tenant = await control.database.records(), await control.tenant()
     for _ in range(6):
         records = [prepared(metadata={"filling": secrets.token_hex(100_000)}) for _ in range(10)]
-        [result] = await store.append([AppendRequest(tenant, LogName.EVENTS, records)])
+        [result] = await store.append([AppendRequest(tenant, log, records, metered=log is LogName.EVENTS)])
         assert isinstance(result, Appended)
 
 
@@ -80,6 +80,26 @@ async def test_tenant_over_quota_refuses_appends_until_quota_or_volume_changes(c
     await control.database.execute(f'TRUNCATE "{tenant.schema}".records')
     assert told(await visit(TEN_MB, 3)) == ("False", "WithinQuota", "Ready")
     assert not await refused(control)
+
+
+@on_each_variant
+@pytest.mark.parametrize("isolation", Isolation)
+async def test_access_records_do_not_count_into_the_quota_and_events_beside_them_do(
+    control: Control, isolation: Isolation
+) -> None:
+    vault = MemoryVault()
+    manifest = control.manifest(isolation=isolation.value, quotas={"storageGiB": TEN_MB})
+    await control.provisioner().reconcile(manifest, vault)
+    await control.append()
+    await fill(control, LogName.ACCESS)
+    status = await control.provisioner().reconcile(manifest, vault)
+    assert told(status) == ("False", "WithinQuota", "Ready")
+    assert status.usage is not None
+    assert status.usage.storage_bytes > TEN_MB * 2**30
+    assert not await refused(control)
+    await fill(control)
+    await control.provisioner().reconcile(manifest, vault)
+    assert await refused(control)
 
 
 async def test_head_closed_without_a_quota_is_drift(control: Control) -> None:

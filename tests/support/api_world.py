@@ -25,6 +25,7 @@ from decklog.services.identity.identity import Identity
 from decklog.services.identity.issuers import Issuers
 from decklog.services.identity.registry import RegistryCache
 from decklog.services.records.access_log import AccessLog
+from decklog.services.records.attempts import Attempts
 from decklog.services.records.ingest import Ingest
 from decklog.services.records.reading import Reading
 from decklog.services.records.streaming import Limits, Streams
@@ -70,6 +71,7 @@ class World:
     tenants: Tenants
     control: ServedControl
     vault: MemoryVault
+    attempts: Attempts
     backends: dict[str, Backend] = field(default_factory=lambda: {"database": Backend(), "search": Backend()})
     keys: dict[tuple[str | None, Role], str] = field(default_factory=dict)
     url: str = ""
@@ -77,7 +79,7 @@ class World:
     @property
     def services(self) -> ApiServices:
         """The services for `create_app`."""
-        return ApiServices(self.identity, self.ingest, self.reading, self.streams, self.tenants, self.backends)
+        return ApiServices(self.identity, self.ingest, self.reading, self.streams, self.tenants, self.backends, self.attempts)
 
     def add(self, tenant: Tenant, **quotas: Any) -> Tenant:
         """Add a tenant with its heads and a key for each role."""
@@ -138,15 +140,16 @@ async def running_world(
     control, vault = ServedControl(registry, store), MemoryVault()
     provisioner = Provisioner(control, None, None, directory=control) if owned else None
     tenants = Tenants(control, access_log, provisioner=provisioner, vault=vault if kept else None)
+    attempts = Attempts(ingest, tick=0.01)
     parts = (registry, store, announcements, cache, identity, ingest, access_log, reading, streams, tenants)
-    world = World(*parts, control, vault)
+    world = World(*parts, control, vault, attempts)
     world.add(make_tenant("acme"))
     world.add(make_tenant("other", isolation=Isolation.SHARED))
     registry.add_tenant(platform)
     control.put(platform, ())
     world.keys[None, Role.PLATFORM] = registry.add_key(None, Role.PLATFORM)
     async with AsyncExitStack() as stack:
-        for part in (cache, ingest, streams):
+        for part in (cache, ingest, attempts, streams):
             await part.start()
             stack.push_async_callback(part.stop)
         stack.push_async_callback(access_log.stop)

@@ -136,7 +136,7 @@ class Census(Collector):
         )
         yield GaugeMetricFamily(
             "decklog_operator_storage_quota_used_ratio",
-            "Largest share of spec.quotas.storageGiB that a Tenant uses.",
+            "Largest share of spec.quotas.storageGiB that the records of both logs of a Tenant take.",
             value=max((known.quota_used for known in self._tenants.values()), default=0.0),
         )
 

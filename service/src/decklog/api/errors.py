@@ -18,6 +18,7 @@ from litestar.types import Scope, Send
 
 from decklog.api.limits import ClientGoneError
 from decklog.api.rate import rate_headers
+from decklog.api.refusals import note_refused
 from decklog.api.request import has_head, make_request_id
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.records.append import Rate
@@ -205,6 +206,8 @@ def _allowed(error: Exception, path: str) -> list[tuple[bytes, bytes]]:
 
 def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Answer any exception with a problem document; Litestar's exception handler."""
+    if (services := request.app.state.get("services")) is not None:
+        note_refused(services, request.scope, error)
     ours = translated(error, request.scope)
     headers = [*problem_headers(ours), *_allowed(error, request.scope["path"])]
     return Response(

@@ -28,6 +28,9 @@ _CREDENTIALS = frozenset({"token", "access_token", "api_key", "apikey", "authori
 
 _STREAMED = ("/export", "/stream")
 
+PRINCIPAL = "principal"
+"""Member of the scope's state with the principal of a request, for the record of its refusal."""
+
 _process = secrets.token_hex(6)
 _numbers = itertools.count(1)
 
@@ -141,4 +144,5 @@ async def ask(connection: Request[Any, Any, Any] | WebSocket[Any, Any, Any], sub
     parameters = query_parameters(connection.scope["query_string"])
     services: ApiServices = connection.app.state.services
     principal = await authenticate(services.identity, connection.scope["headers"], subprotocols)
+    connection.scope["state"][PRINCIPAL] = principal
     return Asked(services, principal, context_of(connection.scope), parameters)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from decklog.domain.store import Readiness
 from decklog.services.identity.identity import Identity
+from decklog.services.records.attempts import Attempts
 from decklog.services.records.ingest import Ingest
 from decklog.services.records.reading import Reading
 from decklog.services.records.streaming import Streams
@@ -23,3 +24,4 @@ class ApiServices:
     streams: Streams
     tenants: Tenants
     readiness: Mapping[str, Readiness]
+    attempts: Attempts

@@ -18,6 +18,7 @@ from decklog.services.identity.identity import Identity
 from decklog.services.identity.issuers import Issuers, load_issuers
 from decklog.services.identity.registry import RegistryCache
 from decklog.services.records.access_log import AccessLog
+from decklog.services.records.attempts import Attempts
 from decklog.services.records.ingest import CommitTraces, Ingest
 from decklog.services.records.reading import Reading
 from decklog.services.records.streaming import Limits, Streams
@@ -110,6 +111,9 @@ async def open_api(
             tenant_now=registry.tenant,
             limits=Limits(streams_max=settings.api.streams_max),
         )
+        attempts = Attempts(ingest)
+        await attempts.start()
+        stack.push_async_callback(attempts.stop)
         await stack.enter_async_context(backends.started(registry))
         await streams.start()
         stack.push_async_callback(streams.stop)
@@ -122,6 +126,7 @@ async def open_api(
             streams=streams,
             tenants=Tenants(database.registry, access_log, provisioner=provisioner, vault=vault),
             readiness=readiness,
+            attempts=attempts,
         )
 
 

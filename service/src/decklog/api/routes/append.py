@@ -19,7 +19,8 @@ from decklog.api.metrics import observe
 from decklog.api.openapi import JSON, Json, Media, Operation, json_answer, parameter
 from decklog.api.rate import RATE_HEADERS, rate_headers
 from decklog.api.reads import RECORD_INPUT, SERVER_FIELDS
-from decklog.api.request import make_request_id, refuse_parameters, require_json
+from decklog.api.refusals import note_refused
+from decklog.api.request import PRINCIPAL, make_request_id, refuse_parameters, require_json
 from decklog.api.services import ApiServices
 from decklog.domain.errors import Code
 from decklog.domain.identity.access import Permission, Principal, acting_tenant
@@ -88,6 +89,7 @@ async def answer(services: ApiServices, scope: HTTPScope, receive: Receive, send
     except ClientGoneError:
         pass
     except Exception as error:  # noqa: BLE001 - the edge translates every error, and logs those that it does not know
+        note_refused(services, scope, error)
         ours = translated(error, scope)
         status = STATUSES[ours.code][0]
         await send_problem(ours, scope, send, headers=common[1:])
@@ -101,6 +103,7 @@ async def _stored(
     if scope["query_string"]:
         refuse_parameters(scope["query_string"])
     principal = await _principal(services, scope, headers)
+    scope["state"][PRINCIPAL] = principal
     tenant = acting_tenant(principal, Permission.APPEND)
     require_json(headers, "a record")
     check_length(headers.get(b"content-length"), RECORD_BYTES_MAX)

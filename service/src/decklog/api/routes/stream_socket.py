@@ -26,6 +26,7 @@ from decklog.api.errors import (
     translated,
 )
 from decklog.api.limits import ClientGoneError
+from decklog.api.refusals import note_refused
 from decklog.api.request import ask
 from decklog.api.routes.stream import LAST_MESSAGE_SECONDS, PATH, Ended, closing, forward_all, opened, subscribe
 from decklog.domain.errors import Code, DecklogError
@@ -97,6 +98,7 @@ async def stream_socket(socket: WebSocket[Any, Any, Any]) -> None:
     try:
         subscription = await subscribe(await ask(socket, offered))
     except Exception as error:  # noqa: BLE001 - the edge translates every error, and logs those that it does not know
+        note_refused(socket.app.state.services, socket.scope, error)
         await _refuse(translated(error, socket.scope), socket.scope, socket.send)
         return
     try:

@@ -25,7 +25,7 @@ def storage_used_up(quotas: Quotas, database: DatabaseSeen) -> bool:
     if database.stored is None:
         return refusing
     same = row is not None and row.spec is not None and row.spec.quotas.storage_gib == quotas.storage_gib
-    return database.stored.bytes > quotas.storage_gib * GIB * (ROOM_SHARE if refusing and same else 1)
+    return database.stored.charged > quotas.storage_gib * GIB * (ROOM_SHARE if refusing and same else 1)
 
 
 def quota_verdicts(quotas: Quotas, database: DatabaseSeen | Trouble) -> dict[str, Verdict]:
@@ -40,13 +40,13 @@ def _verdict(quotas: Quotas, database: DatabaseSeen) -> Verdict:
     if not quotas.storage_gib:
         return Verdict("False", "NoQuota", "No spec.quotas.storageGiB is set: the stored volume has no limit.")
     if not storage_used_up(quotas, database):
-        within = f"The records take no more than spec.quotas.storageGiB, {quotas.storage_gib:g} GiB."
+        within = f"The records of events take no more than spec.quotas.storageGiB, {quotas.storage_gib:g} GiB."
         return Verdict("False", "WithinQuota", within)
-    stored = database.stored.bytes if database.stored else 0
+    stored = database.stored.charged if database.stored else 0
     return Verdict(
         "True",
         "StorageUsedUp",
-        f"The records take {stored / GIB:.3g} GiB, and spec.quotas.storageGiB is {quotas.storage_gib:g}: ingest is refused, "
+        f"The records of events take {stored / GIB:.3g} GiB, and spec.quotas.storageGiB is {quotas.storage_gib:g}: ingest is refused, "
         "reads are served. Raise the quota, which takes effect at once; or ingest resumes when they take "
         f"{quotas.storage_gib * ROOM_SHARE:.3g} GiB.",
     )

@@ -77,12 +77,19 @@ class Row(msgspec.Struct, frozen=True):
 class Stored(msgspec.Struct, frozen=True):
     """Volume of both logs: `records` accepted so far, the `unindexed` of them that no index holds yet, and their `bytes`.
 
-    Where relations are shared, `bytes` is an estimate by the tenant's share of records.
+    Where relations are shared, `bytes` is an estimate by the tenant's share of records. `events_bytes` is the estimated part of the
+    events log, which the storage quota bounds; None where no quota asks for it.
     """
 
     records: int
     unindexed: int
     bytes: int
+    events_bytes: int | None = None
+
+    @property
+    def charged(self) -> int:
+        """Bytes that count into the storage quota: those of the events log."""
+        return self.bytes if self.events_bytes is None else self.events_bytes
 
 
 class DatabaseSeen(msgspec.Struct, frozen=True):

@@ -112,8 +112,8 @@ class Quotas(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
             Meta(
                 ge=0.01,
                 le=1_000_000,
-                description="GiB that the records of both logs and their indexes may use, measured as status.usage.storageBytes; may be a "
-                "fraction. Over the limit, appends are refused and reads continue. Default: no limit.",
+                description="GiB that the records of the events log and their indexes may use: their share of status.usage.storageBytes, "
+                "estimated from samples. Access records do not count. May be a fraction. Over the limit, appends are refused and reads continue. Default: no limit.",
             ),
         ]
         | UnsetType

@@ -42,6 +42,19 @@ def unauthenticated() -> DecklogError:
     )
 
 
+class CredentialRefusedError(DecklogError):
+    """The refusal of a credential that names a tenant. The answer is that of any other; the rest is for the tenant's access log."""
+
+    def __init__(self, tenant: Tenant, reason: str, *, kind: str, subject: str, issuer: str | None = None) -> None:
+        usual = unauthenticated()
+        super().__init__(usual.code, usual.detail)
+        self.tenant = tenant
+        self.reason = reason
+        self.kind = kind
+        self.subject = subject
+        self.issuer = issuer
+
+
 class Identity:
     """Verifies credentials against the registry and the trusted issuers. `now` returns seconds since 1970."""
 
@@ -132,9 +145,9 @@ class Identity:
     def _accepted(self, hashed: bytes, key: ApiKey, tenant: Tenant | None, version: int) -> Principal:
         """Return the principal of a key whose id was found, at a version of the registry or later. Raises `unauthenticated`."""
         if not hmac.compare_digest(hashed, key.hash):
-            raise _refused("wrong secret", key=key.id)
+            raise _refused_key("wrong secret", key, tenant)
         if self._expired(key):
-            raise _refused("expired key", key=key.id)
+            raise _refused_key("expired key", key, tenant)
         if key.tenant_id is not None and (tenant is None or tenant.state is State.DELETED):
             raise _refused("deleted tenant", key=key.id)
         if (tenant is None) is not (key.role is Role.PLATFORM):
@@ -158,7 +171,11 @@ class Identity:
         try:
             claims = await self._issuers.verify(token)
         except UntrustedError as error:
-            raise _refused(error.reason) from None
+            refused = _refused(error.reason)
+            named = None if error.tenant is None else await self._registry.named(error.tenant)
+            if named is None or named.state is State.DELETED:
+                raise refused from None
+            raise CredentialRefusedError(named, error.reason, kind="jwt", subject=error.subject, issuer=error.issuer) from None
         tenant = None if claims.tenant is None else await self._registry.named(claims.tenant)
         principal = self._principal(claims, tenant)
         while len(self._verified) >= VERIFIED_MAX:
@@ -168,7 +185,10 @@ class Identity:
 
     def _principal(self, claims: Claims, tenant: Tenant | None) -> Principal:
         if claims.expires_at <= self._now():
-            raise _refused("expired token")
+            refused = _refused("expired token")
+            if tenant is None or tenant.state is State.DELETED:
+                raise refused
+            raise CredentialRefusedError(tenant, "expired token", kind="jwt", subject=claims.subject, issuer=claims.issuer)
         if claims.tenant is not None and (tenant is None or tenant.state is State.DELETED):
             raise _refused("unknown tenant", tenant=claims.tenant)
         return Principal(
@@ -196,3 +216,10 @@ def _name(token: str) -> bytes:
 def _refused(reason: str, **facts: str) -> DecklogError:
     _log.info("credential refused", reason=reason, **facts)
     return unauthenticated()
+
+
+def _refused_key(reason: str, key: ApiKey, tenant: Tenant | None) -> DecklogError:
+    refused = _refused(reason, key=key.id)
+    if tenant is None or tenant.state is State.DELETED:
+        return refused
+    return CredentialRefusedError(tenant, reason, kind="api_key", subject=key.id)

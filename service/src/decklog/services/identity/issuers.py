@@ -79,11 +79,17 @@ class Claims(msgspec.Struct, frozen=True):
 
 
 class UntrustedError(Exception):
-    """The token is not valid. `reason` is for the log only."""
+    """The token is not valid. `reason` is for the log only.
 
-    def __init__(self, reason: str) -> None:
+    `tenant`, `subject` and `issuer` are set where the issuer signed the token for a tenant that it may not speak for.
+    """
+
+    def __init__(self, reason: str, *, tenant: str | None = None, subject: str = "", issuer: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
+        self.tenant = tenant
+        self.subject = subject
+        self.issuer = issuer
 
 
 _T = TypeVar("_T")
@@ -239,7 +245,9 @@ def _mandate(config: IssuerConfig, payload: dict[str, Any]) -> tuple[Role, str |
     if not isinstance(tenant, str):
         raise UntrustedError("no tenant")
     if tenant not in config.tenants and ("*" not in config.tenants or tenant == PLATFORM_TENANT):
-        raise UntrustedError("issuer is not bound to the tenant")
+        raise UntrustedError(
+            "issuer is not bound to the tenant", tenant=tenant, subject=_subject(str(payload["sub"])), issuer=config.issuer
+        )
     return role, tenant
 
 

@@ -21,6 +21,7 @@ from decklog.domain.records.record import Actor, Outcome, RecordInput, Resource,
 from decklog.domain.records.recorder import storable
 from decklog.domain.search.query import Query, describe
 from decklog.domain.tenant import Tenant
+from decklog.services.records.attempts import REFUSED
 
 SEARCH = "log.search"
 READ = "log.read"
@@ -46,6 +47,7 @@ ACTIONS = (
     TENANTS_READ,
     TENANTS_CREATE_OPEN,
     TENANTS_CREATE_CLOSE,
+    REFUSED,
 )
 """Every action that Decklog itself records."""
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import asyncpg
 
 from decklog.domain.archive.manifest import ARCHIVER, ArchivePlace, ArchiveSeen
+from decklog.domain.log import LogName
 from decklog.domain.tenancy.manifest import Manifest
 from decklog.domain.tenancy.names import schema_name
 from decklog.domain.tenancy.registered import DatabaseSeen, Row, Stored
@@ -22,12 +23,16 @@ from decklog.timescale.control import schema, tables
 from decklog.timescale.control.errors import translated
 from decklog.timescale.control.heads import count_records, observe_heads
 from decklog.timescale.control.piccolo_engine import borrowed
-from decklog.timescale.statements import only_row, statement
+from decklog.timescale.statements import only_row, quoted, statement
 
 _SIZE_SECONDS = {Isolation.DEDICATED: 5.0, Isolation.SHARED: 60.0}
 """Maximum age of a measured size. Tenants of one schema share its size; a visit that repeats its observation needs a fresh one."""
 _SIZES_MAX = 256
 """Schemas whose size is remembered."""
+_SAMPLE_RECORDS = 50
+"""Records of each log that are sampled."""
+_ROW_BYTES = 500
+"""Bytes of a record beside its content: the other columns, and its entries in the indexes."""
 _PARTITIONS_AHEAD = "3 days"
 """Partitions are made a week ahead or more, and again once fewer days than this are left."""
 _ARCHIVE_SILENCE_MAX = "5 minutes"
@@ -42,6 +47,7 @@ class Sizes:
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[float, int, int]] = {}
+        self._events: dict[int, tuple[float, float]] = {}
 
     async def share(self, connection: asyncpg.Connection, row: Row, records: int) -> int:
         """Return the bytes that the tenant takes: all of its own schema, or the share of `records` in a shared one."""
@@ -56,6 +62,27 @@ class Sizes:
         if row.isolation is Isolation.DEDICATED:
             return size
         return size * min(records, counted) // max(counted, 1)
+
+    async def events_share(self, connection: asyncpg.Connection, row: Row) -> float:
+        """Return the share of a tenant's bytes that its events log takes, from 0 to 1, by a sample of the records of each log.
+
+        A sum of the sizes of all records would read them all. The sample is random, so that a tenant cannot prepare for it.
+        """
+        now = time.monotonic()
+        measured_at, share = self._events.get(row.id, (-math.inf, 1.0))
+        if now - measured_at > _SIZE_SECONDS[row.isolation]:
+            weights = dict.fromkeys(LogName, 0.0)
+            async with connection.transaction():
+                await connection.execute("SELECT set_config('decklog.tenants', $1, true)", str(row.id))
+                sample = statement("schemas.sample").replace("{schema}", quoted(row.schema))
+                for found in await connection.fetch(sample, row.id, _SAMPLE_RECORDS):
+                    weights[LogName(found["log"])] = found["records"] * (found["content_bytes"] + _ROW_BYTES)
+            total = sum(weights.values())
+            share = weights[LogName.EVENTS] / total if total else 1.0
+            self._events[row.id] = (now, share)
+            while len(self._events) > _SIZES_MAX:
+                del self._events[next(iter(self._events))]
+        return share
 
 
 class Relations(NamedTuple):
@@ -91,7 +118,8 @@ async def observe(
         uuids = await tables.index_uuids(sorted({index for _, index in asked}))
         heads = await observe_heads(connection, ids) if ids else {}
         keys = await tables.issued_keys(ids) if ids else {}
-        stored = await _stored(connection, list(rows.values()), sizes) if ids else {}
+        limited = {rows[m.name].id for m in manifests if m.spec.quotas.storage_gib and m.name in rows}
+        stored = await _stored(connection, list(rows.values()), sizes, limited) if ids else {}
         archives = await _archives(connection, manifests, rows)
         new_dedicated = any(m.name not in rows and m.spec.isolation is Isolation.DEDICATED for m in manifests)
         dedicated = await tables.count_dedicated() if new_dedicated else 0
@@ -142,11 +170,15 @@ async def _archives(connection: asyncpg.Connection, asked: Sequence[Manifest], r
     return found
 
 
-async def _stored(connection: asyncpg.Connection, rows: Sequence[Row], sizes: Sizes) -> dict[int, Stored]:
-    """Return what each tenant has stored, by tenant."""
+async def _stored(
+    connection: asyncpg.Connection, rows: Sequence[Row], sizes: Sizes, limited: Collection[int]
+) -> dict[int, Stored]:
+    """Return what each tenant has stored, by tenant; for those with a storage quota, which `limited` names, also by log."""
     counted = await count_records(connection, [row.id for row in rows])
     found: dict[int, Stored] = {}
     for row in rows:
         records, unindexed = counted.get(row.id, (0, 0))
-        found[row.id] = Stored(records, unindexed, await sizes.share(connection, row, records))
+        size = await sizes.share(connection, row, records)
+        events = int(size * await sizes.events_share(connection, row)) if size and row.id in limited else None
+        found[row.id] = Stored(records, unindexed, size, events)
     return found

@@ -72,3 +72,14 @@ SELECT (SELECT coalesce(sum(pg_total_relation_size(part)), 0)
                 UNION ALL SELECT to_regclass(format('%I.records', $1::text))) AS parts (part))::bigint AS bytes,
        (SELECT coalesce(sum(head.next_seq), 0) FROM decklog.heads AS head JOIN decklog.tenants AS tenant ON tenant.id = head.tenant_id
          WHERE tenant.schema = $1)::bigint AS records
+
+-- name: sample
+-- Per log of the tenant $1: the number of its records, and the average bytes of the content of about $2 of them, chosen at random.
+WITH chosen AS MATERIALIZED (
+    SELECT log, next_seq, ARRAY(SELECT floor(random() * next_seq)::bigint FROM generate_series(1, $2)) AS seqs
+      FROM decklog.heads WHERE tenant_id = $1
+)
+SELECT chosen.log, chosen.next_seq AS records, coalesce(avg(pg_column_size(record.content)), 0)::float8 AS content_bytes
+  FROM chosen LEFT JOIN {schema}.records AS record
+    ON record.tenant_id = $1 AND record.log = chosen.log AND record.seq = ANY (chosen.seqs)
+ GROUP BY chosen.log, chosen.next_seq
