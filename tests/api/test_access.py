@@ -263,7 +263,7 @@ async def test_whoami_returns_identity_and_permissions(world: World) -> None:
         assert world.keys["acme", Role.AUDITOR].split("_")[2] not in response.text
     async with world.client(Role.PLATFORM) as client:
         me = msgspec.json.decode((await client.get("/api/v1/whoami")).content, type=shapes.WhoAmI)
-        assert (me.tenant, me.role, me.permissions) == (None, "platform", ["create-tenants", "list-tenants"])
+        assert (me.tenant, me.role, me.permissions) == (None, "platform", ["create-tenants", "list-tenants", "read-platform-log"])
 
 
 async def test_unknown_keys_do_not_each_cause_a_query(world: World) -> None:
@@ -305,3 +305,24 @@ async def test_refused_attempts_that_name_a_tenant_are_in_its_access_log(world: 
         ("forbidden", "role writer", writer),
         ("unauthenticated", "wrong secret", writer),
     ]
+
+
+async def test_platform_reads_its_own_access_log_and_no_other(world: World) -> None:
+    await fill(world.store, world.tenant("acme"), {"message": "of a tenant"}, log=LogName.ACCESS)
+    async with world.client(Role.PLATFORM) as client:
+        await client.get("/api/v1/tenants")
+        for path in ("logs", "logs/0", "logs/stats", "logs/export", "logs?log=events", "logs?log=access&log=events"):
+            answer = await client.get(f"/api/v1/{path}")
+            assert (answer.status_code, code_of(answer)) == (403, "forbidden"), path
+        for path in ("logs?log=access", "logs/0?log=access", "logs/export?log=access", "logs/stats?log=access"):
+            answer = await client.get(f"/api/v1/{path}")
+            assert answer.status_code == 200, answer.text
+            assert "of a tenant" not in answer.text
+        page = (await client.get("/api/v1/logs?log=access&limit=1000")).json()
+        assert {item["tenant"] for item in page["items"]} == {"decklog"}
+        actions = [item["action"] for item in reversed(page["items"])]
+        assert actions == ["tenants.list", "log.search", "log.read", "log.export.open", "log.export.close", "log.stats"]
+    for role in (Role.ADMIN, Role.AUDITOR):
+        async with world.client(role) as client:
+            items = (await client.get("/api/v1/logs?log=access")).json()["items"]
+            assert {item["tenant"] for item in items} <= {"acme"}

@@ -309,6 +309,12 @@ async def test_create_tenant_is_recorded_before_and_after(world: World) -> None:
     assert {record["resource"]["id"] for record in records} == {"initech"}
     assert records[0]["metadata"]["spec"] == {"retention": {"days": 30}}
     assert records[1]["metadata"]["roles"] == sorted(ROLES)
+    ids = {role: key.split("_")[1] for role, key in made.json()["keys"].items()}
+    assert records[1]["metadata"]["keyIds"] == ids
+    provisioned = [each["metadata"] for each in await access_records(world, "initech") if each["action"] == "tenant.provision"]
+    asked = f"api_key {world.keys[None, Role.PLATFORM].split('_')[1]}"
+    assert {tuple(each["requestedBy"]) for each in provisioned} == {(asked,)}
+    assert [each["issuedKeyIds"] for each in provisioned if "issuedKeyIds" in each] == [ids]
     assert records[3]["metadata"]["code"] == "conflict"
     told = json.dumps([records, await access_records(world, "initech")])
     assert not [key for key in made.json()["keys"].values() if key in told or key.split("_")[2] in told]

@@ -44,6 +44,10 @@ _EVENTS_MAX = 25.0
 _EVENT_EVERY = 60.0
 """Seconds until one more Event of a Tenant is allowed."""
 
+EDITORS = "editors"
+"""Member of the metadata that `notice` keeps in place of managedFields."""
+_EDITORS_MAX = 8
+
 _log = structlog.get_logger(__name__)
 
 Body = Mapping[str, Any]
@@ -303,11 +307,28 @@ class Reconciler:
         return jittered(pause, _JITTER)
 
 
+def editors(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the field managers that wrote the spec of a Tenant, with the time of each; `notice` keeps them as `EDITORS`.
+
+    Kubernetes tells an operator no user: a field manager is the name that a client gave itself. The API server's audit log has users.
+    """
+    if EDITORS in metadata:
+        return tuple(metadata[EDITORS])
+    found = [
+        f"field manager {str(entry.get('manager'))[:128]} ({str(entry.get('operation'))[:16]}, {str(entry.get('time'))[:32]})"
+        for entry in metadata.get("managedFields") or ()
+        if "f:spec" in (entry.get("fieldsV1") or {}) and not entry.get("subresource")
+    ]
+    return tuple(found[-_EDITORS_MAX:])
+
+
 def _manifest(body: Body) -> Manifest:
     """Parse a Tenant. Raises `invalid-tenant`, as a stored object may be older than a rule of the definition."""
     metadata = body["metadata"]
     spec = parse_spec(body.get("spec"))
-    return Manifest(check_name(metadata["name"]), metadata["uid"], metadata["generation"], spec, _asked(metadata).rotate)
+    return Manifest(
+        check_name(metadata["name"]), metadata["uid"], metadata["generation"], spec, _asked(metadata).rotate, editors(metadata)
+    )
 
 
 def _asked(metadata: Mapping[str, Any]) -> _Asked:

@@ -165,7 +165,7 @@ class WhoAmI(msgspec.Struct):
     tenant: str | None
     state: Literal["active", "suspended"] | None
     role: Literal["writer", "auditor", "admin", "platform"]
-    permissions: list[Literal["append", "read", "manage", "list-tenants", "create-tenants"]]
+    permissions: list[Literal["append", "read", "manage", "list-tenants", "create-tenants", "read-platform-log"]]
     expires_at: datetime | None
 
 

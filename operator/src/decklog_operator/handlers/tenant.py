@@ -11,7 +11,7 @@ import kopf
 
 from decklog_operator.metrics import Census
 from decklog_operator.names import GROUP, PLURAL, VERSION
-from decklog_operator.reconcile import Reconciler
+from decklog_operator.reconcile import EDITORS, Reconciler, editors
 from decklog_operator.visits import FAULT_PAUSE, Visits
 
 
@@ -21,7 +21,8 @@ def register(registry: kopf.OperatorRegistry, reconciler: Reconciler, visits: Vi
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry, id="notice")
     async def notice(*, body: kopf.Body, **event: Any) -> None:
         kind, seen = event["type"], dict(body)
-        # managedFields is the largest part of an object. The operator never reads it, and Kopf copies and compares whole objects.
+        # managedFields is the largest part of an object, and Kopf copies and compares whole objects: only the names are kept.
+        seen["metadata"][EDITORS] = editors(seen["metadata"])
         seen["metadata"].pop("managedFields", None)
         census.notice(seen, gone=kind == "DELETED")
         visits.notice(seen, gone=kind == "DELETED", listed=kind is None)

@@ -30,13 +30,14 @@ class Permission(StrEnum):
     MANAGE = "manage"
     LIST_TENANTS = "list-tenants"
     CREATE_TENANTS = "create-tenants"
+    READ_PLATFORM = "read-platform-log"
 
 
 GRANTS: dict[Role, frozenset[Permission]] = {
     Role.WRITER: frozenset({Permission.APPEND}),
     Role.AUDITOR: frozenset({Permission.READ}),
     Role.ADMIN: frozenset({Permission.APPEND, Permission.READ, Permission.MANAGE}),
-    Role.PLATFORM: frozenset({Permission.LIST_TENANTS, Permission.CREATE_TENANTS}),
+    Role.PLATFORM: frozenset({Permission.LIST_TENANTS, Permission.CREATE_TENANTS, Permission.READ_PLATFORM}),
 }
 
 

@@ -25,7 +25,7 @@ class Manifest(msgspec.Struct, frozen=True):
     """A Tenant as it is asked for.
 
     `uid` distinguishes objects of one name: Kubernetes' UID, or one made by Decklog. `rotate` asks for new API keys, once for
-    each new value; empty asks for nothing.
+    each new value; empty asks for nothing. `requested_by` names who asked, as far as that is known, for the records of what is done.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Manifest(msgspec.Struct, frozen=True):
     generation: int
     spec: TenantSpec
     rotate: str = ""
+    requested_by: tuple[str, ...] = ()
 
 
 class TenantAnnotations(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -8,13 +8,14 @@ recorded, or refusals would fill the log. All other access records are exempt fr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import structlog
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Permission, Principal, RequestContext, acting_tenant
+from decklog.domain.log import LogName
 from decklog.domain.privacy.masking import MASK, is_secret_name
 from decklog.domain.records.append import Receipt
 from decklog.domain.records.record import Actor, Outcome, RecordInput, Resource, Source
@@ -96,12 +97,19 @@ class AccessLog:
         self._platform_tenant = platform_tenant
         self._late: set[asyncio.Task[None]] = set()
 
-    def admit(self, principal: Principal) -> Tenant:
-        """Return the tenant whose records are requested.
+    def admit(self, principal: Principal, parameters: Sequence[tuple[str, str]]) -> Tenant:
+        """Return the tenant whose records are requested: the principal's own, for the platform the reserved one and its access log.
 
         Raises `forbidden`, and `rate-limited` where the access record of the query would be refused, before its work is done.
         """
-        tenant = acting_tenant(principal, Permission.READ)
+        if principal.tenant is None and Permission.READ_PLATFORM in principal.permissions:
+            if [value for name, value in parameters if name == "log"] != [LogName.ACCESS.text]:
+                raise DecklogError(
+                    Code.FORBIDDEN, "A credential of the platform reads the platform's own access log only: set log=access."
+                )
+            tenant = self._platform_tenant()
+        else:
+            tenant = acting_tenant(principal, Permission.READ)
         self._ingest.refuse_query(tenant)
         return tenant
 

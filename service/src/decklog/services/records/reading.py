@@ -120,7 +120,7 @@ class Reading:
 
         Raises `search-unavailable`, `record-damaged` and the errors of invalid parameters.
         """
-        tenant = self._access_log.admit(principal)
+        tenant = self._access_log.admit(principal, parameters)
         log, query = parse(parameters, others=("limit", "cursor"))
         limit, cursor = _limit(parameters), _one(parameters, "cursor")
         before = None if cursor is None else read_cursor(cursor, tenant, log, query)
@@ -140,7 +140,7 @@ class Reading:
         self, principal: Principal, request: RequestContext, seq: int, parameters: Parameters
     ) -> tuple[Tenant, LogName, StoredRecord]:
         """Return the record with this number. Raises `not-found` and `record-damaged`, after the request was recorded."""
-        tenant = self._access_log.admit(principal)
+        tenant = self._access_log.admit(principal, parameters)
         for name, _ in parameters:
             if name != "log":
                 raise unknown_parameter(name, "log")
@@ -165,7 +165,7 @@ class Reading:
 
     async def stats(self, principal: Principal, request: RequestContext, parameters: Parameters) -> Stats:
         """Return counts by `by` and `interval`. Raises `too-many-buckets` and `search-unavailable`."""
-        tenant = self._access_log.admit(principal)
+        tenant = self._access_log.admit(principal, parameters)
         log, query = parse(parameters, others=("by", "interval"))
         grouping = Grouping(_groups(parameters), _one(parameters, "interval"))
         asked = {"filter": filters(query), "by": list(grouping.by), "interval": grouping.interval}
@@ -180,7 +180,7 @@ class Reading:
 
         Raises `overloaded` where too many exports run.
         """
-        tenant = self._access_log.admit(principal)
+        tenant = self._access_log.admit(principal, parameters)
         log, query = parse(parameters, others=("format",))
         name = _choice(parameters, "format", tuple(CONTENT_TYPES)) or next(iter(CONTENT_TYPES))
         head = await self._store.head(tenant, log)

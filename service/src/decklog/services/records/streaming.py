@@ -119,7 +119,7 @@ class Streams:
             DecklogError: `invalid-parameter` for a position that is not in the log any more or not yet,
                 `too-many-streams`, and what the access log raises.
         """
-        tenant = self._access_log.admit(principal)
+        tenant = self._access_log.admit(principal, parameters)
         log, query = parse(parameters, others=("after",))
         place = None if after is None else Position.parse(after)
         self._reserve(tenant)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any
 
+from decklog.domain.identity.access import Role
 from decklog.domain.tenancy.manifest import Manifest
 from decklog.domain.tenancy.parts.credentials import RevokeKeys
 from decklog.domain.tenancy.parts.database import RemoveTenant
@@ -34,6 +35,7 @@ class Applier:
     def __init__(self, search: IndexProvisioning | None, queue: QueueProvisioning | None) -> None:
         self._search = search
         self._queue = queue
+        self._issued: dict[str, dict[Role, str]] = {}
 
     async def apply(
         self, manifest: Manifest, visit: DatabaseVisit | Trouble, vault: KeyVault | None, actions: Sequence[Action]
@@ -72,8 +74,16 @@ class Applier:
         if not isinstance(visit, Trouble):
             calls[Part.DATABASE] = lambda: visit.apply(mine[Part.DATABASE])
             if vault is not None:
-                calls[Part.CREDENTIALS] = lambda: vaults.apply(visit, vault, manifest, mine[Part.CREDENTIALS])
+                calls[Part.CREDENTIALS] = lambda: self._in_vault(visit, vault, manifest, mine[Part.CREDENTIALS])
         return {part: call for part, call in calls.items() if mine[part]}
+
+    def take_issued(self, name: str) -> dict[Role, str]:
+        """Return the ids of the keys that the last plan of a tenant issued, by role, once."""
+        return self._issued.pop(name, {})
+
+    async def _in_vault(self, visit: DatabaseVisit, vault: KeyVault, manifest: Manifest, actions: Sequence[Action]) -> None:
+        if issued := await vaults.apply(visit, vault, manifest, actions):
+            self._issued[manifest.name] = issued
 
     async def _in_search(self, actions: Sequence[Action]) -> None:
         for action in actions:

@@ -244,7 +244,9 @@ class Provisioner:
             for step in decision.repairs:
                 if step.action in actions:
                     drift.note(step, seen, repaired=step.action.part not in failed)
-            troubles |= failed | await recorded(visit, "tenant.provision", manifest, actions, failed)
+            troubles |= failed | await recorded(
+                visit, "tenant.provision", manifest, actions, failed, issued=self._applier.take_issued(manifest.name)
+            )
         return _Converged(seen, decision, troubles, drift, acted)
 
     async def _remove(self, manifest: Manifest, visit: DatabaseVisit | Trouble, previous: Sequence[Condition]) -> TenantStatus:

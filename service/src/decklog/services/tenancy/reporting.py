@@ -8,10 +8,12 @@ from typing import Any
 
 import structlog
 
+from decklog.domain.identity.access import Role
 from decklog.domain.log import rfc3339_seconds
 from decklog.domain.records.record import Actor, Outcome, RecordInput, Resource
 from decklog.domain.tenancy.manifest import Manifest
 from decklog.domain.tenancy.observation import Observation
+from decklog.domain.tenancy.parts.credentials import IssueKeys, RevokeKeys
 from decklog.domain.tenancy.parts.database import RemoveTenant
 from decklog.domain.tenancy.parts.part import Action, Step
 from decklog.domain.tenancy.registered import DatabaseSeen, Row
@@ -103,15 +105,21 @@ async def report(
 
 
 async def recorded(
-    visit: DatabaseVisit | Trouble, action: str, manifest: Manifest, actions: Sequence[Action], failed: Mapping[Part, Trouble]
+    visit: DatabaseVisit | Trouble,
+    action: str,
+    manifest: Manifest,
+    actions: Sequence[Action],
+    failed: Mapping[Part, Trouble],
+    *,
+    issued: Mapping[Role, str] | None = None,
 ) -> dict[Part, Trouble]:
     """Write to the tenant's own access log what was done to it. Before it is registered there is no such log.
 
-    Returns why that failed, by part.
+    `issued`: ids of new keys by role. Returns why that failed, by part.
     """
     if isinstance(visit, Trouble) or Part.DATABASE in failed:
         return {}
-    done = entry(action, manifest, actions, failed)
+    done = entry(action, manifest, actions, failed, issued=issued)
     return await attempt_all({Part.DATABASE: lambda: visit.record(done)}, "record")
 
 
@@ -121,14 +129,25 @@ def entry(
     actions: Sequence[Action],
     failed: Mapping[Part, Trouble],
     removed: RemoveTenant | None = None,
+    *,
+    issued: Mapping[Role, str] | None = None,
 ) -> RecordInput:
-    """Return the access record of what was done to a tenant; `removed` is the removal that ended it."""
+    """Return the access record of what was done to a tenant, with who asked and which keys it concerns.
+
+    `removed` is the removal that ended it, `issued` the ids of new keys by role.
+    """
     details: dict[str, Any] = {
         "actions": [type(each).__name__ for each in actions],
         "generation": manifest.generation,
         "uid": manifest.uid,
         "failed": {part.value: trouble.reason for part, trouble in failed.items()},
     }
+    details |= {"requestedBy": list(manifest.requested_by)} if manifest.requested_by else {}
+    if issued:
+        details |= {"namespace": manifest.spec.credentials.secret_namespace or None}
+        details |= {"issuedKeyIds": {role.value: key_id for role, key_id in issued.items()}}
+    if ended := _ended_keys(actions):
+        details["endedKeyIds"] = ended
     if removed is not None:
         details |= {"tenantId": removed.row.id, "schema": removed.row.schema}
         details |= {"purgedAfter": rfc3339_seconds(removed.purged_after)} if removed.purged_after else {}
@@ -140,3 +159,14 @@ def entry(
         outcome=Outcome.FAILURE if failed else Outcome.SUCCESS,
         metadata=details,
     )
+
+
+def _ended_keys(actions: Sequence[Action]) -> list[str]:
+    """Return the ids of the keys that these actions revoke or give an end."""
+    found: list[str] = []
+    for action in actions:
+        if isinstance(action, RevokeKeys):
+            found += action.ids
+        elif isinstance(action, IssueKeys):
+            found += [*action.succession.retired, *action.succession.revoked]
+    return sorted(found)

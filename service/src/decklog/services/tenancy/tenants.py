@@ -120,7 +120,10 @@ class Tenants:
         self._creating += 1
         try:
             return await self._recorded(
-                self._provisioner, principal, request, Manifest(name, "", 1, spec, sent.metadata.annotations.rotate)
+                self._provisioner,
+                principal,
+                request,
+                Manifest(name, "", 1, spec, sent.metadata.annotations.rotate, (_requester(principal),)),
             )
         finally:
             self._creating -= 1
@@ -136,7 +139,8 @@ class Tenants:
         outcome = Outcome.FAILURE
         try:
             made = await self._made(provisioner, asked)
-            came, outcome = {"new": made.new, "roles": sorted(made.keys)}, Outcome.SUCCESS
+            ids = {role.value: key.split("_")[1] for role, key in made.keys.items()}
+            came, outcome = {"new": made.new, "roles": sorted(made.keys), "keyIds": ids}, Outcome.SUCCESS
             return made
         except DecklogError as error:
             came = {"code": error.code.value}
@@ -186,3 +190,8 @@ def _check(name: str, status: TenantStatus) -> None:
     if any(condition.reason == "Misconfigured" for condition in bad):
         raise DecklogError(Code.MISCONFIGURED, reasons)
     raise DecklogError(Code.STORAGE_UNAVAILABLE, f"{reasons} Send the same request again.", retry_after=_RETRY_SECONDS)
+
+
+def _requester(principal: Principal) -> str:
+    """Return the credential that asked, as provisioning records name it."""
+    return " ".join(filter(None, (principal.kind, principal.issuer, principal.subject)))

@@ -76,22 +76,24 @@ async def observe(vault: KeyVault, manifest: Manifest) -> VaultSeen:
     return VaultSeen(hashes, kept.revision, kept.valid_until, kept.drift)
 
 
-async def apply(visit: DatabaseVisit, vault: KeyVault, manifest: Manifest, actions: Sequence[Action]) -> None:
-    """Carry out the actions of the credentials part, in order."""
+async def apply(visit: DatabaseVisit, vault: KeyVault, manifest: Manifest, actions: Sequence[Action]) -> dict[Role, str]:
+    """Carry out the actions of the credentials part, in order. Returns the ids of the keys that were issued, by role."""
+    issued: dict[Role, str] = {}
     for action in actions:
         match action:
             case IssueKeys():
-                await _issue(visit, vault, manifest, action)
+                issued |= await _issue(visit, vault, manifest, action)
             case RestateKeys():
                 if (kept := await vault.read(manifest)) is not None:
                     await visit.take_revision(action.revision)
                     await vault.write(manifest, Handout(kept.keys, action.revision, action.valid_until))
             case RevokeKeys():
                 await visit.revoke(action.ids)
+    return issued
 
 
-async def _issue(visit: DatabaseVisit, vault: KeyVault, manifest: Manifest, action: IssueKeys) -> None:
-    """Write new keys to the vault before they are registered.
+async def _issue(visit: DatabaseVisit, vault: KeyVault, manifest: Manifest, action: IssueKeys) -> dict[Role, str]:
+    """Write new keys to the vault before they are registered. Returns their ids by role.
 
     A key that no user received must never be accepted; one that is stored and not registered is replaced by the next visit.
     Until then the older keys stay valid. The revision is taken first, so that no two contents of the vault have the same one.
@@ -103,3 +105,4 @@ async def _issue(visit: DatabaseVisit, vault: KeyVault, manifest: Manifest, acti
     await visit.take_revision(action.revision)
     await vault.write(manifest, Handout(tokens, action.revision, action.valid_until))
     await visit.issue([IssuedKey(key_id, role, hashed, action.at) for role, (key_id, _, hashed) in made.items()], action)
+    return {role: key_id for role, (key_id, _, _) in made.items()}
