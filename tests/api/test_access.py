@@ -42,7 +42,7 @@ ROUTES = [
     Route("POST", "/api/v1/logs", _APPEND, RECORD),
     Route("POST", "/api/v1/logs/bulk", _APPEND, [RECORD]),
     Route("GET", "/api/v1/logs", _READ),
-    Route("GET", "/api/v1/logs?log=access", _READ),
+    Route("GET", "/api/v1/logs?log=access", _READ | {Role.PLATFORM}),
     Route("GET", "/api/v1/logs/0", _READ),
     Route("GET", "/api/v1/logs/export", _READ),
     Route("GET", "/api/v1/logs/stats", _READ),

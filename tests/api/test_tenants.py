@@ -311,7 +311,7 @@ async def test_create_tenant_is_recorded_before_and_after(world: World) -> None:
     assert records[1]["metadata"]["roles"] == sorted(ROLES)
     ids = {role: key.split("_")[1] for role, key in made.json()["keys"].items()}
     assert records[1]["metadata"]["keyIds"] == ids
-    provisioned = [each["metadata"] for each in await access_records(world, "initech") if each["action"] == "tenant.provision"]
+    provisioned: list[Any] = [entry.metadata for entry in world.control.recorded if entry.action == "tenant.provision"]
     asked = f"api_key {world.keys[None, Role.PLATFORM].split('_')[1]}"
     assert {tuple(each["requestedBy"]) for each in provisioned} == {(asked,)}
     assert [each["issuedKeyIds"] for each in provisioned if "issuedKeyIds" in each] == [ids]

@@ -8,7 +8,7 @@ from decklog_operator.reconcile import EDITORS, editors
 
 
 def field(manager: str, *, spec: bool = True, **more: Any) -> dict[str, Any]:
-    fields = {"f:spec": {}} if spec else {"f:metadata": {}}
+    fields: dict[str, Any] = {"f:spec": {}} if spec else {"f:metadata": {}}
     return {"manager": manager, "operation": "Apply", "time": "2026-01-31T12:00:00Z", "fieldsV1": fields, **more}
 
 

@@ -46,6 +46,7 @@ class MemoryControl:
 
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
+        self.recorded: list[RecordInput] = []
         self.heads: dict[str, HeadSettings] = {}
         self.keys: list[StoredKey] = []
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -176,6 +177,7 @@ class MemoryVisit:
 
     async def record(self, entry: RecordInput) -> None:
         assert self._name in self._control.rows
+        self._control.recorded.append(entry)
 
     async def stopped(self) -> Stopped | None:
         row = self._control.rows.get(self._name)
