@@ -39,6 +39,9 @@ DAMAGES = [
         ["function append", "grant EXECUTE on append", "grant EXECUTE on append to everybody"],
     ),
     ("ALTER FUNCTION {schema}.store SECURITY DEFINER", ["function store"]),
+    ("ALTER FUNCTION {schema}.add_term_filters SECURITY INVOKER", ["function add_term_filters"]),
+    ("GRANT INSERT ON {schema}.term_filters TO decklog_service", ["grant INSERT on term_filters"]),
+    ("DROP INDEX {schema}.term_filters_first", ["index term_filters_first"]),
 ]
 SHARED_DAMAGES = [
     ("ALTER TABLE {schema}.records DISABLE ROW LEVEL SECURITY", ["row-level security"]),
@@ -46,6 +49,8 @@ SHARED_DAMAGES = [
     ("DROP POLICY tenant ON {schema}.records", ["policy tenant"]),
     ("ALTER POLICY tenant ON {schema}.records USING (true)", ["policy tenant"]),
     ("CREATE POLICY everything ON {schema}.records USING (true)", ["policy everything"]),
+    ("CREATE POLICY everything ON {schema}.term_filters USING (true)", ["policy everything of term_filters"]),
+    ("ALTER TABLE {schema}.term_filters DISABLE ROW LEVEL SECURITY", ["row-level security of term_filters"]),
 ]
 DEDICATED_DAMAGES = [("ALTER TABLE {schema}.records ENABLE ROW LEVEL SECURITY", ["row-level security"])]
 

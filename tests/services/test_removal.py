@@ -12,6 +12,7 @@ from opensearchpy import AsyncOpenSearch
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.records.append import Appended, AppendRequest
+from decklog.domain.search.term_filters import filters as term_filters
 from decklog.domain.tenancy.manifest import Manifest
 from decklog.domain.tenancy.removal import STOP_SECONDS
 from decklog.domain.tenancy.status import READY, SYNCED, Part, TenantStatus
@@ -20,10 +21,11 @@ from decklog.opensearch.provision import OpenSearchProvisioning
 from decklog.opensearch.search import OpenSearchIndex
 from decklog.services.tenancy.provisioning import Provisioner
 from decklog.sqs.provision import SqsProvisioning
-from decklog.timescale.connection import Pool
+from decklog.timescale.connection import WORKER_ROLE, Pool
 from decklog.timescale.control import schema
 from decklog.timescale.control.provision import CONNECTIONS_MAX, PostgresProvisioning
 from decklog.timescale.control.registry import PostgresRegistry
+from decklog.timescale.records.term_filters import PostgresTermFilters
 from tests.backends import OpenSearchServer, SqsServer
 from tests.services.test_rotation import Fuse, FusedDatabase, Killed
 from tests.support.control import Control, control, on_each_variant
@@ -159,6 +161,9 @@ async def test_shared_tenant_is_removed_without_touching_others_of_its_class(
         tenant = await control.tenant(each.name)
         await index.add(tenant, documents(tenant, [made(), made()]))
     acme, beta = await control.tenant("acme"), await control.tenant("beta")
+    filters = PostgresTermFilters(await control.database.pool(WORKER_ROLE))
+    for tenant in (acme, beta):
+        await filters.add(tenant, LogName.EVENTS, term_filters([(0, {1})]))
 
     await provisioner.remove(manifest)
     await stops_apply_everywhere(control)
@@ -173,6 +178,8 @@ async def test_shared_tenant_is_removed_without_touching_others_of_its_class(
     assert "purgedAfter" in entry
     assert await left_in_the_database(control, acme) == {}
     assert (await documents_of(search, acme), await documents_of(search, beta)) == (0, 2)
+    left = await control.database.execute(f"SELECT tenant_id FROM {beta.schema}.term_filters")
+    assert [row["tenant_id"] for row in left] == [beta.id]
     assert len(queues_of(queue, beta)) == 2
     assert isinstance(await control.append("beta"), Appended)
     assert (await provisioner.reconcile(control.manifest("beta", uid="uid-beta", **shared), vault)).synced

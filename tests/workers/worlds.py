@@ -14,6 +14,7 @@ from decklog.domain.tenant import Tenant
 from decklog.services.identity.registry import RegistryCache
 from decklog.settings import Settings, Worker
 from decklog.workers import runner
+from decklog.workers.consumers.filterer import TermFilters
 from tests.support.memory import MemoryRegistry, make_tenant
 from tests.support.memory_index import MemoryIndex
 from tests.support.memory_queue import MemoryQueue
@@ -43,6 +44,7 @@ class MemoryService:
         self.store = MemoryStore(*self.tenants)
         self.cursors = MemoryCursors(self.store)
         self.index = index
+        self.filters: TermFilters | None = None
         self.queue = queue
         self.keeper = CountingKeeper()
 
@@ -56,6 +58,7 @@ class MemoryService:
             cursors=self.cursors,
             keeper=self.keeper,
             index=self.index,
+            filters=self.filters,
             queue=self.queue,
         )
 
@@ -64,12 +67,12 @@ class MemoryService:
         receipts = await fill(self.store, tenant, *({} for _ in range(count)), log=log)
         return receipts[-1].seq + 1
 
-    async def done(self, tenant: Tenant, log: LogName = LogName.EVENTS) -> int:
-        return await self.cursors.next_seq(INDEXER, tenant.id, log)
+    async def done(self, tenant: Tenant, log: LogName = LogName.EVENTS, *, consumer: str = INDEXER) -> int:
+        return await self.cursors.next_seq(consumer, tenant.id, log)
 
-    async def until_done(self, tenant: Tenant, number: int, log: LogName = LogName.EVENTS) -> None:
+    async def until_done(self, tenant: Tenant, number: int, log: LogName = LogName.EVENTS, *, consumer: str = INDEXER) -> None:
         async with asyncio.timeout(30):
-            while await self.done(tenant, log) < number:
+            while await self.done(tenant, log, consumer=consumer) < number:
                 await asyncio.sleep(0.005)
 
 

@@ -11,6 +11,7 @@ from decklog.settings import Settings
 from decklog.timescale.connection import WORKER_ROLE
 from decklog.timescale.records.cursors import PostgresCursors
 from decklog.timescale.records.keeper import PostgresKeeper
+from decklog.timescale.records.term_filters import PostgresTermFilters
 from decklog.workers import runner
 
 
@@ -36,6 +37,7 @@ async def run_worker(settings: Settings, stop: asyncio.Event, *, traces: BatchTr
             cursors=cursors,
             keeper=PostgresKeeper(database.upkeep),
             index=search[0] if search is not None else None,
+            filters=PostgresTermFilters(database.upkeep) if search is None else None,
             queue=queue,
             archiver=archiver,
             traces=traces,

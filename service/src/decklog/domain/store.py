@@ -145,6 +145,8 @@ class RecordStore(Protocol):
 
 INDEXER = "indexer"
 """The consumer that fills the search index. The index finds records below its cursor."""
+FILTERER = "filterer"
+"""The consumer that makes the filters of terms, by which searches in Postgres leave out blocks of records."""
 FORGETTER = "forgetter"
 """The consumer that removes old documents from the index. Searches ignore documents below its cursor."""
 

@@ -1,7 +1,7 @@
 """The worker: receives wake-ups, advances logs, sweeps for forgotten ones, creates partitions and archives tenants.
 
-Duties whose backend is not configured are left out: without a search index no log is followed, without a queue the sweep
-alone finds work, and without an archive nothing is archived.
+Duties whose backend is not configured are left out: without a queue the sweep alone finds work, and without an archive nothing is
+archived. Each log is followed by one consumer of searches: into the search index, or, without one, into the filters of Postgres.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from typing import Any
 import structlog
 
 from decklog.domain.archive.manifest import ARCHIVER
-from decklog.domain.store import INDEXER, Cursors, RecordStore, SearchIndex, WakeQueue
+from decklog.domain.store import FILTERER, INDEXER, Cursors, RecordStore, SearchIndex, WakeQueue
 from decklog.probes import serving
 from decklog.services.following.follow import BatchTraces, Effect, Follower
 from decklog.services.identity.registry import RegistryCache
 from decklog.services.search.forgetting import Forgetting
 from decklog.settings import Settings
+from decklog.workers.consumers.filterer import Filterer, TermFilters
 from decklog.workers.consumers.indexer import Indexer
 from decklog.workers.dispatch import Dispatcher
 from decklog.workers.duties.archiver import Archiving, keep_archiving
@@ -40,6 +41,7 @@ async def run(
     cursors: Cursors,
     keeper: Keeper,
     index: SearchIndex | None = None,
+    filters: TermFilters | None = None,
     queue: WakeQueue | None = None,
     archiver: Archiving | None = None,
     traces: BatchTraces | None = None,
@@ -49,7 +51,11 @@ async def run(
     Duties whose backend is None are left out. A backend that is down is waited for.
     Raises what a duty raises that must not happen, because a worker without one of its duties must not go on.
     """
-    effects = {INDEXER: Indexer(index)} if index is not None else {}
+    effects: dict[str, Effect] = {}
+    if index is not None:
+        effects[INDEXER] = Indexer(index)
+    if filters is not None:
+        effects[FILTERER] = Filterer(filters)
     dispatchers = [
         _dispatcher(consumer, effect, registry, store, cursors, slots=settings.worker.concurrency, traces=traces)
         for consumer, effect in effects.items()

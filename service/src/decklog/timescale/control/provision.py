@@ -223,6 +223,8 @@ class PostgresVisit:
                 if row.isolation is Isolation.DEDICATED:
                     await schema.drop_relations(self._connection, row.schema)
                     await tables.forget_index(row.index)
+                else:
+                    await schema.delete_term_filters(self._connection, row.schema, row.id)
                 await self._delete_from(row, "cursors", "heads", "archives", "archive_parts")
                 await tables.delete_tenant(row.id)
                 await self._record(PLATFORM_TENANT, entry)
@@ -239,8 +241,9 @@ class PostgresVisit:
                     Code.CONFLICT,
                     f"A log of {self._name!r} has received records since it was archived. Nothing is removed before they are archived.",
                 )
-            # If the tenant is adopted after this, its logs begin again at 0, and so does their archive.
+            # If the tenant is adopted after this, its logs begin again at 0, and so do their archive and their filters.
             await self._delete_from(row, "heads", "cursors", "archive_parts")
+            await schema.delete_term_filters(self._connection, row.schema, row.id)
 
     async def _delete_from(self, row: Row, *names: str) -> None:
         for name in names:

@@ -32,11 +32,13 @@ from decklog.timescale.statements import quoted, statement
 _LOCK = 0x6465636B6C6F67
 """Advisory lock of all changes of definitions, so that two processes may start at once."""
 DEFINITIONS = 2
-"""Version of `cell.sql` and of the template (`relations.sql`, `shared.sql`).
+"""Version of `cell.sql` and of the template (`relations.sql`, `term_filters.sql`, `shared.sql`).
 
 It grows with the first change of them after a release. A version never changes definitions that have a greater number in the
 database, because a newer version has made them.
 """
+_RELATIONS = ("records", "term_filters")
+"""Relations of the template. Where tenants share a schema, row-level security isolates them in each."""
 _DROPPED_AT_ONCE = 50
 """Partitions that one transaction drops. With their indexes they take about 500 locks; PostgreSQL has about 6,000 by default."""
 
@@ -72,7 +74,8 @@ async def bootstrap(connection: asyncpg.Connection, *, service_password: str, wo
 @cache
 def _template_version() -> str:
     """Return the identity of the template: `DEFINITIONS` and a hash of its text."""
-    return f"{DEFINITIONS}." + hashlib.sha256((statement("relations") + statement("shared")).encode()).hexdigest()[:16]
+    text = statement("relations") + statement("term_filters") + statement("shared")
+    return f"{DEFINITIONS}." + hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _newer(version: str | None) -> bool:
@@ -222,8 +225,10 @@ async def _apply_template(connection: asyncpg.Connection, schema: str, *, shared
             relation["partition_days"],
         )
     await connection.execute("CREATE INDEX" + rest)
+    await connection.execute(statement("term_filters").replace("{schema}", name))
     if shared:
-        await connection.execute(statement("shared").replace("{schema}", name))
+        for relation_name in _RELATIONS:
+            await connection.execute(statement("shared").replace("{relation}", f"{name}.{relation_name}"))
     await connection.execute(
         "UPDATE decklog.relations SET template = $2, things = $3 WHERE schema_name = $1",
         schema,
@@ -267,9 +272,10 @@ async def _drop_what_differs(connection: asyncpg.Connection, schema: str) -> Non
             others = "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = to_regnamespace($1) AND proname = $2"
             for row in await connection.fetch(others, name, which):
                 await connection.execute(f"DROP FUNCTION {row[0]}")
-        elif thing == "row-level security":
+        elif kind == "row-level":
+            of = which.removeprefix("security").removeprefix(" of ") or "records"
             await connection.execute(
-                f"ALTER TABLE IF EXISTS {name}.records DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY"
+                f"ALTER TABLE IF EXISTS {name}.{quoted(of)} DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY"
             )
 
 
@@ -305,6 +311,17 @@ async def drop_relations(connection: asyncpg.Connection, schema: str) -> None:
     await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('decklog.partition.' || $1, 0))", schema)
     await connection.execute(f"DROP SCHEMA IF EXISTS {quoted(schema)} CASCADE")
     await connection.execute("DELETE FROM decklog.relations WHERE schema_name = $1", schema)
+
+
+async def delete_term_filters(connection: asyncpg.Connection, schema: str, tenant_id: int) -> None:
+    """Delete the filters of a tenant's logs, which are made again from its records. The caller has a transaction open."""
+    if await connection.fetchval("SELECT to_regclass(format('%I.term_filters', $1::text)) IS NOT NULL", schema):
+        # The lock of `add_term_filters`, so that none is added meanwhile. Row-level security applies to the owner too.
+        await connection.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended('decklog.term_filters.' || $1::bigint, 0))", tenant_id
+        )
+        await connection.execute("SELECT set_config('decklog.tenants', $1, true)", str(tenant_id))
+        await connection.execute(f"DELETE FROM {quoted(schema)}.term_filters WHERE tenant_id = $1", tenant_id)
 
 
 async def _hold_alone(connection: asyncpg.Connection, schema: str) -> None:

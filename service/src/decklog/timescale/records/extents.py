@@ -46,13 +46,15 @@ class Extent(NamedTuple):
 class Window(NamedTuple):
     """A part of a log: the numbers of `span`, received from `since` (inclusive) to `until` (exclusive), where known.
 
-    `wide`: it may touch so many partitions that a plan for each of them costs more than it saves.
+    `wide`: it may touch so many partitions that a plan for each of them costs more than it saves. `parts`: unless empty, only the
+    numbers of these parts of the span.
     """
 
     span: Span
     since: datetime | None
     until: datetime | None
     wide: bool = False
+    parts: tuple[Span, ...] = ()
 
 
 class _Known:

@@ -21,6 +21,7 @@ from decklog.timescale.connection import PlanMode, Pool
 from decklog.timescale.records.append import Appender
 from decklog.timescale.records.extents import Extents, Window
 from decklog.timescale.records.filters import Parameters, conditions
+from decklog.timescale.records.term_filters import PostgresTermFilters
 from decklog.timescale.statements import quoted
 
 _RECORD = "epoch, seq, received_at, digest, content"
@@ -48,6 +49,14 @@ def _received(window: Window, parameters: Parameters) -> str:
     return condition
 
 
+def _in_parts(scope: str, parts: Sequence[Span], parameters: Parameters) -> str:
+    """Return FROM for those rows of a scope that lie in these parts, each of which is a range of the index by `seq`."""
+    firsts, ends = parameters.add([part.first for part in parts]), parameters.add([part.end for part in parts])
+    # OFFSET keeps the planner from reading everything between the first part and the last one.
+    rows = f"SELECT {_RECORD} {scope} AND seq >= part.first_seq AND seq < part.end_seq OFFSET 0"
+    return f"FROM unnest({firsts}::bigint[], {ends}::bigint[]) AS part (first_seq, end_seq) CROSS JOIN LATERAL ({rows}) AS rows"
+
+
 class PostgresRecords:
     """The records of one cell, over one appender and one pool per process."""
 
@@ -55,6 +64,7 @@ class PostgresRecords:
         self._appender = appender
         self._pool = pool
         self._extents = Extents(pool)
+        self._filters = PostgresTermFilters(pool)
 
     async def append(self, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError]:
         """See the protocol."""
@@ -105,7 +115,7 @@ class PostgresRecords:
         windows = await self._extents.windows(tenant, log, span, query, newest_first=newest_first)
         ends_at = time.monotonic() + timeout
         try:
-            for window in windows:
+            async for window in self._filters.narrowed(tenant, log, query, windows, newest_first=newest_first, ends_at=ends_at):
                 left = ends_at - time.monotonic()
                 if left <= 0:
                     raise too_slow()
@@ -142,6 +152,8 @@ class PostgresRecords:
         plan: PlanMode = "force_generic_plan" if window.wide else "force_custom_plan"
         if not window.wide:
             scope += _received(window, parameters)
+        if window.parts:
+            scope = _in_parts(scope, window.parts, parameters)
         order, (limit, size) = "DESC" if newest_first else "ASC", room
         sql = _bounded(f"{scope} ORDER BY seq {order} LIMIT {parameters.add(limit)}", order, parameters.add(size))
         async with self._pool.reading(tenant.id, timeout=timeout, plan=plan) as connection:

@@ -6,31 +6,32 @@ SELECT schema, relation.template, relation.things::text, to_regclass(format('%I.
   FROM unnest($1::text[]) AS schema LEFT JOIN decklog.relations AS relation ON relation.schema_name = schema
 
 -- name: objects
--- Objects that the template makes in each of the schemas $1, each with its definition, except the columns of the relation; and
+-- Objects that the template makes in each of the schemas $1, each with its definition, except the columns of relations; and
 -- what only the template should add: policies, and rights of the roles $2 or of everybody. The first of these roles is not named.
 WITH schemas AS (
     SELECT oid, nspname AS schema, nspacl FROM pg_namespace WHERE nspname = ANY($1::text[])
-), records AS (
-    SELECT schema, pg_class.* FROM schemas JOIN pg_class ON relnamespace = schemas.oid AND relname = 'records'
+), relations AS (
+    SELECT schema, CASE relname WHEN 'records' THEN '' ELSE ' of ' || relname END AS of_relation, pg_class.*
+      FROM schemas JOIN pg_class ON relnamespace = schemas.oid AND relname IN ('records', 'term_filters')
 ), functions AS (
-    SELECT schema, pg_proc.* FROM schemas JOIN pg_proc ON pronamespace = schemas.oid AND proname IN ('append', 'store')
+    SELECT schema, pg_proc.* FROM schemas JOIN pg_proc ON pronamespace = schemas.oid AND proname IN ('append', 'store', 'add_term_filters')
 ), rights AS (
     SELECT schema, 'schema' AS place, nspacl AS acl FROM schemas
-    UNION ALL SELECT schema, 'records', relacl FROM records
-    UNION ALL SELECT schema, 'records.' || attname, attacl FROM pg_attribute JOIN records ON attrelid = records.oid WHERE attacl IS NOT NULL
+    UNION ALL SELECT schema, relname::text, relacl FROM relations
+    UNION ALL SELECT schema, relname || '.' || attname, attacl FROM pg_attribute JOIN relations ON attrelid = relations.oid WHERE attacl IS NOT NULL
     UNION ALL SELECT schema, proname, coalesce(proacl, acldefault('f', proowner)) FROM functions
 ), things AS (
     SELECT schema, 'index ' || of_index.relname AS thing, concat_ws(' ', pg_get_indexdef(of_index.oid), indisvalid) AS definition
-      FROM pg_index JOIN records ON indrelid = records.oid JOIN pg_class AS of_index ON of_index.oid = indexrelid
+      FROM pg_index JOIN relations ON indrelid = relations.oid JOIN pg_class AS of_index ON of_index.oid = indexrelid
     UNION ALL
     SELECT schema, 'function ' || proname, concat_ws(' ', proargnames, pronargs, prosecdef, provolatile, proconfig, md5(prosrc))
       FROM functions
     UNION ALL
-    SELECT schema, 'row-level security', concat_ws(' ', relrowsecurity, relforcerowsecurity) FROM records
+    SELECT schema, 'row-level security' || of_relation, concat_ws(' ', relrowsecurity, relforcerowsecurity) FROM relations
     UNION ALL
-    SELECT schema, 'policy ' || polname,
+    SELECT schema, 'policy ' || polname || of_relation,
            concat_ws(' ', polpermissive, polcmd, polroles, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
-      FROM pg_policy JOIN records ON polrelid = records.oid
+      FROM pg_policy JOIN relations ON polrelid = relations.oid
     UNION ALL
     SELECT schema, format('grant %s on %s%s', privilege_type, place,
                           CASE WHEN grantee = 0 THEN ' to everybody' WHEN rolname <> ($2::text[])[1] THEN ' to ' || rolname ELSE '' END), ''

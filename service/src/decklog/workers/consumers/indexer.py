@@ -7,20 +7,17 @@ more rarely: from `REFRESH_GAP` to `REFRESH_GAP_MAX` apart.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
-import msgspec
 from prometheus_client import Counter
 
 from decklog.domain.log import LogName
 from decklog.domain.records.record import StoredRecord
-from decklog.domain.search.terms import terms
 from decklog.domain.store import SearchDocument, SearchIndex
 from decklog.domain.tenant import Tenant
 from decklog.services.coalescing import Coalescing, shared
-from decklog.services.records.integrity import Read, damaged_of
+from decklog.workers.consumers.record_terms import record_terms
 
 REFRESH_GAP = timedelta(milliseconds=300)
 """Least time from the beginning of one refresh of an index to that of the next."""
@@ -30,13 +27,8 @@ REFRESH_GAP_MAX = timedelta(milliseconds=500)
 """Longest such time, however slow refreshes are: every record of a busy log waits for it."""
 PARALLEL = 3
 """Batches of one log at once: while terms of one are computed, two are written. Document ids make their order irrelevant."""
-YIELD_EVERY = 50
-"""Records between two yields to other tasks, as terms are pure computation."""
 
 REFRESHES = Counter("decklog_search_refreshes_total", "Refreshes of search indices.")
-
-# msgspec itself may take 40 microseconds for one number (`1.5e300`); Python never does.
-_decoder = msgspec.json.Decoder(dict, float_hook=float)
 
 
 class Indexer:
@@ -67,17 +59,7 @@ class Indexer:
 
 
 async def _documents(tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> list[SearchDocument]:
-    """Return a document for each record. A damaged record without terms has none: it must not stop the records after it."""
-    documents: list[SearchDocument] = []
-    damaged = set(await damaged_of(records, tenant, log, Read.INDEX))
-    for number, record in enumerate(records, start=1):
-        try:
-            found = terms(_decoder.decode(record.content))
-        except (msgspec.MsgspecError, KeyError, TypeError, AttributeError, ValueError):
-            if record.seq not in damaged:
-                raise
-            continue
-        documents.append(SearchDocument(tenant.id, log, record.epoch, record.seq, record.received_at, found))
-        if number % YIELD_EVERY == 0:
-            await asyncio.sleep(0)
-    return documents
+    return [
+        SearchDocument(tenant.id, log, record.epoch, record.seq, record.received_at, found)
+        async for record, found in record_terms(tenant, log, records)
+    ]

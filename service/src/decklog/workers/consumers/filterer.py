@@ -1,0 +1,41 @@
+"""The consumer `filterer`: makes the filters of terms by which searches in Postgres leave out blocks of records.
+
+It runs where no search index is configured. Postgres then searches every log, and reads what has no filter yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from decklog.domain.log import LogName
+from decklog.domain.records.record import StoredRecord
+from decklog.domain.search.term_filters import TermFilter, filters, hashes
+from decklog.domain.tenant import Tenant
+from decklog.workers.consumers.record_terms import record_terms
+
+
+class TermFilters(Protocol):
+    """Where filters are stored."""
+
+    async def add(self, tenant: Tenant, log: LogName, made: Sequence[TermFilter]) -> None:
+        """Store filters; storing one again changes nothing. Raises `storage-unavailable`."""
+        ...
+
+
+class Filterer:
+    """The effect of the consumer `filterer`."""
+
+    parallel = 1
+
+    def __init__(self, filters: TermFilters) -> None:
+        self._filters = filters
+
+    async def apply(self, tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> None:
+        """Store the filters of these records. No filter covers a damaged record without terms. Raises `storage-unavailable`."""
+        hashed = [(record.seq, hashes(found)) async for record, found in record_terms(tenant, log, records)]
+        if hashed:
+            await self._filters.add(tenant, log, filters(hashed))
+
+    async def settle(self, tenant: Tenant, log: LogName) -> None:
+        """Return at once: filters are stored when `apply` returns."""
