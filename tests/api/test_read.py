@@ -14,9 +14,14 @@ import msgspec
 import pytest
 
 from decklog import shapes
+from decklog.api.app import create_app
+from decklog.api.connections import Limits
+from decklog.api.server import serve
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.identity.access import Role
+from decklog.domain.identity.access import Principal, Role
 from decklog.domain.log import LogName
+from decklog.services.records.reading import EXPORTS_PER_TENANT_MAX
+from decklog.settings import Settings
 from tests.support.api_world import RECORD, World, access_actions, code_of, connect, polled
 from tests.support.memory import make_tenant
 from tests.support.memory_store import fill
@@ -268,6 +273,74 @@ async def test_export_waits_for_a_slow_client_and_stops_when_it_disconnects(worl
     async for actions in polled(world):
         if actions[-1:] == ["log.export.close"]:
             break
+    assert (await last_access(world))["metadata"]["reason"] == "client-gone"
+    assert world.reading.budget.held == 0
+
+
+async def last_access(world: World) -> dict[str, Any]:
+    tenant = world.tenant("acme")
+    head = await world.store.head(tenant, LogName.ACCESS)
+    [found] = await world.store.fetch(tenant, LogName.ACCESS, [head.next_seq - 1])
+    return dict(json.loads(found.content))
+
+
+async def test_exports_that_no_client_reads_end_and_make_room_for_the_next_one(world: World) -> None:
+    await fill(world.store, world.tenant("acme"), *({"message": "x" * 8_000} for _ in range(10_000)))
+    limits = Limits(send_timeout=0.3)
+    async with serve(create_app(world.services, Settings()), "127.0.0.1", 0, freeze=False, limits=limits) as server:
+        key = world.keys["acme", Role.AUDITOR]
+        connections = [socket.socket() for _ in range(EXPORTS_PER_TENANT_MAX)]
+        for connection in connections:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+            connection.connect(("127.0.0.1", server.port))
+            connection.sendall(f"GET /api/v1/logs/export HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n".encode())
+        async for actions in polled(world):
+            if actions.count("log.export.close") == EXPORTS_PER_TENANT_MAX:
+                break
+        assert (await last_access(world))["metadata"]["code"] == "reader-too-slow"
+        assert world.reading.budget.held == 0
+        async with world.client(Role.AUDITOR) as client:
+            answer = await client.get("/api/v1/logs/export", params={"actor": "nobody"})
+            assert answer.status_code == 200
+        for connection in connections:
+            connection.close()
+
+
+async def test_page_is_accounted_for_until_its_client_has_read_it(world: World) -> None:
+    await fill(world.store, world.tenant("acme"), *({"message": "x" * 8_000} for _ in range(1_000)))
+    key = world.keys["acme", Role.AUDITOR]
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        host, port = world.url.removeprefix("http://").split(":")
+        connection.connect((host, int(port)))
+        connection.sendall(f"GET /api/v1/logs?limit=1000 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n".encode())
+        async for actions in polled(world):
+            if actions == ["log.search"] and world.reading.budget.held:
+                break
+        assert 8_000_000 < world.reading.budget.held < 10_000_000
+    async for _ in polled(world):
+        if not world.reading.budget.held:
+            break
+
+
+async def test_pages_that_no_client_reads_are_bounded_for_each_tenant(world: World) -> None:
+    await fill(world.store, world.tenant("acme"), *({"message": "x" * 8_000} for _ in range(1_000)))
+    await fill(world.store, world.tenant("other"), {})
+    unread = world.reading.account(Principal(kind="api_key", subject="x", role=Role.AUDITOR, tenant=world.tenant("acme")))
+    with unread:
+        while unread.fits(4_000_000):
+            unread.take(4_000_000)
+        async with world.client(Role.AUDITOR) as client:
+            refused = await client.get("/api/v1/logs", params={"limit": "1000"})
+            assert (refused.status_code, code_of(refused)) == (503, "overloaded")
+            assert int(refused.headers["retry-after"]) >= 1
+        async with world.client(Role.AUDITOR, "other") as client:
+            assert (await client.get("/api/v1/logs")).status_code == 200
+    async with world.client(Role.AUDITOR) as client:
+        page = await client.get("/api/v1/logs", params={"limit": "1000"})
+        assert page.headers["content-length"] == str(len(page.content))
+        assert len(page.json()["items"]) > 900
+    assert world.reading.budget.held == 0
 
 
 async def until_still(world: World) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decklog.domain.search.terms import WORD_CHARS_MAX, WORDS_MAX, leaf, scalar, terms
+from decklog.domain.search.terms import FIELDS_MAX, WORD_CHARS_MAX, WORDS_MAX, leaf, scalar, terms
 from tests.support.examples import examples
 from tests.support.strategies import prepared, values
 
@@ -58,3 +58,16 @@ def test_first_distinct_words_are_kept_when_there_are_too_many() -> None:
     content = msgspec.json.decode(prepared({"action": "read", "actor": {"id": "me"}, "metadata": many}).content)
     assert terms(content).words == set(list(dict.fromkeys(words_by_definition(content)))[:WORDS_MAX])
     assert len(terms(content).words) == WORDS_MAX
+
+
+def test_words_and_fields_of_very_many_leaves_agree_with_their_definition() -> None:
+    many = {
+        "list": [f"w{number} {number % 7}" for number in range(5_000)],
+        "numbers": list(range(50)),
+        "deep": {"k" * 600: {"a": 1.5}},
+    }
+    content = msgspec.json.decode(prepared({"action": "read", "actor": {"id": "me"}, "metadata": many}).content)
+    found = terms(content)
+    assert found.words == set(list(dict.fromkeys(words_by_definition(content)))[:WORDS_MAX])
+    in_order = [leaf(path, scalar(value)) for path, value in leaves(content["metadata"])]
+    assert found.fields == set(list(dict.fromkeys(in_order))[:FIELDS_MAX])

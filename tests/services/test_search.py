@@ -21,6 +21,7 @@ from decklog.domain.search.fields import COUNTABLE
 from decklog.domain.search.query import Query, matches, parse
 from decklog.domain.search.stats import INTERVALS, Grouping, start_of
 from decklog.domain.store import FORGETTER, READ_BYTES_MAX
+from decklog.domain.tenant import Tenant
 from decklog.services.search.matching import Matcher
 from decklog.services.search.page import read_cursor, write_cursor
 from decklog.services.search.search import Found, Search
@@ -98,7 +99,7 @@ async def filled_by(at: Desk, room: int) -> AsyncIterator[None]:
     """Readings and pages end with the record that fills so many bytes or characters."""
     at.store.bytes_max = room
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("decklog.services.search.page.PAGE_CHARS_MAX", room)
+        patch.setattr("decklog.services.search.page.PAGE_BYTES_MAX", room)
         yield
 
 
@@ -147,6 +148,25 @@ async def test_page_is_the_same_when_the_index_is_away() -> None:
         assert (seqs(before), before.coverage.engine) == ([2, 0], "opensearch")
         assert (seqs(after), after.coverage.engine) == ([2, 0], "postgres")
         assert (await at.search.count(at.acme, EVENTS, query)).coverage.engine == "postgres"
+
+
+async def test_failed_question_of_one_tenant_keeps_no_other_tenant_from_the_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with desk() as at:
+        await at.put({"message": "needle"})
+        await at.put({"message": "needle"}, tenant=at.rival)
+        for tenant in (at.acme, at.rival):
+            await at.index_all(tenant)
+        find = at.index.find
+
+        async def fails_for_one(tenant: Tenant, *arguments: Any, **more: Any) -> list[int]:
+            if tenant == at.acme:
+                raise AWAY
+            return await find(tenant, *arguments, **more)
+
+        monkeypatch.setattr(at.index, "find", fails_for_one)
+        query = asked(("q", "needle"), ("from", "2000-01-01T00:00:00Z"))
+        assert (await at.search.page(at.acme, EVENTS, query, limit=5)).coverage.engine == "postgres"
+        assert (await at.search.page(at.rival, EVENTS, query, limit=5)).coverage.engine == "opensearch"
 
 
 async def test_full_text_needs_a_time_range_when_the_index_is_away() -> None:

@@ -313,7 +313,7 @@ async def test_slow_stream_reads_from_the_store_and_delays_no_other(monkeypatch:
 
 
 async def test_rings_are_bounded_in_size_across_logs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeds, "RINGS_CHARS_MAX", 200_000)
+    monkeypatch.setattr(feeds, "RINGS_BYTES_MAX", 200_000)
     async with desk(limits=QUIET) as at, following(at) as stream:
         await at.put(*[{"message": "x" * 8_000} for _ in range(100)])
         assert await take(stream, 100) == list(range(100))

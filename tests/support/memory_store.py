@@ -221,13 +221,27 @@ class MemoryStore:
         held = self._logs[tenant.id, log]
         return Head(held.epoch, held.next_seq, held.received_at)
 
+    async def heads(self, logs: Sequence[tuple[int, LogName]]) -> dict[tuple[int, LogName], Head]:
+        await self._answer()
+        found = ((key, self._logs[key]) for key in logs if key in self._logs)
+        return {key: Head(held.epoch, held.next_seq, held.received_at) for key, held in found}
+
     async def first_received(self, tenant: Tenant, log: LogName, *, days: int, timeout: float) -> int:
         await self._read(timeout)
         held, since = self._logs[tenant.id, log], self._now() - timedelta(days=days)
         return min((seq for seq, row in held.rows.items() if row.stored.received_at > since), default=held.next_seq)
 
     async def read(
-        self, tenant: Tenant, log: LogName, span: Span, *, query: Query, limit: int, newest_first: bool, timeout: float
+        self,
+        tenant: Tenant,
+        log: LogName,
+        span: Span,
+        *,
+        query: Query,
+        limit: int,
+        newest_first: bool,
+        timeout: float,
+        bytes_max: int = READ_BYTES_MAX,
     ) -> tuple[list[StoredRecord], int | None]:
         await self._read(timeout)
         by_columns = msgspec.structs.replace(query, words=(), fields=())
@@ -237,7 +251,7 @@ class MemoryStore:
         held = 0
         rows = self._logs[tenant.id, log].rows
         for looked_at, seq in enumerate(seqs):
-            if len(found) == limit or looked_at == self.scan_max or held >= self.bytes_max:
+            if len(found) == limit or looked_at == self.scan_max or held >= min(bytes_max, self.bytes_max):
                 return found, seq + 1 if newest_first else seq
             if matches(by_columns, rows[seq].terms):
                 found.append(rows[seq].stored)

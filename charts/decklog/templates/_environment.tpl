@@ -169,6 +169,7 @@ volumes:
 {{- include "decklog.variable" (list "DECKLOG_API_WAITING_REQUESTS_MAX" .waitingRequestsMax) }}
 {{- include "decklog.variable" (list "DECKLOG_API_WAITING_BYTES_MAX" .waitingBytesMax) }}
 {{- include "decklog.variable" (list "DECKLOG_API_BODY_BYTES_MAX" .bodyBytesMax) }}
+{{- include "decklog.variable" (list "DECKLOG_API_READING_BYTES_MAX" .readingBytesMax) }}
 {{- include "decklog.variable" (list "DECKLOG_API_STREAMS_MAX" .streamsMax) }}
 {{- include "decklog.variable" (list "DECKLOG_API_SEARCH_TIMEOUT" .searchTimeout) }}
 {{- include "decklog.variable" (list "DECKLOG_API_CHECKED_SHARE" .checkedShare) }}

@@ -135,10 +135,7 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 2_000
     waiting_bytes_max: Annotated[
         int,
-        Meta(
-            ge=1024 * 1024,
-            description="Bytes of records that may wait for a commit, one tenant's at most a third; further ones get 503.",
-        ),
+        Meta(ge=1_048_576, description="Bytes of records that wait for a commit, one tenant's at most a third; more get 503."),
     ] = 64 * 1024 * 1024
     body_bytes_max: Annotated[
         int,
@@ -148,6 +145,12 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "further requests get 503. A bulk of 16 MiB needs about 40 MiB of it.",
         ),
     ] = 128 * 1024 * 1024
+    reading_bytes_max: Annotated[
+        int,
+        Meta(
+            ge=25_165_824, description="Bytes of unsent pages, exports and streams, one tenant's at most a third; more get 503."
+        ),
+    ] = 96 * 1024 * 1024
     streams_max: Annotated[int, Meta(ge=1, description="Open streams of one process; further ones get 429.")] = 1_000
     trusted_proxies: Annotated[
         str,
@@ -157,11 +160,7 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
     checked_share: Annotated[
         float,
-        Meta(
-            ge=0,
-            le=1,
-            description="Share of the records of lists that are compared with their digests; single reads, exports and streams compare all.",
-        ),
+        Meta(ge=0, le=1, description="Share of listed records that are compared with their digests; other reads compare all."),
     ] = 0.1
     search_timeout: Annotated[float, Meta(gt=0, description="Seconds that one list or count may take in PostgreSQL.")] = 5.0
     tls_certificate_file: Annotated[

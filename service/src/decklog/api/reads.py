@@ -16,6 +16,7 @@ READ_ERRORS = (
     Code.STORAGE_UNAVAILABLE,
     Code.RECORD_DAMAGED,
     Code.ACCESS_LOG_UNAVAILABLE,
+    Code.OVERLOADED,
 )
 """Errors of every read of a tenant's records: of its parameters, of `AccessLog.admit` and of `AccessLog.write`."""
 SEARCH_ERRORS = (*READ_ERRORS, Code.SEARCH_UNAVAILABLE)

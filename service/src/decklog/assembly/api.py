@@ -12,17 +12,21 @@ from decklog.domain.log import LogName
 from decklog.domain.store import Announcements, Readiness, RecordStore
 from decklog.domain.tenant import PLATFORM_TENANT, Tenant
 from decklog.outbound.jwks import fetch
+from decklog.services.budget import Budget
 from decklog.services.coalescing import Coalescing, shared
 from decklog.services.following.wake import Waker
 from decklog.services.identity.identity import Identity
 from decklog.services.identity.issuers import Issuers, load_issuers
 from decklog.services.identity.registry import RegistryCache
+from decklog.services.processor import Processor
 from decklog.services.records.access_log import AccessLog
 from decklog.services.records.attempts import Attempts
 from decklog.services.records.ingest import CommitTraces, Ingest
 from decklog.services.records.reading import Reading
 from decklog.services.records.streaming import Limits, Streams
+from decklog.services.search.page import READING
 from decklog.services.search.search import Search
+from decklog.services.search.turned_store import TurnedCursors, TurnedStore, database_turns
 from decklog.services.tenancy.provisioning import Provisioner
 from decklog.services.tenancy.tenants import Tenants
 from decklog.services.tenancy.vaults import KeyVault
@@ -95,13 +99,17 @@ async def open_api(
         if (opened := await stack.enter_async_context(backends.open_index(settings))) is not None:
             index, readiness["search"] = opened[0], OneCheck(opened[1])
         announcements = await _open_announcements(settings, stack, database.upkeep, registry)
-        store = await stack.enter_async_context(backends.open_store(settings, database.reads))
+        turns, processor = database_turns(settings.database.pool_max), Processor()
+        budget = Budget(settings.api.reading_bytes_max, of=READING)
+        store = TurnedStore(await stack.enter_async_context(backends.open_store(settings, database.reads)), turns)
         ingest = await _open_ingest(settings, stack, store, announcements, traces)
         access_log = AccessLog(ingest, lambda: _platform_tenant(registry))
         stack.push_async_callback(access_log.stop)
         identity = Identity(registry, _issuers(settings.identity))
-        cursors = PostgresCursors(database.reads) if index is not None else None
-        search = Search(store, index=index, cursors=cursors, timeout=settings.api.search_timeout)
+        cursors = TurnedCursors(PostgresCursors(database.reads), turns) if index is not None else None
+        search = Search(
+            store, index=index, cursors=cursors, timeout=settings.api.search_timeout, processor=processor, budget=budget
+        )
 
         streams = Streams(
             store,
@@ -110,6 +118,8 @@ async def open_api(
             still_valid=identity.still_valid,
             tenant_now=registry.tenant,
             limits=Limits(streams_max=settings.api.streams_max),
+            processor=processor,
+            budget=budget,
         )
         attempts = Attempts(ingest)
         await attempts.start()
@@ -121,7 +131,13 @@ async def open_api(
             identity=identity,
             ingest=ingest,
             reading=Reading(
-                search, store, access_log, still_valid=identity.still_valid, checked_share=settings.api.checked_share
+                search,
+                store,
+                access_log,
+                still_valid=identity.still_valid,
+                checked_share=settings.api.checked_share,
+                processor=processor,
+                budget=budget,
             ),
             streams=streams,
             tenants=Tenants(database.registry, access_log, provisioner=provisioner, vault=vault),

@@ -6,7 +6,7 @@ same behaviour.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -100,6 +100,14 @@ class RecordStore(Protocol):
         """Return the head of a log. Raises `not-found` and `storage-unavailable`."""
         ...
 
+    async def heads(self, logs: Sequence[tuple[int, LogName]]) -> Mapping[tuple[int, LogName], Head]:
+        """Return the heads of logs, which are named by the tenant's id, in one statement; unknown ones are left out.
+
+        Raises:
+            DecklogError: `storage-unavailable`.
+        """
+        ...
+
     async def first_received(self, tenant: Tenant, log: LogName, *, days: int, timeout: float) -> int:
         """Return the number of the oldest record received within so many days, or of the next record if there is none.
 
@@ -109,7 +117,16 @@ class RecordStore(Protocol):
         ...
 
     async def read(
-        self, tenant: Tenant, log: LogName, span: Span, *, query: Query, limit: int, newest_first: bool, timeout: float
+        self,
+        tenant: Tenant,
+        log: LogName,
+        span: Span,
+        *,
+        query: Query,
+        limit: int,
+        newest_first: bool,
+        timeout: float,
+        bytes_max: int = READ_BYTES_MAX,
     ) -> tuple[list[StoredRecord], int | None]:
         """Return the records of a span that satisfy what columns decide of `query`, ordered by `seq`.
 
@@ -117,8 +134,8 @@ class RecordStore(Protocol):
         the caller must match the terms of the records.
 
         Returns:
-            At most `limit` records, none after those that fill `READ_BYTES_MAX`; and the `seq` at which the next call continues (as
-            `end` of its span if newest first, else as `first`), or None at the end.
+            At most `limit` records, none after those that fill `bytes_max`, which is at most `READ_BYTES_MAX`; and the `seq` at which
+            the next call continues (as `end` of its span if newest first, else as `first`), or None at the end.
 
         Raises:
             DecklogError: `search-unavailable` after `timeout` seconds.

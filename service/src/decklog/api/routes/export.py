@@ -13,7 +13,6 @@ from decklog.api.limits import too_slow
 from decklog.api.openapi import JSON, Answer, Media, Operation, parameter
 from decklog.api.reads import FILTERS, SEARCH_ERRORS
 from decklog.api.request import ask
-from decklog.domain.errors import Code
 from decklog.services.records.export import CONTENT_TYPES, Export
 
 _OPERATION = Operation(
@@ -30,7 +29,7 @@ _OPERATION = Operation(
             {"Content-Disposition": {"description": "Name of the file.", "schema": {"type": "string"}}},
         )
     },
-    (*SEARCH_ERRORS, Code.OVERLOADED),
+    SEARCH_ERRORS,
     parameters=[
         *FILTERS,
         parameter(
@@ -84,10 +83,11 @@ class Download:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
+            left = gone.done()
             gone.cancel()
             if (reason := too_slow(scope)) is not None:
                 self._export.fail(reason)
-            await self._export.aclose()
+            await self._export.aclose("client-gone" if left else None)
 
 
 async def until_disconnect(receive: Receive) -> None:

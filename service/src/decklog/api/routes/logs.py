@@ -11,11 +11,12 @@ from typing import Any
 import msgspec
 from litestar import Request, Response, get
 from litestar.params import FromPath
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from decklog import shapes
 from decklog.api.openapi import JSON, Operation, json_answer, parameter
 from decklog.api.reads import FILTERS, LOG, READ_ERRORS, RECORD, SEARCH_ERRORS
-from decklog.api.request import ask
+from decklog.api.request import Asked, ask
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName, rfc3339_seconds
 from decklog.domain.records.wire import render, renderer
@@ -23,8 +24,10 @@ from decklog.domain.search.coverage import Coverage
 from decklog.domain.search.fields import COUNTABLE
 from decklog.domain.search.stats import GROUPS_MAX, INTERVALS
 from decklog.domain.tenant import Tenant
-from decklog.services.records.reading import LIMIT_DEFAULT, LIMIT_MAX, Page, Stats
+from decklog.services.records.reading import LIMIT_DEFAULT, LIMIT_MAX, Page, Reading, Stats
 
+PART_BYTES = 64 * 1024
+"""Bytes of a page that are sent at once."""
 _SEQ = re.compile(r"[0-9]{1,18}")
 
 
@@ -38,11 +41,43 @@ def _covered(coverage: Coverage) -> dict[str, Any]:
     }
 
 
-def page_json(tenant: Tenant, log: LogName, page: Page) -> bytes:
+async def page_json(reading: Reading, tenant: Tenant, log: LogName, page: Page) -> bytes:
     """Return a page as `{items, next, head, indexed_from, indexed, engine}`."""
-    items = ",".join(map(renderer(tenant.name, log), page.items))
-    rest = msgspec.json.encode({"next": page.next, **_covered(page.coverage)}).decode()
-    return f'{{"items":[{items}],{rest[1:]}'.encode()
+    write = renderer(tenant.name, log)
+    records = await reading.rendered(tenant, lambda record: write(record).encode(), page.items)
+    rest = msgspec.json.encode({"next": page.next, **_covered(page.coverage)})
+    return b'{"items":[' + b",".join(records) + b"]," + rest[1:]
+
+
+class Listing:
+    """An ASGI application that reads a page and sends it at the client's pace. Its bytes are accounted for until they are sent."""
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read the page and send it."""
+        asked = self._asked
+        reading = asked.services.reading
+        with reading.account(asked.principal) as held:
+            tenant, log, page = await reading.list(asked.principal, asked.context, asked.parameters, held)
+            records = held.held
+            held.take(records)
+            body = await page_json(reading, tenant, log, page)
+            del page
+            held.give(2 * records - len(body))
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": 200,
+                    "headers": [(b"content-type", JSON.encode()), (b"content-length", b"%d" % len(body))],
+                }
+            )
+            # In parts: sending one waits until the client has taken most of those before it.
+            for at in range(0, len(body) - PART_BYTES, PART_BYTES):
+                await send({"type": "http.response.body", "body": body[at : at + PART_BYTES], "more_body": True})
+            last = (len(body) - 1) // PART_BYTES * PART_BYTES
+            await send({"type": "http.response.body", "body": body[last:], "more_body": False})
 
 
 def stats_json(stats: Stats) -> bytes:
@@ -89,7 +124,7 @@ _LIST = Operation(
 
 
 @get("/logs", opt={"operation": _LIST})
-async def list_records(request: Request[Any, Any, Any]) -> Response[bytes]:
+async def list_records(request: Request[Any, Any, Any]) -> ASGIApp:
     """List records, newest first.
 
     The list contains every record that was acknowledged with 201 before the request began. To read all records, follow
@@ -99,9 +134,7 @@ async def list_records(request: Request[Any, Any, Any]) -> Response[bytes]:
     for the others. A full-text search of old records in PostgreSQL requires a time range (`from`, `to`), otherwise the page
     that would reach them returns `search-unavailable`.
     """
-    asked = await ask(request)
-    tenant, log, page = await asked.services.reading.list(asked.principal, asked.context, asked.parameters)
-    return Response(page_json(tenant, log, page), media_type=JSON)
+    return Listing(await ask(request))
 
 
 _GET = Operation(

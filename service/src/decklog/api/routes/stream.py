@@ -123,7 +123,7 @@ _OPERATION = Operation(
             {EVENT_STREAM: Media({"type": "string"}, f'id: {POSITION}\nevent: heartbeat\ndata: {{"position":"{POSITION}"}}\n\n')},
         )
     },
-    (*READ_ERRORS, Code.TOO_MANY_STREAMS, Code.UNSUPPORTED_MEDIA_TYPE, Code.OVERLOADED),
+    (*READ_ERRORS, Code.TOO_MANY_STREAMS, Code.UNSUPPORTED_MEDIA_TYPE),
     parameters=[
         *FILTERS,
         parameter(

@@ -27,6 +27,8 @@ WORDS_MAX = 4_000
 FIELDS_MAX = 1_000
 """Leaves of `metadata` of one record, the first in reading order."""
 
+_TEXTS_AT_ONCE = 2_000
+_EXACT_MAX, _PLAIN_MIN = 10**15, 1e-4
 _WORD = re.compile(r"\w+")
 _CUT_WORD = itemgetter(slice(WORD_CHARS_MAX))
 _MAPPED_BITS = 96
@@ -84,9 +86,15 @@ def words(text: str) -> list[str]:
 
 def scalar(value: Any) -> str:
     """Return a JSON scalar as text: a string unchanged, others as canonical JSON."""
-    if isinstance(value, float):
-        return number(value)
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    kind = type(value)
+    if kind is str:
+        return str(value)
+    if kind is int and -_EXACT_MAX < value < _EXACT_MAX:
+        return str(value)
+    if kind is float:
+        # Between these bounds Python writes what ECMAScript does, but for an integer's `.0`.
+        return repr(value).removesuffix(".0") if _PLAIN_MIN <= abs(value) < _EXACT_MAX else number(value)
+    return msgspec.json.encode(value).decode()
 
 
 def leaf(path: str, value: str) -> str:
@@ -119,51 +127,87 @@ class Terms(msgspec.Struct, frozen=True):
     words: frozenset[str]
 
 
-def _gather(value: Any, path: str | None, texts: list[str], fields: set[str]) -> None:
-    """Append the text of every leaf to `texts`, in reading order, and its term to `fields` unless `path` is None.
+def _gather_texts(value: Any, texts: list[str]) -> None:
+    """Append the text of every leaf to `texts`, in reading order."""
+    kind = type(value)
+    if kind is str:
+        texts.append(value)
+    elif kind is dict or kind is list:
+        for item in value.values() if kind is dict else value:
+            if type(item) is str:  # most are; a call would cost more than the rest
+                texts.append(item)
+            else:
+                _gather_texts(item, texts)
+    elif kind is not bool and value is not None:
+        texts.append(scalar(value))
 
+
+def _gather(value: Any, path: str, texts: list[str], fields: set[str]) -> None:
+    """Append the text of every leaf to `texts`, in reading order, and its term to `fields`.
+
+    `path` is cut already, as a term cuts it: a long key with many members below it must not be copied for each of them.
     This is most of the cost of indexing.
     """
     kind = type(value)
-    if kind is dict:
-        if path is None:
-            for item in value.values():
-                if type(item) is str:  # most are; a call would cost more than the rest
-                    texts.append(item)
-                else:
-                    _gather(item, None, texts, fields)
-        else:
-            for key, item in value.items():
-                _gather(item, f"{path}.{key}" if path else key, texts, fields)
-        return
-    if kind is list:
+    if len(fields) >= FIELDS_MAX:
+        _gather_texts(value, texts)
+    elif kind is dict:
+        for key, item in value.items():
+            _gather(item, f"{path}.{key}"[:KEYWORD_CHARS_MAX] if path else key[:KEYWORD_CHARS_MAX], texts, fields)
+    elif kind is list:
+        start = leaf(path, "")
         for item in value:
-            _gather(item, path, texts, fields)
-        return
-    if value is None:
-        return
-    text = value if kind is str else scalar(value)
-    if kind is not bool:
+            if type(item) is dict or type(item) is list or len(fields) >= FIELDS_MAX:
+                _gather(item, path, texts, fields)
+            elif item is not None:
+                _add(item, path and start, texts, fields)
+    elif value is not None:
+        _add(value, path and leaf(path, ""), texts, fields)
+
+
+def _add(value: Any, start: str, texts: list[str], fields: set[str]) -> None:
+    """Append one leaf that is not null; `start` is the beginning of its term, and empty where it has none."""
+    text = value if type(value) is str else scalar(value)
+    if type(value) is not bool:
         texts.append(text)
-    if path and len(fields) < FIELDS_MAX:
-        fields.add(leaf(path, text))
+    if start:
+        fields.add(start + text[:KEYWORD_CHARS_MAX])
 
 
 def _distinct_words(texts: list[str]) -> frozenset[str]:
     """Return the distinct words of several texts, at most the first `WORDS_MAX`."""
+    if len(texts) > _TEXTS_AT_ONCE:
+        return _distinct_words_of_many(texts)
     # No word contains a line break, and the lower case of a letter depends on nothing beyond one.
     found = words("\n".join(texts))
     return frozenset(found) if len(found) <= WORDS_MAX else frozenset(islice(dict.fromkeys(found), WORDS_MAX))
 
 
-def terms(content: dict[str, Any]) -> Terms:
-    """Return the terms of a record's stored content, a decoded JSON object."""
+def _distinct_words_of_many(texts: list[str]) -> frozenset[str]:
+    """Return the same of very many texts, without a list of all their words."""
+    found: dict[str, None] = {}
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        found.update(dict.fromkeys(words("\n".join(texts[start : start + _TEXTS_AT_ONCE]))))
+        if len(found) >= WORDS_MAX:
+            break
+    return frozenset(islice(found, WORDS_MAX))
+
+
+def terms(content: dict[str, Any], *, with_fields: bool = True, with_words: bool = True) -> Terms:
+    """Return the terms of a record's stored content, a decoded JSON object.
+
+    Without `with_fields` or `with_words` they have none, which costs less where a query asks for none.
+    """
     texts: list[str] = []
     fields: set[str] = set()
     actor, resource, source = content["actor"], content.get("resource") or {}, content.get("source") or {}
-    for name in ("action", "message", "actor", "resource", "related", "before", "after"):
-        _gather(content.get(name), None, texts, fields)
-    _gather(content.get("metadata"), "", texts, fields)
+    if with_words:
+        for name in ("action", "message", "actor", "resource", "related", "before", "after"):
+            _gather_texts(content.get(name), texts)
+    if with_fields:
+        _gather(content.get("metadata"), "", texts, fields)
+    elif with_words:
+        _gather_texts(content.get("metadata"), texts)
     ip = source.get("ip")
     return Terms(
         occurred_at=datetime.fromisoformat(content["occurred_at"]),
@@ -179,5 +223,5 @@ def terms(content: dict[str, Any]) -> Terms:
         correlation_id=cut(content.get("correlation_id")),
         id=cut(content.get("id")),
         fields=frozenset(fields),
-        words=_distinct_words(texts),
+        words=_distinct_words(texts) if with_words else frozenset(),
     )

@@ -6,6 +6,7 @@ A file that looks complete is complete: its last bytes follow every record, and 
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from decklog.domain.records.record import Outcome, StoredRecord
 from decklog.domain.records.wire import csv_cells, csv_header, csv_rows, renderer
 from decklog.domain.search.query import Query
 from decklog.domain.tenant import Tenant
+from decklog.services.budget import Held
+from decklog.services.processor import Processor
 from decklog.services.records.access_log import EXPORT_CLOSE, AccessLog, filters
 from decklog.services.records.integrity import NAMED_MAX, Read, damaged_of, record_damaged
 from decklog.services.search.search import Search
@@ -28,6 +31,10 @@ CONTENT_TYPES = {
     "csv": "text/csv; charset=utf-8; header=present",
 }
 """The formats of an export, the default first."""
+
+
+EXPORT_BYTES = 3 * 1024 * 1024
+"""Memory of an export: the batch that is read, the one that is written, and the chunk that is sent."""
 
 
 class Reader(msgspec.Struct, frozen=True):
@@ -68,6 +75,7 @@ async def _ahead(batches: AsyncGenerator[list[StoredRecord], None]) -> AsyncIter
 class Export:
     """An async iterator of bytes. The caller must `aclose` it however it ends, so that its end is recorded.
 
+    It holds `EXPORT_BYTES` of its tenant's share until then, and raises `overloaded` if they do not fit.
     Iterating raises what reading raises, `record-damaged`, `unauthenticated` once the credential is withdrawn, and
     `access-log-unavailable`. The caller must then abort the transfer instead of ending it.
     """
@@ -77,8 +85,14 @@ class Export:
         search: Search,
         access_log: AccessLog,
         reader: Reader,
+        *,
+        processor: Processor,
+        held: Held,
         still_valid: Callable[[Principal], Awaitable[bool]] | None = None,
     ) -> None:
+        held.take(EXPORT_BYTES)
+        self._release = weakref.finalize(self, held.give, EXPORT_BYTES)
+        self._processor = processor
         self.tenant = reader.tenant
         self.log = reader.log
         self.format = reader.format
@@ -100,6 +114,7 @@ class Export:
         try:
             return await anext(self._chunks)
         except StopAsyncIteration:
+            self._release()
             raise
         except BaseException as error:
             if isinstance(error, DecklogError):
@@ -111,10 +126,15 @@ class Export:
         """Note for the access record why the caller abandons the export. The first error counts."""
         self._failure.setdefault("code", error.code.value)
 
-    async def aclose(self) -> None:
-        """End the export, and record its end if it was not complete."""
-        await self._chunks.aclose()
-        await self._abandon()
+    async def aclose(self, reason: str | None = None) -> None:
+        """End the export, and record its end, with the reason where no error ended it, if it was not complete."""
+        try:
+            await self._chunks.aclose()
+            if reason is not None and not self._failure:
+                self._failure["reason"] = reason
+            await self._abandon()
+        finally:
+            self._release()
 
     async def _abandon(self) -> None:
         if self.finished:
@@ -132,18 +152,18 @@ class Export:
     async def _generate(self) -> AsyncGenerator[bytes, None]:
         """Yield chunks, always one behind, so that the last one follows the closing access record."""
         reader = self._reader
-        held, count = {"json": "[", "csv": csv_header()}.get(self.format, ""), 0
+        held, count = {"json": "[", "csv": csv_header()}.get(self.format, "").encode(), 0
         batches = _ahead(self._search.walk(reader.tenant, reader.log, reader.query, end=reader.head.next_seq))
         async for batch in batches:
             if self._still_valid is not None and not await self._still_valid(reader.principal):
                 raise DecklogError(Code.UNAUTHENTICATED, "The credential was withdrawn during the export.")
             self._given = count
-            if damaged := await damaged_of(batch, reader.tenant, reader.log, Read.EXPORT):
+            if damaged := await damaged_of(batch, reader.tenant, reader.log, Read.EXPORT, processor=self._processor):
                 self._failure["damaged"] = damaged[:NAMED_MAX]
                 raise record_damaged(reader.log, damaged)
             if held:
-                yield held.encode()
-            held = self._written(batch, first=count == 0)
+                yield held
+            held = await self._written(batch, first=count == 0)
             count += len(batch)
         await self._access_log.write(
             reader.principal,
@@ -153,14 +173,24 @@ class Export:
             details=reader.details(records=count),
         )
         self._given, self.finished = count, True
-        held += "\n]\n" if self.format == "json" else ""
+        held += b"\n]\n" if self.format == "json" else b""
         if held:
-            yield held.encode()
+            yield held
 
-    def _written(self, batch: Sequence[StoredRecord], *, first: bool) -> str:
+    async def _written(self, batch: Sequence[StoredRecord], *, first: bool) -> bytes:
+        """Return a batch as bytes, written in slices of the tenant's processor time."""
+        write = _csv_row if self.format == "csv" else _json_line(renderer(self.tenant.name, self.log))
+        written = await self._processor.map(self.tenant.id, write, batch)
         if self.format == "csv":
-            return csv_rows(map(csv_cells, batch))
-        render = renderer(self.tenant.name, self.log)
+            return b"".join(written)
         if self.format == "json":
-            return ("\n" if first else ",\n") + ",\n".join(map(render, batch))
-        return "\n".join(map(render, batch)) + "\n"
+            return (b"\n" if first else b",\n") + b",\n".join(written)
+        return b"\n".join(written) + b"\n"
+
+
+def _csv_row(record: StoredRecord) -> bytes:
+    return csv_rows([csv_cells(record)]).encode()
+
+
+def _json_line(render: Callable[[StoredRecord], str]) -> Callable[[StoredRecord], bytes]:
+    return lambda record: render(record).encode()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -21,26 +22,28 @@ from decklog.domain.search.query import Query
 from decklog.domain.search.terms import Terms
 from decklog.domain.store import RecordStore
 from decklog.domain.tenant import Tenant
+from decklog.services.processor import Processor
 from decklog.services.records.integrity import Read, damaged_of, record_damaged
-from decklog.services.search.matching import terms_of
+from decklog.services.search.matching import chars, terms_of
+from decklog.services.search.page import memory_of
 
 RING_RECORDS_MAX = 2_000
-RINGS_CHARS_MAX = 64 * 1024 * 1024
-"""Characters of content in all rings of a process together; each log gets an equal share."""
-TERMS_CHARS_MAX = 4 * 1024 * 1024
+RINGS_BYTES_MAX = 48 * 1024 * 1024
+"""Memory of the records in all rings of a process together; each log gets an equal share."""
+TERMS_CHARS_MAX = 2 * 1024 * 1024
 """Characters of content whose terms are kept; terms take about ten times as much memory."""
-READ_ROWS = 250
-"""Rows that a shared reader reads at once."""
-BACKLOG_ROWS = 100
-"""Rows that a subscriber behind the ring holds at most."""
+READ_ROWS, READ_BYTES = 250, 1024 * 1024
+"""Rows and content that a shared reader reads at once."""
+BACKLOG_ROWS, BACKLOG_BYTES = 100, 256 * 1024
+"""Rows and content that a subscriber behind the ring holds at most, besides the record that exceeds it."""
 BACKLOG_SEQS = 100_000
 """Sequence numbers that one statement for such a subscriber spans, which bounds its time where matches are rare."""
-BACKLOG_READS_MAX = POLLS_MAX = 4
-"""Readings behind rings at once, and polls of heads at once, so that many streams leave connections for other requests."""
 READ_SECONDS_MAX = 30.0
 RETRY_SECONDS = 1.0
 """Between readings of a store that does not answer. Streams wait for it; they are not ended."""
 
+LIGHT_CHARS = 4 * 1024
+"""Characters up to which a record is matched at once, in far less than a millisecond."""
 _NO_END = 2**62
 
 _log = structlog.get_logger("decklog.streaming")
@@ -65,22 +68,44 @@ class Subscriber(Protocol):
 class RecentTerms:
     """The terms of the newest records, computed once for all subscribers that filter; bounded by `TERMS_CHARS_MAX`."""
 
-    def __init__(self) -> None:
-        self._kept: dict[tuple[int, LogName, int], tuple[Terms, int]] = {}
+    def __init__(self, processor: Processor) -> None:
+        self._processor = processor
+        self._kept: dict[tuple[int, LogName, int, bool], tuple[Terms, int]] = {}
+        self._making: dict[tuple[int, LogName, int, bool], asyncio.Task[Terms]] = {}
         self._size = 0
 
-    def of(self, feed: Feed, record: StoredRecord) -> Terms:
-        """Return the terms of a record of this feed."""
-        key = (feed.tenant.id, feed.log, record.seq)
+    async def of(self, feed: Feed, record: StoredRecord, query: Query) -> Terms:
+        """Return the terms of a record of this feed, as far as the query needs them.
+
+        Those of a large record are made in a slice of the tenant's processor time, once for all who wait for them.
+        """
+        key = (feed.tenant.id, feed.log, record.seq, query.needs_content)
         if (known := self._kept.get(key)) is not None:
             return known[0]
-        found = terms_of(record)
+        if len(record.content) < LIGHT_CHARS:
+            return self._keep(key, record, _made(query, record))
+        making = self._making.get(key)
+        if making is None:
+            making = self._making[key] = asyncio.create_task(self._make(key, record, query))
+            making.add_done_callback(lambda _: self._making.pop(key, None))
+        return await asyncio.shield(making)
+
+    async def _make(self, key: tuple[int, LogName, int, bool], record: StoredRecord, query: Query) -> Terms:
+        [found] = await self._processor.map(key[0], partial(_made, query), [record], chars=chars)
+        return self._keep(key, record, found)
+
+    def _keep(self, key: tuple[int, LogName, int, bool], record: StoredRecord, found: Terms) -> Terms:
         self._kept[key] = (found, len(record.content))
         self._size += len(record.content)
         while self._size > TERMS_CHARS_MAX and len(self._kept) > 1:
             _, size = self._kept.pop(next(iter(self._kept)))
             self._size -= size
         return found
+
+
+def _made(query: Query, record: StoredRecord) -> Terms:
+    """Return all terms where a query needs the content, which other subscribers share; else those of the columns alone."""
+    return terms_of(record) if query.needs_content else terms_of(record, query)
 
 
 class Feed:
@@ -96,7 +121,6 @@ class Feed:
         self.size = 0
         self.subscribers: set[Subscriber] = set()
         self.wake = asyncio.Event()
-        self.polling = False
         self.task: asyncio.Task[None] | None = None
 
     @property
@@ -117,27 +141,26 @@ class Feed:
                 self.ring.clear()
                 self.size = 0
             self.ring.append(record)
-            self.size += len(record.content)
+            self.size += memory_of([record])
             self.end = record.seq + 1
             self.last = position_of(record)
         for subscriber in self.subscribers:
             subscriber.changed.set()
 
     def trim(self, size_max: int) -> None:
-        """Drop the oldest records until the ring is within `RING_RECORDS_MAX` and `size_max` characters."""
+        """Drop the oldest records until the ring is within `RING_RECORDS_MAX` and `size_max` bytes of memory."""
         while len(self.ring) > RING_RECORDS_MAX or (self.size > size_max and len(self.ring) > 1):
-            self.size -= len(self.ring.popleft().content)
+            self.size -= memory_of([self.ring.popleft()])
 
 
 class Feeds:
     """The feeds of one process. A feed exists while it has a subscriber."""
 
-    def __init__(self, store: RecordStore) -> None:
+    def __init__(self, store: RecordStore, processor: Processor) -> None:
         self._store = store
+        self._processor = processor
         self._feeds: dict[tuple[int, LogName], Feed] = {}
-        self._backlog = asyncio.Semaphore(BACKLOG_READS_MAX)
-        self._polls = asyncio.Semaphore(POLLS_MAX)
-        self._polling: set[asyncio.Task[None]] = set()
+        self._polling: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
         return len(self._feeds)
@@ -150,7 +173,7 @@ class Feeds:
             feed.wake.set()  # records may have been stored since the head was read
             feed.task = asyncio.create_task(self._keep_reading(feed), name=f"stream reader {tenant.name} {log.text}")
             for other in self._feeds.values():
-                other.trim(RINGS_CHARS_MAX // len(self._feeds))
+                other.trim(RINGS_BYTES_MAX // len(self._feeds))
         return feed
 
     def leave(self, feed: Feed, subscriber: Subscriber) -> None:
@@ -166,17 +189,13 @@ class Feeds:
             feed.wake.set()
 
     def poll(self) -> None:
-        """Start to compare every feed with its head, in case an announcement was lost. Feeds still being polled are left out."""
-        for feed in self._feeds.values():
-            if not feed.polling:
-                feed.polling = True
-                task = asyncio.create_task(self._poll(feed))
-                self._polling.add(task)
-                task.add_done_callback(self._polling.discard)
+        """Start to compare all feeds with their heads, in case an announcement was lost, unless that goes on already."""
+        if self._feeds and (self._polling is None or self._polling.done()):
+            self._polling = asyncio.create_task(self._poll(), name="poll of streamed logs")
 
     async def stop(self) -> None:
         """End all readers."""
-        tasks = [feed.task for feed in self._feeds.values() if feed.task is not None]
+        tasks = [task for task in (self._polling, *(feed.task for feed in self._feeds.values())) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -189,21 +208,21 @@ class Feeds:
         """
         span = Span(first, min(feed.end, first + BACKLOG_SEQS))
         try:
-            async with self._backlog:
-                records, onwards = await self._store.read(
-                    feed.tenant,
-                    feed.log,
-                    span,
-                    query=query,
-                    limit=BACKLOG_ROWS,
-                    newest_first=False,
-                    timeout=READ_SECONDS_MAX,
-                )
+            records, onwards = await self._store.read(
+                feed.tenant,
+                feed.log,
+                span,
+                query=query,
+                limit=BACKLOG_ROWS,
+                newest_first=False,
+                timeout=READ_SECONDS_MAX,
+                bytes_max=BACKLOG_BYTES,
+            )
         except DecklogError as error:
             _log.warning("a stream waits for the store", tenant=feed.tenant.name, log=feed.log.text, code=error.code.value)
             await asyncio.sleep(RETRY_SECONDS)
             return [], first
-        if damaged := await damaged_of(records, feed.tenant, feed.log, Read.STREAM):
+        if damaged := await damaged_of(records, feed.tenant, feed.log, Read.STREAM, processor=self._processor):
             if damaged[0] == records[0].seq:
                 raise record_damaged(feed.log, damaged)
             return [record for record in records if record.seq < damaged[0]], damaged[0]
@@ -232,28 +251,31 @@ class Feeds:
                 limit=READ_ROWS,
                 newest_first=False,
                 timeout=READ_SECONDS_MAX,
+                bytes_max=READ_BYTES,
             )
             if any(record.epoch != feed.epoch for record in records):
                 self._restored(feed)
                 return
-            if damaged := await damaged_of(records, feed.tenant, feed.log, Read.STREAM):
+            if damaged := await damaged_of(records, feed.tenant, feed.log, Read.STREAM, processor=self._processor):
                 self._end(feed, record_damaged(feed.log, damaged))
                 return
             feed.add(records)
-            feed.trim(RINGS_CHARS_MAX // len(self._feeds))
+            feed.trim(RINGS_BYTES_MAX // len(self._feeds))
 
-    async def _poll(self, feed: Feed) -> None:
+    async def _poll(self) -> None:
+        feeds = dict(self._feeds)
         try:
-            async with self._polls:
-                head = await self._store.head(feed.tenant, feed.log)
+            heads = await self._store.heads(tuple(feeds))
         except DecklogError:
             return  # the next poll may succeed; the store has logged why
-        finally:
-            feed.polling = False
-        if head.epoch != feed.epoch:
-            self._restored(feed)
-        elif head.next_seq > feed.end:
-            feed.wake.set()
+        for key, head in heads.items():
+            feed = feeds[key]
+            if self._feeds.get(key) is not feed:
+                continue
+            if head.epoch != feed.epoch:
+                self._restored(feed)
+            elif head.next_seq > feed.end:
+                feed.wake.set()
 
     def _restored(self, feed: Feed) -> None:
         """End the streams of a log that was restored: its numbers are used again for other records."""

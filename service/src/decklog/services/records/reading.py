@@ -23,10 +23,12 @@ from decklog.domain.search.query import parse
 from decklog.domain.search.stats import Bucket, Grouping
 from decklog.domain.store import RecordStore
 from decklog.domain.tenant import Tenant
+from decklog.services.budget import Budget, Held
+from decklog.services.processor import Processor
 from decklog.services.records.access_log import EXPORT_OPEN, READ, SEARCH, STATS, AccessLog, filters
 from decklog.services.records.export import CONTENT_TYPES, Export, Reader
 from decklog.services.records.integrity import LISTED_SHARE, NAMED_MAX, Read, damaged_of, record_damaged
-from decklog.services.search.page import read_cursor, write_cursor
+from decklog.services.search.page import READING, READING_BYTES_MAX, read_cursor, write_cursor
 from decklog.services.search.search import Search
 
 LIMIT_DEFAULT = 100
@@ -36,6 +38,7 @@ EXPORTS_MAX, EXPORTS_PER_TENANT_MAX = 50, 10
 """Exports that one process serves at once; each holds a few batches of records."""
 
 _SEQ_END = 2**63
+_NO_TENANT = 0
 _LIMIT = re.compile(r"[1-9][0-9]{0,3}")
 
 Parameters = Sequence[tuple[str, str]]
@@ -96,7 +99,8 @@ class Reading:
     """The reads of one process.
 
     `still_valid` returns, during an export, whether its credential is still valid. `checked_share` is the share of listed records
-    that are compared with their digests.
+    that are compared with their digests. `processor` gives the slices in which answers are written, and `budget` accounts for the
+    records that are held meanwhile; None for ones of its own.
     """
 
     def __init__(
@@ -107,7 +111,11 @@ class Reading:
         *,
         still_valid: Callable[[Principal], Awaitable[bool]] | None = None,
         checked_share: float = LISTED_SHARE,
+        processor: Processor | None = None,
+        budget: Budget | None = None,
     ) -> None:
+        self._processor = processor or Processor()
+        self.budget = budget or Budget(READING_BYTES_MAX, of=READING)
         self._checked_share = checked_share
         self._search = search
         self._store = store
@@ -115,10 +123,22 @@ class Reading:
         self._still_valid = still_valid
         self._exports: WeakSet[Export] = WeakSet()
 
-    async def list(self, principal: Principal, request: RequestContext, parameters: Parameters) -> tuple[Tenant, LogName, Page]:
-        """Return one page of the matching records.
+    def account(self, principal: Principal) -> Held:
+        """Return an account for the bytes that one request of this principal holds. Use it as a context manager."""
+        return self.budget.account(_NO_TENANT if principal.tenant is None else principal.tenant.id)
 
-        Raises `search-unavailable`, `record-damaged` and the errors of invalid parameters.
+    async def rendered(
+        self, tenant: Tenant, write: Callable[[StoredRecord], bytes], records: Sequence[StoredRecord]
+    ) -> Sequence[bytes]:
+        """Return records as `write` writes them, in slices of the tenant's processor time."""
+        return await self._processor.map(tenant.id, write, records)
+
+    async def list(
+        self, principal: Principal, request: RequestContext, parameters: Parameters, held: Held | None = None
+    ) -> tuple[Tenant, LogName, Page]:
+        """Return one page of the matching records. `held` accounts for them until its caller has sent them.
+
+        Raises `search-unavailable`, `record-damaged`, `overloaded` and the errors of invalid parameters.
         """
         tenant = self._access_log.admit(principal, parameters)
         log, query = parse(parameters, others=("limit", "cursor"))
@@ -126,8 +146,8 @@ class Reading:
         before = None if cursor is None else read_cursor(cursor, tenant, log, query)
         asked = {"filter": filters(query), "limit": limit, **({"before": str(before)} if before else {})}
         async with self._failure_recorded(principal, request, SEARCH, log, asked):
-            found = await self._search.page(tenant, log, query, limit=limit, before=before)
-            damaged = await damaged_of(found.items, tenant, log, Read.LIST, share=self._checked_share)
+            found = await self._search.page(tenant, log, query, limit=limit, before=before, held=held)
+            damaged = await damaged_of(found.items, tenant, log, Read.LIST, share=self._checked_share, processor=self._processor)
         given, outcome = _given(len(found.items), damaged)
         details = {**asked, **given, "engine": found.coverage.engine}
         await self._access_log.write(principal, request, SEARCH, resource=("log", log.text), details=details, outcome=outcome)
@@ -148,7 +168,7 @@ class Reading:
         asked = {"seq": str(seq)[:40]}
         async with self._failure_recorded(principal, request, READ, log, asked):
             found = await self._store.fetch(tenant, log, [seq]) if 0 <= seq < _SEQ_END else []
-            damaged = await damaged_of(found, tenant, log, Read.SINGLE)
+            damaged = await damaged_of(found, tenant, log, Read.SINGLE, processor=self._processor)
         given, outcome = _given(len(found), damaged)
         outcome = outcome if found else Outcome.FAILURE
         await self._access_log.write(
@@ -178,7 +198,7 @@ class Reading:
     async def export(self, principal: Principal, request: RequestContext, parameters: Parameters) -> Export:
         """Begin an export of the matching records that are stored now. Its opening is recorded before this returns.
 
-        Raises `overloaded` where too many exports run.
+        Raises `overloaded` where too many exports run, or where they would hold too many bytes.
         """
         tenant = self._access_log.admit(principal, parameters)
         log, query = parse(parameters, others=("format",))
@@ -188,12 +208,20 @@ class Reading:
         if len(running) >= EXPORTS_MAX or sum(export.tenant.id == tenant.id for export in running) >= EXPORTS_PER_TENANT_MAX:
             raise DecklogError(Code.OVERLOADED, "Too many exports run at once. Try again when one has ended.", retry_after=5)
         reader = Reader(principal, request, tenant, log, query, name, head)
-        export = Export(self._search, self._access_log, reader, self._still_valid)
+        export = Export(
+            self._search,
+            self._access_log,
+            reader,
+            processor=self._processor,
+            held=self.account(principal),
+            still_valid=self._still_valid,
+        )
         self._exports.add(export)
         try:
             await self._access_log.write(principal, request, EXPORT_OPEN, resource=("log", log.text), details=reader.details())
         except BaseException:
             export.finished = True  # nothing was delivered, so there is no end to record
+            await export.aclose()
             raise
         return export
 

@@ -18,9 +18,21 @@ from decklog.domain.records.record import Outcome, StoredRecord
 from decklog.domain.search.query import Query, matches, parse
 from decklog.domain.store import Announcements, RecordStore
 from decklog.domain.tenant import State, Tenant
+from decklog.services.budget import Budget
+from decklog.services.processor import Processor
 from decklog.services.records.access_log import STREAM_CLOSE, STREAM_OPEN, AccessLog, filters
-from decklog.services.records.feeds import READ_SECONDS_MAX, Feed, Feeds, RecentTerms, position_of
+from decklog.services.records.feeds import (
+    BACKLOG_BYTES,
+    LIGHT_CHARS,
+    READ_SECONDS_MAX,
+    RETRY_SECONDS,
+    Feed,
+    Feeds,
+    RecentTerms,
+    position_of,
+)
 from decklog.services.search.matching import Matcher
+from decklog.services.search.page import READING, READING_BYTES_MAX
 
 TURN_RECORDS = 64
 """Records that a stream examines without waiting before other streams get a turn."""
@@ -55,6 +67,8 @@ class Streams:
         still_valid: Returns whether a credential would still be accepted; raises `registry-stale`.
         tenant_now: Returns a tenant by its key as the registry has it now, to explain why a stream ends.
         limits: Limits of this process.
+        processor: The slices in which records are matched; None for ones of its own.
+        budget: Accounts for the records that streams hold; None for one of its own.
     """
 
     def __init__(
@@ -66,6 +80,8 @@ class Streams:
         still_valid: Callable[[Principal], Awaitable[bool]],
         tenant_now: Callable[[int], Awaitable[Tenant | None]],
         limits: Limits | None = None,
+        processor: Processor | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self._store = store
         self._announcements = announcements
@@ -78,8 +94,10 @@ class Streams:
         self._watch: asyncio.Task[None] | None = None
         self._unsubscribe: Callable[[], None] | None = None
         self._stopping = False
-        self.feeds = Feeds(store)
-        self.recent_terms = RecentTerms()
+        self.processor = processor or Processor()
+        self.feeds = Feeds(store, self.processor)
+        self.budget = budget or Budget(READING_BYTES_MAX, of=READING)
+        self.recent_terms = RecentTerms(self.processor)
 
     async def start(self) -> None:
         """Begin to receive announcements and to watch over open streams."""
@@ -152,12 +170,17 @@ class Streams:
         feed = subscription.feed
         self.feeds.leave(feed, subscription)
         self._release(feed.tenant.id)
+        subscription.held.give(subscription.held.held)
         await self._access_log.write_late(
             subscription.principal,
             subscription.request,
             STREAM_CLOSE,
             resource=("log", feed.log.text),
-            details={"filter": filters(subscription.matcher.query), "records": subscription.given},
+            details={
+                "filter": filters(subscription.matcher.query),
+                "records": subscription.given,
+                **subscription.ending,
+            },
             outcome=outcome,
         )
 
@@ -275,7 +298,8 @@ class Subscription:
         self.ended = asyncio.Event()
         self.heartbeat_at = streams.next_heartbeat()
         self._streams = streams
-        self._held: deque[StoredRecord] = deque()
+        self.held = streams.budget.account(feed.tenant.id)
+        self._backlog: deque[StoredRecord] = deque()
         self._examined = 0
         self._error: DecklogError | None = None
 
@@ -298,42 +322,72 @@ class Subscription:
             self._examined = 0
             await asyncio.sleep(0)
             return self._heartbeat(self.reached)
-        if self._held:
-            return self._examine(self._held.popleft())
+        if self._backlog:
+            return await self._examine_backlog()
         if self.next_seq >= self.feed.end:
             event = self._heartbeat(self.feed.last if self.next_seq == self.feed.end else self.reached)
             if event is None and self._error is None:
                 await self.changed.wait()
             return event
         if self.next_seq < self.feed.first:
-            query = self.matcher.query
-            try:
-                records, self.next_seq = await self._streams.feeds.read_backlog(self.feed, query, self.next_seq)
-            except DecklogError as error:
-                self.end(error)
-                return None
-            self._held.extend(records)
-            return None if records else self._heartbeat(self.reached)
+            await self._read_backlog()
+            return None if self._backlog else self._heartbeat(self.reached)
         record = self.feed.ring[self.next_seq - self.feed.first]
-        self.next_seq += 1
-        return self._examine(record)
+        matched = await self._matches(record)
+        self.next_seq = record.seq + 1
+        return self._examined_one(record, matched=matched)
 
-    def _examine(self, record: StoredRecord) -> Event | None:
+    async def _read_backlog(self) -> None:
+        """Read what follows behind the ring; nothing, after a pause, where the tenant holds too many bytes already."""
+        if not self.held.fits(BACKLOG_BYTES):
+            await asyncio.sleep(RETRY_SECONDS)
+            return
+        self.held.take(BACKLOG_BYTES)
+        try:
+            query = self.matcher.query
+            records, self.next_seq = await self._streams.feeds.read_backlog(self.feed, query, self.next_seq)
+            self._backlog.extend(records)
+        except DecklogError as error:
+            self.end(error)
+        finally:
+            if not self._backlog:
+                self.held.give(BACKLOG_BYTES)
+
+    async def _examine_backlog(self) -> Event | None:
+        record = self._backlog[0]
+        matched = await self._matches(record)
+        self._backlog.popleft()
+        if not self._backlog:
+            self.held.give(BACKLOG_BYTES)
+        return self._examined_one(record, matched=matched)
+
+    def _examined_one(self, record: StoredRecord, *, matched: bool) -> Event | None:
         self._examined += 1
         self.reached = position_of(record)
-        if not self._matches(record):
+        if not matched:
             return None
         self.given += 1
         return Event(self.reached, record)
 
-    def _matches(self, record: StoredRecord) -> bool:
-        if self.matcher.query.empty:
+    async def _matches(self, record: StoredRecord) -> bool:
+        """Return whether a record matches. It may be cancelled and repeated: nothing has moved on meanwhile."""
+        matcher, streams = self.matcher, self._streams
+        if matcher.query.empty:
             return True
-        return self.matcher.possible(record) and matches(self.matcher.query, self._streams.recent_terms.of(self.feed, record))
+        if len(record.content) < LIGHT_CHARS:
+            possible = matcher.possible(record)
+        else:
+            [possible] = await streams.processor.map(self.tenant.id, matcher.possible, [record])
+        return possible and matches(matcher.query, await streams.recent_terms.of(self.feed, record, matcher.query))
 
     def _heartbeat(self, reached: Position) -> Event | None:
         self.reached = reached
         return Event(reached, None) if asyncio.get_running_loop().time() >= self.heartbeat_at else None
+
+    @property
+    def ending(self) -> dict[str, str]:
+        """The code of the error that ended the stream, as its access record has it; nothing where its client left."""
+        return {} if self._error is None else {"code": self._error.code.value}
 
     def end(self, error: DecklogError) -> None:
         """End the stream with this error. The first error wins."""

@@ -1,29 +1,44 @@
 """The search index as searches use it: which part of a log it covers, and questions that end in time.
 
-A failing index is left alone for a second, so that its silence does not delay every request. Callers then use Postgres.
+Tenants ask in turns. A tenant whose question failed asks nothing for a second, so that the silence of the index does not delay
+every request, and nobody asks while the questions of several tenants fail. Callers then use Postgres.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import structlog
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import Head, LogName, Span
 from decklog.domain.search.stats import BUCKETS_MAX, Bucket, Grouping
-from decklog.domain.store import FORGETTER, INDEXER, Cursors, SearchIndex
+from decklog.domain.store import FORGETTER, INDEXER, SearchIndex
 from decklog.domain.tenant import Tenant
 from decklog.services.search.question import Question
+from decklog.services.turns import Turns
 
 _AWAY = timedelta(seconds=1)
-"""How long a failing index gets no question."""
+"""How long a tenant whose question failed asks nothing."""
+
+_TENANTS_AWAY = 3
+"""Tenants whose questions failed within that time, from which nobody asks."""
+QUESTIONS_MAX = 12
+"""Questions at once: fewer than the connections to the index, so that its readiness is never queued behind them."""
 
 _log = structlog.get_logger("decklog.search")
 _Answer = TypeVar("_Answer")
+
+
+class ReadsCursors(Protocol):
+    """The part of `Cursors` that searches use."""
+
+    async def next_seqs(self, consumers: Sequence[str], tenant_id: int, log: LogName) -> list[int]:
+        """See `Cursors.next_seqs`."""
+        ...
 
 
 class IndexAwayError(Exception):
@@ -33,13 +48,15 @@ class IndexAwayError(Exception):
 class IndexReader:
     """The index of one cell; without one, `index` and `cursors` are None. `timeout` is in seconds, for one question."""
 
-    def __init__(self, index: SearchIndex | None, cursors: Cursors | None, *, timeout: float) -> None:
+    def __init__(self, index: SearchIndex | None, cursors: ReadsCursors | None, *, timeout: float) -> None:
         if (index is None) is not (cursors is None):
             raise ValueError("an index needs the cursors of its consumers")
         self._index = index
         self._cursors = cursors
         self._timeout = timeout
-        self._away_until = float("-inf")
+        self._turns = Turns(QUESTIONS_MAX, each=QUESTIONS_MAX // 3, spare=QUESTIONS_MAX // 6, of="search")
+        self._away: dict[int, float] = {}
+        """Until when a tenant asks nothing, after a question of it failed."""
 
     @property
     def present(self) -> bool:
@@ -57,23 +74,36 @@ class IndexReader:
     async def find(self, question: Question, span: Span, limit: int, *, newest_first: bool) -> list[int]:
         """Return the numbers of at most `limit` matching records, in order. Raises IndexAwayError."""
         tenant, log, query, _ = question
-        return await self._ask(lambda index: index.find(tenant, log, span, query=query, limit=limit, newest_first=newest_first))
+        return await self._ask(
+            tenant, lambda index: index.find(tenant, log, span, query=query, limit=limit, newest_first=newest_first)
+        )
 
     async def count(self, question: Question, span: Span, grouping: Grouping) -> list[Bucket]:
         """Return the counts of matching records. Raises IndexAwayError, and `too-many-buckets`."""
         tenant, log, query, _ = question
-        return await self._ask(lambda index: index.count(tenant, log, span, query=query, grouping=grouping, limit=BUCKETS_MAX))
+        return await self._ask(
+            tenant, lambda index: index.count(tenant, log, span, query=query, grouping=grouping, limit=BUCKETS_MAX)
+        )
 
-    async def _ask(self, question: Callable[[SearchIndex], Awaitable[_Answer]]) -> _Answer:
+    async def _ask(self, tenant: Tenant, question: Callable[[SearchIndex], Awaitable[_Answer]]) -> _Answer:
         now = asyncio.get_running_loop().time
-        if self._index is None or now() < self._away_until:
+        if self._index is None or self._is_away(tenant, now()):
             raise IndexAwayError
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await question(self._index)
-        except (DecklogError, TimeoutError) as error:
-            if isinstance(error, DecklogError) and error.code is not Code.SEARCH_UNAVAILABLE:
-                raise
-            self._away_until = now() + _AWAY.total_seconds()
-            _log.warning("the index does not answer; Postgres searches", reason=str(error)[:300])
-            raise IndexAwayError from error
+        async with self._turns.turn(tenant.id, seconds=self._timeout):
+            try:
+                async with asyncio.timeout(self._timeout):
+                    answer = await question(self._index)
+            except (DecklogError, TimeoutError) as error:
+                if isinstance(error, DecklogError) and error.code is not Code.SEARCH_UNAVAILABLE:
+                    raise
+                self._away[tenant.id] = now() + _AWAY.total_seconds()
+                _log.warning("the index does not answer; Postgres searches", tenant=tenant.name, reason=str(error)[:300])
+                raise IndexAwayError from error
+        self._away.pop(tenant.id, None)
+        return answer
+
+    def _is_away(self, tenant: Tenant, now: float) -> bool:
+        """Return whether the index failed this tenant, or several tenants, a moment ago: one may have asked too much of it."""
+        if self._away:
+            self._away = {other: until for other, until in self._away.items() if until > now}
+        return tenant.id in self._away or len(self._away) >= _TENANTS_AWAY

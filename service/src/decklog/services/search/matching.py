@@ -28,16 +28,25 @@ def _as_written(value: str) -> str:
     return msgspec.json.encode(value).decode()[1:-1]
 
 
-def terms_of(record: StoredRecord) -> Terms:
-    """Return the terms of a stored record. Raises `record-damaged` where its content is not that of a record any more."""
+def terms_of(record: StoredRecord, query: Query | None = None) -> Terms:
+    """Return the terms of a stored record; with a query, only those that it needs.
+
+    Raises `record-damaged` where its content is not that of a record any more.
+    """
     try:
-        return terms(_decode(record.content))
+        content = _decode(record.content)
+        return terms(content) if query is None else terms(content, with_fields=bool(query.fields), with_words=bool(query.words))
     except (msgspec.MsgspecError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise DecklogError(
             Code.RECORD_DAMAGED,
             f"The content of record {record.seq} cannot be read: it was changed in the database. Tell the operators of this service.",
             extra={"seq": record.seq},
         ) from error
+
+
+def chars(record: StoredRecord) -> int:
+    """Return the characters of a record, on which the time of its matching depends."""
+    return len(record.content)
 
 
 class Matcher:
@@ -59,6 +68,13 @@ class Matcher:
         lowered = content.lower()
         return all(word in lowered for word in self._words)
 
+    def terms(self, record: StoredRecord) -> Terms | None:
+        """Return the terms of a record that matches, as far as the query needs them; None for one that does not."""
+        if not self.possible(record):
+            return None
+        found = terms_of(record, self.query)
+        return found if matches(self.query, found) else None
+
     def __call__(self, record: StoredRecord) -> bool:
         """Return whether the record matches."""
-        return self.query.empty or (self.possible(record) and matches(self.query, terms_of(record)))
+        return self.query.empty or self.terms(record) is not None

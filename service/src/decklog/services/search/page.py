@@ -6,7 +6,8 @@ import base64
 import hashlib
 import re
 import struct
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -16,9 +17,14 @@ from decklog.domain.records.record import StoredRecord
 from decklog.domain.search.query import Query
 from decklog.domain.store import READ_BYTES_MAX
 from decklog.domain.tenant import Tenant
+from decklog.services.budget import Held
 
-PAGE_CHARS_MAX = READ_BYTES_MAX
-"""Characters of content in one page: it ends with the reading that fills it, however many records were asked for."""
+PAGE_BYTES_MAX = READ_BYTES_MAX
+"""Memory of the contents of one page: it ends with the record that fills it, however many records were asked for."""
+READING, READING_BYTES_MAX = "readings", 96 * 1024 * 1024
+"""Label, and default size in bytes, of the budget of pages, exports and streams."""
+RECORD_BYTES = 400
+"""Memory of a record beside its content."""
 
 _CURSOR = re.compile(r"[A-Za-z0-9_-]{39}")
 _CURSOR_FIELDS = struct.Struct(">BIqq8s")
@@ -26,12 +32,21 @@ _CURSOR_FIELDS = struct.Struct(">BIqq8s")
 _CURSOR_VERSION = 1
 
 
-class Page:
-    """The records of a page of at most `limit`, and one more, which shows that another page follows."""
+def memory_of(records: Iterable[StoredRecord]) -> int:
+    """Return the bytes of memory that records occupy: up to four for each character of their contents."""
+    return sum([sys.getsizeof(record.content) + RECORD_BYTES for record in records])
 
-    def __init__(self, limit: int) -> None:
+
+class Page:
+    """The records of a page of at most `limit`, and one more, which shows that another page follows.
+
+    `held` accounts for their memory, where it is given.
+    """
+
+    def __init__(self, limit: int, held: Held | None = None) -> None:
         self._limit = limit
-        self._chars = 0
+        self._held = held
+        self._bytes = 0
         self._items: list[StoredRecord] = []
 
     @property
@@ -42,13 +57,39 @@ class Page:
     @property
     def full(self) -> bool:
         """Whether the page holds enough records, or enough content."""
-        return self.wanting <= 0 or self._chars >= PAGE_CHARS_MAX
+        return self.wanting <= 0 or self._bytes >= PAGE_BYTES_MAX
 
     def add(self, records: Sequence[StoredRecord]) -> None:
-        """Add further records, newest first; those beyond the page's room are left out."""
+        """Add further records, newest first; those beyond the page's room are left out.
+
+        Raises:
+            DecklogError: `overloaded` where the tenant holds too many bytes already.
+        """
         taken = records[: self.wanting]
+        size = memory_of(taken)
+        if self._bytes + size > PAGE_BYTES_MAX:
+            taken = self._filling(taken)
+            size = memory_of(taken)
+        if self._held is not None:
+            self._held.take(size)
+        self._bytes += size
         self._items += taken
-        self._chars += sum(len(record.content) for record in taken)
+
+    def _filling(self, records: Sequence[StoredRecord]) -> Sequence[StoredRecord]:
+        """Return the first records, up to the one that fills the page."""
+        size = self._bytes
+        for count, record in enumerate(records):
+            if size >= PAGE_BYTES_MAX:
+                return records[:count]
+            size += memory_of([record])
+        return records
+
+    def clear(self) -> None:
+        """Remove all records."""
+        if self._held is not None:
+            self._held.give(self._bytes)
+        self._bytes = 0
+        self._items.clear()
 
     def end(self) -> tuple[list[StoredRecord], Position | None]:
         """Return the records, and the position before which the next page begins; None if this page is not full."""

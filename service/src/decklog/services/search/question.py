@@ -1,20 +1,14 @@
-"""What one search asks for, the time it may take, and how its records are matched."""
+"""What one search asks for, and the time it may take."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from decklog.domain.log import LogName
-from decklog.domain.records.record import StoredRecord
 from decklog.domain.search.coverage import too_slow
 from decklog.domain.search.query import Query
 from decklog.domain.tenant import Tenant
-from decklog.services.search.matching import Matcher
-
-_MATCHED_AT_ONCE = 64
-"""Records that are matched before other requests get a turn: a few milliseconds of work."""
 
 
 class Deadline:
@@ -43,12 +37,3 @@ class Question(NamedTuple):
     def unbounded(self) -> bool:
         """Whether Postgres would have to match every record of the log: full text or `metadata` without a lower bound of time."""
         return self.query.needs_content and self.query.since is None
-
-
-async def matching(records: Sequence[StoredRecord], matcher: Matcher) -> list[StoredRecord]:
-    """Return the records that match, in their order, and give other tasks a turn meanwhile."""
-    found: list[StoredRecord] = []
-    for start in range(0, len(records), _MATCHED_AT_ONCE):
-        found += filter(matcher, records[start : start + _MATCHED_AT_ONCE])
-        await asyncio.sleep(0)
-    return found

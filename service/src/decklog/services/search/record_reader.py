@@ -5,6 +5,7 @@ Each reading is bounded in rows, bytes and time. No transaction stays open betwe
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from datetime import timedelta
@@ -14,10 +15,13 @@ from decklog.domain.log import Span
 from decklog.domain.records.record import StoredRecord
 from decklog.domain.search.query import Query
 from decklog.domain.search.stats import BUCKETS_MAX, Bucket, Grouping, Key, too_many_buckets
-from decklog.domain.store import RecordStore
-from decklog.services.search.matching import Matcher, terms_of
-from decklog.services.search.page import Page
-from decklog.services.search.question import Question, matching
+from decklog.domain.store import READ_BYTES_MAX, RecordStore
+from decklog.domain.tenant import Tenant
+from decklog.services.budget import Budget, Held
+from decklog.services.processor import Processor
+from decklog.services.search.matching import Matcher, chars
+from decklog.services.search.page import Page, memory_of
+from decklog.services.search.question import Question
 
 _SCAN_MIN, _SCAN_MAX = 100, 1_000
 """Rows of one reading while the matcher decides: few at first, as most pages are full soon."""
@@ -25,7 +29,9 @@ _WALK_SEQS = 100_000
 """Numbers that one statement of a walk may span, so that a rare match cannot make it long."""
 _WALK_ROWS_MAX, _WALK_ROWS_MIN, _WALK_ROWS_FIRST = 2_000, 20, 500
 """Rows of one batch of a walk."""
-_WALK_BYTES = 2 * 1024 * 1024
+SCAN_BYTES = 1024 * 1024
+"""Content of one reading while the matcher decides: it is held until the processor has a slice for it."""
+WALK_BYTES = 1024 * 1024
 """Content of one batch of a walk; its rows follow from the size of the rows before."""
 _WALK_TIMEOUT = timedelta(seconds=30)
 """For one batch of a walk, which as a whole has no limit."""
@@ -36,9 +42,22 @@ Counts: TypeAlias = Counter[Key]
 class RecordReader:
     """The records of one cell. `timeout` is in seconds, for one reading that has no deadline of its own."""
 
-    def __init__(self, store: RecordStore, *, timeout: float) -> None:
+    def __init__(self, store: RecordStore, processor: Processor, budget: Budget, *, timeout: float) -> None:
         self._store = store
+        self._processor = processor
+        self._budget = budget
         self._timeout = timeout
+
+    async def matching(self, tenant: Tenant, records: Sequence[StoredRecord], matcher: Matcher) -> list[StoredRecord]:
+        """Return the records that match, in their order."""
+        matched = await self._processor.map(tenant.id, matcher, records, chars=chars)
+        return list(itertools.compress(records, matched))
+
+    def _held(self, tenant: Tenant, records: Sequence[StoredRecord]) -> Held:
+        """Return an account of the records that wait to be matched. Raises `overloaded`."""
+        held = self._budget.account(tenant.id)
+        held.take(memory_of(records))
+        return held
 
     async def oldest(self, question: Question, end: int) -> int:
         """Return the number of the oldest record within retention, or `end` if there is none below."""
@@ -62,9 +81,19 @@ class RecordReader:
         while onwards is not None and onwards > first and not page.full:
             limit = page.wanting if matcher is None else rows
             records, onwards = await self._store.read(
-                tenant, log, Span(first, onwards), query=query, limit=limit, newest_first=True, timeout=question.deadline.left()
+                tenant,
+                log,
+                Span(first, onwards),
+                query=query,
+                limit=limit,
+                newest_first=True,
+                timeout=question.deadline.left(),
+                bytes_max=READ_BYTES_MAX if matcher is None else SCAN_BYTES,
             )
-            page.add(records if matcher is None else await matching(records, matcher))
+            if matcher is not None:
+                with self._held(tenant, records):
+                    records = await self.matching(tenant, records, matcher)
+            page.add(records)
             rows = min(2 * rows, _SCAN_MAX)
 
     async def walk(self, question: Question, span: Span) -> AsyncGenerator[list[StoredRecord], None]:
@@ -77,14 +106,21 @@ class RecordReader:
         while first < end:
             until = min(end, first + _WALK_SEQS)
             records, onwards = await self._store.read(
-                tenant, log, Span(first, until), query=query, limit=rows, newest_first=False, timeout=timeout
+                tenant,
+                log,
+                Span(first, until),
+                query=query,
+                limit=rows,
+                newest_first=False,
+                timeout=timeout,
+                bytes_max=WALK_BYTES,
             )
             first = until if onwards is None else onwards
             if records:
                 size = sum(len(record.content) for record in records) // len(records)
-                rows = max(_WALK_ROWS_MIN, min(_WALK_ROWS_MAX, _WALK_BYTES // size))
+                rows = max(_WALK_ROWS_MIN, min(_WALK_ROWS_MAX, WALK_BYTES // size))
             if matcher is not None:
-                records = await matching(records, matcher)
+                records = await self.matching(tenant, records, matcher)
             if records:
                 yield records
 
@@ -129,9 +165,11 @@ class RecordReader:
                 limit=_SCAN_MAX,
                 newest_first=True,
                 timeout=question.deadline.left(),
+                bytes_max=SCAN_BYTES,
             )
-            for record in await matching(records, matcher):
-                counts[grouping.key(terms_of(record))] += 1
+            with self._held(tenant, records):
+                found = await self._processor.map(tenant.id, matcher.terms, records, chars=chars)
+            counts.update(grouping.key(terms) for terms in found if terms is not None)
             check_buckets(counts)
         return counts
 

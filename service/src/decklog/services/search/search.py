@@ -19,12 +19,14 @@ from decklog.domain.records.record import StoredRecord
 from decklog.domain.search.coverage import OPENSEARCH, POSTGRES, Coverage
 from decklog.domain.search.query import Query
 from decklog.domain.search.stats import Bucket, Grouping
-from decklog.domain.store import Cursors, RecordStore, SearchIndex
+from decklog.domain.store import RecordStore, SearchIndex
 from decklog.domain.tenant import Tenant
-from decklog.services.search.index_reader import IndexAwayError, IndexReader
+from decklog.services.budget import Budget, Held
+from decklog.services.processor import Processor
+from decklog.services.search.index_reader import IndexAwayError, IndexReader, ReadsCursors
 from decklog.services.search.matching import Matcher
-from decklog.services.search.page import Page, end_before
-from decklog.services.search.question import Deadline, Question, matching
+from decklog.services.search.page import READING, READING_BYTES_MAX, Page, end_before
+from decklog.services.search.question import Deadline, Question
 from decklog.services.search.record_reader import Counts, RecordReader, check_buckets, counts_of
 
 _WALK_FOUND = 500
@@ -57,30 +59,51 @@ class Search:
         index: The search index, or None where Postgres answers everything.
         cursors: The cursors of the index's consumers; given exactly if `index` is.
         timeout: Seconds for one page or count.
+        processor: The slices in which records are matched; None for ones of its own.
+        budget: Accounts for records that wait to be matched; None for one of its own.
     """
 
     def __init__(
-        self, store: RecordStore, *, index: SearchIndex | None = None, cursors: Cursors | None = None, timeout: float = 5.0
+        self,
+        store: RecordStore,
+        *,
+        index: SearchIndex | None = None,
+        cursors: ReadsCursors | None = None,
+        timeout: float = 5.0,
+        processor: Processor | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self._store = store
         self._index = IndexReader(index, cursors, timeout=timeout)
-        self._records = RecordReader(store, timeout=timeout)
+        budget = budget or Budget(READING_BYTES_MAX, of=READING)
+        self._records = RecordReader(store, processor or Processor(), budget, timeout=timeout)
         self._timeout = timeout
 
-    async def page(self, tenant: Tenant, log: LogName, query: Query, *, limit: int, before: Position | None = None) -> Found:
+    async def page(
+        self,
+        tenant: Tenant,
+        log: LogName,
+        query: Query,
+        *,
+        limit: int,
+        before: Position | None = None,
+        held: Held | None = None,
+    ) -> Found:
         """Return at most `limit` matching records before a position (None: before the head), newest first.
 
         A page has fewer records where they are large. It ends before the records that the index has forgotten if Postgres cannot
         search them for this query; the next page is then refused.
 
+        `held` accounts for the memory of the page's records; the caller gives it back.
+
         Raises:
-            DecklogError: `search-unavailable` after the timeout, `invalid-cursor` for a position of another epoch.
+            DecklogError: `search-unavailable` after the timeout, `invalid-cursor` for a position of another epoch, `overloaded`.
         """
         question = Question(tenant, log, query, Deadline(self._timeout))
         head = await self._store.head(tenant, log)
         end = end_before(head, before)
         covered = await self._index.covered(tenant, log, head)
-        page, engine = Page(limit), POSTGRES
+        page, engine = Page(limit, held), POSTGRES
         left_out: Position | None = None
         if not self._index.present or query.empty:
             await self._records.newest(question, Span(0, end), page)
@@ -89,7 +112,7 @@ class Search:
                 engine, left_out = await self._fill(question, head, covered, end, page)
             except IndexAwayError:
                 _require_bounds(question)
-                page = Page(limit)
+                page.clear()
                 await self._records.newest(question, Span(0, end), page)
         items, onwards = page.end()
         return Found(items, onwards or left_out, Coverage(head, *covered, engine))
@@ -189,7 +212,9 @@ class Search:
 
     async def _verified(self, question: Question, head: Head, records: list[StoredRecord]) -> list[StoredRecord]:
         """Return the records that match: in a restored log the index may still find by what was lost."""
-        return records if head.epoch == _FIRST_EPOCH else await matching(records, Matcher(question.query))
+        if head.epoch == _FIRST_EPOCH:
+            return records
+        return await self._records.matching(question.tenant, records, Matcher(question.query))
 
     async def _counts(self, question: Question, grouping: Grouping, head: Head, covered: Span) -> tuple[Counts, str]:
         """Return the counts of the whole log, and the engine."""

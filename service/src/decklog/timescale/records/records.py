@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 import asyncpg
@@ -82,6 +82,17 @@ class PostgresRecords:
         self._extents.seen(tenant, log, head)
         return head
 
+    async def heads(self, logs: Sequence[tuple[int, LogName]]) -> Mapping[tuple[int, LogName], Head]:
+        """See the protocol."""
+        async with self._pool.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT tenant_id, log, epoch, next_seq, received_at FROM decklog.heads"
+                " JOIN unnest($1::integer[], $2::smallint[]) AS wanted (tenant_id, log) USING (tenant_id, log)",
+                [tenant_id for tenant_id, _ in logs],
+                [log.value for _, log in logs],
+            )
+        return {(row["tenant_id"], LogName(row["log"])): Head(row["epoch"], row["next_seq"], row["received_at"]) for row in rows}
+
     async def first_received(self, tenant: Tenant, log: LogName, *, days: int, timeout: float) -> int:
         """See the protocol."""
         async with self._pool.reading(tenant.id, timeout=timeout) as connection:
@@ -105,7 +116,16 @@ class PostgresRecords:
         return parameters, f"FROM {quoted(tenant.schema)}.records WHERE " + " AND ".join(where)
 
     async def read(
-        self, tenant: Tenant, log: LogName, span: Span, *, query: Query, limit: int, newest_first: bool, timeout: float
+        self,
+        tenant: Tenant,
+        log: LogName,
+        span: Span,
+        *,
+        query: Query,
+        limit: int,
+        newest_first: bool,
+        timeout: float,
+        bytes_max: int = READ_BYTES_MAX,
     ) -> tuple[list[StoredRecord], int | None]:
         """See the protocol."""
         if span.empty:
@@ -119,11 +139,11 @@ class PostgresRecords:
                 left = ends_at - time.monotonic()
                 if left <= 0:
                     raise too_slow()
-                room = limit - len(rows), READ_BYTES_MAX - held
+                room = limit - len(rows), bytes_max - held
                 found = await self._read_window(tenant, log, query, window, room, newest_first=newest_first, timeout=left)
                 rows += found
                 held += found[-1]["held"] if found else 0
-                if full := len(rows) >= limit or held >= READ_BYTES_MAX:
+                if full := len(rows) >= limit or held >= bytes_max:
                     break
         except DecklogError as error:
             if isinstance(error.__cause__, asyncpg.exceptions.QueryCanceledError):
