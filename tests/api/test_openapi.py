@@ -84,7 +84,8 @@ def test_error_code_has_a_status_and_is_documented_by_an_operation() -> None:
         for response in operation["responses"].values()
         for code in response["content"].get("application/problem+json", {}).get("examples", ())
     }
-    assert documented == {code.value for code in Code} - {"method-not-allowed"}
+    # A method that no route has is no operation, and a reader that is too slow is disconnected instead of answered.
+    assert documented == {code.value for code in Code} - {"method-not-allowed", "reader-too-slow"}
 
 
 def _examples(node: Any) -> Iterator[tuple[dict[str, Any], Any]]:

@@ -75,12 +75,23 @@ class Answer:
     headers: Mapping[str, Json] = field(default_factory=dict)
 
 
+CONNECTION_ERRORS = (
+    Code.MALFORMED_REQUEST,
+    Code.REQUEST_TIMEOUT,
+    Code.URI_TOO_LONG,
+    Code.TOO_MANY_CONNECTIONS,
+    Code.HEADERS_TOO_LARGE,
+    Code.OVERLOADED,
+)
+"""Errors of a connection, before the route is known."""
+
+
 @dataclass(frozen=True)
 class Operation:
     """What the document says of one route, beside its handler.
 
-    `errors` are all codes that the route answers with; tests hold the running API to them. `internal` is always among them,
-    and where `secured` so are the errors of authentication.
+    `errors` are all codes that the route answers with; tests hold the running API to them. `internal` and the errors of a
+    connection are always among them, and where `secured` so are the errors of authentication.
     """
 
     identifier: str
@@ -95,7 +106,7 @@ class Operation:
     def codes(self) -> list[Code]:
         """Every code that the route may answer with, ordered by name."""
         secured = (Code.UNAUTHENTICATED, Code.REGISTRY_STALE, Code.ISSUER_UNAVAILABLE) if self.secured else ()
-        return sorted({*self.errors, *secured, Code.INTERNAL})
+        return sorted({*self.errors, *secured, *CONNECTION_ERRORS, Code.INTERNAL})
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Operation:
         return self  # Litestar copies routes when it registers them
