@@ -27,7 +27,10 @@ async def _row(place: OperatorStand, _: str) -> None:
 
 async def _record(place: OperatorStand, _: str) -> None:
     connection = await asyncpg.connect(place.place.admin_dsn)
-    await connection.execute("INSERT INTO shared_90.records SELECT * FROM shared_90.records LIMIT 1")
+    await connection.execute(
+        "CREATE TEMP TABLE copied AS SELECT * FROM shared_90.records LIMIT 1; UPDATE copied SET seq = -1;"
+        "INSERT INTO shared_90.records SELECT * FROM copied"
+    )
     await connection.close()
 
 
