@@ -537,7 +537,7 @@ def test_compose_returns_the_published_address_and_run_removes_the_container(
     programs = own_cache / "programs"
     programs.mkdir()
     docker = programs / "docker"
-    docker.write_text(f'#!/bin/sh\necho "$@" >> {own_cache / "calls"}\n[ "$6" = port ] && echo 127.0.0.1:40123\nexit 0\n')
+    docker.write_text(f'#!/bin/sh\necho "$@" >> {own_cache / "calls"}\n[ "$8" = port ] && echo 127.0.0.1:40123\nexit 0\n')
     docker.chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.delenv("DECKLOG_TEST_DOCKER", raising=False)
@@ -552,8 +552,9 @@ def test_compose_returns_the_published_address_and_run_removes_the_container(
     assert found.source == "docker"
     assert (found.address.host, found.address.port) == ("127.0.0.1", 40123)
     calls = (own_cache / "calls").read_text().splitlines()
-    assert [call.split()[5] for call in calls[2:]] == ["up", "port", "down"]
+    assert [call.split()[7] for call in calls[2:]] == ["up", "port", "down"]
     assert len({call.split()[2] for call in calls[2:]}) == 1
+    assert {call.split()[6] for call in calls[2:]} == {str(compose.DIGESTS)}
 
 
 def test_compose_file_has_a_loopback_service_with_a_pinned_image_for_each_backend() -> None:

@@ -12,10 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import asyncpg
+
 from decklog.assembly.control_plane import open_provisioner
+from decklog.cli.dev_folder import DevFolder
 from decklog.domain.tenancy.spec import parse_spec
 from tests.backends import PostgresServer
-from tests.support.dev import Dev
+from tests.support.dev import Dev, decklog
 from tests.support.stack import installed
 from tests.support.stores import drop_database, new_database
 
@@ -50,6 +53,55 @@ def test_doctor_exits_2_on_wrong_use_and_1_on_a_failed_check(dev: Dev) -> None:
     refused = examine(dev, role="writer")
     assert refused.returncode == 1
     assert "Use the key of the role admin" in refused.stdout
+
+
+def check_database(dev: Dev, *words: str) -> tuple[int, dict[str, str]]:
+    """Return the exit code of `decklog doctor --database`, and the outcome of each subject."""
+    done = decklog("doctor", "--database", "--data-dir", str(dev.data), "--json", *words)
+    return done.returncode, {each["check"]: each["outcome"] for each in json.loads(done.stdout)["findings"]}
+
+
+async def as_superuser(dev: Dev, statement: str) -> None:
+    connection = await asyncpg.connect(DevFolder(dev.data).running_settings().database.admin_dsn)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def test_doctor_finds_a_record_that_a_superuser_changed_in_the_database(dev: Dev) -> None:
+    with dev.client(role="writer") as client:
+        assert client.post("/api/v1/logs", json={"action": "door.open", "actor": {"id": "alice"}}).status_code == 201
+    code, outcomes = check_database(dev)
+    assert (code, set(outcomes.values())) == (0, {"ok"})
+    [log] = [subject for subject in outcomes if "acme" in subject and "events" in subject]
+    schema = (await relation_of(dev, "acme")).replace('"', "")
+    await as_superuser(dev, f"""UPDATE "{schema}".records SET content = replace(content, 'alice', 'mallo') WHERE log = 0""")
+    try:
+        code, outcomes = check_database(dev)
+        assert code == 1
+        assert [subject for subject, outcome in outcomes.items() if outcome != "ok"] == [log]
+        as_text = decklog("doctor", "--database", "--data-dir", str(dev.data))
+        assert as_text.returncode == 1
+        assert "find out who connected as a superuser or as the owner" in as_text.stdout
+    finally:
+        await as_superuser(dev, f"""UPDATE "{schema}".records SET content = replace(content, 'mallo', 'alice') WHERE log = 0""")
+    assert check_database(dev)[0] == 0
+
+
+def test_doctor_refuses_a_data_folder_without_a_check_of_the_database(dev: Dev) -> None:
+    done = decklog("doctor", "--data-dir", str(dev.data))
+    assert done.returncode == 2
+    assert "--data-dir names the database that --database checks" in done.stderr
+
+
+async def relation_of(dev: Dev, tenant: str) -> str:
+    connection = await asyncpg.connect(DevFolder(dev.data).running_settings().database.admin_dsn)
+    try:
+        found: str = await connection.fetchval("SELECT schema FROM decklog.tenants WHERE name = $1", tenant)
+        return found
+    finally:
+        await connection.close()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import msgspec
 from cyclopts import App
@@ -11,6 +12,7 @@ from cyclopts import App
 from decklog import settings
 from decklog.assembly.maintenance import open_audit
 from decklog.cli.connection import KEY_HELP, Connection
+from decklog.cli.dev_folder import DevFolder
 from decklog.cli.manual import manual
 from decklog.cli.options import Flag, Json
 from decklog.client import doctor as examination
@@ -31,6 +33,7 @@ were moved, archives that nobody wrote, and rights that the roles should not hav
         "decklog doctor --url https://decklog.example.com --key-file probe.key",
         "decklog doctor --ready --url http://127.0.0.1:8321",
         "decklog doctor --database",
+        "decklog doctor --database --data-dir .decklog",
         exits="0 (all checks passed), 1 (a check failed), 2 (the examination could not begin)",
     ),
 )
@@ -42,6 +45,7 @@ async def doctor(
     connection: Connection | None = None,
     ready: Flag = False,
     database: Flag = False,
+    data_dir: Path | None = None,
     timeout: float = 30.0,
     as_json: Json = False,
 ) -> int:
@@ -51,13 +55,17 @@ async def doctor(
         connection: Address and credential.
         ready: Check the backends only, as a health probe; needs no key.
         database: Check what the database holds: numbers, heads, digests, archives and rights. Needs no API and no key.
+        data_dir: Data folder of a running decklog dev, whose database --database then checks.
         timeout: Seconds that each check may take.
         as_json: Write the findings as JSON.
     """
     if not timeout > 0:
         raise DecklogError(Code.MISCONFIGURED, "--timeout must be more than 0 seconds.")
     if database:
-        return await _database(as_json=as_json)
+        configured = settings.load(os.environ) if data_dir is None else DevFolder(data_dir).running_settings()
+        return await _database(configured, as_json=as_json)
+    if data_dir is not None:
+        raise DecklogError(Code.MISCONFIGURED, "--data-dir names the database that --database checks. Give both, or neither.")
     api = connection or Connection()
     if ready:
         report = await examination.examine_backends(api.address(), timeout=timeout)
@@ -75,10 +83,10 @@ _FAULT_ADVICE = (
 )
 
 
-async def _database(*, as_json: bool) -> int:
+async def _database(configured: settings.Settings, *, as_json: bool) -> int:
     """Write what the database holds wrongly, one finding per log."""
     findings = []
-    async with open_audit(settings.load(os.environ)) as audit:
+    async with open_audit(configured) as audit:
         async for checked in audit.run():
             outcome = examination.Outcome.FAILED if checked.faults else examination.Outcome.OK
             detail = (
