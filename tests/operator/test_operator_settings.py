@@ -16,11 +16,11 @@ def test_operator_settings_have_descriptions_and_valid_defaults() -> None:
 
 
 def test_split_separates_operator_variables_from_backend_variables() -> None:
-    environment = {"DECKLOG_OPERATOR_SELECTOR": "a=b", "DECKLOG_DATABASE_OWNER_DSN": "postgresql://x", "HOME": "/"}
+    environment = {"DECKLOG_OPERATOR_SELECTOR": "a=b", "DECKLOG_DATABASE_OWNER_DSN": "postgresql://localhost/x", "HOME": "/"}
     own, others = settings.split(environment)
     assert own == {"DECKLOG_OPERATOR_SELECTOR": "a=b"}
     assert settings.load(environment).selector == "a=b"
-    assert decklog.settings.load(others).database.owner_dsn == "postgresql://x"
+    assert decklog.settings.load(others).database.owner_dsn == "postgresql://localhost/x"
 
 
 @pytest.mark.parametrize(

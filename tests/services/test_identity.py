@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 from joserfc.jws import JWSRegistry
+from structlog.testing import CapturingLogger
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
@@ -262,12 +263,13 @@ async def test_token_with_an_invalid_claim_is_refused(changes: dict[str, Any]) -
         await it.refused(it.token(**changes))
 
 
-async def test_token_is_refused_beyond_the_longest_life_and_the_log_names_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_token_is_refused_beyond_the_longest_life_and_the_log_names_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged = CapturingLogger()
+    monkeypatch.setattr("decklog.services.identity.identity._log", logged)
     async with world() as it:
         now = int(it.time)
         await it.identity.authenticate(it.token(exp=now + 86_400))
         await it.identity.authenticate(it.token(exp=now + 300.5, iat=now - 0.5))
-        capsys.readouterr()
         for changes, reason in (
             ({"exp": (now + 300) * 1_000}, "milliseconds"),
             ({"exp": now + 86_431, "iat": None}, "86400 are allowed"),
@@ -275,7 +277,7 @@ async def test_token_is_refused_beyond_the_longest_life_and_the_log_names_the_re
             ({"exp": 10**400}, "exp is not a number"),
         ):
             await it.refused(it.token(**changes))
-            assert reason in capsys.readouterr().out
+            assert reason in str(logged.calls[-1])
 
 
 async def test_longest_life_of_a_token_is_a_setting() -> None:

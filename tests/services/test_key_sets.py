@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from joserfc.jwk import ECKey, RSAKey
+from structlog.testing import CapturingLogger
 
 from decklog.domain.identity.weak_keys import ed25519_weakness, rsa_weakness
 from decklog.services.identity.key_sets import (
@@ -117,11 +118,13 @@ async def test_bad_key_is_left_out_and_locks_out_no_other_key(name: str) -> None
         assert SKIPPED.labels(ISSUER, reason)._value.get() == 1
 
 
-async def test_skipped_key_is_logged_with_issuer_and_key_id(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_skipped_key_is_logged_with_issuer_and_key_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged = CapturingLogger()
+    monkeypatch.setattr("decklog.services.identity.key_sets._log", logged)
     async with world() as it:
         it.server.body = json.dumps({"keys": [public(EC), {**weak_rsa(), "kid": "tiny"}]}).encode()
         await it.identity.authenticate(it.token(header={"kid": "bad"}))
-        [line] = [line for line in capsys.readouterr().out.splitlines() if "is not used" in line]
+        [line] = [str(call) for call in logged.calls if "is not used" in str(call)]
         assert all(text in line for text in (ISSUER, "tiny", "weak", "1024 bits"))
 
 

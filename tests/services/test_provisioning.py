@@ -515,6 +515,7 @@ async def test_lost_index_is_created_again_and_its_indexer_rewound(control: Cont
         tenant = await control.tenant(manifest.name)
         leased = await cursors.lease(INDEXER, tenant.id, LogName.EVENTS, owner="w", seconds=60)
         assert leased is not None
+        await control.database.execute("UPDATE decklog.heads SET next_seq = 100 WHERE tenant_id = $1", tenant.id)
         held.append(await cursors.move(leased, 40, seconds=60))
     for manifest in manifests:
         await provisioner.reconcile(manifest, vault)
