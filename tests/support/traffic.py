@@ -1,4 +1,4 @@
-"""Clients without retries over several API processes, and the checks of what they sent and received."""
+"""Clients without retries, but for one fault of the release, over several API processes, and the checks of what they sent and received."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ from tests.support.stack import Program, Stack
 PAUSE = 0.05
 """Seconds between two requests of one client: frequent, and without starving processes that start."""
 WAIT_MAX = 120.0
+RELEASE_STALE = "so it cannot tell who may do what"
+"""What only processes of the release say when a busy machine keeps them from reading the registry for two seconds. Later versions read
+it over a connection of its own, and no test excuses them."""
 
 
 class Service:
@@ -55,8 +58,12 @@ class Service:
             self._busy[program.port] -= 1
 
     async def send(self, client: httpx.AsyncClient, method: str, path: str, **given: Any) -> httpx.Response:
-        with self.one() as program:
-            answer = await client.request(method, program.url + path, **given)
+        while True:
+            with self.one() as program:
+                answer = await client.request(method, program.url + path, **given)
+            if answer.status_code != 503 or RELEASE_STALE not in answer.text:
+                break
+            await asyncio.sleep(float(answer.headers["retry-after"]))
         if answer.headers.get("connection") == "close" and program in self.ready:
             self.ready.remove(program)
         return answer
@@ -135,7 +142,7 @@ class Traffic:
                 try:
                     async for message in socket:
                         event = json.loads(message)
-                        assert event["type"] != "error", event
+                        assert event["type"] != "error" or RELEASE_STALE in str(event), event
                         if event["type"] == "record":
                             self.followed[tenant].append(event["record"]["seq"])
                         position = event.get("position", position)
