@@ -19,51 +19,32 @@ _IMAGES = {"decklog": "service/Dockerfile", "decklog-operator": "operator/Docker
 _PROGRAMS = Path(sys.executable).parent
 
 
-def installs(dockerfile: str) -> list[str]:
-    """Return the words of a Dockerfile that say what is installed: its `--requirement` and `--extra` options, in their order."""
-    [line] = re.findall(r"uv pip install [^&]+", dockerfile)
-    return [word for pair in re.findall(r"(--requirement|--extra) (\S+)", line) for word in pair]
+def _run(program: str, words: Sequence[str | Path], given: str) -> str:
+    """Run a program over a text and return its output. Ends this process with the program's own words where it fails."""
+    ran = subprocess.run(  # noqa: S603 - programs of our own lock
+        [program, *words], cwd=ROOT, input=given, capture_output=True, text=True, check=False
+    )
+    if ran.returncode:
+        sys.exit(f"sbom: {Path(program).name} failed: {ran.stderr.strip()[-500:]}")
+    return ran.stdout
 
 
 def resolved(image: str) -> str:
-    """Return the part of the lock that an image installs, with hashes."""
-    words = installs((ROOT / _IMAGES[image]).read_text(encoding="utf-8"))
-    sources = [words[at + 1] for at, word in enumerate(words) if word == "--requirement"]
-    extras = [word for at, option in enumerate(words) if option == "--extra" for word in ("--extra", words[at + 1])]
-    ran = subprocess.run(  # noqa: S603 - words of our own Dockerfile
-        [
-            *(ROOT / ".uv/bin/uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--generate-hashes"),
-            *("--no-header", "--no-annotate", "--no-emit-index-url", "--no-sources", "--constraint", _LOCK),
-            *("--no-emit-package", "decklog", "--excludes", "-"),
-            *extras,
-            *sources,
-        ],
-        cwd=ROOT,
-        input="decklog\n",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if ran.returncode:
-        sys.exit(f"sbom: the libraries of {image} cannot be resolved from {_LOCK}: {ran.stderr.strip()[-500:]}")
-    return ran.stdout
+    """Return the part of the lock that an image installs, with hashes: its Dockerfile says which projects with which extras."""
+    [install] = re.findall(r"uv pip install [^&]+", (ROOT / _IMAGES[image]).read_text(encoding="utf-8"))
+    extras = [f"--extra={extra}" for extra in re.findall(r"--extra (\S+)", install)]
+    words: list[str | Path] = [
+        *("pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--generate-hashes", "--no-header"),
+        *("--no-annotate", "--no-emit-index-url", "--no-sources", "--constraint", _LOCK, "--no-emit-package", "decklog"),
+        *("--excludes", "-", *extras, *re.findall(r"--requirement (\S+)", install)),
+    ]
+    return _run(str(ROOT / ".uv/bin/uv"), words, "decklog\n")
 
 
 def document(requirements: str, project: str) -> str:
     """Return the CycloneDX document of requirements, as JSON. Equal requirements give equal bytes."""
-    ran = subprocess.run(  # noqa: S603 - a program of our own lock
-        [
-            *(_PROGRAMS / "cyclonedx-py", "requirements", "-", "--pyproject", ROOT / project / "pyproject.toml"),
-            *("--output-reproducible", "--output-format", "JSON", "--no-validate"),
-        ],
-        input=requirements,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if ran.returncode:
-        sys.exit(f"sbom: cyclonedx-py failed: {ran.stderr.strip()[-500:]}")
-    return ran.stdout
+    words: list[str | Path] = ["requirements", "-", "--pyproject", ROOT / project / "pyproject.toml", "--output-reproducible"]
+    return _run(str(_PROGRAMS / "cyclonedx-py"), [*words, "--output-format", "JSON", "--no-validate"], requirements)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

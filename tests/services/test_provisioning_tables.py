@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import re
 import subprocess
@@ -15,19 +16,6 @@ from piccolo.apps.migrations.auto.schema_differ import SchemaDiffer
 from piccolo.apps.migrations.auto.schema_snapshot import SchemaSnapshot
 
 from decklog.timescale.control import migrations
-from decklog.timescale.control.migrations import (
-    m0001_tables,
-    m0002_rules,
-    m0003_rotation,
-    m0004_limits,
-    m0005_settled,
-    m0006_cell,
-    m0007_post_refusal,
-    m0008_post_rights,
-    m0009_changes,
-    m0010_worker,
-    m0011_post_worker,
-)
 from decklog.timescale.control.piccolo_app import APP_CONFIG
 from decklog.timescale.control.piccolo_engine import on
 from decklog.timescale.control.tables import (
@@ -66,19 +54,7 @@ async def test_migrations_change_nothing_when_repeated_concurrently(control: Con
 
 
 async def test_migrations_lead_to_the_tables_of_the_classes() -> None:
-    modules = (
-        m0001_tables,
-        m0002_rules,
-        m0003_rotation,
-        m0004_limits,
-        m0005_settled,
-        m0006_cell,
-        m0007_post_refusal,
-        m0008_post_rights,
-        m0009_changes,
-        m0010_worker,
-        m0011_post_worker,
-    )
+    modules = [importlib.import_module(f"{migrations.__name__}.{name}") for name in migrations.names()]
     managers = [await module.forwards() for module in modules]
     snapshot = SchemaSnapshot(managers=managers)
     classes = [

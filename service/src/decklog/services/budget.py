@@ -26,6 +26,11 @@ _held_bytes = Gauge("decklog_held_bytes", "Bytes that the process holds for its 
 _refused = Counter("decklog_held_bytes_refused_total", "Requests refused because their tenant would hold too many bytes.", ["of"])
 
 
+def within_share(count: int, *, mine: int, held: int, total: int) -> bool:
+    """Return whether a tenant that holds `mine` may hold `count` more, where all tenants hold `held` of `total`."""
+    return (mine + count) * _FREE_PER_HELD <= total - held - count
+
+
 class Budget:
     """An account of bytes: who holds how many.
 
@@ -52,8 +57,7 @@ class Budget:
 
     def fits(self, tenant_id: int, count: int) -> bool:
         """Return whether the tenant may hold so many bytes more."""
-        free = self.bytes_max - self.held - count
-        return (self._by_tenant.get(tenant_id, 0) + count) * _FREE_PER_HELD <= free
+        return within_share(count, mine=self.held_by(tenant_id), held=self.held, total=self.bytes_max)
 
     def check(self, tenant_id: int, count: int) -> None:
         """Raise `overloaded` where the tenant may not hold so many bytes more. Nothing is taken."""

@@ -27,6 +27,7 @@ from decklog.domain.tenant import Tenant
 from decklog.services.budget import Budget
 from decklog.services.records.bulk import Bulk, conflicting
 from decklog.services.records.levels import Levels
+from decklog.services.records.preparer import prepared_or_refused
 from decklog.services.records.preparing import INLINE_BYTES_MAX, Preparing
 from decklog.services.records.queue import CommitQueue, Waiting, overloaded
 from decklog.services.records.rates import ByteRates
@@ -224,23 +225,18 @@ class Ingest:
         chosen = [raws[index] for index in fit]
         found: list[Prepared | DecklogError]
         if sum(len(memoryview(raw)) for raw in chosen) <= INLINE_BYTES_MAX:
-            found = [self._prepared(raw, identity, now, recorder) for raw, identity in zip(chosen, ids, strict=True)]
+            found = [
+                prepared_or_refused(raw, identity, now=now, key=self._key, recorder=recorder)
+                for raw, identity in zip(chosen, ids, strict=True)
+            ]
         else:
             found = await self._preparing.prepare(tenant.id, chosen, ids, now=now, recorder=recorder)
-        for index, prepared in zip(fit, found, strict=True):
-            if isinstance(prepared, DecklogError):
-                bulk.reject(index, prepared)
+        for index, each in zip(fit, found, strict=True):
+            if isinstance(each, DecklogError):
+                bulk.reject(index, each)
             else:
-                bulk.add(index, prepared)
+                bulk.add(index, each)
         return bulk
-
-    def _prepared(
-        self, raw: bytes | msgspec.Raw, identity: str | None, now: datetime, recorder: bytes | None
-    ) -> Prepared | DecklogError:
-        try:
-            return prepare(decode(raw), now=now, fingerprint_key=self._key, default_id=identity, recorder=recorder)
-        except DecklogError as error:
-            return error
 
     async def _submit(self, request: AppendRequest) -> Appended:
         if self._stopping:

@@ -32,22 +32,32 @@ class Job(msgspec.Struct, array_like=True):
 
 
 class Result(msgspec.Struct, array_like=True):
-    """What became of each record of a job: `prepared` in order, None for those in `errors` (code and detail by index)."""
+    """Outcome of each record of a job: `prepared` in order, None for those in `errors` (code and detail by index)."""
 
     prepared: list[Prepared | None]
     errors: dict[int, tuple[Code, str]] = {}
+
+
+def prepared_or_refused(
+    raw: bytes | msgspec.Raw, identity: str | None, *, now: datetime, key: bytes, recorder: bytes | None
+) -> Prepared | DecklogError:
+    """Return one record of a bulk prepared, or why it is not valid."""
+    try:
+        return prepare(decode(raw), now=now, fingerprint_key=key, default_id=identity, recorder=recorder)
+    except DecklogError as error:
+        return error
 
 
 def prepared_of(job: Job, key: bytes) -> Result:
     """Prepare the records of a job."""
     result = Result([])
     for index, (raw, identity) in enumerate(zip(job.raws, job.ids, strict=True)):
-        try:
-            record = prepare(decode(raw), now=job.now, fingerprint_key=key, default_id=identity, recorder=job.recorder)
-            result.prepared.append(record)
-        except DecklogError as error:
+        found = prepared_or_refused(raw, identity, now=job.now, key=key, recorder=job.recorder)
+        if isinstance(found, DecklogError):
             result.prepared.append(None)
-            result.errors[index] = error.code, error.detail
+            result.errors[index] = found.code, found.detail
+        else:
+            result.prepared.append(found)
     return result
 
 

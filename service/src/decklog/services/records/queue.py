@@ -20,6 +20,7 @@ from prometheus_client import Counter, Gauge
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.records.append import Appended, AppendRequest
+from decklog.services.budget import within_share
 
 GROUP_RECORDS_MAX: Final = 500
 """Records of one group. A request with more is committed alone."""
@@ -27,8 +28,6 @@ GROUP_BYTES_MAX: Final = 2 * 1024 * 1024
 """Bytes of one group. A request with more is committed alone."""
 QUANTUM_BYTES: Final = 1024 * 1024
 """Bytes that one log may spend at each turn."""
-_FREE_PER_HELD: Final = 2
-"""What must stay free for each request and byte of one tenant: it holds a third at most, and a newcomer finds room (see `budget`)."""
 
 _requests = Gauge("decklog_append_waiting_requests", "Append requests that wait for their commit.")
 _bytes = Gauge("decklog_append_waiting_bytes", "Bytes of records that wait for their commit.")
@@ -65,7 +64,7 @@ class _Line:
 
 
 class _Share:
-    """What one tenant holds."""
+    """Requests and bytes that one tenant holds."""
 
     __slots__ = ("bytes", "requests")
 
@@ -139,10 +138,10 @@ class CommitQueue:
     def _check(self, share: _Share, size: int) -> None:
         if not self.requests:
             return
-        if (share.requests + 1) * _FREE_PER_HELD > self._requests_max - self.requests - 1:
+        if not within_share(1, mine=share.requests, held=self.requests, total=self._requests_max):
             refused_by_requests.inc()
             raise overloaded("Too many requests wait to be committed")
-        if (share.bytes + size) * _FREE_PER_HELD > self._bytes_max - self.bytes - size:
+        if not within_share(size, mine=share.bytes, held=self.bytes, total=self._bytes_max):
             refused_by_bytes.inc()
             raise overloaded("Too many bytes wait to be committed")
 
@@ -185,7 +184,7 @@ class CommitQueue:
 
     @property
     def has_large(self) -> bool:
-        """Whether `take_large` has a request."""
+        """True while `take_large` has a request."""
         return bool(self._large)
 
     def take_large(self) -> Waiting:

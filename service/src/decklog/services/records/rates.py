@@ -32,6 +32,11 @@ class _Bucket:
         self.refused = 0
         self.retry_at = 0.0
 
+    def level_at(self, now: float, tenant: Tenant) -> float:
+        """Return the level with what was refilled since, by the tenant's present rate."""
+        per_second = tenant.limits.bytes_per_second
+        return min(per_second * BURST_SECONDS, self.level + (now - self.at) * per_second)
+
 
 class ByteRates:
     """A bucket of bytes for each tenant that appended lately."""
@@ -60,8 +65,7 @@ class ByteRates:
             bucket = self._buckets[tenant.id] = _Bucket(tenant.limits.bytes_per_second * BURST_SECONDS, now)
             if len(self._buckets) > self._forget_at:
                 self._forget(now)
-        per_second = tenant.limits.bytes_per_second
-        level = min(per_second * BURST_SECONDS, bucket.level + (now - bucket.at) * per_second)
+        level = bucket.level_at(now, tenant)
         if count > level:
             raise self._refusal(tenant, bucket, count, now, bulk=bulk)
         bucket.level, bucket.at = level - count, now
@@ -81,8 +85,7 @@ class ByteRates:
 
     def _rate(self, tenant: Tenant, bucket: _Bucket, now: float) -> Rate:
         per_second = tenant.limits.bytes_per_second
-        burst = per_second * BURST_SECONDS
-        return Rate(per_second, burst, min(burst, bucket.level + (now - bucket.at) * per_second), BYTES)
+        return Rate(per_second, per_second * BURST_SECONDS, bucket.level_at(now, tenant), BYTES)
 
     def _forget(self, now: float) -> None:
         self._buckets = {tenant: bucket for tenant, bucket in self._buckets.items() if now - bucket.at < BURST_SECONDS}

@@ -10,20 +10,18 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 import asyncpg
-import structlog
 
 from decklog.domain.identity.access import Role
 from decklog.domain.store import REGISTRY_CHANGES_MAX, ApiKey, Registered, RegistryChanges
 from decklog.domain.tenancy.spec import read_spec
 from decklog.domain.tenancy.status import TenantListing, read_conditions
 from decklog.domain.tenant import Isolation, Limits, State, Tenant, default_bytes_per_second
-from decklog.timescale.connection import LOST, Pool, connect_listener
+from decklog.timescale.connection import Pool
+from decklog.timescale.listening import listen
 from decklog.timescale.statements import statement
 
 CHANNEL = "decklog_registry"
 """Channel of NOTIFY after a change of the registry, without a payload."""
-RECONNECT_SECONDS = 1.0
-"""Wait after a failure."""
 
 _CHANGES = statement("registry.changes")
 _REGISTERED = statement("registry.find")
@@ -31,8 +29,6 @@ _QUEUES = statement("registry.queues")
 _SEARCHING = statement("registry.searching")
 _LIST = statement("registry.listing") + " WHERE name > $1 ORDER BY name LIMIT $2"
 _FIND = statement("registry.listing") + " WHERE name = $1"
-
-_log = structlog.get_logger("decklog.timescale")
 
 
 class PostgresRegistry:
@@ -116,7 +112,8 @@ class RegistryNotices:
 
     async def start(self, heard: Callable[[], None]) -> None:
         """See the protocol."""
-        self._task = asyncio.create_task(self._listen(heard), name="registry-notices")
+        listening = listen(self._dsn, CHANNEL, lambda _: heard(), of="changes of the registry", began=heard)
+        self._task = asyncio.create_task(listening, name="registry-notices")
 
     async def stop(self) -> None:
         """See the protocol."""
@@ -124,23 +121,6 @@ class RegistryNotices:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-
-    async def _listen(self, heard: Callable[[], None]) -> None:
-        while True:
-            connection: asyncpg.Connection | None = None
-            try:
-                connection = await connect_listener(self._dsn)
-                gone = asyncio.Event()
-                connection.add_termination_listener(lambda _, gone=gone: gone.set())
-                await connection.add_listener(CHANNEL, lambda *_: heard())
-                heard()  # for a change that was announced while nobody listened
-                await gone.wait()
-            except (*LOST, asyncpg.exceptions.PostgresError) as error:
-                _log.info("not listening for changes of the registry", error=type(error).__name__)
-            finally:
-                if connection is not None:
-                    connection.terminate()
-            await asyncio.sleep(RECONNECT_SECONDS)
 
 
 def tenant_of(row: asyncpg.Record, limits: Limits | None = None) -> Tenant:

@@ -10,19 +10,17 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
-import asyncpg
 import structlog
 
 from decklog.domain.errors import DecklogError
 from decklog.domain.log import LogName
-from decklog.timescale.connection import LOST, Pool, connect_listener
+from decklog.timescale.connection import Pool
+from decklog.timescale.listening import RECONNECT_SECONDS, listen
 
 CHANNEL = "decklog"
 """Channel of NOTIFY. A payload is `tenant:log:next_seq`, all numbers."""
 COALESCE_SECONDS = 0.01
 """Time to collect announcements before they are sent."""
-RECONNECT_SECONDS = 1.0
-"""Wait after a failure."""
 
 _log = structlog.get_logger("decklog.timescale")
 Heard = Callable[[int, LogName, int], None]
@@ -41,7 +39,8 @@ class PostgresAnnouncements:
 
     async def start(self) -> None:
         """Start the tasks that send and listen."""
-        self._tasks = [asyncio.create_task(self._send(), name="announce"), asyncio.create_task(self._listen(), name="listen")]
+        listening = listen(self._dsn, CHANNEL, self._received, of="announcements")
+        self._tasks = [asyncio.create_task(self._send(), name="announce"), asyncio.create_task(listening, name="listen")]
 
     async def stop(self) -> None:
         """Stop both tasks. Collected announcements are lost."""
@@ -86,25 +85,9 @@ class PostgresAnnouncements:
                 # These announcements are lost; polling finds the records. The pool has logged the cause.
                 await asyncio.sleep(RECONNECT_SECONDS)
 
-    async def _listen(self) -> None:
-        while True:
-            connection: asyncpg.Connection | None = None
-            try:
-                connection = await connect_listener(self._dsn)
-                gone = asyncio.Event()
-                connection.add_termination_listener(lambda _, gone=gone: gone.set())
-                await connection.add_listener(CHANNEL, self._received)
-                await gone.wait()
-            except (*LOST, asyncpg.exceptions.PostgresError) as error:
-                _log.info("not listening for announcements", error=type(error).__name__)
-            finally:
-                if connection is not None:
-                    connection.terminate()
-            await asyncio.sleep(RECONNECT_SECONDS)
-
-    def _received(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+    def _received(self, payload: str) -> None:
         try:
-            tenant_id, log, next_seq = map(int, str(payload).split(":"))
+            tenant_id, log, next_seq = map(int, payload.split(":"))
             self._tell(tenant_id, LogName(log), next_seq)
         except ValueError:
-            _log.warning("an announcement could not be read", payload=str(payload)[:100])
+            _log.warning("an announcement could not be read", payload=payload[:100])

@@ -2,7 +2,7 @@
 
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 
-from decklog.timescale.control.piccolo_engine import ENGINE
+from decklog.timescale.control.sql_migration import in_order
 
 ID = "m0010_worker"
 VERSION = "1.38.0"
@@ -15,11 +15,4 @@ STATEMENTS = (
 
 async def forwards() -> MigrationManager:
     """Return the statements, to run in order."""
-    manager = MigrationManager(migration_id=ID, app_name="decklog", description=DESCRIPTION)
-
-    async def run() -> None:
-        for statement in STATEMENTS:
-            await ENGINE.run_ddl(statement)
-
-    manager.add_raw(run)
-    return manager
+    return in_order(ID, DESCRIPTION, STATEMENTS)
