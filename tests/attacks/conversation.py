@@ -24,7 +24,7 @@ CURSORS_MAX = 50
 
 @dataclass
 class Findings:
-    """What came back. `faults` must stay empty."""
+    """Answers of a round. `faults` must stay empty."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     operations: Counter[str] = field(default_factory=Counter)

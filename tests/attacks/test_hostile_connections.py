@@ -44,7 +44,7 @@ RECORD = {"action": "document.read", "actor": {"id": "alice"}}
 
 @dataclass(frozen=True)
 class Process:
-    """What a process uses."""
+    """Memory and descriptors of a process."""
 
     descriptors: int
     mib: float

@@ -54,7 +54,7 @@ class Answer:
 
     @property
     def typed(self) -> bool:
-        """Whether the answer is a success, or a refusal that a client can act on: a problem below 500, or 503 with Retry-After.
+        """True for a success, and for a refusal that a client can act on: a problem below 500, or 503 with Retry-After.
 
         A status alone counts where the body is empty.
         """

@@ -1,4 +1,4 @@
-"""What the noisy neighbour does: one function for each attack.
+"""Attacks of the noisy neighbour: one function for each attack.
 
 `python -m tests.bench.noisy_attacks` runs one in a process apart; see `tests.attacks.attacker`.
 """

@@ -89,7 +89,7 @@ FILLED: dict[str, Callable[[], Iterator[list[bytes]]]] = {
     "unread_lists": lambda: _texts(1_000, 9_000),
     "unread_exports": lambda: _texts(1_000, 9_000),
 }
-"""What the attacker's log holds before the attack, in bulks."""
+"""Bulks in the attacker's log before the attack."""
 
 
 async def _fill(server: Server, customer: Customer, bulks: Iterator[list[bytes]]) -> None:

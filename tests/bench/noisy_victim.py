@@ -66,7 +66,7 @@ class Series(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What the neighbour saw during one phase."""
+    """Figures of the neighbour during one phase."""
 
     appends: Series
     lists: Series

@@ -1,4 +1,4 @@
-"""What is built is pinned, listed and comparable with known vulnerabilities, without asking anybody at build time."""
+"""Builds are pinned and listed, and compared with known vulnerabilities, without asking anybody at build time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who asked for a Tenant's spec, as far as Kubernetes tells an operator."""
+"""Authors of a Tenant's spec, as far as Kubernetes tells an operator."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def key_set(*keys: Key, **members: Any) -> bytes:
 
 
 class KeyServer:
-    """What an issuer publishes; counts how often it was asked."""
+    """Keys that an issuer publishes; counts how often it was asked."""
 
     def __init__(self, body: bytes) -> None:
         self.body = body

@@ -21,7 +21,7 @@ PAUSE = 0.05
 """Seconds between two requests of one client: frequent, and without starving processes that start."""
 WAIT_MAX = 120.0
 RELEASE_STALE = "so it cannot tell who may do what"
-"""What only processes of the release say when a busy machine keeps them from reading the registry for two seconds. Later versions read
+"""Words that only processes of the release say when a busy machine keeps them from reading the registry for two seconds. Later versions read
 it over a connection of its own, and no test excuses them."""
 
 

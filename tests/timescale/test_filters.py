@@ -42,7 +42,7 @@ def assert_linear(query: Query) -> None:
 
 
 def satisfied(content: str, operator: str, pattern: str) -> bool:
-    """What PostgreSQL decides for a column of collation "C", which folds ASCII letters alone."""
+    """Decision of PostgreSQL for a column of collation "C", which folds ASCII letters alone."""
     if operator == "ILIKE":
         content = re.sub("[A-Z]", lambda letter: letter[0].lower(), content)
     return pattern[1:-1] in content

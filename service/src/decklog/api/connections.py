@@ -100,7 +100,7 @@ class Connection(Protocol):
 
     @property
     def waits_for_client(self) -> bool:
-        """Whether no request of this connection is complete or being answered, so that closing it loses nothing."""
+        """True while no request of this connection is complete or being answered, so that closing it loses nothing."""
         ...
 
     def look(self, now: float) -> None:
@@ -113,7 +113,7 @@ class Connection(Protocol):
 
 
 class Pace:
-    """Whether the rest of a transfer moves at the smallest allowed rate, judged once in each window of time.
+    """Judge of a transfer: its rest must move at the smallest allowed rate, in each window of time.
 
     A window begins when bytes are first seen waiting. It is judged by the bytes that moved in it, so neither a stall after a
     fast start nor one byte a second passes.
@@ -150,7 +150,7 @@ class Pace:
 
 
 class SendPace:
-    """Whether a client reads what was written to its connection, seen from outside by the bytes that still wait."""
+    """Progress of a client that reads what was written to its connection, seen from outside by the bytes that still wait."""
 
     __slots__ = ("_pace", "_waited", "drained")
 
@@ -241,7 +241,7 @@ class Connections:
 
     @property
     def may_answer_refusals(self) -> bool:
-        """Whether refused connections may stay open until their answer is read."""
+        """True while refused connections may stay open until their answer is read."""
         return len(self._holders) <= self.limits.connections_max + _answered_max(self.limits)
 
     def enter(self, connection: Connection, holder: str | None) -> None:

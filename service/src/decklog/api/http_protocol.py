@@ -37,7 +37,7 @@ LINGER_BYTES_MAX: Final = 1024 * 1024
 """Bytes that are discarded meanwhile."""
 
 _IDLE, _HEAD, _BODY = range(3)
-"""What is expected next: a request, the rest of its headers, the rest of its body."""
+"""The part that is expected next: a request, the rest of its headers, the rest of its body."""
 
 _log = structlog.get_logger(__name__)
 
@@ -91,7 +91,7 @@ class Http(HttpToolsProtocol):
         self._upgrades = False
         """The newest request asks for a WebSocket."""
         self._deaf = False
-        """Nothing that arrives is parsed any more."""
+        """The parser takes no more of what arrives."""
         self._discarded = 0
         self._close_at: float | None = None
         self._body_pace = Pace()
@@ -307,12 +307,12 @@ class Http(HttpToolsProtocol):
 
     @property
     def _busy(self) -> bool:
-        """Whether a request is being answered."""
+        """True while a request is being answered."""
         return self._running is not None and not self._running.response_complete
 
     @property
     def waits_for_client(self) -> bool:
-        """Whether no request is complete or being answered."""
+        """True while no request is complete or being answered."""
         return not self._busy and self._phase != _BODY
 
     def _refuse(self, error: DecklogError) -> None:

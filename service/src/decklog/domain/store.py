@@ -34,7 +34,7 @@ class ApiKey(msgspec.Struct, frozen=True):
 
 
 class RegistryChanges(msgspec.Struct, frozen=True):
-    """What changed in the registry up to a version. Without `complete`, anything may have changed and nothing is listed."""
+    """Changes of the registry up to a version. Without `complete`, anything may have changed and nothing is listed."""
 
     version: int
     tenants: frozenset[int] = frozenset()

@@ -34,7 +34,7 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 RECORDS, QUERIES, BYTES = "append", "query", "bytes"
-"""What a rate bucket counts: records of the `events` log, queries, or bytes of records in one process."""
+"""Units of a rate bucket: records of the `events` log, queries, or bytes of records in one process."""
 
 
 class Rate(msgspec.Struct, frozen=True):

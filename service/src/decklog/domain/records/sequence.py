@@ -27,7 +27,7 @@ class Head(NamedTuple):
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """What is wrong at one place of the database."""
+    """A fault at one place of the database."""
 
     kind: str
     detail: str

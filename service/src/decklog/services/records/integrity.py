@@ -35,7 +35,7 @@ _log = structlog.get_logger("decklog.integrity")
 
 
 class Read(StrEnum):
-    """What read a record that was checked."""
+    """Readers of records that were checked."""
 
     SINGLE = "single"
     LIST = "list"

@@ -1,4 +1,4 @@
-"""What one search asks for, and the time it may take."""
+"""One search: its tenant, log and query, and the time it may take."""
 
 from __future__ import annotations
 
