@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
-from decklog.api.app import create_app
+from decklog.api.app import create_app, openapi_document
 from decklog.api.connections import FILES_RESERVED, Connections, Limits, Pace, within_files
 from decklog.api.http_protocol import HEADERS_MAX, PIPELINED_MAX, URI_BYTES_MAX
 from decklog.api.server import serve
@@ -195,6 +195,31 @@ async def test_malformed_request_is_refused_with_a_problem(
         for name, sent in MALFORMED.items():
             assert refusal(await said(port, sent)) == (400, "malformed-request"), name
     check_quiet(caplog, capsys)
+
+
+async def test_http_1_0_gets_no_chunked_answer_from_any_route(world: World) -> None:
+    """A body without a length ends with the connection there, so one that was cut off would look whole."""
+    await fill(world.store, world.tenant("acme"), {}, {})
+    key = world.keys["acme", Role.ADMIN]
+    paths = [
+        path.replace("{seq}", "0").replace("{name}", "acme") for path, of in openapi_document()["paths"].items() if "get" in of
+    ]
+    codes = {}
+    async with served(world, LONG) as port:
+        for path in [*paths, "/api/v1/logs/export?format=csv", "/api/v1/logs/stats?by=action", "/schema", "/schema/openapi.json"]:
+            head, _, body = (await said(port, f"GET {path} HTTP/1.0\r\nAuthorization: Bearer {key}\r\n\r\n".encode())).partition(
+                b"\r\n\r\n"
+            )
+            assert b"transfer-encoding" not in head.lower(), path
+            assert f"content-length: {len(body)}".encode() in head, path
+            codes[path] = int(head.split()[1])
+            if codes[path] == 426:
+                assert b"\r\nupgrade: HTTP/1.1\r\nconnection: upgrade\r\n" in head
+                assert json.loads(body)["code"] == "http-version"
+    assert [path for path, code in codes.items() if code == 426] == [
+        "/api/v1/logs/export", "/api/v1/logs/stream", "/api/v1/logs/export?format=csv"
+    ]  # fmt: skip
+    assert {code for code in codes.values() if code != 426} <= {200, 403, 404}
 
 
 BAD_BODIES = {

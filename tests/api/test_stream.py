@@ -241,7 +241,7 @@ async def test_stream_ends_with_an_error_when_the_key_is_revoked(world: World) -
         number, last = await ended(listener)
         event = await asyncio.wait_for(sse(lines), 20)
         assert (number, last["problem"]["code"]) == (4401, "unauthenticated")
-        assert (event["event"], json.loads(event["data"])["code"]) == ("error", "unauthenticated")
+        assert (event["event"], json.loads(event["data"])["code"]) == ("problem", "unauthenticated")
 
 
 async def test_stream_ends_when_the_tenant_is_suspended(world: World) -> None:
@@ -333,7 +333,7 @@ async def sse_followed(world: World, query: str = "", **headers: str) -> AsyncIt
         lines = response.aiter_lines()
         opened = await sse(lines)
         data = {"tenant": "acme", "log": "events", "position": opened["id"]}
-        assert opened == {"retry": "1000", "event": "open", "id": opened["id"], "data": json.dumps(data, separators=(",", ":"))}
+        assert opened == {"retry": "1000", "event": "opened", "id": opened["id"], "data": json.dumps(data, separators=(",", ":"))}
         yield lines
 
 
@@ -384,7 +384,7 @@ async def test_websocket_closes_with_service_restart_when_the_server_stops(world
         request = client.build_request("GET", "http://" + url, headers=headers)
         events = await client.send(request, stream=True)
     assert (await ended(listener))[0] == 1012
-    assert "event: open" in (await events.aread()).decode()
+    assert "event: opened" in (await events.aread()).decode()
     await client.aclose()
     async for actions in polled(world):
         if sorted(actions) == ["log.stream.close"] * 2 + ["log.stream.open"] * 2:

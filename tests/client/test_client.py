@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from decklog.client.client import Client
+from decklog.client.client import Client, _events
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
 from tests.support.api_world import World, running_world
@@ -167,6 +167,51 @@ async def test_client_raises_outcome_unknown_when_the_connection_breaks() -> Non
         with pytest.raises(DecklogError) as error:
             await api.append(b"{}")
         assert error.value.code is Code.OUTCOME_UNKNOWN
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\u0085", "\x1c", "\x0b", "\r", "\n"])
+async def test_client_stream_returns_a_record_with_any_line_separator_whole(world: World, separator: str) -> None:
+    async with client(world) as api, api.stream() as records:
+        await api.append(record(message=f"first{separator}second"))
+        assert (await anext(records)).message == f"first{separator}second"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+@pytest.mark.parametrize("size", [1, 2, 3, 1_000])
+async def test_client_stream_reads_events_by_every_line_end_in_pieces_of_any_size(end: str, size: int) -> None:
+    events = [
+        "retry: 1000",
+        "event: open",
+        "data: {}",
+        "",
+        ": a comment",
+        "event:heartbeat",
+        "data:x",
+        "data: y",
+        "",
+        "data",
+        "data",
+        "",
+    ]
+    text = "".join(line + end for line in events).encode()
+    pieces = (text[at : at + size] for at in range(0, len(text), size))
+
+    async def arriving() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+
+    found = [event async for event in _events(httpx.Response(200, content=arriving()))]
+    assert found == [("open", b"{}"), ("heartbeat", b"x\ny"), ("", b"\n")]
+
+
+@pytest.mark.parametrize("name", ["problem", "error"])
+async def test_client_stream_raises_the_problem_that_ended_it(name: str) -> None:
+    problem = {"type": "t", "title": "t", "status": 403, "code": "forbidden", "detail": "d", "instance": "i"}
+    body = f"event: opened\ndata: {{}}\n\nevent: {name}\ndata: {json.dumps(problem)}\n\n".encode()
+    async with Client("https://decklog.example.com", "key", transport=answering(200, body)) as api, api.stream() as records:
+        with pytest.raises(DecklogError) as error:
+            await anext(records)
+        assert error.value.code is Code.FORBIDDEN
 
 
 @pytest.mark.parametrize("url", ["", "decklog.example.com", "ftp://x", "http://", "https://user:hunter2@x", "file:///x"])

@@ -94,7 +94,7 @@ class Conformance:
         elif media_type not in response["content"]:
             self.faults.append(f"{where} of type {media_type!r} is not documented")
         elif media_type == "text/event-stream":
-            for data in re.findall(rb"event: error\ndata: (.*)\n", body):
+            for data in re.findall(rb"event: problem\ndata: (.*)\n", body):
                 self._check_code(where, operation, json.loads(data)["code"])
         elif method != "HEAD" and media_type in ("application/json", PROBLEM) and len(body) <= BODY_CHECKED_MAX:
             self._check_body(where, response["content"][media_type]["schema"], body)

@@ -49,6 +49,7 @@ STATUSES: dict[Code, tuple[int, str]] = {
     Code.FORBIDDEN: (403, "Forbidden"),
     Code.TENANT_SUSPENDED: (403, "Tenant suspended"),
     Code.NOT_FOUND: (404, "Not found"),
+    Code.HTTP_VERSION: (426, "HTTP/1.1 required"),
     Code.METHOD_NOT_ALLOWED: (405, "Method not allowed"),
     Code.ID_CONFLICT: (409, "Id already used"),
     Code.BATCH_REJECTED: (422, "Batch rejected"),
@@ -117,8 +118,10 @@ def retry_after(error: DecklogError) -> int | None:
 
 
 def problem_headers(error: DecklogError) -> list[tuple[bytes, bytes]]:
-    """Return the headers that an error adds to its answer: WWW-Authenticate, Retry-After, RateLimit."""
+    """Return the headers that an error adds to its answer: WWW-Authenticate, Upgrade, Retry-After, RateLimit."""
     headers: list[tuple[bytes, bytes]] = []
+    if error.code is Code.HTTP_VERSION:  # RFC 9110, 15.5.22 and 7.8
+        headers += [(b"upgrade", b"HTTP/1.1"), (b"connection", b"upgrade")]
     if error.code is Code.UNAUTHENTICATED:
         headers.append((b"www-authenticate", b'Bearer realm="decklog"'))
     if (seconds := retry_after(error)) is not None:

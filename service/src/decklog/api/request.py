@@ -49,6 +49,19 @@ class Asked(NamedTuple):
     parameters: Parameters
 
 
+def require_http_1_1(scope: Scope, what: str) -> None:
+    """Refuse a streamed answer to a client or a proxy that speaks HTTP/1.0. Raises `http-version`.
+
+    HTTP/1.0 has no chunks (RFC 9112, 6.1), so its body would end with the connection, and a file that was cut off would look whole.
+    """
+    if scope["http_version"] == "1.0":
+        raise DecklogError(
+            Code.HTTP_VERSION,
+            f"{what} needs HTTP/1.1: by HTTP/1.0 a transfer that was cut off cannot be told from a whole one. "
+            "If a proxy is in between, let it speak HTTP/1.1 to Decklog (nginx: proxy_http_version 1.1).",
+        )
+
+
 def make_request_id(sent: bytes | None) -> str:
     """Return the client's X-Request-Id if it is safe to log, else a new id."""
     if sent is not None and _SANE_ID.fullmatch(sent):

@@ -24,6 +24,7 @@ Parameters = Mapping[str, str | int | Sequence[str]]
 """Query parameters by the API's names. A sequence repeats the parameter."""
 
 _KEY = re.compile(r"[!-~]{1,16384}")
+_LINE_END = re.compile(rb"\r\n?|\n")
 _BY_STATUS = {
     401: Code.UNAUTHENTICATED,
     403: Code.FORBIDDEN,
@@ -229,18 +230,42 @@ class Client:
 
 
 async def _events(response: httpx.Response) -> AsyncGenerator[tuple[str, bytes], None]:
-    """Iterate over Server-Sent Events as kind and data. Raises the error of an `error` event."""
-    kind = ""
-    async for line in response.aiter_lines():
-        if line.startswith("event: "):
-            kind = line.removeprefix("event: ")
-        elif line.startswith("data: "):
-            data = line.removeprefix("data: ").encode()
-            if kind == "error":
-                raise _decoded_problem(data) or DecklogError(
-                    Code.INTERNAL, f"{response.url.host} ended the stream without a problem document."
-                )
-            yield kind, data
+    """Iterate over Server-Sent Events as kind and data. Raises the error of a `problem` event.
+
+    Servers before 0.1.0 name it `error`, and the first event `open`. The first event may have any name.
+    """
+    kind, data = "", list[bytes]()
+    async for line in _event_lines(response.aiter_bytes()):
+        name, _, value = line.partition(b":")
+        if name == b"event":
+            kind = value.removeprefix(b" ").decode()
+        elif name == b"data":
+            data.append(value.removeprefix(b" "))
+        elif not line and data:
+            if kind in ("problem", "error"):
+                raise _ended(response, b"\n".join(data))
+            yield kind, b"\n".join(data)
+            kind, data = "", []
+
+
+def _ended(response: httpx.Response, problem: bytes) -> DecklogError:
+    return _decoded_problem(problem) or DecklogError(
+        Code.INTERNAL, f"{response.url.host} ended the stream without a problem document."
+    )
+
+
+async def _event_lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Iterate over the lines of an event stream, which end at LF, CR or CRLF only (WHATWG HTML, 9.2.5).
+
+    `aiter_lines` of httpx also splits at U+2028, U+2029 and U+0085, which the text of a record may contain.
+    """
+    rest, after_cr = b"", False
+    async for received in pieces:
+        piece = received[1:] if after_cr and received.startswith(b"\n") else received
+        after_cr = received.endswith(b"\r")
+        *lines, rest = _LINE_END.split(rest + piece)
+        for line in lines:
+            yield line
 
 
 def _plain(parameters: Parameters | None) -> httpx.QueryParams:

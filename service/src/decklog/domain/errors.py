@@ -32,6 +32,7 @@ class Code(StrEnum):
     FORBIDDEN = "forbidden"
     TENANT_SUSPENDED = "tenant-suspended"
     NOT_FOUND = "not-found"
+    HTTP_VERSION = "http-version"
     METHOD_NOT_ALLOWED = "method-not-allowed"
     ID_CONFLICT = "id-conflict"
     BATCH_REJECTED = "batch-rejected"

@@ -12,7 +12,8 @@ from decklog import shapes
 from decklog.api.limits import too_slow
 from decklog.api.openapi import JSON, Answer, Media, Operation, parameter
 from decklog.api.reads import FILTERS, SEARCH_ERRORS
-from decklog.api.request import ask
+from decklog.api.request import ask, require_http_1_1
+from decklog.domain.errors import Code
 from decklog.services.records.export import CONTENT_TYPES, Export
 
 _OPERATION = Operation(
@@ -29,7 +30,7 @@ _OPERATION = Operation(
             {"Content-Disposition": {"description": "Name of the file.", "schema": {"type": "string"}}},
         )
     },
-    SEARCH_ERRORS,
+    (*SEARCH_ERRORS, Code.HTTP_VERSION),
     parameters=[
         *FILTERS,
         parameter(
@@ -49,6 +50,7 @@ async def export_records(request: Request[Any, Any, Any]) -> ASGIApp:
     complete: a failure midway breaks the transfer.
     """
     asked = await ask(request)
+    require_http_1_1(request.scope, "An export")
     return Download(await asked.services.reading.export(asked.principal, asked.context, asked.parameters))
 
 

@@ -20,7 +20,7 @@ from decklog.api.errors import problem, request_id, translated
 from decklog.api.limits import too_slow
 from decklog.api.openapi import Answer, Json, Media, Operation, parameter
 from decklog.api.reads import FILTERS, POSITION, READ_ERRORS
-from decklog.api.request import Asked, ask
+from decklog.api.request import Asked, ask, require_http_1_1
 from decklog.api.routes.export import until_disconnect
 from decklog.domain.errors import Code, DecklogError, invalid_parameter
 from decklog.domain.records.wire import renderer
@@ -30,6 +30,8 @@ PATH = "/api/v1/logs/stream"
 EVENT_STREAM = "text/event-stream"
 RETRY_MILLISECONDS = 1_000
 """How long an EventSource waits before it reconnects."""
+OPENED, PROBLEM = "opened", "problem"
+"""Names of the first and of the last event. A browser's EventSource fires `open` and `error` itself, so neither may be a name."""
 LAST_MESSAGE_SECONDS = 0.5
 """How long the last message may take to be sent: the client may no longer read."""
 
@@ -123,7 +125,7 @@ _OPERATION = Operation(
             {EVENT_STREAM: Media({"type": "string"}, f'id: {POSITION}\nevent: heartbeat\ndata: {{"position":"{POSITION}"}}\n\n')},
         )
     },
-    (*READ_ERRORS, Code.TOO_MANY_STREAMS, Code.UNSUPPORTED_MEDIA_TYPE),
+    (*READ_ERRORS, Code.TOO_MANY_STREAMS, Code.UNSUPPORTED_MEDIA_TYPE, Code.HTTP_VERSION),
     parameters=[
         *FILTERS,
         parameter(
@@ -152,10 +154,13 @@ async def stream_events(request: Request[Any, Any, Any]) -> ASGIApp:
     position. To resume without a gap and without a duplicate, pass the last position as `after` or `Last-Event-ID`. To read
     the whole log from its first record, pass `after=-1`.
 
+    The events are `opened`, `record`, `heartbeat` and, where an error ends the stream, `problem`.
+
     A WebSocket sends messages `{"type": "open" | "record" | "heartbeat" | "error", …}`. Browsers pass the token as a
     subprotocol: `new WebSocket(url, ["decklog", "bearer.<token>"])`.
     """
     asked = await ask(request)
+    require_http_1_1(request.scope, "A stream")
     accept = request.headers.get("accept", "*/*")
     if EVENT_STREAM not in accept and "*/*" not in accept and "text/*" not in accept:
         raise DecklogError(
@@ -194,7 +199,7 @@ class EventStream:
             document = problem(translated(error, scope), request_id(scope))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_MESSAGE_SECONDS):
-                    await body(_sse("error", msgspec.json.encode(document)))
+                    await body(_sse(PROBLEM, msgspec.json.encode(document)))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_MESSAGE_SECONDS):
                 await body(b"", more=False)
@@ -211,5 +216,5 @@ class EventStream:
                 await body(_sse("record", rendered(event.record), position))
 
         first = opened(subscription)
-        await body(f"retry: {RETRY_MILLISECONDS}\n".encode() + _sse("open", msgspec.json.encode(first), first["position"]))
+        await body(f"retry: {RETRY_MILLISECONDS}\n".encode() + _sse(OPENED, msgspec.json.encode(first), first["position"]))
         await forward_all(subscription, forward, gone, self._stopping)
