@@ -42,6 +42,7 @@ PROCESSES: dict[str, tuple[str, ...]] = {
         "decklog_records_",
         "decklog_refused_",
         "decklog_turns_",
+        "decklog_backend_",
     ),
     "worker": (
         "decklog_consumer_",
@@ -50,6 +51,7 @@ PROCESSES: dict[str, tuple[str, ...]] = {
         "decklog_search_",
         "decklog_archive_",
         "decklog_records_",
+        "decklog_backend_",
     ),
     "registry": ("decklog_registry_",),
     "traces": ("decklog_trace_",),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 import pytest
@@ -21,7 +19,6 @@ from decklog.domain.search.fields import COUNTABLE
 from decklog.domain.search.query import Query, matches, parse
 from decklog.domain.search.stats import INTERVALS, Grouping, start_of
 from decklog.domain.store import FORGETTER, READ_BYTES_MAX
-from decklog.domain.tenant import Tenant
 from decklog.services.search.matching import Matcher
 from decklog.services.search.page import read_cursor, write_cursor
 from decklog.services.search.search import Found, Search
@@ -150,25 +147,6 @@ async def test_page_is_the_same_when_the_index_is_away() -> None:
         assert (await at.search.count(at.acme, EVENTS, query)).coverage.engine == "postgres"
 
 
-async def test_failed_question_of_one_tenant_keeps_no_other_tenant_from_the_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with desk() as at:
-        await at.put({"message": "needle"})
-        await at.put({"message": "needle"}, tenant=at.rival)
-        for tenant in (at.acme, at.rival):
-            await at.index_all(tenant)
-        find = at.index.find
-
-        async def fails_for_one(tenant: Tenant, *arguments: Any, **more: Any) -> list[int]:
-            if tenant == at.acme:
-                raise AWAY
-            return await find(tenant, *arguments, **more)
-
-        monkeypatch.setattr(at.index, "find", fails_for_one)
-        query = asked(("q", "needle"), ("from", "2000-01-01T00:00:00Z"))
-        assert (await at.search.page(at.acme, EVENTS, query, limit=5)).coverage.engine == "postgres"
-        assert (await at.search.page(at.rival, EVENTS, query, limit=5)).coverage.engine == "opensearch"
-
-
 async def test_full_text_needs_a_time_range_when_the_index_is_away() -> None:
     async with desk() as at:
         await at.put({"message": "needle", "occurred_at": "2026-02-01T00:00:00Z"})
@@ -193,22 +171,6 @@ async def test_failed_index_gets_no_request_for_a_moment() -> None:
         for _ in range(5):
             await at.search.page(at.acme, EVENTS, asked(("actor", "tester")), limit=10)
         assert at.index.asked == asked_before + 1
-
-
-async def test_unresponsive_index_is_abandoned_after_the_timeout() -> None:
-    async with desk(timeout=0.2) as at:
-        await at.put({})
-        await at.index_all()
-
-        async def never(*_: Any, **__: Any) -> list[int]:
-            await asyncio.Event().wait()
-            return []
-
-        at.index.find = never  # type: ignore[method-assign]
-        # The remaining time is too short for Postgres.
-        with refused(Code.SEARCH_UNAVAILABLE):
-            await at.search.page(at.acme, EVENTS, asked(("actor", "tester")), limit=10)
-        assert seqs(await at.search.page(at.acme, EVENTS, asked(("actor", "tester")), limit=10)) == [0]
 
 
 async def test_unexpected_error_of_the_index_is_raised() -> None:

@@ -48,11 +48,12 @@ def tally(found: Iterable[Terms], grouping: Grouping, limit: int) -> list[Bucket
 class MemoryIndex:
     """Documents are found only after a refresh, as in the real one.
 
-    `failing` is raised by every call while it is set. `asked`, `added` and `refreshes` count calls, documents, refreshes.
+    `failing` is raised by every question while it is set, `down` by pings. `asked`, `added` and `refreshes` count calls, documents, refreshes.
     """
 
     def __init__(self) -> None:
         self.failing: DecklogError | None = None
+        self.down: DecklogError | None = None
         self.asked = self.added = self.refreshes = 0
         self._written: dict[str, dict[_Key, SearchDocument]] = {}
         self._findable: dict[str, dict[_Key, SearchDocument]] = {}
@@ -63,6 +64,11 @@ class MemoryIndex:
         written = self._written.setdefault(tenant.index, {})
         for document in documents:
             written[document.tenant_id, document.log, document.epoch, document.seq] = document
+
+    async def ping(self) -> None:
+        await asyncio.sleep(0)
+        if self.down is not None:
+            raise self.down
 
     async def refresh(self, tenant: Tenant) -> None:
         findable = dict(self._written.get(tenant.index, {}))

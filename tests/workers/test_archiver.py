@@ -61,6 +61,17 @@ async def test_archiver_round_gives_each_tenant_a_turn_when_others_fail() -> Non
     assert set(scripted.left) == {"three"}
 
 
+async def test_archiver_round_ends_when_the_archive_cannot_be_reached_at_all() -> None:
+    silent = ArchiveError("Unreachable", "No answer.")
+    scripted = Scripted(one=[silent, silent], two=[Ended.DONE])
+    scripted.locked = silent
+    assert await Rounds(scripted).turn() is Turn.FAILED
+    assert set(scripted.left) == {"one", "two"}
+    scripted.locked = True  # the fault is of one tenant
+    await Rounds(scripted).turn()
+    assert set(scripted.left) == {"one"}
+
+
 async def test_archiver_checks_an_idle_archive_rarely_and_a_failing_one_each_round() -> None:
     scripted = Scripted()
     rounds = Rounds(scripted)

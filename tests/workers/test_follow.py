@@ -289,6 +289,48 @@ async def test_follower_limits_an_unexpected_error_of_an_effect_to_its_log() -> 
     assert await worker.advance(world.tenant, EVENTS) is Ended.DONE
 
 
+async def test_follower_tries_a_failed_log_in_small_batches_that_grow() -> None:
+    world = World()
+    await world.append(64)
+    sizes: list[int] = []
+
+    class Noting(Recording):
+        async def apply(self, tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> None:
+            sizes.append(len(records))
+            await super().apply(tenant, log, records)
+
+    effect = Noting(world.done, failing=1.0)
+    worker = Follower("test", world.store, world.cursors, effect, batch_records_max=32, backoff_seconds=(0.0, 0.0))
+    for _ in range(4):
+        assert await worker.advance(world.tenant, EVENTS) is Ended.FAILED
+    assert (sizes[0], sizes[-1]) == (32, 1)
+    effect.failing = 0.0
+    sizes.clear()
+    assert await worker.advance(world.tenant, EVENTS) is Ended.DONE
+    assert sizes[:3] == [1, 2, 4]
+
+
+async def test_follower_tries_one_log_for_all_while_several_fail() -> None:
+    world = World()
+    await world.append(1)
+    seconds = 0.0
+    effect = Recording(world.done, failing=1.0)
+    worker = Follower("test", world.store, world.cursors, effect, backoff_seconds=(1.0, 1.0), clock=lambda: seconds)
+    world.store.failing = DecklogError(Code.STORAGE_UNAVAILABLE, "away")
+    others = [make_tenant(f"other-{number}") for number in range(20)]
+    for other in others:
+        world.store.register(other)
+    tenants = [world.tenant, *others]
+    assert {await worker.advance(tenant, EVENTS) for tenant in tenants} == {Ended.FAILED}
+    seconds = 2.0
+    ends = [await worker.advance(tenant, EVENTS) for tenant in tenants]
+    assert (ends[0], set(ends[1:])) == (Ended.FAILED, {Ended.WAITING})
+    world.store.failing, effect.failing = None, 0.0
+    seconds = 4.0
+    assert await worker.advance(world.tenant, EVENTS) is Ended.DONE
+    assert Ended.WAITING not in [await worker.advance(tenant, EVENTS) for tenant in tenants]
+
+
 async def test_follower_returns_failed_when_the_store_is_down() -> None:
     world = World()
     await world.append(1)

@@ -86,6 +86,34 @@ async def test_waker_counts_and_drops_wake_ups_when_the_queue_fails() -> None:
     await waker.stop()
 
 
+async def test_waker_tries_one_message_for_all_queues_while_several_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wake, "AWAY", timedelta(milliseconds=20))
+    queue = MemoryQueue()
+    calls = 0
+    send = queue.send
+
+    async def counted(name: str, wake_ups: Sequence[WakeUp]) -> None:
+        nonlocal calls
+        calls += 1
+        await send(name, wake_ups)
+
+    monkeypatch.setattr(queue, "send", counted)
+    queue.failing = DecklogError(Code.STORAGE_UNAVAILABLE, "away")
+    waker = Waker(queue, interval=timedelta(milliseconds=1))
+    tenants = [make_tenant(f"tenant-{number}") for number in range(50)]
+    failed = wake.FAILED._value.get()
+    for tenant in tenants[: wake.AWAY_QUEUES]:
+        waker.wake(tenant, EVENTS, 1)
+    await until(lambda: calls == wake.AWAY_QUEUES)
+    for tenant in tenants:
+        waker.wake(tenant, EVENTS, 2)
+    await until(lambda: wake.FAILED._value.get() >= failed + wake.AWAY_QUEUES + 40)
+    assert calls <= wake.AWAY_QUEUES + 5
+    queue.failing = None
+    await until(lambda: waker.wake(tenants[-1], EVENTS, 3) or bool(queue.sent))  # type: ignore[func-returns-value]
+    await waker.stop()
+
+
 async def test_waker_drops_wake_ups_beyond_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wake, "WAITING_MAX", 3)
     queue = MemoryQueue()

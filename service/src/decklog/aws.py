@@ -8,7 +8,7 @@ import boto3
 from botocore.config import Config
 
 ATTEMPTS_MAX = 2
-"""Of one call, the first included."""
+"""Of one call, the first included, unless a client has its own bound."""
 
 
 class Access(Protocol):
@@ -42,6 +42,7 @@ def client(
     connect_timeout: int,
     read_timeout: int,
     connections: int,
+    attempts: int = ATTEMPTS_MAX,
     options: Config | None = None,
 ) -> Any:
     """Return a client for one service.
@@ -52,13 +53,14 @@ def client(
         connect_timeout: Seconds until a connection stands.
         read_timeout: Seconds until an answer begins, and between two pieces of it.
         connections: Connections kept open at most; a call beyond them opens one and closes it.
+        attempts: Of one call, the first included.
         options: What only this service needs.
     """
     limits = Config(
         connect_timeout=connect_timeout,
         read_timeout=read_timeout,
         max_pool_connections=connections,
-        retries={"mode": "standard", "total_max_attempts": ATTEMPTS_MAX},
+        retries={"mode": "standard", "total_max_attempts": attempts},
     )
     return boto3.session.Session().client(
         service,

@@ -246,6 +246,10 @@ class SearchIndex(Protocol):
         """Write documents; writing one again changes nothing. Raises `search-unavailable` unless every one was stored."""
         ...
 
+    async def ping(self) -> None:
+        """Return if the index answers at all, whatever it can answer. Raises `search-unavailable`."""
+        ...
+
     async def refresh(self, tenant: Tenant) -> None:
         """Make all documents findable that were written before. Raises `search-unavailable`."""
         ...

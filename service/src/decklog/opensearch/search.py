@@ -34,6 +34,9 @@ SEARCH_TIME_MAX = timedelta(seconds=5)
 ANSWER_TIME_MAX = SEARCH_TIME_MAX + timedelta(seconds=1)
 """The client stops waiting after this."""
 
+PING_TIME_MAX = timedelta(seconds=1)
+"""The client stops waiting for the answer to a ping after this."""
+
 _IPV4_AS_IPV6 = ipaddress.IPv6Network("::ffff:0:0/96")
 
 Clause = dict[str, Any]
@@ -116,6 +119,13 @@ class OpenSearchIndex:
         if any(document.tenant_id != tenant.id for document in documents):
             raise ValueError("a document of another tenant")
         await index.write(self._client, tenant.index, documents)
+
+    async def ping(self) -> None:
+        """See `SearchIndex`."""
+        with translated():
+            # Local: the answer of the node itself, whatever it knows of the others.
+            params = {"local": "true", "filter_path": "status"}
+            await self._client.cluster.health(params=params, request_timeout=PING_TIME_MAX.total_seconds())
 
     async def refresh(self, tenant: Tenant) -> None:
         """See `SearchIndex`."""

@@ -17,7 +17,7 @@ import msgspec
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
-from decklog.aws import client
+from decklog import aws
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.store import WakeUp
@@ -31,8 +31,11 @@ BATCH_MAX = 10
 """Messages of one request; SQS allows no more."""
 WAIT_SECONDS_MAX = 20
 """Seconds of one long poll; SQS allows no more."""
-CALL_SECONDS_MAX = 5
+CALL_SECONDS_MAX = 3
 """Seconds until an answer begins, except for long polls."""
+CONNECT_SECONDS_MAX = 1
+CALLS_SECONDS_MAX = 5
+"""Seconds after which a batch of calls makes no further one. With its last call it ends before its callers stop waiting."""
 CALLS_MAX = 8
 """Threads for calls other than long polls."""
 URLS_MAX = 10_000
@@ -104,8 +107,8 @@ class SqsWakeQueue:
     """
 
     def __init__(self, settings: Queue, *, polls: int) -> None:
-        self._calls = connect(settings, CALL_SECONDS_MAX, CALLS_MAX)
-        self._polls = connect(settings, CALL_SECONDS_MAX + WAIT_SECONDS_MAX, polls)
+        self._calls = _connect_once(settings, CALL_SECONDS_MAX, CALLS_MAX)
+        self._polls = _connect_once(settings, CALL_SECONDS_MAX + WAIT_SECONDS_MAX, polls)
         self._calls_limit = asyncio.Semaphore(CALLS_MAX)
         self._polls_limit = asyncio.Semaphore(polls)
         self._urls: dict[str, str] = {}
@@ -152,8 +155,11 @@ class SqsWakeQueue:
         return url
 
     def _send(self, queue: str, wake_ups: Sequence[WakeUp]) -> None:
+        began = time.monotonic()
         url = self._url(queue)
         for some in _tens(wake_ups):
+            if time.monotonic() - began > CALLS_SECONDS_MAX:
+                raise _unavailable(queue, "does not answer in time")
             bodies = [_encoder.encode(_Body(each.tenant_id, each.log, each.next_seq)).decode() for each in some]
             answer = self._calls.send_message_batch(
                 QueueUrl=url, Entries=[{"Id": str(number), "MessageBody": body} for number, body in enumerate(bodies)]
@@ -188,10 +194,29 @@ class SqsWakeQueue:
             )
 
 
-def connect(settings: Queue, read_timeout: int = CALL_SECONDS_MAX, connections: int = CALLS_MAX) -> SQSClient:
-    """Return a client; `read_timeout` is in seconds, `connections` is the maximum kept open."""
-    connected: SQSClient = client("sqs", settings, connect_timeout=2, read_timeout=read_timeout, connections=connections)
+def connect(
+    settings: Queue,
+    *,
+    connect_timeout: int = 2,
+    read_timeout: int = 5,
+    connections: int = CALLS_MAX,
+    attempts: int = aws.ATTEMPTS_MAX,
+) -> SQSClient:
+    """Return a client; timeouts are in seconds, `connections` is the maximum kept open, `attempts` are those of one call."""
+    connected: SQSClient = aws.client(
+        "sqs",
+        settings,
+        connect_timeout=connect_timeout,
+        read_timeout=read_timeout,
+        connections=connections,
+        attempts=attempts,
+    )
     return connected
+
+
+def _connect_once(settings: Queue, read_timeout: int, connections: int) -> SQSClient:
+    """Return a client that repeats no call: messages only wake, and the sweep finds what a call was about."""
+    return connect(settings, connect_timeout=CONNECT_SECONDS_MAX, read_timeout=read_timeout, connections=connections, attempts=1)
 
 
 def _read(message: MessageTypeDef) -> WakeUp | None:

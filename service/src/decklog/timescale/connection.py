@@ -73,7 +73,7 @@ LOST = (*_SHUTDOWN, asyncpg.exceptions.PostgresConnectionError, asyncpg.exceptio
 
 def unavailable(error: BaseException) -> DecklogError:
     """Return `storage-unavailable`, and log the cause, which the client does not see."""
-    _log.warning("storage unavailable", error=type(error).__name__, reason=str(error)[:300])
+    _log.warning("storage unavailable", error=type(error).__name__, reason=str(error)[:300] or "no answer in time")
     return DecklogError(Code.STORAGE_UNAVAILABLE, "The database cannot be reached or refused the work. Try again.", retry_after=1)
 
 

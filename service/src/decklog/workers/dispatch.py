@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-import structlog
 from prometheus_client import Gauge
 
 from decklog.domain.errors import DecklogError
 from decklog.domain.log import LogName
 from decklog.services.following.follow import Ended, Follower
 from decklog.services.identity.registry import RegistryCache
+from decklog.services.outage import Outage
 
 ACTIVE_PER_SLOT = 16
 """Logs being advanced for each slot of the follower: most of them wait for a refresh, which serves many logs of one index."""
@@ -26,8 +26,6 @@ STOP_TIME_MAX = timedelta(seconds=5)
 ACTIVE = Gauge("decklog_worker_active_logs", "Logs being advanced.", ["consumer"])
 
 Key = tuple[int, LogName]
-
-_log = structlog.get_logger("decklog.worker")
 
 
 class Dispatcher:
@@ -42,6 +40,7 @@ class Dispatcher:
         self._again: dict[Key, asyncio.TimerHandle] = {}
         self._stopped = False
         self._gauge = ACTIVE.labels(follower.consumer)
+        self._outage = Outage("registry", "the tenant of a log could not be read")
 
     @property
     def consumer(self) -> str:
@@ -68,11 +67,12 @@ class Dispatcher:
         try:
             tenant = await self._registry.tenant(tenant_id)
             # A tenant that is not in the registry was deleted, or is so new that the sweep will find its logs.
+            self._outage.well()
             ended = Ended.DONE if tenant is None else await self._follower.advance(tenant, log)
             if ended is Ended.HELD and key not in self._again:
                 self._again[key] = asyncio.get_running_loop().call_later(AGAIN_AFTER.total_seconds(), self._wake_again, key)
         except DecklogError as error:
-            _log.warning("a log could not be advanced", tenant_id=tenant_id, log=log.text, reason=str(error))
+            self._outage.failed(error, tenant_id=str(tenant_id), log=log.text)
         finally:
             del self._active[key]
             if not self._stopped:

@@ -8,16 +8,14 @@ from datetime import timedelta
 from enum import Enum
 from typing import NamedTuple, NoReturn
 
-import structlog
 from prometheus_client import Counter
 
 from decklog.domain.errors import DecklogError
 from decklog.domain.pauses import backoff, jittered
+from decklog.services.outage import Outage
 
 JITTER = 0.25
 """Largest share of a pause by which it differs at random, so that workers do not act at the same moment."""
-
-_log = structlog.get_logger("decklog.worker")
 
 
 class Turn(Enum):
@@ -53,16 +51,17 @@ class Pace(NamedTuple):
 async def repeat(turn: Callable[[], Awaitable[Turn]], pace: Pace, *, failures: Counter, failed: str, **facts: str) -> NoReturn:
     """Take a turn at once and then at this pace, until cancelled.
 
-    A turn that raises `DecklogError` is counted in `failures`, logged as the event `failed` with `facts`, and tried again.
+    A turn that raises `DecklogError` is counted in `failures`, logged as an outage `failed` with `facts`, and tried again.
     Every other error ends the loop, because it must not happen.
     """
-    in_a_row = 0
+    in_a_row, outage = 0, Outage("duty", failed)
     while True:
         try:
             left = await turn()
+            outage.well()
         except DecklogError as error:
             failures.inc()
-            _log.warning(failed, reason=str(error), **facts)
+            outage.failed(error, **facts)
             left = Turn.FAILED
         in_a_row = in_a_row + 1 if left is Turn.FAILED else 0
         await asyncio.sleep(0.0 if left is Turn.MORE else jittered(pace.pause(in_a_row), JITTER))

@@ -7,13 +7,13 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-import structlog
 from prometheus_client import Counter, Histogram
 
 from decklog.domain.errors import DecklogError
 from decklog.domain.pauses import jittered
 from decklog.domain.store import WakeQueue, WakeUp
 from decklog.services.identity.registry import RegistryCache
+from decklog.services.outage import Outage
 from decklog.workers.dispatch import Dispatcher
 
 WAIT_SECONDS_MAX = 20.0
@@ -35,8 +35,6 @@ WAITED = Histogram(
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 1_800, 7_200),
 )
 POLL_FAILURES = Counter("decklog_worker_poll_failures_total", "Failed polls of a queue.")
-
-_log = structlog.get_logger("decklog.worker")
 
 
 class Rotation:
@@ -96,6 +94,9 @@ class Pollers:
         self._rotation = Rotation(pollers)
         self._seen: int | None = None
         self._look_at = 0.0
+        self._outage = Outage("queue", "a queue could not be polled")
+        self._deletions = Outage("queue-deletions", "messages could not be deleted and will be received again")
+        self._registry_outage = Outage("registry", "no queue can be polled")
 
     async def run(self) -> None:
         """Poll until cancelled."""
@@ -108,9 +109,10 @@ class Pollers:
             try:
                 await self._update_queues()
             except DecklogError as error:
-                _log.warning("no queue can be polled", reason=str(error))
+                self._registry_outage.failed(error)
                 await asyncio.sleep(NOTHING_SECONDS)
                 continue
+            self._registry_outage.well()
             name = self._rotation.take(time.monotonic())
             if name is None:
                 await asyncio.sleep(jittered(NOTHING_SECONDS, 0.6))
@@ -142,9 +144,10 @@ class Pollers:
                 await self._delete(queue, wake_ups)
             elif self._rotation.crowded:
                 not_before = time.monotonic() + ROUND_SECONDS
+            self._outage.well()
         except DecklogError as error:
             POLL_FAILURES.inc()
-            _log.warning("a queue could not be polled", queue=queue, reason=str(error))
+            self._outage.failed(error, queue=queue)
             not_before = time.monotonic() + jittered(FAILED_SECONDS, 0.5)
         finally:
             self._rotation.give_back(queue, not_before)
@@ -164,4 +167,6 @@ class Pollers:
         try:
             await self._queue.delete(queue, wake_ups)
         except DecklogError as error:
-            _log.warning("messages could not be deleted and will be received again", queue=queue, reason=str(error))
+            self._deletions.failed(error, queue=queue)
+        else:
+            self._deletions.well()

@@ -17,7 +17,6 @@ from enum import Enum
 from typing import Protocol
 
 import msgspec
-import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from decklog.domain.errors import Code, DecklogError
@@ -28,6 +27,7 @@ from decklog.domain.search.query import Query
 from decklog.domain.store import Cursor, Cursors, RecordStore
 from decklog.domain.tenant import Tenant
 from decklog.services.following.leases import LEASE_SECONDS, LeaseLostError, leased
+from decklog.services.outage import Outage
 
 BATCH_RECORDS_MAX = 1_000
 BATCH_RECORDS_FIRST = 200
@@ -37,8 +37,10 @@ BATCH_BYTES = 2 * 1024 * 1024
 LOOK_AGAIN_SECONDS = 0.1
 """Between reads of the head while the last batch settles, so that records that arrive meanwhile form one batch."""
 READ_SECONDS_MAX = 20.0
-BACKOFF_SECONDS = (0.5, 15.0)
-"""First and longest pause after failures of one log, before jitter."""
+BACKOFF_SECONDS = (0.5, 2.0)
+"""First and longest pause after failures of one log, before jitter: near the lag that a log has when all is well."""
+DOWN_LOGS = 3
+"""Logs that fail without a success between them, after which the failing logs are tried one at a time."""
 BACKING_OFF_MAX = 100_000
 """Logs whose failures are kept in memory."""
 
@@ -56,7 +58,6 @@ PROGRESS = Gauge(
 )
 
 _EVERYTHING = Query()
-_log = structlog.get_logger("decklog.follow")
 
 
 class Effect(Protocol):
@@ -140,6 +141,7 @@ class _Advance:
         batch_records_max: int,
         stopping: Callable[[], bool],
         traces: BatchTraces | None,
+        failures: int,
     ) -> None:
         self._tenant = tenant
         self._log = cursor.log
@@ -150,6 +152,8 @@ class _Advance:
         self._slots = slots
         self._lease_seconds = lease_seconds
         self._records_max = batch_records_max
+        # What failed is tried again in small batches, one at a time, which grow with each that succeeds.
+        self._cap = max(1, batch_records_max >> 2 * failures)
         self._limit = min(BATCH_RECORDS_FIRST, batch_records_max)
         self._stopping = stopping
         self._traces = traces
@@ -165,7 +169,7 @@ class _Advance:
             while True:
                 if self._stopping():
                     self._end = self._read_to
-                if self._read_to < self._end and len(self._applying) < self._effect.parallel:
+                if self._read_to < self._end and len(self._applying) < self._parallel:
                     await self._begin_batch()
                 elif self._applying:
                     await self._end_batch()
@@ -185,6 +189,11 @@ class _Advance:
             await asyncio.gather(*left, return_exceptions=True)
             for _, trace in self._traced:
                 trace.broken_off()
+
+    @property
+    def _parallel(self) -> int:
+        """Batches that may be applied at once."""
+        return self._effect.parallel if self._cap == self._records_max else 1
 
     async def _look(self) -> None:
         """Read the head of the log, unless the worker stops."""
@@ -215,7 +224,7 @@ class _Advance:
             self._log,
             Span(self._read_to, self._end),
             query=_EVERYTHING,
-            limit=self._limit,
+            limit=min(self._limit, self._cap),
             newest_first=False,
             timeout=READ_SECONDS_MAX,
         )
@@ -235,6 +244,7 @@ class _Advance:
         await asyncio.wait((task,))
         self._applying.popleft()
         task.result()
+        self._cap = min(self._records_max, 2 * self._cap)
         self._applied = batch.end
         self._oldest = self._oldest or batch.oldest
 
@@ -296,6 +306,11 @@ class Follower:
         self._owner = uuid.uuid4().hex
         self._busy: dict[tuple[int, LogName], asyncio.Event] = {}
         self._failures: dict[tuple[int, LogName], tuple[int, float]] = {}
+        self._failing: set[tuple[int, LogName]] = set()
+        """Logs that failed after the last success of any log."""
+        self._trying = False
+        self._try_at = 0.0
+        self._outage = Outage(consumer, "a log could not be advanced", clock=clock)
         self._stopping = False
 
     def stop(self) -> None:
@@ -322,6 +337,18 @@ class Follower:
         _, not_before = self._failures.get(key, (0, 0.0))
         if self._clock() < not_before:
             return Ended.WAITING
+        if key not in self._failing or len(self._failing) < DOWN_LOGS:
+            return await self._try(tenant, log)
+        # What all logs need is down. One that failed is tried for all of them.
+        if self._trying or self._clock() < self._try_at:
+            return Ended.WAITING
+        self._trying = True
+        try:
+            return await self._try(tenant, log)
+        finally:
+            self._trying = False
+
+    async def _try(self, tenant: Tenant, log: LogName) -> Ended:
         try:
             async with leased(
                 self._cursors, self.consumer, tenant, [log], owner=self._owner, seconds=self._lease_seconds
@@ -334,7 +361,9 @@ class Follower:
         except Exception as error:  # noqa: BLE001 - an effect may raise anything; only its own log fails
             self._failed(tenant, log, error)
             return Ended.FAILED
-        self._failures.pop(key, None)
+        self._failures.pop((tenant.id, log), None)
+        self._failing.clear()
+        self._outage.well()
         return Ended.DONE
 
     def _failed(self, tenant: Tenant, log: LogName, error: Exception) -> None:
@@ -345,18 +374,11 @@ class Follower:
         wait = jittered(backoff(count + 1, first=first, longest=longest), 0.5)
         if len(self._failures) >= BACKING_OFF_MAX:
             self._failures.clear()
-        self._failures[tenant.id, log] = (count + 1, self._clock() + wait)
-        known = isinstance(error, DecklogError)
-        _log.warning(
-            "a log could not be advanced",
-            consumer=self.consumer,
-            tenant=tenant.name,
-            log=log.text,
-            reason=str(error) if known else type(error).__name__,
-            attempt=count + 1,
-            again_in_seconds=round(wait, 2),
-            exc_info=not known,
-        )
+            self._failing.clear()
+        self._try_at = self._clock() + wait
+        self._failures[tenant.id, log] = (count + 1, self._try_at)
+        self._failing.add((tenant.id, log))
+        self._outage.failed(error, tenant=tenant.name, log=log.text)
 
     async def _work(self, tenant: Tenant, cursor: Cursor) -> None:
         """Follow the log to its end. Raises `LeaseLostError` and what the effect raises."""
@@ -371,4 +393,5 @@ class Follower:
             batch_records_max=self._batch_records_max,
             stopping=lambda: self._stopping,
             traces=self._traces,
+            failures=self._failures.get((tenant.id, cursor.log), (0, 0.0))[0],
         ).run()

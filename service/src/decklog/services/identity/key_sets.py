@@ -21,6 +21,7 @@ from prometheus_client import Counter, Gauge
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.weak_keys import ed25519_weakness, rsa_weakness
 from decklog.services.coalescing import Coalescing, shared
+from decklog.services.outage import Outage
 
 REFRESH_SECONDS_MIN = 30.0
 """Between two reads of one issuer's keys, however many tokens have unknown key ids."""
@@ -230,6 +231,7 @@ class IssuerKeys:
         self._read_at = float("-inf")
         self._reading = False
         self._failed = False
+        self._outage = Outage("issuer", "keys of an issuer cannot be read", clock=monotonic)
         self._reads: Coalescing[None, None] = Coalescing(shared(self._refresh))
         self._background: asyncio.Task[None] | None = None
 
@@ -290,9 +292,10 @@ class IssuerKeys:
             # The keys at hand stay valid for a time: an issuer that cannot be reached must not lock its users out at once.
             self._failed = True
             FAILURES.labels(self._issuer).inc()
-            _log.warning("keys of an issuer cannot be read", issuer=self._issuer, cause=repr(error)[:300])
+            self._outage.failed(error, issuer=self._issuer, cause=repr(error)[:300])
         else:
             self._failed, self._read_at = False, asked
+            self._outage.well()
             READ.labels(self._issuer).set(time.time())
         finally:
             self._reading = False

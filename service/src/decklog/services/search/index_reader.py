@@ -1,24 +1,26 @@
 """The search index as searches use it: which part of a log it covers, and questions that end in time.
 
-Tenants ask in turns. A tenant whose question failed asks nothing for a second, so that the silence of the index does not delay
-every request, and nobody asks while the questions of several tenants fail. Callers then use Postgres.
+Tenants ask in turns. A question that fails, or is not answered within the patience of its search, starts one probe, which decides
+for the process: an index that is silent is asked nothing until a probe is answered. Where the probe is answered, only the tenant
+of the question asks nothing for a second, and nobody asks while the questions of several tenants fail. Callers then use Postgres.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Protocol, TypeVar
-
-import structlog
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import Head, LogName, Span
 from decklog.domain.search.stats import BUCKETS_MAX, Bucket, Grouping
 from decklog.domain.store import FORGETTER, INDEXER, SearchIndex
 from decklog.domain.tenant import Tenant
-from decklog.services.search.question import Question
+from decklog.services.breaker import Breaker
+from decklog.services.outage import Outage
+from decklog.services.search.question import Patience, Question
 from decklog.services.turns import Turns
 
 _AWAY = timedelta(seconds=1)
@@ -29,7 +31,8 @@ _TENANTS_AWAY = 3
 QUESTIONS_MAX = 12
 """Questions at once: fewer than the connections to the index, so that its readiness is never queued behind them."""
 
-_log = structlog.get_logger("decklog.search")
+_AWAY_CODES = (Code.SEARCH_UNAVAILABLE, Code.OVERLOADED)
+"""Errors after which Postgres answers: it has turns of its own."""
 _Answer = TypeVar("_Answer")
 
 
@@ -55,6 +58,8 @@ class IndexReader:
         self._cursors = cursors
         self._timeout = timeout
         self._turns = Turns(QUESTIONS_MAX, each=QUESTIONS_MAX // 3, spare=QUESTIONS_MAX // 6, of="search")
+        self._questions = Outage("search", "the index does not answer a question; Postgres searches")
+        self._breaker = Breaker(self._probe, Outage("search-probe", "the index does not answer; Postgres searches"))
         self._away: dict[int, float] = {}
         """Until when a tenant asks nothing, after a question of it failed."""
 
@@ -73,37 +78,72 @@ class IndexReader:
 
     async def find(self, question: Question, span: Span, limit: int, *, newest_first: bool) -> list[int]:
         """Return the numbers of at most `limit` matching records, in order. Raises IndexAwayError."""
-        tenant, log, query, _ = question
+        tenant, log, query, *_ = question
         return await self._ask(
-            tenant, lambda index: index.find(tenant, log, span, query=query, limit=limit, newest_first=newest_first)
+            question, lambda index: index.find(tenant, log, span, query=query, limit=limit, newest_first=newest_first)
         )
 
     async def count(self, question: Question, span: Span, grouping: Grouping) -> list[Bucket]:
         """Return the counts of matching records. Raises IndexAwayError, and `too-many-buckets`."""
-        tenant, log, query, _ = question
+        tenant, log, query, *_ = question
         return await self._ask(
-            tenant, lambda index: index.count(tenant, log, span, query=query, grouping=grouping, limit=BUCKETS_MAX)
+            question, lambda index: index.count(tenant, log, span, query=query, grouping=grouping, limit=BUCKETS_MAX)
         )
 
-    async def _ask(self, tenant: Tenant, question: Callable[[SearchIndex], Awaitable[_Answer]]) -> _Answer:
-        now = asyncio.get_running_loop().time
-        if self._index is None or self._is_away(tenant, now()):
+    async def _probe(self) -> None:
+        if self._index is not None:
+            await self._index.ping()
+
+    async def _ask(self, question: Question, ask: Callable[[SearchIndex], Awaitable[_Answer]]) -> _Answer:
+        tenant = question.tenant
+        if self._index is None or self._is_away(tenant) or not await self._breaker.closed():
             raise IndexAwayError
-        async with self._turns.turn(tenant.id, seconds=self._timeout):
-            try:
-                async with asyncio.timeout(self._timeout):
-                    answer = await question(self._index)
-            except (DecklogError, TimeoutError) as error:
-                if isinstance(error, DecklogError) and error.code is not Code.SEARCH_UNAVAILABLE:
-                    raise
-                self._away[tenant.id] = now() + _AWAY.total_seconds()
-                _log.warning("the index does not answer; Postgres searches", tenant=tenant.name, reason=str(error)[:300])
-                raise IndexAwayError from error
+        try:
+            with self._patience(question):
+                answer = await self._answer(tenant, self._index, ask)
+        except (DecklogError, TimeoutError) as error:
+            if isinstance(error, DecklogError) and error.code not in _AWAY_CODES:
+                raise
+            self._failed(tenant, error)
+            raise IndexAwayError from error
         self._away.pop(tenant.id, None)
+        self._questions.well()
         return answer
 
-    def _is_away(self, tenant: Tenant, now: float) -> bool:
+    async def _answer(self, tenant: Tenant, index: SearchIndex, ask: Callable[[SearchIndex], Awaitable[_Answer]]) -> _Answer:
+        async with asyncio.timeout(self._timeout) as ending:
+            with self._breaker.call(ending):
+                async with self._turns.turn(tenant.id, seconds=self._timeout):
+                    return await ask(index)
+
+    @contextmanager
+    def _patience(self, question: Question) -> Iterator[None]:
+        """Take the time of the block from the patience of the question. At its end the index is doubted."""
+        loop, patience = asyncio.get_running_loop(), question.patience
+        began = loop.time()
+        timer = loop.call_later(patience.left, self._doubt, patience)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            patience.left = max(0.0, patience.left - (loop.time() - began))
+
+    def _doubt(self, patience: Patience) -> None:
+        patience.end()
+        self._breaker.doubt()
+
+    def late(self, tenant: Tenant) -> None:
+        """Note that Postgres answered this tenant while the index was still asked."""
+        self._failed(tenant, TimeoutError())
+
+    def _failed(self, tenant: Tenant, error: BaseException) -> None:
+        self._away[tenant.id] = asyncio.get_running_loop().time() + _AWAY.total_seconds()
+        self._questions.failed(error, tenant=tenant.name)
+        self._breaker.doubt()
+
+    def _is_away(self, tenant: Tenant) -> bool:
         """Return whether the index failed this tenant, or several tenants, a moment ago: one may have asked too much of it."""
         if self._away:
+            now = asyncio.get_running_loop().time()
             self._away = {other: until for other, until in self._away.items() if until > now}
         return tenant.id in self._away or len(self._away) >= _TENANTS_AWAY

@@ -1,14 +1,18 @@
-"""One search: its tenant, log and query, and the time it may take."""
+"""One search: its tenant, log and query, the time it may take, and the part of it that the index gets."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple
+from datetime import timedelta
+from typing import Final, NamedTuple
 
 from decklog.domain.log import LogName
 from decklog.domain.search.coverage import too_slow
 from decklog.domain.search.query import Query
 from decklog.domain.tenant import Tenant
+
+INDEX_TIME: Final = timedelta(milliseconds=500)
+"""Silence of the index in one search, after which Postgres begins to answer as well."""
 
 
 class Deadline:
@@ -25,13 +29,38 @@ class Deadline:
         return left
 
 
+class Patience:
+    """The seconds that a search waits for the index alone, over all questions of the search. `over` is done after them."""
+
+    def __init__(self, seconds: float) -> None:
+        self.left = seconds
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def end(self) -> None:
+        """End the patience."""
+        self.left = 0.0
+        if not self.over.done():
+            self.over.set_result(None)
+
+
 class Question(NamedTuple):
-    """What is searched, where, and until when."""
+    """What is searched, where, until when, and how long the index alone is waited for."""
 
     tenant: Tenant
     log: LogName
     query: Query
     deadline: Deadline
+    patience: Patience
+
+    @classmethod
+    def within(cls, tenant: Tenant, log: LogName, query: Query, seconds: float) -> Question:
+        """Return a question whose time begins now."""
+        patience = Patience(min(INDEX_TIME.total_seconds(), seconds / 2))
+        return cls(tenant, log, query, Deadline(seconds), patience)
+
+    def again(self, seconds: float) -> Question:
+        """Return the same question with a time of its own that begins now."""
+        return Question.within(self.tenant, self.log, self.query, seconds)
 
     @property
     def unbounded(self) -> bool:

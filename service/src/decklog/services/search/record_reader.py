@@ -73,7 +73,7 @@ class RecordReader:
         Raises:
             DecklogError: `search-unavailable` after the deadline.
         """
-        tenant, log, query, _ = question
+        tenant, log, query, *_ = question
         matcher = Matcher(query) if query.needs_content else None
         rows = max(page.wanting, _SCAN_MIN)
         first = span.first
@@ -98,7 +98,7 @@ class RecordReader:
 
     async def walk(self, question: Question, span: Span) -> AsyncGenerator[list[StoredRecord], None]:
         """Yield the matching records of a span, oldest first, in batches of a bounded size."""
-        tenant, log, query, _ = question
+        tenant, log, query, *_ = question
         matcher = Matcher(query) if query.needs_content else None
         timeout = _WALK_TIMEOUT.total_seconds()
         rows = _WALK_ROWS_FIRST
@@ -140,7 +140,7 @@ class RecordReader:
         Raises:
             DecklogError: `too-many-buckets`, and `search-unavailable` after the deadline.
         """
-        tenant, log, query, _ = question
+        tenant, log, query, *_ = question
         if span.empty:
             return Counter()
         if query.needs_content:
@@ -151,7 +151,7 @@ class RecordReader:
         return counts_of(buckets)
 
     async def _count_matching(self, question: Question, span: Span, grouping: Grouping) -> Counts:
-        tenant, log, query, _ = question
+        tenant, log, query, *_ = question
         counts: Counts = Counter()
         matcher = Matcher(query)
         first = span.first

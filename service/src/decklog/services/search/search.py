@@ -7,9 +7,10 @@ the whole log while it does not answer. An answer is whole, or it is refused.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from math import inf
+from typing import NamedTuple
 
 import msgspec
 
@@ -23,10 +24,11 @@ from decklog.domain.store import RecordStore, SearchIndex
 from decklog.domain.tenant import Tenant
 from decklog.services.budget import Budget, Held
 from decklog.services.processor import Processor
+from decklog.services.search.first_answer import first_answer
 from decklog.services.search.index_reader import IndexAwayError, IndexReader, ReadsCursors
 from decklog.services.search.matching import Matcher
 from decklog.services.search.page import READING, READING_BYTES_MAX, Page, end_before
-from decklog.services.search.question import Deadline, Question
+from decklog.services.search.question import Question
 from decklog.services.search.record_reader import Counts, RecordReader, check_buckets, counts_of
 
 _WALK_FOUND = 500
@@ -41,6 +43,24 @@ class Found(msgspec.Struct, frozen=True):
     items: list[StoredRecord]
     next: Position | None
     coverage: Coverage
+
+
+class _Filled(NamedTuple):
+    """A page with its records, the engine that found them, and the position before which the records were not searched."""
+
+    page: Page
+    engine: str
+    left_out: Position | None
+
+
+@contextmanager
+def _cleared_on_error(page: Page) -> Iterator[Page]:
+    """Clear the page, and so give its bytes back, where the block raises or is cancelled."""
+    try:
+        yield page
+    except BaseException:
+        page.clear()
+        raise
 
 
 class Counted(msgspec.Struct, frozen=True):
@@ -99,21 +119,24 @@ class Search:
         Raises:
             DecklogError: `search-unavailable` after the timeout, `invalid-cursor` for a position of another epoch, `overloaded`.
         """
-        question = Question(tenant, log, query, Deadline(self._timeout))
+        question = Question.within(tenant, log, query, self._timeout)
         head = await self._store.head(tenant, log)
         end = end_before(head, before)
         covered = await self._index.covered(tenant, log, head)
-        page, engine = Page(limit, held), POSTGRES
-        left_out: Position | None = None
-        if not self._index.present or query.empty:
-            await self._records.newest(question, Span(0, end), page)
+
+        async def by_postgres() -> _Filled:
+            with _cleared_on_error(Page(limit, held)) as page:
+                await self._records.newest(question.again(self._timeout), Span(0, end), page)
+                return _Filled(page, POSTGRES, None)
+
+        async def by_index() -> _Filled:
+            with _cleared_on_error(Page(limit, held)) as page:
+                return _Filled(page, *await self._fill(question, head, covered, end, page))
+
+        if query.empty or not self._index.present:
+            page, engine, left_out = await by_postgres()
         else:
-            try:
-                engine, left_out = await self._fill(question, head, covered, end, page)
-            except IndexAwayError:
-                _require_bounds(question)
-                page.clear()
-                await self._records.newest(question, Span(0, end), page)
+            page, engine, left_out = await first_answer(question, by_index, by_postgres, late=lambda: self._index.late(tenant))
         items, onwards = page.end()
         return Found(items, onwards or left_out, Coverage(head, *covered, engine))
 
@@ -123,7 +146,7 @@ class Search:
         Raises:
             DecklogError: `too-many-buckets`, and `search-unavailable` after the timeout.
         """
-        question = Question(tenant, log, query, Deadline(self._timeout))
+        question = Question.within(tenant, log, query, self._timeout)
         head = await self._store.head(tenant, log)
         covered = await self._index.covered(tenant, log, head)
         counts, engine = await self._counts(question, grouping, head, covered)
@@ -137,7 +160,7 @@ class Search:
 
         A walk as a whole has no time limit. An error of the store ends it; the batches before are then not all.
         """
-        question = Question(tenant, log, query, Deadline(inf))
+        question = Question.within(tenant, log, query, inf)
         first = await self._records.oldest(question, end)
         if query.needs_content and self._index.present:
             head = await self._store.head(tenant, log)
@@ -151,7 +174,8 @@ class Search:
                     first = floor
                     continue
                 try:
-                    seqs = await self._index.find(question, Span(first, limit), _WALK_FOUND, newest_first=False)
+                    # Each question has a patience of its own: a walk has many.
+                    seqs = await self._index.find(question.again(inf), Span(first, limit), _WALK_FOUND, newest_first=False)
                 except IndexAwayError:
                     break  # Postgres continues below
                 async for fetched in self._records.fetch(question, seqs, newest_first=False):
@@ -218,16 +242,19 @@ class Search:
 
     async def _counts(self, question: Question, grouping: Grouping, head: Head, covered: Span) -> tuple[Counts, str]:
         """Return the counts of the whole log, and the engine."""
-        everything = Span(0, head.next_seq)
-        if not self._index.present or covered.empty:
-            return await self._records.count(question, everything, grouping), POSTGRES
-        try:
+
+        async def by_postgres() -> tuple[Counts, str]:
+            again = question.again(self._timeout)
+            return await self._records.count(again, Span(0, head.next_seq), grouping), POSTGRES
+
+        async def by_index() -> tuple[Counts, str]:
             counts = await self._counts_by_index(question, grouping, covered)
             counts.update(await self._records.count(question, Span(covered.end, head.next_seq), grouping))
-        except IndexAwayError:
-            _require_bounds(question)
-            return await self._records.count(question, everything, grouping), POSTGRES
-        return counts, OPENSEARCH
+            return counts, OPENSEARCH
+
+        if not self._index.present or covered.empty:
+            return await by_postgres()
+        return await first_answer(question, by_index, by_postgres, late=lambda: self._index.late(question.tenant))
 
     async def _counts_by_index(self, question: Question, grouping: Grouping, covered: Span) -> Counts:
         """Return the counts below the index's end: by the index, and by Postgres for what is older. Raises IndexAwayError."""
@@ -249,14 +276,3 @@ def _beyond_the_index() -> DecklogError:
         "The search index no longer holds the older records (spec.retention.searchDays). For them, `q` and `metadata` filters need a "
         "time range: give `from`, and `to` if you can.",
     )
-
-
-def _require_bounds(question: Question) -> None:
-    """Raise `search-unavailable` if Postgres would have to match a whole log that is large enough to have an index."""
-    if question.unbounded:
-        raise DecklogError(
-            Code.SEARCH_UNAVAILABLE,
-            "The search index does not answer. Without it, `q` and `metadata` filters need a time range: give `from`, and `to` if you "
-            "can, or try again.",
-            retry_after=5,
-        )

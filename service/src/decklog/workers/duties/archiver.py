@@ -9,12 +9,11 @@ import asyncio
 from datetime import timedelta
 from typing import NoReturn, Protocol
 
-import structlog
-
 from decklog.domain.archive.manifest import ArchiveError, ToArchive
 from decklog.domain.errors import DecklogError
 from decklog.services.archive.archiver import FAILURES, WAITING
 from decklog.services.following.follow import Ended
+from decklog.services.outage import Outage
 from decklog.workers.periodic import Pace, Turn, repeat
 
 TENANTS_MAX = 100
@@ -23,8 +22,6 @@ CHECK_SECONDS = 60.0
 """Between two checks of an archive that nothing is written to."""
 PACE = Pace(timedelta(seconds=5), retry=timedelta(seconds=5), retry_max=timedelta(seconds=60))
 """Between two rounds with nothing to do, and after failures."""
-
-_log = structlog.get_logger("decklog.worker")
 
 
 class Archiving(Protocol):
@@ -57,6 +54,10 @@ async def keep_archiving(archiver: Archiving) -> NoReturn:
     await repeat(Rounds(archiver).turn, PACE, failures=FAILURES, failed="no tenant could be archived")
 
 
+def _unreachable(error: BaseException) -> bool:
+    return isinstance(error, ArchiveError) and error.reason == "Unreachable"
+
+
 class Rounds:
     """Round after round. Provisioning is given the state of the archive again before it takes it to be out of date."""
 
@@ -64,9 +65,13 @@ class Rounds:
         self._archiver = archiver
         self._locked = False
         self._checked_at = float("-inf")
+        self._outage = Outage("archive", "the archive cannot be used")
 
     async def turn(self) -> Turn:
-        """Give each tenant that is due one turn, whatever becomes of the others. Raises `storage-unavailable`."""
+        """Give each tenant that is due one turn, whatever becomes of the others, unless the archive cannot be reached.
+
+        Raises `storage-unavailable`.
+        """
         due = await self._archiver.due(limit=TENANTS_MAX)
         WAITING.set(len(due))
         further, failed, fault = False, False, None
@@ -76,10 +81,21 @@ class Rounds:
             except (DecklogError, TimeoutError) as error:
                 FAILURES.inc()
                 failed, fault = True, error if isinstance(error, ArchiveError) else fault
-                why = str(error) or "The turn timed out."
-                _log.warning("a tenant could not be archived", tenant=each.tenant.name, reason=why)
+                self._outage.failed(error, tenant=each.tenant.name)
+                if _unreachable(error) and not await self._answers():
+                    break  # the next tenant would wait for the same silence
+            else:
+                self._outage.well()
         await self._report(fault)
         return Turn.MORE if further else Turn.FAILED if failed else Turn.DONE
+
+    async def _answers(self) -> bool:
+        """Return whether the archive answers at all, after it could not be reached for one tenant."""
+        try:
+            await self._archiver.check()
+        except ArchiveError as error:
+            return not _unreachable(error)
+        return True
 
     async def _report(self, fault: ArchiveError | None) -> None:
         """Report a fault at once, and the result of a check when one is due."""
@@ -91,7 +107,7 @@ class Rounds:
                 self._locked = await self._archiver.check()
             except ArchiveError as error:
                 FAILURES.inc()
-                _log.warning("the archive cannot be used", place=self._archiver.place, reason=str(error))
+                self._outage.failed(error, place=self._archiver.place)
                 fault = error
         self._checked_at = now if fault is None else float("-inf")
         await self._archiver.tell(locked=self._locked, failed=fault)
