@@ -25,6 +25,7 @@ from decklog.api.app import openapi_document
 from decklog.api.errors import STATUSES
 from decklog.domain.errors import Code
 from decklog.domain.identity.access import Role
+from decklog.domain.search.fields import PATHS
 from decklog.domain.search.query import PARAMETERS
 from tests.support.api_world import World, running_world
 from tests.support.examples import examples
@@ -73,7 +74,7 @@ def test_operation_has_summary_security_and_described_parameters() -> None:
 def test_filter_is_a_parameter_of_every_route_that_filters() -> None:
     for name in ("", "/export", "/stats", "/stream"):
         names = {parameter["name"] for parameter in DOCUMENT["paths"][f"/api/v1/logs{name}"]["get"]["parameters"]}
-        assert {*PARAMETERS, "metadata"} <= names
+        assert {*PARAMETERS, *PATHS} <= names
 
 
 def test_error_code_has_a_status_and_is_documented_by_an_operation() -> None:

@@ -14,7 +14,7 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.records.record import Prepared
 from decklog.domain.search.fields import FIELDS, Kind
-from decklog.domain.search.query import METADATA_MAX, PARAMETER_CHARS_MAX, PARAMETERS, Query, describe, matches, parse
+from decklog.domain.search.query import LEAVES_MAX, PARAMETER_CHARS_MAX, PARAMETERS, Query, describe, matches, parse
 from tests.support.strategies import cases, prepared, records, terms_of
 
 
@@ -107,7 +107,7 @@ def test_parse_rejects_an_empty_time_range() -> None:
 
 
 def test_parse_rejects_too_many_metadata_filters() -> None:
-    assert refusal(*[(f"metadata.k{n}", "v") for n in range(METADATA_MAX + 1)]).code is Code.INVALID_PARAMETER
+    assert refusal(*[(f"metadata.k{n}", "v") for n in range(LEAVES_MAX + 1)]).code is Code.INVALID_PARAMETER
 
 
 def test_parse_reads_times_with_their_offset() -> None:
@@ -195,7 +195,7 @@ def test_description_is_plain_json_without_absent_filters() -> None:
     assert describe(query(("action", "user.*"), ("metadata.a", "1"), ("q", "b a"), ("from", "2026-01-01T00:00:00Z"))) == {
         "action": "user.",
         "action_prefix": True,
-        "fields": (("a", "1"),),
+        "leaves": (("metadata.a", "1"),),
         "words": ("b", "a"),
         "since": "2026-01-01T00:00:00Z",
     }

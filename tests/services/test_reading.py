@@ -184,10 +184,10 @@ async def test_access_record_masks_filter_values_under_secret_names() -> None:
         await at.reading.list(at.principal(), REQUEST, parameters)
         (found,) = await at.accesses()
         assert "hunter" not in json.dumps(found)
-        assert found["metadata"]["filter"]["fields"] == [
-            {"path": "a", "value": "b"},
-            {"path": "api_key.value", "value": "[masked]"},
-            {"path": "user.password", "value": "[masked]"},
+        assert found["metadata"]["filter"]["leaves"] == [
+            {"path": "metadata.a", "value": "b"},
+            {"path": "metadata.api_key.value", "value": "[masked]"},
+            {"path": "metadata.user.password", "value": "[masked]"},
         ]
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ipaddress
 from typing import Any, NamedTuple
 
+import msgspec
+
 from decklog.domain.records.record import Prepared
-from decklog.domain.search.fields import METADATA_PREFIX, Field, Kind
+from decklog.domain.search.fields import CONTENT, FIELDS, Field, Kind
 from decklog.domain.search.query import Query, parse
 from tests.support.strategies import prepared
 
-_PLAIN = {"action": "other", "actor": {"id": "somebody"}, "occurred_at": "2026-01-15T00:00:00Z"}
+_PLAIN: dict[str, Any] = {"action": "other", "actor": {"id": "somebody"}, "occurred_at": "2026-01-15T00:00:00Z"}
 _TOO_EARLY, _TOO_LATE = "2025-12-31T23:59:59.999999Z", "2026-02-01T00:00:00Z"
 
 
@@ -25,9 +27,13 @@ class Example(NamedTuple):
 def _at(path: str, value: Any) -> dict[str, Any]:
     """Return record fields with this value at a dotted path, and with the required members of the object there."""
     name, _, key = path.partition(".")
+    if name == "masked":
+        return {"metadata": {value.removeprefix("/metadata/"): "-"}}
     if not key:
         return {name: value}
-    return {name: {"type": "-", key: value} if name == "resource" else {key: value}}
+    if name == "related":
+        return {name: [{"type": "-"}, {"type": "-", key: value}]}
+    return {name: {"type": "-", key: value} if name in ("resource", "recorded_by") else {key: value}}
 
 
 def example(field: Field) -> Example:
@@ -39,16 +45,35 @@ def example(field: Field) -> Example:
             found, other = _at(field.path, text), _at(field.path, _TOO_EARLY)
         case Kind.UNTIL:
             found, other = {}, _at(field.path, _TOO_LATE)
-        case Kind.KEYWORD:
+        case Kind.KEYWORD | Kind.KEYWORDS:
             found = _at(field.path, text.replace("*", "more"))
         case Kind.CHOICE | Kind.CHOICES:
             found = _at(field.path, text)
         case Kind.NETWORK:
             found = _at(field.path, str(ipaddress.ip_network(text)[-1]))
+        case Kind.TEXT:
+            found, other = _at(field.path, f"The {text.upper()}."), _at(field.path, "The rest.")
         case Kind.WORDS:
             found, other = {"message": f"The {text.upper()}."}, {"message": text.split()[0]}
         case Kind.LEAVES:
             name, _, text = text.partition("=")
-            key = name.removeprefix(METADATA_PREFIX)
+            key = name.removeprefix(f"{field.path}.")
             found, other = _at(field.path, {key: text}), _at(field.path, {key: text + text})
-    return Example(parse([(name, text)])[1], prepared({**_PLAIN, **found}), prepared({**_PLAIN, **other}))
+    return Example(parse([(name, text)])[1], _prepared(found), _prepared(other))
+
+
+def _prepared(value: dict[str, Any]) -> Prepared:
+    recorder = value.pop("recorded_by", None)
+    return prepared(
+        {**_PLAIN, **value, "actor": _PLAIN["actor"] | value.get("actor", {})},
+        recorder=msgspec.json.encode(recorder) if recorder else None,
+    )
+
+
+_PLAIN_QUERY = Query()
+
+
+def without_content(query: Query) -> Query:
+    """Return the conditions of a query that columns decide."""
+    others = {field.attribute for field in FIELDS if field.column == CONTENT}
+    return msgspec.structs.replace(query, **{name: getattr(_PLAIN_QUERY, name) for name in others})

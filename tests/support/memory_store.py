@@ -35,6 +35,7 @@ from decklog.domain.search.stats import Bucket, Grouping
 from decklog.domain.search.terms import Terms, terms
 from decklog.domain.store import READ_BYTES_MAX, Behind, Cursor, RecordStore, SearchDocument, SearchIndex
 from decklog.domain.tenant import State, Tenant
+from tests.support.fields import without_content
 from tests.support.memory_index import tally
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -244,7 +245,7 @@ class MemoryStore:
         bytes_max: int = READ_BYTES_MAX,
     ) -> tuple[list[StoredRecord], int | None]:
         await self._read(timeout)
-        by_columns = msgspec.structs.replace(query, words=(), fields=())
+        by_columns = without_content(query)
         seqs = [seq for seq in self._visible(tenant, log) if span.first <= seq < span.end]
         seqs.sort(reverse=newest_first)
         found: list[StoredRecord] = []

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
 from functools import cache
+from itertools import chain, islice
 from typing import Any
 
 import msgspec
@@ -19,14 +20,15 @@ from hypothesis import strategies as st
 from decklog.domain.errors import DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.records.record import DEPTH_MAX, OUTCOMES, SEVERITIES, Prepared, decode, prepare
-from decklog.domain.search.fields import FIELDS, METADATA_PREFIX, Field, Kind
+from decklog.domain.search.fields import FIELDS, Field, Kind
 from decklog.domain.search.query import Query, parse
-from decklog.domain.search.terms import KEYWORD_CHARS_MAX, WORD_CHARS_MAX, Terms, terms
+from decklog.domain.search.terms import COLUMN_BYTES_MAX, COLUMN_CHARS_MAX, Terms, column, terms
+from decklog.domain.search.words import TOKEN_CHARS_MAX, tokens
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 """The time that generated records are prepared at; none of them happened later."""
 _FINGERPRINT_KEY = b"a key of the tests, of 32 bytes."
-_CUT = "x" * KEYWORD_CHARS_MAX
+_LONG, _WIDE = "x" * COLUMN_CHARS_MAX, "\u00e9" + "\u4e2d" * (COLUMN_BYTES_MAX // 3)
 
 TRAPS = (
     "alice",
@@ -95,12 +97,17 @@ TRAPS = (
     "a\nb",
     "a\r\nb",
     "\x7f",
-    _CUT,
-    _CUT + "y",
-    _CUT + "z",
-    "\u00e9" * KEYWORD_CHARS_MAX + "1",
-    "w" * WORD_CHARS_MAX,
-    "w" * WORD_CHARS_MAX + "v",
+    _LONG,
+    _LONG + "y",
+    _LONG + "z",
+    _WIDE,
+    _WIDE + "y",
+    column(_WIDE + "y"),
+    "w" * TOKEN_CHARS_MAX,
+    "w" * TOKEN_CHARS_MAX + "v",
+    "\u767b\u5f55\u5931\u8d25",
+    "\u5931\u8d25",
+    "MU\u0308NCHEN munchen",
     "2026-01-01T00:00:00Z",
 )
 KEYS = (
@@ -251,9 +258,9 @@ def values() -> st.SearchStrategy[dict[str, Any]]:
     )
 
 
-def prepared(value: dict[str, Any]) -> Prepared:
+def prepared(value: dict[str, Any], *, recorder: bytes | None = None) -> Prepared:
     """A generated record as ingest prepares it."""
-    return prepare(decode(msgspec.json.encode(value)), now=NOW, fingerprint_key=_FINGERPRINT_KEY)
+    return prepare(decode(msgspec.json.encode(value)), now=NOW, fingerprint_key=_FINGERPRINT_KEY, recorder=recorder)
 
 
 def terms_of(record: Prepared) -> Terms:
@@ -275,10 +282,14 @@ def _satisfied_by(found: Terms, field: Field) -> list[tuple[str, str]]:
         case Kind.UNTIL:
             return [(name, (value + timedelta(microseconds=1)).isoformat())]
         case Kind.LEAVES:
-            pairs = (leaf.partition("=") for leaf in sorted(value)[:4])
-            return [(f"{METADATA_PREFIX}{path}", text) for path, _, text in pairs if path and text and "\\" not in path]
+            pairs = (leaf.partition("=") for leaf in sorted(value) if leaf.startswith(f"{name}."))
+            return [(path, text) for path, _, text in islice(pairs, 4) if path != f"{name}." and text and "\\" not in path]
         case Kind.WORDS:
-            return [(name, " ".join(sorted(value)[:3]))] if value else []
+            return [(name, " ".join(sorted(set(chain.from_iterable(value)))[:3]))] if value else []
+        case Kind.TEXT:
+            return [(name, value)] if value and tokens(value) else []
+        case Kind.KEYWORDS:
+            return [(name, text) for text in sorted(value) if text]
         case Kind.KEYWORD if field.prefixes:
             prefixes = [value[:length].rstrip("*") + "*" for length in (0, 1, 5) if "*" not in value[:length]]
             return [(name, text) for text in (value, *prefixes)]
@@ -299,14 +310,14 @@ def _parameters(field: Field) -> st.SearchStrategy[tuple[str, str]]:
         case Kind.SINCE | Kind.UNTIL:
             return st.tuples(name, st.sampled_from(EDGES))
         case Kind.LEAVES:
-            return st.tuples(st.sampled_from(KEYS).filter(bool).map(lambda key: f"{METADATA_PREFIX}{key}"), _text.filter(bool))
+            return st.tuples(st.sampled_from(KEYS).filter(bool).map(lambda key: f"{field.parameter}.{key}"), _text.filter(bool))
         case Kind.CHOICE | Kind.CHOICES:
             return st.tuples(name, st.sampled_from(field.choices))
         case Kind.NETWORK:
             return st.tuples(name, st.sampled_from(NETWORKS)).filter(lambda item: _parses([item]))
         case Kind.KEYWORD if field.prefixes:
             return st.tuples(name, _text.map(lambda text: text.replace("*", "") + "*"))
-        case Kind.KEYWORD | Kind.WORDS:
+        case Kind.KEYWORD | Kind.KEYWORDS | Kind.TEXT | Kind.WORDS:
             return st.tuples(name, _text.filter(bool)).filter(lambda item: _parses([item]))
 
 

@@ -124,7 +124,7 @@ async def test_indexer_indexes_both_logs_and_all_fields() -> None:
     for log in LogName:
         await worker.advance(tenant, log)
     everything: dict[str, Any] = {"span": Span(0, 9), "limit": 9, "newest_first": True}
-    query = Query(action="a.", action_prefix=True, fields=(("deep.er", str(2**70)),), words=("hello", "world"))
+    query = Query(action="a.", action_prefix=True, leaves=(("metadata.deep.er", str(2**70)),), words=("hello", "world"))
     assert await index.find(tenant, EVENTS, query=query, **everything) == [0]
     assert await index.find(tenant, LogName.ACCESS, query=Query(action="log.read"), **everything) == [0]
     assert await index.find(tenant, LogName.ACCESS, query=query, **everything) == []

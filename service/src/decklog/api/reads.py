@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decklog.api.openapi import Json, parameter
 from decklog.domain.errors import Code
-from decklog.domain.search.fields import FIELDS, METADATA_PREFIX, Field, Kind
+from decklog.domain.search.fields import FIELDS, Field, Kind
 from decklog.domain.search.query import PARAMETER_CHARS_MAX
 
 READ_ERRORS = (
@@ -75,6 +75,10 @@ def _filter(found: Field) -> Json:
             return _text(name, f"Exact value of {value}, or a prefix of it followed by `*`.", found.example)
         case Kind.KEYWORD:
             return _text(name, f"Exact value of {value}.", found.example)
+        case Kind.KEYWORDS:
+            return _text(name, f"Exact value of one {value}.", found.example)
+        case Kind.TEXT:
+            return _text(name, f"Words that must all occur in {value}, in any order.", found.example)
         case Kind.CHOICE:
             return parameter(name, f"Exact value of {value}.", {"type": "string", "enum": list(found.choices)})
         case Kind.CHOICES:
@@ -92,12 +96,12 @@ def _filter(found: Field) -> Json:
 def _leaves(found: Field) -> Json:
     path, _, leaf = found.example.partition("=")
     return parameter(
-        found.parameter,
-        f"Exact value of one leaf of `{found.path}`, as `{METADATA_PREFIX}<path>=<value>`. Dots separate the keys of the path. "
+        f"{found.parameter}.<path>",  # not `after`, which is a position
+        f"Exact value of one leaf of `{found.path}`, as `{found.parameter}.<path>=<value>`. Dots separate the keys of the path. "
         f"Example: `{found.example}`.",
         {
             "type": "object",
-            "patternProperties": {r"^metadata\..+$": {"type": "string", "minLength": 1}},
+            "patternProperties": {rf"^{found.parameter}\..+$": {"type": "string", "minLength": 1}},
             "additionalProperties": False,
         },
         style="form",

@@ -14,6 +14,8 @@ import stamina
 from opensearchpy import AsyncOpenSearch
 
 from decklog.domain.log import microseconds
+from decklog.domain.search.terms import keyword
+from decklog.domain.search.words import tokens
 from decklog.domain.store import SearchDocument
 from decklog.opensearch.client import translated, unavailable
 from decklog.opensearch.mapping import alias
@@ -40,7 +42,7 @@ class _Index(msgspec.Struct, frozen=True):
     index: _Action
 
 
-class _Document(msgspec.Struct, frozen=True, omit_defaults=True):
+class _Document(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A document, by the names of the mapping. Times are microseconds since 1970, `occurred_ms` milliseconds."""
 
     tenant_id: int
@@ -55,14 +57,26 @@ class _Document(msgspec.Struct, frozen=True, omit_defaults=True):
     severity: str
     outcome: str
     actor_type: str | None = None
+    actor_name: str | None = None
     resource_type: str | None = None
     resource_id: str | None = None
+    resource_name: str | None = None
     ip: str | None = None
+    user_agent: str | None = None
     session_id: str | None = None
     correlation_id: str | None = None
     id: str | None = None
-    fields: frozenset[str] = frozenset()
-    words: str = ""
+    message: str | None = None
+    recorded_by: str | None = None
+    recorded_by_type: str | None = None
+    related: list[str] = []
+    related_type: list[str] = []
+    related_name: list[str] = []
+    masked: list[str] = []
+    leaves: list[str] = []
+    numbers: list[str] = []
+    paths: list[str] = []
+    words: list[str] = []
 
 
 _encoder = msgspec.json.Encoder()
@@ -73,31 +87,55 @@ def document_id(document: SearchDocument) -> str:
     return f"{document.tenant_id}:{int(document.log)}:{document.epoch}:{document.seq}"
 
 
+def _optional(text: str | None) -> str | None:
+    return text and keyword(text)
+
+
+def _keywords(texts: frozenset[str]) -> list[str]:
+    return list(map(keyword, texts))
+
+
+def _joined(text: str | None) -> str | None:
+    return text and " ".join(tokens(text))
+
+
 def _lines(document: SearchDocument) -> bytes:
     """Return the two lines of one document: action and body."""
     terms = document.terms
     occurred_at = microseconds(terms.occurred_at)
     body = _Document(
-        document.tenant_id,
-        int(document.log),
-        document.epoch,
-        document.seq,
-        microseconds(document.received_at),
-        occurred_at,
-        occurred_at // 1_000,
-        terms.action,
-        terms.actor,
-        terms.severity,
-        terms.outcome,
-        terms.actor_type,
-        terms.resource_type,
-        terms.resource_id,
-        terms.ip,
-        terms.session_id,
-        terms.correlation_id,
-        terms.id,
-        terms.fields,
-        " ".join(terms.words),
+        tenant_id=document.tenant_id,
+        log=int(document.log),
+        epoch=document.epoch,
+        seq=document.seq,
+        received_at=microseconds(document.received_at),
+        occurred_at=occurred_at,
+        occurred_ms=occurred_at // 1_000,
+        action=keyword(terms.action),
+        actor=keyword(terms.actor),
+        severity=terms.severity,
+        outcome=terms.outcome,
+        actor_type=_optional(terms.actor_type),
+        actor_name=_joined(terms.actor_name),
+        resource_type=_optional(terms.resource_type),
+        resource_id=_optional(terms.resource_id),
+        resource_name=_joined(terms.resource_name),
+        ip=terms.ip,
+        user_agent=_joined(terms.user_agent),
+        session_id=_optional(terms.session_id),
+        correlation_id=_optional(terms.correlation_id),
+        id=_optional(terms.id),
+        message=_joined(terms.message),
+        recorded_by=_optional(terms.recorded_by),
+        recorded_by_type=_optional(terms.recorded_by_type),
+        related=_keywords(terms.related),
+        related_type=_keywords(terms.related_type),
+        related_name=_keywords(terms.related_name),
+        masked=_keywords(terms.masked),
+        leaves=_keywords(terms.leaves),
+        numbers=_keywords(terms.numbers),
+        paths=_keywords(terms.paths),
+        words=list(map(" ".join, terms.texts)),
     )
     return _encoder.encode_lines((_Index(_Action(document_id(document))), body))
 

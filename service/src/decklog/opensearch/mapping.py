@@ -12,7 +12,7 @@ from typing import Any
 
 from decklog.domain.search.fields import FIELDS, Field, Kind
 
-VERSION = 2
+VERSION = 3
 """Grows with every change of the fields or of the alias. Provisioning adds new fields to older indices; fields are only added."""
 
 _COMPARED = {"type": "keyword", "doc_values": False}
@@ -31,11 +31,11 @@ def _stored_as(field: Field) -> dict[str, Any]:
             return _COUNTED if field.countable else _COMPARED
         case Kind.NETWORK:
             return {"type": "ip", "doc_values": False}
-        case Kind.LEAVES:
+        case Kind.KEYWORDS | Kind.LEAVES:
             return _COMPARED
-        case Kind.WORDS:
-            # Distinct words, joined by spaces; the domain splits text into words, so the analyzer only splits at spaces.
-            return {"type": "text", "analyzer": "whitespace", "norms": False, "index_options": "docs"}
+        case Kind.TEXT | Kind.WORDS:
+            # Tokens of each text, joined by spaces; the domain splits texts, so the analyzer only splits at spaces.
+            return {"type": "text", "analyzer": "whitespace", "norms": False, "index_options": "positions"}
 
 
 PROPERTIES: dict[str, dict[str, Any]] = {
@@ -46,8 +46,9 @@ PROPERTIES: dict[str, dict[str, Any]] = {
     "received_at": _NUMBER,
     # `occurred_at` in milliseconds, the finest `date` that may lie before 1970; for calendar intervals.
     "occurred_ms": {"type": "date", "format": "epoch_millis", "index": False},
-    "actor_type": _COMPARED,
-    **{field.term: _stored_as(field) for field in FIELDS},
+    "numbers": _COMPARED,
+    "paths": _COMPARED,
+    **{field.indexed: _stored_as(field) for field in FIELDS},
 }
 """The fields of a document, by name: the place of its record, and its terms."""
 

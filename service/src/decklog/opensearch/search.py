@@ -17,7 +17,7 @@ from decklog.domain.log import LogName, Span, from_microseconds, microseconds
 from decklog.domain.search.fields import Kind
 from decklog.domain.search.query import Filter, Query
 from decklog.domain.search.stats import Bucket, Grouping, too_many_buckets
-from decklog.domain.search.terms import leaf
+from decklog.domain.search.terms import keyword, leaf
 from decklog.domain.store import SearchDocument
 from decklog.domain.tenant import Tenant
 from decklog.opensearch import index
@@ -67,7 +67,7 @@ def _clauses(query: Query) -> list[Clause]:
     bounds: dict[str, dict[str, int]] = {}
     for wanted in query.filters:
         if wanted.field.kind in _BOUNDS:
-            bounds.setdefault(wanted.field.term, {})[_BOUNDS[wanted.field.kind]] = microseconds(wanted.value)
+            bounds.setdefault(wanted.field.indexed, {})[_BOUNDS[wanted.field.kind]] = microseconds(wanted.value)
         else:
             clauses += _clause(wanted)
     return [*clauses, *({"range": {name: within}} for name, within in bounds.items())]
@@ -75,22 +75,24 @@ def _clauses(query: Query) -> list[Clause]:
 
 def _clause(wanted: Filter) -> list[Clause]:
     """Return the clauses of one filter, all of which must hold."""
-    name, value = wanted.field.term, wanted.value
+    name, value = wanted.field.indexed, wanted.value
     match wanted.field.kind:
         case Kind.SINCE | Kind.UNTIL:
             return []  # both are one range, which `_clauses` adds
         case Kind.KEYWORD if wanted.prefix:
             # An empty prefix needs no clause: every record has a value in a field with prefixes.
             return [{"prefix": {name: {"value": value}}}] if value else []
-        case Kind.KEYWORD | Kind.CHOICE:
+        case Kind.KEYWORD | Kind.KEYWORDS:
+            return [_term(name, keyword(value))]
+        case Kind.CHOICE:
             return [_term(name, value)]
         case Kind.CHOICES:
             return [{"terms": {name: list(value)}}]
         case Kind.NETWORK:
             return [_in_network(name, value)]
         case Kind.LEAVES:
-            return [_term(name, leaf(path, text)) for path, text in value]
-        case Kind.WORDS:
+            return [_term(name, keyword(leaf(path, text))) for path, text in value]
+        case Kind.TEXT | Kind.WORDS:
             return [_term(name, word) for word in value]
 
 
@@ -220,7 +222,7 @@ class OpenSearchIndex:
 
 def _sources(grouping: Grouping) -> list[dict[str, Any]]:
     sources: list[dict[str, Any]] = [
-        {field.parameter: {"terms": {"field": field.term, "missing_bucket": True}}} for field in grouping.fields
+        {field.parameter: {"terms": {"field": field.indexed, "missing_bucket": True}}} for field in grouping.fields
     ]
     if grouping.interval is not None:
         by_time = {"field": "occurred_ms", "calendar_interval": grouping.interval, "time_zone": "UTC"}

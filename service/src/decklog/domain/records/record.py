@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.privacy.masking import is_secret_name, mask
 from decklog.domain.records.canonical import canonical, canonical_plain, digest, in_plain_order, number
-from decklog.domain.search.terms import cut, keyword, parse_ip
+from decklog.domain.search.terms import column, optional_column, parse_ip
 
 RECORD_BYTES_MAX = 256 * 1024
 """Bytes of one record as sent, and of its canonical form."""
@@ -83,7 +83,7 @@ class Resource(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, f
 
 
 class Source(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
-    """The source of the request. `ip` is stored as sent; the `ip` filter finds valid addresses only."""
+    """The source of the request. `ip` is stored as sent; the `ip` filter finds it by the address, without brackets, port and zone."""
 
     ip: Annotated[str, Meta(max_length=NAME_CHARS_MAX)] | None = None
     user_agent: Annotated[str, Meta(max_length=USER_AGENT_CHARS_MAX)] | None = None
@@ -121,7 +121,7 @@ class RecordInput(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True
 class Prepared(msgspec.Struct, frozen=True, gc=False):
     """A record ready to be stored.
 
-    `content` is canonical JSON and `digest` its SHA-256. The other values are columns for filters, cut as terms are. `fingerprint`
+    `content` is canonical JSON and `digest` its SHA-256. The other values are columns for filters, as `terms.column` writes them. `fingerprint`
     is None without an `id`. `severity` and `outcome` are indexes in `SEVERITIES` and `OUTCOMES`.
     """
 
@@ -398,16 +398,16 @@ def prepare(
         id=record.id,
         fingerprint=None if record.id is None else _fingerprint(fingerprint_key, recognised),
         occurred_at=occurred_at.astimezone(UTC),
-        action=keyword(record.action),
-        actor_type=cut(actor.type),
-        actor_id=keyword(actor.id),
-        resource_type=cut(resource.type) if resource else None,
-        resource_id=cut(resource.id) if resource else None,
+        action=column(record.action),
+        actor_type=optional_column(actor.type),
+        actor_id=column(actor.id),
+        resource_type=optional_column(resource.type) if resource else None,
+        resource_id=optional_column(resource.id) if resource else None,
         severity=_SEVERITY[severity],
         outcome=_OUTCOME[outcome],
         ip=_address(source.ip) if source and source.ip else None,
-        session_id=cut(record.session_id),
-        correlation_id=cut(record.correlation_id),
+        session_id=optional_column(record.session_id),
+        correlation_id=optional_column(record.correlation_id),
         content=content,
         digest=digest(content),
     )

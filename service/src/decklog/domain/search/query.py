@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,17 +19,18 @@ import msgspec
 from decklog.domain.errors import invalid_parameter, unknown_parameter
 from decklog.domain.log import LogName
 from decklog.domain.records.canonical import UNSTORABLE
-from decklog.domain.search.fields import CONTENT, FIELDS, METADATA_PREFIX, NAMES, Field, Kind, find
-from decklog.domain.search.terms import Terms, keyword, leaf, parse_network, words
+from decklog.domain.search.fields import CONTENT, FIELDS, NAMES, PATHS, Field, Kind, find
+from decklog.domain.search.terms import COLUMN_CHARS_MAX, Terms, column_decides, leaf, parse_network
+from decklog.domain.search.words import tokens
 
 PARAMETER_CHARS_MAX = 2_000
 """Characters of the value of one parameter."""
 WORDS_MAX = 32
 """Words in `q`."""
-METADATA_MAX = 16
-"""`metadata.<path>` filters in one query."""
+LEAVES_MAX = 16
+"""Filters by leaves (`metadata.<path>` and the like) in one query."""
 PARAMETERS = ("log", *NAMES)
-"""Names of the parameters that `parse` reads, besides `metadata.<path>`."""
+"""Names of the parameters that `parse` reads, besides those of leaves."""
 
 _DATE_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})")
 _EARLIEST, _LATEST = datetime(1, 2, 1, tzinfo=UTC), datetime(9999, 12, 1, tzinfo=UTC)
@@ -46,25 +48,36 @@ class Filter(NamedTuple):
 class Query(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     """The conditions that a record must satisfy, all of them; an empty query matches every record.
 
-    Keywords are cut as terms are. `action` is a prefix where `action_prefix` is true. `since` is inclusive, `until` exclusive, both
-    by `occurred_at`. `ip` is a network in canonical spelling. `fields` are leaves of `metadata` as (path, value). All of `words`
-    must occur, in any order. Names and order are part of page cursors and of access records.
+    `action` is a prefix where `action_prefix` is true. `since` is inclusive, `until` exclusive, both by `occurred_at`. `ip` is a
+    network in canonical spelling. `leaves` are (path, value). All of `words` must occur, in any order, and so must all words of a
+    text field within it. Names and order are part of page cursors and of access records.
     """
 
     since: datetime | None = None
     until: datetime | None = None
     actor: str | None = None
+    actor_type: str | None = None
+    actor_name: tuple[str, ...] = ()
     action: str | None = None
     action_prefix: bool = False
     resource_type: str | None = None
     resource_id: str | None = None
+    resource_name: tuple[str, ...] = ()
+    related: str | None = None
+    related_type: str | None = None
+    related_name: str | None = None
     severities: tuple[str, ...] = ()
     outcome: str | None = None
     ip: str | None = None
+    user_agent: tuple[str, ...] = ()
     session_id: str | None = None
     correlation_id: str | None = None
     id: str | None = None
-    fields: tuple[tuple[str, str], ...] = ()
+    message: tuple[str, ...] = ()
+    recorded_by: str | None = None
+    recorded_by_type: str | None = None
+    masked: str | None = None
+    leaves: tuple[tuple[str, str], ...] = ()
     words: tuple[str, ...] = ()
 
     @cached_property
@@ -73,8 +86,12 @@ class Query(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
         return tuple(
             Filter(field, value, field.prefixes and getattr(self, f"{field.attribute}_prefix"))
             for field in FIELDS
-            if (value := getattr(self, field.attribute)) is not None and value != ()
+            if (value := self._value(field)) is not None and value != ()
         )
+
+    def _value(self, field: Field) -> Any:
+        value = getattr(self, field.attribute)
+        return tuple(pair for pair in value if find(pair[0]) is field) if field.kind is Kind.LEAVES else value
 
     @property
     def empty(self) -> bool:
@@ -83,8 +100,14 @@ class Query(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
 
     @property
     def needs_content(self) -> bool:
-        """Whether the content must be matched: full text and `metadata` have no column of their own."""
-        return any(item.field.column == CONTENT for item in self.filters)
+        """Whether the content must be matched: some fields have no column of their own, and columns do not hold long values."""
+        return any(item.field.column == CONTENT or not _column_decides(item) for item in self.filters)
+
+
+def _column_decides(wanted: Filter) -> bool:
+    if wanted.field.kind is not Kind.KEYWORD:
+        return True
+    return len(wanted.value) <= COLUMN_CHARS_MAX if wanted.prefix else column_decides(wanted.value)
 
 
 def parse_time(name: str, text: str) -> datetime:
@@ -123,15 +146,15 @@ def _keyword(field: Field, text: str) -> str:
         text = text.removesuffix("*")
         if "*" in text:
             raise invalid_parameter(field.parameter, "'*' is allowed only at the end, as in user.*")
-    return keyword(text)
+    return text
 
 
-def _words(text: str) -> tuple[str, ...]:
-    found = tuple(dict.fromkeys(words(text)))
+def _words(name: str, text: str) -> tuple[str, ...]:
+    found = tuple(dict.fromkeys(tokens(text)))
     if not found:
-        raise invalid_parameter("q", "at least one word of letters or digits is required.")
+        raise invalid_parameter(name, "at least one word of letters or digits is required.")
     if len(found) > WORDS_MAX:
-        raise invalid_parameter("q", f"at most {WORDS_MAX} words are allowed.")
+        raise invalid_parameter(name, f"at most {WORDS_MAX} words are allowed.")
     return found
 
 
@@ -140,16 +163,16 @@ def _value(field: Field, name: str, text: str) -> Any:
     match field.kind:
         case Kind.SINCE | Kind.UNTIL:
             return parse_time(name, text)
-        case Kind.KEYWORD:
+        case Kind.KEYWORD | Kind.KEYWORDS:
             return _keyword(field, text)
         case Kind.CHOICE | Kind.CHOICES:
             return _one_of(name, text, field.choices)
         case Kind.NETWORK:
             return _network(text)
         case Kind.LEAVES:
-            return keyword(name.removeprefix(METADATA_PREFIX)), keyword(text)
-        case Kind.WORDS:
-            return _words(text)
+            return name, text
+        case Kind.TEXT | Kind.WORDS:
+            return _words(name, text)
 
 
 _SEVERAL = (Kind.CHOICES, Kind.LEAVES)
@@ -160,7 +183,7 @@ def _field(name: str, others: Sequence[str]) -> Field | None:
     """Return the field of a parameter, or None for `log`. Raises `unknown-parameter`."""
     field = find(name)
     if field is None and name != "log":
-        raise unknown_parameter(name, f"{', '.join(sorted({*PARAMETERS, *others}))}, metadata.<path>")
+        raise unknown_parameter(name, ", ".join((*sorted({*PARAMETERS, *others}), *PATHS)))
     return field
 
 
@@ -173,10 +196,12 @@ def _check_text(name: str, text: str) -> None:
 
 def _query(values: dict[str, Any]) -> Query:
     """Return the query of these values, by name. Raises `invalid-parameter` for too many leaves and for an empty range."""
-    fields = sorted(values.get("fields", ()))
-    if len(fields) > METADATA_MAX:
-        raise invalid_parameter("metadata", f"at most {METADATA_MAX} filters by metadata are allowed in one query.")
-    query = msgspec.convert({**values, "severities": sorted(set(values.get("severities", ()))), "fields": fields}, Query)
+    leaves = sorted(values.get("leaves", ()))
+    if len(leaves) > LEAVES_MAX:
+        raise invalid_parameter(
+            "metadata", f"at most {LEAVES_MAX} filters by metadata, before and after are allowed in one query."
+        )
+    query = msgspec.convert({**values, "severities": sorted(set(values.get("severities", ()))), "leaves": leaves}, Query)
     if query.since and query.until and query.since >= query.until:
         raise invalid_parameter("from", "must be before `to`.")
     return query
@@ -224,11 +249,13 @@ _SATISFIED: dict[Kind, Callable[[Any, Any], bool]] = {
     Kind.SINCE: lambda found, wanted: found >= wanted,
     Kind.UNTIL: lambda found, wanted: found < wanted,
     Kind.KEYWORD: lambda found, wanted: found == wanted,
+    Kind.KEYWORDS: lambda found, wanted: wanted in found,
+    Kind.TEXT: lambda found, wanted: found is not None and set(tokens(found)).issuperset(wanted),
     Kind.CHOICE: lambda found, wanted: found == wanted,
     Kind.CHOICES: lambda found, wanted: found in wanted,
     Kind.NETWORK: _in_network,
     Kind.LEAVES: lambda found, wanted: all(leaf(path, value) in found for path, value in wanted),
-    Kind.WORDS: lambda found, wanted: found.issuperset(wanted),
+    Kind.WORDS: lambda found, wanted: set(chain.from_iterable(found)).issuperset(wanted),
 }
 """Whether a record's term satisfies a filter's value."""
 

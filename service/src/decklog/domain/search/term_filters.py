@@ -1,4 +1,4 @@
-"""Filters of terms: which blocks of a log cannot hold a word, or a leaf of `metadata`.
+"""Filters of terms: which blocks of a log cannot hold a token, or a leaf of a JSON value.
 
 A block is a run of records. Its filter is a Bloom filter (B. Bloom, 1970) of the words and leaves of all of them: it may admit a term
 that no record has, and never excludes one that a record has. So a search reads the blocks that it admits, and the matcher decides.
@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import chain
 
 import msgspec
 
 from decklog.domain.search.query import Query
 from decklog.domain.search.terms import Terms, leaf
 
-VERSION = 1
+VERSION = 2
 """Grows with any change of terms, of hashes or of bits. A filter of another version admits everything until it is made again."""
 BLOCK_RECORDS_MAX = 64
 """Records of one block: an admitted block is read whole."""
@@ -48,8 +49,10 @@ _WORD, _LEAF = b"w", b"l"
 
 
 def hashes(found: Terms) -> set[int]:
-    """Return the hashes of a record's words and leaves."""
-    return {_hash(_WORD, word) for word in found.words} | {_hash(_LEAF, term) for term in found.fields}
+    """Return the hashes of a record's tokens and leaves."""
+    return {_hash(_WORD, token) for token in set(chain.from_iterable(found.texts))} | {
+        _hash(_LEAF, term) for term in found.leaves
+    }
 
 
 def _bits(hashed: Iterable[int], bits: int) -> bytes:
@@ -92,7 +95,7 @@ def _filter(first: int, end: int, held: set[int]) -> TermFilter:
 def masks(query: Query) -> list[bytes]:
     """Return, for each of `SIZES`, the bits that a filter of a block with a match has; all are 0 where terms decide nothing."""
     wanted = [_hash(_WORD, word) for word in query.words]
-    wanted += [_hash(_LEAF, leaf(path, value)) for path, value in query.fields]
+    wanted += [_hash(_LEAF, leaf(path, value)) for path, value in query.leaves]
     return [_bits(wanted, bits) for bits in SIZES]
 
 

@@ -1,36 +1,39 @@
-"""The terms of a record: bounded values that every engine compares, so that all engines agree.
+"""The terms of a record: the values that every engine compares, so that all engines agree.
 
-OpenSearch stores them, the matcher compares them, and Postgres narrows by columns that are cut alike. Nothing else in Decklog may
-interpret a record for a filter.
+OpenSearch stores them, the matcher compares them, and Postgres narrows by columns in the form of `column`. Values are whole; no number
+of words or leaves is left out. Nothing else in Decklog may interpret a record for a filter.
 """
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 from datetime import datetime
 from functools import lru_cache
-from itertools import islice
-from operator import itemgetter
 from typing import Any
 
 import msgspec
 
 from decklog.domain.records.canonical import number
+from decklog.domain.search.words import tokens_of
 
-KEYWORD_CHARS_MAX = 512
-"""Characters of a value that filters compare. Longer values are cut, in records and in queries alike."""
-WORD_CHARS_MAX = 64
-"""Characters of one word of full text. Longer words are cut, in records and in queries alike."""
-WORDS_MAX = 4_000
-"""Distinct words of one record, the first in reading order."""
-FIELDS_MAX = 1_000
-"""Leaves of `metadata` of one record, the first in reading order."""
+KEYWORD_CHARS_MAX = 8_000
+"""Characters up to which an index holds a value whole. With the hash of a longer one, a term has at most the 32,766 bytes of Lucene."""
+COLUMN_BYTES_MAX = 2_048
+"""Bytes of UTF-8 up to which a column holds a value whole. An entry of a B-tree has at most 2,704 bytes."""
+COLUMN_CHARS_MAX = 512
+"""Characters of a value that every column holds, whatever they are. Records of earlier versions have no more of it."""
+PATH_CHARS_MAX = 512
+"""Characters of a leaf's path that its term holds. Longer paths are told apart by their hash."""
+IP_CHARS_MAX = 100
+"""Characters of a text that may be an address. The longest spelling has 45, a port 6 and a zone usually less than 16."""
 
-_TEXTS_AT_ONCE = 2_000
+_CUT = "\0"
+"""Between the head of a long value and the hash of the whole. No record and no query contains it, so no value looks like one that was cut."""
+_HASH_BYTES = 16
 _EXACT_MAX, _PLAIN_MIN = 10**15, 1e-4
-_WORD = re.compile(r"\w+")
-_CUT_WORD = itemgetter(slice(WORD_CHARS_MAX))
+_PORT = re.compile(r"\[([0-9A-Fa-f:.%\w-]+)\](?::\d{1,5})?|(\d{1,3}(?:\.\d{1,3}){3}):\d{1,5}")
 _MAPPED_BITS = 96
 """Bits of an IPv6 address in front of a mapped IPv4 address."""
 
@@ -39,9 +42,13 @@ _MAPPED_BITS = 96
 def parse_ip(text: str) -> str | None:
     """Return an IPv4 or IPv6 address in canonical spelling, or None for any other text.
 
-    A mapped IPv4 address (`::ffff:192.0.2.1`) becomes the IPv4 address, and the zone of a link-local address (`fe80::1%eth0`) is
-    dropped: engines cannot compare them.
+    A port (`192.0.2.1:443`, `[2001:db8::1]:443`), brackets and the zone of a link-local address (`fe80::1%eth0`) are dropped, and a
+    mapped IPv4 address (`::ffff:192.0.2.1`) becomes the IPv4 address: engines cannot compare them.
     """
+    if len(text) > IP_CHARS_MAX:
+        return None
+    if written := _PORT.fullmatch(text):
+        text = written[1] or written[2]
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
@@ -69,19 +76,41 @@ def parse_network(text: str) -> str | None:
     return str(network)
 
 
+def _hash(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=_HASH_BYTES).hexdigest()
+
+
 def keyword(text: str) -> str:
-    """Return a value as filters compare it: cut at `KEYWORD_CHARS_MAX`."""
-    return text[:KEYWORD_CHARS_MAX]
+    """Return the form in which an index holds a value: whole, or head and hash of the whole beyond `KEYWORD_CHARS_MAX`.
+
+    Different values have different forms. A prefix of a value is a prefix of its form, up to `KEYWORD_CHARS_MAX`.
+    """
+    return text if len(text) <= KEYWORD_CHARS_MAX else f"{text[:KEYWORD_CHARS_MAX]}{_CUT}{_hash(text)}"
 
 
-def cut(text: str | None) -> str | None:
-    """Return a value as filters compare it, None for None."""
-    return None if text is None else text[:KEYWORD_CHARS_MAX]
+def column(text: str) -> str:
+    """Return the form in which a column of `records` holds a value: whole, or head and hash beyond `COLUMN_BYTES_MAX`.
+
+    Different values have different forms: one with a hash has more bytes than any whole value. PostgreSQL cannot store U+0000.
+    """
+    if len(text) <= COLUMN_CHARS_MAX or len(encoded := text.encode()) <= COLUMN_BYTES_MAX:
+        return text
+    return encoded[:COLUMN_BYTES_MAX].decode(errors="ignore") + _hash(text)
 
 
-def words(text: str) -> list[str]:
-    """Return the words of a text in order: runs of letters, digits and `_`, in lower case, cut at `WORD_CHARS_MAX`."""
-    return list(map(_CUT_WORD, _WORD.findall(text.lower())))
+def optional_column(text: str | None) -> str | None:
+    """Return the form in which a column holds a value, None for None."""
+    return None if text is None else column(text)
+
+
+def column_forms(text: str) -> tuple[str, ...]:
+    """Return every form in which a column may hold a value: older records have its first `COLUMN_CHARS_MAX` characters alone."""
+    return (text,) if len(text) <= COLUMN_CHARS_MAX else (column(text), text[:COLUMN_CHARS_MAX])
+
+
+def column_decides(text: str) -> bool:
+    """Return whether a column with a form of this value belongs to this value alone, so that no matcher need decide."""
+    return len(text) < COLUMN_CHARS_MAX
 
 
 def scalar(value: Any) -> str:
@@ -97,34 +126,116 @@ def scalar(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def leaf(path: str, value: str) -> str:
-    """Return one leaf of `metadata` as a term: `path=value`.
+def ordered(value: float) -> str:
+    """Return a text of a JSON number, exact, whose order among such texts is the order of the numbers.
 
-    `path` has dots between keys and no array indices. `=` and backslashes in it are escaped, so that two leaves never share a term.
+    It holds the sign, the power of ten and the digits; those of a negative number are complements to nine.
     """
-    path = keyword(path)
-    if "=" in path or "\\" in path:
-        path = path.replace("\\", "\\\\").replace("=", "\\=")
-    return f"{path}={keyword(value)}"
+    mantissa, _, exponent = scalar(value).lower().partition("e")
+    whole, _, fraction = mantissa.lstrip("-").partition(".")
+    digits = (whole + fraction).lstrip("0")
+    if not digits:
+        return "1"
+    power = int(exponent or 0) - len(fraction) + len(digits)
+    text = f"{power + _POWER_ZERO:05}{digits.rstrip('0')}"
+    return f"0{text.translate(_COMPLEMENT)}~" if value < 0 else f"2{text}"
+
+
+_POWER_ZERO = 50_000
+"""Added to powers of ten, from about -324 to 4,300, so that all have five digits."""
+_COMPLEMENT = str.maketrans("0123456789", "9876543210")
+
+
+class _LongPath:
+    """A path longer than `PATH_CHARS_MAX`: its head, and the hash of all its characters so far.
+
+    A long key may have many members below it, so their paths are not copies of it.
+    """
+
+    __slots__ = ("_head", "_state")
+
+    def __init__(self, head: str, state: hashlib.blake2b) -> None:
+        self._head, self._state = head, state
+
+    @classmethod
+    def of(cls, text: str) -> _LongPath:
+        return cls(_escaped(text[:PATH_CHARS_MAX]), hashlib.blake2b(text.encode(), digest_size=_HASH_BYTES))
+
+    def below(self, key: str) -> _LongPath:
+        state = self._state.copy()
+        state.update(f".{key}".encode())
+        return _LongPath(self._head, state)
+
+    def __str__(self) -> str:
+        return f"{self._head}{_CUT}{self._state.hexdigest()}"
+
+
+def _below(path: str | _LongPath, key: str) -> str | _LongPath:
+    if type(path) is not str:
+        return path.below(key)  # type: ignore[union-attr]
+    joined = f"{path}.{key}"
+    return joined if len(joined) <= PATH_CHARS_MAX else _LongPath.of(joined)
+
+
+def _escaped(path: str) -> str:
+    return path.replace("\\", "\\\\").replace("=", "\\=") if "=" in path or "\\" in path else path
+
+
+def path_term(path: str) -> str:
+    """Return a leaf's path, with dots between keys and no array indices, as terms hold it.
+
+    `=` and backslashes are escaped, so that two leaves never share a term. Different paths have different forms.
+    """
+    return _escaped(path) if len(path) <= PATH_CHARS_MAX else str(_LongPath.of(path))
+
+
+def leaf(path: str, value: str) -> str:
+    """Return one leaf of `metadata`, `before` or `after` as a term: `path=value`, for example `metadata.reason=retention`."""
+    return f"{path_term(path)}={value}"
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """The terms of one record. Keywords are cut; `ip` is canonical, or None; `fields` are leaves of `metadata`."""
+    """The terms of one record. Values are whole, `ip` is canonical, or None.
+
+    `leaves` are those of `metadata`, `before` and `after`, as `leaf` writes them; `numbers` are the numbers among them, as `ordered`
+    writes their values; `paths` are all their paths. `texts` are the tokens of each distinct text, in reading order.
+    """
 
     occurred_at: datetime
     action: str
     actor: str
-    actor_type: str | None
-    resource_type: str | None
-    resource_id: str | None
     severity: str
     outcome: str
-    ip: str | None
-    session_id: str | None
-    correlation_id: str | None
-    id: str | None
-    fields: frozenset[str]
-    words: frozenset[str]
+    actor_type: str | None = None
+    actor_name: str | None = None
+    resource_type: str | None = None
+    resource_id: str | None = None
+    resource_name: str | None = None
+    ip: str | None = None
+    user_agent: str | None = None
+    session_id: str | None = None
+    correlation_id: str | None = None
+    id: str | None = None
+    message: str | None = None
+    recorded_by: str | None = None
+    recorded_by_type: str | None = None
+    related: frozenset[str] = frozenset()
+    related_type: frozenset[str] = frozenset()
+    related_name: frozenset[str] = frozenset()
+    masked: frozenset[str] = frozenset()
+    leaves: frozenset[str] = frozenset()
+    numbers: frozenset[str] = frozenset()
+    paths: frozenset[str] = frozenset()
+    texts: tuple[tuple[str, ...], ...] = ()
+
+
+_TEXTS = (
+    *("action", "message", "id", "actor", "resource", "related", "source", "session_id", "correlation_id"),
+    *("before", "after", "metadata", "recorded_by", "masked"),
+)
+"""Members of a record whose texts are searched, in reading order."""
+_TREES = ("before", "after", "metadata")
+"""Members whose leaves are found by their paths."""
 
 
 def _gather_texts(value: Any, texts: list[str]) -> None:
@@ -142,86 +253,84 @@ def _gather_texts(value: Any, texts: list[str]) -> None:
         texts.append(scalar(value))
 
 
-def _gather(value: Any, path: str, texts: list[str], fields: set[str]) -> None:
-    """Append the text of every leaf to `texts`, in reading order, and its term to `fields`.
+class _Leaves:
+    """The leaves of a record, gathered. This is much of the cost of indexing."""
 
-    `path` is cut already, as a term cuts it: a long key with many members below it must not be copied for each of them.
-    This is most of the cost of indexing.
-    """
-    kind = type(value)
-    if len(fields) >= FIELDS_MAX:
-        _gather_texts(value, texts)
-    elif kind is dict:
-        for key, item in value.items():
-            _gather(item, f"{path}.{key}"[:KEYWORD_CHARS_MAX] if path else key[:KEYWORD_CHARS_MAX], texts, fields)
-    elif kind is list:
-        start = leaf(path, "")
-        for item in value:
-            if type(item) is dict or type(item) is list or len(fields) >= FIELDS_MAX:
-                _gather(item, path, texts, fields)
-            elif item is not None:
-                _add(item, path and start, texts, fields)
-    elif value is not None:
-        _add(value, path and leaf(path, ""), texts, fields)
+    def __init__(self) -> None:
+        self.leaves: set[str] = set()
+        self.numbers: set[str] = set()
+        self.paths: set[str] = set()
 
+    def gather(self, value: Any, path: str | _LongPath) -> None:
+        """Add the leaves of a JSON value at this path."""
+        kind = type(value)
+        if kind is dict:
+            for key, item in value.items():
+                self.gather(item, _below(path, key))
+        elif kind is list:
+            for item in value:
+                self.gather(item, path)
+        elif value is not None:
+            self._add(value, _escaped(path) if type(path) is str else str(path))
 
-def _add(value: Any, start: str, texts: list[str], fields: set[str]) -> None:
-    """Append one leaf that is not null; `start` is the beginning of its term, and empty where it has none."""
-    text = value if type(value) is str else scalar(value)
-    if type(value) is not bool:
-        texts.append(text)
-    if start:
-        fields.add(start + text[:KEYWORD_CHARS_MAX])
+    def _add(self, value: Any, path: str) -> None:
+        kind = type(value)
+        self.paths.add(path)
+        self.leaves.add(f"{path}={value if kind is str else scalar(value)}")
+        if kind is int or kind is float:
+            self.numbers.add(f"{path}={ordered(value)}")
 
 
-def _distinct_words(texts: list[str]) -> frozenset[str]:
-    """Return the distinct words of several texts, at most the first `WORDS_MAX`."""
-    if len(texts) > _TEXTS_AT_ONCE:
-        return _distinct_words_of_many(texts)
-    # No word contains a line break, and the lower case of a letter depends on nothing beyond one.
-    found = words("\n".join(texts))
-    return frozenset(found) if len(found) <= WORDS_MAX else frozenset(islice(dict.fromkeys(found), WORDS_MAX))
+def _members(resources: list[dict[str, str]], name: str) -> frozenset[str]:
+    return frozenset(found for resource in resources if (found := resource.get(name)) is not None)
 
 
-def _distinct_words_of_many(texts: list[str]) -> frozenset[str]:
-    """Return the same of very many texts, without a list of all their words."""
-    found: dict[str, None] = {}
-    for start in range(0, len(texts), _TEXTS_AT_ONCE):
-        found.update(dict.fromkeys(words("\n".join(texts[start : start + _TEXTS_AT_ONCE]))))
-        if len(found) >= WORDS_MAX:
-            break
-    return frozenset(islice(found, WORDS_MAX))
-
-
-def terms(content: dict[str, Any], *, with_fields: bool = True, with_words: bool = True) -> Terms:
+def terms(content: dict[str, Any], *, with_leaves: bool = True, with_texts: bool = True) -> Terms:
     """Return the terms of a record's stored content, a decoded JSON object.
 
-    Without `with_fields` or `with_words` they have none, which costs less where a query asks for none.
+    Without `with_leaves` or `with_texts` they have none, which costs less where a query asks for none.
     """
-    texts: list[str] = []
-    fields: set[str] = set()
+    found = _Leaves()
+    if with_leaves:
+        for name in _TREES:
+            if name in content:
+                found.gather(content[name], name)
     actor, resource, source = content["actor"], content.get("resource") or {}, content.get("source") or {}
-    if with_words:
-        for name in ("action", "message", "actor", "resource", "related", "before", "after"):
-            _gather_texts(content.get(name), texts)
-    if with_fields:
-        _gather(content.get("metadata"), "", texts, fields)
-    elif with_words:
-        _gather_texts(content.get("metadata"), texts)
+    related, recorder = content.get("related") or [], content.get("recorded_by") or {}
     ip = source.get("ip")
     return Terms(
         occurred_at=datetime.fromisoformat(content["occurred_at"]),
-        action=keyword(content["action"]),
-        actor=keyword(actor["id"]),
-        actor_type=cut(actor.get("type")),
-        resource_type=cut(resource.get("type")),
-        resource_id=cut(resource.get("id")),
+        action=content["action"],
+        actor=actor["id"],
         severity=content["severity"],
         outcome=content["outcome"],
+        actor_type=actor.get("type"),
+        actor_name=actor.get("name"),
+        resource_type=resource.get("type"),
+        resource_id=resource.get("id"),
+        resource_name=resource.get("name"),
         ip=parse_ip(ip) if ip else None,
-        session_id=cut(content.get("session_id")),
-        correlation_id=cut(content.get("correlation_id")),
-        id=cut(content.get("id")),
-        fields=frozenset(fields),
-        words=_distinct_words(texts) if with_words else frozenset(),
+        user_agent=source.get("user_agent"),
+        session_id=content.get("session_id"),
+        correlation_id=content.get("correlation_id"),
+        id=content.get("id"),
+        message=content.get("message"),
+        recorded_by=recorder.get("id"),
+        recorded_by_type=recorder.get("type"),
+        related=_members(related, "id"),
+        related_type=_members(related, "type"),
+        related_name=_members(related, "name"),
+        masked=frozenset(content.get("masked") or ()),
+        leaves=frozenset(found.leaves),
+        numbers=frozenset(found.numbers),
+        paths=frozenset(found.paths),
+        texts=_texts(content) if with_texts else (),
     )
+
+
+def _texts(content: dict[str, Any]) -> tuple[tuple[str, ...], ...]:
+    """Return the tokens of each distinct text of a record. Many recur: identities and addresses above all."""
+    texts: list[str] = []
+    for name in _TEXTS:
+        _gather_texts(content.get(name), texts)
+    return tokens_of(list(dict.fromkeys(texts)))

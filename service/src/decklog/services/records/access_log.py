@@ -77,9 +77,9 @@ class AppendsAccess(Protocol):
 def filters(query: Query) -> dict[str, object]:
     """Return the filters of a search for its access record. Values under the names of secrets are masked."""
     described = describe(query)
-    if query.fields:
-        described["fields"] = [
-            {"path": path, "value": MASK if any(map(is_secret_name, path.split("."))) else value} for path, value in query.fields
+    if query.leaves:
+        described["leaves"] = [
+            {"path": path, "value": MASK if any(map(is_secret_name, path.split("."))) else value} for path, value in query.leaves
         ]
     return described
 

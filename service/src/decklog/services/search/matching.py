@@ -18,9 +18,8 @@ from decklog.domain.search.terms import Terms, terms
 
 # msgspec itself may take 40 microseconds for one number (`1.5e300`); Python never does.
 _decode = msgspec.json.Decoder(dict[str, Any], float_hook=float).decode
-
-_CONTEXTUAL = frozenset("\u03c3\u03c2")
-"""The lower case of sigma depends on its place in the word, and an escape of JSON may change what precedes it."""
+_WHOLE, _SPLIT = (Kind.KEYWORD, Kind.KEYWORDS), (Kind.TEXT, Kind.WORDS)
+"""Kinds whose values a record contains as they are, and those whose words it contains."""
 
 
 def _as_written(value: str) -> str:
@@ -35,7 +34,7 @@ def terms_of(record: StoredRecord, query: Query | None = None) -> Terms:
     """
     try:
         content = _decode(record.content)
-        return terms(content) if query is None else terms(content, with_fields=bool(query.fields), with_words=bool(query.words))
+        return terms(content) if query is None else terms(content, with_leaves=bool(query.leaves), with_texts=bool(query.words))
     except (msgspec.MsgspecError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise DecklogError(
             Code.RECORD_DAMAGED,
@@ -54,17 +53,17 @@ class Matcher:
 
     def __init__(self, query: Query) -> None:
         self.query = query
-        self._texts = [_as_written(wanted.value) for wanted in query.filters if wanted.field.kind is Kind.KEYWORD]
-        self._texts += [_as_written(value) for _, value in query.fields]
-        self._words = [word for word in query.words if not _CONTEXTUAL & set(word)]
+        self._texts = [_as_written(wanted.value) for wanted in query.filters if wanted.field.kind in _WHOLE]
+        self._texts += [_as_written(value) for _, value in query.leaves]
+        self._words = [word for wanted in query.filters if wanted.field.kind in _SPLIT for word in wanted.value]
 
     def possible(self, record: StoredRecord) -> bool:
         """Return False if the record cannot match; cheap. A True must be checked."""
         content = record.content
         if not all(text in content for text in self._texts):
             return False
-        if not self._words:
-            return True
+        if not self._words or not content.isascii():
+            return True  # of other characters, an accent or another form may hide a word
         lowered = content.lower()
         return all(word in lowered for word in self._words)
 

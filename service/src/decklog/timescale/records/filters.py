@@ -12,9 +12,9 @@ from datetime import timedelta
 from typing import Any
 
 from decklog.domain.records.record import Outcome, Severity
-from decklog.domain.search.fields import Kind
+from decklog.domain.search.fields import CONTENT, Kind
 from decklog.domain.search.query import Filter, Query
-from decklog.domain.search.terms import KEYWORD_CHARS_MAX
+from decklog.domain.search.terms import COLUMN_CHARS_MAX, column_forms
 
 RECEIPT_SLACK = timedelta(hours=1)
 """`occurred_at` is at most 5 minutes after `received_at`, by clocks that may differ. So a lower bound of `occurred_at`, less this
@@ -30,8 +30,9 @@ _LITERAL_CHARS_MIN = 2
 """A single letter is in nearly all contents, so to look for it excludes nothing."""
 _VERBATIM = re.compile(r"[A-Za-z0-9 .,:;!?@#$&*()\[\]{}<>|+=~^'/-]+")
 """Characters that canonical JSON never escapes, and that are no wildcards."""
-_ONE_CASE = re.compile("[a-jl-z0-9]+")
-"""Characters that only they and their ASCII capitals fold to. The Kelvin sign folds to `k` as well."""
+_ONE_CASE = re.compile("[a-z0-9]+")
+"""Characters that are no wildcards, and that only they and their capitals fold to within ASCII."""
+_NOT_ASCII = f"length({CONTENT}) <> octet_length({CONTENT})"
 
 
 class Parameters:
@@ -47,9 +48,8 @@ class Parameters:
 
 
 def _literal(word: str) -> str:
-    """Return the longest text that every content with this word holds, if upper-case ASCII letters count as lower-case ones."""
-    # Elsewhere than at its end, a word has no `i` of a dotted capital: that folds to `i` and a mark, which ends the word.
-    return max(_ONE_CASE.findall(word.removesuffix("i")), key=len, default="")
+    """Return the longest text that every content of ASCII with this word holds, if capitals count as small letters."""
+    return max(_ONE_CASE.findall(word), key=len, default="")
 
 
 def _patterns(literals: Iterable[str]) -> list[str]:
@@ -75,12 +75,19 @@ def _conditions(wanted: Filter, add: Callable[[Any], str]) -> list[str]:
             return [f"{column} >= {add(value)}", f"received_at >= {add(value - RECEIPT_SLACK)}"]
         case Kind.UNTIL:
             return [f"{column} < {add(value)}"]
+        case Kind.KEYWORD if column == CONTENT:
+            return _containing([value], add)
         case Kind.KEYWORD if wanted.prefix:
             # In the order of bytes, every value with this prefix lies between it and it followed by the last code points.
-            last = value + chr(0x10FFFF) * KEYWORD_CHARS_MAX
+            # Beyond the characters that a column holds, the matcher decides.
+            value = value[:COLUMN_CHARS_MAX]
+            last = value + chr(0x10FFFF) * (2 * COLUMN_CHARS_MAX)
             return [f"{column} >= {add(value)}", f"{column} <= {add(last)}"] if value else []
         case Kind.KEYWORD:
-            return [f"{column} = {add(value)}"]
+            forms = column_forms(value)
+            return [f"{column} = {add(forms[0])}" if len(forms) == 1 else f"{column} = ANY({add(list(forms))}::text[])"]
+        case Kind.KEYWORDS:
+            return _containing([value], add)
         case Kind.CHOICE:
             return [f"{column} = {wanted.field.choices.index(value)}"]
         case Kind.CHOICES:
@@ -90,10 +97,15 @@ def _conditions(wanted: Filter, add: Callable[[Any], str]) -> list[str]:
         case Kind.NETWORK:
             return [f"{column} <<= {add(value)}::text::inet"]
         case Kind.LEAVES:
-            literals = (text for _, text in value if _VERBATIM.fullmatch(text))
-            return [f"{column} LIKE {add(pattern)}" for pattern in _patterns(literals)]
-        case Kind.WORDS:
-            return [f"{column} ILIKE {add(pattern)}" for pattern in _patterns(map(_literal, value))]
+            return _containing((text for _, text in value), add)
+        case Kind.TEXT | Kind.WORDS:
+            # Of other characters than ASCII, an accent or another form may hide a word.
+            return [f"({CONTENT} ILIKE {add(pattern)} OR {_NOT_ASCII})" for pattern in _patterns(map(_literal, value))]
+
+
+def _containing(values: Iterable[str], add: Callable[[Any], str]) -> list[str]:
+    """Return the conditions of a content that holds these values as they are."""
+    return [f"{CONTENT} LIKE {add(pattern)}" for pattern in _patterns(filter(_VERBATIM.fullmatch, values))]
 
 
 def by_index(query: Query) -> bool:

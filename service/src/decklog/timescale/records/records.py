@@ -13,8 +13,10 @@ from decklog.domain.log import Head, LogName, Span
 from decklog.domain.records.append import Appended, AppendRequest
 from decklog.domain.records.record import StoredRecord
 from decklog.domain.search.coverage import too_slow
+from decklog.domain.search.fields import CONTENT, Field, Kind
 from decklog.domain.search.query import Query
 from decklog.domain.search.stats import Bucket, Grouping, too_many_buckets
+from decklog.domain.search.terms import COLUMN_CHARS_MAX
 from decklog.domain.store import READ_BYTES_MAX
 from decklog.domain.tenant import Tenant
 from decklog.timescale.connection import PlanMode, Pool
@@ -25,6 +27,17 @@ from decklog.timescale.records.term_filters import PostgresTermFilters
 from decklog.timescale.statements import quoted
 
 _RECORD = "epoch, seq, received_at, digest, content"
+
+
+def _whole(field: Field) -> str:
+    """Return the expression of a field's whole value: a column may hold a long one by its hash."""
+    if field.kind is not Kind.KEYWORD:
+        return field.column
+    path = field.path.replace(".", ",")
+    return (
+        f"CASE WHEN octet_length({field.column}) < {COLUMN_CHARS_MAX} THEN {field.column}"
+        f" ELSE {CONTENT}::json #>> '{{{path}}}' END"
+    )
 
 
 def _bounded(rows: str, order: str, room: str) -> str:
@@ -207,7 +220,7 @@ class PostgresRecords:
         parameters, scope = self._scope(tenant, log, window.span, query)
         scope += _received(window, parameters)
         fields, interval = grouping.fields, grouping.interval
-        columns = [field.column for field in fields]
+        columns = [_whole(field) for field in fields]
         if interval is not None:
             columns.append(f"date_trunc('{interval}', occurred_at, 'UTC')")
         groups = ", ".join(str(number) for number in range(1, len(columns) + 1))

@@ -1,0 +1,129 @@
+"""The words of a text: the one tokenizer, of records and of queries.
+
+A word is a run of letters, digits, marks and `_`, close to the words of Unicode Standard Annex #29; other characters separate words.
+Words are compared without case, accents and compatibility forms. Scripts that put no blanks between words have overlapping pairs of
+characters instead, so any two characters of a sentence are found, and longer texts as phrases of such pairs.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+TOKEN_CHARS_MAX = 120
+"""Characters of one token, so that it has less than the 255 UTF-16 units at which OpenSearch splits. A longer run is several tokens one
+after another, and a query for it is a phrase of the same tokens."""
+
+_SEPARATOR = "\0"
+"""Between texts that are split at once. Records cannot contain it."""
+_BLANK = " "
+_KEPT_LIGATURES = frozenset("\ufdfa\ufdfb")
+"""Ligatures of whole sentences. Written out they have up to 18 characters, which would let a record grow by that factor."""
+_ACCENTS = (
+    (0x0300, 0x036F),  # Latin, Greek, Cyrillic
+    (0x0483, 0x0489),  # Cyrillic numerals
+    (0x0591, 0x05C7),  # Hebrew points
+    (0x0610, 0x061A),
+    (0x064B, 0x065F),  # Arabic vowels
+    (0x0670, 0x0670),
+    (0x06D6, 0x06ED),
+    (0x1AB0, 0x1AFF),
+    (0x1DC0, 0x1DFF),
+    (0x20D0, 0x20FF),
+    (0xFE20, 0xFE2F),
+)
+"""Ranges whose marks are accents. In other scripts (Devanagari, Thai, kana) a mark makes another letter, so it stays."""
+_STROKES = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ħ": "h", "ŧ": "t", "ı": "i", "æ": "ae", "œ": "oe", "ð": "d", "þ": "th"})
+"""Letters whose stroke Unicode does not treat as an accent, and their plain spelling."""
+_UNSPACED = (
+    "\u0e00-\u0eff"  # Thai, Lao
+    "\u1000-\u109f\ua9e0-\ua9ff\uaa60-\uaa7f"  # Myanmar
+    "\u1780-\u17ff"  # Khmer
+    "\u1950-\u19ff\u1a20-\u1aaf\uaa80-\uaadf"  # Tai
+    "\ua980-\ua9df\u1b00-\u1b7f"  # Javanese, Balinese
+    "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3038-\u303b\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han
+    "\u3041-\u30ff\u31f0-\u31ff\U0001aff0-\U0001b16f"  # Hiragana, Katakana
+    "\u3100-\u312f\u31a0-\u31bf"  # Bopomofo
+)
+_RUN = re.compile(f"[{_UNSPACED}]+|[^{_UNSPACED}]+")
+_HAS_UNSPACED = re.compile(f"[{_UNSPACED}]")
+_PIECE = re.compile(f"(?s).{{1,{TOKEN_CHARS_MAX}}}")
+
+
+def _is_accent(character: str) -> bool:
+    code = ord(character)
+    return any(first <= code <= last for first, last in _ACCENTS) and unicodedata.category(character)[0] == "M"
+
+
+def _in_word(character: str) -> bool:
+    return character == "_" or unicodedata.category(character)[0] in "LNM"
+
+
+def _folded(character: str) -> str:
+    """Return what stands for one character: letters without case and accents, a blank between words, nothing if ignorable."""
+    if character in _KEPT_LIGATURES:
+        return character
+    if unicodedata.category(character) == "Cf":  # joiners, soft hyphens and marks of direction: invisible within a word
+        return ""
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", character).casefold())
+    kept = "".join(each for each in plain if not _is_accent(each)).translate(_STROKES)
+    return "".join(each if _in_word(each) else _BLANK for each in unicodedata.normalize("NFC", kept))
+
+
+class _Folding(dict[int, str]):
+    """What stands for each character, by its code point; computed once for each that occurs."""
+
+    def __missing__(self, code: int) -> str:
+        folded = self[code] = _folded(chr(code))
+        return folded
+
+
+_FOLDING = _Folding({ord(_SEPARATOR): _SEPARATOR})
+_ASCII = {code: _SEPARATOR if code == 0 else _folded(chr(code)) for code in range(128)}
+
+
+def tokens(text: str) -> tuple[str, ...]:
+    """Return the tokens of a text, in order."""
+    if text.isascii():
+        return _split(text.translate(_ASCII).replace(_SEPARATOR, _BLANK))
+    return _split(text.translate(_FOLDING).replace(_SEPARATOR, _BLANK))
+
+
+def tokens_of(texts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Return the tokens of each text that has some, in order. Much faster than one after the other."""
+    plain = [text for text in texts if text.isascii()]
+    if len(plain) != len(texts):
+        return tuple(filter(None, map(tokens, texts)))
+    split = _SEPARATOR.join(plain).translate(_ASCII).split(_SEPARATOR)
+    return tuple(filter(None, map(_split, split)))
+
+
+def _split(folded: str) -> tuple[str, ...]:
+    found = folded.split()
+    if folded.isascii():
+        if len(folded) <= TOKEN_CHARS_MAX or len(max(found, key=len, default="")) <= TOKEN_CHARS_MAX:
+            return tuple(found)
+        return tuple(piece for run in found for piece in _PIECE.findall(run))
+    return tuple(token for run in found for token in ((run,) if run.isascii() and len(run) <= TOKEN_CHARS_MAX else _tokens(run)))
+
+
+def _tokens(run: str) -> list[str]:
+    """Return the tokens of one run of word characters."""
+    found: list[str] = []
+    for part in _RUN.findall(run if run.isascii() else _composed(run)):
+        if len(part) > 1 and _HAS_UNSPACED.match(part):
+            found += [part[at : at + 2] for at in range(len(part) - 1)]
+        else:
+            found += _PIECE.findall(part)
+    return found
+
+
+def _composed(run: str) -> str:
+    """Return a run with its marks composed, in short pieces: the time grows with the square of the marks in a row."""
+    return "".join(unicodedata.normalize("NFC", piece) for piece in _PIECE.findall(run))
+
+
+def unspaced(token: str) -> bool:
+    """Return whether a token is of a script without blanks between words: a pair of its characters, or a single one."""
+    return _HAS_UNSPACED.match(token) is not None
