@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from decklog.api.connections import Connection, Connections, Pace, Sending, SendPace
 from decklog.api.errors import raw_answer
+from decklog.api.exchange import Exchange, Target, scope_of, target_of
 from decklog.api.limits import BODY_SECONDS_MAX, BULK_BYTES_MAX, STALLED
 from decklog.api.request import QUERY_BYTES_MAX
 from decklog.api.socket_protocol import Socket
@@ -86,6 +87,7 @@ class Http(HttpToolsProtocol):
         """Bytes parsed since the headers were complete."""
         self._content = 0
         """Bytes of the body among them."""
+        self._target = Target(b"", "", b"", b"")
         self._running: RequestResponseCycle | None = None
         """The request being answered; `cycle` is the newest, which may wait for it."""
         self._upgrades = False
@@ -150,16 +152,44 @@ class Http(HttpToolsProtocol):
 
     # The parser's callbacks
 
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        self.url = b""
+        self.headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take one header."""
+        self.headers.append((name.lower(), value))
+
     def on_headers_complete(self) -> None:
         """Check the headers, then start the request."""
-        self._check_head()
-        super().on_headers_complete()
+        names = dict(self.headers)
+        self._check_head(names)
+        if self.url != self._target.url:
+            self._target = target_of(self.url)  # many requests of a connection have the same one
+        scope = self.scope = scope_of(self, self._target)
         self._phase = _BODY
         self._since = self._table.now
         self._fed = self._content = self._looked_at = 0
         self._body_pace.reset()
-        if not self._upgrades:
-            self.headers = []  # trailers must not become headers of the request
+        if self._upgrades:
+            return
+        self.headers = []  # trailers must not become headers of the request
+        earlier = self.cycle
+        exchange = self.cycle = Exchange(
+            scope=scope,
+            transport=self._sending,
+            flow=self.flow,
+            default_headers=self.server_state.default_headers,
+            awaits_continue=names.get(b"expect", b"").lower() == b"100-continue",
+            keep_alive=scope["http_version"] == "1.1" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        if earlier is None or earlier.response_complete:
+            self._start_asgi_task(exchange, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((exchange, self.app))
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body. A request to upgrade has none."""
@@ -191,10 +221,9 @@ class Http(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._running = cycle
-        cycle.transport = self._sending
-        super()._start_asgi_task(cycle, app)
+        self.tasks.add(self.loop.create_task(cycle.run(app, self.tasks.discard)))
 
     # Parsing within bounds
 
@@ -236,14 +265,13 @@ class Http(HttpToolsProtocol):
             _log.error("a request could not be parsed", exc_info=cause)
         return _malformed(f"The bytes sent are not a valid HTTP/1.1 request: {error}.")
 
-    def _check_head(self) -> None:
+    def _check_head(self, names: dict[bytes, bytes]) -> None:
         """Raise _RefusedError for headers that are too many, too long or ambiguous.
 
         Two readers may understand an ambiguous request differently, and a proxy may be the other one (request smuggling). The
         parser itself refuses doubled lengths, a length beside a Transfer-Encoding, folded lines and bare line breaks.
         """
         headers = self.headers
-        names = dict(headers)
         self._upgrades = False
         if (
             len(names) != len(headers)
