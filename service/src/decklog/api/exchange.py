@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
-import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
@@ -34,9 +33,8 @@ class Target(NamedTuple):
     query: bytes
 
 
-def target_of(url: bytes) -> Target:
-    """Return the parts of a request target. Raises httptools.HttpParserInvalidURLError, and UnicodeDecodeError."""
-    parsed = httptools.parse_url(url)
+def target_of(url: bytes, parsed: Any) -> Target:
+    """Return the parts of a request target that httptools parsed. Raises UnicodeDecodeError."""
     path = parsed.path.decode("ascii")
     return Target(url, unquote(path) if "%" in path else path, parsed.path, parsed.query or b"")
 

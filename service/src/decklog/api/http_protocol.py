@@ -166,7 +166,7 @@ class Http(HttpToolsProtocol):
         names = dict(self.headers)
         self._check_head(names)
         if self.url != self._target.url:
-            self._target = target_of(self.url)  # many requests of a connection have the same one
+            self._target = target_of(self.url, httptools.parse_url(self.url))  # many requests of a connection have the same one
         scope = self.scope = scope_of(self, self._target)
         self._phase = _BODY
         self._since = self._table.now
