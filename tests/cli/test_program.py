@@ -15,7 +15,7 @@ import pytest
 
 from decklog import __version__, command_line
 from decklog.cli import import_events, program
-from decklog.client.importing import MAPPINGS
+from decklog.domain.intake.kinds import AUTO, MAPPINGS
 from tests.support.dev import Dev, decklog
 
 Printed = pytest.CaptureFixture[str]
@@ -108,7 +108,7 @@ def test_bash_accepts_the_completion_and_completes_a_verb(tmp_path: Path, capsys
 
 def test_import_offers_every_kind_of_event() -> None:
     kinds = get_args(get_type_hints(import_events.import_events)["kind"])
-    assert set(kinds) == set(MAPPINGS)
+    assert set(kinds) == {AUTO, *MAPPINGS}
 
 
 # Errors of the operating system

@@ -19,7 +19,8 @@ from cyclopts import CycloptsError
 from decklog.cli import program
 from decklog.client.checkpoint import Checkpoints, default_folder
 from decklog.client.client import Client
-from decklog.client.importing import BATCH_RECORDS_MAX, Importer, Report
+from decklog.client.import_report import Refusal, Report
+from decklog.client.importing import BATCH_RECORDS_MAX, Importer
 from decklog.client.progress import Progress
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
@@ -111,6 +112,11 @@ def counts(report: Report) -> tuple[int, int, int]:
     return report.stored, report.duplicates, report.refused
 
 
+def refusals(report: Report) -> list[Refusal]:
+    """The examples of every kind."""
+    return [example for kind in report.refusals for example in kind.examples]
+
+
 def unmasked(kept: Any, original: Any) -> bool:
     """Whether every path of the original is there, with its value or the mask."""
     if isinstance(original, dict):
@@ -149,7 +155,7 @@ async def test_import_names_the_line_of_the_real_kubernetes_log_that_is_not_an_e
     path = real_events.path("k8s_audit.ndjson.gz")
     report = await machine.run(path, kind="kubernetes")
     assert counts(report) == (88, 0, 1)
-    assert [(refusal.line, refusal.reason) for refusal in report.refusals] == [(86, 'its kind is 0, not "Event"')]
+    assert [(refusal.line, refusal.reason) for refusal in refusals(report)] == [(86, 'its kind is 0, not "Event"')]
     assert f"{path}:86: refused: its kind is 0" in machine.shown.getvalue()
     originals = [original for original in real_events.values(path.name) if original != {"kind": 0}]
     stored = await machine.stored()
@@ -194,12 +200,12 @@ async def test_import_names_refused_events_by_line_and_imports_the_rest(machine:
     )
     report = await machine.run(path)
     assert counts(report) == (3, 0, 9)
-    reasons = {(refusal.line, refusal.item): refusal.reason for refusal in report.refusals}
-    assert list(reasons) == [(2, None), (3, None), (4, None), (5, None), (6, None), (7, None), (10, 2), (8, None), (9, None)]
+    reasons = {(refusal.line, refusal.item): refusal.reason for refusal in refusals(report)}
+    assert sorted(reasons) == [(2, None), (3, None), (4, None), (5, 1), (6, None), (7, None), (8, None), (9, None), (10, 2)]
     assert "not JSON" in reasons[2, None]
     assert "UTF-8" in reasons[3, None]
     assert "not JSON" in reasons[4, None]
-    assert "nested" in reasons[5, None]
+    assert "nested" in reasons[5, 1]
     assert "eventSource" in reasons[6, None]
     assert "262144" in reasons[7, None]
     assert "nested more than 32" in reasons[8, None]
@@ -228,14 +234,14 @@ async def test_import_keeps_unusual_values(machine: Machine, tmp_path: Path) -> 
 async def test_import_names_unreadable_files_and_imports_the_others(machine: Machine, tmp_path: Path) -> None:
     report = await machine.run(tmp_path / "missing", file_of(tmp_path / "x", [event(1)]))
     assert counts(report) == (1, 0, 1)
-    assert (report.refusals[0].file, report.refusals[0].line) == (str(tmp_path / "missing"), 0)
+    assert (refusals(report)[0].file, refusals(report)[0].line) == (str(tmp_path / "missing"), 0)
 
 
 async def test_import_refuses_other_content_under_a_known_id(machine: Machine, tmp_path: Path) -> None:
     report = await machine.run(file_of(tmp_path / "x", [event(1), event(1, awsRegion="other"), event(1)]))
     assert counts(report) == (1, 1, 1)
-    assert report.refusals[0].line == 2
-    assert report.refusals[0].reason.startswith(Code.ID_CONFLICT)
+    assert refusals(report)[0].line == 2
+    assert refusals(report)[0].reason.startswith(Code.ID_CONFLICT)
 
 
 # The server says later, less, or nothing
@@ -429,7 +435,9 @@ async def test_import_command_prints_a_summary_and_exits_1_after_refusals(
     good, bad = file_of(tmp_path / "good", [event(1)]), file_of(tmp_path / "bad", [event(1), {}])
     options = ("--url", world.url, "--key-file", str(key_file))
     assert await command("cloudtrail", str(good), *options) == 0
-    assert capsys.readouterr().out == "1 stored, 0 already there, 0 refused, in tenant 'acme'.\n"
+    known, totals = capsys.readouterr().out.splitlines()
+    assert totals == "1 stored, 0 already there, 0 refused, in tenant 'acme'."
+    assert "dedupWindow" in known
     assert await command("cloudtrail", str(good), str(bad), *options) == 1
     printed = capsys.readouterr()
     assert printed.out.splitlines()[-1] == "0 stored, 2 already there, 1 refused, in tenant 'acme'."
@@ -459,9 +467,17 @@ async def test_import_command_prints_the_summary_as_json(
         "stored": 1,
         "duplicates": 0,
         "refused": 1,
+        "skipped": 0,
         "replaced": 0,
-        "files": [{"file": str(path), "stored": 1, "duplicates": 0, "refused": 1, "replaced": 0, "resumed": 0}],
-        "refusals": [{"file": str(path), "line": 2, "reason": "it has no eventName"}],
+        "asked": False,
+        "files": [{"file": str(path), "stored": 1, "duplicates": 0, "refused": 1, "skipped": 0, "replaced": 0, "resumed": 0}],
+        "refusals": [
+            {
+                "reason": "it has no eventName",
+                "count": 1,
+                "examples": [{"file": str(path), "line": 2, "reason": "it has no eventName"}],
+            }
+        ],
         "stopped": "",
     }
 

@@ -217,7 +217,7 @@ def test_cloudtrail_insight_maps_to_an_action_of_cloudtrail() -> None:
         ({**EVENT, "eventName": None}, "eventName is not a string"),
         ({**EVENT, "eventSource": 5}, "eventSource is not a string"),
         ({**EVENT, "eventTime": "redacted"}, "eventTime is not a time"),
-        ({"eventName": "x", "eventSource": "y"}, "eventTime is not a time"),
+        ({"eventName": "x", "eventSource": "y"}, "has no eventTime"),
     ],
 )
 def test_cloudtrail_mapping_rejects_other_values_with_the_reason(value: Any, why: str) -> None:

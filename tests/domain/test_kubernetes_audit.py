@@ -218,7 +218,7 @@ def test_kubernetes_mapping_keeps_other_objects_whole() -> None:
         ({}, "no auditID"),
         (without("verb"), "no verb"),
         (without("objectRef", "requestURI"), "no requestURI"),
-        (without("requestReceivedTimestamp", "stageTimestamp"), "requestReceivedTimestamp is not a time"),
+        (without("requestReceivedTimestamp", "stageTimestamp"), "has no requestReceivedTimestamp"),
         ({**EVENT, "requestReceivedTimestamp": "soon"}, "requestReceivedTimestamp is not a time"),
     ],
 )

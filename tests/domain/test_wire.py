@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from decklog.domain.log import LogName
 from decklog.domain.records.canonical import canonical, digest
 from decklog.domain.records.record import StoredRecord
-from decklog.domain.records.wire import CSV_COLUMNS, csv_cells, csv_header, csv_rows, inert, render, renderer
+from decklog.domain.records.wire import CSV_COLUMNS, csv_cells, csv_header, csv_rows, evaluable, inert, render, renderer
 from tests.support.strategies import TRAPS, prepared, values
 
 RECEIVED = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
@@ -28,7 +29,7 @@ def stored(value: dict[str, Any], *, seq: int = 5) -> StoredRecord:
 
 def row(value: dict[str, Any]) -> dict[str, str]:
     """A record as a CSV reader sees it."""
-    text = csv_header() + csv_rows([csv_cells(stored(value))])
+    text = csv_header() + csv_rows([csv_cells("acme", LogName.EVENTS, stored(value))])
     (found,) = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     return found
 
@@ -62,7 +63,8 @@ def test_rendered_record_is_one_line(value: dict[str, Any]) -> None:
 def test_csv_columns_keep_their_order() -> None:
     assert csv_header() == (
         "seq,received_at,occurred_at,action,actor_type,actor_id,actor_name,resource_type,resource_id,resource_name,severity,"
-        "outcome,source_ip,user_agent,session_id,correlation_id,id,message,metadata,before,after,related,digest,recorded_by\r\n"
+        "outcome,source_ip,user_agent,session_id,correlation_id,id,message,metadata,before,after,related,digest,recorded_by,"
+        "tenant,log,epoch,masked\r\n"
     )
 
 
@@ -108,6 +110,10 @@ def test_csv_cells_are_in_their_columns() -> None:
         "related": '[{"type":"t"}]',
         "digest": "sha256:" + stored(value).digest.hex(),
         "recorded_by": "",
+        "tenant": "acme",
+        "log": "events",
+        "epoch": "1",
+        "masked": "",
     }
 
 
@@ -122,6 +128,9 @@ def test_csv_cell_is_empty_for_an_absent_value() -> None:
         "severity",
         "outcome",
         "digest",
+        "tenant",
+        "log",
+        "epoch",
     }
 
 
@@ -129,9 +138,10 @@ def test_csv_cell_is_empty_for_an_absent_value() -> None:
     "formula", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "\uff0b1", "\uff0d1", "\uff201"]
 )
 def test_csv_cell_is_never_a_formula(formula: str) -> None:
-    assert inert(formula) == "'" + formula
+    assert inert(formula)[0] == "'"
     found = row({"message": formula, "actor": {"id": formula, "name": formula}, "metadata": formula.strip()})
-    assert found["message"] == found["actor_id"] == found["actor_name"] == "'" + formula
+    assert found["message"] == found["actor_id"] == found["actor_name"] == inert(formula)
+    assert evaluable(inert(formula)) == formula
     assert found["metadata"].startswith('"')
 
 
@@ -144,13 +154,27 @@ def test_inert_keeps_cells_that_are_no_formula(text: str) -> None:
     assert inert(text) == text
 
 
+@pytest.mark.parametrize("text", ["a;=1+1", 'a;"=1+1', "a;'=1", "a\t=1", "hello\n=1", "a\r\n@x", ";=;+;-", "a;=b;c\n=d"])
+def test_csv_cell_holds_no_formula_for_programs_that_separate_by_semicolon_or_tab(text: str) -> None:
+    for separator in ";\t":
+        cells = [cell.strip('"') for line in re.split("[\r\n]", inert(text)) for cell in line.split(separator)]
+        assert not [cell for cell in cells if cell.startswith(tuple("=+-@"))]
+    assert evaluable(inert(text)) == text
+
+
+@given(st.text(alphabet=st.sampled_from("=+-@'\" ;\t\r\n\uff1dab,")))
+@settings(deadline=None)
+def test_guard_against_formulas_is_reversible(text: str) -> None:
+    assert evaluable(inert(text)) == text
+
+
 @given(value=values(), message=st.sampled_from(TRAPS))
 @settings(deadline=None)
 def test_csv_rows_read_back_as_written(value: dict[str, Any], message: str) -> None:
     record = stored({**value, "message": message})
-    text = csv_header() + csv_rows([csv_cells(record), csv_cells(record)])
+    text = csv_header() + csv_rows([csv_cells("acme", LogName.EVENTS, record), csv_cells("acme", LogName.EVENTS, record)])
     header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     assert tuple(header) == CSV_COLUMNS
-    assert rows == [csv_cells(record)] * 2
+    assert rows == [csv_cells("acme", LogName.EVENTS, record)] * 2
     assert all(not cell.startswith(tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")) for cell in rows[0])
     assert text.endswith("\r\n")

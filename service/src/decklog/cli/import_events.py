@@ -5,39 +5,56 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import stamina
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from decklog.cli.connection import KEY_HELP, Connection
 from decklog.cli.manual import manual
 from decklog.cli.options import Flag, Json
 from decklog.client.checkpoint import Checkpoints, default_folder
-from decklog.client.importing import Importer, Report
+from decklog.client.event_files import STDIN
+from decklog.client.import_report import summary
+from decklog.client.importing import Importer
 from decklog.client.progress import Progress
 
 app = App(
     name="import",
     help_epilogue=manual(
-        f"""Files may be plain or gzip. CloudTrail: Records arrays, or one event a line. Kubernetes: EventLists, or one event a line.
-What is not an event is refused by file and line, and the rest is imported. Events keep their ids, so a second import stores
-nothing twice while the server remembers them. The same command continues an interrupted import.
+        f"""Files hold JSON in any form (lines, indented, arrays, Records, EventLists, lookup-events), logs of containers, or exports of
+Decklog (JSON or CSV); plain, gzip or zstd. Folders are read with all files below them, and - is standard input. Envelopes of
+collectors and clouds around an event are taken off. What is not an event is refused, counted by kind, and the rest is imported.
+Events keep their ids, so a second import stores nothing twice while the server remembers them: for the tenant's dedupWindow, 24
+hours by default. The same command continues an interrupted import.
 
 {KEY_HELP}""",
         "decklog import cloudtrail trail.json.gz --url https://decklog.example.com --key-file writer.key",
         "decklog import kubernetes audit.log audit-*.log.gz --json",
+        "decklog import auto AWSLogs/ --url https://decklog.example.com --key-file writer.key",
+        "zcat export.ndjson.gz | decklog import decklog - --url https://decklog.example.com --key-file writer.key",
         exits="0, 1 (something was refused), 2 (the import could not be completed)",
     ),
 )
 
 
+def _are_no_options(_: Any, paths: Sequence[Path]) -> None:
+    """Refuse what looks like an option: `-` alone is standard input. Raises ValueError."""
+    for path in paths:
+        if str(path).startswith("-") and path != STDIN:
+            raise ValueError(f'Unknown option: "{path}". A file of this name is ./{path}.')
+
+
+Files = Annotated[list[Path], Parameter(allow_leading_hyphen=True, validator=_are_no_options)]
+
+
 @app.default
 async def import_events(
-    kind: Literal["cloudtrail", "kubernetes"],
-    files: list[Path],
+    kind: Literal["auto", "cloudtrail", "kubernetes", "decklog"],
+    files: Files,
     /,
     *,
     connection: Connection | None = None,
@@ -48,8 +65,8 @@ async def import_events(
     """Import audit events of other systems into a log.
 
     Args:
-        kind: System that wrote the files.
-        files: Files to import, in this order.
+        kind: System that wrote the files, or auto to recognise each event.
+        files: Files or folders to import, in this order.
         connection: Address and credential.
         state: Folder that records how far an import has come (XDG state home).
         restart: Send every event, also those that an interrupted import has sent.
@@ -69,20 +86,3 @@ async def import_events(
     if report.stopped:
         return 2
     return 1 if report.refused else 0
-
-
-def summary(report: Report) -> str:
-    """Return a report as lines of text: one for each of several files, then the totals."""
-    lines = [
-        f"{file.file}: {file.stored} stored, {file.duplicates} already there, {file.refused} refused" for file in report.files
-    ]
-    if len(lines) == 1:
-        lines = []
-    lines.append(
-        f"{report.stored} stored, {report.duplicates} already there, {report.refused} refused, in tenant {report.tenant!r}."
-    )
-    if report.replaced:
-        lines.append(f"{report.replaced} characters that cannot be stored were replaced.")
-    if report.stopped:
-        lines.append(f"Stopped early: {report.stopped} The same command continues from there.")
-    return "\n".join(lines)

@@ -1,8 +1,8 @@
 """Checkpoints of imports, so that an interrupted import continues where it stopped.
 
 To send everything again would be slow, and safe only while the server remembers the events' ids. There is one small file for
-each server, tenant, kind and imported file. It is written after each acknowledged batch and removed when the import of the
-file ends. A checkpoint counts only if the imported file still begins with the same content.
+each server, tenant, kind and imported file. It is written after each acknowledged batch and removed when the whole
+import ends. A checkpoint counts only if the imported file still begins with the same content.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stored: int
     duplicates: int
     refused: int
+    skipped: int
     replaced: int
 
 

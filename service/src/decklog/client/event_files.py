@@ -1,113 +1,64 @@
 """Read files of audit events, as their systems write them, event by event.
 
-A file holds one JSON value per line (NDJSON), or one document with many events, on one line or on many: `{"Records": […]}` of
-CloudTrail, an EventList of Kubernetes, or a plain array. It may be compressed by gzip. The content decides, never the file's
-name. Memory is bounded by the largest line or document.
+A file holds JSON values in any form, lines of a container's log (CRI) whose text is JSON, or a CSV export of Decklog. It may be
+compressed by gzip or zstd, in several members. The content decides, never the file's name. Memory is bounded by the largest event.
 """
 
 from __future__ import annotations
 
+import csv
 import gzip
-import json
+import io
+import os
+import re
+import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Self, cast
+from typing import IO, Any, Self, TextIO, cast
 
 import msgspec
+import zstandard
 
-DOCUMENT_BYTES_MAX = 256 * 1024 * 1024
-"""Largest line, or document over many lines, in bytes. CloudTrail's own files stay below 100 MB."""
+from decklog.client.json_values import CHUNK_BYTES, ERRORS, VALUE_CHARS_MAX, Piece, Values, decoder, encoding_of
+from decklog.domain.intake.decklog_export import of_cells
+from decklog.domain.intake.foreign_event import NotAnEventError
+
+STDIN = Path("-")
 
 _GZIP = b"\x1f\x8b"
-_BOM = b"\xef\xbb\xbf"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_ZSTD_WINDOW_MAX = 128 * 1024 * 1024
+"""Bytes of a window; `zstd --long` writes 128 MiB."""
+_ZSTD_STEP = 2048
+"""Compressed bytes at a time: four bytes may hold 128 KiB, so one step yields at most 64 MiB."""
+_MAGIC_BYTES = 4
+_CRI = re.compile(rb"(?P<time>\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)) (?P<stream>stdout|stderr) (?P<tag>[PF])(?::\S*)? ")
+"""Beginning of a line of a container's log, by the Container Runtime Interface. `P` marks a line that the next one continues."""
+_CSV = re.compile(r'"?seq"?([,;\t])"?(received_at|epoch)"?\1')
+"""Beginning of a CSV export of Decklog, as it was written or as a spreadsheet saved it."""
 
 
-class Piece(msgspec.Struct, frozen=True):
-    """The JSON of one event, which is not parsed yet, and its place in the file.
+def files_of(paths: Iterable[Path]) -> list[Path]:
+    """Return the files of these paths in order, for a folder all files below it, by name; hidden ones are left out.
 
-    `line` counts from 1; `item` counts from 1 within a document on one line. `raw` is None where nothing could be read, and
-    `problem` then says why.
+    Names in the trees of object stores begin with the date, so their order is that of time.
     """
-
-    line: int
-    raw: bytes | None
-    item: int | None = None
-    problem: str = ""
-
-    @property
-    def place(self) -> str:
-        """Return line and item as text."""
-        return f"{self.line}" if self.item is None else f"{self.line} (item {self.item})"
-
-
-class _Document(msgspec.Struct):
-    """The members that hold many events; all others are ignored."""
-
-    records: list[msgspec.Raw] | msgspec.UnsetType = msgspec.field(name="Records", default=msgspec.UNSET)
-    items: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
-
-
-_document = msgspec.json.Decoder(_Document)
-_array = msgspec.json.Decoder(list[msgspec.Raw])
-
-
-def _events(text: bytes) -> list[bytes] | None:
-    """Return the events of a document with many; None where the text is not one."""
-    try:
-        if text.startswith(b"["):
-            return [bytes(raw) for raw in _array.decode(text)]
-        found = _document.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _events_with_surrogates(text)
-    raws = found.items if isinstance(found.records, msgspec.UnsetType) else found.records
-    return None if isinstance(raws, msgspec.UnsetType) else [bytes(raw) for raw in raws]
-
-
-def _events_with_surrogates(text: bytes) -> list[bytes] | None:
-    """Return what `_events` returns, for a document that msgspec refuses because of a lone surrogate."""
-    if b"\\ud" not in text.lower():
-        return None
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    if isinstance(found, dict):
-        found = found.get("Records", found.get("items"))
-    return [json.dumps(item).encode() for item in found] if isinstance(found, list) else None
-
-
-def _is_json(text: bytes) -> bool:
-    try:
-        msgspec.json.decode(text, type=msgspec.Raw)
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    return True
-
-
-def _line_pieces(line: int, text: bytes) -> Iterator[Piece]:
-    text = text.strip()
-    if not text:
-        return
-    if (events := _events(text)) is None:
-        yield Piece(line, text)
-        return
-    for number, event in enumerate(events, start=1):
-        yield Piece(line, event, item=number)
-
-
-def _document_pieces(text: bytes, events: list[bytes]) -> Iterator[Piece]:
-    """Yield the events of a document over many lines, each with the line on which it begins."""
-    line, at = 1, 0
-    for event in events:
-        found = text.find(event, at)
-        if found >= 0:
-            line, at = line + text.count(b"\n", at, found), found
-        yield Piece(line, event)
+    found: list[Path] = []
+    for path in paths:
+        if path == STDIN or not path.is_dir():
+            found.append(path)
+            continue
+        for folder, folders, names in os.walk(path):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            found += [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
+    return found
 
 
 class EventFile:
-    """One file, which can be iterated once. `size` and `position` are in bytes of the file, compressed or not.
+    """One file. `size` and `position` are in bytes of the file, compressed or not.
+
+    The path `-` is standard input, whose size is 0.
 
     Raises:
         OSError: The file cannot be opened.
@@ -115,64 +66,155 @@ class EventFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._raw: IO[bytes] = path.open("rb")
-        self.size = path.stat().st_size
+        self._file: IO[bytes] = sys.stdin.buffer if path == STDIN else path.open("rb")
+        self.size = 0 if path == STDIN else path.stat().st_size
+        self.position = 0
+        """Bytes that have been read."""
+        self._line = 0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._raw.close()
-
-    @property
-    def position(self) -> int:
-        """Return how many bytes have been read."""
-        return self._raw.tell()
+        if self.path != STDIN:
+            self._file.close()
 
     def __iter__(self) -> Iterator[Piece]:
         """Yield the pieces in order. A truncated or corrupt file ends in a piece with a `problem`."""
-        pieces, last = self._pieces(), 0
         try:
-            for piece in pieces:
-                last = piece.line
+            for piece in self._pieces():
+                self._line = piece.line
                 yield piece
         except EOFError:
-            yield Piece(last + 1, None, problem="the file ends in the middle of its compressed data")
-        except (gzip.BadGzipFile, zlib.error) as error:
-            yield Piece(last + 1, None, problem=f"the compressed data is broken ({error})")
+            yield self._broken("the file ends in the middle of its compressed data")
+        except (gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
+            yield self._broken(f"the compressed data is broken ({error})")
         except OSError as error:
-            yield Piece(last + 1, None, problem=f"the file cannot be read further ({error.strerror})")
+            yield self._broken(f"the file cannot be read further ({error.strerror})")
 
-    def _opened(self) -> IO[bytes]:
-        self._raw.seek(0)
-        compressed = self._raw.read(len(_GZIP)) == _GZIP
-        self._raw.seek(0)
-        return cast("IO[bytes]", gzip.GzipFile(fileobj=self._raw)) if compressed else self._raw
+    def _broken(self, problem: str) -> Piece:
+        return Piece(self._line + 1, None, problem=problem)
 
     def _pieces(self) -> Iterator[Piece]:
-        stream = self._opened()
-        first = stream.readline(DOCUMENT_BYTES_MAX).removeprefix(_BOM)
-        if _opens_document(first):
-            whole = (first + stream.read(DOCUMENT_BYTES_MAX)).strip()
-            if (events := _events(whole)) is not None:
-                yield from _document_pieces(whole, events)
-                return
-            # The file has lines after all, of which the first is not JSON.
-            stream = self._opened()
-            first = stream.readline(DOCUMENT_BYTES_MAX).removeprefix(_BOM)
-        line, text = 0, first
-        while text:
-            line += 1
-            if len(text) == DOCUMENT_BYTES_MAX and not text.endswith(b"\n"):
-                yield Piece(line, None, problem=f"the line has more than {DOCUMENT_BYTES_MAX} bytes")
-                while text and not text.endswith(b"\n"):
-                    text = stream.readline(DOCUMENT_BYTES_MAX)
-            else:
-                yield from _line_pieces(line, text)
-            text = stream.readline(DOCUMENT_BYTES_MAX)
+        data: io.BufferedReader[Any] = io.BufferedReader(self._opened(), CHUNK_BYTES)
+        first = data.peek(CHUNK_BYTES)
+        if _CRI.match(first):
+            return _cri_pieces(data)
+        encoding, mark = encoding_of(first)
+        if found := _CSV.match(decoder(encoding).decode(first[mark : mark + 200])):
+            data.read(mark)
+            return _csv_pieces(io.TextIOWrapper(data, encoding, ERRORS, newline=""), found[1])
+        return iter(Values(data.read1))
+
+    def _opened(self) -> io.RawIOBase:
+        """Return the content, decompressed."""
+        if self.path != STDIN:
+            self._file.seek(0)
+        self.position = 0
+        counted = io.BufferedReader(_Parts(self._read), CHUNK_BYTES // 8)
+        magic = counted.peek(_MAGIC_BYTES)
+        if magic.startswith(_GZIP):
+            return _Parts(gzip.GzipFile(fileobj=counted).read1)
+        return _Zstd(counted) if magic.startswith(_ZSTD) else cast("io.RawIOBase", counted)
+
+    def _read(self, size: int) -> bytes:
+        data = cast("io.BufferedReader", self._file).read1(size)
+        self.position += len(data)
+        return data
 
 
-def _opens_document(first: bytes) -> bool:
-    """Return whether the first line is the beginning of JSON that continues on further lines, as in indented documents."""
-    text = first.strip()
-    return text[:1] in (b"{", b"[") and not _is_json(text)
+class _Parts(io.RawIOBase):
+    """What a function returns part by part, so that a failure loses nothing that came before it."""
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        super().__init__()
+        self._read = read
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        data = self._read(len(target))
+        target[: len(data)] = data
+        return len(data)
+
+
+class _Zstd(io.RawIOBase):
+    """Decompressed frames, one after the other. Raises EOFError where the last one is not whole."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__()
+        self._file = file
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_MAX)
+        self._frame: zstandard.ZstdDecompressionObj | None = None
+        self._compressed = b""
+        self._out = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        while not self._out:
+            if not self._compressed and not (data := self._file.read(_ZSTD_STEP)):
+                if self._frame is not None:
+                    raise EOFError
+                return 0
+            self._step(self._compressed or data)
+        part = self._out[: len(target)]
+        target[: len(part)] = part
+        self._out = self._out[len(part) :]
+        return len(part)
+
+    def _step(self, compressed: bytes) -> None:
+        frame = self._frame or self._decompressor.decompressobj()
+        self._out = memoryview(frame.decompress(compressed))
+        self._frame = None if frame.eof else frame
+        self._compressed = frame.unused_data if frame.eof else b""
+
+
+def _cri_pieces(lines: IO[bytes]) -> Iterator[Piece]:
+    """Yield the events of a container's log. A line that the runtime split is joined again, for each stream by itself."""
+    parts: dict[bytes, list[tuple[int, bytes]]] = {}
+    number = 0
+    while line := lines.readline(VALUE_CHARS_MAX):
+        number += 1
+        found = _CRI.match(line)
+        if found is None:
+            if line.strip():
+                yield Piece(number, line.strip())
+            continue
+        begun = parts.setdefault(found["stream"], [])
+        begun.append((number, line[found.end() :]))
+        if found["tag"] == b"F":
+            yield from _joined(parts.pop(found["stream"]))
+        elif sum(len(part) for _, part in begun) > VALUE_CHARS_MAX:
+            yield Piece(begun[0][0], None, problem=f"the line has more than {VALUE_CHARS_MAX} bytes")
+            parts.pop(found["stream"])
+    for begun in parts.values():
+        yield Piece(begun[0][0], None, problem="the log ends within a line that was split")
+
+
+def _joined(parts: Sequence[tuple[int, bytes]]) -> Iterator[Piece]:
+    first, text = parts[0][0], b"".join(part.rstrip(b"\r\n") for _, part in parts)
+    return iter(Values(io.BytesIO(text).read, first))
+
+
+def _csv_pieces(text: TextIO, delimiter: str) -> Iterator[Piece]:
+    """Yield the rows of a CSV export as JSON."""
+    csv.field_size_limit(VALUE_CHARS_MAX)
+    rows = csv.reader(text, delimiter=delimiter)
+    columns, line = next(rows), rows.line_num
+    try:
+        for row in rows:
+            first_line, line = line + 1, rows.line_num
+            if row:
+                yield _row_piece(first_line, columns, row)
+    except csv.Error as error:
+        yield Piece(line + 1, None, problem=f"the file is not CSV ({error})")
+
+
+def _row_piece(line: int, columns: Sequence[str], row: Sequence[str]) -> Piece:
+    try:
+        return Piece(line, msgspec.json.encode(of_cells(columns, row)))
+    except (NotAnEventError, UnicodeEncodeError) as error:
+        return Piece(line, None, problem=str(error) if isinstance(error, NotAnEventError) else "it is not UTF-8")

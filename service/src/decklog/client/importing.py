@@ -1,38 +1,31 @@
 """Import audit events of other systems into a log: read, map, send, and resume.
 
 Every event has an id, so to send one again is safe. Batches are sent one after the other, so events keep their order. What is
-not an event is refused by file and line, and the rest is imported.
+not an event is counted by kind with a few examples, and the rest is imported.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import stamina
-from msgspec.structs import replace
 
 from decklog.client.checkpoint import Checkpoint, Checkpoints
 from decklog.client.client import Client
-from decklog.client.event_files import EventFile, Piece
+from decklog.client.event_files import STDIN, EventFile, files_of
+from decklog.client.import_report import COUNTS, FileReport, Reasons, Refusal, Report
+from decklog.client.json_values import Piece
 from decklog.client.progress import Progress
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Permission
-from decklog.domain.intake import cloudtrail, kubernetes_audit
-from decklog.domain.intake.foreign_event import REPLACEMENT, NotAnEventError, storable
-from decklog.domain.records.record import MESSAGE_CHARS_MAX, RECORD_BYTES_MAX, RecordInput
+from decklog.domain.intake.foreign_event import REPLACEMENT, HoldsNoEventsError, NotAnEventError
+from decklog.domain.intake.kinds import recorded
 from decklog.shapes import BulkItem, ItemError
 
-MAPPINGS: dict[str, Callable[[Any], RecordInput]] = {"cloudtrail": cloudtrail.record, "kubernetes": kubernetes_audit.record}
 BATCH_RECORDS_MAX = 500
 BATCH_BYTES_MAX = 8 * 1024 * 1024
-REFUSALS_MAX = 1_000
-"""Refusals that a report lists. Further ones are counted, and each is shown when it happens."""
 RETRY_SECONDS_MAX = 600.0
 """Seconds for which one batch is retried while the server asks to retry later, or cannot be reached."""
 RETRY_AFTER_MAX = 60.0
@@ -51,89 +44,6 @@ _OF_RECORDS = {Code.INVALID_RECORD, Code.INVALID_JSON, Code.BODY_TOO_LARGE, Code
 """Refusals of one record of a bulk. Any other in an item refuses a later part of the bulk, as an answer would the whole."""
 _CODES = {code.value: code for code in Code}
 _SMALLER = {Code.BATCH_EXCEEDS_BURST, Code.BODY_TOO_LARGE, Code.TOO_MANY_RECORDS}
-
-
-class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An event that was not stored. `line` counts from 1 and is 0 for the file itself; `item` counts within one line."""
-
-    file: str
-    line: int
-    reason: str
-    item: int | None = None
-
-
-class FileReport(msgspec.Struct):
-    """Counts of one file.
-
-    `resumed` is the number of pieces that an earlier, interrupted import had done; the other counts include them. `replaced` is
-    the number of characters that cannot be stored and became U+FFFD.
-    """
-
-    file: str
-    stored: int = 0
-    duplicates: int = 0
-    refused: int = 0
-    replaced: int = 0
-    resumed: int = 0
-
-
-class Report(msgspec.Struct):
-    """Counts of an import. `stopped` says why the import ended early; it is empty for a complete one."""
-
-    kind: str
-    url: str
-    tenant: str
-    stored: int = 0
-    duplicates: int = 0
-    refused: int = 0
-    replaced: int = 0
-    files: list[FileReport] = []
-    refusals: list[Refusal] = []
-    stopped: str = ""
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text[:40]} is not a number that can be stored")
-    return value
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
-
-
-def parsed(raw: bytes) -> Any:
-    """Return the value of JSON text, in which lone surrogates are allowed. Raises NotAnEventError."""
-    try:
-        return msgspec.json.decode(raw)
-    except msgspec.ValidationError as error:
-        raise NotAnEventError(f"it holds a number that cannot be stored ({error})") from None
-    except UnicodeDecodeError:
-        raise NotAnEventError("it is not UTF-8") from None
-    except msgspec.DecodeError as error:
-        try:
-            return json.loads(raw.decode(), parse_constant=_no_constant, parse_float=_finite)
-        except ValueError:
-            raise NotAnEventError(f"it is not JSON ({error})") from None
-
-
-def mapped(mapping: Callable[[Any], RecordInput], raw: bytes) -> tuple[bytes, int]:
-    """Return a record as JSON, and the number of characters that were replaced in it. Raises NotAnEventError."""
-    try:
-        event, replaced = parsed(raw), 0
-        if b"\\u" in raw:  # the only way to write what cannot be stored
-            event, replaced = storable(event)
-        record = mapping(event)
-        if replaced:
-            note = f"[{replaced} characters that cannot be stored were replaced by {REPLACEMENT}]"
-            record = replace(record, message=f"{(record.message or '')[: MESSAGE_CHARS_MAX - len(note) - 1]} {note}".strip())
-        encoded = msgspec.json.encode(record)
-    except RecursionError:
-        raise NotAnEventError("it is nested too deeply") from None
-    if len(encoded) > RECORD_BYTES_MAX:
-        raise NotAnEventError(f"its record would have {len(encoded)} bytes; at most {RECORD_BYTES_MAX} are allowed")
-    return encoded, replaced
 
 
 class _Run:
@@ -164,9 +74,7 @@ class _Run:
 
     def checkpoint(self) -> Checkpoint:
         report = self.report
-        return Checkpoint(
-            self.read, self.digest(), self.sent, self.seq, report.stored, report.duplicates, report.refused, report.replaced
-        )
+        return Checkpoint(self.read, self.digest(), self.sent, self.seq, *(getattr(report, name) for name in COUNTS))
 
 
 def _raise_refused(items: Sequence[BulkItem]) -> None:
@@ -189,18 +97,20 @@ class Importer:
 
     def __init__(self, client: Client, kind: str, progress: Progress, checkpoints: Checkpoints | None) -> None:
         self._client = client
-        self._mapping = MAPPINGS[kind]
+        self._kind = kind
         self._progress = progress
         self._checkpoints = checkpoints
         self._report = Report(kind, client.url, "")
         self._at_once = BATCH_RECORDS_MAX
         self._done = 0
+        self._refused, self._noted = Reasons(), Reasons()
 
-    async def run(self, files: Sequence[Path], *, restart: bool = False) -> Report:
+    async def run(self, paths: Sequence[Path], *, restart: bool = False) -> Report:
         """Import the files in order.
 
         Args:
-            files: Paths. A file that cannot be opened is refused, and the others are imported.
+            paths: Files, folders with files, or `-` for standard input. A file that cannot be opened is refused, and the others are
+                imported.
             restart: Ignore checkpoints.
 
         Returns:
@@ -214,19 +124,30 @@ class Importer:
         if who.tenant is None or Permission.APPEND not in who.permissions:
             raise DecklogError(Code.FORBIDDEN, f"This key's role is {who.role!r}; importing needs a tenant's writer or admin.")
         report.tenant = who.tenant
-        self._progress.begin(sum(_size(file) for file in files))
-        for file in files:
-            found = FileReport(str(file).encode(errors="replace").decode())  # a name need not be text, a report must
-            report.files.append(found)
-            try:
-                await self._file(file, found, restart=restart)
-            except DecklogError as error:
-                report.stopped = f"{file}: {error.detail}"
-                break
-        for name in ("stored", "duplicates", "refused", "replaced"):
-            setattr(report, name, sum(getattr(file, name) for file in report.files))
+        files = files_of(paths)
+        self._progress.begin(sum(_size(file) for file in files), len(files))
+        try:
+            for number, file in enumerate(files, start=1):
+                self._progress.file(number)
+                await self._file(file, self._listed(file), restart=restart)
+        except DecklogError as error:
+            report.stopped = f"{report.files[-1].file}: {error.detail}"
+        else:
+            self._forget(files)
+        report.total()
+        report.refusals = list(self._refused.kinds.values())
         self._progress.clear()
         return report
+
+    def _listed(self, file: Path) -> FileReport:
+        found = FileReport(str(file).encode(errors="replace").decode())  # a name need not be text, a report must
+        self._report.files.append(found)
+        return found
+
+    def _forget(self, files: Sequence[Path]) -> None:
+        """Remove the checkpoints of a complete import. Until then those of complete files stay, so that they are not sent again."""
+        for file in files if self._checkpoints is not None else ():
+            self._checkpoints.forget(self._key(file))  # type: ignore[union-attr]  # checked in the line above
 
     async def _file(self, path: Path, report: FileReport, *, restart: bool) -> None:
         try:
@@ -236,14 +157,13 @@ class Importer:
             return
         key = self._key(path)
         with source:
-            found = self._checkpoints.load(key) if self._checkpoints is not None and not restart else None
+            resumable = self._checkpoints is not None and not restart and path != STDIN
+            found = self._checkpoints.load(key) if resumable and self._checkpoints is not None else None
             run = _Run(source, report) if found is None else await self._resumed(source, report, found)
             while (piece := run.next()) is not None:
                 await self._piece(run, piece, key)
             await self._send(run, key)
-        if self._checkpoints is not None:
-            self._checkpoints.forget(key)
-        self._done += source.size
+        self._done += source.position
 
     def _key(self, path: Path) -> tuple[str, ...]:
         return (self._client.url, self._report.tenant, self._report.kind, str(path.resolve()))
@@ -258,7 +178,7 @@ class Importer:
         if run.digest() == found.digest and await self._known(last, found):
             report.resumed = run.read
             run.sent, run.seq = found.sent, found.seq
-            for name in ("stored", "duplicates", "refused", "replaced"):
+            for name in COUNTS:
                 setattr(report, name, getattr(found, name))
             self._progress.skip(source.position, report.stored + report.duplicates)
             self._progress.say(f"{report.file}: resuming after {run.read} events")
@@ -271,7 +191,7 @@ class Importer:
         if last is None or last.raw is None:
             return found.sent == 0
         try:
-            record, _ = mapped(self._mapping, last.raw)
+            record, _, _ = recorded(last.raw, self._kind)
         except NotAnEventError:
             return False
         item = (await self._deliver([record]))[0]
@@ -285,7 +205,12 @@ class Importer:
         try:
             if piece.raw is None:
                 raise NotAnEventError(piece.problem)
-            record, replaced = mapped(self._mapping, piece.raw)
+            record, _, replaced = recorded(piece.raw, self._kind)
+        except HoldsNoEventsError as error:
+            run.took(piece)
+            run.report.skipped += 1
+            self._note(Refusal(run.report.file, piece.line, str(error), piece.item))
+            return
         except NotAnEventError as error:
             run.took(piece)
             self._refuse(run.report, piece.line, piece.item, str(error))
@@ -296,9 +221,8 @@ class Importer:
         run.waiting_bytes += len(record) + 1
         if replaced:
             run.report.replaced += replaced
-            self._progress.say(
-                f"{run.report.file}:{piece.place}: {replaced} characters that cannot be stored were replaced by {REPLACEMENT}"
-            )
+            why = f"{replaced} characters that cannot be stored were replaced by {REPLACEMENT}"
+            self._note(Refusal(run.report.file, piece.line, why, piece.item))
 
     async def _send(self, run: _Run, key: tuple[str, ...]) -> None:
         """Send the waiting records, and save a checkpoint."""
@@ -314,7 +238,7 @@ class Importer:
                 report.stored += item.status == "stored"
                 report.duplicates += item.status == "duplicate"
             run.waiting, run.waiting_bytes = [], 0
-        if self._checkpoints is not None:
+        if self._checkpoints is not None and run.source.path != STDIN:
             try:
                 self._checkpoints.save(key, run.checkpoint())
             except OSError as error:
@@ -357,7 +281,12 @@ class Importer:
 
     def _refuse(self, report: FileReport, line: int, item: int | None, reason: str) -> None:
         report.refused += 1
-        place = f"{report.file}:{line}" + (f" (item {item})" if item is not None else "") if line else report.file
-        self._progress.say(f"{place}: refused: {reason}")
-        if len(self._report.refusals) < REFUSALS_MAX:
-            self._report.refusals.append(Refusal(report.file, line, reason, item))
+        self._say(self._refused, Refusal(report.file, line, reason, item), "refused: ")
+
+    def _note(self, refusal: Refusal) -> None:
+        self._say(self._noted, refusal, "")
+
+    def _say(self, reasons: Reasons, refusal: Refusal, what: str) -> None:
+        """Show a refusal while its kind has few of them. The summary counts all."""
+        if reasons.add(refusal):
+            self._progress.say(f"{refusal.place}: {what}{refusal.reason}")

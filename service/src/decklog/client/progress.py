@@ -35,15 +35,21 @@ class Progress:
         self._clock = clock
         self._drawn = False
         self._total = 0
+        self._files = self._number = 1
         self._began = clock()
         self._next = self._began + (0.0 if live else _LINE_SECONDS)
         self._next_wait = 0.0
         self._skipped = (0, 0)
 
-    def begin(self, total: int) -> None:
-        """Begin an import of files that have `total` bytes together."""
+    def begin(self, total: int, files: int = 1) -> None:
+        """Begin an import of so many files that have `total` bytes together; 0 for an unknown size."""
         self._total = total
+        self._files = files
         self._began = self._clock()
+
+    def file(self, number: int) -> None:
+        """Begin with the file of this number, from 1."""
+        self._number = number
 
     def skip(self, done: int, records: int) -> None:
         """Count bytes and records of an earlier, interrupted import as done, without counting them in the rate."""
@@ -67,8 +73,11 @@ class Progress:
         skipped_bytes, skipped_records = self._skipped
         rate = (records - skipped_records) / elapsed
         read = done - skipped_bytes
+        if not self._total:
+            return f" {records:,} records, {rate:,.0f}/s"
+        of_files = f" file {self._number:,}/{self._files:,}," if self._files > 1 else ""
         left = f", {_duration(elapsed * max(self._total - done, 0) / read)} left" if read > 0 else ""
-        return f"{share:4.0%} {records:,} records, {rate:,.0f}/s{left}"
+        return f"{share:4.0%}{of_files} {records:,} records, {rate:,.0f}/s{left}"
 
     def waiting(self, why: str) -> None:
         """Show why nothing advances: at once on a terminal, every half minute elsewhere."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from decklog.domain.intake.foreign_event import (
@@ -92,6 +93,15 @@ _TARGETS: dict[str, tuple[tuple[str, str], ...]] = {
 """Request parameters that name the resource of an event without `resources`, by IAM prefix, most specific first."""
 
 
+_TIMES = ("eventTime", "@timestamp")
+"""Members with the time of an event, best first. Logstash moves `eventTime` to `@timestamp`."""
+
+
+def is_event(event: dict[str, Any]) -> bool:
+    """Return whether an object has the members by which an event of CloudTrail is recognised."""
+    return ("eventName" in event and "eventSource" in event) or ("eventVersion" in event and "eventType" in event)
+
+
 def record(event: Any) -> RecordInput:
     """Return the record of one CloudTrail event. Raises NotAnEventError."""
     if not isinstance(event, dict):
@@ -106,7 +116,7 @@ def record(event: Any) -> RecordInput:
         actor=_actor(identity),
         resource=resource,
         related=related,
-        occurred_at=moment(event.get("eventTime"), "eventTime"),
+        occurred_at=_time(event),
         severity=_severity(event, outcome),
         outcome=outcome,
         message=text(event.get("errorMessage"), MESSAGE_CHARS_MAX),
@@ -115,6 +125,11 @@ def record(event: Any) -> RecordInput:
         correlation_id=first(text(event.get(name), REFERENCE_CHARS_MAX) for name in ("requestID", "sharedEventID")),
         metadata=event,
     )
+
+
+def _time(event: dict[str, Any]) -> datetime:
+    name = next((name for name in _TIMES if event.get(name) is not None), _TIMES[0])
+    return moment(event.get(name), name)
 
 
 def _id(event: dict[str, Any]) -> str:

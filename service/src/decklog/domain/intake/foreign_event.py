@@ -27,6 +27,10 @@ class NotAnEventError(ValueError):
     """The value is not an event of the expected kind. The message names the reason, as a clause about the event."""
 
 
+class HoldsNoEventsError(NotAnEventError):
+    """The value belongs to the files of the expected kind and holds no events. To leave it out loses nothing."""
+
+
 def members(value: Any) -> dict[str, Any]:
     """Return `value` if it is an object, else an empty object."""
     return value if isinstance(value, dict) else {}
@@ -59,8 +63,10 @@ def moment(value: Any, name: str) -> datetime:
     """Return a time in RFC 3339; without an offset it is UTC. Digits beyond microseconds are cut.
 
     Raises:
-        NotAnEventError: `value` is no such time; the message has the `name` of the member.
+        NotAnEventError: `value` is missing or no such time; the message has the `name` of the member.
     """
+    if value is None:
+        raise NotAnEventError(f"it has no {name}")
     if isinstance(value, str) and _TIME.fullmatch(value):
         try:
             found = datetime.fromisoformat(value.upper())

@@ -36,11 +36,16 @@ from decklog.domain.records.record import (
 )
 
 GROUP = "audit.k8s.io"
-_TIMES = ("requestReceivedTimestamp", "stageTimestamp", "timestamp")
-"""Fields with the time of an event, best first. API servers before 1.9 wrote `timestamp`."""
+_TIMES = ("requestReceivedTimestamp", "stageTimestamp", "timestamp", "@timestamp")
+"""Fields with the time of an event, best first. API servers before 1.9 wrote `timestamp`, and Logstash writes `@timestamp`."""
 _DECISION = "authorization.k8s.io/decision"
 _CREDENTIAL = "authentication.kubernetes.io/credential-id"
 _HASH_CHARS = 16
+
+
+def is_audit_event(event: dict[str, Any]) -> bool:
+    """Return whether an object has the members by which an audit event is recognised."""
+    return "auditID" in event or (event.get("kind") == "Event" and str(event.get("apiVersion", "")).startswith(GROUP))
 
 
 def record(event: Any) -> RecordInput:

@@ -6,6 +6,7 @@ must never be decoded and encoded again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
@@ -40,11 +41,30 @@ CSV_COLUMNS = (
     "related",
     "digest",
     "recorded_by",
+    "tenant",
+    "log",
+    "epoch",
+    "masked",
 )
 """The columns of CSV. The order is a contract: new columns go to the end."""
+CSV_PATHS: dict[str, tuple[str, ...]] = {
+    "actor_type": ("actor", "type"),
+    "actor_id": ("actor", "id"),
+    "actor_name": ("actor", "name"),
+    "resource_type": ("resource", "type"),
+    "resource_id": ("resource", "id"),
+    "resource_name": ("resource", "name"),
+    "source_ip": ("source", "ip"),
+    "user_agent": ("source", "user_agent"),
+}
+"""Places of columns in a record, where the column has another name."""
 
-_FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+_SIGNS = "=+@\uff1d\uff0b\uff0d\uff20-"
 """First characters of a formula in spreadsheets, with the fullwidth forms that some of them fold to ASCII."""
+_BEFORE = rf"""(?:^(?='*[\t\r\n{_SIGNS}])|(?<=[;\t\r\n])(?=["']*[{_SIGNS}]))"""
+"""Where a cell could begin with a formula: a program that separates cells by `;` or tabs sees other cells, and does not know our quotes."""
+_FORMULA = re.compile(_BEFORE)
+_GUARDED = re.compile(_BEFORE.replace("(?:^", "(?:^'").replace("])(?", "])'(?"))
 
 
 def renderer(tenant_name: str, log: LogName) -> Callable[[StoredRecord], str]:
@@ -101,6 +121,7 @@ class _Content(msgspec.Struct):
     after: msgspec.Raw | UnsetType = UNSET
     related: msgspec.Raw | UnsetType = UNSET
     recorded_by: msgspec.Raw | UnsetType = UNSET
+    masked: msgspec.Raw | UnsetType = UNSET
 
 
 _content = msgspec.json.Decoder(_Content)
@@ -111,11 +132,19 @@ def _json(raw: msgspec.Raw | UnsetType) -> str:
 
 
 def inert(cell: str) -> str:
-    """Return a cell that a spreadsheet shows as text: a formula gets an apostrophe in front (OWASP, CSV injection)."""
-    return "'" + cell if cell.startswith(_FORMULA_STARTS) else cell
+    """Return a cell that a spreadsheet shows as text: a formula gets an apostrophe in front (OWASP, CSV injection).
+
+    So does one after `;`, a tab or a line break. `evaluable` takes exactly these apostrophes away again.
+    """
+    return _FORMULA.sub("'", cell)
 
 
-def csv_cells(record: StoredRecord) -> list[str]:
+def evaluable(cell: str) -> str:
+    """Return the text from which `inert` made a cell."""
+    return _GUARDED.sub("", cell)
+
+
+def csv_cells(tenant_name: str, log: LogName, record: StoredRecord) -> list[str]:
     """Return one inert cell for each of `CSV_COLUMNS`, empty if the record lacks the value."""
     content = _content.decode(record.content)
     actor, resource, source = content.actor, content.resource, content.source
@@ -146,6 +175,10 @@ def csv_cells(record: StoredRecord) -> list[str]:
             _json(content.related),
             digest_text(record.digest),
             _json(content.recorded_by),
+            tenant_name,
+            log.text,
+            str(record.epoch),
+            _json(content.masked),
         )
     ]
 

@@ -179,7 +179,7 @@ class Export:
 
     async def _written(self, batch: Sequence[StoredRecord], *, first: bool) -> bytes:
         """Return a batch as bytes, written in slices of the tenant's processor time."""
-        write = _csv_row if self.format == "csv" else _json_line(renderer(self.tenant.name, self.log))
+        write = _csv_row(self.tenant.name, self.log) if self.format == "csv" else _json_line(renderer(self.tenant.name, self.log))
         written = await self._processor.map(self.tenant.id, write, batch)
         if self.format == "csv":
             return b"".join(written)
@@ -188,8 +188,8 @@ class Export:
         return b"\n".join(written) + b"\n"
 
 
-def _csv_row(record: StoredRecord) -> bytes:
-    return csv_rows([csv_cells(record)]).encode()
+def _csv_row(tenant_name: str, log: LogName) -> Callable[[StoredRecord], bytes]:
+    return lambda record: csv_rows([csv_cells(tenant_name, log, record)]).encode()
 
 
 def _json_line(render: Callable[[StoredRecord], str]) -> Callable[[StoredRecord], bytes]:
