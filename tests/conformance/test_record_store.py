@@ -435,6 +435,42 @@ async def fetched_all(cell: Cell, tenant: Tenant, numbers: list[int]) -> list[St
     return [found for number in numbers for found in await cell.store.fetch(tenant, EVENTS, [number])]
 
 
+@given(
+    times=st.lists(st.integers(0, 5), min_size=1, max_size=20),
+    limit=st.integers(1, 7),
+    newest_first=st.booleans(),
+    room=st.just(READ_BYTES_MAX) | st.integers(1, 1_000),
+)
+@settings(slow_examples, max_examples=examples(60))
+async def test_read_by_time_orders_by_the_time_of_the_event_and_then_by_number(
+    cell: Cell, times: list[int], limit: int, newest_first: bool, room: int
+) -> None:
+    tenant = await cell.kept_tenant()
+    made = [record(occurred_at=f"2026-01-01T00:00:00.00000{time}Z", severity="ERROR" if time % 2 else "INFO") for time in times]
+    first = (await cell.put(tenant, *made)).receipts[0].seq
+    query = filtered(("severity", "ERROR"))
+    wanted = sorted((time, first + number) for number, time in enumerate(times) if time % 2)
+    span, found, after = Span(first, first + len(made)), [], None
+    while True:
+        placed, after = await cell.store.read_by_time(
+            tenant,
+            EVENTS,
+            span,
+            query=query,
+            after=after,
+            limit=limit,
+            newest_first=newest_first,
+            timeout=20,
+            bytes_max=room,
+        )
+        assert len(placed) <= limit
+        assert all(place.seq == item.seq for place, item in placed)
+        found += [(place.occurred_at.microsecond, place.seq) for place, _ in placed]
+        if after is None:
+            break
+    assert found == wanted[:: -1 if newest_first else 1]
+
+
 async def test_read_of_an_empty_range_has_no_continuation(cell: Cell) -> None:
     tenant = await cell.tenant()
     await cell.put(tenant, record())

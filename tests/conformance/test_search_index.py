@@ -19,6 +19,7 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName, Span
 from decklog.domain.records.record import Prepared
 from decklog.domain.search.fields import COUNTABLE, FIELDS, Field
+from decklog.domain.search.order import Place
 from decklog.domain.search.query import Query, matches
 from decklog.domain.search.stats import INTERVALS, Bucket, Grouping
 from decklog.domain.search.terms import Terms, parse_network
@@ -105,6 +106,26 @@ async def test_find_agrees_with_the_matcher(indices: Indices, case: tuple[list[P
     expected = [seq for seq, item in enumerate(records) if matches(query, item)]
     found = await indices.find(tenant, query, newest_first=newest_first)
     assert found == (expected[::-1] if newest_first else expected)
+
+
+@LAWS
+@given(case=cases(most=12), limit=st.integers(1, 5), newest_first=st.booleans())
+async def test_find_by_time_orders_as_the_matcher_and_continues_after_a_place(
+    indices: Indices, case: tuple[list[Prepared], Query], limit: int, newest_first: bool
+) -> None:
+    records, query = [terms_of(record) for record in case[0]], case[1]
+    tenant = await indices.holding(*records)
+    wanted = [Place(item.occurred_at, seq) for seq, item in enumerate(records) if matches(query, item)]
+    found: list[Place] = []
+    while len(found) % limit == 0:
+        after = found[-1] if found else None
+        page = await indices.index.find_by_time(
+            tenant, EVENTS, Span(0, 100), query=query, after=after, limit=limit, newest_first=newest_first
+        )
+        found += page
+        if not page:
+            break
+    assert found == sorted(wanted, reverse=newest_first)
 
 
 @LAWS

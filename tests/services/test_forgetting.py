@@ -69,7 +69,7 @@ async def test_full_text_beyond_the_index_needs_a_time_range_on_its_own_page() -
         assert (page.coverage.indexed_from, page.coverage.indexed) == (3, 5)
         assert page.next is not None
         for asking in (
-            at.search.page(at.acme, EVENTS, query, limit=10, before=page.next),
+            at.search.page(at.acme, EVENTS, query, limit=10, start=page.next),
             at.search.count(at.acme, EVENTS, query),
         ):
             with pytest.raises(DecklogError, match=r"searchDays.*give `from`") as refused:

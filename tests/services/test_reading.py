@@ -16,6 +16,7 @@ from decklog.domain.log import LogName
 from decklog.domain.records.record import Outcome
 from decklog.domain.tenant import State
 from decklog.services.records.access_log import ACTIONS, TENANTS_LIST, AccessLog
+from decklog.services.records.reading import Page
 from tests.support.desk import REQUEST, Desk, desk
 
 Parameters = list[tuple[str, str]]
@@ -276,6 +277,107 @@ async def test_page_has_100_records_by_default() -> None:
         assert len((await at.reading.list(at.principal(), REQUEST, [("limit", "1000")]))[2].items) == 120
 
 
+async def listed(at: Desk, *parameters: tuple[str, str]) -> Page:
+    return (await at.reading.list(at.principal(), REQUEST, parameters))[2]
+
+
+def seqs(page: Page) -> list[int]:
+    return [record.seq for record in page.items]
+
+
+async def test_pages_in_each_order_continue_by_cursor() -> None:
+    async with desk() as at:
+        times = [5, 1, 4, 1, 3, 2, 1]
+        await at.put(*[{"occurred_at": f"2026-02-0{day}T00:00:00Z"} for day in times])
+        await at.index_all()
+        by_time = sorted(range(7), key=lambda number: (times[number], number))
+        for parameters, wanted in [
+            ([("sort", "occurred_at")], by_time),
+            ([("sort", "-occurred_at")], by_time[::-1]),
+            ([("sort", "occurred_at"), ("order", "desc"), ("actor", "tester")], by_time[::-1]),
+            ([("order", "asc")], list(range(7))),
+            ([("sort", "-received_at")], list(range(7))[::-1]),
+        ]:
+            seen: list[int] = []
+            cursor: list[tuple[str, str]] = []
+            while True:
+                page = await listed(at, ("limit", "3"), *parameters, *cursor)
+                seen += seqs(page)
+                if page.next is None:
+                    break
+                cursor = [("cursor", page.next)]
+            assert seen == wanted
+
+
+async def test_position_of_an_answer_pulls_what_is_new() -> None:
+    async with desk() as at:
+        await at.put({"severity": "ERROR"}, {}, {"severity": "ERROR"}, {})
+        pulled: list[int] = []
+        after = "-1"
+        rounds: list[list[dict[str, Any]]] = [[], [{}, {"severity": "ERROR"}], [{}], [{"severity": "ERROR"}]]
+        for new in rounds:
+            if new:
+                await at.put(*new)
+            page = await listed(at, ("severity", "ERROR"), ("after", after), ("limit", "100"))
+            assert page.next is None
+            pulled += seqs(page)
+            after = str(page.position)
+        assert pulled == [0, 2, 5, 7]
+        assert after.endswith(".7")
+        page = await listed(at, ("after", "0"), ("limit", "2"))
+        assert (seqs(page), str(page.position)[-2:]) == ([1, 2], ".2")
+        assert seqs(await listed(at, ("after", "0"), ("limit", "2"), ("cursor", page.next or ""))) == [3, 4]
+        assert (await listed(at)).position is None
+
+
+async def test_after_refuses_what_it_cannot_go_on_from() -> None:
+    async with desk() as at:
+        await at.put({}, {}, {})
+        for parameters in (
+            [("after", "3")],
+            [("after", "x")],
+            [("after", "1.2")],
+            [("after", "0"), ("sort", "occurred_at")],
+            [("after", "0"), ("order", "desc")],
+            [("after", "0"), ("after", "1")],
+        ):
+            with refused(Code.INVALID_PARAMETER):
+                await listed(at, *parameters)
+        page = await listed(at, ("after", "-1"), ("sort", "received_at"))
+        at.store.restore(at.acme, LogName.EVENTS, 1)
+        at.now.forward(seconds=5)
+        await at.put({}, {})
+        with refused(Code.INVALID_PARAMETER):
+            await listed(at, ("after", str(page.position)))
+
+
+async def test_total_counts_all_matching_records_where_it_is_asked_for() -> None:
+    async with desk() as at:
+        await at.put(*[{"message": "needle" if number % 3 else "hay"} for number in range(30)])
+        await at.index_all()
+        await at.put({"message": "needle"})
+        for parameters, total in (([], 31), ([("q", "needle")], 21), ([("q", "needle"), ("after", "20")], 21)):
+            page = await listed(at, ("limit", "5"), ("count", "exact"), *parameters)
+            assert (len(page.items), page.total) == (5, total)
+        assert (await listed(at)).total is None
+        assert (await listed(at, ("count", "none"))).total is None
+        for text in ("all", "", "EXACT"):
+            with refused(Code.INVALID_PARAMETER):
+                await listed(at, ("count", text))
+
+
+async def test_access_record_of_a_list_has_its_order_and_its_start() -> None:
+    async with desk() as at:
+        await at.put({}, {}, {})
+        page = await listed(at, ("sort", "occurred_at"), ("limit", "1"), ("count", "exact"))
+        await listed(at, ("sort", "occurred_at"), ("limit", "1"), ("cursor", page.next or ""))
+        await listed(at, ("after", "1"))
+        first, second, third = [item["metadata"] for item in await at.accesses()]
+        assert (first["sort"], first["count"], first.get("start")) == ("occurred_at", "exact", None)
+        assert second["start"].startswith("1.")
+        assert (third["after"], third["sort"]) == ("1", "received_at")
+
+
 async def test_cursor_is_refused_with_other_filters_or_for_another_tenant() -> None:
     async with desk() as at:
         await at.put({}, {})
@@ -285,6 +387,8 @@ async def test_cursor_is_refused_with_other_filters_or_for_another_tenant() -> N
         for principal, extra in (
             (at.principal(), [("actor", "a")]),
             (at.principal(), [("log", "access")]),
+            (at.principal(), [("sort", "occurred_at")]),
+            (at.principal(), [("after", "-1")]),
             (at.principal(at.rival), []),
         ):
             with refused(Code.INVALID_CURSOR):

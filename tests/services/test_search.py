@@ -12,15 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.log import LogName, Position
+from decklog.domain.log import LogName
 from decklog.domain.records.append import AppendRequest
 from decklog.domain.records.record import Prepared, StoredRecord
 from decklog.domain.search.fields import COUNTABLE
+from decklog.domain.search.order import NEWEST_FIRST, OLDEST_FIRST, SORTS, Order, parse_order
 from decklog.domain.search.query import Query, matches, parse
 from decklog.domain.search.stats import INTERVALS, Grouping, start_of
 from decklog.domain.store import FORGETTER, READ_BYTES_MAX
 from decklog.services.search.matching import Matcher
-from decklog.services.search.page import read_cursor, write_cursor
+from decklog.services.search.page import ListQuery, Start, read_cursor, write_cursor
 from decklog.services.search.search import Found, Search
 from tests.support.desk import Desk, desk
 from tests.support.examples import examples
@@ -28,6 +29,7 @@ from tests.support.memory_index import interval_start
 from tests.support.strategies import TIMES, cases, records, terms_of
 
 EVENTS = LogName.EVENTS
+ORDERS = [parse_order(sort, None) for sort in SORTS]
 AWAY = DecklogError(Code.SEARCH_UNAVAILABLE, "The index is away.")
 properties = settings(
     deadline=None,
@@ -51,21 +53,21 @@ def refused(code: Code, text: str | None = None) -> Iterator[None]:
     assert error.value.code is code
 
 
-async def pages_of(at: Desk, search: Search, query: Query, *, limit: int) -> AsyncIterator[Found]:
+async def pages_of(at: Desk, search: Search, query: Query, *, limit: int, order: Order = NEWEST_FIRST) -> AsyncIterator[Found]:
     """All pages of a search."""
-    before: Position | None = None
+    start: Start | None = None
     while True:
-        found = await search.page(at.acme, EVENTS, query, limit=limit, before=before)
+        found = await search.page(at.acme, EVENTS, query, limit=limit, order=order, start=start)
         assert len(found.items) <= limit
         yield found
-        before = found.next
-        if before is None:
+        start = found.next
+        if start is None:
             return
 
 
-async def everything(at: Desk, search: Search, query: Query, *, limit: int) -> list[int]:
+async def everything(at: Desk, search: Search, query: Query, *, limit: int, order: Order = NEWEST_FIRST) -> list[int]:
     """The numbers on all pages of a search."""
-    return [number async for page in pages_of(at, search, query, limit=limit) for number in seqs(page)]
+    return [number async for page in pages_of(at, search, query, limit=limit, order=order) for number in seqs(page)]
 
 
 async def until_refused(at: Desk, query: Query, *, limit: int) -> list[int]:
@@ -284,6 +286,12 @@ async def test_pages_counts_and_walks_agree_with_the_matcher_for_any_coverage(
             assert await until_refused(at, query, limit=limit) == [number for number in wanted[::-1] if number >= floor]
             return
         assert await everything(at, at.search, query, limit=limit) == wanted[::-1]
+        times = {number: (terms_of(made[number]).occurred_at, number) for number in wanted}
+        for order in ORDERS:
+            key = times.__getitem__ if order.by_time else None
+            ordered = sorted(wanted, key=key, reverse=order.newest_first)
+            for search in (at.search, alone):
+                assert await everything(at, search, query, limit=limit, order=order) == ordered, order
         counts = [await search.count(at.acme, EVENTS, query, Grouping(tuple(by), interval)) for search in (at.search, alone)]
         assert counts[0].buckets == counts[1].buckets
         assert counts[0].total == counts[1].total == len(wanted)
@@ -318,9 +326,9 @@ async def test_pages_are_stable_while_records_arrive() -> None:
         query = asked(("actor", "a"))
         first = await at.search.page(at.acme, EVENTS, query, limit=4)
         await at.put(*[{"actor": {"id": "a"}} for _ in range(5)])
-        second = await at.search.page(at.acme, EVENTS, query, limit=4, before=first.next)
+        second = await at.search.page(at.acme, EVENTS, query, limit=4, start=first.next)
         await at.index_all()
-        third = await at.search.page(at.acme, EVENTS, query, limit=4, before=second.next)
+        third = await at.search.page(at.acme, EVENTS, query, limit=4, start=second.next)
         assert seqs(first) + seqs(second) + seqs(third) == [19, 17, 15, 13, 11, 9, 7, 5, 3, 1]
         assert third.next is None
 
@@ -357,38 +365,95 @@ async def test_page_refuses_a_position_of_an_earlier_epoch() -> None:
         before = (await at.search.page(at.acme, EVENTS, Query(), limit=1)).next
         at.store.restore(at.acme, EVENTS, 1)
         with refused(Code.INVALID_CURSOR):
-            await at.search.page(at.acme, EVENTS, Query(), limit=1, before=before)
+            await at.search.page(at.acme, EVENTS, Query(), limit=1, start=before)
 
 
-async def test_cursor_is_valid_for_its_own_search_only() -> None:
+async def test_pages_in_the_order_of_events_hold_no_record_that_came_after_the_first_page() -> None:
+    async with desk() as at:
+        await at.put(*[{"occurred_at": f"2026-02-01T00:00:{number:02}Z"} for number in range(10)])
+        await at.index_all()
+        order = parse_order("-occurred_at", None)
+        first = await at.search.page(at.acme, EVENTS, Query(), limit=4, order=order)
+        await at.put({"occurred_at": "2026-02-01T00:00:03.5Z"}, {"occurred_at": "2026-02-02T00:00:00Z"})
+        second = await at.search.page(at.acme, EVENTS, Query(), limit=10, order=order, start=first.next)
+        assert seqs(first) + seqs(second) == list(range(10))[::-1]
+
+
+async def test_ascending_pages_go_on_with_records_that_arrive() -> None:
+    async with desk() as at:
+        await at.put(*[{} for _ in range(5)])
+        first = await at.search.page(at.acme, EVENTS, Query(), limit=3, order=OLDEST_FIRST)
+        await at.put({}, {})
+        second = await at.search.page(at.acme, EVENTS, Query(), limit=10, order=OLDEST_FIRST, start=first.next)
+        assert seqs(first) + seqs(second) == list(range(7))
+
+
+async def test_times_of_lost_records_do_not_order_those_of_a_restored_log() -> None:
+    async with desk() as at:
+        await at.put(*[{"occurred_at": f"2026-02-0{day}T00:00:00Z"} for day in (1, 2, 3)])
+        await at.index_all()
+        at.store.restore(at.acme, EVENTS, 1)
+        await at.put({"occurred_at": "2026-02-08T00:00:00Z"}, {"occurred_at": "2026-02-09T00:00:00Z"})
+        await at.index_all()
+        query = asked(("actor", "tester"))
+        assert await everything(at, at.search, query, limit=2, order=parse_order("-occurred_at", None)) == [2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("sort", "order", "text"),
+    [
+        (None, None, "-received_at"),
+        (None, "desc", "-received_at"),
+        (None, "asc", "received_at"),
+        ("occurred_at", None, "occurred_at"),
+        ("occurred_at", "desc", "-occurred_at"),
+        ("-occurred_at", None, "-occurred_at"),
+    ],
+)
+def test_sort_and_order_name_the_field_and_the_direction(sort: str | None, order: str | None, text: str) -> None:
+    assert str(parse_order(sort, order)) == text
+
+
+@pytest.mark.parametrize(
+    ("sort", "order"), [("seq", None), ("", None), ("occurred_at", "up"), ("-occurred_at", "asc"), (None, "")]
+)
+def test_sort_and_order_refuse_what_they_do_not_know(sort: str | None, order: str | None) -> None:
+    with refused(Code.INVALID_PARAMETER):
+        parse_order(sort, order)
+
+
+async def test_cursor_is_valid_for_its_own_list_only() -> None:
     async with desk() as at:
         query = asked(("actor", "a"), ("q", "x y"))
-        position = Position(3, datetime(2026, 1, 1, 0, 0, 0, 1, tzinfo=UTC), 2**40)
-        token = write_cursor(position, at.acme, EVENTS, query)
+        start = Start(3, datetime(2026, 1, 1, 0, 0, 0, 1, tzinfo=UTC), 2**40, 2**41)
+        mine = ListQuery(at.acme, EVENTS, query)
+        token = write_cursor(start, mine)
         assert token.isascii()
-        assert read_cursor(token, at.acme, EVENTS, query) == position
+        assert read_cursor(token, mine) == start
         others = [
-            (at.rival, EVENTS, query),
-            (at.acme, LogName.ACCESS, query),
-            (at.acme, EVENTS, Query()),
-            (at.acme, EVENTS, msgspec.structs.replace(query, actor="b")),
+            msgspec.structs.replace(mine, tenant=at.rival),
+            msgspec.structs.replace(mine, log=LogName.ACCESS),
+            msgspec.structs.replace(mine, query=Query()),
+            msgspec.structs.replace(mine, query=asked(("actor", "b"), ("q", "x y"))),
+            msgspec.structs.replace(mine, order=OLDEST_FIRST),
+            msgspec.structs.replace(mine, after="5"),
         ]
-        for tenant, log, other in others:
+        for other in others:
             with refused(Code.INVALID_CURSOR, "other filters"):
-                read_cursor(token, tenant, log, other)
+                read_cursor(token, other)
 
 
 @given(
     st.one_of(
         st.text(max_size=60),
-        st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_", min_size=39, max_size=39),
+        st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_", min_size=50, max_size=50),
     )
 )
 @settings(deadline=None)
 def test_read_cursor_rejects_other_texts(token: str) -> None:
     at = Desk()
     with refused(Code.INVALID_CURSOR):
-        read_cursor(token, at.acme, EVENTS, Query())
+        read_cursor(token, ListQuery(at.acme, EVENTS, Query()))
 
 
 # -- counting

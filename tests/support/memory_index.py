@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from decklog.domain.errors import DecklogError
 from decklog.domain.log import LogName, Span
+from decklog.domain.search.order import Place
 from decklog.domain.search.query import Query, matches
 from decklog.domain.search.stats import Bucket, Grouping, too_many_buckets
 from decklog.domain.search.terms import Terms
@@ -43,6 +44,12 @@ def tally(found: Iterable[Terms], grouping: Grouping, limit: int) -> list[Bucket
     if len(counts) > limit:
         raise too_many_buckets(limit)
     return [Bucket(key, start, count) for (key, start), count in counts.items()]
+
+
+def following(places: Iterable[Place], after: Place | None, *, newest_first: bool) -> list[Place]:
+    """Return the places behind `after`, in the order of a list."""
+    left = [each for each in places if after is None or (each < after if newest_first else each > after)]
+    return sorted(left, reverse=newest_first)
 
 
 class MemoryIndex:
@@ -89,6 +96,13 @@ class MemoryIndex:
     async def find(self, tenant: Tenant, log: LogName, span: Span, *, query: Query, limit: int, newest_first: bool) -> list[int]:
         await self._answer()
         return sorted(self._matching(tenant, log, span, query), reverse=newest_first)[:limit]
+
+    async def find_by_time(
+        self, tenant: Tenant, log: LogName, span: Span, *, query: Query, after: Place | None, limit: int, newest_first: bool
+    ) -> list[Place]:
+        await self._answer()
+        places = [Place(terms.occurred_at, seq) for seq, terms in self._matching(tenant, log, span, query).items()]
+        return following(places, after, newest_first=newest_first)[:limit]
 
     async def count(
         self, tenant: Tenant, log: LogName, span: Span, *, query: Query, grouping: Grouping, limit: int

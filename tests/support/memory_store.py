@@ -30,13 +30,14 @@ from decklog.domain.records.append import (
 )
 from decklog.domain.records.record import Prepared, RecordInput, StoredRecord, prepare
 from decklog.domain.search.coverage import too_slow
+from decklog.domain.search.order import Place
 from decklog.domain.search.query import Query, matches
 from decklog.domain.search.stats import Bucket, Grouping
 from decklog.domain.search.terms import Terms, terms
 from decklog.domain.store import READ_BYTES_MAX, Behind, Cursor, RecordStore, SearchDocument, SearchIndex
 from decklog.domain.tenant import State, Tenant
 from tests.support.fields import without_content
-from tests.support.memory_index import tally
+from tests.support.memory_index import following, tally
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 FINGERPRINT_KEY = b"a key of the tests, of 32 bytes."
@@ -257,6 +258,34 @@ class MemoryStore:
             if matches(by_columns, rows[seq].terms):
                 found.append(rows[seq].stored)
                 held += len(rows[seq].prepared.content)
+        return found, None
+
+    async def read_by_time(
+        self,
+        tenant: Tenant,
+        log: LogName,
+        span: Span,
+        *,
+        query: Query,
+        after: Place | None,
+        limit: int,
+        newest_first: bool,
+        timeout: float,
+        bytes_max: int = READ_BYTES_MAX,
+    ) -> tuple[list[tuple[Place, StoredRecord]], Place | None]:
+        await self._read(timeout)
+        by_columns = without_content(query)
+        rows = self._logs[tenant.id, log].rows
+        seqs = [seq for seq in self._visible(tenant, log) if span.first <= seq < span.end]
+        places = following((Place(rows[seq].terms.occurred_at, seq) for seq in seqs), after, newest_first=newest_first)
+        found: list[tuple[Place, StoredRecord]] = []
+        held = 0
+        for looked_at, place in enumerate(places):
+            if len(found) == limit or looked_at == self.scan_max or held >= min(bytes_max, self.bytes_max):
+                return found, places[looked_at - 1]
+            if matches(by_columns, rows[place.seq].terms):
+                found.append((place, rows[place.seq].stored))
+                held += len(rows[place.seq].prepared.content)
         return found, None
 
     async def fetch(self, tenant: Tenant, log: LogName, seqs: Sequence[int], *, newest_first: bool = True) -> list[StoredRecord]:

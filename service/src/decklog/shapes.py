@@ -100,10 +100,19 @@ class Coverage(msgspec.Struct):
 
 
 class Page(Coverage):
-    """One page of records, newest first."""
+    """One page of records."""
 
     items: list[Record]
     next: Annotated[str | None, Meta(description="`cursor` of the next page; null on the last page.")]
+    total: Annotated[
+        int | None, Meta(description="Number of all matching records below `head`, with `count=exact`; null without.")
+    ] = None
+    position: Annotated[
+        str | None,
+        Meta(
+            description="Position up to which a list in ascending order of `received_at` has read the log, for `after`; else null."
+        ),
+    ] = None
 
 
 class Bucket(msgspec.Struct):

@@ -16,7 +16,7 @@ from decklog.api.auth import authenticate
 from decklog.api.services import ApiServices
 from decklog.domain.errors import Code, DecklogError, invalid_parameter, unknown_parameter
 from decklog.domain.identity.access import Principal, RequestContext
-from decklog.services.records.reading import Parameters
+from decklog.services.records.list_options import Parameters
 
 PARAMETERS_MAX = 100
 QUERY_BYTES_MAX = 16 * 1024

@@ -17,6 +17,7 @@ from decklog.domain.identity.access import Role
 from decklog.domain.log import Head, LogName, Span
 from decklog.domain.records.append import Appended, AppendRequest
 from decklog.domain.records.record import StoredRecord
+from decklog.domain.search.order import Place
 from decklog.domain.search.query import Query
 from decklog.domain.search.stats import Bucket, Grouping
 from decklog.domain.search.terms import Terms
@@ -142,6 +143,29 @@ class RecordStore(Protocol):
         """
         ...
 
+    async def read_by_time(
+        self,
+        tenant: Tenant,
+        log: LogName,
+        span: Span,
+        *,
+        query: Query,
+        after: Place | None,
+        limit: int,
+        newest_first: bool,
+        timeout: float,
+        bytes_max: int = READ_BYTES_MAX,
+    ) -> tuple[list[tuple[Place, StoredRecord]], Place | None]:
+        """Return records as `read` does, those after a place, ordered by `occurred_at` and then by `seq`.
+
+        Returns:
+            The records with their places, and the place after which the next call continues, or None at the end.
+
+        Raises:
+            DecklogError: `search-unavailable` after `timeout` seconds.
+        """
+        ...
+
     async def fetch(self, tenant: Tenant, log: LogName, seqs: Sequence[int], *, newest_first: bool = True) -> list[StoredRecord]:
         """Return the records with these numbers that exist within retention, ordered by `seq`.
 
@@ -260,6 +284,15 @@ class SearchIndex(Protocol):
 
     async def find(self, tenant: Tenant, log: LogName, span: Span, *, query: Query, limit: int, newest_first: bool) -> list[int]:
         """Return the numbers of at most `limit` matching records of a span, ordered. Raises `search-unavailable`."""
+        ...
+
+    async def find_by_time(
+        self, tenant: Tenant, log: LogName, span: Span, *, query: Query, after: Place | None, limit: int, newest_first: bool
+    ) -> list[Place]:
+        """Return the places of at most `limit` matching records of a span after a place, ordered by `occurred_at` and then by `seq`.
+
+        Raises `search-unavailable`.
+        """
         ...
 
     async def count(

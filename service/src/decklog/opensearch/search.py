@@ -15,6 +15,7 @@ from opensearchpy import AsyncOpenSearch
 
 from decklog.domain.log import LogName, Span, from_microseconds, microseconds
 from decklog.domain.search.fields import Kind
+from decklog.domain.search.order import Place
 from decklog.domain.search.query import Filter, Query
 from decklog.domain.search.stats import Bucket, Grouping, too_many_buckets
 from decklog.domain.search.terms import keyword, leaf
@@ -175,6 +176,24 @@ class OpenSearchIndex:
             "hits.hits.sort",
         )
         return [hit["sort"][0] for hit in answer.get("hits", {}).get("hits", ())]
+
+    async def find_by_time(
+        self, tenant: Tenant, log: LogName, span: Span, *, query: Query, after: Place | None, limit: int, newest_first: bool
+    ) -> list[Place]:
+        """See `SearchIndex`."""
+        direction = "desc" if newest_first else "asc"
+        body: dict[str, Any] = {
+            "query": _scope(tenant, log, span, query),
+            "size": min(limit, PAGE_MAX),
+            "sort": [{"occurred_at": direction}, {"seq": direction}],
+            "track_total_hits": False,
+            "_source": False,
+        }
+        if after is not None:
+            body["search_after"] = [microseconds(after.occurred_at), after.seq]
+        answer = await self._search(tenant, body, "hits.hits.sort")
+        places = [hit["sort"] for hit in answer.get("hits", {}).get("hits", ())]
+        return [Place(from_microseconds(time), seq) for time, seq in places]
 
     async def count(
         self, tenant: Tenant, log: LogName, span: Span, *, query: Query, grouping: Grouping, limit: int

@@ -15,16 +15,18 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from decklog import shapes
 from decklog.api.openapi import JSON, Operation, json_answer, parameter
-from decklog.api.reads import FILTERS, LOG, READ_ERRORS, RECORD, SEARCH_ERRORS
+from decklog.api.reads import FILTERS, LOG, POSITION, READ_ERRORS, RECORD, SEARCH_ERRORS
 from decklog.api.request import Asked, ask
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName, rfc3339_seconds
 from decklog.domain.records.wire import render, renderer
 from decklog.domain.search.coverage import Coverage
 from decklog.domain.search.fields import COUNTABLE
+from decklog.domain.search.order import ORDERS, SORTS
 from decklog.domain.search.stats import GROUPS_MAX, INTERVALS
 from decklog.domain.tenant import Tenant
-from decklog.services.records.reading import LIMIT_DEFAULT, LIMIT_MAX, Page, Reading, Stats
+from decklog.services.records.list_options import COUNTS, LIMIT_DEFAULT, LIMIT_MAX
+from decklog.services.records.reading import Page, Reading, Stats
 
 PART_BYTES = 64 * 1024
 """Bytes of a page that are sent at once."""
@@ -42,10 +44,11 @@ def _covered(coverage: Coverage) -> dict[str, Any]:
 
 
 async def page_json(reading: Reading, tenant: Tenant, log: LogName, page: Page) -> bytes:
-    """Return a page as `{items, next, head, indexed_from, indexed, engine}`."""
+    """Return a page as `{items, next, total, position, head, indexed_from, indexed, engine}`."""
     write = renderer(tenant.name, log)
     records = await reading.rendered(tenant, lambda record: write(record).encode(), page.items)
-    rest = msgspec.json.encode({"next": page.next, **_covered(page.coverage)})
+    position = None if page.position is None else str(page.position)
+    rest = msgspec.json.encode({"next": page.next, "total": page.total, "position": position, **_covered(page.coverage)})
     return b'{"items":[' + b",".join(records) + b"]," + rest[1:]
 
 
@@ -107,7 +110,16 @@ _LIST = Operation(
         200: json_answer(
             "One page of records.",
             shapes.Page,
-            {"items": [RECORD], "next": None, "head": 2042, "indexed_from": 0, "indexed": 2042, "engine": "opensearch"},
+            {
+                "items": [RECORD],
+                "next": None,
+                "total": None,
+                "position": None,
+                "head": 2042,
+                "indexed_from": 0,
+                "indexed": 2042,
+                "engine": "opensearch",
+            },
         )
     },
     (*SEARCH_ERRORS, Code.INVALID_CURSOR),
@@ -118,17 +130,39 @@ _LIST = Operation(
             "Maximum number of records in the page. A page also ends after 8 MiB of records, so it may have fewer.",
             {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
         ),
-        parameter("cursor", "`next` of the previous page, with the same filters.", {"type": "string"}),
+        parameter("cursor", "`next` of the previous page, with the same other parameters.", {"type": "string"}),
+        parameter(
+            "sort",
+            "Order of the list: by receipt, which is the order of `seq`, or by the time of the event. A minus means descending.",
+            {"type": "string", "enum": list(SORTS), "default": SORTS[0]},
+        ),
+        parameter(
+            "order",
+            "Direction of `sort` without a minus: `asc` or `desc`. Without `sort`, the direction of `received_at`.",
+            {"type": "string", "enum": list(ORDERS)},
+        ),
+        parameter(
+            "after",
+            "List what follows this position, oldest first: a position (`epoch.microseconds.seq`) or a `seq`; -1 lists all there is.",
+            {"type": "string"},
+            example=POSITION,
+        ),
+        parameter(
+            "count",
+            "`exact`: count all matching records, too, as `total`. It costs a count besides the page.",
+            {"type": "string", "enum": list(COUNTS), "default": COUNTS[0]},
+        ),
     ],
 )
 
 
 @get("/logs", opt={"operation": _LIST})
 async def list_records(request: Request[Any, Any, Any]) -> ASGIApp:
-    """List records, newest first.
+    """List records, newest first unless `sort` or `order` says otherwise.
 
     The list contains every record that was acknowledged with 201 before the request began. To read all records, follow
-    `next` until it is null; new records do not shift the pages.
+    `next` until it is null; new records do not shift the pages. A list in the order of `occurred_at` has the records that were there
+    when its first page was read. To pull what is new, give the `position` of the last answer as `after`.
 
     The search index answers for sequence numbers from `indexed_from` up to, but not including, `indexed`; PostgreSQL answers
     for the others. A full-text search of old records in PostgreSQL requires a time range (`from`, `to`), otherwise the page

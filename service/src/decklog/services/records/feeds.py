@@ -16,7 +16,7 @@ from typing import Protocol
 import structlog
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.log import Head, LogName, Position, Span
+from decklog.domain.log import Head, LogName, Span
 from decklog.domain.records.record import StoredRecord
 from decklog.domain.search.query import Query
 from decklog.domain.search.terms import Terms
@@ -24,6 +24,7 @@ from decklog.domain.store import RecordStore
 from decklog.domain.tenant import Tenant
 from decklog.services.processor import Processor
 from decklog.services.records.integrity import Read, damaged_of, record_damaged
+from decklog.services.records.starting import newest_of, position_of
 from decklog.services.search.matching import chars, terms_of
 from decklog.services.search.page import memory_of
 
@@ -47,11 +48,6 @@ LIGHT_CHARS = 4 * 1024
 _NO_END = 2**62
 
 _log = structlog.get_logger("decklog.streaming")
-
-
-def position_of(record: StoredRecord) -> Position:
-    """Return the position of a record."""
-    return Position(record.epoch, record.received_at, record.seq)
 
 
 class Subscriber(Protocol):
@@ -116,7 +112,7 @@ class Feed:
         self.log = log
         self.epoch = head.epoch
         self.end = head.next_seq
-        self.last = Position(head.epoch, head.received_at, head.next_seq - 1)
+        self.last = newest_of(head)
         self.ring: deque[StoredRecord] = deque()
         self.size = 0
         self.subscribers: set[Subscriber] = set()

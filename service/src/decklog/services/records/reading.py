@@ -6,7 +6,6 @@ returns.
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,12 +13,13 @@ from weakref import WeakSet
 
 import msgspec
 
-from decklog.domain.errors import Code, DecklogError, invalid_parameter, unknown_parameter
+from decklog.domain.errors import Code, DecklogError, unknown_parameter
 from decklog.domain.identity.access import Principal, RequestContext
-from decklog.domain.log import LogName
+from decklog.domain.log import LogName, Position
 from decklog.domain.records.record import Outcome, StoredRecord
 from decklog.domain.search.coverage import Coverage
-from decklog.domain.search.query import parse
+from decklog.domain.search.order import NEWEST_FIRST, OLDEST_FIRST, Order
+from decklog.domain.search.query import Query, parse
 from decklog.domain.search.stats import Bucket, Grouping
 from decklog.domain.store import RecordStore
 from decklog.domain.tenant import Tenant
@@ -28,28 +28,31 @@ from decklog.services.processor import Processor
 from decklog.services.records.access_log import EXPORT_OPEN, READ, SEARCH, STATS, AccessLog, filters
 from decklog.services.records.export import CONTENT_TYPES, Export, Reader
 from decklog.services.records.integrity import LISTED_SHARE, NAMED_MAX, Read, damaged_of, record_damaged
-from decklog.services.search.page import READING, READING_BYTES_MAX, read_cursor, write_cursor
-from decklog.services.search.search import Search
+from decklog.services.records.list_options import LIST_PARAMETERS, ListOptions, Parameters, choice, one
+from decklog.services.records.starting import newest_of, position_of, start_after
+from decklog.services.search.page import READING, READING_BYTES_MAX, ListQuery, Start, read_cursor, write_cursor
+from decklog.services.search.search import Found, Search
 
-LIMIT_DEFAULT = 100
-LIMIT_MAX = 1_000
-"""Records of one page."""
 EXPORTS_MAX, EXPORTS_PER_TENANT_MAX = 50, 10
 """Exports that one process serves at once; each holds a few batches of records."""
 
 _SEQ_END = 2**63
 _NO_TENANT = 0
-_LIMIT = re.compile(r"[1-9][0-9]{0,3}")
-
-Parameters = Sequence[tuple[str, str]]
+_READ_SECONDS_MAX = 5.0
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Records, newest first; `next` is the cursor of the following page, or None after the last."""
+    """One page of a list.
+
+    `next` is the cursor of the following page, or None after the last. `total` is the number of all matching records below the head
+    of the coverage, where it was asked for. `position` is where an ascending list has got to, for `after`.
+    """
 
     items: list[StoredRecord]
     next: str | None
     coverage: Coverage
+    total: int | None = None
+    position: Position | None = None
 
 
 class Stats(msgspec.Struct, frozen=True):
@@ -61,31 +64,29 @@ class Stats(msgspec.Struct, frozen=True):
     coverage: Coverage
 
 
-def _one(parameters: Parameters, name: str) -> str | None:
-    values = [value for key, value in parameters if key == name]
-    if len(values) > 1:
-        raise invalid_parameter(name, "may be given once only.")
-    return values[0] if values else None
-
-
-def _choice(parameters: Parameters, name: str, allowed: Sequence[str]) -> str | None:
-    value = _one(parameters, name)
-    if value is not None and value not in allowed:
-        raise invalid_parameter(name, f"{value[:80]!r} is not one of {', '.join(allowed)}.")
-    return value
-
-
-def _limit(parameters: Parameters) -> int:
-    text = _one(parameters, "limit")
-    if text is None:
-        return LIMIT_DEFAULT
-    if not _LIMIT.fullmatch(text) or int(text) > LIMIT_MAX:
-        raise invalid_parameter("limit", f"must be a number from 1 to {LIMIT_MAX}.")
-    return int(text)
-
-
 def _groups(parameters: Parameters) -> tuple[str, ...]:
     return tuple(part for key, value in parameters if key == "by" for part in value.split(","))
+
+
+def _asked(query: Query, options: ListOptions, start: Start | None) -> dict[str, Any]:
+    """Return the details of a list's access record: what is the default is left out."""
+    asked: dict[str, Any] = {"filter": filters(query), "limit": options.limit}
+    if options.order != NEWEST_FIRST:
+        asked["sort"] = str(options.order)
+    if options.after is not None:
+        asked["after"] = options.begins_after
+    if options.counted:
+        asked["count"] = "exact"
+    if start is not None:
+        asked["start"] = str(Position(start.epoch, start.time, start.seq))
+    return asked
+
+
+def _reached(found: Found, order: Order) -> Position | None:
+    """Return the position up to which an ascending list has read the log."""
+    if order != OLDEST_FIRST:
+        return None
+    return newest_of(found.coverage.head) if found.next is None else position_of(found.items[-1])
 
 
 def _given(count: int, damaged: Sequence[int]) -> tuple[dict[str, Any], Outcome]:
@@ -141,20 +142,34 @@ class Reading:
         Raises `search-unavailable`, `record-damaged`, `overloaded` and the errors of invalid parameters.
         """
         tenant = self._access_log.admit(principal, parameters)
-        log, query = parse(parameters, others=("limit", "cursor"))
-        limit, cursor = _limit(parameters), _one(parameters, "cursor")
-        before = None if cursor is None else read_cursor(cursor, tenant, log, query)
-        asked = {"filter": filters(query), "limit": limit, **({"before": str(before)} if before else {})}
+        log, query = parse(parameters, others=LIST_PARAMETERS)
+        options = ListOptions.parse(parameters)
+        listed = ListQuery(tenant, log, query, options.order, options.begins_after)
+        start = None if options.cursor is None else read_cursor(options.cursor, listed)
+        asked = _asked(query, options, start)
         async with self._failure_recorded(principal, request, SEARCH, log, asked):
-            found = await self._search.page(tenant, log, query, limit=limit, before=before, held=held)
+            start = start or await self._start(tenant, log, options)
+            found = await self._search.page(tenant, log, query, limit=options.limit, order=options.order, start=start, held=held)
+            total = await self._total(tenant, log, query, found.coverage) if options.counted else None
             damaged = await damaged_of(found.items, tenant, log, Read.LIST, share=self._checked_share, processor=self._processor)
         given, outcome = _given(len(found.items), damaged)
         details = {**asked, **given, "engine": found.coverage.engine}
         await self._access_log.write(principal, request, SEARCH, resource=("log", log.text), details=details, outcome=outcome)
         if damaged:
             raise record_damaged(log, damaged)
-        onwards = None if found.next is None else write_cursor(found.next, tenant, log, query)
-        return tenant, log, Page(found.items, onwards, found.coverage)
+        onwards = None if found.next is None else write_cursor(found.next, listed)
+        return tenant, log, Page(found.items, onwards, found.coverage, total, _reached(found, options.order))
+
+    async def _start(self, tenant: Tenant, log: LogName, options: ListOptions) -> Start | None:
+        """Return where a list without a cursor begins, None for its beginning. Raises `invalid-parameter`."""
+        if options.after is None:
+            return None
+        head = await self._store.head(tenant, log)
+        position = await start_after(self._store, tenant, log, head, options.after, seconds=_READ_SECONDS_MAX)
+        return Start(position.epoch, position.received_at, position.seq)
+
+    async def _total(self, tenant: Tenant, log: LogName, query: Query, coverage: Coverage) -> int:
+        return (await self._search.count(tenant, log, query, end=coverage.head.next_seq)).total
 
     async def get(
         self, principal: Principal, request: RequestContext, seq: int, parameters: Parameters
@@ -187,7 +202,7 @@ class Reading:
         """Return counts by `by` and `interval`. Raises `too-many-buckets` and `search-unavailable`."""
         tenant = self._access_log.admit(principal, parameters)
         log, query = parse(parameters, others=("by", "interval"))
-        grouping = Grouping(_groups(parameters), _one(parameters, "interval"))
+        grouping = Grouping(_groups(parameters), one(parameters, "interval"))
         asked = {"filter": filters(query), "by": list(grouping.by), "interval": grouping.interval}
         async with self._failure_recorded(principal, request, STATS, log, asked):
             counted = await self._search.count(tenant, log, query, grouping)
@@ -202,7 +217,7 @@ class Reading:
         """
         tenant = self._access_log.admit(principal, parameters)
         log, query = parse(parameters, others=("format",))
-        name = _choice(parameters, "format", tuple(CONTENT_TYPES)) or next(iter(CONTENT_TYPES))
+        name = choice(parameters, "format", tuple(CONTENT_TYPES)) or next(iter(CONTENT_TYPES))
         head = await self._store.head(tenant, log)
         running = [export for export in self._exports if not export.finished]
         if len(running) >= EXPORTS_MAX or sum(export.tenant.id == tenant.id for export in running) >= EXPORTS_PER_TENANT_MAX:

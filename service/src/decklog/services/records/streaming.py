@@ -13,7 +13,7 @@ import msgspec
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Principal, RequestContext
-from decklog.domain.log import Head, LogName, Position, Span
+from decklog.domain.log import Position
 from decklog.domain.records.record import Outcome, StoredRecord
 from decklog.domain.search.query import Query, matches, parse
 from decklog.domain.store import Announcements, RecordStore
@@ -29,8 +29,8 @@ from decklog.services.records.feeds import (
     Feed,
     Feeds,
     RecentTerms,
-    position_of,
 )
+from decklog.services.records.starting import position_of, start_after
 from decklog.services.search.matching import Matcher
 from decklog.services.search.page import READING, READING_BYTES_MAX
 
@@ -143,7 +143,7 @@ class Streams:
         self._reserve(tenant)
         try:
             head = await self._store.head(tenant, log)
-            start = await self._start(tenant, log, head, place)
+            start = await start_after(self._store, tenant, log, head, place, seconds=READ_SECONDS_MAX)
             await self._access_log.write(
                 principal,
                 request,
@@ -204,42 +204,6 @@ class Streams:
         if not self._reserved[tenant_id]:
             del self._reserved[tenant_id]
 
-    async def _start(self, tenant: Tenant, log: LogName, head: Head, after: Position | int | None) -> Position:
-        """Return the exact position to begin after.
-
-        Raises `invalid-parameter` where records would be skipped, or another record be taken for the one that is named.
-        """
-        newest = Position(head.epoch, head.received_at, head.next_seq - 1)
-        if after is None:
-            return newest
-        seq = after if isinstance(after, int) else after.seq
-        if seq > newest.seq:
-            why = f"the log {log.text!r} has no record {seq}; its newest is {newest.seq}."
-            if isinstance(after, Position) and after.epoch != head.epoch:
-                why += f" It has been restored since (epoch {head.epoch}, not {after.epoch})."
-            raise _misplaced(why)
-        for record in await self._store.fetch(tenant, log, [seq]) if seq >= 0 else ():
-            if isinstance(after, Position) and (record.epoch, record.received_at) != (after.epoch, after.received_at):
-                raise _misplaced(
-                    f"record {seq} is not the one that this position means, as the log has been restored since: it is "
-                    f"{position_of(record)} now. Compare what you have, and go on after that."
-                )
-            return position_of(record)
-        return await self._start_of_retention(tenant, log, newest, seq)
-
-    async def _start_of_retention(self, tenant: Tenant, log: LogName, newest: Position, seq: int) -> Position:
-        """Return the position before the oldest record, where that record follows `seq` or everything is wanted (-1)."""
-        records, _ = await self._store.read(
-            tenant, log, Span(0, newest.seq + 1), query=Query(), limit=1, newest_first=False, timeout=READ_SECONDS_MAX
-        )
-        start = position_of(records[0]) if records else Position(newest.epoch, newest.received_at, newest.seq + 1)
-        start = msgspec.structs.replace(start, seq=start.seq - 1)
-        if seq not in (-1, start.seq):
-            raise _misplaced(
-                f"the records after {seq} are not within retention any more. Go on after {start.seq}, or after -1 for all there is."
-            )
-        return start
-
     async def _keep_watch(self) -> None:
         """End streams that are no longer allowed, wake those that need a heartbeat, and poll heads; every second at least."""
         period = min(self._limits.poll, self._limits.heartbeat, 1.0)
@@ -264,10 +228,6 @@ class Streams:
         if tenant is not None and tenant.state is State.SUSPENDED:
             return DecklogError(Code.TENANT_SUSPENDED, f"The tenant {tenant.name!r} was suspended. Its data is kept.")
         return DecklogError(Code.UNAUTHENTICATED, "The credential was revoked or has expired.")
-
-
-def _misplaced(why: str) -> DecklogError:
-    return DecklogError(Code.INVALID_PARAMETER, f"after: {why}", extra={"parameter": "after"})
 
 
 def _stopping() -> DecklogError:

@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import Head, LogName, Span
+from decklog.domain.search.order import Place
 from decklog.domain.search.stats import BUCKETS_MAX, Bucket, Grouping
 from decklog.domain.store import FORGETTER, INDEXER, SearchIndex
 from decklog.domain.tenant import Tenant
@@ -81,6 +82,16 @@ class IndexReader:
         tenant, log, query, *_ = question
         return await self._ask(
             question, lambda index: index.find(tenant, log, span, query=query, limit=limit, newest_first=newest_first)
+        )
+
+    async def find_by_time(
+        self, question: Question, span: Span, after: Place | None, limit: int, *, newest_first: bool
+    ) -> list[Place]:
+        """Return the places of at most `limit` matching records after a place, ordered by `occurred_at`. Raises IndexAwayError."""
+        tenant, log, query, *_ = question
+        return await self._ask(
+            question,
+            lambda index: index.find_by_time(tenant, log, span, query=query, after=after, limit=limit, newest_first=newest_first),
         )
 
     async def count(self, question: Question, span: Span, grouping: Grouping) -> list[Bucket]:

@@ -8,12 +8,14 @@ import re
 import struct
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 import msgspec
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.log import Head, LogName, Position, from_microseconds, microseconds
+from decklog.domain.log import Head, LogName, Span, from_microseconds, microseconds
 from decklog.domain.records.record import StoredRecord
+from decklog.domain.search.order import NEWEST_FIRST, Order, Place
 from decklog.domain.search.query import Query
 from decklog.domain.store import READ_BYTES_MAX
 from decklog.domain.tenant import Tenant
@@ -26,10 +28,10 @@ READING, READING_BYTES_MAX = "readings", 96 * 1024 * 1024
 RECORD_BYTES = 400
 """Memory of a record beside its content."""
 
-_CURSOR = re.compile(r"[A-Za-z0-9_-]{39}")
-_CURSOR_FIELDS = struct.Struct(">BIqq8s")
-"""Version, epoch, receipt time in microseconds, sequence number, fingerprint of the search."""
-_CURSOR_VERSION = 1
+_CURSOR = re.compile(r"[A-Za-z0-9_-]{50}")
+_CURSOR_FIELDS = struct.Struct(">BIqqq8s")
+"""Version, epoch, time in microseconds, sequence number, end of the list, fingerprint of the list."""
+_CURSOR_VERSION = 2
 
 
 def memory_of(records: Iterable[StoredRecord]) -> int:
@@ -60,7 +62,7 @@ class Page:
         return self.wanting <= 0 or self._bytes >= PAGE_BYTES_MAX
 
     def add(self, records: Sequence[StoredRecord]) -> None:
-        """Add further records, newest first; those beyond the page's room are left out.
+        """Add further records, in the order of the list; those beyond the page's room are left out.
 
         Raises:
             DecklogError: `overloaded` where the tenant holds too many bytes already.
@@ -91,58 +93,85 @@ class Page:
         self._bytes = 0
         self._items.clear()
 
-    def end(self) -> tuple[list[StoredRecord], Position | None]:
-        """Return the records, and the position before which the next page begins; None if this page is not full."""
+    def end(self) -> tuple[list[StoredRecord], StoredRecord | None]:
+        """Return the records, and the last of them if another page follows."""
         items = self._items[: self._limit]
-        return items, Position(items[-1].epoch, items[-1].received_at, items[-1].seq) if self.full else None
+        return items, items[-1] if self.full else None
 
 
-def end_before(head: Head, before: Position | None) -> int:
-    """Return the number below which a page begins: that of a position, or of the head.
+class Start(msgspec.Struct, frozen=True):
+    """Where a page begins: after the record `seq` of an epoch. `time` is its receipt, or where the list is sorted by it, `occurred_at`.
+
+    In the order of `occurred_at`, only records below `end` belong to the list: later ones would appear on pages that were read already.
+    """
+
+    epoch: int
+    time: datetime
+    seq: int
+    end: int = 0
+
+
+def within(head: Head, order: Order, start: Start | None) -> tuple[Span, Place | None]:
+    """Return the span of the records that a page may hold, and the place after which it begins in the order of `occurred_at`.
 
     Raises:
-        DecklogError: `invalid-cursor` for a position of another epoch.
+        DecklogError: `invalid-cursor` for a start in another epoch.
     """
-    if before is None:
-        return head.next_seq
-    if before.epoch != head.epoch or before.seq > head.next_seq:
+    everything = Span(0, head.next_seq)
+    if start is None:
+        return everything, None
+    if start.epoch != head.epoch or start.seq > head.next_seq or start.end > head.next_seq:
         raise DecklogError(
             Code.INVALID_CURSOR, "cursor: the log was restored and re-uses sequence numbers. Start again without a cursor."
         )
-    return before.seq
+    if order.by_time:
+        return Span(0, start.end), Place(start.time, start.seq)
+    return (Span(0, start.seq) if order.newest_first else Span(start.seq + 1, head.next_seq)), None
 
 
-def _fingerprint(tenant: Tenant, log: LogName, query: Query) -> bytes:
-    return hashlib.sha256(msgspec.json.encode((tenant.id, log, query))).digest()[:8]
+class ListQuery(msgspec.Struct, frozen=True):
+    """What a cursor belongs to: the filters of a list, its order, and the position that it begins after."""
+
+    tenant: Tenant
+    log: LogName
+    query: Query
+    order: Order = NEWEST_FIRST
+    after: str | None = None
+
+    def fingerprint(self) -> bytes:
+        """Return what differs between two lists."""
+        return hashlib.sha256(msgspec.json.encode((self.tenant.id, self.log, self.query, str(self.order), self.after))).digest()[
+            :8
+        ]
 
 
-def write_cursor(position: Position, tenant: Tenant, log: LogName, query: Query) -> str:
-    """Return an opaque token for the page before `position` of exactly this search."""
-    fields = (position.epoch, microseconds(position.received_at), position.seq, _fingerprint(tenant, log, query))
+def write_cursor(start: Start, of: ListQuery) -> str:
+    """Return an opaque token for the page after `start` of exactly this list."""
+    fields = (start.epoch, microseconds(start.time), start.seq, start.end, of.fingerprint())
     return base64.urlsafe_b64encode(_CURSOR_FIELDS.pack(_CURSOR_VERSION, *fields)).decode().rstrip("=")
 
 
-def read_cursor(token: str, tenant: Tenant, log: LogName, query: Query) -> Position:
-    """Return the position of a cursor.
+def read_cursor(token: str, of: ListQuery) -> Start:
+    """Return where the page of a cursor begins.
 
     Raises:
-        DecklogError: `invalid-cursor` for another text, and for the cursor of another search.
+        DecklogError: `invalid-cursor` for another text, and for the cursor of another list.
     """
     if not _CURSOR.fullmatch(token):
         raise _no_cursor()
-    version, epoch, received_at, seq, fingerprint = _CURSOR_FIELDS.unpack(base64.urlsafe_b64decode(token + "="))
-    if version != _CURSOR_VERSION or seq < 0:
+    version, epoch, time, seq, end, fingerprint = _CURSOR_FIELDS.unpack(base64.urlsafe_b64decode(token + "=="))
+    if version != _CURSOR_VERSION or seq < 0 or end < 0:
         raise _no_cursor()
     try:
-        position = Position(epoch, from_microseconds(received_at), seq)
+        start = Start(epoch, from_microseconds(time), seq, end)
     except OverflowError:
         raise _no_cursor() from None
-    if fingerprint != _fingerprint(tenant, log, query):
+    if fingerprint != of.fingerprint():
         raise DecklogError(
             Code.INVALID_CURSOR,
-            "cursor: it belongs to a search with other filters. Repeat the filters, or start without a cursor.",
+            "cursor: it belongs to a list with other filters or another order. Repeat all parameters, or start without a cursor.",
         )
-    return position
+    return start
 
 
 def _no_cursor() -> DecklogError:

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from decklog.domain.log import Span
 from decklog.domain.records.record import StoredRecord
+from decklog.domain.search.order import Place
 from decklog.domain.search.query import Query
 from decklog.domain.search.stats import BUCKETS_MAX, Bucket, Grouping, Key, too_many_buckets
 from decklog.domain.store import READ_BYTES_MAX, RecordStore
@@ -67,8 +68,8 @@ class RecordReader:
         )
         return records[0].seq if records else end
 
-    async def newest(self, question: Question, span: Span, page: Page) -> None:
-        """Add the matching records of a span to a page, newest first, until it is full.
+    async def fill(self, question: Question, span: Span, page: Page, *, newest_first: bool) -> None:
+        """Add the matching records of a span to a page, in the order of `seq`, until it is full.
 
         Raises:
             DecklogError: `search-unavailable` after the deadline.
@@ -76,17 +77,15 @@ class RecordReader:
         tenant, log, query, *_ = question
         matcher = Matcher(query) if query.needs_content else None
         rows = max(page.wanting, _SCAN_MIN)
-        first = span.first
-        onwards: int | None = span.end
-        while onwards is not None and onwards > first and not page.full:
+        while not span.empty and not page.full:
             limit = page.wanting if matcher is None else rows
             records, onwards = await self._store.read(
                 tenant,
                 log,
-                Span(first, onwards),
+                span,
                 query=query,
                 limit=limit,
-                newest_first=True,
+                newest_first=newest_first,
                 timeout=question.deadline.left(),
                 bytes_max=READ_BYTES_MAX if matcher is None else SCAN_BYTES,
             )
@@ -94,6 +93,46 @@ class RecordReader:
                 with self._held(tenant, records):
                     records = await self.matching(tenant, records, matcher)
             page.add(records)
+            if onwards is None:
+                return
+            span = Span(span.first, onwards) if newest_first else Span(onwards, span.end)
+            rows = min(2 * rows, _SCAN_MAX)
+
+    async def by_time(
+        self, question: Question, span: Span, after: Place | None, wanting: int, *, newest_first: bool
+    ) -> AsyncGenerator[tuple[Place, StoredRecord], None]:
+        """Yield the matching records of a span after a place, in the order of `occurred_at`, with their places.
+
+        `wanting` is the number of records that the caller has room for.
+
+        Raises:
+            DecklogError: `search-unavailable` after the deadline.
+        """
+        tenant, log, query, *_ = question
+        matcher = Matcher(query) if query.needs_content else None
+        rows, onwards = (wanting if matcher is None else max(wanting, _SCAN_MIN)), after
+        while True:
+            found, onwards = await self._store.read_by_time(
+                tenant,
+                log,
+                span,
+                query=query,
+                after=onwards,
+                limit=rows,
+                newest_first=newest_first,
+                timeout=question.deadline.left(),
+                bytes_max=READ_BYTES_MAX if matcher is None else SCAN_BYTES,
+            )
+            records = [record for _, record in found]
+            if matcher is not None:
+                with self._held(tenant, records):
+                    records = await self.matching(tenant, records, matcher)
+            matching = {record.seq for record in records}
+            for place, record in found:
+                if record.seq in matching:
+                    yield place, record
+            if onwards is None:
+                return
             rows = min(2 * rows, _SCAN_MAX)
 
     async def walk(self, question: Question, span: Span) -> AsyncGenerator[list[StoredRecord], None]:

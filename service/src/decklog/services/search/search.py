@@ -7,60 +7,39 @@ the whole log while it does not answer. An answer is whole, or it is refused.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Awaitable
 from math import inf
-from typing import NamedTuple
 
 import msgspec
 
-from decklog.domain.errors import Code, DecklogError
-from decklog.domain.log import Head, LogName, Position, Span, microseconds
+from decklog.domain.log import LogName, Span, microseconds
 from decklog.domain.records.record import StoredRecord
 from decklog.domain.search.coverage import OPENSEARCH, POSTGRES, Coverage
+from decklog.domain.search.order import NEWEST_FIRST, Order
 from decklog.domain.search.query import Query
 from decklog.domain.search.stats import Bucket, Grouping
 from decklog.domain.store import RecordStore, SearchIndex
 from decklog.domain.tenant import Tenant
 from decklog.services.budget import Budget, Held
 from decklog.services.processor import Processor
+from decklog.services.search.filling import Filled, Filling, Listed, beyond_the_index, start_after
 from decklog.services.search.first_answer import first_answer
 from decklog.services.search.index_reader import IndexAwayError, IndexReader, ReadsCursors
-from decklog.services.search.matching import Matcher
-from decklog.services.search.page import READING, READING_BYTES_MAX, Page, end_before
+from decklog.services.search.page import READING, READING_BYTES_MAX, Page, Start, within
 from decklog.services.search.question import Question
 from decklog.services.search.record_reader import Counts, RecordReader, check_buckets, counts_of
 
 _WALK_FOUND = 500
 """Numbers that a walk takes from the index at once."""
-_FIRST_EPOCH = 1
 _TOTAL = Grouping()
 
 
 class Found(msgspec.Struct, frozen=True):
-    """Records, newest first, and the position before which the next page begins (None after the last page)."""
+    """Records, and where the next page begins (None after the last page)."""
 
     items: list[StoredRecord]
-    next: Position | None
+    next: Start | None
     coverage: Coverage
-
-
-class _Filled(NamedTuple):
-    """A page with its records, the engine that found them, and the position before which the records were not searched."""
-
-    page: Page
-    engine: str
-    left_out: Position | None
-
-
-@contextmanager
-def _cleared_on_error(page: Page) -> Iterator[Page]:
-    """Clear the page, and so give its bytes back, where the block raises or is cancelled."""
-    try:
-        yield page
-    except BaseException:
-        page.clear()
-        raise
 
 
 class Counted(msgspec.Struct, frozen=True):
@@ -97,6 +76,7 @@ class Search:
         self._index = IndexReader(index, cursors, timeout=timeout)
         budget = budget or Budget(READING_BYTES_MAX, of=READING)
         self._records = RecordReader(store, processor or Processor(), budget, timeout=timeout)
+        self._filling = Filling(store, self._index, self._records)
         self._timeout = timeout
 
     async def page(
@@ -106,10 +86,11 @@ class Search:
         query: Query,
         *,
         limit: int,
-        before: Position | None = None,
+        order: Order = NEWEST_FIRST,
+        start: Start | None = None,
         held: Held | None = None,
     ) -> Found:
-        """Return at most `limit` matching records before a position (None: before the head), newest first.
+        """Return at most `limit` matching records in this order, those after `start` (None: from the beginning).
 
         A page has fewer records where they are large. It ends before the records that the index has forgotten if Postgres cannot
         search them for this query; the next page is then refused.
@@ -117,31 +98,33 @@ class Search:
         `held` accounts for the memory of the page's records; the caller gives it back.
 
         Raises:
-            DecklogError: `search-unavailable` after the timeout, `invalid-cursor` for a position of another epoch, `overloaded`.
+            DecklogError: `search-unavailable` after the timeout, `invalid-cursor` for a start in another epoch, `overloaded`.
         """
         question = Question.within(tenant, log, query, self._timeout)
         head = await self._store.head(tenant, log)
-        end = end_before(head, before)
         covered = await self._index.covered(tenant, log, head)
+        listed = Listed(order, head, covered, *within(head, order, start))
 
-        async def by_postgres() -> _Filled:
-            with _cleared_on_error(Page(limit, held)) as page:
-                await self._records.newest(question.again(self._timeout), Span(0, end), page)
-                return _Filled(page, POSTGRES, None)
+        def by_postgres() -> Awaitable[Filled]:
+            return self._filling.by_postgres(question.again(self._timeout), listed, Page(limit, held))
 
-        async def by_index() -> _Filled:
-            with _cleared_on_error(Page(limit, held)) as page:
-                return _Filled(page, *await self._fill(question, head, covered, end, page))
+        def by_index() -> Awaitable[Filled]:
+            return self._filling.by_index(question, listed, Page(limit, held))
 
-        if query.empty or not self._index.present:
-            page, engine, left_out = await by_postgres()
+        if not self._index.present or (query.empty and not order.by_time):
+            filled = await by_postgres()
         else:
-            page, engine, left_out = await first_answer(question, by_index, by_postgres, late=lambda: self._index.late(tenant))
-        items, onwards = page.end()
-        return Found(items, onwards or left_out, Coverage(head, *covered, engine))
+            filled = await first_answer(question, by_index, by_postgres, late=lambda: self._index.late(tenant))
+        items, last = filled.page.end()
+        onwards = None if last is None else start_after(last, listed, filled.times)
+        if onwards is None and filled.left_out is not None:
+            onwards = Start(filled.left_out.epoch, filled.left_out.received_at, filled.left_out.seq)
+        return Found(items, onwards, Coverage(head, *covered, filled.engine))
 
-    async def count(self, tenant: Tenant, log: LogName, query: Query, grouping: Grouping = _TOTAL) -> Counted:
-        """Return how many records match.
+    async def count(
+        self, tenant: Tenant, log: LogName, query: Query, grouping: Grouping = _TOTAL, *, end: int | None = None
+    ) -> Counted:
+        """Return how many records below `end` match (None: below the head).
 
         Raises:
             DecklogError: `too-many-buckets`, and `search-unavailable` after the timeout.
@@ -149,7 +132,7 @@ class Search:
         question = Question.within(tenant, log, query, self._timeout)
         head = await self._store.head(tenant, log)
         covered = await self._index.covered(tenant, log, head)
-        counts, engine = await self._counts(question, grouping, head, covered)
+        counts, engine = await self._counts(question, grouping, head.next_seq if end is None else end, covered)
         check_buckets(counts)
         buckets = [Bucket(key, start, count) for (key, start), count in counts.items()]
         buckets.sort(key=lambda item: (microseconds(item.start) if item.start else 0, -item.count, [p or "" for p in item.key]))
@@ -179,77 +162,23 @@ class Search:
                 except IndexAwayError:
                     break  # Postgres continues below
                 async for fetched in self._records.fetch(question, seqs, newest_first=False):
-                    if records := await self._verified(question, head, fetched):
+                    if records := await self._filling.verified(question, head, fetched):
                         yield records
                 first = seqs[-1] + 1 if len(seqs) == _WALK_FOUND else limit
         async for records in self._records.walk(question, Span(first, end)):
             yield records
 
-    async def _fill(self, question: Question, head: Head, covered: Span, end: int, page: Page) -> tuple[str, Position | None]:
-        """Fill a page from what is newer than the index, from the index, and from what is older, in this order.
-
-        Returns the engine, and the position before which the records begin that could not be searched (None: there are none).
-        Raises IndexAwayError.
-        """
-        floor, engine = covered.first, POSTGRES
-        indexed = min(covered.end, end)
-        await self._records.newest(question, Span(indexed, end), page)
-        if not page.full and floor < indexed:
-            await self._fill_by_index(question, head, Span(floor, indexed), page)
-            engine = OPENSEARCH
-        if not page.full and floor:
-            left_out = await self._left_out(question, floor, end)
-            if left_out is not None:
-                return engine, left_out
-            await self._records.newest(question, Span(0, min(floor, end)), page)
-        return engine, None
-
-    async def _fill_by_index(self, question: Question, head: Head, span: Span, page: Page) -> None:
-        """Add the matching records of a span to a page, newest first."""
-        first, end = span
-        while not page.full:
-            asked, last = page.wanting, -1
-            seqs = await self._index.find(question, Span(first, end), asked, newest_first=True)
-            async with aclosing(self._records.fetch(question, seqs, newest_first=True)) as parts:
-                async for records in parts:
-                    page.add(await self._verified(question, head, records))
-                    last = records[-1].seq
-                    if page.full:
-                        return
-            # The index may hold records beyond retention. They are the oldest, so below the first of them are only more.
-            if len(seqs) < asked or last != seqs[-1]:
-                return
-            end = last
-
-    async def _left_out(self, question: Question, floor: int, end: int) -> Position | None:
-        """Return the position at which the records end that neither engine can search for this question, or None.
-
-        Raises:
-            DecklogError: `search-unavailable` if the page could only hold such records.
-        """
-        if not question.unbounded or await self._records.oldest(question, min(floor, end)) == min(floor, end):
-            return None
-        first = await self._store.fetch(question.tenant, question.log, [floor]) if floor < end else []
-        if not first:
-            raise _beyond_the_index()
-        return Position(first[0].epoch, first[0].received_at, floor)
-
-    async def _verified(self, question: Question, head: Head, records: list[StoredRecord]) -> list[StoredRecord]:
-        """Return the records that match: in a restored log the index may still find by what was lost."""
-        if head.epoch == _FIRST_EPOCH:
-            return records
-        return await self._records.matching(question.tenant, records, Matcher(question.query))
-
-    async def _counts(self, question: Question, grouping: Grouping, head: Head, covered: Span) -> tuple[Counts, str]:
-        """Return the counts of the whole log, and the engine."""
+    async def _counts(self, question: Question, grouping: Grouping, end: int, covered: Span) -> tuple[Counts, str]:
+        """Return the counts below `end`, and the engine."""
+        covered = Span(min(covered.first, end), min(covered.end, end))
 
         async def by_postgres() -> tuple[Counts, str]:
             again = question.again(self._timeout)
-            return await self._records.count(again, Span(0, head.next_seq), grouping), POSTGRES
+            return await self._records.count(again, Span(0, end), grouping), POSTGRES
 
         async def by_index() -> tuple[Counts, str]:
             counts = await self._counts_by_index(question, grouping, covered)
-            counts.update(await self._records.count(question, Span(covered.end, head.next_seq), grouping))
+            counts.update(await self._records.count(question, Span(covered.end, end), grouping))
             return counts, OPENSEARCH
 
         if not self._index.present or covered.empty:
@@ -262,17 +191,9 @@ class Search:
         if oldest >= covered.end:
             return Counter()
         if oldest < covered.first and question.unbounded:
-            raise _beyond_the_index()
+            raise beyond_the_index()
         first = max(oldest, covered.first)
         buckets = await self._index.count(question, Span(first, covered.end), grouping)
         counts = counts_of(buckets)
         counts.update(await self._records.count(question, Span(oldest, first), grouping))
         return counts
-
-
-def _beyond_the_index() -> DecklogError:
-    return DecklogError(
-        Code.SEARCH_UNAVAILABLE,
-        "The search index no longer holds the older records (spec.retention.searchDays). For them, `q` and `metadata` filters need a "
-        "time range: give `from`, and `to` if you can.",
-    )

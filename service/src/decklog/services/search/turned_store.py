@@ -12,6 +12,7 @@ from decklog.domain.errors import DecklogError
 from decklog.domain.log import Head, LogName, Span
 from decklog.domain.records.append import Appended, AppendRequest
 from decklog.domain.records.record import StoredRecord
+from decklog.domain.search.order import Place
 from decklog.domain.search.query import Query
 from decklog.domain.search.stats import Bucket, Grouping
 from decklog.domain.store import READ_BYTES_MAX, RecordStore
@@ -75,6 +76,33 @@ class TurnedStore:
                 log,
                 span,
                 query=query,
+                limit=limit,
+                newest_first=newest_first,
+                timeout=timeout,
+                bytes_max=bytes_max,
+            )
+
+    async def read_by_time(
+        self,
+        tenant: Tenant,
+        log: LogName,
+        span: Span,
+        *,
+        query: Query,
+        after: Place | None,
+        limit: int,
+        newest_first: bool,
+        timeout: float,
+        bytes_max: int = READ_BYTES_MAX,
+    ) -> tuple[list[tuple[Place, StoredRecord]], Place | None]:
+        """See the protocol."""
+        async with self._turns.turn(tenant.id, seconds=timeout):
+            return await self._store.read_by_time(
+                tenant,
+                log,
+                span,
+                query=query,
+                after=after,
                 limit=limit,
                 newest_first=newest_first,
                 timeout=timeout,

@@ -120,7 +120,7 @@ class Extents:
     async def around(self, tenant: Tenant, log: LogName, span: Span, query: Query) -> Window | None:
         """Return one window with all matching records of a span, None if none can match. Raises `storage-unavailable`."""
         windows = await self.windows(tenant, log, span, query, newest_first=False)
-        return _joined(windows) if windows else None
+        return joined(windows) if windows else None
 
     async def _learn(self, tenant: Tenant, log: LogName, known: _Known) -> None:
         """Read the extents of partitions that were closed since the last reading."""
@@ -150,14 +150,15 @@ def _touches(extent: Extent, query: Query, span: Span) -> bool:
     )
 
 
-def _joined(windows: Sequence[Window], *, wide: bool = False) -> Window:
+def joined(windows: Sequence[Window], *, wide: bool = False) -> Window:
+    """Return one window from the first to the last of these."""
     low, high = sorted((windows[0], windows[-1]))
     return Window(Span(low.span.first, high.span.end), low.since, high.until, wide)
 
 
 def _first_and_rest(windows: Sequence[Window]) -> list[Window]:
     rest = windows[1:]
-    return [*windows[:1], *([_joined(rest, wide=len(rest) > _GROWTH)] if rest else [])]
+    return [*windows[:1], *([joined(rest, wide=len(rest) > _GROWTH)] if rest else [])]
 
 
 def _growing(windows: Sequence[Window]) -> list[Window]:
@@ -165,7 +166,7 @@ def _growing(windows: Sequence[Window]) -> list[Window]:
     groups: list[Window] = []
     at, size = 0, 1
     while at < len(windows):
-        groups.append(_joined(windows[at : at + size]))
+        groups.append(joined(windows[at : at + size]))
         at += size
         size *= _GROWTH
     return groups

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 
 import asyncpg
@@ -14,6 +15,7 @@ from decklog.domain.records.append import Appended, AppendRequest
 from decklog.domain.records.record import StoredRecord
 from decklog.domain.search.coverage import too_slow
 from decklog.domain.search.fields import CONTENT, Field, Kind
+from decklog.domain.search.order import Place
 from decklog.domain.search.query import Query
 from decklog.domain.search.stats import Bucket, Grouping, too_many_buckets
 from decklog.domain.search.terms import COLUMN_CHARS_MAX
@@ -21,7 +23,8 @@ from decklog.domain.store import READ_BYTES_MAX
 from decklog.domain.tenant import Tenant
 from decklog.timescale.connection import PlanMode, Pool
 from decklog.timescale.records.append import Appender
-from decklog.timescale.records.extents import Extents, Window
+from decklog.timescale.records.by_time import ByTime, by_time
+from decklog.timescale.records.extents import Extents, Window, joined
 from decklog.timescale.records.filters import Parameters, conditions
 from decklog.timescale.records.term_filters import PostgresTermFilters
 from decklog.timescale.statements import quoted
@@ -47,6 +50,17 @@ def _bounded(rows: str, order: str, room: str) -> str:
         f"SELECT {_RECORD}, held FROM (SELECT {_RECORD}, {held} {rows}) AS found"
         f" WHERE held - octet_length(content) < {room} ORDER BY seq {order}"
     )
+
+
+@contextmanager
+def _too_slow_when_cancelled() -> Iterator[None]:
+    """Raise `search-unavailable` where the database ended a statement after its time limit."""
+    try:
+        yield
+    except DecklogError as error:
+        if isinstance(error.__cause__, asyncpg.exceptions.QueryCanceledError):
+            raise too_slow() from error
+        raise
 
 
 def _stored(rows: Sequence[asyncpg.Record]) -> list[StoredRecord]:
@@ -147,7 +161,7 @@ class PostgresRecords:
         held, full = 0, False
         windows = await self._extents.windows(tenant, log, span, query, newest_first=newest_first)
         ends_at = time.monotonic() + timeout
-        try:
+        with _too_slow_when_cancelled():
             async for window in self._filters.narrowed(tenant, log, query, windows, newest_first=newest_first, ends_at=ends_at):
                 left = ends_at - time.monotonic()
                 if left <= 0:
@@ -158,10 +172,6 @@ class PostgresRecords:
                 held += found[-1]["held"] if found else 0
                 if full := len(rows) >= limit or held >= bytes_max:
                     break
-        except DecklogError as error:
-            if isinstance(error.__cause__, asyncpg.exceptions.QueryCanceledError):
-                raise too_slow() from error
-            raise
         records = _stored(rows)
         if not full:
             return records, None
@@ -192,6 +202,46 @@ class PostgresRecords:
         async with self._pool.reading(tenant.id, timeout=timeout, plan=plan) as connection:
             rows: list[asyncpg.Record] = await connection.fetch(sql, *parameters.values)
             return rows
+
+    async def read_by_time(
+        self,
+        tenant: Tenant,
+        log: LogName,
+        span: Span,
+        *,
+        query: Query,
+        after: Place | None,
+        limit: int,
+        newest_first: bool,
+        timeout: float,
+        bytes_max: int = READ_BYTES_MAX,
+    ) -> tuple[list[tuple[Place, StoredRecord]], Place | None]:
+        """See the protocol.
+
+        A record occurred at most `RECEIPT_SLACK` after its receipt. So a descending page reads the partitions backwards, until those that
+        are left can hold nothing later than what it has. An ascending one merges all partitions by their indexes.
+        """
+        if span.empty:
+            return [], None
+        windows = await self._extents.windows(tenant, log, span, query, newest_first=newest_first)
+        if not newest_first and windows:
+            windows = [joined(windows)]
+        ends_at = time.monotonic() + timeout
+        found = ByTime(limit, bytes_max, newest_first=newest_first)
+        with _too_slow_when_cancelled():
+            for window in windows:
+                if found.whole(window):
+                    break
+                left = ends_at - time.monotonic()
+                if left <= 0:
+                    raise too_slow()
+                parameters, scope = self._scope(tenant, log, window.span, query)
+                sql = by_time(
+                    scope + _received(window, parameters), parameters, after, limit, bytes_max, newest_first=newest_first
+                )
+                async with self._pool.reading(tenant.id, timeout=left, plan="force_custom_plan") as connection:
+                    found.add(await connection.fetch(sql, *parameters.values))
+        return found.page()
 
     async def fetch(self, tenant: Tenant, log: LogName, seqs: Sequence[int], *, newest_first: bool = True) -> list[StoredRecord]:
         """See the protocol."""
@@ -225,13 +275,9 @@ class PostgresRecords:
             columns.append(f"date_trunc('{interval}', occurred_at, 'UTC')")
         groups = ", ".join(str(number) for number in range(1, len(columns) + 1))
         sql = f"SELECT {', '.join([*columns, 'count(*)'])} {scope}" + (f" GROUP BY {groups} LIMIT {limit + 1}" if columns else "")
-        try:
+        with _too_slow_when_cancelled():
             async with self._pool.reading(tenant.id, timeout=timeout, plan="force_custom_plan") as connection:
                 rows = await connection.fetch(sql, *parameters.values)
-        except DecklogError as error:
-            if isinstance(error.__cause__, asyncpg.exceptions.QueryCanceledError):
-                raise too_slow() from error
-            raise
         if len(rows) > limit:
             raise too_many_buckets(limit)
         return [
