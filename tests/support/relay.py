@@ -1,19 +1,27 @@
-"""A TCP relay that can be cut, so that a test makes a server unreachable for one client only."""
+"""A TCP relay that can be cut or fall silent, so that a test makes a server unreachable for one client only."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
+import time
 
 
 class Relay:
-    """Listen on loopback (by default) and forward bytes to `host:port` until `cut`, and again after `mend`, on the same port."""
+    """Listen on loopback (by default) and forward bytes to `host:port` until `cut`, and again after `mend`, on the same port.
+
+    After `silence`, connections stay open and new ones are accepted, but no byte passes, as with a server stopped by SIGSTOP. With
+    `seconds_late` set, each piece passes so much later.
+    """
 
     def __init__(self, host: str, port: int, *, listen: str = "127.0.0.1") -> None:
         self._target = (host, port)
         self._open: set[socket.socket] = set()
         self._passing = True
+        self._speaking = threading.Event()
+        self._speaking.set()
+        self.seconds_late = 0.0
         self._listener = socket.create_server((listen, 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -25,11 +33,17 @@ class Relay:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 
+    def silence(self) -> None:
+        self._speaking.clear()
+
     def mend(self) -> None:
+        """Forward again, also what was held back in silence."""
         self._passing = True
+        self._speaking.set()
 
     def close(self) -> None:
         self.cut()
+        self._speaking.set()
         self._listener.close()
 
     def _accept(self) -> None:
@@ -49,6 +63,8 @@ class Relay:
     def _pass(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65_536):
+                self._speaking.wait()
+                time.sleep(self.seconds_late)
                 sink.sendall(data)
         for each in (source, sink):
             with contextlib.suppress(OSError):

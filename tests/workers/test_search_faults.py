@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import stamina
@@ -16,18 +17,22 @@ from opensearchpy import AsyncOpenSearch
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName, Span
-from decklog.domain.search.query import Query
+from decklog.domain.search.query import Query, parse
 from decklog.domain.search.stats import Grouping
-from decklog.domain.store import SearchDocument
+from decklog.domain.store import INDEXER, SearchDocument
 from decklog.domain.tenant import Tenant
 from decklog.opensearch import index as index_module
 from decklog.opensearch import mapping, search
 from decklog.opensearch.client import SearchReadiness, connect
 from decklog.opensearch.search import OpenSearchIndex
+from decklog.services.search.search import Search as Searches
 from decklog.settings import Search
 from tests.backends import OpenSearchServer
+from tests.support.desk import Desk
 from tests.support.documents import documents, made
 from tests.support.memory import make_tenant
+from tests.support.memory_store import fill, index_all
+from tests.support.relay import Relay
 
 Answer = Callable[[str, str, bytes], Awaitable[tuple[int, Any]] | tuple[int, Any]]
 
@@ -233,6 +238,45 @@ async def test_readiness_fails_when_shards_are_lost(node: Node, client: AsyncOpe
     await SearchReadiness(client).check()
     status = "red"
     await refused(SearchReadiness(client).check())
+
+
+@pytest.mark.parametrize("fault", ["silent", "cut", "slow"])
+async def test_searches_go_on_over_postgres_while_the_server_does_not_answer(
+    opensearch_server: OpenSearchServer, fault: str
+) -> None:
+    address = urlsplit(opensearch_server.url)
+    relay = Relay(address.hostname or "", address.port or 0)
+    client = connect(Search(url=f"{address.scheme}://127.0.0.1:{relay.port}"))
+    at = Desk()
+    name = at.acme.index
+    at.search = Searches(at.store, index=OpenSearchIndex(client), cursors=at.cursors, timeout=5.0)
+    try:
+        await client.indices.create(index=name, body=mapping.new_index(name, {}, 0))
+        await fill(at.store, at.acme, *[{"message": "needle"} for _ in range(5)])
+        await index_all(at.store, at.acme, OpenSearchIndex(client), at.cursors, INDEXER)
+        query = parse([("q", "needle"), ("from", "2000-01-01T00:00:00Z")])[1]
+        assert (await at.search.page(at.acme, LogName.EVENTS, query, limit=9)).coverage.engine == "opensearch"
+        if fault == "slow":
+            relay.seconds_late = 30.0
+        else:
+            (relay.silence if fault == "silent" else relay.cut)()
+        for _ in range(3):
+            async with asyncio.timeout(3):
+                page = await at.search.page(at.acme, LogName.EVENTS, query, limit=9)
+                counted = await at.search.count(at.acme, LogName.EVENTS, query)
+            assert (len(page.items), page.coverage.engine) == (5, "postgres")
+            assert (counted.total, counted.coverage.engine) == (5, "postgres")
+        relay.seconds_late = 0.0
+        relay.mend()
+        async with asyncio.timeout(30):
+            while (await at.search.page(at.acme, LogName.EVENTS, query, limit=9)).coverage.engine != "opensearch":
+                await asyncio.sleep(0.1)
+    finally:
+        relay.seconds_late = 0.0
+        relay.mend()
+        await client.indices.delete(index=name, params={"ignore_unavailable": "true"})
+        await client.close()
+        relay.close()
 
 
 async def test_missing_index_is_neither_created_nor_searched(opensearch_server: OpenSearchServer) -> None:
