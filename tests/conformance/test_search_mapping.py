@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from decklog.opensearch import index, mapping
+from decklog.opensearch import documents, mapping
 
 VERSION_3 = {
     "tenant_id": {"type": "keyword", "doc_values": False},
     "log": {"type": "keyword", "doc_values": False},
-    "epoch": {"type": "keyword", "doc_values": False},
     "seq": {"type": "long"},
-    "received_at": {"type": "long"},
     "occurred_at": {"type": "long"},
     "occurred_ms": {"type": "date", "format": "epoch_millis", "index": False},
     "action": {"type": "keyword"},
@@ -29,7 +27,7 @@ VERSION_3 = {
         key: {"type": "keyword", "doc_values": False}
         for key in (
             *("recorded_by", "recorded_by_type", "related", "related_type", "related_name", "masked"),
-            *("leaves", "numbers", "paths"),
+            *("leaves", "numbers", "paths", "index_refused"),
         )
     },
     **{
@@ -46,4 +44,4 @@ def test_mapping_is_the_one_of_its_version() -> None:
 
 
 def test_document_has_the_fields_of_the_mapping() -> None:
-    assert {field.encode_name for field in msgspec.structs.fields(index._Document)} == set(mapping.PROPERTIES)
+    assert {field.encode_name for field in msgspec.structs.fields(documents._Document)} == set(mapping.PROPERTIES)

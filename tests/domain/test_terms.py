@@ -84,7 +84,8 @@ def test_leaves_are_those_of_metadata_before_and_after_by_dotted_path() -> None:
         "before=b",
         "after..k=1e+300",
     }
-    assert item.paths == {leaf.partition("=")[0] for leaf in item.leaves}
+    objects = {"metadata", "metadata.a", "after", "after."}
+    assert item.paths == {leaf.partition("=")[0] for leaf in item.leaves} | objects
     assert item.numbers == {
         f"{path}={ordered(value)}"
         for path, value in [("metadata.a.b", 1), ("metadata.a.d.e", 1), ("metadata.g", 2**70), ("after..k", 1e300)]
@@ -142,14 +143,14 @@ def test_every_text_of_a_record_has_words() -> None:
 def test_values_are_whole_whatever_their_length_and_number() -> None:
     item = found(actor={"id": "x" * 1_000}, metadata={"k" * 600: "v" * 600, "many": [{f"k{n}": f"w{n}"} for n in range(6_000)]})
     assert item.actor == "x" * 1_000
-    assert len(item.leaves) == len(item.paths) == 6_001
+    assert len(item.leaves) == 6_001
     assert leaf("metadata." + "k" * 600, "v" * 600) in item.leaves
     assert {f"w{n}" for n in range(6_000)} <= {word for text in item.texts for word in text}
 
 
 def test_long_key_is_not_copied_for_each_member_below_it() -> None:
     item = found(metadata={"k" * 100_000: {f"m{n}": {"x": n} for n in range(5_000)}})
-    assert max(map(len, item.paths)) <= PATH_CHARS_MAX + 100
+    assert max(map(len, item.paths)) <= PATH_CHARS_MAX
     assert leaf("metadata." + "k" * 100_000 + ".m4711.x", "4711") in item.leaves
 
 

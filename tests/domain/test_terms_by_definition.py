@@ -19,16 +19,20 @@ TEXTS = (
 )
 
 
-def leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Each leaf that is not null, with its path."""
+def values_of(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Each value that is not null, with its path."""
+    if value is not None:
+        yield path, value
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from leaves(item, f"{path}.{key}")
+            yield from values_of(item, f"{path}.{key}")
     elif isinstance(value, list):
         for item in value:
-            yield from leaves(item, path)
-    elif value is not None:
-        yield path, value
+            yield from values_of(item, path)
+
+
+def leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    return ((path, found) for path, found in values_of(value, path) if not isinstance(found, dict | list))
 
 
 def assert_by_definition(content: dict[str, Any]) -> None:
@@ -37,7 +41,9 @@ def assert_by_definition(content: dict[str, Any]) -> None:
     assert found.texts == tuple(filter(None, map(tokens, dict.fromkeys(texts))))
     by_path = [pair for name in ("metadata", "before", "after") for pair in leaves(content.get(name), name)]
     assert found.leaves == {leaf(path, scalar(value)) for path, value in by_path}
-    assert found.paths == {path_term(path) for path, _ in by_path}
+    assert found.paths == {
+        path_term(path) for name in ("metadata", "before", "after") for path, _ in values_of(content.get(name), name)
+    }
     assert found.numbers == {leaf(path, ordered(value)) for path, value in by_path if type(value) in (int, float)}
 
 

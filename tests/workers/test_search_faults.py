@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 import stamina
 from opensearchpy import AsyncOpenSearch
+from structlog.testing import capture_logs
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName, Span
@@ -24,6 +25,7 @@ from decklog.domain.tenant import Tenant
 from decklog.opensearch import index as index_module
 from decklog.opensearch import mapping, search
 from decklog.opensearch.client import SearchReadiness, connect
+from decklog.opensearch.documents import document_id
 from decklog.opensearch.search import OpenSearchIndex
 from decklog.services.search.search import Search as Searches
 from decklog.settings import Search
@@ -124,8 +126,8 @@ async def test_write_retries_only_documents_with_status_429(node: Node, client: 
     node.answer = answer
     tenant = make_tenant("acme")
     await OpenSearchIndex(client).add(tenant, some(tenant, 4))
-    name = f"{tenant.id}:0:1:"
-    assert sent == [[f"{name}{seq}" for seq in range(4)], [f"{name}1", f"{name}3"], [f"{name}3"]]
+    names = list(map(document_id, some(tenant, 4)))
+    assert sent == [names, names[1::2], names[3:]]
 
 
 async def test_write_fails_when_a_node_refuses_for_too_long(node: Node, client: AsyncOpenSearch, quick_retries: None) -> None:
@@ -136,18 +138,71 @@ async def test_write_fails_when_a_node_refuses_for_too_long(node: Node, client: 
     assert len([request for request in node.requests if request[0] == "POST"]) == 4
 
 
-@pytest.mark.parametrize("status", [400, 409, 500, 503])
-async def test_write_fails_when_one_document_is_rejected(node: Node, client: AsyncOpenSearch, status: int) -> None:
+@pytest.mark.parametrize("status", [400, 409, 413, 500, 503])
+async def test_write_fails_when_one_document_is_always_rejected(node: Node, client: AsyncOpenSearch, status: int) -> None:
     problem = {"status": status, "error": {"type": "mapper_parsing_exception", "reason": "alice's secret"}}
 
     def answer(method: str, path: str, body: bytes) -> tuple[int, Any]:
-        return 200, {"errors": True, "items": [{"index": {"status": 201}}, {"index": problem}]}
+        created = [{"index": {"status": 201}}] * (len(ids(body)) - 1)
+        return 200, {"errors": True, "items": [*created, {"index": problem}]}
 
     node.answer = answer
     tenant = make_tenant("acme")
     error = await refused(OpenSearchIndex(client).add(tenant, some(tenant, 2)))
     assert "mapper_parsing_exception" in error.detail
     assert "alice" not in error.detail
+
+
+@pytest.mark.parametrize(
+    ("reason", "left"),
+    [
+        ("failed to parse field [severity] of type [keyword]: 'field alice'", {"action", "actor", "words"}),
+        ('Document contains at least one immense term in field="words" (alice)', {"action", "actor", "severity"}),
+        ("failed to parse field [seq] of type [long]", set()),
+        ("no field is named", set()),
+    ],
+)
+async def test_write_stores_a_refused_document_without_what_is_refused(
+    node: Node, client: AsyncOpenSearch, reason: str, left: set[str]
+) -> None:
+    refusals = [{"status": 400, "error": {"type": "mapper_parsing_exception", "reason": reason}}]
+    stored: list[dict[str, Any]] = []
+
+    def answer(method: str, path: str, body: bytes) -> tuple[int, Any]:
+        items = [refusals.pop() if refusals else {"status": 201} for _ in ids(body)]
+        stored.extend(
+            json.loads(line) for line, item in zip(body.splitlines()[1::2], items, strict=True) if item["status"] == 201
+        )
+        return 200, {"errors": True, "items": [{"index": item} for item in items]}
+
+    node.answer = answer
+    tenant = make_tenant("acme")
+    with capture_logs() as log:
+        await OpenSearchIndex(client).add(tenant, some(tenant, 2))
+    assert sorted(document["seq"] for document in stored) == [0, 1]
+    [lessened] = [document for document in stored if "index_refused" in document]
+    [whole] = [document for document in stored if "index_refused" not in document]
+    assert {"action", "actor", "severity", "words"} & set(lessened) == left
+    assert set(whole) - set(lessened) <= set(lessened["index_refused"])
+    [line] = log
+    assert (line["tenant_id"], line["seq"]) == (tenant.id, lessened["seq"])
+    assert "alice" not in str(line)
+
+
+async def test_write_splits_a_bulk_that_is_too_large_and_lessens_a_document_that_is(node: Node, client: AsyncOpenSearch) -> None:
+    stored: list[str] = []
+
+    def answer(method: str, path: str, body: bytes) -> tuple[int, Any]:
+        if len(body) > 2_000:
+            return 413, {}
+        stored.extend(ids(body))
+        return taken(len(ids(body)))
+
+    node.answer = answer
+    tenant = make_tenant("acme")
+    large = documents(tenant, [made(), made(message="x " * 3_000), *[made()] * 9])
+    await OpenSearchIndex(client).add(tenant, large)
+    assert sorted(stored) == list(map(document_id, large))
 
 
 @pytest.mark.parametrize("answer", [{"errors": False, "items": []}, {}, b"not JSON", taken(1)[1]])
@@ -165,7 +220,7 @@ async def test_write_splits_large_bulk_requests(node: Node, client: AsyncOpenSea
     bodies = [body for method, _, body in node.requests if method == "POST"]
     assert len(bodies) > 2
     assert all(len(body) <= 2_000 for body in bodies)
-    assert [name for body in bodies for name in ids(body)] == [f"{tenant.id}:0:1:{seq}" for seq in range(20)]
+    assert [name for body in bodies for name in ids(body)] == list(map(document_id, some(tenant, 20)))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 An index only finds: a hit is a `seq`, and Postgres answers with the record. So documents have no `_source`, and a field has doc
 values only if it is sorted or counted. A field that is only compared for equality is a keyword, even if its values are numbers
-(`tenant_id`, `log`, `epoch`): a term look-up needs no range tree.
+(`tenant_id`, `log`): a term look-up needs no range tree.
 """
 
 from __future__ import annotations
@@ -41,12 +41,14 @@ def _stored_as(field: Field) -> dict[str, Any]:
 PROPERTIES: dict[str, dict[str, Any]] = {
     "tenant_id": _COMPARED,
     "log": _COMPARED,
-    "epoch": _COMPARED,
     "seq": _NUMBER,
-    "received_at": _NUMBER,
     # `occurred_at` in milliseconds, the finest `date` that may lie before 1970; for calendar intervals.
     "occurred_ms": {"type": "date", "format": "epoch_millis", "index": False},
+    # Names of the fields that the index refused of this record.
+    "index_refused": _COMPARED,
+    # Numbers among the leaves, in an order-preserving text, so that a range of numbers is a range of terms.
     "numbers": _COMPARED,
+    # Paths of all values of `metadata`, `before` and `after`.
     "paths": _COMPARED,
     **{field.indexed: _stored_as(field) for field in FIELDS},
 }

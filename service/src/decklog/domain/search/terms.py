@@ -24,8 +24,10 @@ COLUMN_BYTES_MAX = 2_048
 """Bytes of UTF-8 up to which a column holds a value whole. An entry of a B-tree has at most 2,704 bytes."""
 COLUMN_CHARS_MAX = 512
 """Characters of a value that every column holds, whatever they are. Records of earlier versions have no more of it."""
-PATH_CHARS_MAX = 512
-"""Characters of a leaf's path that its term holds. Longer paths are told apart by their hash."""
+PATH_CHARS_MAX = 256
+"""Characters up to which a term holds the path of its leaf whole. A list may have very many leaves of one path."""
+PATH_HEAD_CHARS = 64
+"""Characters that a term holds of a longer path, before the hash of the whole."""
 IP_CHARS_MAX = 100
 """Characters of a text that may be an address. The longest spelling has 45, a port 6 and a zone usually less than 16."""
 
@@ -158,8 +160,8 @@ class _LongPath:
         self._head, self._state = head, state
 
     @classmethod
-    def of(cls, text: str) -> _LongPath:
-        return cls(_escaped(text[:PATH_CHARS_MAX]), hashlib.blake2b(text.encode(), digest_size=_HASH_BYTES))
+    def of(cls, path: str) -> _LongPath:
+        return cls(path[:PATH_HEAD_CHARS], hashlib.blake2b(path.encode(), digest_size=_HASH_BYTES))
 
     def below(self, key: str) -> _LongPath:
         state = self._state.copy()
@@ -171,14 +173,17 @@ class _LongPath:
 
 
 def _below(path: str | _LongPath, key: str) -> str | _LongPath:
-    if type(path) is not str:
-        return path.below(key)  # type: ignore[union-attr]
+    """Return the path of a member; both paths are escaped."""
+    if "=" in key or "\\" in key:
+        key = _escaped(key)
+    if isinstance(path, _LongPath):
+        return path.below(key)
     joined = f"{path}.{key}"
     return joined if len(joined) <= PATH_CHARS_MAX else _LongPath.of(joined)
 
 
 def _escaped(path: str) -> str:
-    return path.replace("\\", "\\\\").replace("=", "\\=") if "=" in path or "\\" in path else path
+    return path.replace("\\", "\\\\").replace("=", "\\=")
 
 
 def path_term(path: str) -> str:
@@ -186,7 +191,8 @@ def path_term(path: str) -> str:
 
     `=` and backslashes are escaped, so that two leaves never share a term. Different paths have different forms.
     """
-    return _escaped(path) if len(path) <= PATH_CHARS_MAX else str(_LongPath.of(path))
+    path = _escaped(path)
+    return path if len(path) <= PATH_CHARS_MAX else str(_LongPath.of(path))
 
 
 def leaf(path: str, value: str) -> str:
@@ -198,7 +204,7 @@ class Terms(msgspec.Struct, frozen=True):
     """The terms of one record. Values are whole, `ip` is canonical, or None.
 
     `leaves` are those of `metadata`, `before` and `after`, as `leaf` writes them; `numbers` are the numbers among them, as `ordered`
-    writes their values; `paths` are all their paths. `texts` are the tokens of each distinct text, in reading order.
+    writes their values; `paths` are those of every value in there but null, objects included. `texts` are the tokens of each distinct text, in reading order.
     """
 
     occurred_at: datetime
@@ -262,23 +268,38 @@ class _Leaves:
         self.paths: set[str] = set()
 
     def gather(self, value: Any, path: str | _LongPath) -> None:
-        """Add the leaves of a JSON value at this path."""
+        """Add a JSON value at this path, and the leaves below it."""
         kind = type(value)
-        if kind is dict:
+        if value is None:
+            return
+        term = path if type(path) is str else str(path)
+        self.paths.add(term)
+        if kind is str:
+            self.leaves.add(f"{term}={value}")
+        elif kind is dict:
             for key, item in value.items():
                 self.gather(item, _below(path, key))
         elif kind is list:
-            for item in value:
-                self.gather(item, path)
-        elif value is not None:
-            self._add(value, _escaped(path) if type(path) is str else str(path))
+            self._gather_items(value, path, f"{term}=")
+        else:
+            self._add(value, kind, f"{term}=")
 
-    def _add(self, value: Any, path: str) -> None:
-        kind = type(value)
-        self.paths.add(path)
-        self.leaves.add(f"{path}={value if kind is str else scalar(value)}")
-        if kind is int or kind is float:
-            self.numbers.add(f"{path}={ordered(value)}")
+    def _gather_items(self, items: list[Any], path: str | _LongPath, start: str) -> None:
+        """Add the items of a list; `start` is the beginning of their terms."""
+        for item in items:
+            kind = type(item)
+            if kind is str:
+                self.leaves.add(start + item)
+            elif kind is dict or kind is list:
+                self.gather(item, path)
+            elif item is not None:
+                self._add(item, kind, start)
+
+    def _add(self, value: Any, kind: type, start: str) -> None:
+        """Add a number or a boolean."""
+        self.leaves.add(start + scalar(value))
+        if kind is not bool:
+            self.numbers.add(start + ordered(value))
 
 
 def _members(resources: list[dict[str, str]], name: str) -> frozenset[str]:

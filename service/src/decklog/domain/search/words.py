@@ -96,6 +96,8 @@ def tokens_of(texts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     if len(plain) != len(texts):
         return tuple(filter(None, map(tokens, texts)))
     split = _SEPARATOR.join(plain).translate(_ASCII).split(_SEPARATOR)
+    if max(map(len, split)) <= TOKEN_CHARS_MAX:  # as most are; a call for each would cost more than the rest
+        return tuple([tuple(found) for part in split if (found := part.split())])
     return tuple(filter(None, map(_split, split)))
 
 
