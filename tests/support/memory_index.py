@@ -65,12 +65,13 @@ class MemoryIndex:
         self._written: dict[str, dict[_Key, SearchDocument]] = {}
         self._findable: dict[str, dict[_Key, SearchDocument]] = {}
 
-    async def add(self, tenant: Tenant, documents: Sequence[SearchDocument]) -> None:
+    async def add(self, tenant: Tenant, documents: Sequence[SearchDocument]) -> int:
         await self._answer()
         self.added += len(documents)
         written = self._written.setdefault(tenant.index, {})
         for document in documents:
             written[document.tenant_id, document.log, document.epoch, document.seq] = document
+        return 0
 
     async def ping(self) -> None:
         await asyncio.sleep(0)

@@ -36,11 +36,11 @@ class Faulty(MemoryIndex):
         super().__init__()
         self.failing_part, self._chance = failing_part, chance
 
-    async def add(self, tenant: Tenant, documents: Sequence[SearchDocument]) -> None:
+    async def add(self, tenant: Tenant, documents: Sequence[SearchDocument]) -> int:
         if self._chance.random() < self.failing_part:
             await super().add(tenant, documents[: self._chance.randrange(len(documents))])
             raise DecklogError(Code.SEARCH_UNAVAILABLE, "on purpose")
-        await super().add(tenant, documents)
+        return await super().add(tenant, documents)
 
     async def refresh(self, tenant: Tenant) -> None:
         if self._chance.random() < self.failing_part:

@@ -39,12 +39,12 @@ class GatedIndex(MemoryIndex):
         self.gate = asyncio.Event()
         self.inside = self.inside_max = 0
 
-    async def add(self, tenant: Tenant, documents: Sequence[SearchDocument]) -> None:
+    async def add(self, tenant: Tenant, documents: Sequence[SearchDocument]) -> int:
         self.inside += 1
         self.inside_max = max(self.inside, self.inside_max)
         try:
             await self.gate.wait()
-            await super().add(tenant, documents)
+            return await super().add(tenant, documents)
         finally:
             self.inside -= 1
 
@@ -143,10 +143,11 @@ class BusyLog(MemoryIndex):
         self.service: MemoryService | None = None
         self.calm = False
 
-    async def add(self, tenant: Tenant, documents: Sequence[SearchDocument]) -> None:
-        await super().add(tenant, documents)
+    async def add(self, tenant: Tenant, documents: Sequence[SearchDocument]) -> int:
+        refused = await super().add(tenant, documents)
         if self.service is not None and not self.calm:
             await self.service.append(tenant)
+        return refused
 
 
 async def test_message_is_deleted_while_its_log_grows_without_end() -> None:

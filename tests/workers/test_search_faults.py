@@ -178,7 +178,7 @@ async def test_write_stores_a_refused_document_without_what_is_refused(
     node.answer = answer
     tenant = make_tenant("acme")
     with capture_logs() as log:
-        await OpenSearchIndex(client).add(tenant, some(tenant, 2))
+        assert await OpenSearchIndex(client).add(tenant, some(tenant, 2)) == 1
     assert sorted(document["seq"] for document in stored) == [0, 1]
     [lessened] = [document for document in stored if "index_refused" in document]
     [whole] = [document for document in stored if "index_refused" not in document]
@@ -201,7 +201,7 @@ async def test_write_splits_a_bulk_that_is_too_large_and_lessens_a_document_that
     node.answer = answer
     tenant = make_tenant("acme")
     large = documents(tenant, [made(), made(message="x " * 3_000), *[made()] * 9])
-    await OpenSearchIndex(client).add(tenant, large)
+    assert await OpenSearchIndex(client).add(tenant, large) == 1
     assert sorted(stored) == list(map(document_id, large))
 
 

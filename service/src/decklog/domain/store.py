@@ -266,8 +266,11 @@ class SearchDocument(msgspec.Struct, frozen=True):
 class SearchIndex(Protocol):
     """An index that finds sequence numbers. It can be deleted and rebuilt from the records."""
 
-    async def add(self, tenant: Tenant, documents: Sequence[SearchDocument]) -> None:
-        """Write documents; writing one again changes nothing. Raises `search-unavailable` unless every one was stored."""
+    async def add(self, tenant: Tenant, documents: Sequence[SearchDocument]) -> int:
+        """Write documents; writing one again changes nothing. Raises `search-unavailable` unless every one was stored.
+
+        Returns how many are stored without a field that the index refused.
+        """
         ...
 
     async def ping(self) -> None:

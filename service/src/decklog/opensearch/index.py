@@ -13,12 +13,11 @@ from typing import Any, NamedTuple
 import stamina
 import structlog
 from opensearchpy import AsyncOpenSearch
-from prometheus_client import Counter
 
 from decklog.domain.errors import DecklogError
 from decklog.domain.store import SearchDocument
 from decklog.opensearch.client import translated, unavailable
-from decklog.opensearch.documents import REMOVABLE, lines
+from decklog.opensearch.documents import REMOVABLE, document_id, lines
 from decklog.opensearch.mapping import alias
 
 BULK_BYTES_MAX = 4 * 1024 * 1024
@@ -29,10 +28,6 @@ BUSY_TIME_MAX = timedelta(seconds=10)
 
 REMOVED_AT_ONCE = 5_000
 """Documents that one request removes, far below its time limit."""
-
-REFUSED = Counter(
-    "decklog_search_refused_documents_total", "Documents that the search index stored without a field that it refused."
-)
 
 _BUSY = 429
 _TOO_LARGE = 413
@@ -75,12 +70,16 @@ class _BusyError(Exception):
     """Some documents got status 429; the others are written."""
 
 
-async def write(client: AsyncOpenSearch, index: str, documents: Sequence[SearchDocument]) -> None:
-    """Write documents to the index. Raises `search-unavailable` unless every one was stored.
+async def write(client: AsyncOpenSearch, index: str, documents: Sequence[SearchDocument]) -> int:
+    """Write documents to the index; return how many it refused as they were.
 
-    A document that the index refuses is stored without the field that it refuses, and `index_refused` of it names the field: one
-    record must not hold up the records after it.
+    Those are stored without the field that the index refuses, and their `index_refused` names the field: one record must not hold
+    up the records after it.
+
+    Raises:
+        DecklogError: `search-unavailable` unless every document was stored.
     """
+    refused: set[str] = set()
     for group in _bulks(documents):
         waiting = group
         try:
@@ -93,25 +92,27 @@ async def write(client: AsyncOpenSearch, index: str, documents: Sequence[SearchD
                 wait_jitter=0.1,
             ):
                 with attempt:
-                    waiting = await _write_all(client, index, waiting)
+                    waiting = await _write_all(client, index, waiting, refused)
                     if waiting:
                         raise _BusyError
         except _BusyError:
             raise unavailable(f"is overloaded and refused {len(waiting)} documents") from None
+    return len(refused)
 
 
-async def _write_all(client: AsyncOpenSearch, index: str, entries: Sequence[_Entry]) -> list[_Entry]:
-    """Write documents, those that are refused with less of them; return those with status 429."""
+async def _write_all(client: AsyncOpenSearch, index: str, entries: Sequence[_Entry], refused: set[str]) -> list[_Entry]:
+    """Write documents, those that are refused with less of them, and note their ids; return those with status 429."""
     busy: list[_Entry] = []
     while entries:
-        refused: list[_Entry] = []
+        again: list[_Entry] = []
         for entry, result in await _write_once(client, index, entries):
             status = result.get("status", 0)
             if status == _BUSY:
                 busy.append(entry)
             elif not _CREATED <= status < _REDIRECTED:
-                refused.append(_lessened(entry, status, result.get("error", {})))
-        entries = refused
+                again.append(_lessened(entry, status, result.get("error", {})))
+        refused.update(document_id(entry.document) for entry in again)
+        entries = again
     return busy
 
 
@@ -130,7 +131,6 @@ def _lessened(entry: _Entry, status: int, error: Mapping[str, Any]) -> _Entry:
     named = frozenset(_NAMED.findall(error.get("reason", ""))) & REMOVABLE - entry.refused
     lessened = entry.without(named or REMOVABLE)
     place = entry.document
-    REFUSED.inc()
     _log.warning(
         "index refused part of a record",
         tenant_id=place.tenant_id,

@@ -117,11 +117,11 @@ class OpenSearchIndex:
     def __init__(self, client: AsyncOpenSearch) -> None:
         self._client = client
 
-    async def add(self, tenant: Tenant, documents: Sequence[SearchDocument]) -> None:
+    async def add(self, tenant: Tenant, documents: Sequence[SearchDocument]) -> int:
         """See `SearchIndex`. Raises ValueError for a document of another tenant."""
         if any(document.tenant_id != tenant.id for document in documents):
             raise ValueError("a document of another tenant")
-        await index.write(self._client, tenant.index, documents)
+        return await index.write(self._client, tenant.index, documents)
 
     async def ping(self) -> None:
         """See `SearchIndex`."""

@@ -29,6 +29,7 @@ PARALLEL = 3
 """Batches of one log at once: while terms of one are computed, two are written. Document ids make their order irrelevant."""
 
 REFRESHES = Counter("decklog_search_refreshes_total", "Refreshes of search indices.")
+REFUSED = Counter("decklog_search_refused_documents_total", "Documents that the index stored without a field that it refused.")
 
 
 class Indexer:
@@ -43,7 +44,7 @@ class Indexer:
 
     async def apply(self, tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> None:
         """Write records into the tenant's index. Raises `search-unavailable`."""
-        await self._index.add(tenant, await _documents(tenant, log, records))
+        REFUSED.inc(await self._index.add(tenant, await _documents(tenant, log, records)))
 
     async def settle(self, tenant: Tenant, log: LogName) -> None:
         """Return after a refresh that began after this call. Raises `search-unavailable`."""
