@@ -7,13 +7,14 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName, Span
@@ -25,7 +26,6 @@ from decklog.domain.search.stats import INTERVALS, Bucket, Grouping
 from decklog.domain.search.terms import Terms, parse_network
 from decklog.domain.store import SearchIndex
 from decklog.domain.tenant import Isolation, State, Tenant
-from decklog.opensearch import index, mapping
 from decklog.opensearch.client import connect
 from decklog.opensearch.search import OpenSearchIndex
 from decklog.settings import Search
@@ -33,11 +33,13 @@ from tests.backends import OpenSearchServer
 from tests.support.documents import documents, made
 from tests.support.examples import examples
 from tests.support.fields import example
+from tests.support.generations import generation, living, make_indices, remove_indices
 from tests.support.memory_index import MemoryIndex, bucket_of
 from tests.support.strategies import NETWORKS, cases, terms_of
 
 EVERYTHING = Query()
 EVENTS = LogName.EVENTS
+STARTS = (date(2026, 1, 1), date(2026, 3, 1), date(2026, 5, 1))
 _numbers = itertools.count(1)
 
 
@@ -50,7 +52,8 @@ class Indices:
 
     def tenant(self) -> Tenant:
         number = next(_numbers)
-        return Tenant(number, f"tenant-{number}", Isolation.SHARED, "shared_30", self.name, self.name, 30, State.ACTIVE)
+        made = Tenant(number, f"tenant-{number}", Isolation.SHARED, "shared_30", self.name, self.name, 30, State.ACTIVE)
+        return living(made, *STARTS)
 
     async def holding(self, *records: Terms, log: LogName = EVENTS) -> Tenant:
         """A new tenant whose index holds these records, findable."""
@@ -88,8 +91,8 @@ async def indices(request: pytest.FixtureRequest) -> AsyncIterator[Indices]:
     async with AsyncExitStack() as stack:
         client = connect(Search(url=server.url))
         stack.push_async_callback(client.close)
-        await client.indices.create(index=name, body=mapping.new_index(name, {}, 0))
-        stack.push_async_callback(client.indices.delete, index=name)
+        await make_indices(client, generation(name, *STARTS))
+        stack.push_async_callback(remove_indices, client, name)
         yield Indices(OpenSearchIndex(client), name)
 
 
@@ -201,16 +204,16 @@ async def test_add_is_idempotent(indices: Indices) -> None:
     assert await indices.count(tenant, by=("actor",)) == [Bucket(("alice",), None, 5)]
 
 
-async def test_forget_removes_only_documents_below_a_number_of_one_log(indices: Indices, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "REMOVED_AT_ONCE", 2)
-    one, other = await indices.holding(*[made()] * 7), await indices.holding(*[made()] * 7)
-    await indices.index.add(one, documents(one, [made()] * 7, log=LogName.ACCESS))
-    await indices.index.refresh(one)
-    for below, left in ((0, [0, 1, 2, 3, 4, 5, 6]), (5, [5, 6]), (5, [5, 6]), (9, [])):
-        await indices.index.forget(one, EVENTS, below)
-        await indices.index.refresh(one)
-        assert await indices.find(one) == left
-    assert len(await indices.find(one, log=LogName.ACCESS)) == len(await indices.find(other)) == 7
+async def test_documents_of_all_ranges_are_found_and_older_ones_are_left_out(indices: Indices) -> None:
+    tenant = indices.tenant()
+    times = (*STARTS, STARTS[0] - timedelta(days=1), STARTS[1] - timedelta(days=1), date(2030, 1, 1))
+    for seq, day in enumerate(times):
+        moment = datetime(day.year, day.month, day.day, 23, 59, tzinfo=UTC)
+        written = [replace(each, received_at=moment) for each in documents(tenant, [made()], first=seq)]
+        await indices.index.add(tenant, written)
+    await indices.index.refresh(tenant)
+    assert await indices.find(tenant) == [0, 1, 2, 4, 5]
+    assert await indices.count(tenant) == [Bucket((), None, 5)]
 
 
 async def test_documents_are_findable_only_after_a_refresh(indices: Indices) -> None:

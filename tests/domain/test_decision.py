@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from decklog.domain.identity.access import Role
+from decklog.domain.index_generation import GenerationRow, GenerationState, range_index
 from decklog.domain.tenancy.decision import Decision, decide
 from decklog.domain.tenancy.manifest import Manifest
 from decklog.domain.tenancy.names import index_name, queue_name, schema_name
@@ -30,7 +31,14 @@ from decklog.domain.tenancy.parts.database import (
 from decklog.domain.tenancy.parts.keys import TENANT_ROLES, IssuedKey, Reason, Succession, current_keys
 from decklog.domain.tenancy.parts.part import Action, Installation
 from decklog.domain.tenancy.parts.queue import CreateQueue, QueueSeen, SetQueueAttributes
-from decklog.domain.tenancy.parts.search import CreateIndex, IndexSeen, RewindIndexer, UpdateIndex
+from decklog.domain.tenancy.parts.search import (
+    CreateIndex,
+    IndexSeen,
+    RangeSeen,
+    RecordGeneration,
+    RetireGenerations,
+    UpdateIndex,
+)
 from decklog.domain.tenancy.quota import GIB
 from decklog.domain.tenancy.refusal import DEDICATED_MAX
 from decklog.domain.tenancy.registered import DatabaseSeen, HeadSettings, Row, Stored, head_settings
@@ -89,6 +97,28 @@ def verdicts(asked: Manifest, seen: Observation, troubles: Mapping[Part, Trouble
     return verdicts_of(decide(asked, seen, NOW), troubles)
 
 
+RETIRED = GenerationState.RETIRED
+STARTS = (date(2025, 12, 1), date(2026, 1, 1))
+GENERATIONS = ("v1-1", "v2-1", "v2-2")
+
+
+def lose_a_range(seen: Observation) -> Observation:
+    """Return the observation after somebody deleted the index of a range."""
+    assert isinstance(seen.search, IndexSeen)
+    return replace(seen, search=replace(seen.search, ranges=seen.search.ranges[1:]))
+
+
+def drifting(seen: Observation, *drift: str) -> Observation:
+    """Return the observation after the first range was changed."""
+    assert isinstance(seen.search, IndexSeen)
+    first, *others = seen.search.ranges
+    return replace(seen, search=replace(seen.search, ranges=(replace(first, drift=drift), *others)))
+
+
+def unmarked(seen: Observation, asked: Manifest) -> bool:
+    return seen.look(asked).owner is None
+
+
 NOTHING = Observation(DatabaseSeen(), Installation(INSTALLATION), IndexSeen(), QueueSeen(), VaultSeen())
 
 
@@ -106,8 +136,13 @@ def _database_done(seen: DatabaseSeen, action: Action) -> DatabaseSeen:
         case SetHeads():
             assert seen.row is not None, "heads belong to a registered tenant"
             return replace(seen, heads=action.settings)
-        case RewindIndexer():
-            return replace(seen, index_uuid=action.index_uuid)
+        case RetireGenerations():
+            rows = [replace(row, state=RETIRED) if row.name in action.generations else row for row in seen.generations]
+            return replace(seen, generations=tuple(rows))
+        case RecordGeneration():
+            rows = [replace(row, state=RETIRED) for row in seen.generations]
+            row = GenerationRow(action.generation, GenerationState.LIVE, action.starts, action.uuids)
+            return replace(seen, generations=(*rows, row))
     raise AssertionError(action)
 
 
@@ -136,10 +171,17 @@ def done(seen: Observation, actions: Sequence[Action]) -> Observation:
     for action in actions:
         match action:
             case CreateIndex():
-                seen = replace(seen, search=IndexSeen(exists=True, owner=action.mark.uid, uuid=f"index-{next(_numbers)}"))
+                assert isinstance(seen.search, IndexSeen)
+                names = [range_index(action.index, action.generation, start) for start in action.starts]
+                made = [RangeSeen(name, f"uuid-{next(_numbers)}", action.mark.uid) for name in names]
+                seen = replace(seen, search=replace(seen.search, ranges=(*seen.search.ranges, *made)))
             case UpdateIndex():
                 assert isinstance(seen.search, IndexSeen)
-                seen = replace(seen, search=replace(seen.search, owner=action.mark.uid, drift=()))
+                right = [
+                    replace(each, owner=action.mark.uid, drift=()) if each.name in action.indices else each
+                    for each in seen.search.ranges
+                ]
+                seen = replace(seen, search=replace(seen.search, ranges=tuple(right)))
             case CreateQueue() | SetQueueAttributes():
                 seen = replace(seen, queue=QueueSeen(exists=True, owners=(action.mark.uid,) * 2))
             case IssueKeys():
@@ -254,6 +296,15 @@ def rows(draw: st.DrawFn, asked: Manifest) -> Row:
     )
 
 
+generation_rows = st.builds(
+    GenerationRow,
+    st.sampled_from(GENERATIONS),
+    st.sampled_from(GenerationState),
+    st.just(STARTS),
+    st.tuples(*[st.sampled_from(["uuid-a", "uuid-b"])] * 2),
+)
+
+
 @st.composite
 def worlds(draw: st.DrawFn, asked: Manifest, *, keys_seen: bool = False) -> Observation:
     # Mostly the right one, or nearly every world would be refused.
@@ -267,9 +318,13 @@ def worlds(draw: st.DrawFn, asked: Manifest, *, keys_seen: bool = False) -> Obse
         heads=heads,
         stored=stored,
         keys=keys,
-        index_uuid=st.sampled_from([None, "index-a", "index-b"]),
+        generations=st.lists(generation_rows, max_size=2, unique_by=(lambda row: row.name, lambda row: row.state)).map(tuple),
+        indexed_from=st.sampled_from([None, STARTS[0], STARTS[1]]),
     ).map(lambda seen: seen if seen.row else replace(seen, heads=None, keys=()))
-    index = st.just(IndexSeen()) | st.builds(IndexSeen, st.just(True), owners, st.sampled_from(["index-a", "index-b"]), drifts)
+    base = index_name(asked.name, asked.spec)
+    names = [base, *(range_index(base, name, start) for name in GENERATIONS for start in STARTS)]
+    ranges = st.builds(RangeSeen, st.sampled_from(names), st.sampled_from(["uuid-a", "uuid-b"]), owners, drifts)
+    index = st.builds(IndexSeen, st.just(2), st.lists(ranges, max_size=3, unique_by=lambda each: each.name).map(tuple))
     queue = st.lists(owners, max_size=1).map(lambda some: QueueSeen(owners=tuple(some))) | st.builds(
         QueueSeen, st.just(True), st.tuples(owners, owners), drifts
     )
@@ -309,7 +364,7 @@ def test_plan_is_empty_after_it_is_applied(case: tuple[Manifest, Observation]) -
             assert end.vault.drift == ()
             assert end.vault.revision in (None, end.database.row.keys_revision)
             assert asked.rotate in ("", end.database.row.keys_request)
-        assert not isinstance(end.search, IndexSeen) or end.search.drift == () or end.look(asked).owner is None
+        assert not isinstance(end.search, IndexSeen) or not any(each.drift for each in end.search.ranges) or unmarked(end, asked)
         assert not isinstance(end.queue, QueueSeen) or end.queue.drift == () or end.look(asked).owner is None
 
 
@@ -330,8 +385,8 @@ def test_tenant_is_ready_when_every_backend_is_seen_and_converged(case: tuple[Ma
 def test_plan_has_no_action_that_removes_data(case: tuple[Manifest, Observation]) -> None:
     asked, seen = case
     keeping = {
-        CreateRelations, MakePartitions, RegisterTenant, UpdateTenant, AdoptTenant, SetHeads, RewindIndexer, CreateIndex,
-        UpdateIndex, CreateQueue, SetQueueAttributes, IssueKeys, RestateKeys, RevokeKeys,
+        CreateRelations, MakePartitions, RegisterTenant, UpdateTenant, AdoptTenant, SetHeads, RetireGenerations, RecordGeneration,
+        CreateIndex, UpdateIndex, CreateQueue, SetQueueAttributes, IssueKeys, RestateKeys, RevokeKeys,
     }  # fmt: skip
     actions = plan(asked, seen)
     assert set(kinds(actions)) <= keeping
@@ -454,7 +509,7 @@ def test_retained_tenant_is_adopted_with_its_number_and_new_marks() -> None:
     assert isinstance(end.queue, QueueSeen)
     assert end.database.row is not None
     assert (end.database.row.id, end.database.row.uid, end.database.row.former_uids) == (7, "uid-2", ("uid-1",))
-    assert (end.search.owner, end.queue.owners) == ("uid-2", ("uid-2", "uid-2"))
+    assert ({each.owner for each in end.search.ranges}, end.queue.owners) == ({"uid-2"}, ("uid-2", "uid-2"))
     assert {key.role for key in end.database.keys} == set(TENANT_ROLES)
 
 
@@ -602,13 +657,68 @@ def test_key_status_has_the_next_due_time() -> None:
     assert decision(asked, replace(seen, vault=UNREACHABLE)).keys is None
 
 
-def test_lost_index_is_created_after_the_indexer_is_rewound() -> None:
-    seen = replace(converged(manifest(), NOTHING), search=IndexSeen())
+def test_lost_range_is_replaced_by_a_new_generation_after_the_old_one_is_retired() -> None:
+    seen = lose_a_range(converged(manifest(), NOTHING))
     steps = []
     while actions := plan(manifest(), seen):
         steps += kinds(actions)
         seen = done(seen, actions)
-    assert steps == [RewindIndexer, CreateIndex, RewindIndexer]
+    assert steps == [RetireGenerations, CreateIndex, RecordGeneration]
+    assert isinstance(seen.database, DatabaseSeen)
+    assert [(row.name, row.state) for row in seen.database.generations] == [
+        ("v1-1", RETIRED),
+        ("v1-2", GenerationState.LIVE),
+    ]
+
+
+def test_new_version_makes_a_generation_with_its_mapping_and_retires_the_old_one() -> None:
+    seen = converged(manifest(), NOTHING)
+    assert isinstance(seen.search, IndexSeen)
+    newer = replace(seen, search=replace(seen.search, version=2))
+    assert decision(manifest(), newer).repairs == ()
+    end = converged(manifest(), newer)
+    assert isinstance(end.database, DatabaseSeen)
+    assert [(row.name, row.state) for row in end.database.generations] == [
+        ("v1-1", RETIRED),
+        ("v2-1", GenerationState.LIVE),
+    ]
+    # A process of the version before leaves it alone.
+    assert isinstance(end.search, IndexSeen)
+    assert plan(manifest(), replace(end, search=replace(end.search, version=1))) == []
+
+
+def test_index_of_versions_before_generations_is_kept_beside_the_first_generation() -> None:
+    asked = manifest()
+    old = RangeSeen(index_name(asked.name, asked.spec), "uuid-old", asked.uid)
+    seen = replace(NOTHING, search=IndexSeen(1, (old,)))
+    end = converged(asked, seen)
+    assert isinstance(end.search, IndexSeen)
+    assert old in end.search.ranges
+    assert verdicts(asked, end)[Part.SEARCH].status == "True"
+
+
+def test_interrupted_creation_of_a_generation_goes_on_with_the_ranges_that_lack() -> None:
+    asked = manifest(retention={"days": 8})
+    first = next(action for action in plan(asked, NOTHING) if isinstance(action, CreateIndex))
+    assert len(first.starts) > 1
+    partly = done(NOTHING, [replace(first, starts=first.starts[:1])])
+    [rest] = [action for action in plan(asked, partly) if isinstance(action, CreateIndex)]
+    assert (rest.generation, rest.starts) == (first.generation, first.starts[1:])
+    end = converged(asked, partly)
+    assert isinstance(end.database, DatabaseSeen)
+    assert [row.starts for row in end.database.generations] == [first.starts]
+
+
+@given(cases())
+def test_recorded_ranges_are_there_with_their_uuids(case: tuple[Manifest, Observation]) -> None:
+    asked, seen = case
+    end = converged(asked, seen)
+    if refusal(asked, end) is None and isinstance(end.database, DatabaseSeen) and isinstance(end.search, IndexSeen):
+        there = {each.name: each.uuid for each in end.search.ranges}
+        for row in end.database.generations:
+            if row.state is not RETIRED:
+                names = [range_index(end.look(asked).index, row.name, start) for start in row.starts]
+                assert [there.get(name) for name in names] == list(row.uuids)
 
 
 def in_order(asked: Manifest) -> Observation:
@@ -629,13 +739,11 @@ def test_repairs_leave_out_what_time_spec_or_version_made_due() -> None:
     assert isinstance(settled.database, DatabaseSeen)
     assert repaired(asked, lost(settled, Role.AUDITOR)) == [IssueKeys]
     assert repaired(asked, replace(settled, queue=QueueSeen())) == [CreateQueue]
-    assert isinstance(settled.search, IndexSeen)
-    assert repaired(asked, replace(settled, search=replace(settled.search, drift=("field action",)))) == [UpdateIndex]
+    assert repaired(asked, drifting(settled, "field action")) == [UpdateIndex]
     assert repaired(asked, replace(settled, database=replace(settled.database, heads=None, partitions=False))) == [SetHeads]
     assert repaired(asked, settled, NOW + timedelta(days=7)) == []
     assert repaired(manifest(generation=2, suspend=True), replace(settled, queue=QueueSeen())) == []
     assert repaired(asked, replace(NOTHING, search=UNREACHABLE)) == []
-    assert repaired(asked, replace(settled, search=replace(settled.search, drift=("field new", "version")))) == []
     assert repaired(asked, replace(settled, database=replace(settled.database, missing=(NEWER_TEMPLATE,)))) == []
 
 
@@ -707,6 +815,8 @@ REPORTING = manifest(driftPolicy="Report")
 
 
 def changed(settled: Observation, part: str, **values: Any) -> Observation:
+    if part == "search":
+        return drifting(settled, *values["drift"])
     return replace(settled, **{part: replace(getattr(settled, part), **values)})
 
 
@@ -745,9 +855,9 @@ def test_report_policy_names_and_withholds_drift(part: str, values: dict[str, An
     assert decision(repairing, fresh).withheld == ()
 
 
-def test_report_policy_rewinds_indexer_of_a_lost_index() -> None:
-    seen = replace(in_order(REPORTING), search=IndexSeen())
-    assert kinds(plan(REPORTING, seen)) == [RewindIndexer]
+def test_report_policy_retires_the_generation_of_a_lost_range() -> None:
+    seen = lose_a_range(in_order(REPORTING))
+    assert kinds(plan(REPORTING, seen)) == [RetireGenerations]
     seen = done(seen, plan(REPORTING, seen))
     assert plan(REPORTING, seen) == []
     assert kinds([step.action for step in decision(REPORTING, seen).withheld]) == [CreateIndex]
@@ -782,7 +892,7 @@ def test_dedicated_tenant_sets_its_queue_attributes() -> None:
 
 
 def test_lost_index_is_not_ready_until_it_is_created() -> None:
-    seen = replace(converged(manifest(), NOTHING), search=IndexSeen())
+    seen = replace(converged(manifest(), NOTHING), search=IndexSeen(1))
     said = verdicts(manifest(), seen, {Part.DATABASE: UNREACHABLE})
     assert (said[Part.SEARCH].status, said[READY].status) == ("Unknown", "False")
 
@@ -794,21 +904,22 @@ def test_index_is_not_created_without_database() -> None:
 
 
 @given(cases())
-def test_index_is_created_only_when_cursors_are_at_the_beginning(case: tuple[Manifest, Observation]) -> None:
+def test_index_is_created_only_for_a_generation_without_cursors(case: tuple[Manifest, Observation]) -> None:
     asked, seen = case
     for _ in range(ROUNDS_MAX):
         actions = plan(asked, seen)
-        if CreateIndex in kinds(actions):
-            assert isinstance(seen.database, DatabaseSeen)
-            assert seen.database.index_uuid is None
+        for action in actions:
+            if isinstance(action, CreateIndex | RecordGeneration):
+                assert isinstance(seen.database, DatabaseSeen)
+                assert action.generation not in {row.name for row in seen.database.generations}
         seen = done(seen, actions)
 
 
 @pytest.mark.parametrize(
     "strange",
     [
-        {"search": IndexSeen(exists=True, owner="other", uuid="x")},
-        {"search": IndexSeen(exists=True, owner=None, uuid="x")},
+        {"search": IndexSeen(1, (RangeSeen("decklog-t-acme.v1-1.20260101", "x", "other"),))},
+        {"search": IndexSeen(1, (RangeSeen("decklog-t-acme", "x", None),))},
         {"queue": QueueSeen(exists=True, owners=("other", "other"))},
         {"queue": QueueSeen(owners=("other",))},
         {"database": DatabaseSeen(row=registered(manifest(uid="other")))},
@@ -830,7 +941,7 @@ def test_unknown_mark_is_left_alone_without_database() -> None:
     seen = Observation(
         UNREACHABLE,
         Installation(INSTALLATION),
-        IndexSeen(exists=True, owner="uid-0", uuid="x", drift=("field",)),
+        IndexSeen(1, (RangeSeen("decklog-t-acme.v1-1.20260101", "x", "uid-0", ("field",)),)),
         QueueSeen(exists=True, owners=("uid-0", "uid-0"), drift=("attribute",)),
     )
     assert refusal(manifest(), seen) is None
@@ -863,7 +974,7 @@ def test_reserved_tenant_marks_nothing_before_registration() -> None:
     assert {action.part for action in first} == {Part.DATABASE, Part.CREDENTIALS}
     end = converged(platform, replace(NOTHING, installation=Installation()))
     assert isinstance(end.search, IndexSeen)
-    assert end.search.owner == platform.uid
+    assert {each.owner for each in end.search.ranges} == {platform.uid}
 
 
 @pytest.mark.parametrize(

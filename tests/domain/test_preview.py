@@ -31,7 +31,7 @@ def actions_there_are(kind: type[Action] = Action) -> list[type[Action]]:
 
 
 def test_preview_of_empty_backends_creates_everything_configured() -> None:
-    everything = planned(manifest(), empty_world(Installation(prefix="dl"), search=True, queue=True), NOW)
+    everything = planned(manifest(), empty_world(Installation(prefix="dl"), search=3, queue=True), NOW)
     parts = [line.split()[:2] for line in told(everything)[1:]]
     assert parts == [
         ["database", "CreateRelations"],
@@ -44,8 +44,8 @@ def test_preview_of_empty_backends_creates_everything_configured() -> None:
     ]
     assert told(everything)[0] == "acme: 7 to do"
     assert everything.platform_first
-    assert "  search       CreateIndex         index=dl-t-acme" in told(everything)
-    alone = planned(manifest(isolation="Shared"), empty_world(Installation(prefix="dl"), search=False, queue=False), NOW)
+    assert "  search       CreateIndex         index=dl-t-acme generation=v3-1 starts=2026-01-02" in told(everything)
+    alone = planned(manifest(isolation="Shared"), empty_world(Installation(prefix="dl"), search=None, queue=False), NOW)
     assert {action.part for action in alone.actions} == {Part.DATABASE, Part.CREDENTIALS}
 
 

@@ -17,7 +17,7 @@ from decklog.domain.tenancy.parts.credentials import RevokeKeys
 from decklog.domain.tenancy.parts.database import RemoveTenant, SetHeads, UpdateTenant
 from decklog.domain.tenancy.parts.part import Action, Installation
 from decklog.domain.tenancy.parts.queue import QueueSeen, RemoveQueue
-from decklog.domain.tenancy.parts.search import IndexSeen, RemoveDocuments, RemoveIndex
+from decklog.domain.tenancy.parts.search import IndexSeen, RangeSeen, RemoveDocuments, RemoveIndex
 from decklog.domain.tenancy.registered import DatabaseSeen, Stopped
 from decklog.domain.tenancy.removal import STOP_SECONDS, plan_removal, removal_verdicts
 from decklog.domain.tenancy.spec import DeletionPolicy
@@ -60,7 +60,9 @@ def carried_out(seen: Observation, actions: list[Action]) -> Observation:
     for action in actions:
         match action:
             case RemoveIndex():
-                seen = replace(seen, search=IndexSeen())
+                assert isinstance(seen.search, IndexSeen)
+                kept = tuple(each for each in seen.search.ranges if each.name not in action.indices)
+                seen = replace(seen, search=replace(seen.search, ranges=kept))
             case RemoveQueue():
                 assert isinstance(seen.queue, QueueSeen)
                 left = tuple(owner for owner in seen.queue.owners if owner not in action.owners)
@@ -182,10 +184,10 @@ def test_removal_leaves_foreign_tenant_alone(
     for action in actions:
         if isinstance(action, RemoveIndex):
             assert isinstance(seen.search, IndexSeen)
-            assert seen.search.owner in ours
+            assert {each.owner for each in seen.search.ranges if each.name in action.indices} <= ours
         if isinstance(action, RemoveDocuments):
             assert isinstance(seen.search, IndexSeen)
-            assert seen.search.owner == seen.installation.uid
+            assert seen.installation.uid in {each.owner for each in seen.search.ranges}
         if isinstance(action, RemoveQueue):
             assert action.owners <= ours
     if (row.isolation if row else asked.spec.isolation) is Isolation.SHARED:
@@ -205,7 +207,7 @@ def test_removal_ends_with_nothing_left_under_delete_policy(case: tuple[Manifest
     if seen.database.row is not None:
         assert seen.database.row.uid != asked.uid
     elif asked.spec.isolation is Isolation.DEDICATED:
-        assert not isinstance(seen.search, IndexSeen) or seen.search.owner != asked.uid
+        assert not isinstance(seen.search, IndexSeen) or asked.uid not in {each.owner for each in seen.search.ranges}
         assert not isinstance(seen.queue, QueueSeen) or asked.uid not in seen.queue.owners
     assert removal_verdicts(asked, seen, {})[SYNCED].status == "True"
 
@@ -238,7 +240,8 @@ def test_removal_of_shared_tenant_keeps_index_and_queue_and_reports_purge_time()
 
 def test_removal_of_unregistered_tenant_removes_index_and_queue() -> None:
     asked = manifest()
-    index, queue = IndexSeen(exists=True, owner=asked.uid), QueueSeen(owners=(asked.uid,))
+    ranges = (RangeSeen("decklog-t-acme.v1-1.20260101", "uuid", asked.uid),)
+    index, queue = IndexSeen(1, ranges), QueueSeen(owners=(asked.uid,))
     seen = Observation(DatabaseSeen(), Installation(INSTALLATION), index, queue)
     assert kinds(plan_removal(asked, seen, None)) == [RemoveIndex, RemoveQueue]
 

@@ -74,7 +74,7 @@ def test_plan_shows_every_action_without_backends() -> None:
     assert first.startswith("Offline")
     assert second.startswith("decklog:")
     assert [line for line in rest if not line.startswith(" ")] == [f"{name}: 7 to do" for name in ("acme", "globex", "minimal")]
-    assert "  search       CreateIndex         index=decklog-shared-90" in rest
+    assert any(line.startswith("  search       CreateIndex         index=decklog-shared-90 generation=v") for line in rest)
     detailed = decklog("plan", "-f", str(ROOT / "manifests/examples/minimal.yaml"), "--detailed-exitcode", variables={})
     assert detailed.returncode == 3
 

@@ -1,4 +1,4 @@
-"""Removal of documents older than `searchDays` from the index; searches still find every record."""
+"""The floor of a log, below which the index finds nothing; searches still find every record."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def aged(at: Desk) -> Forgetting:
         await at.put(*[{"message": "new needle"} for _ in range(2)], log=log)
     await at.index_all()
     await at.index_all(at.rival)
-    return Forgetting(at.store, at.cursors, at.index)
+    return Forgetting(at.store, at.cursors)
 
 
 async def floor(at: Desk, log: LogName = EVENTS) -> int:
@@ -42,17 +42,16 @@ async def found(at: Desk, *parameters: tuple[str, str]) -> list[int]:
     return [record.seq for record in page.items]
 
 
-async def test_floor_moves_one_pass_before_documents_are_removed() -> None:
+@pytest.mark.parametrize("dropped", [False, True], ids=["documents kept", "documents dropped"])
+async def test_records_below_the_floor_are_found_by_postgres(dropped: bool) -> None:
     async with desk(tenant=TEN_DAYS) as at:
         forgetting = await aged(at)
         for log in LogName:
             assert await forgetting.forget(at.acme, log)
-            assert (await floor(at, log), at.index.findable(at.acme, log)) == (3, [0, 1, 2, 3, 4])
+            assert await floor(at, log) == 3
             assert not await forgetting.forget(at.acme, log)
-        at.now.forward(seconds=PASS_SECONDS + 1)
-        for log in LogName:
-            assert await forgetting.forget(at.acme, log)
-            assert (await floor(at, log), at.index.findable(at.acme, log)) == (3, [3, 4])
+            if dropped:
+                at.index.drop(at.acme, log, 3)
         assert at.index.findable(at.rival, EVENTS) == [0]
         since = ("from", at.now.time.replace(month=1).isoformat())
         assert await found(at, ("actor", "tester")) == [4, 3, 2, 1, 0]
@@ -84,7 +83,7 @@ async def test_full_text_beyond_the_index_needs_a_time_range_on_its_own_page() -
         ]
 
 
-async def test_long_walk_follows_the_floor_while_documents_are_removed() -> None:
+async def test_long_walk_follows_the_floor_while_documents_are_dropped() -> None:
     async with desk(tenant=TEN_DAYS) as at:
         forgetting = await aged(at)
         await at.put(*[{"message": "more needle"} for _ in range(600)])
@@ -94,36 +93,29 @@ async def test_long_walk_follows_the_floor_while_documents_are_removed() -> None
             seqs += [record.seq for record in batch]
             if len(seqs) == len(batch):
                 at.now.forward(days=11)
-                for _ in range(2):
-                    assert await forgetting.forget(at.acme, EVENTS)
-                    at.now.forward(seconds=PASS_SECONDS + 1)
+                assert await forgetting.forget(at.acme, EVENTS)
+                at.index.drop(at.acme, EVENTS, 605)
                 assert at.index.findable(at.acme, EVENTS) == []
         assert seqs == list(range(605))
 
 
-async def test_pass_runs_once_for_all_workers_and_stays_due_after_a_failure() -> None:
+async def test_pass_runs_once_for_all_workers_and_stays_due_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     async with desk(tenant=TEN_DAYS) as at:
-        forgetting = await aged(at)
-        passes = await asyncio.gather(*(Forgetting(at.store, at.cursors, at.index).forget(at.acme, EVENTS) for _ in range(5)))
+        await aged(at)
+        passes = await asyncio.gather(*(Forgetting(at.store, at.cursors).forget(at.acme, EVENTS) for _ in range(5)))
         assert sum(passes) == 1
         at.now.forward(seconds=PASS_SECONDS + 1)
-        at.index.failing = DecklogError(Code.SEARCH_UNAVAILABLE, "Away.")
-        with pytest.raises(DecklogError):
-            await forgetting.forget(at.acme, EVENTS)
-        at.index.failing = None
+        forgetting = Forgetting(at.store, at.cursors)
+        with monkeypatch.context() as broken:
+
+            async def fails(*_: object, **__: object) -> int:
+                raise DecklogError(Code.STORAGE_UNAVAILABLE, "Away.")
+
+            broken.setattr(at.store, "first_received", fails)
+            with pytest.raises(DecklogError):
+                await forgetting.forget(at.acme, EVENTS)
         assert await forgetting.forget(at.acme, EVENTS)
-        assert at.index.findable(at.acme, EVENTS) == [3, 4]
-
-
-async def test_rebuilt_index_forgets_again() -> None:
-    async with desk(tenant=TEN_DAYS) as at:
-        forgetting = await aged(at)
-        for findable in ([0, 1, 2, 3, 4], [3, 4], [3, 4]):
-            assert await forgetting.forget(at.acme, EVENTS)
-            assert at.index.findable(at.acme, EVENTS) == findable
-            at.now.forward(seconds=PASS_SECONDS + 1)
-            await at.index_all()  # again from the first record
-            assert at.index.findable(at.acme, EVENTS) == [0, 1, 2, 3, 4]
+        assert await floor(at) == 3
 
 
 async def test_raising_search_days_keeps_the_floor_and_loses_nothing() -> None:
@@ -132,5 +124,20 @@ async def test_raising_search_days_keeps_the_floor_and_loses_nothing() -> None:
         assert await forgetting.forget(at.acme, EVENTS)
         at.now.forward(seconds=PASS_SECONDS + 1)
         assert await forgetting.forget(replace(at.acme, limits=Limits(search_days=20)), EVENTS)
-        assert (await floor(at), at.index.findable(at.acme, EVENTS)) == (3, [3, 4])
+        assert await floor(at) == 3
         assert await found(at, ("actor", "tester")) == [4, 3, 2, 1, 0]
+
+
+async def test_floor_is_raised_for_a_tenant_without_search_days_too() -> None:
+    async with desk() as at:
+        forgetting = await aged(at)
+        assert await forgetting.raise_floor(at.acme, EVENTS, days=10)
+        assert await floor(at) == 3
+        assert await forgetting.raise_floor(at.acme, EVENTS, days=30)
+        assert await floor(at) == 3
+        held = await at.cursors.lease(FORGETTER, at.acme.id, EVENTS, owner="another", seconds=60)
+        assert held is not None
+        assert await forgetting.raise_floor(at.acme, EVENTS, days=10)
+        at.now.forward(days=20)
+        assert await at.cursors.lease(FORGETTER, at.acme.id, EVENTS, owner="another", seconds=60)
+        assert not await forgetting.raise_floor(at.acme, EVENTS, days=10)

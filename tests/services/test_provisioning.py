@@ -15,7 +15,7 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
 from decklog.domain.log import LogName
 from decklog.domain.records.append import Appended, AppendRequest
-from decklog.domain.store import INDEXER
+from decklog.domain.store import indexer_of
 from decklog.domain.tenancy.decision import decide
 from decklog.domain.tenancy.manifest import Manifest
 from decklog.domain.tenancy.parts.keys import TENANT_ROLES
@@ -93,7 +93,10 @@ async def test_new_tenant_gets_index_and_queues_when_configured(
     assert told(status)[SYNCED] == ("True", "Synced"), messages(status)
     tenant = await control.tenant()
     assert (status.index, status.queue) == (tenant.index, tenant.queue)
-    mapping = (await search.indices.get_mapping(index=tenant.index))[tenant.index]["mappings"]
+    assert tenant.live is not None
+    there = await search.indices.get_mapping(index=f"{tenant.index}.*")
+    assert sorted(there) == list(tenant.live.range_indices)
+    [mapping] = [found["mappings"] for found in there.values()]
     owner = manifest.uid if isolation is Isolation.DEDICATED else (await control.tenant(PLATFORM_TENANT)).uid
     assert mapping["_meta"]["decklog"]["uid"] == owner
     assert mapping["dynamic"] == "false"
@@ -139,7 +142,7 @@ async def test_observe_changes_nothing_and_makes_no_reserved_tenant(
 
     async def everything() -> list[Any]:
         rows = "SELECT xmin::text AS x, ctid::text AS c FROM decklog."
-        tables = ("tenants", "api_keys", "registry_version", "heads", "relations", "cursors", "search_indices")
+        tables = ("tenants", "api_keys", "registry_version", "heads", "relations", "cursors", "search_generations")
         found: list[Any] = [await control.database.execute(f"{rows}{table} ORDER BY 2") for table in tables]
         found += [await control.database.execute("SELECT oid::int, xmin::text FROM pg_class ORDER BY 1")]
         indices = await search.indices.get_settings(index=f"{control.prefix}-*")
@@ -493,7 +496,7 @@ async def test_removed_objects_are_restored(control: Control, opensearch_server:
     url = queue.get_queue_url(QueueName=tenant.queue)["QueueUrl"]
     await control.database.execute("ALTER TABLE shared_30.records NO FORCE ROW LEVEL SECURITY")
     await control.database.execute("UPDATE decklog.heads SET burst = 1 WHERE tenant_id = $1 AND log = 0", tenant.id)
-    await search.indices.put_settings(index=tenant.index, body={"index.refresh_interval": "1s"})
+    await search.indices.put_settings(index=f"{tenant.index}.*", body={"index.refresh_interval": "1s"})
     queue.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "5"})
     queue.delete_queue(QueueUrl=queue.get_queue_url(QueueName=f"{tenant.queue}-dlq")["QueueUrl"])
     status = await provisioner.reconcile(manifest, vault)
@@ -504,7 +507,9 @@ async def test_removed_objects_are_restored(control: Control, opensearch_server:
     assert queue.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]["VisibilityTimeout"] == "30"
 
 
-async def test_lost_index_is_created_again_and_its_indexer_rewound(control: Control, opensearch_server: OpenSearchServer) -> None:
+async def test_lost_range_is_replaced_by_a_generation_that_is_filled_from_the_beginning(
+    control: Control, opensearch_server: OpenSearchServer
+) -> None:
     search = control.search(opensearch_server)
     provisioner, vault = control.provisioner(search), MemoryVault()
     manifests = [control.manifest(name, uid=name, isolation="Shared") for name in ("acme", "beta")]
@@ -513,21 +518,25 @@ async def test_lost_index_is_created_again_and_its_indexer_rewound(control: Cont
     for manifest in manifests:
         await provisioner.reconcile(manifest, vault)
         tenant = await control.tenant(manifest.name)
-        leased = await cursors.lease(INDEXER, tenant.id, LogName.EVENTS, owner="w", seconds=60)
+        leased = await cursors.lease(indexer_of(tenant), tenant.id, LogName.EVENTS, owner="w", seconds=60)
         assert leased is not None
         await control.database.execute("UPDATE decklog.heads SET next_seq = 100 WHERE tenant_id = $1", tenant.id)
         held.append(await cursors.move(leased, 40, seconds=60))
     for manifest in manifests:
         await provisioner.reconcile(manifest, vault)
-    assert [await cursors.next_seq(INDEXER, each.tenant_id, LogName.EVENTS) for each in held if each] == [40, 40]
+    assert [await cursors.next_seq(each.consumer, each.tenant_id, LogName.EVENTS) for each in held if each] == [40, 40]
 
-    await search.indices.delete(index=tenant.index)
+    assert tenant.live is not None
+    await search.indices.delete(index=tenant.live.range_indices[0])
     status = await provisioner.reconcile(manifests[0], vault)
     assert status.synced, messages(status)
-    # Both at once, as both are in that index; whoever was at work finds that its cursor was moved.
-    for cursor in held:
+    # For both tenants at once, as both are in that index; a worker at work finds that its cursor is gone.
+    for cursor, manifest in zip(held, manifests, strict=True):
         assert cursor is not None
-        assert await cursors.next_seq(INDEXER, cursor.tenant_id, LogName.EVENTS) == 0
+        found = await control.tenant(manifest.name)
+        assert found.live is not None
+        assert found.live.name != tenant.live.name
+        assert await cursors.next_seq(indexer_of(found), cursor.tenant_id, LogName.EVENTS) == 0
         assert await cursors.move(cursor, 41, seconds=60) is None
 
 

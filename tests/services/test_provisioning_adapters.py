@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import date
 from typing import Any
 
 import boto3
@@ -15,7 +16,7 @@ from msgspec.structs import replace
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.tenancy.parts.part import Mark
 from decklog.domain.tenancy.parts.queue import CreateQueue, QueueSeen, SetQueueAttributes
-from decklog.domain.tenancy.parts.search import CreateIndex, UpdateIndex
+from decklog.domain.tenancy.parts.search import CreateIndex, IndexSeen, UpdateIndex
 from decklog.domain.tenancy.spec import Queue
 from decklog.domain.tenancy.status import NAME_BLOCKED
 from decklog.opensearch import mapping
@@ -23,6 +24,7 @@ from decklog.opensearch.provision import OpenSearchProvisioning
 from decklog.sqs.provision import SqsProvisioning
 from tests.backends import OpenSearchServer, SqsServer
 from tests.support.control import Control, control
+from tests.support.generations import generation
 
 __all__ = ["control"]
 
@@ -30,49 +32,78 @@ OURS = Mark("acme", "uid-1")
 OTHER = Mark("acme", "uid-2")
 
 
+START = date(2026, 1, 1)
+
+
 def marked(mark: Mark, version: int = mapping.VERSION) -> dict[str, Any]:
     return {"decklog": {"tenant": mark.tenant, "uid": mark.uid, "version": version}}
 
 
-async def test_new_index_has_no_drift(control: Control, opensearch_server: OpenSearchServer) -> None:
+def created(index: str, mark: Mark = OURS) -> CreateIndex:
+    return CreateIndex(index, generation(index).name, (START, date(2026, 2, 1)), mark)
+
+
+async def test_new_ranges_have_no_drift(control: Control, opensearch_server: OpenSearchServer) -> None:
     search = OpenSearchProvisioning(control.search(opensearch_server), replicas=0)
     name = f"{control.prefix}-t-acme"
-    assert not (await search.observe(name)).exists
-    await search.apply(CreateIndex(name, OURS))
+    assert await search.observe(name) == IndexSeen(mapping.VERSION)
+    await search.apply(created(name))
+    await search.apply(created(f"{control.prefix}-t-acme-2"))
     seen = await search.observe(name)
-    assert (seen.exists, seen.owner, seen.drift) == (True, "uid-1", ())
-    assert seen.uuid
+    assert [(each.name, each.owner, each.drift) for each in seen.ranges] == [
+        (range_name, "uid-1", ()) for range_name in generation(name, *created(name).starts).range_indices
+    ]
+    assert len({each.uuid for each in seen.ranges}) == 2
+    await search.apply(created(name))
+    assert await search.observe(name) == seen
 
 
-async def test_older_index_gets_missing_fields_and_keeps_documents(control: Control, opensearch_server: OpenSearchServer) -> None:
+async def test_range_gets_missing_fields_and_keeps_documents(control: Control, opensearch_server: OpenSearchServer) -> None:
     client = control.search(opensearch_server)
     search = OpenSearchProvisioning(client, replicas=0)
-    name = f"{control.prefix}-t-acme"
-    older = mapping.mapping(marked(OTHER, version=0))
-    del older["properties"]["ip"]
-    await client.indices.create(index=name, body={"mappings": older, "settings": mapping.settings(0)})
+    index = f"{control.prefix}-t-acme"
+    name = generation(index).range_index(START)
+    lacking = mapping.mapping(marked(OTHER))
+    del lacking["properties"]["ip"]
+    await client.indices.create(index=name, body={"mappings": lacking, "settings": mapping.settings(0)})
     await client.index(index=name, body={"seq": 1}, params={"refresh": "true"})
-    before = await search.observe(name)
-    assert set(before.drift) == {"field ip", "version", "alias"}
-    await search.apply(UpdateIndex(name, OURS, before.drift))
-    after = await search.observe(name)
+    [before] = (await search.observe(index)).ranges
+    assert set(before.drift) == {"field ip", "alias"}
+    await search.apply(UpdateIndex(index, (name,), OURS, before.drift))
+    [after] = (await search.observe(index)).ranges
     assert (after.owner, after.drift, after.uuid) == ("uid-1", (), before.uuid)
     assert (await client.count(index=name))["count"] == 1
 
 
-async def test_index_with_other_field_types_is_reported_with_a_remedy(
+async def test_indices_of_older_versions_get_another_owner_and_keep_their_fields(
     control: Control, opensearch_server: OpenSearchServer
 ) -> None:
     client = control.search(opensearch_server)
     search = OpenSearchProvisioning(client, replicas=0)
-    name = f"{control.prefix}-t-acme"
+    index = f"{control.prefix}-t-acme"
+    names = (index, f"{index}.v{mapping.VERSION - 1}-1.20260101")
+    older = {"_meta": marked(OTHER, version=1), "properties": {"action": {"type": "text"}}}
+    for name in names:
+        await client.indices.create(index=name, body={"mappings": older})
+    assert [(each.owner, each.drift) for each in (await search.observe(index)).ranges] == [("uid-2", ())] * 2
+    await search.apply(UpdateIndex(index, names, OURS, ("owner",)))
+    assert [(each.owner, each.drift) for each in (await search.observe(index)).ranges] == [("uid-1", ())] * 2
+
+
+async def test_range_with_other_field_types_is_reported_with_a_remedy(
+    control: Control, opensearch_server: OpenSearchServer
+) -> None:
+    client = control.search(opensearch_server)
+    search = OpenSearchProvisioning(client, replicas=0)
+    index = f"{control.prefix}-t-acme"
+    name = generation(index).range_index(START)
     wrong = mapping.mapping(marked(OURS))
     wrong["properties"]["action"] = {"type": "text"}
     await client.indices.create(index=name, body={**mapping.new_index(name, marked(OURS), 0), "mappings": wrong})
-    seen = await search.observe(name)
+    [seen] = (await search.observe(index)).ranges
     assert seen.drift == ("field action",)
     with pytest.raises(DecklogError) as refused:
-        await search.apply(UpdateIndex(name, OURS, seen.drift))
+        await search.apply(UpdateIndex(index, (name,), OURS, seen.drift))
     assert refused.value.code is Code.MISCONFIGURED
     assert "field action" in refused.value.detail
     assert "Delete it" in refused.value.detail
@@ -84,11 +115,11 @@ async def test_concurrent_index_creation_succeeds_for_one_owner_only(
     client = control.search(opensearch_server)
     searches = [OpenSearchProvisioning(client, replicas=0) for _ in range(4)]
     name = f"{control.prefix}-shared-30"
-    await asyncio.gather(*(search.apply(CreateIndex(name, OURS)) for search in searches))
+    await asyncio.gather(*(search.apply(created(name)) for search in searches))
     with pytest.raises(DecklogError) as refused:
-        await searches[0].apply(CreateIndex(name, OTHER))
+        await searches[0].apply(created(name, OTHER))
     assert refused.value.code is Code.CONFLICT
-    assert (await searches[0].observe(name)).owner == "uid-1"
+    assert {each.owner for each in (await searches[0].observe(name)).ranges} == {"uid-1"}
 
 
 async def test_new_queues_have_no_drift_and_differences_are_repaired(control: Control, sqs_server: SqsServer) -> None:

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from opensearchpy import AsyncOpenSearch
 
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.index_generation import IndexGeneration
 from decklog.domain.records.append import Appended
 from decklog.domain.tenancy.decision import decide
 from decklog.domain.tenancy.manifest import Manifest
@@ -39,6 +40,7 @@ from tests.services.test_drift import DAMAGES
 from tests.services.test_removal import stops_apply_everywhere
 from tests.services.test_rotation import Fuse, FusedDatabase, FusedVault, Killed
 from tests.support.control import Control, control
+from tests.support.generations import remove_indices
 
 __all__ = ["control"]
 
@@ -190,10 +192,10 @@ class Life:
         kept = self.vault.keys.get("acme")
         match self.rng.randrange(9):
             case 0:
-                await self.search.indices.delete(index=row.index, params={"ignore_unavailable": "true"})
+                await remove_indices(self.search, row.index)
             case 1:
                 await self.search.indices.put_settings(
-                    index=row.index, body={"index.refresh_interval": "1s"}, params={"ignore_unavailable": "true"}
+                    index=f"{row.index}.*", body={"index.refresh_interval": "1s"}, params={"ignore_unavailable": "true"}
                 )
             case 2:
                 for url in self.queues(row.queue)[: self.rng.randrange(1, 3)]:
@@ -297,10 +299,13 @@ class Life:
         assert [row["seq"] for row in rows] == list(range(self.records))
 
     async def nothing_is_left_over(self) -> None:
-        """Exactly the objects that the registry names must exist."""
+        """Exactly the objects that the registry names must exist; generations that nothing uses any more are for workers."""
         rows = await self.control.database.execute("SELECT schema, index, queue FROM decklog.tenants")
         indices = await self.search.indices.get(index=f"{self.control.prefix}-*", params={"filter_path": "*.settings.index.uuid"})
-        assert set(indices) == {row["index"] for row in rows}
+        assert {name.partition(".")[0] for name in indices} == {row["index"] for row in rows}
+        used = "SELECT index, generation, starts FROM decklog.search_generations WHERE state <> 2"
+        for row in await self.control.database.execute(used):
+            assert set(IndexGeneration(*row).range_indices) <= set(indices)
         there = {url.rpartition("/")[2].removesuffix("-dlq") for url in self.queues(self.control.prefix)}
         assert there == {row["queue"] for row in rows}
         relations = await self.control.database.execute("SELECT schema_name FROM decklog.relations")

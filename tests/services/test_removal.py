@@ -61,7 +61,7 @@ async def left_in_the_database(control: Control, tenant: Tenant) -> dict[str, in
             "relations": ("SELECT count(*) FROM decklog.relations WHERE schema_name = $1", tenant.schema),
             "schema": ("SELECT count(*) FROM pg_namespace WHERE nspname = $1", tenant.schema),
             "chunks": ("SELECT count(*) FROM pg_class WHERE relname LIKE $1", "_hyper_%chunk"),
-            "indices": ("SELECT count(*) FROM decklog.search_indices WHERE name = $1", tenant.index),
+            "indices": ("SELECT count(*) FROM decklog.search_generations WHERE index = $1", tenant.index),
         }
         found |= {name: (await control.database.execute(sql, value))[0][0] for name, (sql, value) in named.items()}
     return {name: count for name, count in found.items() if count}
@@ -87,8 +87,8 @@ def queues_of(client: Any, tenant: Tenant) -> list[str]:
 
 
 async def documents_of(client: AsyncOpenSearch, tenant: Tenant) -> int:
-    await client.indices.refresh(index=tenant.index)
-    found = await client.count(index=tenant.index, body={"query": {"term": {"tenant_id": tenant.id}}})
+    await client.indices.refresh(index=f"{tenant.index}.*")
+    found = await client.count(index=f"{tenant.index}.*", body={"query": {"term": {"tenant_id": tenant.id}}})
     return int(found["count"])
 
 
@@ -122,7 +122,7 @@ async def test_dedicated_tenant_is_stopped_at_once_and_removed_after_the_stop_ap
     [refused] = await store.append([AppendRequest(tenant, LogName.EVENTS, [prepared()])])
     assert isinstance(refused, DecklogError)
     assert refused.code is Code.NOT_FOUND
-    assert await search.indices.exists(index=tenant.index)
+    assert await search.indices.get(index=f"{tenant.index}.*")
     assert len(queues_of(queue, tenant)) == 2
     assert {"schema", "heads", "tenants"} <= (await left_in_the_database(control, tenant)).keys()
 
@@ -130,7 +130,7 @@ async def test_dedicated_tenant_is_stopped_at_once_and_removed_after_the_stop_ap
     gone = await provisioner.remove(manifest)
     assert told(gone, SYNCED) == ("True", "Removed")
     assert await left_in_the_database(control, tenant) == {}
-    assert not await search.indices.exists(index=tenant.index)
+    assert await search.indices.get(index=f"{tenant.index}*") == {}
     assert queues_of(queue, tenant) == []
     [entry] = await platform_log(control)
     assert f'"tenantId":{tenant.id}' in entry
@@ -326,7 +326,7 @@ async def test_removal_killed_at_any_action_leaves_nothing_orphaned(
         burnt, fuse.steps, steps = fuse.steps is None, None, steps + 1
         assert await left_in_the_database(control, tenant) == {}
         if isolation is Isolation.DEDICATED:
-            assert not await search.indices.exists(index=tenant.index)
+            assert await search.indices.get(index=f"{tenant.index}*") == {}
             assert queues_of(queue, tenant) == []
     assert kills >= 6, "it stops, tells so, removes here and there, and tells so"
     await pool.close()

@@ -81,11 +81,11 @@ async def until_refused(at: Desk, query: Query, *, limit: int) -> list[int]:
 
 
 async def forget(at: Desk, below: int) -> None:
-    """Move the floor to a number and remove the documents below, as the worker does."""
+    """Move the floor to a number and drop the documents below, as the worker does."""
     cursor = await at.cursors.lease(FORGETTER, at.acme.id, EVENTS, owner="w", seconds=1)
     assert cursor is not None
     await at.cursors.move(cursor, below, seconds=1)
-    await at.index.forget(at.acme, EVENTS, below)
+    at.index.drop(at.acme, EVENTS, below)
 
 
 async def walked(at: Desk, query: Query, *, end: int = 10**9) -> list[int]:

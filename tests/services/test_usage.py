@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from decklog.domain.log import LogName
-from decklog.domain.store import INDEXER
+from decklog.domain.store import indexer_of
 from decklog.domain.tenant import Isolation
 from tests.backends import OpenSearchServer, SqsServer
 from tests.support.control import Control, control, on_each_variant
@@ -65,7 +65,7 @@ async def test_usage_counts_waiting_messages_and_unindexed_records(
         queue.send_message(QueueUrl=url, MessageBody="x")
         await control.append()
     cursors, tenant = await control.database.cursors(), await control.tenant()
-    leased = await cursors.lease(INDEXER, tenant.id, LogName.EVENTS, owner="w", seconds=60)
+    leased = await cursors.lease(indexer_of(tenant), tenant.id, LogName.EVENTS, owner="w", seconds=60)
     assert leased is not None
     await cursors.move(leased, 1, seconds=60)
     usage = (await provisioner.reconcile(manifest, vault)).usage

@@ -87,6 +87,11 @@ class MemoryRegistry:
         found = (tenant for number, tenant in sorted(self.tenants.items()) if number > after and tenant.limits.search_days)
         return [tenant for tenant in found if tenant.state is not State.DELETED][:limit]
 
+    async def of_index(self, index: str, *, after: int, limit: int) -> list[Tenant]:
+        self._check()
+        found = (tenant for number, tenant in sorted(self.tenants.items()) if number > after and tenant.index == index)
+        return list(found)[:limit]
+
     def _change(self, what: int | str) -> None:
         self.version += 1
         self.log.append((self.version, what))

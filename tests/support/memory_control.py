@@ -23,7 +23,7 @@ from decklog.domain.tenancy.parts.credentials import IssueKeys
 from decklog.domain.tenancy.parts.database import MakePartitions, RegisterTenant, RemoveTenant, SetHeads, UpdateTenant
 from decklog.domain.tenancy.parts.keys import IssuedKey
 from decklog.domain.tenancy.parts.part import Action
-from decklog.domain.tenancy.parts.search import RewindIndexer
+from decklog.domain.tenancy.parts.search import RecordGeneration, RetireGenerations
 from decklog.domain.tenancy.registered import DatabaseSeen, HeadSettings, Row, Stopped, head_settings
 from decklog.domain.tenancy.removal import STOP_SECONDS
 from decklog.domain.tenancy.spec import parse_spec
@@ -147,7 +147,7 @@ class MemoryVisit:
                     self._change(**changed)
                 case SetHeads(settings=settings):
                     self._control.heads[self._name] = settings
-                case MakePartitions() | RewindIndexer():
+                case MakePartitions() | RecordGeneration() | RetireGenerations():
                     pass
                 case _:
                     raise TypeError(f"{type(action).__name__} is never needed here")

@@ -52,6 +52,10 @@ def following(places: Iterable[Place], after: Place | None, *, newest_first: boo
     return sorted(left, reverse=newest_first)
 
 
+def _place(tenant: Tenant) -> str:
+    return tenant.index if tenant.live is None else tenant.live.alias
+
+
 class MemoryIndex:
     """Documents are found only after a refresh, as in the real one.
 
@@ -68,8 +72,10 @@ class MemoryIndex:
     async def add(self, tenant: Tenant, documents: Sequence[SearchDocument]) -> int:
         await self._answer()
         self.added += len(documents)
-        written = self._written.setdefault(tenant.index, {})
+        written = self._written.setdefault(_place(tenant), {})
         for document in documents:
+            if tenant.live is not None and tenant.live.range_of(document.received_at) is None:
+                continue
             written[document.tenant_id, document.log, document.epoch, document.seq] = document
         return 0
 
@@ -79,20 +85,20 @@ class MemoryIndex:
             raise self.down
 
     async def refresh(self, tenant: Tenant) -> None:
-        findable = dict(self._written.get(tenant.index, {}))
+        findable = dict(self._written.get(_place(tenant), {}))
         await self._answer()
         self.refreshes += 1
-        self._findable[tenant.index] = findable
+        self._findable[_place(tenant)] = findable
 
-    async def forget(self, tenant: Tenant, log: LogName, below: int) -> None:
-        await self._answer()
+    def drop(self, tenant: Tenant, log: LogName, below: int) -> None:
+        """Lose the documents below a number, as an index does when a range is dropped."""
         for documents in (self._written, self._findable):
-            kept = documents.get(tenant.index, {})
-            documents[tenant.index] = {key: kept[key] for key in kept if key[:2] != (tenant.id, log) or key[3] >= below}
+            kept = documents.get(_place(tenant), {})
+            documents[_place(tenant)] = {key: kept[key] for key in kept if key[:2] != (tenant.id, log) or key[3] >= below}
 
     def findable(self, tenant: Tenant, log: LogName) -> list[int]:
         """Return all numbers of a log that can be found, in order."""
-        return sorted(key[3] for key in self._findable.get(tenant.index, {}) if key[:2] == (tenant.id, log))
+        return sorted(key[3] for key in self._findable.get(_place(tenant), {}) if key[:2] == (tenant.id, log))
 
     async def find(self, tenant: Tenant, log: LogName, span: Span, *, query: Query, limit: int, newest_first: bool) -> list[int]:
         await self._answer()
@@ -114,7 +120,7 @@ class MemoryIndex:
     def _matching(self, tenant: Tenant, log: LogName, span: Span, query: Query) -> dict[int, Terms]:
         return {
             seq: document.terms
-            for (tenant_id, name, _, seq), document in self._findable.get(tenant.index, {}).items()
+            for (tenant_id, name, _, seq), document in self._findable.get(_place(tenant), {}).items()
             if tenant_id == tenant.id and name is log and span.first <= seq < span.end and matches(query, document.terms)
         }
 

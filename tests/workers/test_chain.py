@@ -17,9 +17,8 @@ from decklog.domain.errors import DecklogError
 from decklog.domain.log import LogName, Span
 from decklog.domain.records.append import AppendRequest
 from decklog.domain.search.query import Query
-from decklog.domain.store import INDEXER, Cursors, RecordStore, SearchIndex, WakeQueue, WakeUp
+from decklog.domain.store import INDEXER, Cursors, RecordStore, SearchIndex, WakeQueue, WakeUp, indexer_of
 from decklog.domain.tenant import Isolation, Limits, Tenant
-from decklog.opensearch import mapping
 from decklog.opensearch.client import connect
 from decklog.opensearch.search import OpenSearchIndex
 from decklog.services.following.follow import FAILURES
@@ -31,9 +30,11 @@ from decklog.settings import Search, Settings, Worker
 from decklog.sqs.queue import SqsWakeQueue
 from decklog.sqs.queue import connect as connect_queue
 from decklog.timescale.connection import WORKER_ROLE
+from decklog.timescale.control.tables import migrate_control
 from decklog.timescale.records.keeper import PostgresKeeper
 from decklog.workers import runner
 from tests.backends import OpenSearchServer, SqsServer
+from tests.support.generations import generation, living, make_indices, remove_indices
 from tests.support.memory import MemoryRegistry
 from tests.support.queues import queue_settings
 from tests.support.records import prepared
@@ -100,7 +101,7 @@ class Chain:
 
     async def until_indexed(self, tenant: Tenant, number: int, log: LogName = EVENTS) -> None:
         async with asyncio.timeout(120):
-            while await self.service.cursors.next_seq(INDEXER, tenant.id, log) < number:
+            while await self.service.cursors.next_seq(indexer_of(tenant), tenant.id, log) < number:
                 await asyncio.sleep(0.02)
 
     async def found(self, tenant: Tenant, query: Query | None = None, log: LogName = EVENTS) -> list[int]:
@@ -126,15 +127,17 @@ async def chain(database: Database, opensearch_server: OpenSearchServer, sqs_ser
     kinds = (Isolation.DEDICATED, Isolation.DEDICATED, Isolation.SHARED, Isolation.SHARED)
     plain = [await database.tenant(f"{suffix}-{number}", isolation=kind) for number, kind in enumerate(kinds)]
     tenants = [
-        tenant if tenant.isolation is Isolation.DEDICATED else renamed(tenant, f"decklog-shared-{suffix}") for tenant in plain
+        living(tenant if tenant.isolation is Isolation.DEDICATED else renamed(tenant, f"decklog-shared-{suffix}"))
+        for tenant in plain
     ]
+    await registered(database, tenants)
     async with AsyncExitStack() as stack:
         client = connect(Search(url=opensearch_server.url))
         stack.push_async_callback(client.close)
         sqs = connect_queue(queue_settings(sqs_server))
         for name in sorted({tenant.index for tenant in tenants}):
-            await make_index(client, name)
-            stack.push_async_callback(client.indices.delete, index=name)
+            await make_indices(client, generation(name))
+            stack.push_async_callback(remove_indices, client, name)
             url = (await asyncio.to_thread(sqs.create_queue, QueueName=name))["QueueUrl"]
             stack.push_async_callback(asyncio.to_thread, sqs.delete_queue, QueueUrl=url)
         backing = MemoryRegistry()
@@ -158,8 +161,21 @@ async def chain(database: Database, opensearch_server: OpenSearchServer, sqs_ser
         yield made
 
 
-async def make_index(client: AsyncOpenSearch, name: str) -> None:
-    await client.indices.create(index=name, body=mapping.new_index(name, {}, 0))
+async def registered(database: Database, tenants: list[Tenant]) -> None:
+    """Register the tenants and the generations of their indices, by which the sweep finds what to do."""
+    await migrate_control(database.owner_dsn)
+    for tenant in tenants:
+        assert tenant.live is not None
+        await database.execute(
+            "INSERT INTO decklog.tenants (id, name, uid, isolation, schema, index, queue, retention_days, state, display_name, spec,"
+            " generation) VALUES ($1, $2, $2, $3, $4, $5, $5, 90, 0, '', '{}', 1)",
+            *(tenant.id, tenant.name, tenant.isolation.value, tenant.schema, tenant.index),
+        )
+        await database.execute(
+            "INSERT INTO decklog.search_generations (index, generation, state, starts, uuids) VALUES ($1, $2, 1, $3, $4)"
+            " ON CONFLICT DO NOTHING",
+            *(tenant.index, tenant.live.name, list(tenant.live.starts), ["uuid"]),
+        )
 
 
 def renamed(tenant: Tenant, name: str) -> Tenant:
@@ -208,14 +224,14 @@ async def test_workers_killed_at_any_moment_leave_no_record_out(chain: Chain) ->
         await asyncio.sleep(chance.random() / 2)
         worker.cancel()
         await asyncio.gather(worker, return_exceptions=True)
-        done = await chain.service.cursors.next_seq(INDEXER, tenant.id, EVENTS)
+        done = await chain.service.cursors.next_seq(indexer_of(tenant), tenant.id, EVENTS)
         assert (await chain.found(tenant))[:done] == list(range(done))
     async with chain.worker(sweep_seconds=0.1):
         await chain.until_indexed(tenant, head)
     assert await chain.found(tenant) == list(range(head))
 
 
-async def test_records_removed_from_the_index_are_still_found(chain: Chain) -> None:
+async def test_records_below_the_floor_are_still_found(chain: Chain) -> None:
     clock = "CREATE OR REPLACE FUNCTION decklog.clock() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE AS 'SELECT {}'"
     chosen = [chain.tenants[0], chain.tenants[2]]
     await chain.database.execute(clock.format("clock_timestamp() - interval ''11 days''"))
@@ -227,22 +243,18 @@ async def test_records_removed_from_the_index_are_still_found(chain: Chain) -> N
             await chain.append(tenant, 10)
             await chain.until_indexed(tenant, 40)
     assert chain.service.index is not None
-    forgetting = Forgetting(chain.service.store, chain.service.cursors, chain.service.index)
+    forgetting = Forgetting(chain.service.store, chain.service.cursors)
     search = Finding(chain.service.store, index=chain.service.index, cursors=chain.service.cursors)
     short = msgspec.structs.replace(chosen[1], limits=Limits(search_days=10))
-    for left in (list(range(40)), list(range(30, 40))):
-        assert await forgetting.forget(short, EVENTS)
-        assert not await forgetting.forget(short, EVENTS)
-        assert await chain.found(short) == left
-        assert await chain.found(chosen[0]) == list(range(40))
-        await chain.database.execute("UPDATE decklog.cursors SET leased_until = 'epoch'")
-        page = await search.page(short, EVENTS, Query(actor="user-1"), limit=100)
-        assert ([record.seq for record in page.items], page.coverage.indexed_from) == (
-            [n for n in range(39, -1, -1) if n in ONES],
-            30,
-        )
-        counted = await search.count(short, EVENTS, Query(actor="user-1"))
-        assert (counted.total, counted.coverage.engine) == (len(ONES), "opensearch")
+    assert await forgetting.forget(short, EVENTS)
+    assert not await forgetting.forget(short, EVENTS)
+    page = await search.page(short, EVENTS, Query(actor="user-1"), limit=100)
+    assert ([record.seq for record in page.items], page.coverage.indexed_from) == (
+        [n for n in range(39, -1, -1) if n in ONES],
+        30,
+    )
+    counted = await search.count(short, EVENTS, Query(actor="user-1"))
+    assert (counted.total, counted.coverage.engine) == (len(ONES), "opensearch")
 
 
 async def test_lost_index_is_not_created_by_writing_and_is_filled_after_its_creation(chain: Chain) -> None:
@@ -250,14 +262,14 @@ async def test_lost_index_is_not_created_by_writing_and_is_filled_after_its_crea
     async with chain.worker(sweep_seconds=0.1):
         head = await chain.append(tenant, 300)
         await chain.until_indexed(tenant, head)
-        await chain.client.indices.delete(index=tenant.index)
+        await remove_indices(chain.client, tenant.index)
         failures = FAILURES.labels(INDEXER)._value.get()
         head = await chain.append(tenant, 5)
         async with asyncio.timeout(60):
             while FAILURES.labels(INDEXER)._value.get() == failures:
                 await asyncio.sleep(0.02)
-        assert not await chain.client.indices.exists(index=tenant.index)
-        await make_index(chain.client, tenant.index)
+        assert await chain.client.indices.get(index=f"{tenant.index}*") == {}
+        await make_indices(chain.client, generation(tenant.index))
         # As provisioning does where it has made an index anew.
         await chain.database.execute("UPDATE decklog.cursors SET next_seq = 0, owner = NULL, leased_until = 'epoch'")
         await chain.until_indexed(tenant, head)

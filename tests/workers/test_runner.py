@@ -24,7 +24,7 @@ from decklog.workers.duties import keeper
 from decklog.workers.poll import Pollers, Rotation
 from tests.support.memory_index import MemoryIndex
 from tests.support.memory_queue import MemoryQueue
-from tests.support.memory_store import MemoryCursors, index_all
+from tests.support.memory_store import MemoryCursors
 from tests.workers.worlds import MemoryService, running, settings, until
 
 EVENTS, ACCESS = LogName.EVENTS, LogName.ACCESS
@@ -165,28 +165,23 @@ async def test_message_is_deleted_while_its_log_grows_without_end() -> None:
         index.calm = True
 
 
-async def test_worker_removes_old_records_from_the_index_although_one_tenant_fails() -> None:
-    class Failing(MemoryIndex):
-        async def forget(self, tenant: Tenant, log: LogName, below: int) -> None:
-            if tenant.name == "acme":
-                raise AWAY
-            await super().forget(tenant, log, below)
-
-    index = Failing()
-    service = MemoryService("acme", "beta", "rival", index=index)
+async def test_worker_moves_the_floors_of_searches_although_one_tenant_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = MemoryService("acme", "beta", "rival", index=MemoryIndex())
     acme, beta, rival = service.tenants
     for tenant in (acme, beta):
         service.backing.add_tenant(msgspec.structs.replace(tenant, limits=Limits(search_days=1)))
+
+    async def first_received(tenant: Tenant, log: LogName, *, days: int, timeout: float) -> int:
+        if tenant.id == acme.id:
+            raise AWAY
+        return 2
+
+    monkeypatch.setattr(service.store, "first_received", first_received)
     for tenant in service.tenants:
         await service.append(tenant, 3)
-        await index_all(service.store, tenant, index, service.cursors, INDEXER)
-        cursor = await service.cursors.lease(FORGETTER, tenant.id, EVENTS, owner="before", seconds=0)
-        assert cursor is not None
-        await service.cursors.move(cursor, 2, seconds=0)
-        await service.cursors.release(cursor)
     async with running(service, settings()):
-        await until(lambda: index.findable(beta, EVENTS) == [2])
-        assert index.findable(acme, EVENTS) == index.findable(rival, EVENTS) == [0, 1, 2]
+        await service.until_done(beta, 2, consumer=FORGETTER)
+        assert await service.done(acme, consumer=FORGETTER) == await service.done(rival, consumer=FORGETTER) == 0
 
 
 async def test_sweep_indexes_everything_without_messages() -> None:

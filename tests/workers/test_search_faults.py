@@ -7,12 +7,13 @@ import base64
 import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import stamina
+from msgspec.structs import replace
 from opensearchpy import AsyncOpenSearch
 from structlog.testing import capture_logs
 
@@ -32,6 +33,7 @@ from decklog.settings import Search
 from tests.backends import OpenSearchServer
 from tests.support.desk import Desk
 from tests.support.documents import documents, made
+from tests.support.generations import LONG_AGO, generation, living, make_indices, remove_indices
 from tests.support.memory import make_tenant
 from tests.support.memory_store import fill, index_all
 from tests.support.relay import Relay
@@ -124,7 +126,7 @@ async def test_write_retries_only_documents_with_status_429(node: Node, client: 
         return 200, {"errors": True, "items": items}
 
     node.answer = answer
-    tenant = make_tenant("acme")
+    tenant = living(make_tenant("acme"))
     await OpenSearchIndex(client).add(tenant, some(tenant, 4))
     names = list(map(document_id, some(tenant, 4)))
     assert sent == [names, names[1::2], names[3:]]
@@ -132,7 +134,7 @@ async def test_write_retries_only_documents_with_status_429(node: Node, client: 
 
 async def test_write_fails_when_a_node_refuses_for_too_long(node: Node, client: AsyncOpenSearch, quick_retries: None) -> None:
     node.answer = lambda method, path, body: taken(len(ids(body)), 429)
-    tenant = make_tenant("acme")
+    tenant = living(make_tenant("acme"))
     error = await refused(OpenSearchIndex(client).add(tenant, some(tenant, 3)))
     assert "overloaded" in error.detail
     assert len([request for request in node.requests if request[0] == "POST"]) == 4
@@ -147,7 +149,7 @@ async def test_write_fails_when_one_document_is_always_rejected(node: Node, clie
         return 200, {"errors": True, "items": [*created, {"index": problem}]}
 
     node.answer = answer
-    tenant = make_tenant("acme")
+    tenant = living(make_tenant("acme"))
     error = await refused(OpenSearchIndex(client).add(tenant, some(tenant, 2)))
     assert "mapper_parsing_exception" in error.detail
     assert "alice" not in error.detail
@@ -208,14 +210,14 @@ async def test_write_splits_a_bulk_that_is_too_large_and_lessens_a_document_that
 @pytest.mark.parametrize("answer", [{"errors": False, "items": []}, {}, b"not JSON", taken(1)[1]])
 async def test_write_fails_when_the_answer_misses_a_document(node: Node, client: AsyncOpenSearch, answer: Any) -> None:
     node.answer = lambda method, path, body: (200, answer)
-    tenant = make_tenant("acme")
+    tenant = living(make_tenant("acme"))
     await refused(OpenSearchIndex(client).add(tenant, some(tenant, 2)))
 
 
 async def test_write_splits_large_bulk_requests(node: Node, client: AsyncOpenSearch, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_module, "BULK_BYTES_MAX", 2_000)
     node.answer = lambda method, path, body: taken(len(ids(body)))
-    tenant = make_tenant("acme")
+    tenant = living(make_tenant("acme"))
     await OpenSearchIndex(client).add(tenant, some(tenant, 20))
     bodies = [body for method, _, body in node.requests if method == "POST"]
     assert len(bodies) > 2
@@ -226,8 +228,9 @@ async def test_write_splits_large_bulk_requests(node: Node, client: AsyncOpenSea
 @pytest.mark.parametrize(
     "answer",
     [
-        {"timed_out": True, "_shards": {"failed": 0}, "hits": {"hits": [{"sort": [1]}]}},
-        {"timed_out": False, "_shards": {"failed": 1}, "hits": {"hits": [{"sort": [1]}]}},
+        {"timed_out": True, "_shards": {"failed": 0, "total": 1}, "hits": {"hits": [{"sort": [1]}]}},
+        {"timed_out": False, "_shards": {"failed": 1, "total": 1}, "hits": {"hits": [{"sort": [1]}]}},
+        {"timed_out": False, "_shards": {"failed": 0, "total": 0}, "hits": {"hits": [{"sort": [1]}]}},
         {"hits": {"hits": [{"sort": [1]}]}},
         {},
     ],
@@ -235,12 +238,14 @@ async def test_write_splits_large_bulk_requests(node: Node, client: AsyncOpenSea
 async def test_find_and_count_refuse_partial_answers(node: Node, client: AsyncOpenSearch, answer: Any) -> None:
     node.answer = lambda method, path, body: (200, answer)
     asked: dict[str, Any] = {"span": Span(0, 10), "query": Query(), "limit": 10}
-    await refused(OpenSearchIndex(client).find(make_tenant("acme"), LogName.EVENTS, newest_first=True, **asked))
-    await refused(OpenSearchIndex(client).count(make_tenant("acme"), LogName.EVENTS, grouping=Grouping(("action",)), **asked))
+    await refused(OpenSearchIndex(client).find(living(make_tenant("acme")), LogName.EVENTS, newest_first=True, **asked))
+    await refused(
+        OpenSearchIndex(client).count(living(make_tenant("acme")), LogName.EVENTS, grouping=Grouping(("action",)), **asked)
+    )
 
 
 async def test_refresh_fails_when_a_shard_fails(node: Node, client: AsyncOpenSearch) -> None:
-    index, tenant = OpenSearchIndex(client), make_tenant("acme")
+    index, tenant = OpenSearchIndex(client), living(make_tenant("acme"))
     node.answer = lambda method, path, body: (200, {"_shards": {"total": 2, "successful": 1, "failed": 1}})
     await refused(index.refresh(tenant))
     # An unassigned copy on a single node is no failure.
@@ -258,7 +263,7 @@ async def every_call(index: OpenSearchIndex, tenant: Tenant) -> None:
 
 async def test_every_call_fails_when_the_server_is_away() -> None:
     client = connect(Search(url="http://127.0.0.1:9"))
-    await every_call(OpenSearchIndex(client), make_tenant("acme"))
+    await every_call(OpenSearchIndex(client), living(make_tenant("acme")))
     await refused(SearchReadiness(client).check())
     await client.close()
 
@@ -275,13 +280,13 @@ async def test_find_fails_when_the_server_never_answers(
     node.answer = never
     async with asyncio.timeout(10):
         asked: dict[str, Any] = {"span": Span(0, 10), "query": Query(), "limit": 10}
-        await refused(OpenSearchIndex(client).find(make_tenant("acme"), LogName.EVENTS, newest_first=True, **asked))
+        await refused(OpenSearchIndex(client).find(living(make_tenant("acme")), LogName.EVENTS, newest_first=True, **asked))
 
 
 @pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
 async def test_every_call_fails_when_the_server_refuses(node: Node, client: AsyncOpenSearch, status: int) -> None:
     node.answer = lambda method, path, body: (status, {"error": {"type": "some_exception", "reason": "some secret"}})
-    await every_call(OpenSearchIndex(client), make_tenant("acme"))
+    await every_call(OpenSearchIndex(client), living(make_tenant("acme")))
     await refused(SearchReadiness(client).check())
 
 
@@ -336,16 +341,41 @@ async def test_searches_go_on_over_postgres_while_the_server_does_not_answer(
 
 async def test_missing_index_is_neither_created_nor_searched(opensearch_server: OpenSearchServer) -> None:
     client = connect(Search(url=opensearch_server.url))
-    tenant = make_tenant(f"missing-{uuid.uuid4().hex[:8]}")
+    tenant = living(make_tenant(f"missing-{uuid.uuid4().hex[:8]}"))
     await every_call(OpenSearchIndex(client), tenant)
-    assert not await client.indices.exists(index=tenant.index)
-    assert not await client.indices.exists(index=mapping.alias(tenant.index))
+    assert await client.indices.get(index=f"{tenant.index}*") == {}
     await client.close()
+
+
+async def test_find_count_and_refresh_refuse_to_leave_out_a_lost_range(opensearch_server: OpenSearchServer) -> None:
+    client = connect(Search(url=opensearch_server.url))
+    tenant = living(make_tenant(f"lost-{uuid.uuid4().hex[:8]}"), LONG_AGO, date(2100, 1, 1))
+    index = OpenSearchIndex(client)
+    assert tenant.live is not None
+    await make_indices(client, tenant.live)
+    await index.add(tenant, some(tenant, 1))
+    await index.refresh(tenant)
+    asked: dict[str, Any] = {"span": Span(0, 10), "query": Query(), "limit": 10}
+    assert await index.find(tenant, LogName.EVENTS, newest_first=True, **asked) == [0]
+    await client.indices.delete(index=tenant.live.range_indices[1])
+    await refused(index.find(tenant, LogName.EVENTS, newest_first=True, **asked))
+    await refused(index.count(tenant, LogName.EVENTS, grouping=Grouping(("action",)), **asked))
+    await refused(index.refresh(tenant))
+    await remove_indices(client, tenant.index)
+    await client.close()
+
+
+async def test_index_of_another_mapping_is_neither_read_nor_written(node: Node, client: AsyncOpenSearch) -> None:
+    tenant = make_tenant("acme")
+    older = replace(generation(tenant.index), name=f"v{mapping.VERSION - 1}-1")
+    for each in (tenant, replace(tenant, live=older)):
+        await every_call(OpenSearchIndex(client), each)
+    assert node.requests == []
 
 
 async def test_add_rejects_documents_of_another_tenant(opensearch_server: OpenSearchServer) -> None:
     client = connect(Search(url=opensearch_server.url))
-    one, other = make_tenant("one"), make_tenant("other")
+    one, other = living(make_tenant("one")), living(make_tenant("other"))
     with pytest.raises(ValueError, match="another tenant"):
         await OpenSearchIndex(client).add(one, some(other, 1))
     await client.close()
@@ -370,9 +400,10 @@ async def test_credentials_are_sent_and_never_logged(node: Node) -> None:
 
 async def test_mapping_has_every_field_of_a_document(opensearch_server: OpenSearchServer) -> None:
     client = connect(Search(url=opensearch_server.url))
-    tenant = make_tenant(f"strict-{uuid.uuid4().hex[:8]}")
+    tenant = living(make_tenant(f"strict-{uuid.uuid4().hex[:8]}"))
     strict = mapping.mapping({}) | {"dynamic": "strict"}
-    await client.indices.create(index=tenant.index, body={**mapping.new_index(tenant.index, {}, 0), "mappings": strict})
+    [name] = generation(tenant.index).range_indices
+    await client.indices.create(index=name, body={**mapping.new_index(name, {}, 0), "mappings": strict})
     whole = made(
         actor={"id": "a", "type": "t"},
         resource={"type": "t", "id": "i"},
@@ -383,5 +414,5 @@ async def test_mapping_has_every_field_of_a_document(opensearch_server: OpenSear
         metadata={"a": 1},
     )
     await OpenSearchIndex(client).add(tenant, documents(tenant, [whole]))
-    await client.indices.delete(index=tenant.index)
+    await remove_indices(client, tenant.index)
     await client.close()

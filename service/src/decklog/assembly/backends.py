@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from decklog.domain.archive.manifest import ArchiveObjects, DecodePart, EncodePart
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.records.record import StoredRecord
-from decklog.domain.store import Readiness, SearchIndex, WakeQueue
+from decklog.domain.store import Ranges, Readiness, SearchIndex, WakeQueue
 from decklog.files.archive import FolderObjects
 from decklog.services.archive.archiver import Archiver
 from decklog.services.identity.registry import RegistryCache
@@ -102,17 +102,29 @@ async def open_store(settings: Settings, pool: Pool) -> AsyncIterator[PostgresRe
         await appender.close()
 
 
+class SearchBackend(NamedTuple):
+    """The search index, its readiness check, and the indices of its ranges, over one connection pool."""
+
+    search: SearchIndex
+    readiness: Readiness
+    ranges: Ranges
+
+
 @asynccontextmanager
-async def open_index(settings: Settings) -> AsyncIterator[tuple[SearchIndex, Readiness] | None]:
-    """Open the search index and its readiness check; None where no search is configured."""
+async def open_index(settings: Settings) -> AsyncIterator[SearchBackend | None]:
+    """Open the search index; None where no search is configured."""
     if not settings.search.url:
         yield None
         return
-    from decklog.opensearch import client, search  # noqa: PLC0415 - an optional extra
+    from decklog.opensearch import client, ranges, search  # noqa: PLC0415 - an optional extra
 
     connection = client.connect(settings.search)
     try:
-        yield search.OpenSearchIndex(connection), client.SearchReadiness(connection)
+        yield SearchBackend(
+            search.OpenSearchIndex(connection),
+            client.SearchReadiness(connection),
+            ranges.OpenSearchRanges(connection, replicas=settings.search.replicas),
+        )
     finally:
         await connection.close()
 

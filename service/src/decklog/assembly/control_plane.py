@@ -7,11 +7,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from decklog.assembly import backends
 from decklog.domain.errors import Code, DecklogError
+from decklog.opensearch import mapping
 from decklog.services.tenancy.ports import IndexProvisioning, QueueProvisioning, TenantDirectory
 from decklog.services.tenancy.provisioning import Provisioner
 from decklog.settings import Settings
 from decklog.timescale.control.provision import CONNECTIONS_MAX, PostgresProvisioning
 from decklog.timescale.control.registry import PostgresRegistry
+
+MAPPING_VERSION = mapping.VERSION
+"""Version of the mapping of the search indices that this version of Decklog makes."""
 
 
 @asynccontextmanager

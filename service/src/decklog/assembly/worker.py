@@ -7,8 +7,11 @@ from contextlib import AsyncExitStack
 
 from decklog.assembly import backends
 from decklog.services.following.follow import BatchTraces
+from decklog.services.search.forgetting import Forgetting
+from decklog.services.search.tending import Tending
 from decklog.settings import Settings
 from decklog.timescale.connection import WORKER_ROLE
+from decklog.timescale.control.generations import PostgresGenerations
 from decklog.timescale.records.cursors import PostgresCursors
 from decklog.timescale.records.keeper import PostgresKeeper
 from decklog.timescale.records.term_filters import PostgresTermFilters
@@ -29,6 +32,11 @@ async def run_worker(settings: Settings, stop: asyncio.Event, *, traces: BatchTr
         queue = await stack.enter_async_context(backends.open_queue(settings))
         archiver = await stack.enter_async_context(backends.open_archiver(settings.archive, database.reads, cursors))
         await stack.enter_async_context(backends.started(database.cache))
+        tending = None
+        if search is not None:
+            forgetting = Forgetting(store, cursors)
+            generations = PostgresGenerations(database.upkeep)
+            tending = Tending(generations, search.ranges, database.registry, forgetting)
         await runner.run(
             stop,
             settings,
@@ -36,7 +44,8 @@ async def run_worker(settings: Settings, stop: asyncio.Event, *, traces: BatchTr
             store=store,
             cursors=cursors,
             keeper=PostgresKeeper(database.upkeep),
-            index=search[0] if search is not None else None,
+            index=search.search if search is not None else None,
+            tending=tending,
             filters=PostgresTermFilters(database.upkeep) if search is None else None,
             queue=queue,
             archiver=archiver,

@@ -13,7 +13,7 @@ import msgspec
 from cyclopts import App, Parameter
 
 from decklog import settings
-from decklog.assembly.control_plane import open_provisioner
+from decklog.assembly.control_plane import MAPPING_VERSION, open_provisioner
 from decklog.cli.dev_folder import DevFolder
 from decklog.cli.manual import manual
 from decklog.cli.options import Flag, Json
@@ -89,7 +89,7 @@ def _offline(configured: Settings, specs: Mapping[str, TenantSpec]) -> list[Plan
     everything = not _has_backends(configured)
     world = empty_world(
         Installation(prefix=configured.prefix, cell=configured.cell),
-        search=bool(configured.search.url) or everything,
+        search=MAPPING_VERSION if configured.search.url or everything else None,
         queue=configured.queue.enabled or everything,
     )
     return [planned(Manifest(name, NEW, 1, spec), world, datetime.now(UTC)) for name, spec in specs.items()]

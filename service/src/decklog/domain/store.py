@@ -7,13 +7,14 @@ same behaviour.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Protocol
 
 import msgspec
 
 from decklog.domain.errors import DecklogError
 from decklog.domain.identity.access import Role
+from decklog.domain.index_generation import GenerationRow, IndexGeneration
 from decklog.domain.log import Head, LogName, Span
 from decklog.domain.records.append import Appended, AppendRequest
 from decklog.domain.records.record import StoredRecord
@@ -74,6 +75,13 @@ class Registry(Protocol):
 
     async def searching(self, *, after: int, limit: int) -> list[Tenant]:
         """Return tenants with `retention.searchDays` in the order of their numbers, those after the number `after`."""
+        ...
+
+    async def of_index(self, index: str, *, after: int, limit: int) -> list[Tenant]:
+        """Return tenants whose records are in this index in the order of their numbers, those after the number `after`.
+
+        Deleted tenants whose data is kept are among them. None has limits or generations.
+        """
         ...
 
 
@@ -185,11 +193,18 @@ class RecordStore(Protocol):
 
 
 INDEXER = "indexer"
-"""The consumer that fills the search index. The index finds records below its cursor."""
+"""The consumer that fills the live generation of a search index. The index finds records below its cursor, `indexer_of`."""
+REINDEXER = "reindexer"
+"""The consumer that fills the generation that is being built. It moves the cursor of that generation."""
 FILTERER = "filterer"
 """The consumer that makes the filters of terms, by which searches in Postgres leave out blocks of records."""
 FORGETTER = "forgetter"
-"""The consumer that removes old documents from the index. Searches ignore documents below its cursor."""
+"""The consumer that lets the index forget old records. Searches ignore documents below its cursor."""
+
+
+def indexer_of(tenant: Tenant) -> str:
+    """Return the name of the cursor that counts for the live generation of the tenant's index."""
+    return INDEXER if tenant.live is None else f"{INDEXER}.{tenant.live.name}"
 
 
 class Cursor(msgspec.Struct, frozen=True):
@@ -267,8 +282,9 @@ class SearchIndex(Protocol):
     """An index that finds sequence numbers. It can be deleted and rebuilt from the records."""
 
     async def add(self, tenant: Tenant, documents: Sequence[SearchDocument]) -> int:
-        """Write documents; writing one again changes nothing. Raises `search-unavailable` unless every one was stored.
+        """Write documents into the ranges of the live generation; one of an older receipt time has none, and is left out.
 
+        Writing a document again changes nothing. Raises `search-unavailable` unless every one was stored.
         Returns how many are stored without a field that the index refused.
         """
         ...
@@ -279,10 +295,6 @@ class SearchIndex(Protocol):
 
     async def refresh(self, tenant: Tenant) -> None:
         """Make all documents findable that were written before. Raises `search-unavailable`."""
-        ...
-
-    async def forget(self, tenant: Tenant, log: LogName, below: int) -> None:
-        """Remove documents with `seq < below`; a bounded number at once, so call again. Raises `search-unavailable`."""
         ...
 
     async def find(self, tenant: Tenant, log: LogName, span: Span, *, query: Query, limit: int, newest_first: bool) -> list[int]:
@@ -302,6 +314,69 @@ class SearchIndex(Protocol):
         self, tenant: Tenant, log: LogName, span: Span, *, query: Query, grouping: Grouping, limit: int
     ) -> list[Bucket]:
         """Return counts as `RecordStore.count` does, for any query. Raises `search-unavailable` and `too-many-buckets`."""
+        ...
+
+
+class TendedIndex(msgspec.Struct, frozen=True):
+    """An index as workers tend it.
+
+    `kept_days`: the most days that a tenant may search it for. `idle_seconds`: since one of the generations changed.
+    """
+
+    name: str
+    kept_days: int
+    partition_days: int
+    idle_seconds: float
+    generations: tuple[GenerationRow, ...]
+
+
+class Generations(Protocol):
+    """The generations of all search indices, as the database has them. Every method raises `storage-unavailable`."""
+
+    async def all(self) -> list[TendedIndex]:
+        """Return the indices that have a generation, by name."""
+        ...
+
+    async def record(self, generation: IndexGeneration, uuids: Sequence[str], *, at_once: bool) -> bool:
+        """Record a new generation, whose ranges are empty; return whether it was new.
+
+        Searches read it where `at_once`, or where the index has no live one. Otherwise workers build it.
+        """
+        ...
+
+    async def add_range(self, generation: IndexGeneration, start: date, uuid: str) -> bool:
+        """Record a range that was made ahead; return whether it was new."""
+        ...
+
+    async def drop_range(self, generation: IndexGeneration, start: date) -> bool:
+        """Take the first range out of a generation; return whether it was there, with another one after it."""
+        ...
+
+    async def switch(self, generation: IndexGeneration, *, lag_max: int) -> bool:
+        """Let searches read a generation that was built, once no log lacks more than `lag_max` records; return whether they do."""
+        ...
+
+    async def forget(self, generation: IndexGeneration) -> bool:
+        """Forget a retired generation whose indices are removed; return whether it was there."""
+        ...
+
+
+class Ranges(Protocol):
+    """The indices of ranges, in the search engine. Every method raises `search-unavailable`."""
+
+    version: int
+    """Version of the mapping that this process makes."""
+
+    async def uuids(self, index: str) -> dict[str, str]:
+        """Return the uuids of the indices of this name and of all ranges of its generations that Decklog made, by name."""
+        ...
+
+    async def make(self, generation: IndexGeneration, start: date, *, like: str) -> str:
+        """Create the index of a range, with the owner of the index `like`, unless it exists; return its uuid."""
+        ...
+
+    async def remove(self, names: Sequence[str]) -> None:
+        """Delete these indices."""
         ...
 
 

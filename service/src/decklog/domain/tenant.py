@@ -9,6 +9,7 @@ from enum import IntEnum, StrEnum
 
 import msgspec
 
+from decklog.domain.index_generation import IndexGeneration
 from decklog.domain.records.record import RECORD_BYTES_MAX
 
 PLATFORM_TENANT = "decklog"
@@ -61,7 +62,8 @@ class Tenant(msgspec.Struct, frozen=True):
     """A row of the registry, with what the service needs to serve the tenant.
 
     `id` is the number that storage separates by; it is never used again. `schema` is the Postgres schema of the records,
-    `index` the OpenSearch index, and `queue` the SQS queue of the wake-ups.
+    `index` the name that its OpenSearch indices begin with, and `queue` the SQS queue of the wake-ups. `live` is the generation of the
+    index that searches read, and `building` the one that is filled to take its place; None where there is none.
     """
 
     id: int
@@ -75,3 +77,5 @@ class Tenant(msgspec.Struct, frozen=True):
     display_name: str = ""
     uid: str = ""
     limits: Limits = Limits()
+    live: IndexGeneration | None = None
+    building: IndexGeneration | None = None

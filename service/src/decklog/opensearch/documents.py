@@ -16,6 +16,7 @@ from decklog.domain.store import SearchDocument
 
 
 class _Action(msgspec.Struct, frozen=True):
+    index: str = msgspec.field(name="_index")
     id: str = msgspec.field(name="_id")
 
 
@@ -77,12 +78,12 @@ def document_id(document: SearchDocument) -> str:
     return f"{document.tenant_id:010}{int(document.log)}{document.epoch:06}{document.seq:015}"
 
 
-def lines(document: SearchDocument, without: Collection[str] = ()) -> bytes:
-    """Return the two lines of one document in a bulk: action and body; the body lacks the fields `without`, and lists them."""
+def lines(document: SearchDocument, index: str, without: Collection[str] = ()) -> bytes:
+    """Return the two lines of one document in a bulk into an index: action and body. The body lacks the fields `without`, and lists them."""
     body = _body(document)
     if without:
         body = msgspec.structs.replace(body, index_refused=sorted(without), **{name: _DEFAULTS[name] for name in without})
-    return _encoder.encode_lines((_Index(_Action(document_id(document))), body))
+    return _encoder.encode_lines((_Index(_Action(index, document_id(document))), body))
 
 
 def _optional(text: str | None) -> str | None:

@@ -15,19 +15,17 @@ import structlog
 from opensearchpy import AsyncOpenSearch
 
 from decklog.domain.errors import DecklogError
+from decklog.domain.index_generation import IndexGeneration
 from decklog.domain.store import SearchDocument
 from decklog.opensearch.client import translated, unavailable
 from decklog.opensearch.documents import REMOVABLE, document_id, lines
-from decklog.opensearch.mapping import alias
+from decklog.opensearch.mapping import write_alias
 
 BULK_BYTES_MAX = 4 * 1024 * 1024
 """Size of one bulk request, unless a single document is larger. Larger requests only cost the node garbage collections."""
 BUSY_ATTEMPTS_MAX = 6
 BUSY_TIME_MAX = timedelta(seconds=10)
 """Retries after status 429; then the batch fails, and the follower retries it later."""
-
-REMOVED_AT_ONCE = 5_000
-"""Documents that one request removes, far below its time limit."""
 
 _BUSY = 429
 _TOO_LARGE = 413
@@ -41,22 +39,28 @@ _CREATED, _REDIRECTED = 200, 300
 
 
 class _Entry(NamedTuple):
-    """A document of a bulk. `refused` are the fields that the index did not accept."""
+    """A document of a bulk, and the alias that it is written under. `refused` are the fields that the index did not accept."""
 
     document: SearchDocument
+    alias: str
     lines: bytes
     refused: frozenset[str] = frozenset()
 
     def without(self, fields: frozenset[str]) -> _Entry:
-        return _Entry(self.document, lines(self.document, self.refused | fields), self.refused | fields)
+        refused = self.refused | fields
+        return _Entry(self.document, self.alias, lines(self.document, self.alias, refused), refused)
 
 
-def _bulks(documents: Sequence[SearchDocument]) -> Iterator[list[_Entry]]:
-    """Yield documents in groups whose lines have at most `BULK_BYTES_MAX`."""
+def _bulks(generation: IndexGeneration, documents: Sequence[SearchDocument]) -> Iterator[list[_Entry]]:
+    """Yield documents in groups whose lines have at most `BULK_BYTES_MAX`. Those from before the first range are left out."""
     group: list[_Entry] = []
     size = 0
     for document in documents:
-        entry = _Entry(document, lines(document))
+        start = generation.range_of(document.received_at)
+        if start is None:
+            continue
+        alias = write_alias(generation.range_index(start))
+        entry = _Entry(document, alias, lines(document, alias))
         if group and size + len(entry.lines) > BULK_BYTES_MAX:
             yield group
             group, size = [], 0
@@ -70,8 +74,8 @@ class _BusyError(Exception):
     """Some documents got status 429; the others are written."""
 
 
-async def write(client: AsyncOpenSearch, index: str, documents: Sequence[SearchDocument]) -> int:
-    """Write documents to the index; return how many it refused as they were.
+async def write(client: AsyncOpenSearch, generation: IndexGeneration, documents: Sequence[SearchDocument]) -> int:
+    """Write documents to the ranges of a generation; return how many were refused as they were.
 
     Those are stored without the field that the index refuses, and their `index_refused` names the field: one record must not hold
     up the records after it.
@@ -80,7 +84,7 @@ async def write(client: AsyncOpenSearch, index: str, documents: Sequence[SearchD
         DecklogError: `search-unavailable` unless every document was stored.
     """
     refused: set[str] = set()
-    for group in _bulks(documents):
+    for group in _bulks(generation, documents):
         waiting = group
         try:
             async for attempt in stamina.retry_context(
@@ -92,7 +96,7 @@ async def write(client: AsyncOpenSearch, index: str, documents: Sequence[SearchD
                 wait_jitter=0.1,
             ):
                 with attempt:
-                    waiting = await _write_all(client, index, waiting, refused)
+                    waiting = await _write_all(client, waiting, refused)
                     if waiting:
                         raise _BusyError
         except _BusyError:
@@ -100,12 +104,12 @@ async def write(client: AsyncOpenSearch, index: str, documents: Sequence[SearchD
     return len(refused)
 
 
-async def _write_all(client: AsyncOpenSearch, index: str, entries: Sequence[_Entry], refused: set[str]) -> list[_Entry]:
+async def _write_all(client: AsyncOpenSearch, entries: Sequence[_Entry], refused: set[str]) -> list[_Entry]:
     """Write documents, those that are refused with less of them, and note their ids; return those with status 429."""
     busy: list[_Entry] = []
     while entries:
         again: list[_Entry] = []
-        for entry, result in await _write_once(client, index, entries):
+        for entry, result in await _write_once(client, entries):
             status = result.get("status", 0)
             if status == _BUSY:
                 busy.append(entry)
@@ -124,7 +128,7 @@ def _lessened(entry: _Entry, status: int, error: Mapping[str, Any]) -> _Entry:
     """
     kind = error.get("type", "unknown")
     if kind == _NO_INDEX:
-        raise unavailable("or its alias does not exist; provisioning creates both")
+        raise unavailable("lacks the index of a range; provisioning creates it")
     if status not in _REFUSED or entry.refused >= REMOVABLE:
         raise unavailable(f"rejected a document (status {status}, {kind})")
     # The reason may quote values of the record, so only the name of a field is taken from it.
@@ -142,10 +146,10 @@ def _lessened(entry: _Entry, status: int, error: Mapping[str, Any]) -> _Entry:
     return lessened
 
 
-async def _write_once(client: AsyncOpenSearch, index: str, entries: Sequence[_Entry]) -> list[tuple[_Entry, dict[str, Any]]]:
+async def _write_once(client: AsyncOpenSearch, entries: Sequence[_Entry]) -> list[tuple[_Entry, dict[str, Any]]]:
     """Send a bulk request; return each document with its result. Raises `search-unavailable` for a failure of the request."""
     try:
-        results = await _results(client, index, entries)
+        results = await _results(client, entries)
     except DecklogError as error:
         if getattr(error.__cause__, "status_code", None) != _TOO_LARGE:
             raise
@@ -153,37 +157,17 @@ async def _write_once(client: AsyncOpenSearch, index: str, entries: Sequence[_En
         if len(entries) == 1:
             return [(entries[0], {"status": _TOO_LARGE})]
         half = len(entries) // 2
-        return [*await _write_once(client, index, entries[:half]), *await _write_once(client, index, entries[half:])]
+        return [*await _write_once(client, entries[:half]), *await _write_once(client, entries[half:])]
     if len(results) != len(entries):
         raise unavailable(f"answered for {len(results)} of {len(entries)} documents")
     return list(zip(entries, results, strict=True))
 
 
-async def _results(client: AsyncOpenSearch, index: str, entries: Sequence[_Entry]) -> list[dict[str, Any]]:
+async def _results(client: AsyncOpenSearch, entries: Sequence[_Entry]) -> list[dict[str, Any]]:
     with translated():
         answer: dict[str, Any] = await client.bulk(
-            index=alias(index),
             body=b"".join(entry.lines for entry in entries),
             # Without `require_alias` a bulk creates a missing index, with a mapping guessed from the documents.
             params={"filter_path": "errors,items.*.status,items.*.error.type,items.*.error.reason", "require_alias": "true"},
         )
     return [result for item in answer.get("items", ()) for result in item.values()]
-
-
-async def remove_some(client: AsyncOpenSearch, index: str, query: dict[str, Any]) -> tuple[int, int]:
-    """Remove at most `REMOVED_AT_ONCE` documents that match, and refresh; a missing index has none.
-
-    A single request for all of them would exceed its time limit and start over each time.
-
-    Returns:
-        The number of removed documents, and of those that changed meanwhile and remain.
-
-    Raises:
-        DecklogError: `search-unavailable`.
-    """
-    params = {"max_docs": str(REMOVED_AT_ONCE), "conflicts": "proceed", "refresh": "true", "ignore_unavailable": "true"}
-    with translated():
-        answer = await client.delete_by_query(index=index, body={"query": query}, params=params)
-    if answer.get("failures"):
-        raise unavailable("could not remove documents")
-    return answer.get("deleted", 0), answer.get("version_conflicts", 0)

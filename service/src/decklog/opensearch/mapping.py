@@ -15,6 +15,9 @@ from decklog.domain.search.fields import FIELDS, Field, Kind
 VERSION = 3
 """Grows with every change of the fields or of the alias. Provisioning adds new fields to older indices; fields are only added."""
 
+META = "decklog"
+"""Key of the owner's mark in the `_meta` of a mapping."""
+
 _COMPARED = {"type": "keyword", "doc_values": False}
 _COUNTED = {"type": "keyword"}
 
@@ -55,18 +58,26 @@ PROPERTIES: dict[str, dict[str, Any]] = {
 """The fields of a document, by name: the place of its record, and its terms."""
 
 
-def alias(index: str) -> str:
-    """Return the alias that an index is written under.
+def write_alias(range_index: str) -> str:
+    """Return the alias that the index of a range is written under.
 
-    Only provisioning creates it, together with the index, and bulks require it; so a bulk never creates an index. The names of
-    tenants have no dot, so an alias is never the name of an index.
+    It is created together with the index, and bulks require it; so a bulk never creates an index.
     """
-    return f"{index}.write"
+    return f"{range_index}.write"
 
 
-def new_index(index: str, meta: dict[str, Any], replicas: int) -> dict[str, Any]:
-    """Return the body of the request that creates an index. `meta` becomes its `_meta`."""
-    return {"settings": settings(replicas), "mappings": mapping(meta), "aliases": {alias(index): {}}}
+def aliases(range_index: str) -> tuple[str, str]:
+    """Return the aliases of a range: the one that it is written under, and that of its generation, by which searches read."""
+    return write_alias(range_index), range_index.rpartition(".")[0]
+
+
+def new_index(range_index: str, meta: dict[str, Any], replicas: int) -> dict[str, Any]:
+    """Return the body of the request that creates the index of a range. `meta` becomes its `_meta`."""
+    return {
+        "settings": settings(replicas),
+        "mappings": mapping(meta),
+        "aliases": {name: {} for name in aliases(range_index)},
+    }
 
 
 def mapping(meta: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from opensearchpy import AsyncOpenSearch
 
+from decklog.domain.index_generation import IndexGeneration
 from decklog.domain.log import LogName, Span, from_microseconds, microseconds
 from decklog.domain.search.fields import Kind
 from decklog.domain.search.order import Place
@@ -23,13 +24,12 @@ from decklog.domain.store import SearchDocument
 from decklog.domain.tenant import Tenant
 from decklog.opensearch import index
 from decklog.opensearch.client import translated, unavailable
+from decklog.opensearch.mapping import VERSION
 
 PAGE_MAX = 10_000
 """Numbers in one answer: `index.max_result_window` of an index."""
 COMPOSITE_PAGE_MAX = 10_000
 """Buckets in one answer."""
-FORGETTINGS_MAX = 100
-"""Removing requests of one call of `forget`."""
 SEARCH_TIME_MAX = timedelta(seconds=5)
 """OpenSearch stops collecting after this; a partial answer is then refused."""
 ANSWER_TIME_MAX = SEARCH_TIME_MAX + timedelta(seconds=1)
@@ -121,7 +121,7 @@ class OpenSearchIndex:
         """See `SearchIndex`. Raises ValueError for a document of another tenant."""
         if any(document.tenant_id != tenant.id for document in documents):
             raise ValueError("a document of another tenant")
-        return await index.write(self._client, tenant.index, documents)
+        return await index.write(self._client, _live(tenant), documents)
 
     async def ping(self) -> None:
         """See `SearchIndex`."""
@@ -132,20 +132,13 @@ class OpenSearchIndex:
 
     async def refresh(self, tenant: Tenant) -> None:
         """See `SearchIndex`."""
+        live = _live(tenant)
         with translated():
-            answer = await self._client.indices.refresh(index=tenant.index, params={"filter_path": "_shards"})
+            answer = await self._client.indices.refresh(index=live.alias, params={"filter_path": "_shards"})
         shards = answer.get("_shards", {})
         # Unassigned copies count in `total` only: a yellow index is refreshed.
-        if shards.get("failed") or not shards.get("successful"):
+        if shards.get("failed") or shards.get("successful", 0) < len(live.starts):
             raise unavailable("could not be refreshed on every shard")
-
-    async def forget(self, tenant: Tenant, log: LogName, below: int) -> None:
-        """See `SearchIndex`."""
-        scope = _scope(tenant, log, Span(0, below), Query())
-        for _ in range(FORGETTINGS_MAX):
-            removed, _ = await index.remove_some(self._client, tenant.index, scope)
-            if removed < index.REMOVED_AT_ONCE:
-                return
 
     async def find(self, tenant: Tenant, log: LogName, span: Span, *, query: Query, limit: int, newest_first: bool) -> list[int]:
         """See `SearchIndex`."""
@@ -226,17 +219,33 @@ class OpenSearchIndex:
         return [Bucket((), None, total)] if total else []
 
     async def _search(self, tenant: Tenant, body: dict[str, Any], wanted: str) -> dict[str, Any]:
-        """Return the answer to one search, filtered to `wanted`. Raises `search-unavailable` unless all shards answered in time."""
+        """Return the answer to one search, filtered to `wanted`. Raises `search-unavailable` unless all shards answered in time.
+
+        An alias knows nothing of a range that was lost, so the shards are counted: each range has one at least.
+        """
+        live = _live(tenant)
         with translated():
             answer: dict[str, Any] = await self._client.search(
-                index=tenant.index,
+                index=live.alias,
                 body=body | {"timeout": f"{SEARCH_TIME_MAX.total_seconds():g}s"},
-                params={"filter_path": f"timed_out,_shards.failed,{wanted}", "allow_partial_search_results": "false"},
+                params={
+                    "filter_path": f"timed_out,_shards.failed,_shards.total,{wanted}",
+                    "allow_partial_search_results": "false",
+                },
                 request_timeout=ANSWER_TIME_MAX.total_seconds(),
             )
         if answer.get("timed_out", True) or answer.get("_shards", {}).get("failed", 1):
             raise unavailable("could not answer completely in time")
+        if answer["_shards"].get("total", 0) < len(live.starts):
+            raise unavailable("lacks a range; provisioning creates it, and workers fill it")
         return answer
+
+
+def _live(tenant: Tenant) -> IndexGeneration:
+    """Return the generation that a request is for. Raises `search-unavailable` where there is none with this version's mapping."""
+    if tenant.live is None or tenant.live.version != VERSION:
+        raise unavailable("of this tenant is not made yet; provisioning makes it")
+    return tenant.live
 
 
 def _sources(grouping: Grouping) -> list[dict[str, Any]]:

@@ -6,12 +6,14 @@ What is scheduled is kept in memory only. A log that a crash forgets is found ag
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 
 from prometheus_client import Gauge
 
 from decklog.domain.errors import DecklogError
 from decklog.domain.log import LogName
+from decklog.domain.tenant import Tenant
 from decklog.services.following.follow import Ended, Follower
 from decklog.services.identity.registry import RegistryCache
 from decklog.services.outage import Outage
@@ -29,11 +31,22 @@ Key = tuple[int, LogName]
 
 
 class Dispatcher:
-    """Advances logs for one consumer. All methods must be called in the event loop."""
+    """Advances logs for one consumer. All methods must be called in the event loop.
 
-    def __init__(self, follower: Follower, registry: RegistryCache, *, concurrency: int) -> None:
+    `of` returns the tenant as the consumer sees it; None where the consumer has nothing to do in its logs.
+    """
+
+    def __init__(
+        self,
+        follower: Follower,
+        registry: RegistryCache,
+        *,
+        concurrency: int,
+        of: Callable[[Tenant], Tenant | None] = lambda tenant: tenant,
+    ) -> None:
         self._follower = follower
         self._registry = registry
+        self._of = of
         self._active_max = concurrency * ACTIVE_PER_SLOT
         self._waiting: dict[Key, None] = {}
         self._active: dict[Key, asyncio.Task[None]] = {}
@@ -66,9 +79,12 @@ class Dispatcher:
         tenant_id, log = key
         try:
             tenant = await self._registry.tenant(tenant_id)
+            tenant = None if tenant is None else self._of(tenant)
             # A tenant that is not in the registry was deleted, or is so new that the sweep will find its logs.
             self._outage.well()
             ended = Ended.DONE if tenant is None else await self._follower.advance(tenant, log)
+            if ended is Ended.MORE:
+                self.wake(*key)
             if ended is Ended.HELD and key not in self._again:
                 self._again[key] = asyncio.get_running_loop().call_later(AGAIN_AFTER.total_seconds(), self._wake_again, key)
         except DecklogError as error:

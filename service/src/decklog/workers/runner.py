@@ -14,17 +14,19 @@ from typing import Any
 import structlog
 
 from decklog.domain.archive.manifest import ARCHIVER
-from decklog.domain.store import FILTERER, INDEXER, Cursors, RecordStore, SearchIndex, WakeQueue
+from decklog.domain.store import FILTERER, INDEXER, REINDEXER, Cursors, RecordStore, SearchIndex, WakeQueue, indexer_of
 from decklog.probes import serving
 from decklog.services.following.follow import BatchTraces, Effect, Follower
 from decklog.services.identity.registry import RegistryCache
 from decklog.services.search.forgetting import Forgetting
+from decklog.services.search.tending import Tending, as_building
 from decklog.settings import Settings
 from decklog.workers.consumers.filterer import Filterer, TermFilters
 from decklog.workers.consumers.indexer import Indexer
 from decklog.workers.dispatch import Dispatcher
 from decklog.workers.duties.archiver import Archiving, keep_archiving
 from decklog.workers.duties.forget import keep_forgetting
+from decklog.workers.duties.indices import keep_indices
 from decklog.workers.duties.keeper import Keeper, keep_partitions
 from decklog.workers.duties.sweep import keep_sweeping
 from decklog.workers.poll import Pollers
@@ -41,6 +43,7 @@ async def run(
     cursors: Cursors,
     keeper: Keeper,
     index: SearchIndex | None = None,
+    tending: Tending | None = None,
     filters: TermFilters | None = None,
     queue: WakeQueue | None = None,
     archiver: Archiving | None = None,
@@ -53,7 +56,7 @@ async def run(
     """
     effects: dict[str, Effect] = {}
     if index is not None:
-        effects[INDEXER] = Indexer(index)
+        effects[INDEXER] = effects[REINDEXER] = Indexer(index)
     if filters is not None:
         effects[FILTERER] = Filterer(filters)
     dispatchers = [
@@ -63,7 +66,9 @@ async def run(
     duties: list[Coroutine[Any, Any, None]] = [keep_partitions(keeper)]
     duties += [keep_sweeping(cursors, dispatcher, seconds=settings.worker.sweep_seconds) for dispatcher in dispatchers]
     if index is not None:
-        duties.append(keep_forgetting(Forgetting(store, cursors, index), registry))
+        duties.append(keep_forgetting(Forgetting(store, cursors), registry))
+    if tending is not None:
+        duties.append(keep_indices(tending))
     if queue is not None and dispatchers:
         duties.append(Pollers(queue, registry, dispatchers, pollers=settings.worker.pollers).run())
     if archiver is not None:
@@ -89,7 +94,11 @@ def _dispatcher(
     slots: int,
     traces: BatchTraces | None,
 ) -> Dispatcher:
-    return Dispatcher(Follower(consumer, store, cursors, effect, slots=slots, traces=traces), registry, concurrency=slots)
+    of_index = consumer in (INDEXER, REINDEXER)
+    follower = Follower(consumer, store, cursors, effect, cursor_of=indexer_of if of_index else None, slots=slots, traces=traces)
+    if consumer == REINDEXER:
+        return Dispatcher(follower, registry, concurrency=slots, of=as_building)
+    return Dispatcher(follower, registry, concurrency=slots)
 
 
 async def _until(stop: asyncio.Event, duties: list[Coroutine[Any, Any, None]]) -> None:

@@ -41,9 +41,12 @@ class Planned(msgspec.Struct, frozen=True):
     platform_first: bool
 
 
-def empty_world(installation: Installation, *, search: bool, queue: bool) -> Observation:
-    """Return an observation of empty backends, in which not even the reserved tenant exists."""
-    index, queues = (IndexSeen() if search else None), (QueueSeen() if queue else None)
+def empty_world(installation: Installation, *, search: int | None, queue: bool) -> Observation:
+    """Return an observation of empty backends, in which not even the reserved tenant exists.
+
+    `search` is the version of the mapping that indices are made with; None without a search engine.
+    """
+    index, queues = (None if search is None else IndexSeen(search)), (QueueSeen() if queue else None)
     return Observation(DatabaseSeen(), replace(installation, uid=NEW), index, queues, VaultSeen())
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 
 import msgspec
 
 from decklog.domain.archive.manifest import ArchiveSeen
+from decklog.domain.index_generation import GenerationRow
 from decklog.domain.tenancy.parts.keys import IssuedKey
 from decklog.domain.tenancy.spec import TenantSpec, seconds
 from decklog.domain.tenancy.status import Condition
@@ -96,9 +97,9 @@ class DatabaseSeen(msgspec.Struct, frozen=True):
     """A tenant as the database shows it.
 
     `missing`: names of database objects that are absent or differ from the template. `partitions`: whether those of the
-    coming days exist. `keys`: API keys that are not revoked. `dedicated`: Dedicated tenants of the cell. `index_uuid`: the
-    index that the indexer's cursors count for, None where they are at the beginning. `archive`: None where the deletion
-    policy asks for none.
+    coming days exist. `keys`: API keys that are not revoked. `dedicated`: Dedicated tenants of the cell. `generations`: those of
+    the tenant's index. `indexed_from`: the day before which no tenant of the index has received a record, None where no tenant is
+    registered. `archive`: None where the deletion policy asks for none.
     """
 
     row: Row | None = None
@@ -107,7 +108,8 @@ class DatabaseSeen(msgspec.Struct, frozen=True):
     heads: HeadSettings | None = None
     keys: tuple[IssuedKey, ...] = ()
     dedicated: int = 0
-    index_uuid: str | None = None
+    generations: tuple[GenerationRow, ...] = ()
+    indexed_from: date | None = None
     stored: Stored | None = None
     archive: ArchiveSeen | None = None
 

@@ -37,6 +37,8 @@ BATCH_BYTES = 2 * 1024 * 1024
 LOOK_AGAIN_SECONDS = 0.1
 """Between reads of the head while the last batch settles, so that records that arrive meanwhile form one batch."""
 READ_SECONDS_MAX = 20.0
+ADVANCE_SECONDS_MAX = 60.0
+"""An advance ends after this, and goes on with what the registry then says of the tenant. Under load it would never end."""
 BACKOFF_SECONDS = (0.5, 2.0)
 """First and longest pause after failures of one log, before jitter: near the lag that a log has when all is well."""
 DOWN_LOGS = 3
@@ -102,6 +104,8 @@ class Ended(Enum):
 
     DONE = "done"
     """The consumer has done every record of the log, or is stopping."""
+    MORE = "more"
+    """It did what there was time for, and the log may have more."""
     HELD = "held"
     """Another worker has the lease."""
     LOST = "lost"
@@ -136,6 +140,7 @@ class _Advance:
         cursors: Cursors,
         effect: Effect,
         *,
+        consumer: str,
         slots: asyncio.Semaphore,
         lease_seconds: float,
         batch_records_max: int,
@@ -143,6 +148,7 @@ class _Advance:
         traces: BatchTraces | None,
         failures: int,
     ) -> None:
+        self._consumer = consumer
         self._tenant = tenant
         self._log = cursor.log
         self._cursor = cursor
@@ -205,7 +211,7 @@ class _Advance:
         try:
             batch = await self._read()
             if self._traces is not None and batch.records:
-                trace = self._traces.batch(self._cursor.consumer, self._tenant, self._log, batch.records)
+                trace = self._traces.batch(self._consumer, self._tenant, self._log, batch.records)
                 self._traced.append((batch.end, trace))
             task = asyncio.create_task(self._apply(batch))
         except BaseException:  # a slot is given back whatever happens
@@ -236,7 +242,7 @@ class _Advance:
     async def _apply(self, batch: _Batch) -> None:
         if batch.records:
             await self._effect.apply(self._tenant, self._log, batch.records)
-            BATCHES.labels(self._cursor.consumer).inc()
+            BATCHES.labels(self._consumer).inc()
 
     async def _end_batch(self) -> None:
         """Wait for the oldest batch that is being applied."""
@@ -266,17 +272,17 @@ class _Advance:
             raise LeaseLostError
         while self._traced and self._traced[0][0] <= to:
             self._traced.popleft()[1].done()
-        RECORDS.labels(cursor.consumer).inc(to - cursor.next_seq)
-        PROGRESS.labels(cursor.consumer).set_to_current_time()
+        RECORDS.labels(self._consumer).inc(to - cursor.next_seq)
+        PROGRESS.labels(self._consumer).set_to_current_time()
         if oldest is not None:
-            LAG.labels(cursor.consumer).observe(max(0.0, (datetime.now(UTC) - oldest).total_seconds()))
+            LAG.labels(self._consumer).observe(max(0.0, (datetime.now(UTC) - oldest).total_seconds()))
         return moved
 
 
 class Follower:
     """One consumer of one process. `advance` may be called for many logs at once; a second call for one log waits.
 
-    `slots` bounds how many batches are read and applied at once; waiting for an effect to settle takes no slot.
+    `cursor_of` names the consumer's cursor in the logs of a tenant; None: it has the name of the consumer. `slots` bounds how many batches are read and applied at once; waiting for an effect to settle takes no slot.
     """
 
     def __init__(
@@ -286,6 +292,7 @@ class Follower:
         cursors: Cursors,
         effect: Effect,
         *,
+        cursor_of: Callable[[Tenant], str] | None = None,
         slots: int = 4,
         lease_seconds: float = LEASE_SECONDS,
         batch_records_max: int = BATCH_RECORDS_MAX,
@@ -297,6 +304,7 @@ class Follower:
         self._store = store
         self._cursors = cursors
         self._effect = effect
+        self._cursor_of = cursor_of or (lambda _: consumer)
         self._slots = asyncio.Semaphore(slots)
         self._lease_seconds = lease_seconds
         self._batch_records_max = batch_records_max
@@ -318,7 +326,7 @@ class Follower:
         self._stopping = True
 
     async def advance(self, tenant: Tenant, log: LogName) -> Ended:
-        """Work until the consumer has done every record of the log. Under load that may never be.
+        """Work until the consumer has done every record of the log, but not much longer than `ADVANCE_SECONDS_MAX`.
 
         Errors of the store, the cursors and the effect are logged and counted, and end as `FAILED`.
         """
@@ -351,11 +359,12 @@ class Follower:
     async def _try(self, tenant: Tenant, log: LogName) -> Ended:
         try:
             async with leased(
-                self._cursors, self.consumer, tenant, [log], owner=self._owner, seconds=self._lease_seconds
+                self._cursors, self._cursor_of(tenant), tenant, [log], owner=self._owner, seconds=self._lease_seconds
             ) as held:
                 if held is None:
                     return Ended.HELD
-                await self._work(tenant, held[log])
+                until = self._clock() + ADVANCE_SECONDS_MAX
+                await self._work(tenant, held[log], until)
         except LeaseLostError:
             return Ended.LOST
         except Exception as error:  # noqa: BLE001 - an effect may raise anything; only its own log fails
@@ -364,7 +373,7 @@ class Follower:
         self._failures.pop((tenant.id, log), None)
         self._failing.clear()
         self._outage.well()
-        return Ended.DONE
+        return Ended.DONE if self._stopping or self._clock() < until else Ended.MORE
 
     def _failed(self, tenant: Tenant, log: LogName, error: Exception) -> None:
         """Count and log a failure, and set when the log may be tried again."""
@@ -380,18 +389,19 @@ class Follower:
         self._failing.add((tenant.id, log))
         self._outage.failed(error, tenant=tenant.name, log=log.text)
 
-    async def _work(self, tenant: Tenant, cursor: Cursor) -> None:
-        """Follow the log to its end. Raises `LeaseLostError` and what the effect raises."""
+    async def _work(self, tenant: Tenant, cursor: Cursor, until: float) -> None:
+        """Follow the log to its end, or until that time. Raises `LeaseLostError` and what the effect raises."""
         await _Advance(
             tenant,
             cursor,
             self._store,
             self._cursors,
             self._effect,
+            consumer=self.consumer,
             slots=self._slots,
             lease_seconds=self._lease_seconds,
             batch_records_max=self._batch_records_max,
-            stopping=lambda: self._stopping,
+            stopping=lambda: self._stopping or self._clock() >= until,
             traces=self._traces,
             failures=self._failures.get((tenant.id, cursor.log), (0, 0.0))[0],
         ).run()

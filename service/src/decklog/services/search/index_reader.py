@@ -17,7 +17,7 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import Head, LogName, Span
 from decklog.domain.search.order import Place
 from decklog.domain.search.stats import BUCKETS_MAX, Bucket, Grouping
-from decklog.domain.store import FORGETTER, INDEXER, SearchIndex
+from decklog.domain.store import FORGETTER, SearchIndex, indexer_of
 from decklog.domain.tenant import Tenant
 from decklog.services.breaker import Breaker
 from decklog.services.outage import Outage
@@ -73,7 +73,7 @@ class IndexReader:
         """Return the records that the index finds; all of the log without an index."""
         if self._cursors is None:
             return Span(0, head.next_seq)
-        floor, end = await self._cursors.next_seqs((FORGETTER, INDEXER), tenant.id, log)
+        floor, end = await self._cursors.next_seqs((FORGETTER, indexer_of(tenant)), tenant.id, log)
         end = min(head.next_seq, end)
         return Span(min(floor, end), end)
 

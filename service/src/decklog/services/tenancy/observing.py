@@ -110,26 +110,33 @@ class Observer:
         kept: Mapping[Part, Any],
     ) -> Observation:
         index, queue = (each(manifest.name, manifest.spec, self.installation.prefix) for each in (index_name, queue_name))
+        looking = asyncio.ensure_future(database)
         registered, (indices, queues), keys = await asyncio.gather(
-            database, self._outside(index, queue, kept), _in_vault(manifest, vault)
+            looking, self._outside(index, queue, kept, after=looking), _in_vault(manifest, vault)
         )
         if isinstance(vault, Handover) and vault.kept is None and isinstance(registered, DatabaseSeen):
             keys = held(registered)
         return Observation(registered, self.installation, indices, queues, keys)
 
     async def _outside(
-        self, index: str, queue: str, kept: Mapping[Part, Any]
+        self, index: str, queue: str, kept: Mapping[Part, Any], *, after: asyncio.Future[Any] | None = None
     ) -> tuple[IndexSeen | Trouble | None, QueueSeen | Trouble | None]:
-        """The index and the queue, None where there is no such backend."""
+        """The indices, which are looked at once `after` has ended, and the queue; None where there is no such backend.
+
+        Workers make a range before they record it. So a range that is recorded, and is missing in a later look, is lost.
+        """
 
         async def one(part: Part, observe: Coalescing[str, Any] | None, name: str) -> Any:
             if observe is None or part in kept:
                 return kept.get(part)
             return await attempt(observe(name), part)
 
-        found: tuple[Any, Any] = await asyncio.gather(
-            one(Part.SEARCH, self._indices, index), one(Part.QUEUE, self._queues, queue)
-        )
+        async def indices() -> Any:
+            if after is not None:
+                await asyncio.wait((after,))
+            return await one(Part.SEARCH, self._indices, index)
+
+        found: tuple[Any, Any] = await asyncio.gather(indices(), one(Part.QUEUE, self._queues, queue))
         return found
 
 
@@ -138,6 +145,9 @@ async def _in_vault(manifest: Manifest, vault: KeyVault | None) -> VaultSeen | T
 
 
 def untouched(seen: Observation, actions: Sequence[Action]) -> dict[Part, Any]:
-    """Return what stays valid of an observation after these actions: backends asked over the network, once per name."""
+    """Return what stays valid of an observation after these actions: the queue, unless they change it.
+
+    Indices must never be older than what the database shows of them.
+    """
     touched = {action.part for action in actions}
-    return {part: found for part, found in seen.parts.items() if part in {Part.SEARCH, Part.QUEUE} - touched}
+    return {part: found for part, found in seen.parts.items() if part in {Part.QUEUE} - touched}

@@ -55,11 +55,12 @@ async def recover_database(database: Epochs, search: IndexProvisioning | None, d
     for index in sorted({tenant.index for tenant in tenants}):
         try:
             seen = await search.observe(index)
-            if seen.exists and seen.owner in ours:
-                await search.apply(RemoveIndex(index))
+            names = tuple(each.name for each in seen.ranges if each.owner in ours)
+            if names:
+                await search.apply(RemoveIndex(index, names))
                 removed.append(index)
-            elif seen.exists:
-                left[index] = f"It belongs to UID {seen.owner}, which the registry does not know."
+            if strange := {str(each.owner) for each in seen.ranges} - ours:
+                left[index] = f"It belongs to UID {', '.join(sorted(strange))}, which the registry does not know."
         except DecklogError as error:
             left[index] = error.detail
     return Recovered(logs, tuple(removed), left)

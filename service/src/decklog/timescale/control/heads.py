@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import asyncpg
 
 from decklog.domain.log import LogName
-from decklog.domain.store import INDEXER
 from decklog.domain.tenancy.registered import HeadSettings
 from decklog.domain.tenant import State
 from decklog.timescale.statements import statement
@@ -57,5 +56,5 @@ async def observe_heads(connection: asyncpg.Connection, tenant_ids: Sequence[int
 
 async def count_records(connection: asyncpg.Connection, tenant_ids: Sequence[int]) -> dict[int, tuple[int, int]]:
     """Return records of both logs and those among them that are not indexed yet, by tenant."""
-    rows = await connection.fetch(statement("heads.stored"), tenant_ids, INDEXER)
+    rows = await connection.fetch(statement("heads.stored"), tenant_ids)
     return {row["tenant_id"]: (row["records"], row["unindexed"]) for row in rows}

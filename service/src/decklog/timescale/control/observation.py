@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection, Mapping, Sequence
+from datetime import date
 from typing import NamedTuple
 
 import asyncpg
 
 from decklog.domain.archive.manifest import ARCHIVER, ArchivePlace, ArchiveSeen
+from decklog.domain.index_generation import GenerationRow, GenerationState
 from decklog.domain.log import LogName
 from decklog.domain.tenancy.manifest import Manifest
 from decklog.domain.tenancy.names import schema_name
@@ -115,7 +117,7 @@ async def observe(
         schemas = {m.name: rows[m.name].schema if m.name in rows else schema_name(m.name, m.spec) for m in manifests}
         if unknown := sorted(set(schemas.values()) - relations.keys()):
             relations |= await _relations(connection, unknown)
-        uuids = await tables.index_uuids(sorted({index for _, index in asked}))
+        generations, beginnings = await _generations(connection, sorted({index for _, index in asked}))
         heads = await observe_heads(connection, ids) if ids else {}
         keys = await tables.issued_keys(ids) if ids else {}
         limited = {rows[m.name].id for m in manifests if m.spec.quotas.storage_gib and m.name in rows}
@@ -134,7 +136,8 @@ async def observe(
                 heads=heads.get(row.id) if row else None,
                 keys=keys.get(row.id, ()) if row else (),
                 dedicated=dedicated,
-                index_uuid=uuids.get(index),
+                generations=generations.get(index, ()),
+                indexed_from=beginnings.get(index),
                 stored=stored.get(row.id) if row else None,
                 archive=archives.get(manifest.name),
             )
@@ -151,6 +154,18 @@ async def _relations(connection: asyncpg.Connection, schemas: Sequence[str]) -> 
         parts = partitions.get(name)
         found[name] = Relations((*missing[name], *(parts["gaps"] if parts else ())), bool(parts and parts["ahead"]))
     return found
+
+
+async def _generations(
+    connection: asyncpg.Connection, indices: Sequence[str]
+) -> tuple[dict[str, tuple[GenerationRow, ...]], dict[str, date]]:
+    """Return the generations of each index, and the day before which no tenant of it has received a record."""
+    found: dict[str, tuple[GenerationRow, ...]] = {}
+    for row in await connection.fetch(statement("generations.of_indices"), indices):
+        each = GenerationRow(row["generation"], GenerationState(row["state"]), tuple(row["starts"]), tuple(row["uuids"]))
+        found[row["index"]] = (*found.get(row["index"], ()), each)
+    beginnings = await connection.fetch(statement("generations.indexed_from"), indices)
+    return found, {row["index"]: row["day"] for row in beginnings}
 
 
 async def _archives(connection: asyncpg.Connection, asked: Sequence[Manifest], rows: Mapping[str, Row]) -> dict[str, ArchiveSeen]:

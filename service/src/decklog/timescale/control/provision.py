@@ -18,7 +18,6 @@ from decklog.domain.identity.access import Role
 from decklog.domain.log import LogName
 from decklog.domain.records.append import AppendRequest
 from decklog.domain.records.record import RecordInput, prepare
-from decklog.domain.store import INDEXER
 from decklog.domain.tenancy.manifest import Manifest
 from decklog.domain.tenancy.parts.credentials import IssueKeys
 from decklog.domain.tenancy.parts.database import (
@@ -32,7 +31,7 @@ from decklog.domain.tenancy.parts.database import (
 )
 from decklog.domain.tenancy.parts.keys import IssuedKey
 from decklog.domain.tenancy.parts.part import Action
-from decklog.domain.tenancy.parts.search import RewindIndexer
+from decklog.domain.tenancy.parts.search import RecordGeneration, RetireGenerations
 from decklog.domain.tenancy.registered import DatabaseSeen, Row, Stopped
 from decklog.domain.tenancy.status import Condition
 from decklog.domain.tenant import PLATFORM_TENANT, Isolation, State, Tenant
@@ -148,9 +147,13 @@ class PostgresVisit:
                     await connection.execute("DELETE FROM decklog.archives WHERE tenant_id = $1", action.row.id)
             case SetHeads(settings=settings):
                 await ensure_heads(connection, await self._id(), await self._schema(), settings)
-            case RewindIndexer():
-                await tables.set_index_uuid(action.index, action.index_uuid)
-                await connection.execute(statement("cursors.rewind"), action.index, INDEXER)
+            case RetireGenerations():
+                await connection.execute(statement("generations.retire"), action.index, action.generations)
+            case RecordGeneration():
+                at_once = True  # an older mapping is not read by this version, and a lost generation not by any
+                await connection.execute(
+                    statement("generations.record"), action.index, action.generation, action.starts, action.uuids, at_once
+                )
             case _:
                 raise TypeError(f"{type(action).__name__} is not an action on the database")
 
@@ -222,7 +225,7 @@ class PostgresVisit:
             async with on(self._connection):
                 if row.isolation is Isolation.DEDICATED:
                     await schema.drop_relations(self._connection, row.schema)
-                    await tables.forget_index(row.index)
+                    await self._connection.execute(statement("generations.forget"), row.index)
                 else:
                     await schema.delete_term_filters(self._connection, row.schema, row.id)
                 await self._delete_from(row, "cursors", "heads", "archives", "archive_parts")

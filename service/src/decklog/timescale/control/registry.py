@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import asyncpg
 
 from decklog.domain.identity.access import Role
+from decklog.domain.index_generation import IndexGeneration
 from decklog.domain.store import REGISTRY_CHANGES_MAX, ApiKey, Registered, RegistryChanges
 from decklog.domain.tenancy.spec import read_spec
 from decklog.domain.tenancy.status import TenantListing, read_conditions
@@ -27,6 +28,7 @@ _CHANGES = statement("registry.changes")
 _REGISTERED = statement("registry.find")
 _QUEUES = statement("registry.queues")
 _SEARCHING = statement("registry.searching")
+_OF_INDEX = statement("registry.of_index")
 _LIST = statement("registry.listing") + " WHERE name > $1 ORDER BY name LIMIT $2"
 _FIND = statement("registry.listing") + " WHERE name = $1"
 
@@ -79,6 +81,11 @@ class PostgresRegistry:
             rows = await connection.fetch(_SEARCHING, after, limit, int(State.DELETED))
         return [tenant_of(row, _limits(row)) for row in rows]
 
+    async def of_index(self, index: str, *, after: int, limit: int) -> list[Tenant]:
+        """See the protocol."""
+        async with self._pool.connection() as connection:
+            return [tenant_of(row) for row in await connection.fetch(_OF_INDEX, index, after, limit)]
+
     async def tenants(self, *, after: str = "", limit: int | None = None) -> list[TenantListing]:
         """Return tenants in the order of their names, retained ones of deleted `Tenant`s included.
 
@@ -124,7 +131,10 @@ class RegistryNotices:
 
 
 def tenant_of(row: asyncpg.Record, limits: Limits | None = None) -> Tenant:
-    """Return the tenant of a row of the registry. Without `limits` it has the defaults of a spec."""
+    """Return the tenant of a row of the registry. Without `limits` it has the defaults of a spec.
+
+    It has no generations of its index where the row does not tell them.
+    """
     return Tenant(
         id=row["id"],
         name=row["name"],
@@ -137,7 +147,14 @@ def tenant_of(row: asyncpg.Record, limits: Limits | None = None) -> Tenant:
         display_name=row["display_name"],
         uid=row["uid"],
         limits=limits or Limits(),
+        live=_generation(row, "live"),
+        building=_generation(row, "building"),
     )
+
+
+def _generation(row: asyncpg.Record, name: str) -> IndexGeneration | None:
+    found = row.get(name)
+    return None if found is None else IndexGeneration(row["index"], found, tuple(row[f"{name}_starts"]))
 
 
 def _limits(row: asyncpg.Record) -> Limits:

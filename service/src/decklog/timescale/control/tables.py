@@ -91,7 +91,7 @@ class RegistryVersion(Table, tablename="registry_version", schema=SCHEMA, db=ENG
 
 
 class IndexRow(Table, tablename="search_indices", schema=SCHEMA, db=ENGINE):
-    """Per index, the uuid of the OpenSearch index that the indexer's cursors refer to; null while there is none."""
+    """Per index, the uuid of the OpenSearch index, as versions before generations of indices kept it. This version neither reads nor writes it."""
 
     name = Text(primary_key=True)
     uuid = Text(null=True, default=None)
@@ -288,22 +288,6 @@ async def delete_tenant(tenant_id: int) -> None:
     """Delete the row of a tenant that is marked as deleted, with its keys. Its number is never used again."""
     await ApiKeyRow.delete().where(_of(tenant_id))
     await TenantRow.delete().where(TenantRow.id == tenant_id).where(TenantRow.state == State.DELETED.value)
-
-
-async def forget_index(index: str) -> None:
-    """Delete the uuid of an index that no longer exists."""
-    await IndexRow.delete().where(IndexRow.name == index)
-
-
-async def index_uuids(indices: Sequence[str]) -> dict[str, str | None]:
-    """Return the uuid that the indexer's cursors refer to, by index; None or missing where they start at 0."""
-    found = await IndexRow.select(IndexRow.name, IndexRow.uuid).where(IndexRow.name.is_in(list(indices)))
-    return {row["name"]: row["uuid"] for row in found}
-
-
-async def set_index_uuid(index: str, uuid: str | None) -> None:
-    """Store the uuid that the indexer's cursors refer to."""
-    await IndexRow.insert(IndexRow(name=index, uuid=uuid)).on_conflict(IndexRow.name, "DO UPDATE", [IndexRow.uuid])
 
 
 async def set_conditions(tenant_id: int, conditions: Sequence[Condition], settled: Sequence[str]) -> None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from decklog.domain.index_generation import GenerationState
 from decklog.domain.log import LogName
-from decklog.domain.store import Behind, Cursor
+from decklog.domain.store import INDEXER, REINDEXER, Behind, Cursor
+from decklog.domain.tenant import State
 from decklog.timescale.connection import Pool
 from decklog.timescale.statements import statement
 
 _BEHIND = statement("cursors.behind")
+_BEHIND_OF_GENERATIONS = statement("cursors.behind_of_generations")
+_GENERATIONS = {INDEXER: GenerationState.LIVE, REINDEXER: GenerationState.BUILDING}
+"""The state of the generations that a consumer fills."""
 _LEASE = statement("cursors.lease")
 _MOVE = statement("cursors.move")
 _RELEASE = statement("cursors.release")
@@ -24,7 +29,10 @@ class PostgresCursors:
     async def behind(self, consumer: str, *, limit: int) -> list[Behind]:
         """See the protocol."""
         async with self._pool.connection() as connection:
-            rows = await connection.fetch(_BEHIND, consumer, limit)
+            if consumer in _GENERATIONS:
+                rows = await connection.fetch(_BEHIND_OF_GENERATIONS, _GENERATIONS[consumer].value, limit, State.DELETED.value)
+            else:
+                rows = await connection.fetch(_BEHIND, consumer, limit)
         return [Behind(row["tenant_id"], LogName(row["log"]), row["next_seq"], row["head_seq"]) for row in rows]
 
     async def lease(self, consumer: str, tenant_id: int, log: LogName, *, owner: str, seconds: float) -> Cursor | None:

@@ -64,6 +64,41 @@ CREATE TABLE IF NOT EXISTS decklog.cursors (
 ) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 GRANT SELECT ON decklog.cursors TO decklog_service;
 
+-- Generations of the search indices: their state (`GenerationState`), and the first day and the uuid of the index of each range, in
+-- order. The cursor `indexer.<generation>` counts for one of them. Only the owner, and the functions of `worker.sql`, write it.
+CREATE TABLE IF NOT EXISTS decklog.search_generations (
+    index         text        NOT NULL,
+    generation    text        NOT NULL,
+    state         smallint    NOT NULL,
+    starts        date[]      NOT NULL,
+    uuids         text[]      NOT NULL,
+    changed_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (index, generation),
+    CHECK (cardinality(starts) > 0 AND cardinality(starts) = cardinality(uuids))
+);
+-- Searches read one generation of an index, and workers build one at most.
+CREATE UNIQUE INDEX IF NOT EXISTS search_generations_used ON decklog.search_generations (index, state) WHERE state IN (0, 1);
+GRANT SELECT ON decklog.search_generations TO decklog_service;
+
+-- Every process follows the generations by the registry, as if the tenants of the index had changed.
+CREATE OR REPLACE FUNCTION decklog.log_generation_changes() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    tenants bigint[];
+BEGIN
+    IF to_regclass('decklog.registry_changes') IS NOT NULL THEN
+        tenants := ARRAY(SELECT id FROM decklog.tenants AS tenant WHERE tenant.index = coalesce(NEW.index, OLD.index));
+        IF cardinality(tenants) > 0 THEN
+            INSERT INTO decklog.registry_changes (version, tenant_id) SELECT bumped, unnest(tenants)
+              FROM decklog.next_registry_version() AS bumped;
+        END IF;
+    END IF;
+    RETURN NULL;
+END $$;
+REVOKE ALL ON FUNCTION decklog.log_generation_changes() FROM PUBLIC;
+CREATE OR REPLACE TRIGGER changes AFTER INSERT OR UPDATE OR DELETE ON decklog.search_generations
+    FOR EACH ROW EXECUTE FUNCTION decklog.log_generation_changes();
+
 -- Parts of the archive of a tenant that was deleted with deletionPolicy Archive. Each was read back and compared; the parts end
 -- where the cursor of the consumer `archiver` is.
 CREATE TABLE IF NOT EXISTS decklog.archive_parts (

@@ -10,6 +10,17 @@ SELECT h.tenant_id, h.log, coalesce(c.next_seq, 0) AS next_seq, h.next_seq AS he
  ORDER BY h.next_seq - coalesce(c.next_seq, 0) DESC
  LIMIT $2
 
+-- name: behind_of_generations
+-- The same for the consumer that fills the generations in the state $1 of all indices. Each has a cursor of its own.
+SELECT h.tenant_id, h.log, coalesce(c.next_seq, 0) AS next_seq, h.next_seq AS head_seq
+  FROM decklog.heads AS h
+  JOIN decklog.tenants AS t ON t.id = h.tenant_id AND t.state <> $3
+  JOIN decklog.search_generations AS g ON g.index = t.index AND g.state = $1
+  LEFT JOIN decklog.cursors AS c ON c.consumer = 'indexer.' || g.generation AND c.tenant_id = h.tenant_id AND c.log = h.log
+ WHERE h.next_seq > coalesce(c.next_seq, 0) AND (c.owner IS NULL OR c.leased_until <= clock_timestamp())
+ ORDER BY h.next_seq - coalesce(c.next_seq, 0) DESC
+ LIMIT $2
+
 -- name: lease
 SELECT epoch, next_seq FROM decklog.lease_cursor($1, $2, $3, $4, $5)
 
@@ -19,7 +30,3 @@ SELECT epoch, next_seq FROM decklog.move_cursor($1, $2, $3, $4, $5, $6, $7)
 -- name: release
 SELECT decklog.release_cursor($1, $2, $3, $4)
 
--- name: rewind
--- As the owner: the consumer $2 starts again for every tenant of the index $1.
-UPDATE decklog.cursors SET next_seq = 0, owner = NULL, leased_until = 'epoch'
- WHERE consumer = $2 AND tenant_id IN (SELECT id FROM decklog.tenants WHERE index = $1)

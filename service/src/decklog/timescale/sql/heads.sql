@@ -29,11 +29,14 @@ UPDATE decklog.heads AS head SET epoch = head.epoch + 1
  WHERE (head.tenant_id, head.log) = (locked.tenant_id, locked.log) RETURNING head.tenant_id
 
 -- name: stored
--- Per tenant: records of both logs, and those that the consumer $2 has not finished.
+-- Per tenant: records of both logs, and those that the live generation of its index does not hold yet.
 SELECT head.tenant_id, sum(head.next_seq)::bigint AS records,
        sum(greatest(head.next_seq - coalesce(cursor.next_seq, 0), 0))::bigint AS unindexed
   FROM decklog.heads AS head
-  LEFT JOIN decklog.cursors AS cursor ON cursor.consumer = $2 AND cursor.tenant_id = head.tenant_id AND cursor.log = head.log
+  JOIN decklog.tenants AS tenant ON tenant.id = head.tenant_id
+  LEFT JOIN decklog.search_generations AS live ON live.index = tenant.index AND live.state = 1
+  LEFT JOIN decklog.cursors AS cursor
+         ON cursor.consumer = 'indexer.' || live.generation AND cursor.tenant_id = head.tenant_id AND cursor.log = head.log
  WHERE head.tenant_id = ANY($1::bigint[]) GROUP BY head.tenant_id
 
 -- name: stopped

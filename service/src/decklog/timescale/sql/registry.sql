@@ -19,13 +19,17 @@ WITH keys AS MATERIALIZED (
    UNION SELECT id FROM decklog.tenants WHERE name = ANY ($2::text[])
    UNION SELECT tenant_id FROM keys WHERE tenant_id IS NOT NULL
 ), found AS (
-  SELECT id, name, uid, isolation, schema, index, queue, retention_days, state, display_name,
+  SELECT id, name, uid, isolation, schema, tenants.index, queue, retention_days, tenants.state, display_name,
          (spec #>> '{quotas,streams}')::integer AS streams,
          (spec #>> '{quotas,bytesPerSecond}')::bigint AS bytes_per_second,
          (spec #>> '{quotas,eventsPerSecond}')::bigint AS events_per_second,
          (spec #>> '{ingest,recordBytesMax}')::integer AS record_bytes_max,
-         (spec #>> '{retention,searchDays}')::integer AS search_days
-    FROM decklog.tenants WHERE id = ANY (ARRAY(SELECT id FROM numbers)) AND state <> $4
+         (spec #>> '{retention,searchDays}')::integer AS search_days,
+         live.generation AS live, live.starts AS live_starts, building.generation AS building, building.starts AS building_starts
+    FROM decklog.tenants
+    LEFT JOIN decklog.search_generations AS live ON live.index = tenants.index AND live.state = 1
+    LEFT JOIN decklog.search_generations AS building ON building.index = tenants.index AND building.state = 0
+   WHERE id = ANY (ARRAY(SELECT id FROM numbers)) AND tenants.state <> $4
 )
 SELECT v.version, f.*, k.id AS key_id, k.tenant_id AS key_tenant_id, k.role AS key_role, k.hash AS key_hash,
        k.expires_at AS key_expires_at
@@ -36,14 +40,23 @@ SELECT DISTINCT queue FROM decklog.tenants WHERE state <> $1
 
 -- name: searching
 -- Tenants after the number $1 that bound how long records stay in the index.
-SELECT id, name, uid, isolation, schema, index, queue, retention_days, state, display_name,
+SELECT id, name, uid, isolation, schema, tenants.index, queue, retention_days, tenants.state, display_name,
        (spec #>> '{quotas,streams}')::integer AS streams,
        (spec #>> '{quotas,bytesPerSecond}')::bigint AS bytes_per_second,
        (spec #>> '{quotas,eventsPerSecond}')::bigint AS events_per_second,
        (spec #>> '{ingest,recordBytesMax}')::integer AS record_bytes_max,
-       (spec #>> '{retention,searchDays}')::integer AS search_days
-  FROM decklog.tenants WHERE id > $1 AND state <> $3 AND spec #> '{retention,searchDays}' IS NOT NULL
+       (spec #>> '{retention,searchDays}')::integer AS search_days,
+       live.generation AS live, live.starts AS live_starts, building.generation AS building, building.starts AS building_starts
+  FROM decklog.tenants
+  LEFT JOIN decklog.search_generations AS live ON live.index = tenants.index AND live.state = 1
+  LEFT JOIN decklog.search_generations AS building ON building.index = tenants.index AND building.state = 0
+ WHERE id > $1 AND tenants.state <> $3 AND spec #> '{retention,searchDays}' IS NOT NULL
  ORDER BY id LIMIT $2
+
+-- name: of_index
+-- Tenants after the number $2 whose records are in the index $1, deleted ones that are kept included.
+SELECT id, name, uid, isolation, schema, tenants.index, queue, retention_days, state, display_name
+  FROM decklog.tenants WHERE tenants.index = $1 AND id > $2 ORDER BY id LIMIT $3
 
 -- name: listing
 -- The caller adds a condition.

@@ -76,6 +76,96 @@ CREATE OR REPLACE FUNCTION decklog.report_archive_place(at text, is_locked boole
     ON CONFLICT (id) DO UPDATE SET place = excluded.place, locked = excluded.locked, reason = excluded.reason,
         message = excluded.message, told_at = clock_timestamp() $$;
 
+-- Record a generation of a search index, whose indices exist and are empty. It becomes the one that searches read where there is none,
+-- or where `at_once`; the one before is retired then. Otherwise workers build it, in place of another one that they were building.
+CREATE OR REPLACE FUNCTION decklog.record_search_generation(
+    of_index text, of_generation text, range_starts date[], range_uuids text[], at_once boolean
+) RETURNS boolean LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    live boolean;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('decklog.generations.' || of_index, 0));
+    live := at_once OR NOT EXISTS (SELECT FROM decklog.search_generations AS g WHERE g.index = of_index AND g.state = 1);
+    IF EXISTS (SELECT FROM decklog.search_generations AS g WHERE g.index = of_index AND g.generation = of_generation) THEN
+        RETURN false;
+    END IF;
+    PERFORM decklog.retire_search_generations(of_index, ARRAY(
+        SELECT g.generation FROM decklog.search_generations AS g WHERE g.index = of_index AND g.state = ANY (
+            CASE WHEN live THEN ARRAY[0, 1] ELSE ARRAY[0] END)));
+    INSERT INTO decklog.search_generations (index, generation, state, starts, uuids)
+    VALUES (of_index, of_generation, live::integer, range_starts, range_uuids);
+    RETURN true;
+END $function$;
+
+-- Let nothing use these generations any more. Their cursors go, so that none counts for another generation of the name.
+CREATE OR REPLACE FUNCTION decklog.retire_search_generations(of_index text, names text[]) RETURNS void
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    UPDATE decklog.search_generations AS g SET state = 2, changed_at = clock_timestamp()
+     WHERE g.index = of_index AND g.generation = ANY (names) AND g.state <> 2;
+    DELETE FROM decklog.cursors AS c
+     WHERE c.consumer = ANY (ARRAY(SELECT 'indexer.' || name FROM unnest(names) AS name))
+       AND c.tenant_id IN (SELECT tenant.id FROM decklog.tenants AS tenant WHERE tenant.index = of_index);
+END $function$;
+
+-- Record a range that was made after the last one of a generation in use. It begins tomorrow at the earliest: until then every worker
+-- has learnt of it, and no record is written to two ranges.
+CREATE OR REPLACE FUNCTION decklog.add_search_range(of_index text, of_generation text, range_start date, range_uuid text) RETURNS boolean
+    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    UPDATE decklog.search_generations AS g
+       SET starts = g.starts || range_start, uuids = g.uuids || range_uuid, changed_at = clock_timestamp()
+     WHERE g.index = of_index AND g.generation = of_generation AND g.state IN (0, 1)
+       AND range_start > greatest(g.starts[cardinality(g.starts)], (clock_timestamp() AT TIME ZONE 'UTC')::date)
+    RETURNING true $$;
+
+-- Take the first range out of a generation, unless it is the only one. Its index may be removed when no search can read it any more.
+CREATE OR REPLACE FUNCTION decklog.drop_search_range(of_index text, of_generation text, range_start date) RETURNS boolean
+    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    UPDATE decklog.search_generations AS g SET starts = g.starts[2:], uuids = g.uuids[2:], changed_at = clock_timestamp()
+     WHERE g.index = of_index AND g.generation = of_generation AND g.starts[1] = range_start AND cardinality(g.starts) > 1
+    RETURNING true $$;
+
+-- Let searches read the generation that was built, and retire the one before, once no log of the index lacks more than `lag_max`
+-- records in it. PostgreSQL answers for those.
+CREATE OR REPLACE FUNCTION decklog.switch_search_generation(of_index text, of_generation text, lag_max bigint) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('decklog.generations.' || of_index, 0));
+    PERFORM FROM decklog.search_generations AS g WHERE g.index = of_index AND g.generation = of_generation AND g.state = 0;
+    IF NOT FOUND OR EXISTS (
+        SELECT FROM decklog.heads AS head
+          JOIN decklog.tenants AS tenant ON tenant.id = head.tenant_id AND tenant.index = of_index AND tenant.state <> 2
+          LEFT JOIN decklog.cursors AS c
+                 ON c.consumer = 'indexer.' || of_generation AND c.tenant_id = head.tenant_id AND c.log = head.log
+         WHERE head.next_seq - coalesce(c.next_seq, 0) > lag_max
+    ) THEN
+        RETURN false;
+    END IF;
+    PERFORM decklog.retire_search_generations(of_index, ARRAY(
+        SELECT g.generation FROM decklog.search_generations AS g WHERE g.index = of_index AND g.state = 1));
+    UPDATE decklog.search_generations AS g SET state = 1, changed_at = clock_timestamp()
+     WHERE g.index = of_index AND g.generation = of_generation;
+    RETURN true;
+END $function$;
+
+-- Forget a retired generation whose indices are removed. A worker that was late may have made a cursor of it again.
+CREATE OR REPLACE FUNCTION decklog.forget_search_generation(of_index text, of_generation text) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    DELETE FROM decklog.search_generations AS g WHERE g.index = of_index AND g.generation = of_generation AND g.state = 2;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM decklog.retire_search_generations(of_index, ARRAY[of_generation]);
+    RETURN true;
+END $function$;
+
+REVOKE ALL ON FUNCTION decklog.record_search_generation, decklog.retire_search_generations, decklog.add_search_range,
+    decklog.drop_search_range, decklog.switch_search_generation, decklog.forget_search_generation FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION decklog.record_search_generation, decklog.add_search_range, decklog.drop_search_range,
+    decklog.switch_search_generation, decklog.forget_search_generation TO decklog_worker;
+GRANT SELECT ON decklog.search_generations TO decklog_worker;
+
 REVOKE ALL ON FUNCTION decklog.lease_cursor, decklog.move_cursor, decklog.release_cursor, decklog.add_archive_part,
     decklog.finish_archive, decklog.report_archive_place FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION decklog.lease_cursor, decklog.move_cursor, decklog.release_cursor, decklog.add_archive_part,

@@ -39,7 +39,7 @@ class Indexer:
 
     def __init__(self, index: SearchIndex, *, refresh_gap: timedelta = REFRESH_GAP) -> None:
         self._index = index
-        self._refreshes = Coalescing(shared(self._refresh), key=lambda tenant: tenant.index, gap=self._rest)
+        self._refreshes = Coalescing(shared(self._refresh), key=_index_of, gap=self._rest)
         self._gap = refresh_gap.total_seconds()
 
     async def apply(self, tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> None:
@@ -57,6 +57,11 @@ class Indexer:
     def _rest(self, took: float) -> float:
         """Seconds from the beginning of a refresh that took so long to the next: what is slow is done more rarely."""
         return max(self._gap, min(took / REFRESH_SHARE, REFRESH_GAP_MAX.total_seconds()))
+
+
+def _index_of(tenant: Tenant) -> str:
+    """Return what one refresh serves: the live generation of an index."""
+    return tenant.index if tenant.live is None else tenant.live.alias
 
 
 async def _documents(tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> list[SearchDocument]:

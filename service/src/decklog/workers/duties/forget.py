@@ -1,4 +1,4 @@
-"""Removes old records from the search index, for tenants with `retention.searchDays`."""
+"""Moves the floors of logs up, for tenants with `retention.searchDays`: Postgres searches below them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from decklog.workers.periodic import Pace, Turn, repeat
 EVERY = timedelta(minutes=10)
 """Pause between two rounds, before jitter. The lease of a log decides how often that log has a pass."""
 
-PASSES = Counter(
-    "decklog_search_forgetting_passes_total", "Passes over a log that removed its old records from the search index."
-)
+PASSES = Counter("decklog_search_forgetting_passes_total", "Passes over a log that moved the floor of its searches in the index.")
 FAILURES = Counter("decklog_search_forgetting_failures_total", "Failed passes, which are tried again.")
 
 _log = structlog.get_logger("decklog.worker")
@@ -33,7 +31,7 @@ async def keep_forgetting(forgetting: Forgetting, registry: RegistryCache) -> No
         await forget_all(forgetting, registry)
         return Turn.DONE
 
-    await repeat(turn, Pace.every(EVERY), failures=FAILURES, failed="old records stay in the search index")
+    await repeat(turn, Pace.every(EVERY), failures=FAILURES, failed="floors of searches did not move")
 
 
 async def forget_all(forgetting: Forgetting, registry: RegistryCache) -> None:
@@ -46,4 +44,4 @@ async def forget_all(forgetting: Forgetting, registry: RegistryCache) -> None:
                 PASSES.inc(await forgetting.forget(tenant, log))
             except DecklogError as error:
                 FAILURES.inc()
-                _log.warning("old records stay in the search index", tenant=tenant.name, log=log.text, reason=str(error))
+                _log.warning("the floor of searches did not move", tenant=tenant.name, log=log.text, reason=str(error))
