@@ -90,6 +90,9 @@ class MemoryIndex:
         self.refreshes += 1
         self._findable[_place(tenant)] = findable
 
+    def covers(self, tenant: Tenant) -> bool:
+        return True
+
     def drop(self, tenant: Tenant, log: LogName, below: int) -> None:
         """Lose the documents below a number, as an index does when a range is dropped."""
         for documents in (self._written, self._findable):

@@ -293,6 +293,10 @@ class SearchIndex(Protocol):
         """Return if the index answers at all, whatever it can answer. Raises `search-unavailable`."""
         ...
 
+    def covers(self, tenant: Tenant) -> bool:
+        """Return whether the tenant's index has a live generation that this process can read."""
+        ...
+
     async def refresh(self, tenant: Tenant) -> None:
         """Make all documents findable that were written before. Raises `search-unavailable`."""
         ...

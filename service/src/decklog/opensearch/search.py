@@ -130,6 +130,10 @@ class OpenSearchIndex:
             params = {"local": "true", "filter_path": "status"}
             await self._client.cluster.health(params=params, request_timeout=PING_TIME_MAX.total_seconds())
 
+    def covers(self, tenant: Tenant) -> bool:
+        """See `SearchIndex`."""
+        return tenant.live is not None and tenant.live.version == VERSION
+
     async def refresh(self, tenant: Tenant) -> None:
         """See `SearchIndex`."""
         live = _live(tenant)

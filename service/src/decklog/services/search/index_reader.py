@@ -71,8 +71,10 @@ class IndexReader:
 
     async def covered(self, tenant: Tenant, log: LogName, head: Head) -> Span:
         """Return the records that the index finds; all of the log without an index."""
-        if self._cursors is None:
+        if self._cursors is None or self._index is None:
             return Span(0, head.next_seq)
+        if not self._index.covers(tenant):
+            return Span(0, 0)
         floor, end = await self._cursors.next_seqs((FORGETTER, indexer_of(tenant)), tenant.id, log)
         end = min(head.next_seq, end)
         return Span(min(floor, end), end)
