@@ -147,12 +147,23 @@ async def test_rebuilt_generation_is_read_once_it_is_nearly_full_and_the_old_one
         assert {name: row.state for name, row in world.generations.rows.items()} == {"v3-1": LIVE, "v3-2": BUILDING}
         world.generations.lag = LAG_MAX
         await world.tend(times=2)
+        world.seconds += LOOK_EVERY.total_seconds() + 1
         assert {name: row.state for name, row in world.generations.rows.items()} == {"v3-1": RETIRED, "v3-2": LIVE}
         assert set(old.range_indices) < set(world.ranges.there)
         world.generations.idle_seconds = LEFT_FOR.total_seconds() + 1
         await world.tend()
         assert set(world.generations.rows) == {"v3-2"}
         assert set(world.ranges.there) == set(IndexGeneration(at.acme.index, "v3-2", world.starts("v3-2")).range_indices)
+
+
+async def test_full_range_is_followed_by_one_that_begins_early() -> None:
+    async with desk() as at:
+        world = World(at, kept_days=365)
+        generation = await world.first()
+        world.ranges.full.add(generation.range_indices[0])
+        await world.tend(times=3)
+        assert world.starts() == (world.today, world.today + 2 * DAY)
+        world.whole()
 
 
 async def test_building_generation_gets_ranges_ahead_too() -> None:

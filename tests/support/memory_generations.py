@@ -9,7 +9,7 @@ from datetime import date
 from msgspec.structs import replace
 
 from decklog.domain.errors import DecklogError
-from decklog.domain.index_generation import GenerationRow, GenerationState, IndexGeneration
+from decklog.domain.index_generation import DOCUMENTS_MAX, GenerationRow, GenerationState, IndexGeneration
 from decklog.domain.store import TendedIndex
 
 _numbers = itertools.count(1)
@@ -86,6 +86,11 @@ class MemoryRanges:
         self.version = version
         self.there: dict[str, str] = {}
         self.failing: DecklogError | None = None
+        self.full: set[str] = set()
+
+    async def documents(self, name: str) -> int:
+        self._answer()
+        return DOCUMENTS_MAX if name in self.full else 1
 
     async def uuids(self, index: str) -> dict[str, str]:
         self._answer()

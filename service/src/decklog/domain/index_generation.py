@@ -15,8 +15,11 @@ from enum import IntEnum
 
 import msgspec
 
-RANGES_MAX = 8
-"""Whole ranges that the days of an index are divided into. A range is also in use before its end, and one is made ahead."""
+RANGES_MAX = 4
+"""Whole ranges that the days of an index are divided into: each is a shard of every tenant. A range is also in use before its end, and
+those of `AHEAD` are made."""
+DOCUMENTS_MAX = 500_000_000
+"""Documents of a range after which the next one begins early. Lucene holds 2.1 billion in a shard; at 8,000/s the rest fills in two days."""
 AHEAD = timedelta(days=3)
 """A range is made so long before it begins."""
 _DAY = timedelta(days=1)
@@ -126,10 +129,14 @@ def first_starts(first: date, today: date, partition_days: int, kept_days: int) 
     return (min(first, start), *starts[1:])
 
 
-def next_start(last: date, today: date, partition_days: int, kept_days: int) -> date | None:
+def next_start(last: date, today: date, partition_days: int, kept_days: int, *, full: bool = False) -> date | None:
     """Return the start of the range that must be made after the one that begins at `last`; None where it is not due yet.
 
-    A range that should have been made earlier begins tomorrow or later: a worker may have written newer records elsewhere already.
+    `full`: the range that is written has `DOCUMENTS_MAX`. A range that should have been made earlier begins the day after tomorrow:
+    until then every worker has learnt of it, and no record is written to two ranges.
     """
+    soon = today + 2 * _DAY
+    if full and last <= today:
+        return soon
     following = last + timedelta(days=range_days(partition_days, kept_days))
-    return max(following, today + 2 * _DAY) if following <= today + AHEAD else None
+    return max(following, soon) if following <= today + AHEAD else None

@@ -375,6 +375,10 @@ class Ranges(Protocol):
         """Return the uuids of the indices of this name and of all ranges of its generations that Decklog made, by name."""
         ...
 
+    async def documents(self, name: str) -> int:
+        """Return the number of documents in an index, 0 where it does not exist."""
+        ...
+
     async def make(self, generation: IndexGeneration, start: date, *, like: str) -> str:
         """Create the index of a range, with the owner of the index `like`, unless it exists; return its uuid."""
         ...

@@ -29,6 +29,14 @@ class OpenSearchRanges:
             answer: dict[str, Any] = await self._client.indices.get(index=f"{index},{index}.*", params=params)
         return {name: found["settings"]["index"]["uuid"] for name, found in answer.items() if "mappings" in found}
 
+    async def documents(self, name: str) -> int:
+        """See the protocol."""
+        params = {"filter_path": "_all.primaries.docs.count", "ignore_unavailable": "true"}
+        with translated():
+            answer = await self._client.indices.stats(index=name, metric="docs", params=params)
+        count: int = answer.get("_all", {}).get("primaries", {}).get("docs", {}).get("count", 0)
+        return count
+
     async def make(self, generation: IndexGeneration, start: date, *, like: str) -> str:
         """See the protocol."""
         name = generation.range_index(start)

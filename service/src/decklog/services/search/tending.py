@@ -16,6 +16,7 @@ from prometheus_client import Counter
 
 from decklog.domain.errors import DecklogError
 from decklog.domain.index_generation import (
+    DOCUMENTS_MAX,
     GenerationRow,
     GenerationState,
     IndexGeneration,
@@ -83,28 +84,33 @@ class Tending:
 
     async def _tend(self, index: TendedIndex) -> None:
         today = self._now().astimezone(UTC).date()
+        due = self._is_due(index)
         for row in index.generations:
             generation = IndexGeneration(index.name, row.name, row.starts)
             if row.state is not GenerationState.RETIRED and generation.version == self._ranges.version:
-                await self._make_ahead(index, generation, today)
+                full = due and await self._is_full(generation, today)
+                await self._make_ahead(index, generation, today, full=full)
             if row.state is GenerationState.LIVE:
                 await self._drop_old(index, generation, today)
             if row.state is GenerationState.BUILDING and await self._generations.switch(generation, lag_max=LAG_MAX):
                 SWITCHED.inc()
                 _log.info("searches read another generation", index=index.name, generation=row.name)
                 return  # what is known of the index is out of date
-        if index.idle_seconds > LEFT_FOR.total_seconds() and self._is_due(index):
+        if due and index.idle_seconds > LEFT_FOR.total_seconds():
             await self._remove_unused(index)
             self._looked[index.name] = self._clock()
 
     def _is_due(self, index: TendedIndex) -> bool:
         looked = self._looked.get(index.name)
-        retired = any(row.state is GenerationState.RETIRED for row in index.generations)
-        return retired or looked is None or self._clock() - looked > LOOK_EVERY.total_seconds()
+        return looked is None or self._clock() - looked > LOOK_EVERY.total_seconds()
 
-    async def _make_ahead(self, index: TendedIndex, generation: IndexGeneration, today: date) -> None:
+    async def _is_full(self, generation: IndexGeneration, today: date) -> bool:
         last = generation.starts[-1]
-        start = next_start(last, today, index.partition_days, index.kept_days)
+        return last <= today and await self._ranges.documents(generation.range_index(last)) >= DOCUMENTS_MAX
+
+    async def _make_ahead(self, index: TendedIndex, generation: IndexGeneration, today: date, *, full: bool) -> None:
+        last = generation.starts[-1]
+        start = next_start(last, today, index.partition_days, index.kept_days, full=full)
         if start is None:
             return
         uuid = await self._ranges.make(generation, start, like=generation.range_index(last))
