@@ -31,7 +31,7 @@ VERSION_3 = {
         )
     },
     **{
-        key: {"type": "text", "analyzer": "whitespace", "norms": False, "index_options": "positions"}
+        key: {"type": "text", "analyzer": "whitespace", "norms": False}
         for key in ("words", "message", "user_agent", "actor_name", "resource_name")
     },
 }

@@ -13,7 +13,7 @@ from typing import Any
 from decklog.domain.search.fields import FIELDS, Field, Kind
 
 VERSION = 3
-"""Grows with every change of the fields or of the alias. Provisioning adds new fields to older indices; fields are only added."""
+"""Grows with every change of the fields, the settings that cannot be changed, or the aliases. A newer version gets a generation of its own."""
 
 META = "decklog"
 """Key of the owner's mark in the `_meta` of a mapping."""
@@ -38,7 +38,8 @@ def _stored_as(field: Field) -> dict[str, Any]:
             return _COMPARED
         case Kind.TEXT | Kind.WORDS:
             # Tokens of each text, joined by spaces; the domain splits texts, so the analyzer only splits at spaces.
-            return {"type": "text", "analyzer": "whitespace", "norms": False, "index_options": "positions"}
+            # Their positions are kept, which is the default: an index does not tell defaults, so naming one would look like drift.
+            return {"type": "text", "analyzer": "whitespace", "norms": False}
 
 
 PROPERTIES: dict[str, dict[str, Any]] = {
