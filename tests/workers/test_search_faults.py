@@ -21,7 +21,7 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName, Span
 from decklog.domain.search.query import Query, parse
 from decklog.domain.search.stats import Grouping
-from decklog.domain.store import INDEXER, SearchDocument
+from decklog.domain.store import SearchDocument, indexer_of
 from decklog.domain.tenant import Tenant
 from decklog.opensearch import index as index_module
 from decklog.opensearch import mapping, search
@@ -178,7 +178,7 @@ async def test_write_stores_a_refused_document_without_what_is_refused(
         return 200, {"errors": True, "items": [{"index": item} for item in items]}
 
     node.answer = answer
-    tenant = make_tenant("acme")
+    tenant = living(make_tenant("acme"))
     with capture_logs() as log:
         assert await OpenSearchIndex(client).add(tenant, some(tenant, 2)) == 1
     assert sorted(document["seq"] for document in stored) == [0, 1]
@@ -201,7 +201,7 @@ async def test_write_splits_a_bulk_that_is_too_large_and_lessens_a_document_that
         return taken(len(ids(body)))
 
     node.answer = answer
-    tenant = make_tenant("acme")
+    tenant = living(make_tenant("acme"))
     large = documents(tenant, [made(), made(message="x " * 3_000), *[made()] * 9])
     assert await OpenSearchIndex(client).add(tenant, large) == 1
     assert sorted(stored) == list(map(document_id, large))
@@ -308,12 +308,12 @@ async def test_searches_go_on_over_postgres_while_the_server_does_not_answer(
     relay = Relay(address.hostname or "", address.port or 0)
     client = connect(Search(url=f"{address.scheme}://127.0.0.1:{relay.port}"))
     at = Desk()
-    name = at.acme.index
+    at.acme = living(at.acme)
     at.search = Searches(at.store, index=OpenSearchIndex(client), cursors=at.cursors, timeout=5.0)
     try:
-        await client.indices.create(index=name, body=mapping.new_index(name, {}, 0))
+        await make_indices(client, generation(at.acme.index))
         await fill(at.store, at.acme, *[{"message": "needle"} for _ in range(5)])
-        await index_all(at.store, at.acme, OpenSearchIndex(client), at.cursors, INDEXER)
+        await index_all(at.store, at.acme, OpenSearchIndex(client), at.cursors, indexer_of(at.acme))
         query = parse([("q", "needle"), ("from", "2000-01-01T00:00:00Z")])[1]
         assert (await at.search.page(at.acme, LogName.EVENTS, query, limit=9)).coverage.engine == "opensearch"
         if fault == "slow":
@@ -334,7 +334,7 @@ async def test_searches_go_on_over_postgres_while_the_server_does_not_answer(
     finally:
         relay.seconds_late = 0.0
         relay.mend()
-        await client.indices.delete(index=name, params={"ignore_unavailable": "true"})
+        await remove_indices(client, at.acme.index)
         await client.close()
         relay.close()
 
