@@ -15,7 +15,8 @@ import pytest
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.records.wire import CSV_COLUMNS
-from decklog.services.records.export import CONTENT_TYPES, Export
+from decklog.services.records.export import Export
+from decklog.services.records.export_form import CONTENT_TYPES
 from decklog.services.records.reading import EXPORTS_MAX, EXPORTS_PER_TENANT_MAX
 from tests.support.desk import REQUEST, Desk, desk
 
@@ -55,8 +56,8 @@ async def test_export_contains_every_record_once_oldest_first(form: str, count: 
         for start in range(0, count, 1_000):
             await at.put(*[{"message": f"number {start + n}"} for n in range(min(1_000, count - start))])
         export = await begun(at, ("format", form))
-        assert export.format == form
-        assert export.content_type.split(";")[0] in ("application/x-ndjson", "application/json", "text/csv")
+        assert export.form.format == form
+        assert export.form.content_type.split(";")[0] in ("application/x-ndjson", "application/json", "text/csv")
         assert export.filename == f"acme-events-{count}.{form}"
         assert numbers(form, await whole(export)) == list(range(count))
         assert await ends(at) == [("log.export.open", "success", None), ("log.export.close", "success", count)]

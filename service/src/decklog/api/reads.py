@@ -24,6 +24,8 @@ SEARCH_ERRORS = (*READ_ERRORS, Code.SEARCH_UNAVAILABLE)
 
 POSITION = "1.1769860800123456.2041"
 """Example of a position: `epoch.microseconds.seq`."""
+PLACE: Json = {"type": "string", "pattern": r"^(\d{1,9}\.)?(\d{1,18}\.)?-?\d{1,18}$"}
+"""Schema of a position, or of a sequence number alone."""
 RECORD_INPUT: Json = {
     "id": "evt-2041",
     "action": "document.delete",

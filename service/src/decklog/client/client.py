@@ -172,7 +172,8 @@ class Client:
         The iteration raises `outcome-unknown` if the transfer ends early: the pieces so far are not the whole export.
         """
         with self._translated():
-            async with self._http.stream("GET", "/logs/export", params=_plain(parameters)) as response:
+            headers = {"accept": "*/*"}  # `format` decides, and NDJSON is the default
+            async with self._http.stream("GET", "/logs/export", params=_plain(parameters), headers=headers) as response:
                 if response.status_code >= 400:
                     raise _error(response, await response.aread())
                 yield response.aiter_bytes()

@@ -18,8 +18,8 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from decklog.api.errors import problem, request_id, translated
 from decklog.api.limits import too_slow
-from decklog.api.openapi import Answer, Json, Media, Operation, parameter
-from decklog.api.reads import FILTERS, POSITION, READ_ERRORS
+from decklog.api.openapi import Answer, Media, Operation, parameter
+from decklog.api.reads import FILTERS, PLACE, POSITION, READ_ERRORS
 from decklog.api.request import Asked, ask, require_http_1_1
 from decklog.api.routes.export import until_disconnect
 from decklog.domain.errors import Code, DecklogError, invalid_parameter
@@ -34,8 +34,6 @@ OPENED, PROBLEM = "opened", "problem"
 """Names of the first and of the last event. A browser's EventSource fires `open` and `error` itself, so neither may be a name."""
 LAST_MESSAGE_SECONDS = 0.5
 """How long the last message may take to be sent: the client may no longer read."""
-
-_PLACE: Json = {"type": "string", "pattern": r"^(\d{1,9}\.)?(\d{1,18}\.)?-?\d{1,18}$"}
 
 
 def _after(asked: Asked, last_event_id: str | None) -> tuple[Asked, str | None]:
@@ -132,13 +130,13 @@ _OPERATION = Operation(
             "after",
             "Start after this position or sequence number, exclusive: `after=0` starts with sequence number 1. `after=-1` starts "
             "with the first record within retention. Without `after` the stream starts with the next new record.",
-            _PLACE,
+            PLACE,
             example=POSITION,
         ),
         parameter(
             "Last-Event-ID",
             "Position to start after. Takes precedence over `after`. A browser's EventSource sends it when it reconnects.",
-            _PLACE,
+            PLACE,
             place="header",
             example=POSITION,
         ),

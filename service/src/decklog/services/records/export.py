@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,25 +16,20 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Principal, RequestContext
 from decklog.domain.log import Head, LogName
 from decklog.domain.records.record import Outcome, StoredRecord
-from decklog.domain.records.wire import csv_cells, csv_header, csv_rows, renderer
 from decklog.domain.search.query import Query
 from decklog.domain.tenant import Tenant
 from decklog.services.budget import Held
 from decklog.services.processor import Processor
-from decklog.services.records.access_log import EXPORT_CLOSE, AccessLog, filters
+from decklog.services.records.access_log import EXPORT_CLOSE, AccessLog
+from decklog.services.records.export_form import Form
 from decklog.services.records.integrity import NAMED_MAX, Read, damaged_of, record_damaged
+from decklog.services.records.starting import newest_of
 from decklog.services.search.search import Search
 
-CONTENT_TYPES = {
-    "ndjson": "application/x-ndjson",
-    "json": "application/json",
-    "csv": "text/csv; charset=utf-8; header=present",
-}
-"""The formats of an export, the default first."""
+EXPORT_BYTES = 3 * 1024 * 1024 + 640 * 1024
+"""Memory of an export: the batch that is read, the one that is written, the chunk that is sent, and its compression."""
 
-
-EXPORT_BYTES = 3 * 1024 * 1024
-"""Memory of an export: the batch that is read, the one that is written, and the chunk that is sent."""
+_Item = TypeVar("_Item")
 
 
 class Reader(msgspec.Struct, frozen=True):
@@ -45,12 +40,19 @@ class Reader(msgspec.Struct, frozen=True):
     tenant: Tenant
     log: LogName
     query: Query
-    format: str
+    form: Form
     head: Head
+    first: int
+    """Number of the first record that may be given."""
+    asked: dict[str, Any]
+    """Details of its access records."""
+    total: int | None = None
+    """Number of the records that match, where it was asked for."""
 
     def details(self, **more: Any) -> dict[str, Any]:
         """Return the details of this export's access records."""
-        return {"filter": filters(self.query), "format": self.format, "head": self.head.next_seq, **more}
+        chosen = {"fields": list(self.form.fields)} if self.form.fields else {}
+        return {**self.asked, **chosen, "head": self.head.next_seq, **more}
 
 
 async def _ahead(batches: AsyncGenerator[list[StoredRecord], None]) -> AsyncIterator[list[StoredRecord]]:
@@ -95,9 +97,12 @@ class Export:
         self._processor = processor
         self.tenant = reader.tenant
         self.log = reader.log
-        self.format = reader.format
-        self.content_type = CONTENT_TYPES[reader.format]
-        self.filename = f"{reader.tenant.name}-{reader.log.text}-{reader.head.next_seq}.{reader.format}"
+        self.form = reader.form
+        self.total = reader.total
+        self.position = newest_of(reader.head)
+        """The position after which a later export has what is new."""
+        self.filename = f"{reader.tenant.name}-{reader.log.text}-{reader.head.next_seq}.{reader.form.format}"
+        self._write = reader.form.writer(reader.tenant.name, reader.log)
         self.finished = False
         self._search = search
         self._access_log = access_log
@@ -152,8 +157,8 @@ class Export:
     async def _generate(self) -> AsyncGenerator[bytes, None]:
         """Yield chunks, always one behind, so that the last one follows the closing access record."""
         reader = self._reader
-        held, count = {"json": "[", "csv": csv_header()}.get(self.format, "").encode(), 0
-        batches = _ahead(self._search.walk(reader.tenant, reader.log, reader.query, end=reader.head.next_seq))
+        held, count = self.form.opening, 0
+        batches = _ahead(self._search.walk(reader.tenant, reader.log, reader.query, start=reader.first, end=reader.head.next_seq))
         async for batch in batches:
             if self._still_valid is not None and not await self._still_valid(reader.principal):
                 raise DecklogError(Code.UNAUTHENTICATED, "The credential was withdrawn during the export.")
@@ -173,24 +178,14 @@ class Export:
             details=reader.details(records=count),
         )
         self._given, self.finished = count, True
-        held += b"\n]\n" if self.format == "json" else b""
+        held += self.form.closing
         if held:
             yield held
 
     async def _written(self, batch: Sequence[StoredRecord], *, first: bool) -> bytes:
         """Return a batch as bytes, written in slices of the tenant's processor time."""
-        write = _csv_row(self.tenant.name, self.log) if self.format == "csv" else _json_line(renderer(self.tenant.name, self.log))
-        written = await self._processor.map(self.tenant.id, write, batch)
-        if self.format == "csv":
-            return b"".join(written)
-        if self.format == "json":
-            return (b"\n" if first else b",\n") + b",\n".join(written)
-        return b"\n".join(written) + b"\n"
+        return self.form.joined(await self.processed(self._write, batch), first=first)
 
-
-def _csv_row(tenant_name: str, log: LogName) -> Callable[[StoredRecord], bytes]:
-    return lambda record: csv_rows([csv_cells(tenant_name, log, record)]).encode()
-
-
-def _json_line(render: Callable[[StoredRecord], str]) -> Callable[[StoredRecord], bytes]:
-    return lambda record: render(record).encode()
+    async def processed(self, work: Callable[[_Item], bytes], items: Sequence[_Item]) -> Sequence[bytes]:
+        """Return `work` of each item, in slices of the tenant's processor time."""
+        return await self._processor.map(self.tenant.id, work, items)

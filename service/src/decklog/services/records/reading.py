@@ -15,7 +15,8 @@ import msgspec
 
 from decklog.domain.errors import Code, DecklogError, unknown_parameter
 from decklog.domain.identity.access import Principal, RequestContext
-from decklog.domain.log import LogName, Position
+from decklog.domain.log import Head, LogName, Position, Span
+from decklog.domain.records import projection
 from decklog.domain.records.record import Outcome, StoredRecord
 from decklog.domain.search.coverage import Coverage
 from decklog.domain.search.order import NEWEST_FIRST, OLDEST_FIRST, Order
@@ -26,14 +27,15 @@ from decklog.domain.tenant import Tenant
 from decklog.services.budget import Budget, Held
 from decklog.services.processor import Processor
 from decklog.services.records.access_log import EXPORT_OPEN, READ, SEARCH, STATS, AccessLog, filters
-from decklog.services.records.export import CONTENT_TYPES, Export, Reader
+from decklog.services.records.export import Export, Reader
+from decklog.services.records.export_form import CONTENT_TYPES, EXPORT_PARAMETERS, Form
 from decklog.services.records.integrity import LISTED_SHARE, NAMED_MAX, Read, damaged_of, record_damaged
-from decklog.services.records.list_options import LIST_PARAMETERS, ListOptions, Parameters, choice, one
+from decklog.services.records.list_options import COUNTS, LIST_PARAMETERS, ListOptions, Parameters, choice, one
 from decklog.services.records.starting import newest_of, position_of, start_after
 from decklog.services.search.page import READING, READING_BYTES_MAX, ListQuery, Start, read_cursor, write_cursor
 from decklog.services.search.search import Found, Search
 
-EXPORTS_MAX, EXPORTS_PER_TENANT_MAX = 50, 10
+EXPORTS_MAX, EXPORTS_PER_TENANT_MAX = 50, 8
 """Exports that one process serves at once; each holds a few batches of records."""
 
 _SEQ_END = 2**63
@@ -62,6 +64,13 @@ class Stats(msgspec.Struct, frozen=True):
     buckets: list[Bucket]
     total: int
     coverage: Coverage
+
+
+def _form(parameters: Parameters) -> Form:
+    """Return the form that an export is asked for. Raises `invalid-parameter`."""
+    name = choice(parameters, "format", tuple(CONTENT_TYPES)) or next(iter(CONTENT_TYPES))
+    fields, bom = one(parameters, "fields"), choice(parameters, "bom", ("true", "false"))
+    return Form(name, () if fields is None else projection.paths(fields), bom == "true")
 
 
 def _groups(parameters: Parameters) -> tuple[str, ...]:
@@ -165,8 +174,16 @@ class Reading:
         if options.after is None:
             return None
         head = await self._store.head(tenant, log)
-        position = await start_after(self._store, tenant, log, head, options.after, seconds=_READ_SECONDS_MAX)
+        position = await self._position(tenant, log, head, options.after)
         return Start(position.epoch, position.received_at, position.seq)
+
+    async def _position(self, tenant: Tenant, log: LogName, head: Head, after: Position | int) -> Position:
+        return await start_after(self._store, tenant, log, head, after, seconds=_READ_SECONDS_MAX)
+
+    async def _between(self, tenant: Tenant, log: LogName, query: Query, span: Span) -> int:
+        """Return how many records of a span match."""
+        below = (await self._search.count(tenant, log, query, end=span.first)).total if span.first else 0
+        return (await self._search.count(tenant, log, query, end=span.end)).total - below
 
     async def _total(self, tenant: Tenant, log: LogName, query: Query, coverage: Coverage) -> int:
         return (await self._search.count(tenant, log, query, end=coverage.head.next_seq)).total
@@ -216,13 +233,19 @@ class Reading:
         Raises `overloaded` where too many exports run, or where they would hold too many bytes.
         """
         tenant = self._access_log.admit(principal, parameters)
-        log, query = parse(parameters, others=("format",))
-        name = choice(parameters, "format", tuple(CONTENT_TYPES)) or next(iter(CONTENT_TYPES))
-        head = await self._store.head(tenant, log)
+        log, query = parse(parameters, others=EXPORT_PARAMETERS)
+        form, after = _form(parameters), one(parameters, "after")
+        place = None if after is None else Position.parse(after)
+        counted = choice(parameters, "count", COUNTS) == "exact"
+        asked = {"filter": filters(query), "format": form.format, **({} if after is None else {"after": str(place)})}
+        async with self._failure_recorded(principal, request, EXPORT_OPEN, log, asked):
+            head = await self._store.head(tenant, log)
+            first = 0 if place is None else (await self._position(tenant, log, head, place)).seq + 1
+            total = await self._between(tenant, log, query, Span(first, head.next_seq)) if counted else None
         running = [export for export in self._exports if not export.finished]
         if len(running) >= EXPORTS_MAX or sum(export.tenant.id == tenant.id for export in running) >= EXPORTS_PER_TENANT_MAX:
             raise DecklogError(Code.OVERLOADED, "Too many exports run at once. Try again when one has ended.", retry_after=5)
-        reader = Reader(principal, request, tenant, log, query, name, head)
+        reader = Reader(principal, request, tenant, log, query, form, head, first, asked, total)
         export = Export(
             self._search,
             self._access_log,

@@ -138,13 +138,15 @@ class Search:
         buckets.sort(key=lambda item: (microseconds(item.start) if item.start else 0, -item.count, [p or "" for p in item.key]))
         return Counted(buckets, counts.total(), Coverage(head, *covered, engine))
 
-    async def walk(self, tenant: Tenant, log: LogName, query: Query, *, end: int) -> AsyncGenerator[list[StoredRecord], None]:
-        """Yield every matching record below `end`, oldest first, in batches of a bounded size.
+    async def walk(
+        self, tenant: Tenant, log: LogName, query: Query, *, end: int, start: int = 0
+    ) -> AsyncGenerator[list[StoredRecord], None]:
+        """Yield every matching record from `start` to below `end`, oldest first, in batches of a bounded size.
 
         A walk as a whole has no time limit. An error of the store ends it; the batches before are then not all.
         """
         question = Question.within(tenant, log, query, inf)
-        first = await self._records.oldest(question, end)
+        first = max(start, await self._records.oldest(question, end))
         if query.needs_content and self._index.present:
             head = await self._store.head(tenant, log)
             limit = min((await self._index.covered(tenant, log, head)).end, end)
