@@ -282,13 +282,13 @@ async def test_ingest_refuses_a_tenant_over_its_rate_locally_until_the_bucket_ma
 
 
 async def test_ingest_sends_the_store_only_what_the_bucket_may_hold_during_a_flood(database: Database) -> None:
-    tenant, store = await database.tenant(per_second=20, burst=1), Held(await database.records())
+    tenant, store = await database.tenant(per_second=4, burst=1), Held(await database.records())
     store.go.set()
     async with running(store) as ingest:
         await ingest.append(tenant, body())
         await refused(ingest, tenant, body())
         store.groups.clear()
-        await asyncio.sleep(0.11)  # at least two came due, of which the bucket holds one
+        await asyncio.sleep(0.55)  # at least two came due, of which the bucket holds one
         await freeze_clock(database)  # no more come due, however long the flood takes
         results = await asyncio.gather(*(ingest.append(tenant, body()) for _ in range(100)), return_exceptions=True)
     assert sum(isinstance(result, tuple) for result in results) == 1

@@ -17,7 +17,7 @@ from litestar.types import Receive, Scope
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.records.record import RECORD_BYTES_MAX
-from decklog.services.budget import Held
+from decklog.services.budget import Budget, Held
 from decklog.services.records.ingest import RECORDS_PER_REQUEST_MAX
 
 BULK_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -101,14 +101,32 @@ async def read_body(receive: Receive, limit: int = RECORD_BYTES_MAX, *, held: He
     The timeout starts only if the body has not arrived yet: nearly every single record arrives with its headers, and a timer
     would cost 5 % of the request.
     """
+    first = _arrived(receive, limit)
+    return first if isinstance(first, bytes) else await _in_time(receive, limit, first, held)
+
+
+async def read_record(receive: Receive, bodies: Budget, tenant_id: int) -> bytes:
+    """Return the whole body of one record, as `read_body`. One that arrives in parts is counted for its tenant meanwhile."""
+    first = _arrived(receive, RECORD_BYTES_MAX)
+    if isinstance(first, bytes):
+        return first
+    with bodies.account(tenant_id) as held:
+        return await _in_time(receive, RECORD_BYTES_MAX, first, held)
+
+
+def _arrived(receive: Receive, limit: int) -> bytes | dict[str, Any] | _Rest:
+    """Return the body if all of it is there, else what begins it."""
     receiving = cast("Coroutine[Any, Any, dict[str, Any]]", receive())
-    first: dict[str, Any] | _Rest
     try:
-        first = _Rest(receiving, receiving.send(None))
+        return _Rest(receiving, receiving.send(None))
     except StopIteration as arrived:
-        first = arrived.value
-        if arrived.value["type"] == "http.request" and not arrived.value["more_body"] and len(arrived.value["body"]) <= limit:
-            return cast("bytes", arrived.value["body"])
+        first: dict[str, Any] = arrived.value
+    if first["type"] == "http.request" and not first["more_body"] and len(first["body"]) <= limit:
+        return cast("bytes", first["body"])
+    return first
+
+
+async def _in_time(receive: Receive, limit: int, first: dict[str, Any] | _Rest, held: Held | None) -> bytes:
     try:
         async with asyncio.timeout(BODY_SECONDS_MAX):
             return await _whole(receive, limit, first, held)

@@ -7,6 +7,7 @@ of the request. The handler at the end declares the route and its operation, and
 from __future__ import annotations
 
 from time import perf_counter
+from typing import Any, cast
 
 from litestar import post
 from litestar.types import HTTPScope, Receive, Send
@@ -14,7 +15,7 @@ from litestar.types import HTTPScope, Receive, Send
 from decklog import shapes
 from decklog.api.auth import authenticate, bearer, recorder_of
 from decklog.api.errors import STATUSES, send_problem, translated
-from decklog.api.limits import BODY_ERRORS, ClientGoneError, check_length, read_body
+from decklog.api.limits import BODY_ERRORS, ClientGoneError, check_length, read_record
 from decklog.api.metrics import observe
 from decklog.api.openapi import JSON, Json, Media, Operation, json_answer, parameter
 from decklog.api.rate import RATE_HEADERS, rate_headers
@@ -102,13 +103,12 @@ async def _stored(
 ) -> tuple[int, bytes, Rate | None]:
     if scope["query_string"]:
         refuse_parameters(scope["query_string"])
-    principal = await _principal(services, scope, headers)
+    principal = _recognised(services, scope, headers) or await authenticate(services.identity, scope["headers"])
     scope["state"][PRINCIPAL] = principal
     tenant = acting_tenant(principal, Permission.APPEND)
     require_json(headers, "a record")
     check_length(headers.get(b"content-length"), RECORD_BYTES_MAX)
-    with services.ingest.bodies.account(tenant.id) as held:
-        raw = await read_body(receive, held=held)
+    raw = await read_record(receive, services.ingest.bodies, tenant.id)
     receipt, rate = await services.ingest.append(
         tenant, raw, key=idempotency_key(headers), recorder=recorder_of(principal, scope)
     )
@@ -121,14 +121,12 @@ def idempotency_key(headers: dict[bytes, bytes]) -> str | None:
     return None if key is None else key.decode("latin-1")
 
 
-async def _principal(services: ApiServices, scope: HTTPScope, headers: dict[bytes, bytes]) -> Principal:
-    """As `authenticate`, without waiting if the credential is cached."""
+def _recognised(services: ApiServices, scope: HTTPScope, headers: dict[bytes, bytes]) -> Principal | None:
+    """Return the principal of a cached credential; None where `authenticate` must decide."""
     authorization = headers.get(b"authorization")
-    if authorization is not None and len(headers) == len(list(scope["headers"])):
-        principal = services.identity.recognise(bearer(authorization))
-        if principal is not None:
-            return principal
-    return await authenticate(services.identity, scope["headers"])
+    if authorization is None or len(headers) != len(cast("list[Any]", scope["headers"])):
+        return None
+    return services.identity.recognise(bearer(authorization))
 
 
 _OPERATION = Operation(

@@ -85,11 +85,12 @@ class Identity:
         """Return the principal of a token without I/O; None where `authenticate` must decide. Raises `unauthenticated`."""
         if len(token) > TOKEN_CHARS_MAX:
             raise _refused("too long")
-        if not self._registry.fresh:
+        version = self._registry.version_if_fresh
+        if version is None:
             return None
         name = _name(token)
         if token.startswith(KEY_PREFIX):
-            return self._remembered(name) or self._by_cached_key(token, name)
+            return self._remembered(name, version) or self._by_cached_key(token, name)
         claims = self._verified.get(name)
         if claims is None or not self._issuers.current(claims):
             return None
@@ -109,12 +110,11 @@ class Identity:
         known = await self._registry.tenant(principal.tenant.id)
         return known is not None and known.state is State.ACTIVE
 
-    def _remembered(self, name: bytes) -> Principal | None:
+    def _remembered(self, name: bytes, version: int) -> Principal | None:
         """Return the cached principal of a key by its SHA-256, as long as the registry has not changed.
 
         Only a hash of what was sent is compared, so the time of the look-up reveals nothing about keys.
         """
-        version = self._registry.version
         if self._recognised_in != version or len(self._recognised) >= RECOGNISED_MAX:
             self._recognised, self._recognised_in = {}, version
         principal = self._recognised.get(name)

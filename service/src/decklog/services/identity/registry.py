@@ -118,6 +118,11 @@ class RegistryCache:
         return self._version is not None and time.monotonic() - self._as_of <= self._max_age
 
     @property
+    def version_if_fresh(self) -> int | None:
+        """The version, or None where the view is beyond its age limit."""
+        return self._version if time.monotonic() - self._as_of <= self._max_age else None
+
+    @property
     def version(self) -> int:
         """The version that was followed within the last `max_age` seconds. Raises `registry-stale`."""
         if self._version is None or not self.fresh:

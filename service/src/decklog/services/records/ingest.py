@@ -96,6 +96,7 @@ class Ingest:
         self._wake = asyncio.Event()
         self._wake_large = asyncio.Event()
         self._writers: list[asyncio.Task[None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = False
         self._levels = Levels()
         self._preparing = Preparing(fingerprint_key)
@@ -104,6 +105,7 @@ class Ingest:
 
     async def start(self) -> None:
         """Start the writers."""
+        self._loop = asyncio.get_running_loop()
         self._writers = [
             asyncio.create_task(self._write(), name="writer"),
             asyncio.create_task(self._write_large(), name="writer-of-large-requests"),
@@ -238,17 +240,19 @@ class Ingest:
                 bulk.add(index, each)
         return bulk
 
-    async def _submit(self, request: AppendRequest) -> Appended:
+    def _submit(self, request: AppendRequest) -> asyncio.Future[Appended]:
+        """Let a request wait for its commit. Raises `overloaded` and `rate-limited`."""
         if self._stopping:
             raise overloaded("This process is stopping")
         level = self._levels.refuse_early(request.tenant, request.log, len(request.records)) if request.metered else None
         traced = None if self._traces is None else self._traces.current()
-        waiting = Waiting(request, asyncio.get_running_loop().create_future(), traced)
+        loop = self._loop or asyncio.get_running_loop()  # to ask for it costs a system call
+        waiting = Waiting(request, loop.create_future(), traced)
         self._queue.put(waiting)
         if level is not None:
             level.spend(len(request.records))
         self._wake.set()
-        return await waiting.future
+        return waiting.future
 
     async def _write(self) -> None:
         while not (self._stopping and not self._queue.requests):
@@ -290,13 +294,16 @@ class Ingest:
             self._answer(waiting, result)
             if isinstance(result, DecklogError):
                 continue
-            log = waiting.request.tenant.id, waiting.request.log
             for receipt in result.receipts:
-                # Of a batch that was rejected whole, nothing is stored: what would have been is no conflict of its own.
-                status = Status.CONFLICT if receipt.status is Status.STORED and not result.stored else receipt.status
-                counts[status] += 1
+                status = receipt.status
                 if status is Status.STORED:
-                    reached[log] = max(receipt.seq + 1, reached.get(log, 0))
+                    if result.stored:
+                        if receipt.seq >= reached.get(waiting.key, 0):
+                            reached[waiting.key] = receipt.seq + 1
+                    else:
+                        # Of a batch that was rejected whole, nothing is stored: what would have been is no conflict of its own.
+                        status = Status.CONFLICT
+                counts[status] += 1
         _group_records.observe(counts[Status.STORED])
         for status, count in counts.items():
             _by_status[status].inc(count)

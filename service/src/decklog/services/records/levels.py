@@ -52,6 +52,8 @@ class Levels:
 
     def refuse_early(self, tenant: Tenant, log: LogName, count: int) -> Level | None:
         """Raise `rate-limited` where the tenant's bucket cannot hold `count` tokens yet. Return its known level, if any."""
+        if not self._levels:
+            return None
         level = self._levels.get((tenant.id, log))
         if level is None:
             return None
@@ -66,6 +68,8 @@ class Levels:
 
     def note(self, request: AppendRequest, result: Appended | DecklogError) -> None:
         """Keep the level of a bucket from its first refusal on, for as long as the database reports it."""
+        if not self._levels and not isinstance(result, DecklogError):
+            return
         place = request.tenant.id, request.log
         rate = result.extra.get("rate") if isinstance(result, DecklogError) else result.rate
         if not isinstance(rate, Rate):

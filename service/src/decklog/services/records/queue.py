@@ -41,15 +41,23 @@ refused_by_byte_rate = _refused.labels("byte-rate")
 class Waiting:
     """An append request and the future of its result. `traced` is the request as traces know it."""
 
-    __slots__ = ("future", "ids", "is_large", "request", "size", "traced")
+    __slots__ = ("future", "ids", "is_large", "key", "records", "request", "size", "tenant_id", "traced")
 
     def __init__(self, request: AppendRequest, future: asyncio.Future[Appended], traced: Any | None) -> None:
         self.request = request
         self.future = future
         self.traced = traced
-        self.size = sum(len(record.content) for record in request.records)
-        self.is_large = len(request.records) > GROUP_RECORDS_MAX or self.size > GROUP_BYTES_MAX
-        self.ids = [record.id for record in request.records if record.id is not None]
+        self.tenant_id = request.tenant.id
+        self.key = self.tenant_id, request.log
+        self.records = len(request.records)
+        if self.records == 1:
+            [record] = request.records
+            self.size = len(record.content)
+            self.ids = [] if record.id is None else [record.id]
+        else:
+            self.size = sum(len(record.content) for record in request.records)
+            self.ids = [record.id for record in request.records if record.id is not None]
+        self.is_large = self.records > GROUP_RECORDS_MAX or self.size > GROUP_BYTES_MAX
 
 
 class _Line:
@@ -74,7 +82,7 @@ class _Share:
 
 
 class _Group:
-    """A group while it is put together, within its bounds."""
+    """A group while it is put together."""
 
     __slots__ = ("bytes", "records", "requests")
 
@@ -82,15 +90,6 @@ class _Group:
         self.requests: list[Waiting] = []
         self.records = 0
         self.bytes = 0
-
-    def has_room(self, waiting: Waiting) -> bool:
-        records = self.records + len(waiting.request.records)
-        return records <= GROUP_RECORDS_MAX and self.bytes + waiting.size <= GROUP_BYTES_MAX
-
-    def add(self, waiting: Waiting) -> None:
-        self.requests.append(waiting)
-        self.records += len(waiting.request.records)
-        self.bytes += waiting.size
 
 
 class CommitQueue:
@@ -118,20 +117,21 @@ class CommitQueue:
 
     def put(self, waiting: Waiting) -> None:
         """Add a request at the end of the line of its log. Raises `overloaded` beyond the bounds."""
-        request = waiting.request
-        tenant_id, key = request.tenant.id, (request.tenant.id, request.log)
-        share = self._shares.get(tenant_id)
+        size = waiting.size
+        share = self._shares.get(waiting.tenant_id)
         if share is None:
             share = _Share()
-        self._check(share, waiting.size)
-        self._shares[tenant_id] = share
+        # Below a third of the bounds, every share has room, and most requests need no more than this.
+        if 3 * (self.requests + 1) > self._requests_max or 3 * (self.bytes + size) > self._bytes_max:
+            self._check(share, size)
+        self._shares[waiting.tenant_id] = share
         share.requests += 1
-        share.bytes += waiting.size
+        share.bytes += size
         self.requests += 1
-        self.bytes += waiting.size
-        line = self._lines.get(key)
+        self.bytes += size
+        line = self._lines.get(waiting.key)
         if line is None:
-            line = self._lines[key] = _Line(key)
+            line = self._lines[waiting.key] = _Line(waiting.key)
             self._turns.append(line)
         line.waiting.append(waiting)
 
@@ -147,12 +147,11 @@ class CommitQueue:
 
     def release(self, waiting: Waiting) -> None:
         """Stop counting a request, once it was answered."""
-        tenant_id = waiting.request.tenant.id
-        share = self._shares[tenant_id]
+        share = self._shares[waiting.tenant_id]
         share.requests -= 1
         share.bytes -= waiting.size
         if not share.requests:
-            del self._shares[tenant_id]
+            del self._shares[waiting.tenant_id]
         self.requests -= 1
         self.bytes -= waiting.size
 
@@ -193,7 +192,7 @@ class CommitQueue:
 
     def resume(self, large: Waiting) -> None:
         """Give the log of a large request its turns again."""
-        line = self._lines[large.request.tenant.id, large.request.log]
+        line = self._lines[large.key]
         if line.waiting:
             self._turns.append(line)
         else:
@@ -202,16 +201,23 @@ class CommitQueue:
     def _serve(self, line: _Line, group: _Group) -> None:
         """Move requests from a line into the group for as long as the log has credit and the group has room."""
         ids: set[str] = set()
-        while line.waiting and line.credit > 0:
+        credit, records, size = line.credit, group.records, group.bytes
+        while line.waiting and credit > 0:
             waiting = line.waiting[0]
             if waiting.future.done():
                 self.release(line.waiting.popleft())
                 continue
-            if waiting.is_large or not group.has_room(waiting) or (waiting.ids and not ids.isdisjoint(waiting.ids)):
-                return
-            ids.update(waiting.ids)
-            group.add(line.waiting.popleft())
-            line.credit -= waiting.size
+            if records + waiting.records > GROUP_RECORDS_MAX or size + waiting.size > GROUP_BYTES_MAX:
+                break  # no room, which a large request never has
+            if waiting.ids:
+                if not ids.isdisjoint(waiting.ids):
+                    break
+                ids.update(waiting.ids)
+            group.requests.append(line.waiting.popleft())
+            credit -= waiting.size
+            records += waiting.records
+            size += waiting.size
+        line.credit, group.records, group.bytes = credit, records, size
 
 
 def overloaded(why: str) -> DecklogError:
