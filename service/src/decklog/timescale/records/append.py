@@ -79,35 +79,50 @@ def _columns(requests: Sequence[AppendRequest]) -> tuple[list[int], list[int], l
     )
 
 
-def _rate(request: AppendRequest, row: asyncpg.Record, number: int) -> Rate | None:
-    """Return the bucket after the request with this index; None if it took no tokens."""
-    per_second, burst, remaining = row["per_second"][number], row["burst"][number], row["remaining"][number]
-    if per_second is None:
-        return None
-    return Rate(per_second, burst, max(0.0, remaining), QUERIES if request.log is LogName.ACCESS else RECORDS)
+class _Answer:
+    """The row that answers a group, by columns: to look one up by its name costs more than to index a list."""
 
+    __slots__ = ("_burst", "_codes", "_epochs", "_first", "_items", "_per_second", "_received", "_remaining")
 
-def _receipts(request: AppendRequest, number: int, first: int, row: asyncpg.Record) -> list[Receipt]:
-    """Return the receipts of the request with this index, whose records begin at `first` in the group."""
-    statuses = row.get("item_status")
-    if statuses is None:
-        epoch, seq, received_at = row["epoch"][number], row["first_seq"][number], row["received_at"][number]
-        return [Receipt(Status.STORED, epoch, seq + i, received_at, record.digest) for i, record in enumerate(request.records)]
-    epochs, seqs, received, digests = row["item_epoch"], row["item_seq"], row["item_received_at"], row["item_digest"]
-    return [
-        Receipt(_STATUS[statuses[i]], epochs[i], seqs[i], received[i], digests[i] or record.digest)
-        for i, record in enumerate(request.records, start=first)
-    ]
+    def __init__(self, row: asyncpg.Record) -> None:
+        self._codes, self._received = row["request_status"], row["received_at"]
+        self._per_second, self._burst, self._remaining = row["per_second"], row["burst"], row["remaining"]
+        self._epochs, self._first = row["epoch"], row["first_seq"]
+        self._items = row if row.get("item_status") is not None else None
+
+    def result(self, request: AppendRequest, number: int, item: int) -> Appended | DecklogError:
+        """Return what became of the request with this index, whose records begin at `item` in the group."""
+        code, per_second = self._codes[number], self._per_second[number]
+        rate = None
+        if per_second is not None:  # else it took no tokens
+            of = QUERIES if request.log is LogName.ACCESS else RECORDS
+            rate = Rate(per_second, self._burst[number], max(0.0, self._remaining[number]), of)
+        if code != ADMITTED and (error := refusal(code, request, rate, self._received[number])) is not None:
+            return error
+        return Appended(self._receipts(request, number, item), code == ADMITTED, rate)
+
+    def _receipts(self, request: AppendRequest, number: int, item: int) -> list[Receipt]:
+        row = self._items
+        if row is None:
+            epoch, seq, received_at = self._epochs[number], self._first[number], self._received[number]
+            return [
+                Receipt(Status.STORED, epoch, at, received_at, record.digest)
+                for at, record in enumerate(request.records, start=seq)
+            ]
+        statuses, epochs, seqs = row["item_status"], row["item_epoch"], row["item_seq"]
+        received, digests = row["item_received_at"], row["item_digest"]
+        return [
+            Receipt(_STATUS[statuses[i]], epochs[i], seqs[i], received[i], digests[i] or record.digest)
+            for i, record in enumerate(request.records, start=item)
+        ]
 
 
 def _results(requests: Sequence[AppendRequest], row: asyncpg.Record) -> list[Appended | DecklogError]:
+    answer = _Answer(row)
     results: list[Appended | DecklogError] = []
     item = 0
     for number, request in enumerate(requests):
-        code = row["request_status"][number]
-        rate = _rate(request, row, number)
-        error = refusal(code, request, rate, row["received_at"][number])
-        results.append(error or Appended(_receipts(request, number, item, row), code == ADMITTED, rate))
+        results.append(answer.result(request, number, item))
         item += len(request.records)
     return results
 
