@@ -414,6 +414,12 @@ def test_fingerprint_depends_on_the_key() -> None:
     assert fingerprint(FULL) != fingerprint(FULL, fingerprint_key=b"another key of thirty-two bytes!!")
 
 
+@pytest.mark.parametrize("length", [32, 63, 64, 65, 200])
+def test_fingerprint_is_an_hmac_with_a_key_of_any_length(length: int) -> None:
+    key = bytes(range(256))[:length]
+    assert fingerprint(FULL, fingerprint_key=key) == hmac.digest(key, canonical(FULL), "sha256")[:16]
+
+
 def test_fingerprint_ignores_defaults() -> None:
     sent = {**SMALLEST, "id": "x"}
     assert fingerprint(sent) == fingerprint(sent, now=NOW + timedelta(days=1))

@@ -6,7 +6,7 @@ The shape follows NIST SP 800-53 AU-3 (what, when, where, source, outcome, ident
 
 from __future__ import annotations
 
-import hmac
+import hashlib
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -180,7 +180,8 @@ _OUTCOME_MEMBERS = {outcome: f'"outcome":"{outcome.value}"'.encode() for outcome
 _JSON_FIELDS = ("metadata", "before", "after")
 """Fields that hold any JSON; all others are strings of bounded length, enumerations and times."""
 _NUL = b"\\u0000"
-_keyed = lru_cache(maxsize=8)(lambda key: hmac.new(key, digestmod="sha256"))  # setting up a key costs more than a record
+_BLOCK_BYTES = 64
+_INNER_PAD, _OUTER_PAD = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
 _address = lru_cache(maxsize=4_096)(parse_ip)  # few distinct ones recur, of at most 256 characters
 
 
@@ -258,6 +259,15 @@ _PLAIN = frozenset({str, int, bool, type(None), msgspec.Raw})
 """Types that msgspec writes in canonical form; a float of a decoded record is a `msgspec.Raw` that is canonical already."""
 
 
+def _of_key(key: str) -> int:
+    return (0 if in_plain_order(key) else _REWRITE) | (_SECRET if is_secret_name(key) else 0)
+
+
+_remembered_key = lru_cache(maxsize=4_096)(_of_key)
+_REMEMBERED_KEY_CHARS_MAX = 64
+"""Characters of keys that are cached: records use few distinct ones."""
+
+
 def _findings(value: Any, depth: int) -> int:
     """Return what needs care in a JSON value, as bits. Most values need none and are encoded as they are."""
     kind = type(value)
@@ -278,10 +288,7 @@ def _findings(value: Any, depth: int) -> int:
     for key, item in value.items():
         if type(key) is not str:
             return _FOREIGN
-        if not in_plain_order(key):
-            found |= _REWRITE
-        if is_secret_name(key):
-            found |= _SECRET
+        found |= _remembered_key(key) if len(key) <= _REMEMBERED_KEY_CHARS_MAX else _of_key(key)
         if type(item) not in _PLAIN:
             found |= _findings(item, depth - 1)
     return found
@@ -415,6 +422,20 @@ def prepare(
 
 def _fingerprint(key: bytes, canonical_form: bytes) -> bytes:
     """Return what recognises a retry. No masked value may enter it, or the answer to a retry would tell whether a guess is right."""
-    state = _keyed(key).copy()
-    state.update(canonical_form)
-    return state.digest()[:16]
+    began, ends = _keyed(key)
+    inner = began.copy()
+    inner.update(canonical_form)
+    outer = ends.copy()
+    outer.update(inner.digest())
+    whole: bytes = outer.digest()
+    return whole[:16]
+
+
+@lru_cache(maxsize=8)
+def _keyed(key: bytes) -> tuple[Any, Any]:
+    """Return the inner and the outer hash of HMAC-SHA-256 (RFC 2104, section 4) that have taken the key.
+
+    To copy them costs a third of what the module hmac takes for each record.
+    """
+    block = (key if len(key) <= _BLOCK_BYTES else hashlib.sha256(key).digest()).ljust(_BLOCK_BYTES, b"\0")
+    return hashlib.sha256(block.translate(_INNER_PAD)), hashlib.sha256(block.translate(_OUTER_PAD))
