@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName, Span
-from decklog.domain.search.query import Query
+from decklog.domain.search.query import Query, parse
 from decklog.domain.store import INDEXER, Cursor, SearchDocument
 from decklog.domain.tenant import Tenant
 from decklog.services.following.follow import Ended, Follower
@@ -128,6 +128,33 @@ async def test_indexer_indexes_both_logs_and_all_fields() -> None:
     assert await index.find(tenant, EVENTS, query=query, **everything) == [0]
     assert await index.find(tenant, LogName.ACCESS, query=Query(action="log.read"), **everything) == [0]
     assert await index.find(tenant, LogName.ACCESS, query=query, **everything) == []
+
+
+async def test_indexer_writes_every_leaf_of_large_records_in_parts() -> None:
+    tenant = make_tenant("acme")
+    store, index = MemoryStore(tenant), Sized()
+    worker = Follower(INDEXER, store, MemoryCursors(store), Indexer(index, refresh_gap=NO_GAP))
+    await fill(
+        store, tenant, *({"metadata": {"n": list(range(first, first + 35_000))}} for first in (0, 100_000, 200_000)), *[{}] * 9
+    )
+    await worker.advance(tenant, EVENTS)
+    assert index.sizes == [2, 10]
+    everything: dict[str, Any] = {"span": Span(0, 99), "limit": 9, "newest_first": True}
+    for number in (0, 100_000, 234_999):
+        query = parse([("metadata.n", str(number))])[1]
+        assert await index.find(tenant, EVENTS, query=query, **everything) == [number // 100_000]
+
+
+class Sized(MemoryIndex):
+    """Knows how many documents each call added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    async def add(self, tenant: Tenant, documents: Sequence[SearchDocument]) -> int:
+        self.sizes.append(len(documents))
+        return await super().add(tenant, documents)
 
 
 class SlowRefresh(MemoryIndex):

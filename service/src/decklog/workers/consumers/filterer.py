@@ -14,6 +14,9 @@ from decklog.domain.search.term_filters import TermFilter, filters, hashes
 from decklog.domain.tenant import Tenant
 from decklog.workers.consumers.record_terms import record_terms
 
+PART_TERMS_MAX = 400_000
+"""Hashes that are held at once, about 40 MB of memory."""
+
 
 class TermFilters(Protocol):
     """Where filters are stored."""
@@ -33,7 +36,14 @@ class Filterer:
 
     async def apply(self, tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> None:
         """Store the filters of these records. No filter covers a damaged record without terms. Raises `storage-unavailable`."""
-        hashed = [(record.seq, hashes(found)) async for record, found in record_terms(tenant, log, records)]
+        hashed: list[tuple[int, set[int]]] = []
+        held = 0
+        async for record, found in record_terms(tenant, log, records, hashes):
+            hashed.append((record.seq, found))
+            held += len(found)
+            if held >= PART_TERMS_MAX:
+                await self._filters.add(tenant, log, filters(hashed))
+                hashed, held = [], 0
         if hashed:
             await self._filters.add(tenant, log, filters(hashed))
 

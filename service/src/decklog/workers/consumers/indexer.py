@@ -7,13 +7,14 @@ more rarely: from `REFRESH_GAP` to `REFRESH_GAP_MAX` apart.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
 from prometheus_client import Counter
 
 from decklog.domain.log import LogName
 from decklog.domain.records.record import StoredRecord
+from decklog.domain.search.terms import Terms
 from decklog.domain.store import SearchDocument, SearchIndex
 from decklog.domain.tenant import Tenant
 from decklog.services.coalescing import Coalescing, shared
@@ -25,6 +26,9 @@ REFRESH_SHARE = 0.2
 """Largest share of the time that refreshes of one index should take, as far as `REFRESH_GAP_MAX` allows."""
 REFRESH_GAP_MAX = timedelta(milliseconds=500)
 """Longest such time, however slow refreshes are: every record of a busy log waits for it."""
+PART_TERMS_MAX = 200_000
+"""Leaves, numbers and texts that are written at once, 20 to 60 MB of memory. A thousand usual records have 100,000; a large one
+may have that many by itself."""
 PARALLEL = 3
 """Batches of one log at once: while terms of one are computed, two are written. Document ids make their order irrelevant."""
 
@@ -44,7 +48,8 @@ class Indexer:
 
     async def apply(self, tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> None:
         """Write records into the tenant's index. Raises `search-unavailable`."""
-        REFUSED.inc(await self._index.add(tenant, await _documents(tenant, log, records)))
+        async for documents in _parts(tenant, log, records):
+            REFUSED.inc(await self._index.add(tenant, documents))
 
     async def settle(self, tenant: Tenant, log: LogName) -> None:
         """Return after a refresh that began after this call. Raises `search-unavailable`."""
@@ -64,8 +69,19 @@ def _index_of(tenant: Tenant) -> str:
     return tenant.index if tenant.live is None else tenant.live.alias
 
 
-async def _documents(tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> list[SearchDocument]:
-    return [
-        SearchDocument(tenant.id, log, record.epoch, record.seq, record.received_at, found)
-        async for record, found in record_terms(tenant, log, records)
-    ]
+async def _parts(tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> AsyncIterator[list[SearchDocument]]:
+    """Yield the documents of records, in parts of about `PART_TERMS_MAX` terms."""
+    part: list[SearchDocument] = []
+    held = 0
+    async for record, found in record_terms(tenant, log, records, _whole):
+        part.append(SearchDocument(tenant.id, log, record.epoch, record.seq, record.received_at, found))
+        held += len(found.leaves) + len(found.numbers) + len(found.texts)
+        if held >= PART_TERMS_MAX:
+            yield part
+            part, held = [], 0
+    if part:
+        yield part
+
+
+def _whole(found: Terms) -> Terms:
+    return found

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -15,20 +16,33 @@ from decklog.services.records.integrity import Read, damaged_of
 
 YIELD_CHARS = 64 * 1024
 """Characters of content between two yields to other tasks, as terms are pure computation: a few milliseconds of work."""
+IN_THREAD_CHARS = 16 * 1024
+"""Characters of a content from which a thread computes: a large record with very many leaves takes a few hundred milliseconds."""
 
 # msgspec itself may take 40 microseconds for one number (`1.5e300`); Python never does.
 _decode = msgspec.json.Decoder(dict, float_hook=float).decode
 
+_Made = TypeVar("_Made")
+
 
 async def record_terms(
-    tenant: Tenant, log: LogName, records: Sequence[StoredRecord]
-) -> AsyncIterator[tuple[StoredRecord, Terms]]:
-    """Yield each record with its terms. A damaged record without terms is left out: it must not stop the records after it."""
+    tenant: Tenant, log: LogName, records: Sequence[StoredRecord], work: Callable[[Terms], _Made]
+) -> AsyncIterator[tuple[StoredRecord, _Made]]:
+    """Yield each record with what `work` returns for its terms.
+
+    A damaged record without terms is left out: it must not stop the records after it.
+    """
+
+    def made(content: str) -> _Made:
+        decoded: dict[str, Any] = _decode(content)
+        return work(terms(decoded))
+
     damaged = set(await damaged_of(records, tenant, log, Read.INDEX))
     chars = 0
     for record in records:
         try:
-            found = terms(_decode(record.content))
+            large = len(record.content) > IN_THREAD_CHARS
+            found = await asyncio.to_thread(made, record.content) if large else made(record.content)
         except (msgspec.MsgspecError, KeyError, TypeError, AttributeError, ValueError):
             if record.seq not in damaged:
                 raise
