@@ -369,3 +369,99 @@ async def test_queries_over_the_rate_limit_are_refused_and_leave_one_record_of_t
             assert (await writer.post("/api/v1/logs", json=RECORD)).status_code == 201
     # Opened and closed, the export has two records. The refusals after the first are summarised a minute later.
     assert (await world.store.head(world.tenant("curious"), LogName.ACCESS)).next_seq == 5
+
+
+async def seqs_of(client: httpx.AsyncClient, **parameters: str) -> list[int]:
+    response = await client.get("/api/v1/logs", params=parameters)
+    assert response.status_code == 200, response.text
+    return [item["seq"] for item in response.json()["items"]]
+
+
+async def test_list_tells_apart_long_values_with_a_common_beginning(world: World) -> None:
+    key = f"bucket/{'0' * 600}"
+    async with world.client(Role.ADMIN) as client:
+        for last in "12":
+            record = {"action": "object.delete", "actor": {"id": "dana"}, "resource": {"type": "object", "id": key + last}}
+            copies = {
+                "session_id": key + last,
+                "correlation_id": key + last,
+                "metadata": {"key": key + last},
+                "before": key + last,
+            }
+            assert (await client.post("/api/v1/logs", json=record | copies)).status_code == 201
+        for name in ("resource_id", "session_id", "correlation_id", "metadata.key"):
+            assert [await seqs_of(client, **{name: key + last}) for last in "123"] == [[0], [1], []]
+            assert await seqs_of(client, **{name: key[:512]}) == []
+
+
+@pytest.mark.parametrize(
+    ("message", "found", "absent"),
+    [
+        ("用户登录失败：密码错误次数过多", ("用户登录失败", "登录", "失败", "密码错误"), ("录登", "败密")),
+        ("管理者がパスワードをリセットしました", ("パスワード", "ﾊﾟｽﾜｰﾄﾞ", "管理者"), ("ドスワ",)),
+        ("ผู้ใช้เข้าสู่ระบบล้มเหลว", ("ระบบ", "ล้มเหลว"), ("บระ",)),
+        ("Élise logged in from MÜNCHEN", ("elise", "Élise", "munchen", "münchen", "MU\u0308NCHEN"), ("mun",)),
+    ],
+)
+async def test_list_finds_words_in_every_script(
+    world: World, message: str, found: tuple[str, ...], absent: tuple[str, ...]
+) -> None:
+    async with world.client(Role.ADMIN) as client:
+        assert (await client.post("/api/v1/logs", json={**RECORD, "message": message})).status_code == 201
+        for word in found:
+            assert await seqs_of(client, q=word) == await seqs_of(client, message=word) == [0], word
+        for word in absent:
+            assert await seqs_of(client, q=word) == [], word
+
+
+async def test_list_finds_an_address_however_it_is_written(world: World) -> None:
+    written = ("10.0.0.1:443", "10.0.0.1", "::ffff:10.0.0.1", "[2001:db8::1]:8080", "fe80::1%eth0", "10.0.0.10:1")
+    async with world.client(Role.ADMIN) as client:
+        for address in written:
+            assert (await client.post("/api/v1/logs", json={**RECORD, "source": {"ip": address}})).status_code == 201
+        assert await seqs_of(client, ip="10.0.0.1") == [2, 1, 0]
+        assert await seqs_of(client, ip="10.0.0.0/28") == [5, 2, 1, 0]
+        assert await seqs_of(client, ip="2001:db8::/32") == [3]
+        assert await seqs_of(client, ip="fe80::1") == [4]
+
+
+async def test_list_finds_every_field(world: World) -> None:
+    record = {
+        "id": "evt-1",
+        "action": "role.grant",
+        "actor": {"type": "user", "id": "u-1", "name": "Alice Ng"},
+        "resource": {"type": "role", "id": "r-1", "name": "Billing Admin"},
+        "related": [{"type": "team", "id": "t-1", "name": "Finance"}],
+        "source": {"ip": "192.0.2.1", "user_agent": "curl/8.5"},
+        "session_id": "s-1",
+        "correlation_id": "c-1",
+        "message": "Granted",
+        "before": {"roles": ["viewer"]},
+        "after": {"roles": ["viewer", "admin"]},
+        "metadata": {"password": "hunter2", "many": {f"k{n}": n for n in range(3_000)}},
+    }
+    asked = {
+        "actor_type": "user",
+        "actor_name": "alice",
+        "resource_name": "billing",
+        "related": "t-1",
+        "related_type": "team",
+        "related_name": "Finance",
+        "user_agent": "curl",
+        "message": "granted",
+        "before.roles": "viewer",
+        "after.roles": "admin",
+        "masked": "/metadata/password",
+        "metadata.many.k2999": "2999",
+        "recorded_by_type": "api_key",
+    }
+    async with world.client(Role.ADMIN) as client:
+        for sent in (RECORD, record):
+            assert (await client.post("/api/v1/logs", json=sent)).status_code == 201
+        recorder = (await client.get("/api/v1/logs/1")).json()["recorded_by"]["id"]
+        for name, value in {**asked, "q": "evt-1"}.items():
+            assert 1 in await seqs_of(client, **{name: value}), name
+            assert await seqs_of(client, **{name: f"{value}x"}) == [], name
+        assert await seqs_of(client, recorded_by=recorder) == [1, 0]
+        for word in ("s-1", "c-1", "curl", "192.0.2.1", "finance", "viewer", recorder, "2999"):
+            assert 1 in await seqs_of(client, q=word), word
