@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 import zstandard
@@ -256,6 +257,46 @@ async def test_bulk_derives_item_ids_from_the_idempotency_key(world: World) -> N
         again = await client.post("/api/v1/logs/bulk", json=[RECORD, RECORD], headers=headers)
         assert (first.json()["stored"], again.json()["duplicates"]) == (2, 2)
         assert (await client.post("/api/v1/logs", json={**RECORD, "id": "load-1/1"})).json()["seq"] == 1
+
+
+async def test_bulk_refuses_its_key_for_other_items_and_stores_nothing_of_them(world: World) -> None:
+    first, bad, third = {**RECORD, "action": "A"}, {"action": "B"}, {**RECORD, "action": "C"}
+    async with world.client(Role.WRITER) as client, world.client(Role.ADMIN) as admin:
+
+        async def sent(*records: object, key: str = "batch-1") -> httpx.Response:
+            return await client.post("/api/v1/logs/bulk", json=records, headers={"Idempotency-Key": key})
+
+        async def stored() -> list[tuple[str, str]]:
+            found = (await admin.get("/api/v1/logs")).json()["items"]
+            return [(record["action"], record["id"]) for record in reversed(found)]
+
+        answer = (await sent(first, bad, third)).json()
+        assert [item["status"] for item in answer["items"]] == ["stored", "rejected", "stored"]
+        mended = {**RECORD, "action": "B"}
+        for others in ([first, third], [mended], [first, mended, third], [first, bad, third, first], [bad, third, first]):
+            refused = await sent(*others)
+            assert (refused.status_code, code_of(refused)) == (422, "idempotency-key-reused"), others
+        assert await stored() == [("A", "batch-1/0"), ("C", "batch-1/2")]
+        again = (await sent(first, bad, third, key='"batch-1"')).json()
+        assert [item["status"] for item in again["items"]] == ["duplicate", "rejected", "duplicate"]
+        assert (await sent(mended, key="batch-2")).json()["stored"] == 1
+
+
+async def test_key_of_a_bulk_of_which_nothing_is_valid_stays_free(world: World) -> None:
+    async with world.client(Role.WRITER) as client:
+        headers = {"Idempotency-Key": "mend-me"}
+        assert (await client.post("/api/v1/logs/bulk", json=[{"action": "B"}], headers=headers)).json()["rejected"] == 1
+        assert (await client.post("/api/v1/logs/bulk", json=[RECORD], headers=headers)).json()["stored"] == 1
+
+
+async def test_key_in_quotes_and_without_is_one_key_and_two_headers_are_refused(world: World) -> None:
+    async with world.client(Role.WRITER) as client:
+        for written, status in (('"k2"', 201), ("k2", 200)):
+            assert (await client.post("/api/v1/logs", json=RECORD, headers={"Idempotency-Key": written})).status_code == status
+        for path, body in (("/api/v1/logs", RECORD), ("/api/v1/logs/bulk", [RECORD])):
+            twice = await client.post(path, json=body, headers=[("Idempotency-Key", "k4"), ("Idempotency-Key", "k5")])
+            assert (twice.status_code, code_of(twice)) == (422, "invalid-parameter")
+            assert "has 2 values" in twice.json()["detail"]
 
 
 async def test_append_and_bulk_refuse_a_record_above_the_tenants_size_limit(world: World) -> None:

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName, Span
 from decklog.domain.records.append import Appended, AppendRequest, Status
+from decklog.domain.records.idempotency import KeyBinding
 from decklog.domain.records.record import Prepared, StoredRecord
 from decklog.domain.search.fields import COUNTABLE, FIELDS, Field
 from decklog.domain.search.query import Query, matches, parse
@@ -272,6 +273,30 @@ async def test_id_is_free_again_after_the_dedup_window(cell: Cell) -> None:
     tenant = await cell.tenant(dedup_seconds=0)
     await cell.put(tenant, record(id="x", message="one"))
     assert (await cell.put(tenant, record(id="x", message="two"))).receipts[0].status is Status.STORED
+
+
+def bound(tenant: Tenant, key: str, content: str) -> KeyBinding:
+    return KeyBinding(tenant.id, key.encode().rjust(16), content.encode().rjust(16))
+
+
+async def test_key_of_a_bulk_belongs_to_its_first_content_per_tenant(cell: Cell) -> None:
+    tenant, other = await cell.tenant(), await cell.tenant()
+    asked = [bound(tenant, "b", "one"), bound(other, "b", "two"), bound(tenant, "a", "two")]
+    assert await cell.store.bind_keys(asked) == [True, True, True]
+    assert await cell.store.bind_keys([bound(tenant, "b", "two"), *asked, bound(tenant, "a", "one")]) == [
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]
+    assert await cell.store.bind_keys([bound(make_tenant("unknown"), "b", "one")]) == [True]
+
+
+async def test_key_of_a_bulk_belongs_to_one_of_many_contents_at_once(cell: Cell) -> None:
+    tenant = await cell.tenant()
+    found = await asyncio.gather(*(cell.store.bind_keys([bound(tenant, "k", f"{n % 3}")]) for n in range(12)))
+    assert sum(each == [True] for each in found) == 4
 
 
 async def test_atomic_request_with_a_conflict_stores_nothing_and_leaves_no_gap(cell: Cell) -> None:

@@ -52,6 +52,7 @@ STATUSES: dict[Code, tuple[int, str]] = {
     Code.HTTP_VERSION: (426, "HTTP/1.1 required"),
     Code.METHOD_NOT_ALLOWED: (405, "Method not allowed"),
     Code.ID_CONFLICT: (409, "Id already used"),
+    Code.IDEMPOTENCY_KEY_REUSED: (422, "Idempotency key already used"),
     Code.BATCH_REJECTED: (422, "Batch rejected"),
     Code.BATCH_EXCEEDS_BURST: (422, "Batch exceeds burst"),
     Code.RATE_LIMITED: (429, "Rate limit reached"),

@@ -35,6 +35,7 @@ class Code(StrEnum):
     HTTP_VERSION = "http-version"
     METHOD_NOT_ALLOWED = "method-not-allowed"
     ID_CONFLICT = "id-conflict"
+    IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused"
     BATCH_REJECTED = "batch-rejected"
     BATCH_EXCEEDS_BURST = "batch-exceeds-burst"
     RATE_LIMITED = "rate-limited"

@@ -17,6 +17,7 @@ from decklog.domain.identity.access import Role
 from decklog.domain.index_generation import GenerationRow, IndexGeneration
 from decklog.domain.log import Head, LogName, Span
 from decklog.domain.records.append import Appended, AppendRequest
+from decklog.domain.records.idempotency import KeyBinding
 from decklog.domain.records.record import StoredRecord
 from decklog.domain.search.order import Place
 from decklog.domain.search.query import Query
@@ -102,6 +103,17 @@ class RecordStore(Protocol):
 
         Raises:
             DecklogError: `storage-unavailable` if nothing was stored, `outcome-unknown` if the commit may have happened.
+        """
+        ...
+
+    async def bind_keys(self, bindings: Sequence[KeyBinding]) -> list[bool]:
+        """Bind keys of bulks to their content, and return for each whether it belongs to this content.
+
+        A key is bound for the tenant's dedup window and ten minutes more, counted from the last time that this content was bound, so a
+        key outlives the ids of its items. The key of a tenant without heads is bound to nothing.
+
+        Raises:
+            DecklogError: `storage-unavailable`.
         """
         ...
 

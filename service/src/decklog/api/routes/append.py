@@ -28,8 +28,8 @@ from decklog.domain.identity.access import Permission, Principal, acting_tenant
 from decklog.domain.log import rfc3339
 from decklog.domain.records.append import Rate, Receipt, Status
 from decklog.domain.records.canonical import digest_text
+from decklog.domain.records.idempotency import HEADER, KEY_CHARS_MAX, read_key
 from decklog.domain.records.record import RECORD_BYTES_MAX, RecordInput
-from decklog.services.records.ingest import KEY_CHARS_MAX
 
 PATH = "/api/v1/logs"
 WORDS = {Status.STORED: "stored", Status.DUPLICATE: "duplicate"}
@@ -48,10 +48,12 @@ APPEND_ERRORS = (
     Code.CLOCK_BEHIND,
 )
 """Errors of every append: of its permission, its body and its commit."""
+_KEY_PATTERN = r'^("([ !#-\[\]-~]|\\["\\])+"|[!#-+\--~]([ -+\--~]*[!-+\--~])?)$'
 IDEMPOTENCY_KEY = parameter(
-    "Idempotency-Key",
-    "Id of the record if the record has no `id`. In a bulk, record *i* without an `id` gets `<key>/<i>`.",
-    {"type": "string", "minLength": 1, "maxLength": KEY_CHARS_MAX, "pattern": "^[ -~]+$"},
+    HEADER,
+    f"Id of the record if the record has no `id`: at most {KEY_CHARS_MAX} characters, in quotes or without. The key of a bulk belongs to "
+    "its items, in their order; record *i* without an `id` gets the id `<key>/<i>`.",
+    {"type": "string", "minLength": 1, "maxLength": 2 * KEY_CHARS_MAX + 2, "pattern": _KEY_PATTERN},
     place="header",
     example="order-77",
 )
@@ -110,15 +112,16 @@ async def _stored(
     check_length(headers.get(b"content-length"), RECORD_BYTES_MAX)
     raw = await read_record(receive, services.ingest.bodies, tenant.id)
     receipt, rate = await services.ingest.append(
-        tenant, raw, key=idempotency_key(headers), recorder=recorder_of(principal, scope)
+        tenant, raw, key=idempotency_key(headers, scope), recorder=recorder_of(principal, scope)
     )
     return _HTTP_STATUS[receipt.status], receipt_json(tenant.name, receipt, WORDS[receipt.status]), rate
 
 
-def idempotency_key(headers: dict[bytes, bytes]) -> str | None:
-    """Return the Idempotency-Key as sent, None if it is absent."""
-    key = headers.get(b"idempotency-key")
-    return None if key is None else key.decode("latin-1")
+def idempotency_key(headers: dict[bytes, bytes], scope: HTTPScope) -> str | None:
+    """Return the Idempotency-Key without its quotes, None if it is absent. Raises `invalid-parameter`."""
+    if b"idempotency-key" not in headers:
+        return None
+    return read_key([value for name, value in scope["headers"] if name == b"idempotency-key"])
 
 
 def _recognised(services: ApiServices, scope: HTTPScope, headers: dict[bytes, bytes]) -> Principal | None:

@@ -93,7 +93,7 @@ _OPERATION = Operation(
             {**RATE_HEADERS, **_RETRY},
         )
     },
-    (*APPEND_ERRORS, Code.TOO_MANY_RECORDS, Code.BATCH_REJECTED, Code.BATCH_EXCEEDS_BURST),
+    (*APPEND_ERRORS, Code.TOO_MANY_RECORDS, Code.IDEMPOTENCY_KEY_REUSED, Code.BATCH_REJECTED, Code.BATCH_EXCEEDS_BURST),
     parameters=[
         parameter("atomic", "Store all records or none.", {"type": "boolean", "default": False}),
         IDEMPOTENCY_KEY,
@@ -137,7 +137,7 @@ async def append_bulk(request: Request[Any, Any, Any]) -> Response[bytes]:
         result = await asked.services.ingest.append_bulk(
             tenant,
             records,
-            key=idempotency_key(headers),
+            key=idempotency_key(headers, request.scope),
             atomic=atomic,
             recorder=recorder_of(asked.principal, request.scope),
         )

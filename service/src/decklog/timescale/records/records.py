@@ -12,6 +12,7 @@ import asyncpg
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import Head, LogName, Span
 from decklog.domain.records.append import Appended, AppendRequest
+from decklog.domain.records.idempotency import KeyBinding
 from decklog.domain.records.record import StoredRecord
 from decklog.domain.search.coverage import too_slow
 from decklog.domain.search.fields import CONTENT, Field, Kind
@@ -96,6 +97,10 @@ class PostgresRecords:
     async def append(self, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError]:
         """See the protocol."""
         return await self._appender.append(requests)
+
+    async def bind_keys(self, bindings: Sequence[KeyBinding]) -> list[bool]:
+        """See the protocol."""
+        return await self._appender.keys.bind(bindings)
 
     async def head(self, tenant: Tenant, log: LogName) -> Head:
         """See the protocol."""
