@@ -241,6 +241,43 @@ async def test_bulk_stores_valid_records_beside_invalid_ones_in_order(world: Wor
         assert {item["error"]["code"] for item in answer["items"] if "error" in item} == {"invalid-record"}
 
 
+async def test_bulk_of_which_every_record_is_rejected_is_no_success(world: World) -> None:
+    async with world.client(Role.WRITER) as client:
+        await client.post("/api/v1/logs", json={**RECORD, "id": "taken"})
+        refused = await client.post("/api/v1/logs/bulk", json=[{"action": "x"}, {**RECORD, "id": "taken", "message": "other"}])
+        assert (refused.status_code, code_of(refused)) == (422, "nothing-stored")
+        problem = msgspec.json.decode(refused.content, type=shapes.Problem)
+        assert (problem.stored, problem.duplicates, problem.rejected) == (0, 0, 2)
+        assert problem.items is not None
+        assert [item.error.code for item in problem.items if item.error] == ["invalid-record", "id-conflict"]
+        assert refused.headers["decklog-rejected"] == "2"
+        assert "retry-after" not in refused.headers
+
+
+async def test_bulk_counts_its_rejected_records_in_a_header(world: World) -> None:
+    async with world.client(Role.WRITER) as client:
+        partly = await client.post("/api/v1/logs/bulk", json=[RECORD, 7, {"action": "x"}])
+        wholly = await client.post("/api/v1/logs/bulk", json=[RECORD, RECORD])
+        assert [(each.status_code, each.headers["decklog-rejected"]) for each in (partly, wholly)] == [(200, "2"), (200, "0")]
+
+
+async def test_strict_bulk_stores_nothing_when_one_record_is_rejected_and_lists_every_item(world: World) -> None:
+    async with world.client(Role.WRITER) as client:
+        await client.post("/api/v1/logs", json={**RECORD, "id": "taken"})
+        conflicting = {**RECORD, "id": "taken", "message": "other"}
+        for bad, code in (({"action": "x"}, "invalid-record"), (conflicting, "id-conflict")):
+            refused = await client.post("/api/v1/logs/bulk?strict=true", json=[{**RECORD, "id": "a"}, bad, RECORD])
+            assert (refused.status_code, code_of(refused), refused.headers["decklog-rejected"]) == (422, "batch-rejected", "1")
+            items = refused.json()["items"]
+            assert [item["status"] for item in items] == ["withheld", "rejected", "withheld"]
+            assert items[1]["error"]["code"] == code
+        assert (await world.store.head(world.tenant("acme"), LogName.EVENTS)).next_seq == 1
+        whole = await client.post("/api/v1/logs/bulk?strict=true", json=[{**RECORD, "id": "a"}, {**RECORD, "id": "taken"}])
+        assert [item["status"] for item in whole.json()["items"]] == ["stored", "duplicate"]
+        wrong = await client.post("/api/v1/logs/bulk?strict=yes", json=[RECORD])
+        assert (wrong.status_code, wrong.json()["parameter"]) == (422, "strict")
+
+
 async def test_atomic_bulk_stores_nothing_when_one_record_is_invalid(world: World) -> None:
     async with world.client(Role.WRITER) as client:
         refused = await client.post("/api/v1/logs/bulk?atomic=true", json=[RECORD, {"action": "x"}, RECORD])

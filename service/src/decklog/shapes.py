@@ -55,9 +55,12 @@ class ItemError(msgspec.Struct):
 
 
 class BulkItem(msgspec.Struct, omit_defaults=True):
-    """Result for one record of a bulk: `seq`, or `error` if it was rejected."""
+    """Result for one record of a bulk: `seq`, or `error` if it was rejected.
 
-    status: Literal["stored", "duplicate", "rejected"]
+    `withheld`: the record is valid and was not stored, because `strict` was asked for and others were rejected.
+    """
+
+    status: Literal["stored", "duplicate", "rejected", "withheld"]
     seq: Seq | None = None
     error: ItemError | None = None
 
@@ -206,4 +209,10 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     errors: Annotated[
         list[dict[str, Any]] | None, Meta(description="Rejected records of a batch: `index`, `code`, `detail`.")
     ] = None
+    stored: Annotated[int | None, Meta(description="Records of a bulk that were stored: 0.")] = None
+    duplicates: Annotated[int | None, Meta(description="Records of a bulk that had been stored before: 0.")] = None
+    rejected: Annotated[
+        int | None, Meta(description="Records of a bulk that were rejected, as in the header `Decklog-Rejected`.")
+    ] = None
+    items: Annotated[list[BulkItem] | None, Meta(description="Results of a bulk, in the order of the request.")] = None
     manifest: Annotated[dict[str, Any] | None, Meta(description="The Tenant to apply with kubectl.")] = None

@@ -36,6 +36,7 @@ class Code(StrEnum):
     METHOD_NOT_ALLOWED = "method-not-allowed"
     ID_CONFLICT = "id-conflict"
     IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused"
+    NOTHING_STORED = "nothing-stored"
     BATCH_REJECTED = "batch-rejected"
     BATCH_EXCEEDS_BURST = "batch-exceeds-burst"
     RATE_LIMITED = "rate-limited"

@@ -120,22 +120,24 @@ def _as_twin(original: Receipt | DecklogError, *, same: bool) -> Receipt | Deckl
 
 
 def _batch_rejected(items: Sequence[Any], conflicts: Mapping[int, Receipt | None]) -> DecklogError:
-    errors: list[dict[str, object]] = []
+    rejected: dict[int, DecklogError] = {}
     for index, item in enumerate(items):
         if index in conflicts:
             receipt = conflicts[index]
-            error = (
-                conflicting(receipt)
-                if receipt
-                else DecklogError(Code.ID_CONFLICT, "Another record of this batch has the same id.")
-            )
+            twin = DecklogError(Code.ID_CONFLICT, "Another record of this batch has the same id.")
+            rejected[index] = conflicting(receipt) if receipt else twin
         elif isinstance(item, DecklogError):
-            error = item
-        else:
-            continue
-        errors.append({"index": index, "code": error.code.value, "detail": error.detail})
+            rejected[index] = item
+    errors = [{"index": index, "code": error.code.value, "detail": error.detail} for index, error in rejected.items()]
+    withheld = {"status": "withheld"}
+    told = [shown_rejected(rejected[index]) if index in rejected else withheld for index in range(len(items))]
     return DecklogError(
         Code.BATCH_REJECTED,
         f"{len(errors)} of {len(items)} records cannot be stored, so none was.",
-        extra={"errors": errors[:100]},
+        extra={"errors": errors[:100], "rejected": len(errors), "items": told},
     )
+
+
+def shown_rejected(error: DecklogError) -> dict[str, object]:
+    """Return a rejected record as the answer shows it."""
+    return {"status": "rejected", "error": {"code": error.code.value, "detail": error.detail}}
