@@ -336,6 +336,47 @@ async def test_key_in_quotes_and_without_is_one_key_and_two_headers_are_refused(
             assert "has 2 values" in twice.json()["detail"]
 
 
+async def test_record_that_is_too_large_or_too_deep_is_stored_trimmed_on_request(world: World) -> None:
+    deep: object = "end"
+    for _ in range(40):
+        deep = {"a": deep}
+    large = {**RECORD, "id": "l", "metadata": {"verb": "create", "object": {"filler": "x" * 300_000, "name": "n"}}}
+    async with world.client(Role.WRITER) as client, world.client(Role.ADMIN) as admin:
+        assert (await client.post("/api/v1/logs", json=large)).status_code == 413
+        one = await client.post("/api/v1/logs?oversize=trim", json=large)
+        again = await client.post("/api/v1/logs?oversize=trim", json=large)
+        assert [(each.status_code, each.json()["trimmed"]) for each in (one, again)] == [
+            (201, ["/metadata/object/filler"]),
+            (200, ["/metadata/object/filler"]),
+        ]
+        record = (await admin.get("/api/v1/logs/0")).json()
+        assert record["metadata"] == {"verb": "create", "object": {"name": "n"}}
+        assert record["trimmed"] == [
+            {
+                "path": "/metadata/object/filler",
+                "bytes": 300_002,
+                "sha256": hashlib.sha256(b'"%s"' % (b"x" * 300_000)).hexdigest(),
+            }
+        ]
+        bulk = await client.post("/api/v1/logs/bulk?oversize=trim", json=[{**RECORD, "metadata": deep}, RECORD, large])
+        items = bulk.json()["items"]
+        assert [item["status"] for item in items] == ["stored", "stored", "duplicate"]
+        assert [len(item.get("trimmed", ())) for item in items] == [1, 0, 1]
+        wrong = await client.post("/api/v1/logs?oversize=cut", json=RECORD)
+        assert (wrong.status_code, wrong.json()["parameter"]) == (422, "oversize")
+
+
+async def test_tenant_that_trims_stores_what_others_refuse_unless_the_request_says_otherwise(world: World) -> None:
+    world.add(make_tenant("trims", limits=Limits(record_bytes_max=1_024, trims=True)))
+    large = {**RECORD, "after": {"kept": 1, "gone": "x" * 5_000}}
+    async with world.client(Role.WRITER, "trims") as client:
+        assert (await client.post("/api/v1/logs", json=large)).json()["trimmed"] == ["/after/gone"]
+        assert (await client.post("/api/v1/logs/bulk", json=[large])).json()["items"][0]["trimmed"] == ["/after/gone"]
+        assert (await client.post("/api/v1/logs?oversize=reject", json=large)).status_code == 413
+        assert (await client.post("/api/v1/logs", json={**RECORD, "message": "x" * 2_000})).status_code == 413
+        assert (await client.post("/api/v1/logs", json={**RECORD, "after": "x" * 4_194_304})).status_code == 413
+
+
 async def test_append_and_bulk_refuse_a_record_above_the_tenants_size_limit(world: World) -> None:
     world.add(make_tenant("brief", limits=Limits(record_bytes_max=1_024)))
     fits, too_large = ({**RECORD, "message": "x" * length} for length in (900, 1_024))

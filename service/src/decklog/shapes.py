@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from decklog.domain.records.record import Outcome, RecordInput, Severity
 from decklog.domain.records.recorder import RecordedBy
+from decklog.domain.records.trimming import Removed
 from decklog.domain.tenancy.spec import TenantSpec
 from decklog.domain.tenancy.status import Condition
 from decklog.domain.tenant import Isolation
@@ -30,6 +31,9 @@ Digest = Annotated[
 ReceivedAt = Annotated[datetime, Meta(tz=True, description="Time of receipt by the server. Never decreases along `seq`.")]
 TenantName = Annotated[str, Meta(description="Name of the tenant.")]
 Count = Annotated[int, Meta(ge=0)]
+TrimmedPaths = Annotated[
+    list[str], Meta(description="JSON pointers of values that were removed, because the record was too large or too deep.")
+]
 
 
 class Receipt(msgspec.Struct):
@@ -45,6 +49,7 @@ class Receipt(msgspec.Struct):
         Literal["stored", "duplicate"],
         Meta(description="`duplicate`: an earlier request had stored the record, at this position."),
     ]
+    trimmed: TrimmedPaths | None = None
 
 
 class ItemError(msgspec.Struct):
@@ -63,6 +68,7 @@ class BulkItem(msgspec.Struct, omit_defaults=True):
     status: Literal["stored", "duplicate", "rejected", "withheld"]
     seq: Seq | None = None
     error: ItemError | None = None
+    trimmed: TrimmedPaths | None = None
 
 
 class BulkAnswer(msgspec.Struct):
@@ -91,6 +97,9 @@ class Record(RecordInput, frozen=True, kw_only=True, forbid_unknown_fields=False
         Meta(description="Credential that stored the record, in `events`; absent from records of older releases."),
     ] = None
     masked: Annotated[list[str] | None, Meta(description="JSON pointers of the values that were masked.")] = None
+    trimmed: Annotated[
+        list[Removed] | None, Meta(description="Values that were removed, because the record was too large or too deep.")
+    ] = None
 
 
 class Coverage(msgspec.Struct):

@@ -16,7 +16,7 @@ from decklog.api.openapi import JSON, Json, Media, Operation, json_answer, param
 from decklog.api.rate import RATE_HEADERS, rate_headers
 from decklog.api.reads import RECORD_INPUT
 from decklog.api.request import ask, media_type, refuse_parameters
-from decklog.api.routes.append import APPEND_ERRORS, IDEMPOTENCY_KEY, WORDS, idempotency_key
+from decklog.api.routes.append import APPEND_ERRORS, IDEMPOTENCY_KEY, OVERSIZE, WORDS, idempotency_key, trims
 from decklog.domain.errors import Code, DecklogError, invalid_parameter
 from decklog.domain.identity.access import Permission, acting_tenant
 from decklog.domain.records.append import Receipt
@@ -32,7 +32,8 @@ NDJSON = "application/x-ndjson"
 def _item(result: Receipt | DecklogError) -> Json:
     if isinstance(result, DecklogError):
         return shown_rejected(result)
-    return {"status": WORDS[result.status], "seq": result.seq}
+    item: Json = {"status": WORDS[result.status], "seq": result.seq}
+    return {**item, "trimmed": result.trimmed} if result.trimmed else item
 
 
 def _flag(parameters: dict[str, str], name: str) -> bool:
@@ -74,7 +75,7 @@ def _nothing_stored(result: BulkResult, answer: Json) -> DecklogError:
     return DecklogError(
         Code.NOTHING_STORED,
         f"Every record was rejected ({len(result.items)}), so nothing was stored; `items` says why. The first one: {first.detail}",
-        extra={**answer, "rate": result.rate},
+        extra=answer if result.rate is None else {**answer, "rate": result.rate},
     )
 
 
@@ -128,6 +129,7 @@ _OPERATION = Operation(
             "Answer 422 if any record is rejected, and store nothing then. It implies `atomic`.",
             {"type": "boolean", "default": False},
         ),
+        OVERSIZE,
         IDEMPOTENCY_KEY,
         parameter(
             "Content-Encoding",
@@ -159,7 +161,7 @@ async def append_bulk(request: Request[Any, Any, Any]) -> Response[bytes]:
     either all records are stored or none, and then the status is 422. Otherwise a bulk is stored in parts of at most 500 records
     and 1 MiB. If a later part is refused, `items` says so and `Retry-After` says when to send these records again.
     """
-    parameters = refuse_parameters(request.scope["query_string"], "atomic", "strict")
+    parameters = refuse_parameters(request.scope["query_string"], "atomic", "strict", "oversize")
     atomic = _flag(parameters, "atomic") | _flag(parameters, "strict")
     asked = await ask(request)
     tenant = acting_tenant(asked.principal, Permission.APPEND)
@@ -174,6 +176,7 @@ async def append_bulk(request: Request[Any, Any, Any]) -> Response[bytes]:
             key=idempotency_key(headers, request.scope),
             atomic=atomic,
             recorder=recorder_of(asked.principal, request.scope),
+            trims=trims(parameters),
         )
     answer = _answer(result)
     told = {"Decklog-Rejected": str(answer["rejected"])}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.records.append import Appended, Receipt, Status
@@ -90,8 +90,8 @@ class Bulk:
 
     def note(self, part: Part, appended: Appended) -> None:
         """Note what became of a part. Raises `batch-rejected` where none was stored."""
-        for (index, _), receipt in zip(part, appended.receipts, strict=True):
-            self._items[index] = receipt
+        for (index, prepared), receipt in zip(part, appended.receipts, strict=True):
+            self._items[index] = replace(receipt, trimmed=prepared.trimmed) if prepared.trimmed else receipt
         if not appended.stored:
             raise self._rejected({i: r for i, r in self._items.items() if isinstance(r, Receipt) and r.status is Status.CONFLICT})
 
@@ -116,7 +116,7 @@ def _as_twin(original: Receipt | DecklogError, *, same: bool) -> Receipt | Deckl
     if isinstance(original, DecklogError):
         return original
     status = Status.CONFLICT if original.status is Status.CONFLICT or not same else Status.DUPLICATE
-    return msgspec.structs.replace(original, status=status)
+    return replace(original, status=status)
 
 
 def _batch_rejected(items: Sequence[Any], conflicts: Mapping[int, Receipt | None]) -> DecklogError:

@@ -16,13 +16,15 @@ from typing import Any, Final, Protocol
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 from prometheus_client import Counter, Histogram
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.records.append import Appended, AppendRequest, Rate, Receipt, Status
 from decklog.domain.records.idempotency import KeyBinding, binding, key_reused
-from decklog.domain.records.record import RecordInput, decode, prepare
+from decklog.domain.records.record import Prepared, RecordInput, decode, prepare
+from decklog.domain.records.trimming import OVERSIZE_BYTES_MAX
 from decklog.domain.store import Announcements, RecordStore
 from decklog.domain.tenant import Tenant
 from decklog.services.budget import Budget
@@ -122,7 +124,7 @@ class Ingest:
         await self._preparing.stop()
 
     async def append(
-        self, tenant: Tenant, raw: bytes, *, key: str | None = None, recorder: bytes | None = None
+        self, tenant: Tenant, raw: bytes, *, key: str | None = None, recorder: bytes | None = None, trims: bool | None = None
     ) -> tuple[Receipt, Rate | None]:
         """Store one record of the events log and return its receipt, with the state of the tenant's rate where it has one.
 
@@ -131,28 +133,37 @@ class Ingest:
             raw: The record as JSON.
             key: Id of the record where it has none itself.
             recorder: The credential that stores the record; see `domain.records.recorder`.
+            trims: Whether a record that is too large or too deep is trimmed; None for what the tenant's spec says.
 
         Raises:
             DecklogError: `id-conflict`, `body-too-large`, and what `decode`, `prepare` and the store raise.
         """
         self._levels.refuse_early(tenant, LogName.EVENTS, 1)
-        if len(raw) > tenant.limits.record_bytes_max:
+        trims = tenant.limits.trims if trims is None else trims
+        if len(raw) > (OVERSIZE_BYTES_MAX if trims else tenant.limits.record_bytes_max):
             raise too_large(tenant.name, tenant.limits.record_bytes_max)
         self.byte_rates.charge(tenant, len(raw))
-        now = self._now()
-        if len(raw) <= INLINE_BYTES_MAX:
-            prepared = prepare(decode(raw), now=now, fingerprint_key=self._key, default_id=key, recorder=recorder)
-        else:
-            beside = await self._preparing.prepare(tenant.id, [raw], [key], Handling(now, recorder))
-            [large] = beside.records
-            if isinstance(large, DecklogError):
-                raise large
-            prepared = large
+        prepared = await self._prepare(tenant, raw, key, recorder, trims=trims)
         appended = await self._submit(AppendRequest(tenant, LogName.EVENTS, (prepared,)))
         receipt = appended.receipts[0]
         if receipt.status is Status.CONFLICT:
             raise conflicting(receipt)
-        return receipt, appended.rate
+        return replace(receipt, trimmed=prepared.trimmed) if prepared.trimmed else receipt, appended.rate
+
+    async def _prepare(self, tenant: Tenant, raw: bytes, key: str | None, recorder: bytes | None, *, trims: bool) -> Prepared:
+        """Validate one record: a small one here, a larger one, or one to be trimmed, in the preparing process."""
+        now = self._now()
+        if len(raw) <= min(INLINE_BYTES_MAX, tenant.limits.record_bytes_max):
+            try:
+                return prepare(decode(raw), now=now, fingerprint_key=self._key, default_id=key, recorder=recorder)
+            except DecklogError:
+                if not trims:
+                    raise
+        handling = Handling(now, recorder, tenant.name, tenant.limits.record_bytes_max, trims=trims)
+        [found] = (await self._preparing.prepare(tenant.id, [raw], [key], handling)).records
+        if isinstance(found, DecklogError):
+            raise found
+        return found
 
     async def append_access(self, tenant: Tenant, record: RecordInput, *, query: bool = False) -> Receipt:
         """Store one record of the access log, by the same group commit.
@@ -176,6 +187,7 @@ class Ingest:
         key: str | None = None,
         atomic: bool = False,
         recorder: bytes | None = None,
+        trims: bool | None = None,
     ) -> BulkResult:
         """Store many records of the events log: in parts that other tenants pass between, or at once where it is atomic.
 
@@ -187,6 +199,7 @@ class Ingest:
             key: Belongs to these records in this order. Record `i` gets the id `key/i` where it has none itself.
             atomic: Store all records or none. Otherwise valid records are stored beside invalid ones.
             recorder: The credential that stores the records; see `domain.records.recorder`.
+            trims: As for `append`.
 
         Raises:
             DecklogError: `too-many-records`, `idempotency-key-reused`, `batch-rejected` (atomic), and what the store raises. Nothing is
@@ -198,7 +211,7 @@ class Ingest:
             )
         self._levels.refuse_early(tenant, LogName.EVENTS, 1)
         self.byte_rates.charge(tenant, sum(len(memoryview(raw)) for raw in raws), bulk=True)
-        bulk, bound = await self._prepare_bulk(tenant, raws, key, recorder)
+        bulk, bound = await self._prepare_bulk(tenant, raws, key, recorder, trims=tenant.limits.trims if trims is None else trims)
         if atomic:
             bulk.refuse_unless_storable()
         if bound is not None and bulk.fresh:
@@ -222,10 +235,12 @@ class Ingest:
         return BulkResult(items, rate, refused)
 
     async def _prepare_bulk(
-        self, tenant: Tenant, raws: Sequence[bytes | msgspec.Raw], key: str | None, recorder: bytes | None
+        self, tenant: Tenant, raws: Sequence[bytes | msgspec.Raw], key: str | None, recorder: bytes | None, *, trims: bool
     ) -> tuple[Bulk, KeyBinding | None]:
         """Validate each record of a bulk: those of a small one here, those of others in the preparing process."""
-        handling = Handling(self._now(), recorder, tenant.name, tenant.limits.record_bytes_max, with_forms=key is not None)
+        handling = Handling(
+            self._now(), recorder, tenant.name, tenant.limits.record_bytes_max, with_forms=key is not None, trims=trims
+        )
         ids = [None if key is None else f"{key}/{index}" for index in range(len(raws))]
         if sum(len(memoryview(raw)) for raw in raws) <= INLINE_BYTES_MAX:
             found = prepared_here(raws, ids, handling, key=self._key)

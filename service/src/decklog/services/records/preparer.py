@@ -14,10 +14,12 @@ from datetime import datetime
 from typing import Any, BinaryIO, Final, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.records.idempotency import item_form
 from decklog.domain.records.record import RECORD_BYTES_MAX, Prepared, decode, prepare
+from decklog.domain.records.trimming import OVERSIZE_BYTES_MAX, Trimmed, trim, with_removed
 
 LENGTH_BYTES: Final = 4
 _NICENESS: Final = 5
@@ -33,6 +35,7 @@ class Handling(msgspec.Struct, array_like=True, frozen=True):
         tenant: Name of the tenant, for refusals.
         bytes_max: Largest record of the tenant, as sent.
         with_forms: Whether each record's form is wanted, by which a bulk with a key is recognised.
+        trims: Whether a record that is too large or too deep is trimmed, as `domain.records.trimming` does.
     """
 
     now: datetime
@@ -40,6 +43,7 @@ class Handling(msgspec.Struct, array_like=True, frozen=True):
     tenant: str = ""
     bytes_max: int = RECORD_BYTES_MAX
     with_forms: bool = False
+    trims: bool = False
 
 
 class Job(msgspec.Struct, array_like=True):
@@ -77,11 +81,21 @@ def _prepared_or_refused(
     raw: bytes | msgspec.Raw, identity: str | None, handling: Handling, key: bytes
 ) -> Prepared | DecklogError:
     if len(memoryview(raw)) > handling.bytes_max:
-        return too_large(handling.tenant, handling.bytes_max)
-    try:
-        return prepare(decode(raw), now=handling.now, fingerprint_key=key, default_id=identity, recorder=handling.recorder)
-    except DecklogError as error:
-        return error
+        refused = too_large(handling.tenant, handling.bytes_max)
+    else:
+        try:
+            return prepare(decode(raw), now=handling.now, fingerprint_key=key, default_id=identity, recorder=handling.recorder)
+        except DecklogError as error:
+            refused = error
+    if not handling.trims or len(memoryview(raw)) > OVERSIZE_BYTES_MAX:
+        return refused
+    smaller = trim(raw, handling.bytes_max)
+    return refused if smaller is None else _prepared_trimmed(smaller, identity, handling, key)
+
+
+def _prepared_trimmed(smaller: Trimmed, identity: str | None, handling: Handling, key: bytes) -> Prepared | DecklogError:
+    found = _prepared_or_refused(smaller.sent, identity, replace(handling, trims=False), key)
+    return found if isinstance(found, DecklogError) else with_removed(found, smaller.removed, key)
 
 
 def too_large(tenant: str, bytes_max: int) -> DecklogError:
