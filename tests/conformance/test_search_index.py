@@ -19,10 +19,11 @@ from msgspec.structs import replace
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName, Span
 from decklog.domain.records.record import Prepared
+from decklog.domain.search.calendar import HALF_HOUR_ZONES, INTERVALS, start_of, zone_of
 from decklog.domain.search.fields import COUNTABLE, FIELDS, Field
 from decklog.domain.search.order import Place
 from decklog.domain.search.query import Query, matches
-from decklog.domain.search.stats import INTERVALS, Bucket, Grouping
+from decklog.domain.search.stats import Bucket, Grouping
 from decklog.domain.search.terms import Terms, parse_network
 from decklog.domain.store import SearchIndex
 from decklog.domain.tenant import Isolation, State, Tenant
@@ -35,7 +36,7 @@ from tests.support.examples import examples
 from tests.support.fields import example
 from tests.support.generations import generation, living, make_indices, remove_indices
 from tests.support.memory_index import MemoryIndex, bucket_of
-from tests.support.strategies import NETWORKS, cases, terms_of
+from tests.support.strategies import CHANGES, NETWORKS, ZONES, cases, terms_of
 
 EVERYTHING = Query()
 EVENTS = LogName.EVENTS
@@ -74,10 +75,11 @@ class Indices:
         *,
         by: tuple[str, ...] = (),
         interval: str | None = None,
+        tz: str = "UTC",
         limit: int = 1_000,
     ) -> list[Bucket]:
         return await self.index.count(
-            tenant, EVENTS, Span(0, 1_000_000), query=query, grouping=Grouping(by, interval), limit=limit
+            tenant, EVENTS, Span(0, 1_000_000), query=query, grouping=Grouping(by, interval, tz), limit=limit
         )
 
 
@@ -146,6 +148,39 @@ async def test_count_agrees_with_the_matcher(
     buckets = await indices.count(tenant, query, by=by, interval=interval)
     assert {(bucket.key, bucket.start): bucket.count for bucket in buckets} == expected
     assert len(buckets) == len(expected)
+
+
+@pytest.mark.parametrize("tz", ZONES)
+async def test_count_by_intervals_of_a_time_zone_agrees_with_the_calendar(indices: Indices, tz: str) -> None:
+    tenant = await indices.holding(*(made(occurred_at=moment.isoformat()) for moment in CHANGES))
+    for interval in (each for each in INTERVALS if each != "hour" or tz not in HALF_HOUR_ZONES):
+        expected = Counter(start_of(interval, moment, zone_of(tz)) for moment in CHANGES)
+        buckets = await indices.count(tenant, interval=interval, tz=tz)
+        assert {bucket.start: bucket.count for bucket in buckets} == expected, interval
+
+
+@LAWS
+@given(case=cases(most=12))
+async def test_facets_agree_with_the_matcher(indices: Indices, case: tuple[list[Prepared], Query]) -> None:
+    records, query = [terms_of(record) for record in case[0]], case[1]
+    tenant = await indices.holding(*records)
+    names = tuple(COUNTABLE)
+    found = await indices.index.facets(tenant, EVENTS, Span(0, 100), query=query, names=names, limit=100)
+    for name, buckets in zip(names, found, strict=True):
+        expected = Counter(bucket_of(item, Grouping((name,))) for item in records if matches(query, item))
+        assert {(bucket.key, bucket.start): bucket.count for bucket in buckets} == expected
+
+
+async def test_facets_refuse_more_values_than_the_limit(indices: Indices) -> None:
+    tenant = await indices.holding(*(made(action=f"a{number}") for number in range(5)))
+    for limit, complete in ((5, True), (4, False)):
+        asked = indices.index.facets(tenant, EVENTS, Span(0, 100), query=EVERYTHING, names=("outcome", "action"), limit=limit)
+        if complete:
+            assert [len(buckets) for buckets in await asked] == [1, 5]
+        else:
+            with pytest.raises(DecklogError) as error:
+                await asked
+            assert error.value.code is Code.TOO_MANY_BUCKETS
 
 
 @pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.parameter)

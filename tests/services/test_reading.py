@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -364,6 +365,53 @@ async def test_total_counts_all_matching_records_where_it_is_asked_for() -> None
         for text in ("all", "", "EXACT"):
             with refused(Code.INVALID_PARAMETER):
                 await listed(at, ("count", text))
+
+
+async def test_stats_name_the_values_of_facets_and_fill_intervals() -> None:
+    async with desk() as at:
+        actions = ["a", "b", "a", "c", "a", "b"]
+        await at.put(
+            *[{"action": action, "occurred_at": f"2026-01-{1 + 2 * day:02}T23:30:00Z"} for day, action in enumerate(actions)]
+        )
+        await at.index_all()
+        parameters = [
+            ("facets", "action,resource_type"),
+            ("top", "2"),
+            ("interval", "day"),
+            ("tz", "Europe/Amsterdam"),
+            ("fill", "zero"),
+        ]
+        stats = await at.reading.stats(at.principal(), REQUEST, parameters)
+        assert [(facet.field, facet.values, facet.other, facet.missing) for facet in stats.facets] == [
+            ("action", [("a", 3), ("b", 2)], 1, 0),
+            ("resource_type", [], 0, 6),
+        ]
+        assert [bucket.count for bucket in stats.buckets] == [1, 0] * 5 + [1]
+        assert stats.buckets[0].start == datetime(2026, 1, 1, 23, tzinfo=UTC)
+        (found,) = await at.accesses()
+        assert found["metadata"]["facets"] == ["action", "resource_type"]
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        [("facets", "metadata")],
+        [("facets", "actor,actor")],
+        [("facets", "")],
+        [("facets", "actor"), ("top", "0")],
+        [("facets", "actor"), ("top", "101")],
+        [("top", "3")],
+        [("tz", "UTC")],
+        [("interval", "day"), ("tz", "Utopia")],
+        [("interval", "hour"), ("tz", "Australia/Lord_Howe")],
+        [("fill", "zero")],
+        [("interval", "day"), ("fill", "all")],
+    ],
+)
+async def test_stats_refuse_parameters_that_they_do_not_know(parameters: list[tuple[str, str]]) -> None:
+    async with desk() as at:
+        with refused(Code.INVALID_PARAMETER):
+            await at.reading.stats(at.principal(), REQUEST, parameters)
 
 
 async def test_access_record_of_a_list_has_its_order_and_its_start() -> None:

@@ -327,6 +327,14 @@ class MemoryStore:
         within = (rows[seq].terms for seq in self._visible(tenant, log) if span.first <= seq < span.end)
         return tally((item for item in within if matches(query, item)), grouping, limit)
 
+    async def facets(
+        self, tenant: Tenant, log: LogName, span: Span, *, query: Query, names: Sequence[str], limit: int, timeout: float
+    ) -> list[list[Bucket]]:
+        groupings = [Grouping((name,)) for name in names]
+        return [
+            await self.count(tenant, log, span, query=query, grouping=each, limit=limit, timeout=timeout) for each in groupings
+        ]
+
     def _visible(self, tenant: Tenant, log: LogName) -> list[int]:
         self._account(tenant)
         oldest = self._now() - timedelta(days=tenant.retention_days)

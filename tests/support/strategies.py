@@ -189,6 +189,30 @@ NUMBERS = (
     1.7976931348623157e308,
     0.1,
 )
+ZONES = (
+    "UTC",
+    "Europe/Amsterdam",
+    "America/New_York",
+    "Asia/Kathmandu",
+    "Australia/Lord_Howe",
+    "America/Havana",
+    "America/Sao_Paulo",
+)
+"""Time zones: with and without daylight-saving time, at whole and other hours, with midnights that clocks skip or repeat."""
+CHANGES = tuple(
+    start + timedelta(minutes=15 * quarter)
+    for start in (
+        datetime(2018, 11, 4, 2, tzinfo=UTC),  # São Paulo skips midnight
+        datetime(2025, 3, 30, 0, 30, tzinfo=UTC),  # Amsterdam
+        datetime(2025, 10, 26, 0, tzinfo=UTC),
+        datetime(2025, 3, 9, 4, 30, tzinfo=UTC),  # Havana skips midnight, New York
+        datetime(2025, 11, 2, 4, tzinfo=UTC),  # Havana repeats it
+        datetime(2025, 4, 5, 14, 30, tzinfo=UTC),  # Lord Howe, by half an hour
+        datetime(2025, 10, 4, 15, tzinfo=UTC),
+    )
+    for quarter in range(12)
+)
+"""Moments around changes of clocks."""
 TIMES = tuple(
     moment.isoformat()
     for moment in (

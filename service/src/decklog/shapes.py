@@ -134,7 +134,22 @@ class Bucket(msgspec.Struct):
     start: Annotated[datetime | None, Meta(description="Start of the interval; null without `interval`.")] = msgspec.field(
         name="from"
     )
+    count: Annotated[int, Meta(ge=0, description="Number of records; 0 only with `fill=zero`.")]
+
+
+class FacetValue(msgspec.Struct):
+    """Number of records with one value of a field."""
+
+    value: str
     count: Annotated[int, Meta(ge=1)]
+
+
+class Facet(msgspec.Struct):
+    """The most frequent values of one field among the matching records."""
+
+    values: Annotated[list[FacetValue], Meta(description="By descending count, at most `top`.")]
+    other: Annotated[int, Meta(ge=0, description="Records with further values.")]
+    missing: Annotated[int, Meta(ge=0, description="Records without the field.")]
 
 
 class Stats(Coverage):
@@ -144,6 +159,8 @@ class Stats(Coverage):
     total: Count
     by: list[str]
     interval: str | None
+    tz: Annotated[str, Meta(description="Time zone of the intervals.")] = "UTC"
+    facets: Annotated[dict[str, Facet], Meta(description="One facet for each name in `facets`.")] = {}
 
 
 class Tenant(msgspec.Struct):

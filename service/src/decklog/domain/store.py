@@ -203,6 +203,12 @@ class RecordStore(Protocol):
         """
         ...
 
+    async def facets(
+        self, tenant: Tenant, log: LogName, span: Span, *, query: Query, names: Sequence[str], limit: int, timeout: float
+    ) -> list[list[Bucket]]:
+        """Return exact counts by each of these countable fields alone, in their order, as `count` does."""
+        ...
+
 
 INDEXER = "indexer"
 """The consumer that fills the live generation of a search index. The index finds records below its cursor, `indexer_of`."""
@@ -330,6 +336,12 @@ class SearchIndex(Protocol):
         self, tenant: Tenant, log: LogName, span: Span, *, query: Query, grouping: Grouping, limit: int
     ) -> list[Bucket]:
         """Return counts as `RecordStore.count` does, for any query. Raises `search-unavailable` and `too-many-buckets`."""
+        ...
+
+    async def facets(
+        self, tenant: Tenant, log: LogName, span: Span, *, query: Query, names: Sequence[str], limit: int
+    ) -> list[list[Bucket]]:
+        """Return counts as `RecordStore.facets` does, for any query. Raises `search-unavailable` and `too-many-buckets`."""
         ...
 
 

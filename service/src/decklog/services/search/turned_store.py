@@ -126,6 +126,13 @@ class TurnedStore:
         async with self._turns.turn(tenant.id, seconds=timeout):
             return await self._store.count(tenant, log, span, query=query, grouping=grouping, limit=limit, timeout=timeout)
 
+    async def facets(
+        self, tenant: Tenant, log: LogName, span: Span, *, query: Query, names: Sequence[str], limit: int, timeout: float
+    ) -> list[list[Bucket]]:
+        """See the protocol."""
+        async with self._turns.turn(tenant.id, seconds=timeout):
+            return await self._store.facets(tenant, log, span, query=query, names=names, limit=limit, timeout=timeout)
+
 
 class TurnedCursors:
     """The cursors that searches read, in the turns of their tenants."""
