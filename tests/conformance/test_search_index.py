@@ -22,7 +22,7 @@ from decklog.domain.records.record import Prepared
 from decklog.domain.search.calendar import HALF_HOUR_ZONES, INTERVALS, start_of, zone_of
 from decklog.domain.search.fields import COUNTABLE, FIELDS, Field
 from decklog.domain.search.order import Place
-from decklog.domain.search.query import Query, matches
+from decklog.domain.search.query import Query, matches, parse
 from decklog.domain.search.stats import Bucket, Grouping
 from decklog.domain.search.terms import Terms, parse_network
 from decklog.domain.store import SearchIndex
@@ -215,6 +215,14 @@ async def test_find_by_network_agrees_with_the_matcher(indices: Indices, network
     tenant = await indices.holding(*records)
     query = Query(ip=parse_network(network))
     assert await indices.find(tenant, query) == [seq for seq, item in enumerate(records) if matches(query, item)]
+
+
+async def test_find_finds_every_leaf_of_a_record_with_very_many(indices: Indices) -> None:
+    key, count = "k" * 200, 20_000
+    tenant = await indices.holding(made(), made(metadata={key: list(range(count))}))
+    for number, found in ((0, [1]), (count - 1, [1]), (count, [])):
+        for parameter in ((f"metadata.{key}", str(number)), ("q", str(number))):
+            assert await indices.find(tenant, parse([parameter])[1]) == found
 
 
 async def test_find_never_returns_another_tenant_or_log(indices: Indices) -> None:
