@@ -34,8 +34,8 @@ TYPES: dict[str, type[Contract]] = {"forbidden": ForbiddenContract, "layers": La
 OPERATOR = "The operator uses the ground of the domain, tenancy, key vaults and the control plane, nothing else"
 LIBRARIES = "Each library has its homes"
 
-EVERYWHERE = {"msgspec", "structlog"}
-"""Libraries without a home of their own: data types and log lines."""
+EVERYWHERE = {"msgspec", "structlog", "tzdata"}
+"""Libraries without a home of their own: data types, log lines, and the data of the standard library's time zones."""
 
 Import = tuple[str, str]
 Options = dict[str, Any]

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 import zstandard
@@ -240,6 +241,43 @@ async def test_bulk_stores_valid_records_beside_invalid_ones_in_order(world: Wor
         assert {item["error"]["code"] for item in answer["items"] if "error" in item} == {"invalid-record"}
 
 
+async def test_bulk_of_which_every_record_is_rejected_is_no_success(world: World) -> None:
+    async with world.client(Role.WRITER) as client:
+        await client.post("/api/v1/logs", json={**RECORD, "id": "taken"})
+        refused = await client.post("/api/v1/logs/bulk", json=[{"action": "x"}, {**RECORD, "id": "taken", "message": "other"}])
+        assert (refused.status_code, code_of(refused)) == (422, "nothing-stored")
+        problem = msgspec.json.decode(refused.content, type=shapes.Problem)
+        assert (problem.stored, problem.duplicates, problem.rejected) == (0, 0, 2)
+        assert problem.items is not None
+        assert [item.error.code for item in problem.items if item.error] == ["invalid-record", "id-conflict"]
+        assert refused.headers["decklog-rejected"] == "2"
+        assert "retry-after" not in refused.headers
+
+
+async def test_bulk_counts_its_rejected_records_in_a_header(world: World) -> None:
+    async with world.client(Role.WRITER) as client:
+        partly = await client.post("/api/v1/logs/bulk", json=[RECORD, 7, {"action": "x"}])
+        wholly = await client.post("/api/v1/logs/bulk", json=[RECORD, RECORD])
+        assert [(each.status_code, each.headers["decklog-rejected"]) for each in (partly, wholly)] == [(200, "2"), (200, "0")]
+
+
+async def test_strict_bulk_stores_nothing_when_one_record_is_rejected_and_lists_every_item(world: World) -> None:
+    async with world.client(Role.WRITER) as client:
+        await client.post("/api/v1/logs", json={**RECORD, "id": "taken"})
+        conflicting = {**RECORD, "id": "taken", "message": "other"}
+        for bad, code in (({"action": "x"}, "invalid-record"), (conflicting, "id-conflict")):
+            refused = await client.post("/api/v1/logs/bulk?strict=true", json=[{**RECORD, "id": "a"}, bad, RECORD])
+            assert (refused.status_code, code_of(refused), refused.headers["decklog-rejected"]) == (422, "batch-rejected", "1")
+            items = refused.json()["items"]
+            assert [item["status"] for item in items] == ["withheld", "rejected", "withheld"]
+            assert items[1]["error"]["code"] == code
+        assert (await world.store.head(world.tenant("acme"), LogName.EVENTS)).next_seq == 1
+        whole = await client.post("/api/v1/logs/bulk?strict=true", json=[{**RECORD, "id": "a"}, {**RECORD, "id": "taken"}])
+        assert [item["status"] for item in whole.json()["items"]] == ["stored", "duplicate"]
+        wrong = await client.post("/api/v1/logs/bulk?strict=yes", json=[RECORD])
+        assert (wrong.status_code, wrong.json()["parameter"]) == (422, "strict")
+
+
 async def test_atomic_bulk_stores_nothing_when_one_record_is_invalid(world: World) -> None:
     async with world.client(Role.WRITER) as client:
         refused = await client.post("/api/v1/logs/bulk?atomic=true", json=[RECORD, {"action": "x"}, RECORD])
@@ -256,6 +294,87 @@ async def test_bulk_derives_item_ids_from_the_idempotency_key(world: World) -> N
         again = await client.post("/api/v1/logs/bulk", json=[RECORD, RECORD], headers=headers)
         assert (first.json()["stored"], again.json()["duplicates"]) == (2, 2)
         assert (await client.post("/api/v1/logs", json={**RECORD, "id": "load-1/1"})).json()["seq"] == 1
+
+
+async def test_bulk_refuses_its_key_for_other_items_and_stores_nothing_of_them(world: World) -> None:
+    first, bad, third = {**RECORD, "action": "A"}, {"action": "B"}, {**RECORD, "action": "C"}
+    async with world.client(Role.WRITER) as client, world.client(Role.ADMIN) as admin:
+
+        async def sent(*records: object, key: str = "batch-1") -> httpx.Response:
+            return await client.post("/api/v1/logs/bulk", json=records, headers={"Idempotency-Key": key})
+
+        async def stored() -> list[tuple[str, str]]:
+            found = (await admin.get("/api/v1/logs")).json()["items"]
+            return [(record["action"], record["id"]) for record in reversed(found)]
+
+        answer = (await sent(first, bad, third)).json()
+        assert [item["status"] for item in answer["items"]] == ["stored", "rejected", "stored"]
+        mended = {**RECORD, "action": "B"}
+        for others in ([first, third], [mended], [first, mended, third], [first, bad, third, first], [bad, third, first]):
+            refused = await sent(*others)
+            assert (refused.status_code, code_of(refused)) == (422, "idempotency-key-reused"), others
+        assert await stored() == [("A", "batch-1/0"), ("C", "batch-1/2")]
+        again = (await sent(first, bad, third, key='"batch-1"')).json()
+        assert [item["status"] for item in again["items"]] == ["duplicate", "rejected", "duplicate"]
+        assert (await sent(mended, key="batch-2")).json()["stored"] == 1
+
+
+async def test_key_of_a_bulk_of_which_nothing_is_valid_stays_free(world: World) -> None:
+    async with world.client(Role.WRITER) as client:
+        headers = {"Idempotency-Key": "mend-me"}
+        assert (await client.post("/api/v1/logs/bulk", json=[{"action": "B"}], headers=headers)).json()["rejected"] == 1
+        assert (await client.post("/api/v1/logs/bulk", json=[RECORD], headers=headers)).json()["stored"] == 1
+
+
+async def test_key_in_quotes_and_without_is_one_key_and_two_headers_are_refused(world: World) -> None:
+    async with world.client(Role.WRITER) as client:
+        for written, status in (('"k2"', 201), ("k2", 200)):
+            assert (await client.post("/api/v1/logs", json=RECORD, headers={"Idempotency-Key": written})).status_code == status
+        for path, body in (("/api/v1/logs", RECORD), ("/api/v1/logs/bulk", [RECORD])):
+            twice = await client.post(path, json=body, headers=[("Idempotency-Key", "k4"), ("Idempotency-Key", "k5")])
+            assert (twice.status_code, code_of(twice)) == (422, "invalid-parameter")
+            assert "has 2 values" in twice.json()["detail"]
+
+
+async def test_record_that_is_too_large_or_too_deep_is_stored_trimmed_on_request(world: World) -> None:
+    deep: object = "end"
+    for _ in range(40):
+        deep = {"a": deep}
+    large = {**RECORD, "id": "l", "metadata": {"verb": "create", "object": {"filler": "x" * 300_000, "name": "n"}}}
+    async with world.client(Role.WRITER) as client, world.client(Role.ADMIN) as admin:
+        assert (await client.post("/api/v1/logs", json=large)).status_code == 413
+        one = await client.post("/api/v1/logs?oversize=trim", json=large)
+        again = await client.post("/api/v1/logs?oversize=trim", json=large)
+        assert [(each.status_code, each.json()["trimmed"]) for each in (one, again)] == [
+            (201, ["/metadata/object/filler"]),
+            (200, ["/metadata/object/filler"]),
+        ]
+        record = (await admin.get("/api/v1/logs/0")).json()
+        assert record["metadata"] == {"verb": "create", "object": {"name": "n"}}
+        assert record["trimmed"] == [
+            {
+                "path": "/metadata/object/filler",
+                "bytes": 300_002,
+                "sha256": hashlib.sha256(b'"%s"' % (b"x" * 300_000)).hexdigest(),
+            }
+        ]
+        bulk = await client.post("/api/v1/logs/bulk?oversize=trim", json=[{**RECORD, "metadata": deep}, RECORD, large])
+        items = bulk.json()["items"]
+        assert [item["status"] for item in items] == ["stored", "stored", "duplicate"]
+        assert [len(item.get("trimmed", ())) for item in items] == [1, 0, 1]
+        wrong = await client.post("/api/v1/logs?oversize=cut", json=RECORD)
+        assert (wrong.status_code, wrong.json()["parameter"]) == (422, "oversize")
+
+
+async def test_tenant_that_trims_stores_what_others_refuse_unless_the_request_says_otherwise(world: World) -> None:
+    world.add(make_tenant("trims", limits=Limits(record_bytes_max=1_024, trims=True)))
+    large = {**RECORD, "after": {"kept": 1, "gone": "x" * 5_000}}
+    async with world.client(Role.WRITER, "trims") as client:
+        assert (await client.post("/api/v1/logs", json=large)).json()["trimmed"] == ["/after/gone"]
+        assert (await client.post("/api/v1/logs/bulk", json=[large])).json()["items"][0]["trimmed"] == ["/after/gone"]
+        assert (await client.post("/api/v1/logs?oversize=reject", json=large)).status_code == 413
+        assert (await client.post("/api/v1/logs", json={**RECORD, "message": "x" * 2_000})).status_code == 413
+        assert (await client.post("/api/v1/logs", json={**RECORD, "after": "x" * 4_194_304})).status_code == 413
 
 
 async def test_append_and_bulk_refuse_a_record_above_the_tenants_size_limit(world: World) -> None:

@@ -52,6 +52,13 @@ async def test_client_reads_an_appended_record_in_every_way(world: World) -> Non
         assert [json.loads(line)["id"] for line in lines] == ["x", "y"]
 
 
+async def test_client_returns_the_items_of_a_bulk_of_which_every_record_is_rejected(world: World) -> None:
+    async with client(world) as api:
+        bulk = await api.append_bulk([record(action=""), b"{}"])
+        assert (bulk.stored, bulk.rejected) == (0, 2)
+        assert [item.status for item in bulk.items] == ["rejected", "rejected"]
+
+
 async def test_client_retry_with_an_idempotency_key_returns_duplicates(world: World) -> None:
     async with client(world) as api:
         first = await api.append_bulk([record(), record()], idempotency_key="k")

@@ -23,10 +23,12 @@ from hypothesis import strategies as st
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName, Span
 from decklog.domain.records.append import Appended, AppendRequest, Status
+from decklog.domain.records.idempotency import KeyBinding
 from decklog.domain.records.record import Prepared, StoredRecord
+from decklog.domain.search.calendar import HALF_HOUR_ZONES, INTERVALS, start_of, zone_of
 from decklog.domain.search.fields import COUNTABLE, FIELDS, Field
 from decklog.domain.search.query import Query, matches, parse
-from decklog.domain.search.stats import INTERVALS, Grouping
+from decklog.domain.search.stats import Grouping
 from decklog.domain.search.terms import Terms, terms
 from decklog.domain.store import READ_BYTES_MAX, Announcements, Cursors, RecordStore
 from decklog.domain.tenant import Isolation, Tenant
@@ -36,7 +38,7 @@ from tests.support.memory import make_tenant
 from tests.support.memory_index import bucket_of
 from tests.support.memory_store import MemoryAnnouncements, MemoryCursors, MemoryStore
 from tests.support.stores import VARIANTS, Database, drop_database, new_database
-from tests.support.strategies import cases, prepared, records, terms_of
+from tests.support.strategies import CHANGES, ZONES, cases, prepared, records, terms_of
 
 EVENTS, ACCESS = LogName.EVENTS, LogName.ACCESS
 EVERYTHING = Query()
@@ -110,7 +112,7 @@ class Cell:
     async def count(self, tenant: Tenant, **changes: Any) -> dict[tuple[tuple[str | None, ...], datetime | None], int]:
         asked = {"query": EVERYTHING, "limit": 1_000, "timeout": 30.0, **changes}
         span = Span(asked.pop("first", 0), asked.pop("end", END))
-        grouping = Grouping(asked.pop("by", ()), asked.pop("interval", None))
+        grouping = Grouping(asked.pop("by", ()), asked.pop("interval", None), asked.pop("tz", "UTC"))
         found = await self.store.count(tenant, asked.pop("log", EVENTS), span, grouping=grouping, **asked)
         assert len({(bucket.key, bucket.start) for bucket in found}) == len(found)
         return {(bucket.key, bucket.start): bucket.count for bucket in found}
@@ -272,6 +274,30 @@ async def test_id_is_free_again_after_the_dedup_window(cell: Cell) -> None:
     tenant = await cell.tenant(dedup_seconds=0)
     await cell.put(tenant, record(id="x", message="one"))
     assert (await cell.put(tenant, record(id="x", message="two"))).receipts[0].status is Status.STORED
+
+
+def bound(tenant: Tenant, key: str, content: str) -> KeyBinding:
+    return KeyBinding(tenant.id, key.encode().rjust(16), content.encode().rjust(16))
+
+
+async def test_key_of_a_bulk_belongs_to_its_first_content_per_tenant(cell: Cell) -> None:
+    tenant, other = await cell.tenant(), await cell.tenant()
+    asked = [bound(tenant, "b", "one"), bound(other, "b", "two"), bound(tenant, "a", "two")]
+    assert await cell.store.bind_keys(asked) == [True, True, True]
+    assert await cell.store.bind_keys([bound(tenant, "b", "two"), *asked, bound(tenant, "a", "one")]) == [
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]
+    assert await cell.store.bind_keys([bound(make_tenant("unknown"), "b", "one")]) == [True]
+
+
+async def test_key_of_a_bulk_belongs_to_one_of_many_contents_at_once(cell: Cell) -> None:
+    tenant = await cell.tenant()
+    found = await asyncio.gather(*(cell.store.bind_keys([bound(tenant, "k", f"{n % 3}")]) for n in range(12)))
+    assert sum(each == [True] for each in found) == 4
 
 
 async def test_atomic_request_with_a_conflict_stores_nothing_and_leaves_no_gap(cell: Cell) -> None:
@@ -618,6 +644,42 @@ async def test_count_equals_counting_terms(
     first = (await cell.put(tenant, *made)).receipts[0].seq
     found = await cell.count(tenant, query=query, first=first, end=first + len(made), by=by, interval=interval)
     assert found == Counter(bucket_of(terms_of(item), Grouping(by, interval)) for item in made if matches(query, terms_of(item)))
+
+
+@pytest.mark.parametrize("tz", ZONES)
+async def test_count_by_intervals_of_a_time_zone_agrees_with_the_calendar(cell: Cell, tz: str) -> None:
+    tenant = await cell.tenant()
+    await cell.put(tenant, *(record(occurred_at=moment.isoformat()) for moment in CHANGES))
+    for interval in (each for each in INTERVALS if each != "hour" or tz not in HALF_HOUR_ZONES):
+        found = await cell.count(tenant, interval=interval, tz=tz)
+        assert found == Counter(((), start_of(interval, moment, zone_of(tz))) for moment in CHANGES), interval
+
+
+@given(case=cases(), names=st.lists(st.sampled_from(list(COUNTABLE)), min_size=1, unique=True))
+@settings(slow_examples, max_examples=examples(40))
+async def test_facets_equal_counting_terms(cell: Cell, case: tuple[list[Prepared], Query], names: list[str]) -> None:
+    made, query = case
+    query = without_content(query)
+    tenant = await cell.kept_tenant()
+    first = (await cell.put(tenant, *made)).receipts[0].seq
+    span = Span(first, first + len(made))
+    found = await cell.store.facets(tenant, EVENTS, span, query=query, names=names, limit=100, timeout=20)
+    for name, buckets in zip(names, found, strict=True):
+        matching = (terms_of(item) for item in made if matches(query, terms_of(item)))
+        assert {(bucket.key, bucket.start): bucket.count for bucket in buckets} == Counter(
+            bucket_of(item, Grouping((name,))) for item in matching
+        )
+
+
+async def test_facets_refuse_too_many_values(cell: Cell) -> None:
+    tenant = await cell.tenant()
+    await cell.put(tenant, *[record(action=f"a{number}") for number in range(5)])
+    span = Span(0, 5)
+    names = ["outcome", "action"]
+    found = await cell.store.facets(tenant, EVENTS, span, query=Query(), names=names, limit=5, timeout=20)
+    assert [len(buckets) for buckets in found] == [1, 5]
+    with refused(Code.TOO_MANY_BUCKETS):
+        await cell.store.facets(tenant, EVENTS, span, query=Query(), names=names, limit=4, timeout=20)
 
 
 async def test_count_refuses_too_many_buckets(cell: Cell) -> None:

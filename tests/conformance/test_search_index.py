@@ -19,10 +19,11 @@ from msgspec.structs import replace
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName, Span
 from decklog.domain.records.record import Prepared
+from decklog.domain.search.calendar import HALF_HOUR_ZONES, INTERVALS, start_of, zone_of
 from decklog.domain.search.fields import COUNTABLE, FIELDS, Field
 from decklog.domain.search.order import Place
-from decklog.domain.search.query import Query, matches
-from decklog.domain.search.stats import INTERVALS, Bucket, Grouping
+from decklog.domain.search.query import Query, matches, parse
+from decklog.domain.search.stats import Bucket, Grouping
 from decklog.domain.search.terms import Terms, parse_network
 from decklog.domain.store import SearchIndex
 from decklog.domain.tenant import Isolation, State, Tenant
@@ -30,13 +31,12 @@ from decklog.opensearch.client import connect
 from decklog.opensearch.search import OpenSearchIndex
 from decklog.settings import Search
 from tests.backends import OpenSearchServer
-from tests.support.asked import asked
 from tests.support.documents import documents, made
 from tests.support.examples import examples
 from tests.support.fields import example
 from tests.support.generations import generation, living, make_indices, remove_indices
 from tests.support.memory_index import MemoryIndex, bucket_of
-from tests.support.strategies import NETWORKS, cases, terms_of
+from tests.support.strategies import CHANGES, NETWORKS, ZONES, cases, terms_of
 
 EVERYTHING = Query()
 EVENTS = LogName.EVENTS
@@ -75,10 +75,11 @@ class Indices:
         *,
         by: tuple[str, ...] = (),
         interval: str | None = None,
+        tz: str = "UTC",
         limit: int = 1_000,
     ) -> list[Bucket]:
         return await self.index.count(
-            tenant, EVENTS, Span(0, 1_000_000), query=query, grouping=Grouping(by, interval), limit=limit
+            tenant, EVENTS, Span(0, 1_000_000), query=query, grouping=Grouping(by, interval, tz), limit=limit
         )
 
 
@@ -149,6 +150,39 @@ async def test_count_agrees_with_the_matcher(
     assert len(buckets) == len(expected)
 
 
+@pytest.mark.parametrize("tz", ZONES)
+async def test_count_by_intervals_of_a_time_zone_agrees_with_the_calendar(indices: Indices, tz: str) -> None:
+    tenant = await indices.holding(*(made(occurred_at=moment.isoformat()) for moment in CHANGES))
+    for interval in (each for each in INTERVALS if each != "hour" or tz not in HALF_HOUR_ZONES):
+        expected = Counter(start_of(interval, moment, zone_of(tz)) for moment in CHANGES)
+        buckets = await indices.count(tenant, interval=interval, tz=tz)
+        assert {bucket.start: bucket.count for bucket in buckets} == expected, interval
+
+
+@LAWS
+@given(case=cases(most=12))
+async def test_facets_agree_with_the_matcher(indices: Indices, case: tuple[list[Prepared], Query]) -> None:
+    records, query = [terms_of(record) for record in case[0]], case[1]
+    tenant = await indices.holding(*records)
+    names = tuple(COUNTABLE)
+    found = await indices.index.facets(tenant, EVENTS, Span(0, 100), query=query, names=names, limit=100)
+    for name, buckets in zip(names, found, strict=True):
+        expected = Counter(bucket_of(item, Grouping((name,))) for item in records if matches(query, item))
+        assert {(bucket.key, bucket.start): bucket.count for bucket in buckets} == expected
+
+
+async def test_facets_refuse_more_values_than_the_limit(indices: Indices) -> None:
+    tenant = await indices.holding(*(made(action=f"a{number}") for number in range(5)))
+    for limit, complete in ((5, True), (4, False)):
+        asked = indices.index.facets(tenant, EVENTS, Span(0, 100), query=EVERYTHING, names=("outcome", "action"), limit=limit)
+        if complete:
+            assert [len(buckets) for buckets in await asked] == [1, 5]
+        else:
+            with pytest.raises(DecklogError) as error:
+                await asked
+            assert error.value.code is Code.TOO_MANY_BUCKETS
+
+
 @pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.parameter)
 async def test_find_and_count_find_the_example_of_each_field(indices: Indices, field: Field) -> None:
     query, found, other = example(field)
@@ -179,8 +213,16 @@ async def test_find_by_network_agrees_with_the_matcher(indices: Indices, network
     addresses = ("192.0.2.1", "::ffff:192.0.2.1", "::192.0.2.1", "2001:db8::1", "::1", "::", "fe80::1%eth0", "0.0.0.0", "no")
     records = [made(source={"ip": address}) for address in addresses] + [made()]
     tenant = await indices.holding(*records)
-    query = asked(f"ip:{network}")
+    query = Query(ip=parse_network(network))
     assert await indices.find(tenant, query) == [seq for seq, item in enumerate(records) if matches(query, item)]
+
+
+async def test_find_finds_every_leaf_of_a_record_with_very_many(indices: Indices) -> None:
+    key, count = "k" * 200, 20_000
+    tenant = await indices.holding(made(), made(metadata={key: list(range(count))}))
+    for number, found in ((0, [1]), (count - 1, [1]), (count, [])):
+        for parameter in ((f"metadata.{key}", str(number)), ("q", str(number))):
+            assert await indices.find(tenant, parse([parameter])[1]) == found
 
 
 async def test_find_never_returns_another_tenant_or_log(indices: Indices) -> None:
@@ -237,9 +279,9 @@ async def test_time_bounds_are_exact_to_the_microsecond(indices: Indices) -> Non
     moment = datetime(2026, 1, 1, 12, 0, 0, 500_000, tzinfo=UTC)
     micro = timedelta(microseconds=1)
     tenant = await indices.holding(*(made(occurred_at=(moment + n * micro).isoformat()) for n in (-1, 0, 1)))
-    assert await indices.find(tenant, asked(f"from:{moment.isoformat()}")) == [1, 2]
-    assert await indices.find(tenant, asked(f"to:{moment.isoformat()}")) == [0]
-    assert await indices.find(tenant, asked(f"from:{moment.isoformat()} to:{(moment + micro).isoformat()}")) == [1]
+    assert await indices.find(tenant, Query(since=moment)) == [1, 2]
+    assert await indices.find(tenant, Query(until=moment)) == [0]
+    assert await indices.find(tenant, Query(since=moment, until=moment + micro)) == [1]
 
 
 async def test_find_returns_more_numbers_than_one_page_of_the_server(indices: Indices) -> None:

@@ -86,6 +86,7 @@ def test_parse_manifest_rejects_other_documents(value: Any) -> None:
         ({"retention": {"days": 30}, "quotas": {"storageGiB": 0}}, "quotas.storageGiB"),
         ({"retention": {"days": 30}, "quotas": {"storageGiB": float("nan")}}, "quotas.storageGiB"),
         ({"retention": {"days": 30}, "ingest": {"recordBytesMax": 2**18 + 1}}, "ingest.recordBytesMax"),
+        ({"retention": {"days": 30}, "ingest": {"oversize": "trim"}}, "ingest.oversize"),
         ({"retention": {"days": 30}, "isolation": "shared"}, "isolation"),
         ({"retention": {"days": 2556}, "isolation": "Shared"}, "retention.days"),
         ({"retention": {"days": 30}, "ingest": {"dedupWindow": "24"}}, "ingest.dedupWindow"),

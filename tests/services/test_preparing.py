@@ -15,6 +15,7 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.records.record import RECORD_BYTES_MAX, Prepared, decode, prepare
 from decklog.domain.records.recorder import recorder
 from decklog.services.records import preparing
+from decklog.services.records.preparer import Handling
 from decklog.services.records.preparing import Preparing
 from tests.support.records import FINGERPRINT_KEY, body
 
@@ -51,17 +52,17 @@ async def test_records_and_refusals_are_those_of_the_event_loop(beside: Preparin
             here.append(prepare(decode(raw), now=NOW, fingerprint_key=FINGERPRINT_KEY, default_id=identity, recorder=by))
         except DecklogError as error:
             here.append(error)
-    assert shown(await beside.prepare(1, raws, ids, now=NOW, recorder=by)) == shown(here)
+    assert shown((await beside.prepare(1, raws, ids, Handling(NOW, by))).records) == shown(here)
 
 
 async def test_event_loop_runs_while_a_bulk_of_float_arrays_is_prepared(beside: Preparing) -> None:
     turns = 0
-    bulk = asyncio.create_task(beside.prepare(1, [FLOATS] * 8, [None] * 8, now=NOW))
+    bulk = asyncio.create_task(beside.prepare(1, [FLOATS] * 8, [None] * 8, Handling(NOW)))
     while not bulk.done():
         turns += 1
         await asyncio.sleep(0.001)
     assert len(FLOATS) < RECORD_BYTES_MAX
-    assert len(await bulk) == 8
+    assert len((await bulk).records) == 8
     # Each of the jobs lets the loop run many times; on the loop they would have run as one.
     assert turns > 8
 
@@ -69,39 +70,39 @@ async def test_event_loop_runs_while_a_bulk_of_float_arrays_is_prepared(beside: 
 async def test_jobs_of_tenants_take_turns_however_many_one_of_them_has(beside: Preparing) -> None:
     order: list[int] = []
 
-    async def prepared(tenant: int, count: int) -> None:
-        await beside.prepare(tenant, [FLOATS] * count, [None] * count, now=NOW)
+    async def several(tenant: int, count: int) -> None:
+        await beside.prepare(tenant, [FLOATS] * count, [None] * count, Handling(NOW))
         order.append(tenant)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(6):
-            group.create_task(prepared(1, 2))
+            group.create_task(several(1, 2))
         await asyncio.sleep(0)
-        group.create_task(prepared(2, 1))
+        group.create_task(several(2, 1))
     assert order.index(2) == 0
 
 
 async def test_process_that_ends_fails_its_job_and_the_next_one_starts_another(
     beside: Preparing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await beside.prepare(1, [FLOATS], [None], now=NOW)
+    await beside.prepare(1, [FLOATS], [None], Handling(NOW))
     first = beside._process
     assert first is not None
-    bulk = asyncio.create_task(beside.prepare(1, [FLOATS] * 4, [None] * 4, now=NOW))
+    bulk = asyncio.create_task(beside.prepare(1, [FLOATS] * 4, [None] * 4, Handling(NOW)))
     await asyncio.sleep(0.01)
     first.kill()
     with pytest.raises(DecklogError) as caught:
         await bulk
     assert (caught.value.code, caught.value.retry_after) == (Code.OVERLOADED, 1)
-    assert len(await beside.prepare(1, [FLOATS], [None], now=NOW)) == 1
+    assert len((await beside.prepare(1, [FLOATS], [None], Handling(NOW))).records) == 1
     monkeypatch.setattr(preparing, "_JOB_SECONDS_MAX", 0)
     with pytest.raises(DecklogError):
-        await beside.prepare(1, [FLOATS], [None], now=NOW)
+        await beside.prepare(1, [FLOATS], [None], Handling(NOW))
 
 
 async def test_process_has_no_variable_that_may_hold_a_credential(beside: Preparing, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DECKLOG_DATABASE_DSN", "postgres://secret")
-    await beside.prepare(1, [FLOATS], [None], now=NOW)
+    await beside.prepare(1, [FLOATS], [None], Handling(NOW))
     process = beside._process
     assert process is not None
     assert os.getpgid(process.pid) != os.getpgid(0)
@@ -109,11 +110,11 @@ async def test_process_has_no_variable_that_may_hold_a_credential(beside: Prepar
 
 
 async def test_request_that_was_cancelled_is_not_prepared(beside: Preparing) -> None:
-    first = asyncio.create_task(beside.prepare(1, [FLOATS] * 3, [None] * 3, now=NOW))
+    first = asyncio.create_task(beside.prepare(1, [FLOATS] * 3, [None] * 3, Handling(NOW)))
     await asyncio.sleep(0)
-    second = asyncio.create_task(beside.prepare(1, [json.dumps({}).encode()] * 3, [None] * 3, now=NOW))
+    second = asyncio.create_task(beside.prepare(1, [json.dumps({}).encode()] * 3, [None] * 3, Handling(NOW)))
     await asyncio.sleep(0)
     second.cancel()
-    assert len(await first) == 3
+    assert len((await first).records) == 3
     with pytest.raises(asyncio.CancelledError):
         await second

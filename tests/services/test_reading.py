@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -135,9 +136,9 @@ async def test_each_reading_writes_one_access_record_with_filter_and_count() -> 
             assert item["outcome"] == "success"
             assert item["metadata"]["role"] == "auditor"
         listed, read, counted = (item["metadata"] for item in found)
-        assert (listed["filter"], listed["records"], listed["limit"]) == ({"q": "actor.id:alice"}, 2, 10)
+        assert (listed["filter"], listed["records"], listed["limit"]) == ({"actor": "alice"}, 2, 10)
         assert (read["seq"], read["records"]) == ("1", 1)
-        assert (counted["filter"], counted["by"], counted["interval"]) == ({"q": "actor.id:alice"}, ["action"], "day")
+        assert (counted["filter"], counted["by"], counted["interval"]) == ({"actor": "alice"}, ["action"], "day")
 
 
 @every_call
@@ -185,9 +186,11 @@ async def test_access_record_masks_filter_values_under_secret_names() -> None:
         await at.reading.list(at.principal(), REQUEST, parameters)
         (found,) = await at.accesses()
         assert "hunter" not in json.dumps(found)
-        assert found["metadata"]["filter"]["q"] == (
-            'metadata.a:b AND metadata.api_key.value:"[masked]" AND metadata.user.password:"[masked]"'
-        )
+        assert found["metadata"]["filter"]["leaves"] == [
+            {"path": "metadata.a", "value": "b"},
+            {"path": "metadata.api_key.value", "value": "[masked]"},
+            {"path": "metadata.user.password", "value": "[masked]"},
+        ]
 
 
 @pytest.mark.parametrize("text", ["x" * 100_000, "a\0b", "a\ud800b", ""])
@@ -362,6 +365,53 @@ async def test_total_counts_all_matching_records_where_it_is_asked_for() -> None
         for text in ("all", "", "EXACT"):
             with refused(Code.INVALID_PARAMETER):
                 await listed(at, ("count", text))
+
+
+async def test_stats_name_the_values_of_facets_and_fill_intervals() -> None:
+    async with desk() as at:
+        actions = ["a", "b", "a", "c", "a", "b"]
+        await at.put(
+            *[{"action": action, "occurred_at": f"2026-01-{1 + 2 * day:02}T23:30:00Z"} for day, action in enumerate(actions)]
+        )
+        await at.index_all()
+        parameters = [
+            ("facets", "action,resource_type"),
+            ("top", "2"),
+            ("interval", "day"),
+            ("tz", "Europe/Amsterdam"),
+            ("fill", "zero"),
+        ]
+        stats = await at.reading.stats(at.principal(), REQUEST, parameters)
+        assert [(facet.field, facet.values, facet.other, facet.missing) for facet in stats.facets] == [
+            ("action", [("a", 3), ("b", 2)], 1, 0),
+            ("resource_type", [], 0, 6),
+        ]
+        assert [bucket.count for bucket in stats.buckets] == [1, 0] * 5 + [1]
+        assert stats.buckets[0].start == datetime(2026, 1, 1, 23, tzinfo=UTC)
+        (found,) = await at.accesses()
+        assert found["metadata"]["facets"] == ["action", "resource_type"]
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        [("facets", "metadata")],
+        [("facets", "actor,actor")],
+        [("facets", "")],
+        [("facets", "actor"), ("top", "0")],
+        [("facets", "actor"), ("top", "101")],
+        [("top", "3")],
+        [("tz", "UTC")],
+        [("interval", "day"), ("tz", "Utopia")],
+        [("interval", "hour"), ("tz", "Australia/Lord_Howe")],
+        [("fill", "zero")],
+        [("interval", "day"), ("fill", "all")],
+    ],
+)
+async def test_stats_refuse_parameters_that_they_do_not_know(parameters: list[tuple[str, str]]) -> None:
+    async with desk() as at:
+        with refused(Code.INVALID_PARAMETER):
+            await at.reading.stats(at.principal(), REQUEST, parameters)
 
 
 async def test_access_record_of_a_list_has_its_order_and_its_start() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import msgspec
 import pytest
@@ -15,10 +17,11 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.records.append import AppendRequest
 from decklog.domain.records.record import Prepared, StoredRecord
+from decklog.domain.search.calendar import INTERVALS, midnight, start_of, starts_from, zone_of
 from decklog.domain.search.fields import COUNTABLE
 from decklog.domain.search.order import NEWEST_FIRST, OLDEST_FIRST, SORTS, Order, parse_order
 from decklog.domain.search.query import Query, matches, parse
-from decklog.domain.search.stats import INTERVALS, Grouping, start_of
+from decklog.domain.search.stats import Bucket, Grouping, zero_filled
 from decklog.domain.store import FORGETTER, READ_BYTES_MAX
 from decklog.services.search.matching import Matcher
 from decklog.services.search.page import ListQuery, Start, read_cursor, write_cursor
@@ -26,9 +29,10 @@ from decklog.services.search.search import Found, Search
 from tests.support.desk import Desk, desk
 from tests.support.examples import examples
 from tests.support.memory_index import interval_start
-from tests.support.strategies import TIMES, cases, records, terms_of
+from tests.support.strategies import CHANGES, TIMES, ZONES, cases, records, terms_of
 
 EVENTS = LogName.EVENTS
+FACETS = ("actor", "outcome", "resource_type")
 ORDERS = [parse_order(sort, None) for sort in SORTS]
 AWAY = DecklogError(Code.SEARCH_UNAVAILABLE, "The index is away.")
 properties = settings(
@@ -292,10 +296,17 @@ async def test_pages_counts_and_walks_agree_with_the_matcher_for_any_coverage(
             ordered = sorted(wanted, key=key, reverse=order.newest_first)
             for search in (at.search, alone):
                 assert await everything(at, search, query, limit=limit, order=order) == ordered, order
-        counts = [await search.count(at.acme, EVENTS, query, Grouping(tuple(by), interval)) for search in (at.search, alone)]
+        asked_for = Grouping(tuple(by), interval, "America/New_York")
+        counts = [await search.count(at.acme, EVENTS, query, asked_for, facets=FACETS, top=2) for search in (at.search, alone)]
         assert counts[0].buckets == counts[1].buckets
         assert counts[0].total == counts[1].total == len(wanted)
         assert len({(bucket.key, bucket.start) for bucket in counts[0].buckets}) == len(counts[0].buckets)
+        assert counts[0].facets == counts[1].facets
+        for facet in counts[0].facets:
+            values = Counter(getattr(terms_of(made[number]), COUNTABLE[facet.field].term) for number in wanted)
+            assert facet.missing == values.pop(None, 0)
+            assert facet.values == sorted(values.items(), key=lambda item: (-item[1], item[0]))[:2]
+            assert facet.other == values.total() - sum(count for _, count in facet.values)
 
 
 @given(made=st.lists(records(), min_size=1, max_size=4), case=cases())
@@ -307,13 +318,64 @@ def test_quick_check_of_a_record_never_loses_a_match(made: list[Prepared], case:
         assert matcher(stored) is matches(case[1], terms_of(record))
 
 
-@given(
-    st.sampled_from([datetime.fromisoformat(text) for text in TIMES]) | st.datetimes(timezones=st.just(UTC)),
-    st.sampled_from(INTERVALS),
-)
-@settings(deadline=None)
-def test_start_of_returns_the_beginning_of_each_interval(moment: datetime, interval: str) -> None:
-    assert start_of(interval, moment) == interval_start(moment, interval)
+MOMENTS = st.sampled_from([datetime.fromisoformat(text) for text in TIMES] + list(CHANGES))
+SECONDS = st.integers(0, 4_000_000_000).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
+
+
+@given(MOMENTS | SECONDS, st.sampled_from(INTERVALS), st.sampled_from(ZONES))
+@settings(deadline=None, max_examples=examples(500))
+def test_start_of_returns_the_beginning_of_each_interval(moment: datetime, interval: str, tz: str) -> None:
+    zone = zone_of(tz)
+    start = start_of(interval, moment, zone)
+    assert start <= moment
+    assert start_of(interval, start, zone) == start
+    if tz == "UTC":
+        assert start == interval_start(moment, interval)
+    if interval in ("day", "week", "month") and moment.year > 1969:
+        first, before = start.astimezone(zone), (start - timedelta(microseconds=1)).astimezone(zone)
+        assert first.date() > before.date()
+        assert (first.day == 1) or interval != "month"
+        assert (first.weekday() == 0) or interval != "week"
+
+
+@given(st.sampled_from(CHANGES), st.sampled_from(INTERVALS), st.sampled_from(ZONES), st.integers(0, 4_000))
+@settings(deadline=None, max_examples=examples(300))
+def test_each_moment_is_in_the_last_interval_that_begins_before_it(first: datetime, interval: str, tz: str, minutes: int) -> None:
+    zone, moment = zone_of(tz), first + timedelta(minutes=minutes)
+    starts = list(itertools.takewhile(lambda start: start <= moment, starts_from(interval, first, zone)))
+    assert starts == sorted(set(starts))
+    assert starts[-1] == start_of(interval, moment, zone)
+
+
+def test_a_day_on_which_clocks_change_has_23_or_25_hours() -> None:
+    zone = zone_of("Europe/Amsterdam")
+    for month, day, hours in ((3, 29, 23), (10, 25, 25), (6, 1, 24)):
+        begins, ends = midnight(date(2026, month, day), zone), midnight(date(2026, month, day + 1), zone)
+        found = list(itertools.islice(starts_from("hour", begins, zone), hours + 1))
+        assert found[-1] == ends
+
+
+def test_zone_of_refuses_what_is_no_zone() -> None:
+    for name in ("", "Mars/Olympus", "europe/amsterdam", "../etc/passwd", "posix/UTC", "+02:00", "x" * 1_000):
+        with refused(Code.INVALID_PARAMETER):
+            zone_of(name)
+
+
+def test_zero_filled_adds_an_interval_for_each_without_records() -> None:
+    days = [datetime(2026, 1, day, tzinfo=UTC) for day in range(1, 8)]
+    grouping = Grouping((), "day")
+    buckets = [Bucket((), days[1], 5), Bucket((), days[4], 2)]
+    inner = zero_filled(buckets, grouping, None, None, limit=100)
+    assert [(bucket.start, bucket.count) for bucket in inner] == list(zip(days[1:5], (5, 0, 0, 2), strict=True))
+    whole = zero_filled(buckets, grouping, days[0], days[6], limit=100)
+    assert [bucket.count for bucket in whole] == [0, 5, 0, 0, 2, 0]
+    assert [bucket.count for bucket in zero_filled([], grouping, days[0], days[2], limit=100)] == [0, 0]
+    assert zero_filled([], grouping, None, None, limit=100) == []
+    by_action = [Bucket(("a",), days[0], 1), Bucket(("b",), days[1], 1)]
+    filled = zero_filled(by_action, Grouping(("action",), "day"), None, None, limit=100)
+    assert [(bucket.key, bucket.count) for bucket in filled] == [(("a",), 1), (("b",), 0), (("a",), 0), (("b",), 1)]
+    with refused(Code.TOO_MANY_BUCKETS):
+        zero_filled(buckets, Grouping((), "minute"), days[0], days[6], limit=100)
 
 
 # -- pages and cursors

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from decklog.domain.errors import DecklogError
 from decklog.domain.log import LogName, Span
@@ -19,22 +20,23 @@ from decklog.domain.tenant import Tenant
 _Key = tuple[int, LogName, int, int]
 
 
-def interval_start(moment: datetime, interval: str) -> datetime:
-    """Return the beginning in UTC of the minute, hour, day, week (from Monday) or month that holds `moment`."""
-    moment = moment.astimezone(UTC)
-    day = moment.replace(hour=0, minute=0, second=0, microsecond=0)
-    return {
+def interval_start(moment: datetime, interval: str, tz: str = "UTC") -> datetime:
+    """Return the beginning in UTC of the minute, hour, day, week (from Monday) or month of a zone that holds `moment`."""
+    moment = moment.astimezone(ZoneInfo(tz))
+    day = moment.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+    start = {
         "minute": moment.replace(second=0, microsecond=0),
         "hour": moment.replace(minute=0, second=0, microsecond=0),
         "day": day,
         "week": day - timedelta(days=day.weekday()),
         "month": day.replace(day=1),
     }[interval]
+    return start.astimezone(UTC)
 
 
 def bucket_of(terms: Terms, grouping: Grouping) -> tuple[tuple[str | None, ...], datetime | None]:
     """The key of a record's bucket, found without the code that is tested."""
-    start = interval_start(terms.occurred_at, grouping.interval) if grouping.interval else None
+    start = interval_start(terms.occurred_at, grouping.interval, grouping.tz) if grouping.interval else None
     return tuple(getattr(terms, name) for name in grouping.by), start
 
 
@@ -119,6 +121,13 @@ class MemoryIndex:
     ) -> list[Bucket]:
         await self._answer()
         return tally(self._matching(tenant, log, span, query).values(), grouping, limit)
+
+    async def facets(
+        self, tenant: Tenant, log: LogName, span: Span, *, query: Query, names: Sequence[str], limit: int
+    ) -> list[list[Bucket]]:
+        await self._answer()
+        found = self._matching(tenant, log, span, query).values()
+        return [tally(found, Grouping((name,)), limit) for name in names]
 
     def _matching(self, tenant: Tenant, log: LogName, span: Span, query: Query) -> dict[int, Terms]:
         return {

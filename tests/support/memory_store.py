@@ -28,6 +28,7 @@ from decklog.domain.records.append import (
     rate_limited,
     storage_used_up,
 )
+from decklog.domain.records.idempotency import KeyBinding
 from decklog.domain.records.record import Prepared, RecordInput, StoredRecord, prepare
 from decklog.domain.search.coverage import too_slow
 from decklog.domain.search.order import Place
@@ -94,6 +95,7 @@ class MemoryStore:
         self._now = now
         self._logs: dict[tuple[int, LogName], _Log] = {}
         self._accounts: dict[int, _Account] = {}
+        self._keys: dict[tuple[int, bytes], tuple[bytes, datetime]] = {}
         self.scan_max = scan_max
         self.bytes_max = READ_BYTES_MAX
         self.failing: DecklogError | None = None
@@ -217,6 +219,21 @@ class MemoryStore:
 
     # -- reading
 
+    async def bind_keys(self, bindings: Sequence[KeyBinding]) -> list[bool]:
+        if self.failing_append is not None:
+            raise self.failing_append
+        return [self._bound(each) for each in bindings]
+
+    def _bound(self, asked: KeyBinding) -> bool:
+        if (account := self._accounts.get(asked.tenant_id)) is None:
+            return True
+        place, now = (asked.tenant_id, asked.key), self._now()
+        content, at = self._keys.get(place, (asked.content, now))
+        if content != asked.content and now - at < account.dedup_window + timedelta(minutes=10):
+            return False
+        self._keys[place] = asked.content, now
+        return True
+
     async def head(self, tenant: Tenant, log: LogName) -> Head:
         await self._answer()
         self._account(tenant)
@@ -309,6 +326,14 @@ class MemoryStore:
         rows = self._logs[tenant.id, log].rows
         within = (rows[seq].terms for seq in self._visible(tenant, log) if span.first <= seq < span.end)
         return tally((item for item in within if matches(query, item)), grouping, limit)
+
+    async def facets(
+        self, tenant: Tenant, log: LogName, span: Span, *, query: Query, names: Sequence[str], limit: int, timeout: float
+    ) -> list[list[Bucket]]:
+        groupings = [Grouping((name,)) for name in names]
+        return [
+            await self.count(tenant, log, span, query=query, grouping=each, limit=limit, timeout=timeout) for each in groupings
+        ]
 
     def _visible(self, tenant: Tenant, log: LogName) -> list[int]:
         self._account(tenant)

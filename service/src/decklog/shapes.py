@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from decklog.domain.records.record import Outcome, RecordInput, Severity
 from decklog.domain.records.recorder import RecordedBy
+from decklog.domain.records.trimming import Removed
 from decklog.domain.tenancy.spec import TenantSpec
 from decklog.domain.tenancy.status import Condition
 from decklog.domain.tenant import Isolation
@@ -30,6 +31,9 @@ Digest = Annotated[
 ReceivedAt = Annotated[datetime, Meta(tz=True, description="Time of receipt by the server. Never decreases along `seq`.")]
 TenantName = Annotated[str, Meta(description="Name of the tenant.")]
 Count = Annotated[int, Meta(ge=0)]
+TrimmedPaths = Annotated[
+    list[str], Meta(description="JSON pointers of values that were removed, because the record was too large or too deep.")
+]
 
 
 class Receipt(msgspec.Struct):
@@ -45,6 +49,7 @@ class Receipt(msgspec.Struct):
         Literal["stored", "duplicate"],
         Meta(description="`duplicate`: an earlier request had stored the record, at this position."),
     ]
+    trimmed: TrimmedPaths | None = None
 
 
 class ItemError(msgspec.Struct):
@@ -55,11 +60,15 @@ class ItemError(msgspec.Struct):
 
 
 class BulkItem(msgspec.Struct, omit_defaults=True):
-    """Result for one record of a bulk: `seq`, or `error` if it was rejected."""
+    """Result for one record of a bulk: `seq`, or `error` if it was rejected.
 
-    status: Literal["stored", "duplicate", "rejected"]
+    `withheld`: the record is valid and was not stored, because `strict` was asked for and others were rejected.
+    """
+
+    status: Literal["stored", "duplicate", "rejected", "withheld"]
     seq: Seq | None = None
     error: ItemError | None = None
+    trimmed: TrimmedPaths | None = None
 
 
 class BulkAnswer(msgspec.Struct):
@@ -88,6 +97,9 @@ class Record(RecordInput, frozen=True, kw_only=True, forbid_unknown_fields=False
         Meta(description="Credential that stored the record, in `events`; absent from records of older releases."),
     ] = None
     masked: Annotated[list[str] | None, Meta(description="JSON pointers of the values that were masked.")] = None
+    trimmed: Annotated[
+        list[Removed] | None, Meta(description="Values that were removed, because the record was too large or too deep.")
+    ] = None
 
 
 class Coverage(msgspec.Struct):
@@ -122,7 +134,22 @@ class Bucket(msgspec.Struct):
     start: Annotated[datetime | None, Meta(description="Start of the interval; null without `interval`.")] = msgspec.field(
         name="from"
     )
+    count: Annotated[int, Meta(ge=0, description="Number of records; 0 only with `fill=zero`.")]
+
+
+class FacetValue(msgspec.Struct):
+    """Number of records with one value of a field."""
+
+    value: str
     count: Annotated[int, Meta(ge=1)]
+
+
+class Facet(msgspec.Struct):
+    """The most frequent values of one field among the matching records."""
+
+    values: Annotated[list[FacetValue], Meta(description="By descending count, at most `top`.")]
+    other: Annotated[int, Meta(ge=0, description="Records with further values.")]
+    missing: Annotated[int, Meta(ge=0, description="Records without the field.")]
 
 
 class Stats(Coverage):
@@ -132,6 +159,8 @@ class Stats(Coverage):
     total: Count
     by: list[str]
     interval: str | None
+    tz: Annotated[str, Meta(description="Time zone of the intervals.")] = "UTC"
+    facets: Annotated[dict[str, Facet], Meta(description="One facet for each name in `facets`.")] = {}
 
 
 class Tenant(msgspec.Struct):
@@ -201,12 +230,15 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str
     instance: str
     parameter: Annotated[str | None, Meta(description="Name of the query parameter at fault.")] = None
-    column: Annotated[int | None, Meta(description="First character of a query that is refused, counted from 1.")] = None
-    length: Annotated[int | None, Meta(description="Number of characters of a query that are refused.")] = None
-    suggestion: Annotated[str | None, Meta(description="What was probably meant in place of those characters.")] = None
     seq: Annotated[int | None, Meta(description="Sequence number of the record that used the same id first.")] = None
     retry_after: Annotated[int | None, Meta(description="Seconds to wait, as in the header `Retry-After`.")] = None
     errors: Annotated[
         list[dict[str, Any]] | None, Meta(description="Rejected records of a batch: `index`, `code`, `detail`.")
     ] = None
+    stored: Annotated[int | None, Meta(description="Records of a bulk that were stored: 0.")] = None
+    duplicates: Annotated[int | None, Meta(description="Records of a bulk that had been stored before: 0.")] = None
+    rejected: Annotated[
+        int | None, Meta(description="Records of a bulk that were rejected, as in the header `Decklog-Rejected`.")
+    ] = None
+    items: Annotated[list[BulkItem] | None, Meta(description="Results of a bulk, in the order of the request.")] = None
     manifest: Annotated[dict[str, Any] | None, Meta(description="The Tenant to apply with kubectl.")] = None

@@ -39,7 +39,6 @@ STATUSES: dict[Code, tuple[int, str]] = {
     Code.INVALID_RECORD: (422, "Invalid record"),
     Code.INVALID_PARAMETER: (422, "Invalid parameter"),
     Code.UNKNOWN_PARAMETER: (422, "Unknown parameter"),
-    Code.INVALID_QUERY: (422, "Invalid query"),
     Code.INVALID_CURSOR: (422, "Invalid cursor"),
     Code.REQUEST_TIMEOUT: (408, "Request timeout"),
     Code.BODY_TOO_LARGE: (413, "Body too large"),
@@ -53,6 +52,8 @@ STATUSES: dict[Code, tuple[int, str]] = {
     Code.HTTP_VERSION: (426, "HTTP/1.1 required"),
     Code.METHOD_NOT_ALLOWED: (405, "Method not allowed"),
     Code.ID_CONFLICT: (409, "Id already used"),
+    Code.IDEMPOTENCY_KEY_REUSED: (422, "Idempotency key already used"),
+    Code.NOTHING_STORED: (422, "Nothing stored"),
     Code.BATCH_REJECTED: (422, "Batch rejected"),
     Code.BATCH_EXCEEDS_BURST: (422, "Batch exceeds burst"),
     Code.RATE_LIMITED: (429, "Rate limit reached"),
@@ -80,6 +81,8 @@ COMMON_HEADERS = [
 ]
 NO_STORE = (b"cache-control", b"no-store")
 NO_CONTENT_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+REJECTED = b"decklog-rejected"
+"""Header of every answer to a bulk: how many of its records were rejected."""
 _RETRY_AFTER_DEFAULT = 1
 """Seconds. Every 429 and 503 carries `Retry-After`."""
 
@@ -119,7 +122,7 @@ def retry_after(error: DecklogError) -> int | None:
 
 
 def problem_headers(error: DecklogError) -> list[tuple[bytes, bytes]]:
-    """Return the headers that an error adds to its answer: WWW-Authenticate, Upgrade, Retry-After, RateLimit."""
+    """Return the headers that an error adds to its answer: WWW-Authenticate, Upgrade, Retry-After, Decklog-Rejected, RateLimit."""
     headers: list[tuple[bytes, bytes]] = []
     if error.code is Code.HTTP_VERSION:  # RFC 9110, 15.5.22 and 7.8
         headers += [(b"upgrade", b"HTTP/1.1"), (b"connection", b"upgrade")]
@@ -127,6 +130,8 @@ def problem_headers(error: DecklogError) -> list[tuple[bytes, bytes]]:
         headers.append((b"www-authenticate", b'Bearer realm="decklog"'))
     if (seconds := retry_after(error)) is not None:
         headers.append((b"retry-after", b"%d" % seconds))
+    if isinstance(rejected := error.extra.get("rejected"), int):
+        headers.append((REJECTED, b"%d" % rejected))
     if isinstance(rate := error.extra.get("rate"), Rate):
         headers.extend(rate_headers(rate))
     return headers

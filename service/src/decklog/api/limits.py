@@ -105,13 +105,13 @@ async def read_body(receive: Receive, limit: int = RECORD_BYTES_MAX, *, held: He
     return first if isinstance(first, bytes) else await _in_time(receive, limit, first, held)
 
 
-async def read_record(receive: Receive, bodies: Budget, tenant_id: int) -> bytes:
+async def read_record(receive: Receive, bodies: Budget, tenant_id: int, limit: int = RECORD_BYTES_MAX) -> bytes:
     """Return the whole body of one record, as `read_body`. One that arrives in parts is counted for its tenant meanwhile."""
-    first = _arrived(receive, RECORD_BYTES_MAX)
+    first = _arrived(receive, limit)
     if isinstance(first, bytes):
         return first
     with bodies.account(tenant_id) as held:
-        return await _in_time(receive, RECORD_BYTES_MAX, first, held)
+        return await _in_time(receive, limit, first, held)
 
 
 def _arrived(receive: Receive, limit: int) -> bytes | dict[str, Any] | _Rest:

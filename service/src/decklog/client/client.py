@@ -48,7 +48,9 @@ def _decoded_problem(body: bytes) -> DecklogError | None:
         code = Code(problem.code)
     except (msgspec.DecodeError, ValueError):
         return None
-    extra = {name: getattr(problem, name) for name in ("errors", "parameter", "seq") if getattr(problem, name) is not None}
+    extra = {
+        name: getattr(problem, name) for name in ("errors", "parameter", "seq", "items") if getattr(problem, name) is not None
+    }
     return DecklogError(code, problem.detail, retry_after=problem.retry_after, extra=extra)
 
 
@@ -137,11 +139,19 @@ class Client:
     async def append_bulk(
         self, records: Sequence[bytes], *, atomic: bool = False, idempotency_key: str | None = None
     ) -> shapes.BulkAnswer:
-        """Append records, each given as JSON on one line. Unless `atomic`, valid records are stored beside invalid ones."""
+        """Append records, each given as JSON on one line. Unless `atomic`, valid records are stored beside invalid ones.
+
+        An answer in which every record is rejected is returned, not raised.
+        """
         headers = {"content-type": "application/x-ndjson", **_idempotency(idempotency_key)}
         parameters = {"atomic": "true"} if atomic else {}
         content = b"\n".join(records)
-        answer = await self._ask(shapes.BulkAnswer, "POST", "/logs/bulk", content=content, headers=headers, params=parameters)
+        try:
+            answer = await self._ask(shapes.BulkAnswer, "POST", "/logs/bulk", content=content, headers=headers, params=parameters)
+        except DecklogError as error:
+            if error.code is not Code.NOTHING_STORED or "items" not in error.extra:
+                raise
+            answer = shapes.BulkAnswer(0, 0, len(error.extra["items"]), error.extra["items"])
         if len(answer.items) != len(records):
             raise DecklogError(Code.INTERNAL, f"{self.url} returned {len(answer.items)} results for {len(records)} records.")
         return answer

@@ -17,6 +17,7 @@ from decklog.domain.identity.access import Role
 from decklog.domain.index_generation import GenerationRow, IndexGeneration
 from decklog.domain.log import Head, LogName, Span
 from decklog.domain.records.append import Appended, AppendRequest
+from decklog.domain.records.idempotency import KeyBinding
 from decklog.domain.records.record import StoredRecord
 from decklog.domain.search.order import Place
 from decklog.domain.search.query import Query
@@ -102,6 +103,17 @@ class RecordStore(Protocol):
 
         Raises:
             DecklogError: `storage-unavailable` if nothing was stored, `outcome-unknown` if the commit may have happened.
+        """
+        ...
+
+    async def bind_keys(self, bindings: Sequence[KeyBinding]) -> list[bool]:
+        """Bind keys of bulks to their content, and return for each whether it belongs to this content.
+
+        A key is bound for the tenant's dedup window and ten minutes more, counted from the last time that this content was bound, so a
+        key outlives the ids of its items. The key of a tenant without heads is bound to nothing.
+
+        Raises:
+            DecklogError: `storage-unavailable`.
         """
         ...
 
@@ -191,6 +203,12 @@ class RecordStore(Protocol):
         """
         ...
 
+    async def facets(
+        self, tenant: Tenant, log: LogName, span: Span, *, query: Query, names: Sequence[str], limit: int, timeout: float
+    ) -> list[list[Bucket]]:
+        """Return exact counts by each of these countable fields alone, in their order, as `count` does."""
+        ...
+
 
 INDEXER = "indexer"
 """The consumer that fills the live generation of a search index. The index finds records below its cursor, `indexer_of`."""
@@ -278,10 +296,6 @@ class SearchDocument(msgspec.Struct, frozen=True):
     terms: Terms
 
 
-class UndecidedError(Exception):
-    """The index cannot decide which records match, so the store must answer."""
-
-
 class SearchIndex(Protocol):
     """An index that finds sequence numbers. It can be deleted and rebuilt from the records."""
 
@@ -306,10 +320,7 @@ class SearchIndex(Protocol):
         ...
 
     async def find(self, tenant: Tenant, log: LogName, span: Span, *, query: Query, limit: int, newest_first: bool) -> list[int]:
-        """Return the numbers of at most `limit` matching records of a span, ordered. Raises `search-unavailable`.
-
-        Unless `query.index_decides`, the numbers of some other records may be among them.
-        """
+        """Return the numbers of at most `limit` matching records of a span, ordered. Raises `search-unavailable`."""
         ...
 
     async def find_by_time(
@@ -324,7 +335,13 @@ class SearchIndex(Protocol):
     async def count(
         self, tenant: Tenant, log: LogName, span: Span, *, query: Query, grouping: Grouping, limit: int
     ) -> list[Bucket]:
-        """Return counts as `RecordStore.count` does. Raises `search-unavailable`, `too-many-buckets` and UndecidedError."""
+        """Return counts as `RecordStore.count` does, for any query. Raises `search-unavailable` and `too-many-buckets`."""
+        ...
+
+    async def facets(
+        self, tenant: Tenant, log: LogName, span: Span, *, query: Query, names: Sequence[str], limit: int
+    ) -> list[list[Bucket]]:
+        """Return counts as `RecordStore.facets` does, for any query. Raises `search-unavailable` and `too-many-buckets`."""
         ...
 
 

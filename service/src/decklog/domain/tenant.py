@@ -49,13 +49,15 @@ class Limits(msgspec.Struct, frozen=True):
     """Limits that each process applies by itself. The others are on the tenant's heads, exact across processes.
 
     `streams` counts open streams, `record_bytes_max` is in bytes, and `search_days` is 0 where the index keeps all days.
-    `bytes_per_second` counts the bytes of records as sent, decompressed.
+    `bytes_per_second` counts the bytes of records as sent, decompressed. `trims`: a record that is too large or too deep is stored
+    trimmed unless the request says otherwise.
     """
 
     streams: int = STREAMS_MAX
     record_bytes_max: int = RECORD_BYTES_MAX
     bytes_per_second: int = default_bytes_per_second(EVENTS_PER_SECOND)
     search_days: int = 0
+    trims: bool = False
 
 
 class Tenant(msgspec.Struct, frozen=True):

@@ -6,9 +6,11 @@ of the request. The handler at the end declares the route and its operation, and
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from time import perf_counter
 from typing import Any, cast
 
+import msgspec
 from litestar import post
 from litestar.types import HTTPScope, Receive, Send
 
@@ -23,13 +25,14 @@ from decklog.api.reads import RECORD_INPUT, SERVER_FIELDS
 from decklog.api.refusals import note_refused
 from decklog.api.request import PRINCIPAL, make_request_id, refuse_parameters, require_json
 from decklog.api.services import ApiServices
-from decklog.domain.errors import Code
+from decklog.domain.errors import Code, invalid_parameter
 from decklog.domain.identity.access import Permission, Principal, acting_tenant
 from decklog.domain.log import rfc3339
 from decklog.domain.records.append import Rate, Receipt, Status
 from decklog.domain.records.canonical import digest_text
+from decklog.domain.records.idempotency import HEADER, KEY_CHARS_MAX, read_key
 from decklog.domain.records.record import RECORD_BYTES_MAX, RecordInput
-from decklog.services.records.ingest import KEY_CHARS_MAX
+from decklog.domain.records.trimming import OVERSIZE_BYTES_MAX
 
 PATH = "/api/v1/logs"
 WORDS = {Status.STORED: "stored", Status.DUPLICATE: "duplicate"}
@@ -48,12 +51,20 @@ APPEND_ERRORS = (
     Code.CLOCK_BEHIND,
 )
 """Errors of every append: of its permission, its body and its commit."""
+_KEY_PATTERN = r'^("([ !#-\[\]-~]|\\["\\])+"|[!#-+\--~]([ -+\--~]*[!-+\--~])?)$'
 IDEMPOTENCY_KEY = parameter(
-    "Idempotency-Key",
-    "Id of the record if the record has no `id`. In a bulk, record *i* without an `id` gets `<key>/<i>`.",
-    {"type": "string", "minLength": 1, "maxLength": KEY_CHARS_MAX, "pattern": "^[ -~]+$"},
+    HEADER,
+    f"Id of the record if the record has no `id`: at most {KEY_CHARS_MAX} characters, in quotes or without. The key of a bulk belongs to "
+    "its items, in their order; record *i* without an `id` gets the id `<key>/<i>`.",
+    {"type": "string", "minLength": 1, "maxLength": 2 * KEY_CHARS_MAX + 2, "pattern": _KEY_PATTERN},
     place="header",
     example="order-77",
+)
+OVERSIZE = parameter(
+    "oversize",
+    "What is done with a record that is too large or too deep: refuse it, or store it without the largest or deepest values of "
+    "`metadata`, `before` and `after`, which the record lists in `trimmed`. Default: `spec.ingest.oversize` of the tenant.",
+    {"type": "string", "enum": ["reject", "trim"]},
 )
 _HEADERS = [
     (b"content-type", b"application/json"),
@@ -68,8 +79,12 @@ def receipt_json(tenant: str, receipt: Receipt, status: str) -> bytes:
     """Return the answer to an append. Nothing needs escaping: names of tenants consist of letters, digits and '-'."""
     return (
         f'{{"tenant":"{tenant}","log":"events","epoch":{receipt.epoch},"seq":{receipt.seq},'
-        f'"received_at":"{rfc3339(receipt.received_at)}","digest":"{digest_text(receipt.digest)}","status":"{status}"}}'
+        f'"received_at":"{rfc3339(receipt.received_at)}","digest":"{digest_text(receipt.digest)}","status":"{status}"{_trimmed(receipt)}}}'
     ).encode()
+
+
+def _trimmed(receipt: Receipt) -> str:
+    return f',"trimmed":{msgspec.json.encode(receipt.trimmed).decode()}' if receipt.trimmed else ""
 
 
 async def answer(services: ApiServices, scope: HTTPScope, receive: Receive, send: Send) -> None:
@@ -101,24 +116,34 @@ async def answer(services: ApiServices, scope: HTTPScope, receive: Receive, send
 async def _stored(
     services: ApiServices, scope: HTTPScope, headers: dict[bytes, bytes], receive: Receive
 ) -> tuple[int, bytes, Rate | None]:
-    if scope["query_string"]:
-        refuse_parameters(scope["query_string"])
+    asked = refuse_parameters(scope["query_string"], "oversize") if scope["query_string"] else {}
     principal = _recognised(services, scope, headers) or await authenticate(services.identity, scope["headers"])
     scope["state"][PRINCIPAL] = principal
     tenant = acting_tenant(principal, Permission.APPEND)
     require_json(headers, "a record")
-    check_length(headers.get(b"content-length"), RECORD_BYTES_MAX)
-    raw = await read_record(receive, services.ingest.bodies, tenant.id)
+    trimming = trims(asked) if asked else None
+    bytes_max = OVERSIZE_BYTES_MAX if trimming or (trimming is None and tenant.limits.trims) else RECORD_BYTES_MAX
+    check_length(headers.get(b"content-length"), bytes_max)
+    raw = await read_record(receive, services.ingest.bodies, tenant.id, bytes_max)
     receipt, rate = await services.ingest.append(
-        tenant, raw, key=idempotency_key(headers), recorder=recorder_of(principal, scope)
+        tenant, raw, key=idempotency_key(headers, scope), recorder=recorder_of(principal, scope), trims=trimming
     )
     return _HTTP_STATUS[receipt.status], receipt_json(tenant.name, receipt, WORDS[receipt.status]), rate
 
 
-def idempotency_key(headers: dict[bytes, bytes]) -> str | None:
-    """Return the Idempotency-Key as sent, None if it is absent."""
-    key = headers.get(b"idempotency-key")
-    return None if key is None else key.decode("latin-1")
+def trims(parameters: Mapping[str, str]) -> bool | None:
+    """Return whether a request asks for trimming; None if it does not say. Raises `invalid-parameter`."""
+    asked = parameters.get("oversize")
+    if asked not in (None, "reject", "trim"):
+        raise invalid_parameter("oversize", f"{asked[:80]!r} is neither 'reject' nor 'trim'.")
+    return None if asked is None else asked == "trim"
+
+
+def idempotency_key(headers: dict[bytes, bytes], scope: HTTPScope) -> str | None:
+    """Return the Idempotency-Key without its quotes, None if it is absent. Raises `invalid-parameter`."""
+    if b"idempotency-key" not in headers:
+        return None
+    return read_key([value for name, value in scope["headers"] if name == b"idempotency-key"])
 
 
 def _recognised(services: ApiServices, scope: HTTPScope, headers: dict[bytes, bytes]) -> Principal | None:
@@ -142,7 +167,7 @@ _OPERATION = Operation(
         ),
     },
     (*APPEND_ERRORS, Code.INVALID_RECORD, Code.ID_CONFLICT),
-    parameters=[IDEMPOTENCY_KEY],
+    parameters=[OVERSIZE, IDEMPOTENCY_KEY],
     body={
         JSON: Media(
             RecordInput,

@@ -16,12 +16,13 @@ from decklog.api.openapi import JSON, Json, Media, Operation, json_answer, param
 from decklog.api.rate import RATE_HEADERS, rate_headers
 from decklog.api.reads import RECORD_INPUT
 from decklog.api.request import ask, media_type, refuse_parameters
-from decklog.api.routes.append import APPEND_ERRORS, IDEMPOTENCY_KEY, WORDS, idempotency_key
+from decklog.api.routes.append import APPEND_ERRORS, IDEMPOTENCY_KEY, OVERSIZE, WORDS, idempotency_key, trims
 from decklog.domain.errors import Code, DecklogError, invalid_parameter
 from decklog.domain.identity.access import Permission, acting_tenant
 from decklog.domain.records.append import Receipt
 from decklog.domain.records.record import RecordInput
 from decklog.services.budget import Held
+from decklog.services.records.bulk import shown_rejected
 from decklog.services.records.ingest import RECORDS_PER_REQUEST_MAX, BulkResult
 from decklog.shapes import BulkAnswer
 
@@ -30,14 +31,15 @@ NDJSON = "application/x-ndjson"
 
 def _item(result: Receipt | DecklogError) -> Json:
     if isinstance(result, DecklogError):
-        return {"status": "rejected", "error": {"code": result.code.value, "detail": result.detail}}
-    return {"status": WORDS[result.status], "seq": result.seq}
+        return shown_rejected(result)
+    item: Json = {"status": WORDS[result.status], "seq": result.seq}
+    return {**item, "trimmed": result.trimmed} if result.trimmed else item
 
 
-def _atomic(parameters: dict[str, str]) -> bool:
-    value = parameters.get("atomic", "false")
+def _flag(parameters: dict[str, str], name: str) -> bool:
+    value = parameters.get(name, "false")
     if value not in ("true", "false"):
-        raise invalid_parameter("atomic", f"{value[:80]!r} is neither true nor false.")
+        raise invalid_parameter(name, f"{value[:80]!r} is neither true nor false.")
     return value == "true"
 
 
@@ -56,17 +58,36 @@ async def _records(request: Request[Any, Any, Any], headers: dict[bytes, bytes],
     return records
 
 
-def _answer(result: BulkResult) -> bytes:
+def _answer(result: BulkResult) -> Json:
+    """Return the body of the answer. Raises `nothing-stored`, or what refused a part, where no record is stored."""
     items = [_item(item) for item in result.items]
     count = Counter(item["status"] for item in items)
-    return msgspec.json.encode(
-        {"stored": count["stored"], "duplicates": count["duplicate"], "rejected": count["rejected"], "items": items}
+    answer = {"stored": count["stored"], "duplicates": count["duplicate"], "rejected": count["rejected"], "items": items}
+    if items and not count["stored"] and not count["duplicate"]:
+        raise _nothing_stored(result, answer)
+    return answer
+
+
+def _nothing_stored(result: BulkResult, answer: Json) -> DecklogError:
+    if (refused := result.refused) is not None:
+        return DecklogError(refused.code, refused.detail, retry_after=refused.retry_after, extra={**refused.extra, **answer})
+    first = next(item for item in result.items if isinstance(item, DecklogError))
+    return DecklogError(
+        Code.NOTHING_STORED,
+        f"Every record was rejected ({len(result.items)}), so nothing was stored; `items` says why. The first one: {first.detail}",
+        extra=answer if result.rate is None else {**answer, "rate": result.rate},
     )
 
 
 _RETRY: dict[str, Any] = {
     "Retry-After": {
         "description": "Seconds to wait before the records that were refused are sent again; only after a part was refused.",
+        "schema": {"type": "integer"},
+    }
+}
+_REJECTED: dict[str, Any] = {
+    "Decklog-Rejected": {
+        "description": "Number of records that were rejected, also of an answer with another status.",
         "schema": {"type": "integer"},
     }
 }
@@ -90,12 +111,25 @@ _OPERATION = Operation(
                     },
                 ],
             },
-            {**RATE_HEADERS, **_RETRY},
+            {**RATE_HEADERS, **_RETRY, **_REJECTED},
         )
     },
-    (*APPEND_ERRORS, Code.TOO_MANY_RECORDS, Code.BATCH_REJECTED, Code.BATCH_EXCEEDS_BURST),
+    (
+        *APPEND_ERRORS,
+        Code.TOO_MANY_RECORDS,
+        Code.IDEMPOTENCY_KEY_REUSED,
+        Code.NOTHING_STORED,
+        Code.BATCH_REJECTED,
+        Code.BATCH_EXCEEDS_BURST,
+    ),
     parameters=[
         parameter("atomic", "Store all records or none.", {"type": "boolean", "default": False}),
+        parameter(
+            "strict",
+            "Answer 422 if any record is rejected, and store nothing then. It implies `atomic`.",
+            {"type": "boolean", "default": False},
+        ),
+        OVERSIZE,
         IDEMPOTENCY_KEY,
         parameter(
             "Content-Encoding",
@@ -122,11 +156,13 @@ async def append_bulk(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Append many records.
 
     The body is a JSON array or NDJSON, plain or compressed, of at most 10,000 records and 16 MiB. Valid records are stored
-    even if others are rejected; `items` has one result for each record. With `atomic=true` either all records are stored or
-    none. Otherwise a bulk is stored in parts of at most 500 records and 1 MiB. If a later part is refused, `items` says so and
-    `Retry-After` says when to send these records again.
+    even if others are rejected; `items` has one result for each record, and the header `Decklog-Rejected` counts those that were
+    rejected. If every record is rejected, the status is 422 and the problem has the `items`. With `atomic=true` or `strict=true`
+    either all records are stored or none, and then the status is 422. Otherwise a bulk is stored in parts of at most 500 records
+    and 1 MiB. If a later part is refused, `items` says so and `Retry-After` says when to send these records again.
     """
-    atomic = _atomic(refuse_parameters(request.scope["query_string"], "atomic"))
+    parameters = refuse_parameters(request.scope["query_string"], "atomic", "strict", "oversize")
+    atomic = _flag(parameters, "atomic") | _flag(parameters, "strict")
     asked = await ask(request)
     tenant = acting_tenant(asked.principal, Permission.APPEND)
     headers = dict(request.scope["headers"])
@@ -137,11 +173,15 @@ async def append_bulk(request: Request[Any, Any, Any]) -> Response[bytes]:
         result = await asked.services.ingest.append_bulk(
             tenant,
             records,
-            key=idempotency_key(headers),
+            key=idempotency_key(headers, request.scope),
             atomic=atomic,
             recorder=recorder_of(asked.principal, request.scope),
+            trims=trims(parameters),
         )
-    rate = {} if result.rate is None else {name.decode(): value.decode() for name, value in rate_headers(result.rate)}
+    answer = _answer(result)
+    told = {"Decklog-Rejected": str(answer["rejected"])}
+    if result.rate is not None:
+        told |= {name.decode(): value.decode() for name, value in rate_headers(result.rate)}
     if result.refused is not None and (seconds := retry_after(result.refused)) is not None:
-        rate["Retry-After"] = str(seconds)
-    return Response(_answer(result), media_type=JSON, headers=rate)
+        told["Retry-After"] = str(seconds)
+    return Response(msgspec.json.encode(answer), media_type=JSON, headers=told)

@@ -20,11 +20,13 @@ from decklog.api.request import Asked, ask
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName, rfc3339_seconds
 from decklog.domain.records.wire import render, renderer
+from decklog.domain.search.calendar import INTERVALS
 from decklog.domain.search.coverage import Coverage
 from decklog.domain.search.fields import COUNTABLE
 from decklog.domain.search.order import ORDERS, SORTS
-from decklog.domain.search.stats import GROUPS_MAX, INTERVALS
+from decklog.domain.search.stats import FACETS_MAX, GROUPS_MAX, TOP_DEFAULT, TOP_MAX, UTC_NAME, Facet
 from decklog.domain.tenant import Tenant
+from decklog.services.records.count_options import FILLS
 from decklog.services.records.list_options import COUNTS, LIMIT_DEFAULT, LIMIT_MAX
 from decklog.services.records.reading import Page, Reading, Stats
 
@@ -98,12 +100,19 @@ def stats_json(stats: Stats) -> bytes:
             "total": stats.total,
             "by": stats.grouping.by,
             "interval": stats.grouping.interval,
+            "tz": stats.grouping.tz,
+            "facets": {facet.field: _facet(facet) for facet in stats.facets},
             **_covered(stats.coverage),
         }
     )
 
 
-LIST = Operation(
+def _facet(facet: Facet) -> dict[str, Any]:
+    values = [{"value": value, "count": count} for value, count in facet.values]
+    return {"values": values, "other": facet.other, "missing": facet.missing}
+
+
+_LIST = Operation(
     "list_records",
     "read",
     {
@@ -156,7 +165,7 @@ LIST = Operation(
 )
 
 
-@get("/logs", opt={"operation": LIST})
+@get("/logs", opt={"operation": _LIST})
 async def list_records(request: Request[Any, Any, Any]) -> ASGIApp:
     """List records, newest first unless `sort` or `order` says otherwise.
 
@@ -212,6 +221,8 @@ _STATS = Operation(
                 "total": 17,
                 "by": ["action"],
                 "interval": "day",
+                "tz": "UTC",
+                "facets": {"outcome": {"values": [{"value": "success", "count": 17}], "other": 0, "missing": 0}},
                 "head": 2042,
                 "indexed_from": 0,
                 "indexed": 2042,
@@ -232,8 +243,32 @@ _STATS = Operation(
         ),
         parameter(
             "interval",
-            "Interval to group by, of `occurred_at` in UTC. Weeks begin on Monday.",
+            "Interval to group by, of `occurred_at` in the time zone `tz`. Weeks begin on Monday.",
             {"type": "string", "enum": list(INTERVALS)},
+        ),
+        parameter(
+            "tz",
+            "Time zone of the intervals, by its IANA name. Days begin at its midnight, whatever its offset is then.",
+            {"type": "string", "default": UTC_NAME},
+            example="Europe/Amsterdam",
+        ),
+        parameter(
+            "fill",
+            "`zero`: add a bucket of count 0 for each interval without records, from `from` up to `to` where they are given.",
+            {"type": "string", "enum": list(FILLS), "default": FILLS[0]},
+        ),
+        parameter(
+            "facets",
+            f"Fields whose most frequent values are counted, each by itself; at most {FACETS_MAX}, separated by a comma.",
+            {"type": "array", "items": {"type": "string", "enum": list(COUNTABLE)}, "maxItems": FACETS_MAX, "uniqueItems": True},
+            style="form",
+            explode=False,
+            example=["outcome"],
+        ),
+        parameter(
+            "top",
+            "Number of values of each facet; the records with further values are `other`.",
+            {"type": "integer", "minimum": 1, "maximum": TOP_MAX, "default": TOP_DEFAULT},
         ),
     ],
 )
@@ -241,7 +276,10 @@ _STATS = Operation(
 
 @get("/logs/stats", opt={"operation": _STATS})
 async def count_records(request: Request[Any, Any, Any]) -> Response[bytes]:
-    """Count records, grouped by up to two fields and by time."""
+    """Count records, grouped by up to two fields and by time, and by the values of facets.
+
+    Counts are exact. More than 10,000 buckets, or values of one facet, are refused with `too-many-buckets`.
+    """
     asked = await ask(request)
     stats = await asked.services.reading.stats(asked.principal, asked.context, asked.parameters)
     return Response(stats_json(stats), media_type=JSON)

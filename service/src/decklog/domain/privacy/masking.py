@@ -60,7 +60,8 @@ def is_secret_name(name: str) -> bool:
     return _is_secret_remembered(name) if len(name) <= _REMEMBERED_CHARS_MAX else _is_secret(name)
 
 
-def _escaped(name: str) -> str:
+def pointer_token(name: str) -> str:
+    """Return a name as JSON pointers write it (RFC 6901, section 3)."""
     return name.replace("~", "~0").replace("/", "~1")
 
 
@@ -73,7 +74,7 @@ def blanked(value: Any, path: str, masked: list[str]) -> Any:
         masked: List that the pointers of the masked values are appended to.
     """
     if isinstance(value, dict):
-        return {key: blanked(item, f"{path}/{_escaped(key)}", masked) for key, item in value.items()}
+        return {key: blanked(item, f"{path}/{pointer_token(key)}", masked) for key, item in value.items()}
     if isinstance(value, list):
         return [blanked(item, f"{path}/{index}", masked) for index, item in enumerate(value)]
     if value is None or isinstance(value, bool):
@@ -95,7 +96,7 @@ def mask(value: Any, path: str, masked: list[str]) -> Any:
     if isinstance(value, dict):
         result = value
         for key, item in value.items():
-            below = f"{path}/{_escaped(key)}"
+            below = f"{path}/{pointer_token(key)}"
             new = blanked(item, below, masked) if is_secret_name(key) else mask(item, below, masked)
             if new is not item:
                 if result is value:

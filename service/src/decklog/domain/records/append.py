@@ -24,13 +24,17 @@ class Status(IntEnum):
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """The place of one record; for a duplicate or a conflict, of the record first stored under its id."""
+    """The place of one record; for a duplicate or a conflict, of the record first stored under its id.
+
+    `trimmed` has the paths of what was removed from the record as sent.
+    """
 
     status: Status
     epoch: int
     seq: int
     received_at: datetime
     digest: bytes
+    trimmed: tuple[str, ...] = ()
 
 
 RECORDS, QUERIES, BYTES = "append", "query", "bytes"

@@ -121,8 +121,9 @@ class RecordInput(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True
 class Prepared(msgspec.Struct, frozen=True, gc=False):
     """A record ready to be stored.
 
-    `content` is canonical JSON and `digest` its SHA-256. The other values are columns for filters, as `terms.column` writes them. `fingerprint`
-    is None without an `id`. `severity` and `outcome` are indexes in `SEVERITIES` and `OUTCOMES`.
+    `content` is canonical JSON and `digest` its SHA-256. The other values are columns for filters, as `terms.column` writes them.
+    `fingerprint` is None without an `id`. `severity` and `outcome` are indexes in `SEVERITIES` and `OUTCOMES`. `trimmed` has the paths of
+    values that were removed because the record was too large or too deep.
     """
 
     id: str | None
@@ -140,6 +141,7 @@ class Prepared(msgspec.Struct, frozen=True, gc=False):
     correlation_id: str | None
     content: bytes
     digest: bytes
+    trimmed: tuple[str, ...] = ()
 
 
 class StoredRecord(msgspec.Struct, frozen=True):

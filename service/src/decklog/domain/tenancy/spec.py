@@ -43,6 +43,13 @@ class DriftPolicy(StrEnum):
     REPORT = "Report"
 
 
+class Oversize(StrEnum):
+    """What is done with a record that is too large or too deep."""
+
+    REJECT = "Reject"
+    TRIM = "Trim"
+
+
 class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
     """How long records are kept, in days."""
 
@@ -149,6 +156,14 @@ class Ingest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
     record_bytes_max: Annotated[
         int, Meta(ge=1_024, le=RECORD_BYTES_MAX, description="Largest size of one record in bytes, as sent.")
     ] = RECORD_BYTES_MAX
+    oversize: Annotated[
+        Oversize,
+        Meta(
+            description="What is done with a record that is larger than recordBytesMax or deeper than 32 levels. Reject: refuse it. Trim: "
+            "store it without the largest or deepest values of metadata, before and after, which the record lists in trimmed with their "
+            "SHA-256. A request may say otherwise (parameter oversize)."
+        ),
+    ] = Oversize.REJECT
 
 
 class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):

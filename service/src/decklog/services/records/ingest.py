@@ -12,29 +12,33 @@ import time
 from collections import Counter as Counts
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 from prometheus_client import Counter, Histogram
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.records.append import Appended, AppendRequest, Rate, Receipt, Status
+from decklog.domain.records.idempotency import KeyBinding, binding, key_reused
 from decklog.domain.records.record import Prepared, RecordInput, decode, prepare
+from decklog.domain.records.trimming import OVERSIZE_BYTES_MAX
 from decklog.domain.store import Announcements, RecordStore
 from decklog.domain.tenant import Tenant
 from decklog.services.budget import Budget
+from decklog.services.coalescing import Coalescing
 from decklog.services.records.bulk import Bulk, conflicting
 from decklog.services.records.levels import Levels
-from decklog.services.records.preparer import prepared_or_refused
+from decklog.services.records.preparer import Handling, prepared_here, too_large
 from decklog.services.records.preparing import INLINE_BYTES_MAX, Preparing
 from decklog.services.records.queue import CommitQueue, Waiting, overloaded
 from decklog.services.records.rates import ByteRates
 
 RECORDS_PER_REQUEST_MAX = 10_000
-KEY_CHARS_MAX = 240
-"""Characters of an Idempotency-Key: with `/9999` it must still fit a record's id."""
+_BOUND_AT_ONCE: Final = 200
+"""Keys of bulks that one statement binds to their content."""
 _log = structlog.get_logger("decklog.ingest")
 _group_records = Histogram(
     "decklog_append_group_records", "Records committed together.", buckets=(1, 2, 5, 10, 20, 50, 100, 500, 2_000, 10_000)
@@ -100,6 +104,7 @@ class Ingest:
         self._stopping = False
         self._levels = Levels()
         self._preparing = Preparing(fingerprint_key)
+        self._binding: Coalescing[KeyBinding, bool] = Coalescing(store.bind_keys, group_max=_BOUND_AT_ONCE)
         self.byte_rates = ByteRates()
         """Bytes that each tenant may append in this process."""
 
@@ -119,7 +124,7 @@ class Ingest:
         await self._preparing.stop()
 
     async def append(
-        self, tenant: Tenant, raw: bytes, *, key: str | None = None, recorder: bytes | None = None
+        self, tenant: Tenant, raw: bytes, *, key: str | None = None, recorder: bytes | None = None, trims: bool | None = None
     ) -> tuple[Receipt, Rate | None]:
         """Store one record of the events log and return its receipt, with the state of the tenant's rate where it has one.
 
@@ -128,27 +133,37 @@ class Ingest:
             raw: The record as JSON.
             key: Id of the record where it has none itself.
             recorder: The credential that stores the record; see `domain.records.recorder`.
+            trims: Whether a record that is too large or too deep is trimmed; None for what the tenant's spec says.
 
         Raises:
             DecklogError: `id-conflict`, `body-too-large`, and what `decode`, `prepare` and the store raise.
         """
         self._levels.refuse_early(tenant, LogName.EVENTS, 1)
-        if len(raw) > tenant.limits.record_bytes_max:
-            raise _too_large(tenant)
+        trims = tenant.limits.trims if trims is None else trims
+        if len(raw) > (OVERSIZE_BYTES_MAX if trims else tenant.limits.record_bytes_max):
+            raise too_large(tenant.name, tenant.limits.record_bytes_max)
         self.byte_rates.charge(tenant, len(raw))
-        key, now = _checked(key), self._now()
-        if len(raw) <= INLINE_BYTES_MAX:
-            prepared = prepare(decode(raw), now=now, fingerprint_key=self._key, default_id=key, recorder=recorder)
-        else:
-            [large] = await self._preparing.prepare(tenant.id, [raw], [key], now=now, recorder=recorder)
-            if isinstance(large, DecklogError):
-                raise large
-            prepared = large
+        prepared = await self._prepare(tenant, raw, key, recorder, trims=trims)
         appended = await self._submit(AppendRequest(tenant, LogName.EVENTS, (prepared,)))
         receipt = appended.receipts[0]
         if receipt.status is Status.CONFLICT:
             raise conflicting(receipt)
-        return receipt, appended.rate
+        return replace(receipt, trimmed=prepared.trimmed) if prepared.trimmed else receipt, appended.rate
+
+    async def _prepare(self, tenant: Tenant, raw: bytes, key: str | None, recorder: bytes | None, *, trims: bool) -> Prepared:
+        """Validate one record: a small one here, a larger one, or one to be trimmed, in the preparing process."""
+        now = self._now()
+        if len(raw) <= min(INLINE_BYTES_MAX, tenant.limits.record_bytes_max):
+            try:
+                return prepare(decode(raw), now=now, fingerprint_key=self._key, default_id=key, recorder=recorder)
+            except DecklogError:
+                if not trims:
+                    raise
+        handling = Handling(now, recorder, tenant.name, tenant.limits.record_bytes_max, trims=trims)
+        [found] = (await self._preparing.prepare(tenant.id, [raw], [key], handling)).records
+        if isinstance(found, DecklogError):
+            raise found
+        return found
 
     async def append_access(self, tenant: Tenant, record: RecordInput, *, query: bool = False) -> Receipt:
         """Store one record of the access log, by the same group commit.
@@ -172,6 +187,7 @@ class Ingest:
         key: str | None = None,
         atomic: bool = False,
         recorder: bytes | None = None,
+        trims: bool | None = None,
     ) -> BulkResult:
         """Store many records of the events log: in parts that other tenants pass between, or at once where it is atomic.
 
@@ -180,12 +196,14 @@ class Ingest:
         Args:
             tenant: Owner of the log.
             raws: The records as JSON.
-            key: Record `i` gets the id `key/i` where it has none itself.
+            key: Belongs to these records in this order. Record `i` gets the id `key/i` where it has none itself.
             atomic: Store all records or none. Otherwise valid records are stored beside invalid ones.
             recorder: The credential that stores the records; see `domain.records.recorder`.
+            trims: As for `append`.
 
         Raises:
-            DecklogError: `too-many-records`, `batch-rejected` (atomic), and what the store raises. Nothing is stored then.
+            DecklogError: `too-many-records`, `idempotency-key-reused`, `batch-rejected` (atomic), and what the store raises. Nothing is
+                stored then.
         """
         if len(raws) > RECORDS_PER_REQUEST_MAX:
             raise DecklogError(
@@ -193,9 +211,11 @@ class Ingest:
             )
         self._levels.refuse_early(tenant, LogName.EVENTS, 1)
         self.byte_rates.charge(tenant, sum(len(memoryview(raw)) for raw in raws), bulk=True)
-        bulk = await self._prepare_bulk(tenant, raws, _checked(key), recorder)
+        bulk, bound = await self._prepare_bulk(tenant, raws, key, recorder, trims=tenant.limits.trims if trims is None else trims)
         if atomic:
             bulk.refuse_unless_storable()
+        if bound is not None and bulk.fresh:
+            await self._bind(bound)
         rate: Rate | None = None
         refused: DecklogError | None = None
         for number, part in enumerate([bulk.fresh] if atomic and bulk.fresh else bulk.parts()):
@@ -215,30 +235,29 @@ class Ingest:
         return BulkResult(items, rate, refused)
 
     async def _prepare_bulk(
-        self, tenant: Tenant, raws: Sequence[bytes | msgspec.Raw], key: str | None, recorder: bytes | None
-    ) -> Bulk:
+        self, tenant: Tenant, raws: Sequence[bytes | msgspec.Raw], key: str | None, recorder: bytes | None, *, trims: bool
+    ) -> tuple[Bulk, KeyBinding | None]:
         """Validate each record of a bulk: those of a small one here, those of others in the preparing process."""
-        bulk, now = Bulk(len(raws)), self._now()
-        large = [index for index, raw in enumerate(raws) if len(memoryview(raw)) > tenant.limits.record_bytes_max]
-        for index in large:
-            bulk.reject(index, _too_large(tenant))
-        fit = range(len(raws)) if not large else sorted(set(range(len(raws))) - set(large))
-        ids = [None if key is None else f"{key}/{index}" for index in fit]
-        chosen = [raws[index] for index in fit]
-        found: list[Prepared | DecklogError]
-        if sum(len(memoryview(raw)) for raw in chosen) <= INLINE_BYTES_MAX:
-            found = [
-                prepared_or_refused(raw, identity, now=now, key=self._key, recorder=recorder)
-                for raw, identity in zip(chosen, ids, strict=True)
-            ]
+        handling = Handling(
+            self._now(), recorder, tenant.name, tenant.limits.record_bytes_max, with_forms=key is not None, trims=trims
+        )
+        ids = [None if key is None else f"{key}/{index}" for index in range(len(raws))]
+        if sum(len(memoryview(raw)) for raw in raws) <= INLINE_BYTES_MAX:
+            found = prepared_here(raws, ids, handling, key=self._key)
         else:
-            found = await self._preparing.prepare(tenant.id, chosen, ids, now=now, recorder=recorder)
-        for index, each in zip(fit, found, strict=True):
+            found = await self._preparing.prepare(tenant.id, raws, ids, handling)
+        bulk = Bulk(len(raws))
+        for index, each in enumerate(found.records):
             if isinstance(each, DecklogError):
                 bulk.reject(index, each)
             else:
                 bulk.add(index, each)
-        return bulk
+        return bulk, None if key is None else binding(tenant.id, key, found.forms, self._key)
+
+    async def _bind(self, bound: KeyBinding) -> None:
+        """Bind the key of a bulk to its content, before anything of it is stored. Raises `idempotency-key-reused`."""
+        if not await self._binding(bound):
+            raise key_reused()
 
     def _submit(self, request: AppendRequest) -> asyncio.Future[Appended]:
         """Let a request wait for its commit. Raises `overloaded` and `rate-limited`."""
@@ -334,15 +353,3 @@ class Ingest:
             waiting.future.set_exception(result)
         else:
             waiting.future.set_result(result)
-
-
-def _checked(key: str | None) -> str | None:
-    if key is not None and not (0 < len(key) <= KEY_CHARS_MAX and key.isprintable()):
-        raise DecklogError(Code.INVALID_PARAMETER, f"Idempotency-Key must have 1 to {KEY_CHARS_MAX} printable characters.")
-    return key
-
-
-def _too_large(tenant: Tenant) -> DecklogError:
-    return DecklogError(
-        Code.BODY_TOO_LARGE, f"A record of the tenant {tenant.name!r} may have at most {tenant.limits.record_bytes_max} bytes."
-    )

@@ -9,56 +9,108 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.records.record import Prepared, decode, prepare
+from decklog.domain.records.idempotency import item_form
+from decklog.domain.records.record import RECORD_BYTES_MAX, Prepared, decode, prepare
+from decklog.domain.records.trimming import OVERSIZE_BYTES_MAX, Trimmed, trim, with_removed
 
 LENGTH_BYTES: Final = 4
 _NICENESS: Final = 5
 """The event loop goes first where both want the processor."""
 
 
+class Handling(msgspec.Struct, array_like=True, frozen=True):
+    """How the records of one request are prepared.
+
+    Args:
+        now: The server's clock.
+        recorder: The credential that stores them; see `domain.records.recorder`.
+        tenant: Name of the tenant, for refusals.
+        bytes_max: Largest record of the tenant, as sent.
+        with_forms: Whether each record's form is wanted, by which a bulk with a key is recognised.
+        trims: Whether a record that is too large or too deep is trimmed, as `domain.records.trimming` does.
+    """
+
+    now: datetime
+    recorder: bytes | None = None
+    tenant: str = ""
+    bytes_max: int = RECORD_BYTES_MAX
+    with_forms: bool = False
+    trims: bool = False
+
+
 class Job(msgspec.Struct, array_like=True):
-    """Records to prepare: as sent, the id of each that has none itself, the server's clock, and the credential that stores them."""
+    """Records to prepare: as sent, and the id of each that has none itself."""
 
     raws: list[bytes]
     ids: list[str | None]
-    now: datetime
-    recorder: bytes | None = None
+    handling: Handling
 
 
 class Result(msgspec.Struct, array_like=True):
-    """Outcome of each record of a job: `prepared` in order, None for those in `errors` (code and detail by index)."""
+    """Outcome of each record of a job: `prepared` in order, None for those in `errors` (code and detail by index), and their forms."""
 
     prepared: list[Prepared | None]
     errors: dict[int, tuple[Code, str]] = {}
+    forms: list[bytes] = []
 
 
-def prepared_or_refused(
-    raw: bytes | msgspec.Raw, identity: str | None, *, now: datetime, key: bytes, recorder: bytes | None
+class Preparation(NamedTuple):
+    """Records prepared in their order, each or why it is not valid, and the form of each where it was wanted."""
+
+    records: list[Prepared | DecklogError]
+    forms: list[bytes]
+
+
+def prepared_here(
+    raws: Sequence[bytes | msgspec.Raw], ids: Sequence[str | None], handling: Handling, *, key: bytes
+) -> Preparation:
+    """Prepare records in this process. `ids` has the id of each that has none itself; `key` is the fingerprint key."""
+    records = [_prepared_or_refused(raw, identity, handling, key) for raw, identity in zip(raws, ids, strict=True)]
+    return Preparation(records, [item_form(raw, key) for raw in raws] if handling.with_forms else [])
+
+
+def _prepared_or_refused(
+    raw: bytes | msgspec.Raw, identity: str | None, handling: Handling, key: bytes
 ) -> Prepared | DecklogError:
-    """Return one record of a bulk prepared, or why it is not valid."""
-    try:
-        return prepare(decode(raw), now=now, fingerprint_key=key, default_id=identity, recorder=recorder)
-    except DecklogError as error:
-        return error
+    if len(memoryview(raw)) > handling.bytes_max:
+        refused = too_large(handling.tenant, handling.bytes_max)
+    else:
+        try:
+            return prepare(decode(raw), now=handling.now, fingerprint_key=key, default_id=identity, recorder=handling.recorder)
+        except DecklogError as error:
+            refused = error
+    if not handling.trims or len(memoryview(raw)) > OVERSIZE_BYTES_MAX:
+        return refused
+    smaller = trim(raw, handling.bytes_max)
+    return refused if smaller is None else _prepared_trimmed(smaller, identity, handling, key)
+
+
+def _prepared_trimmed(smaller: Trimmed, identity: str | None, handling: Handling, key: bytes) -> Prepared | DecklogError:
+    found = _prepared_or_refused(smaller.sent, identity, replace(handling, trims=False), key)
+    return found if isinstance(found, DecklogError) else with_removed(found, smaller.removed, key)
+
+
+def too_large(tenant: str, bytes_max: int) -> DecklogError:
+    """Return the refusal of a record above the tenant's limit."""
+    return DecklogError(Code.BODY_TOO_LARGE, f"A record of the tenant {tenant!r} may have at most {bytes_max} bytes.")
 
 
 def prepared_of(job: Job, key: bytes) -> Result:
     """Prepare the records of a job."""
-    result = Result([])
-    for index, (raw, identity) in enumerate(zip(job.raws, job.ids, strict=True)):
-        found = prepared_or_refused(raw, identity, now=job.now, key=key, recorder=job.recorder)
-        if isinstance(found, DecklogError):
-            result.prepared.append(None)
-            result.errors[index] = found.code, found.detail
-        else:
-            result.prepared.append(found)
-    return result
+    found = prepared_here(job.raws, job.ids, job.handling, key=key)
+    return Result(
+        [None if isinstance(each, DecklogError) else each for each in found.records],
+        {index: (each.code, each.detail) for index, each in enumerate(found.records) if isinstance(each, DecklogError)},
+        found.forms,
+    )
 
 
 def _read(source: BinaryIO) -> bytes | None:

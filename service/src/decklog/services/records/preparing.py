@@ -11,7 +11,6 @@ import os
 import sys
 from collections import deque
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -19,8 +18,7 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from decklog.domain.errors import DecklogError
-from decklog.domain.records.record import Prepared
-from decklog.services.records.preparer import LENGTH_BYTES, Job, Result, framed
+from decklog.services.records.preparer import LENGTH_BYTES, Handling, Job, Preparation, Result, framed
 from decklog.services.records.queue import overloaded
 
 INLINE_BYTES_MAX: Final = 16 * 1024
@@ -57,16 +55,10 @@ class Preparing:
         self._results = msgspec.msgpack.Decoder(Result)
 
     async def prepare(
-        self,
-        tenant_id: int,
-        raws: Sequence[bytes | msgspec.Raw],
-        ids: Sequence[str | None],
-        *,
-        now: datetime,
-        recorder: bytes | None = None,
-    ) -> list[Prepared | DecklogError]:
-        """Return each record prepared, or why it is not valid. Raises `overloaded` where the process ended or hangs."""
-        found: list[Prepared | DecklogError] = []
+        self, tenant_id: int, raws: Sequence[bytes | msgspec.Raw], ids: Sequence[str | None], handling: Handling
+    ) -> Preparation:
+        """Return the records prepared, each or why it is not valid. Raises `overloaded` where the process ended or hangs."""
+        found = Preparation([], [])
         first = 0
         while first < len(raws):
             end, size = first, 0
@@ -75,10 +67,11 @@ class Preparing:
             ):
                 size += len(memoryview(raws[end]))
                 end += 1
-            job = Job([bytes(raw) for raw in raws[first:end]], list(ids[first:end]), now, recorder)
+            job = Job([bytes(raw) for raw in raws[first:end]], list(ids[first:end]), handling)
             result = await self._submit(tenant_id, job)
             for index, prepared in enumerate(result.prepared):
-                found.append(prepared if prepared is not None else DecklogError(*result.errors[index]))
+                found.records.append(prepared if prepared is not None else DecklogError(*result.errors[index]))
+            found.forms.extend(result.forms)
             first = end
         return found
 

@@ -20,13 +20,14 @@ from decklog.domain.records import projection
 from decklog.domain.records.record import Outcome, StoredRecord
 from decklog.domain.search.coverage import Coverage
 from decklog.domain.search.order import NEWEST_FIRST, OLDEST_FIRST, Order
-from decklog.domain.search.query import Query, describe, parse
-from decklog.domain.search.stats import Bucket, Grouping
+from decklog.domain.search.query import Query, parse
+from decklog.domain.search.stats import BUCKETS_MAX, Bucket, Facet, Grouping, zero_filled
 from decklog.domain.store import RecordStore
 from decklog.domain.tenant import Tenant
 from decklog.services.budget import Budget, Held
 from decklog.services.processor import Processor
-from decklog.services.records.access_log import EXPORT_OPEN, READ, SEARCH, STATS, AccessLog
+from decklog.services.records.access_log import EXPORT_OPEN, READ, SEARCH, STATS, AccessLog, filters
+from decklog.services.records.count_options import COUNT_PARAMETERS, CountOptions
 from decklog.services.records.export import Export, Reader
 from decklog.services.records.export_form import CONTENT_TYPES, EXPORT_PARAMETERS, Form
 from decklog.services.records.integrity import LISTED_SHARE, NAMED_MAX, Read, damaged_of, record_damaged
@@ -58,12 +59,13 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class Stats(msgspec.Struct, frozen=True):
-    """Exact counts by a grouping."""
+    """Exact counts by a grouping, and by each facet alone."""
 
     grouping: Grouping
     buckets: list[Bucket]
     total: int
     coverage: Coverage
+    facets: list[Facet] = []
 
 
 def _form(parameters: Parameters) -> Form:
@@ -73,13 +75,9 @@ def _form(parameters: Parameters) -> Form:
     return Form(name, () if fields is None else projection.paths(fields), bom == "true")
 
 
-def _groups(parameters: Parameters) -> tuple[str, ...]:
-    return tuple(part for key, value in parameters if key == "by" for part in value.split(","))
-
-
 def _asked(query: Query, options: ListOptions, start: Start | None) -> dict[str, Any]:
     """Return the details of a list's access record: what is the default is left out."""
-    asked: dict[str, Any] = {"filter": describe(query), "limit": options.limit}
+    asked: dict[str, Any] = {"filter": filters(query), "limit": options.limit}
     if options.order != NEWEST_FIRST:
         asked["sort"] = str(options.order)
     if options.after is not None:
@@ -216,16 +214,22 @@ class Reading:
         return tenant, log, found[0]
 
     async def stats(self, principal: Principal, request: RequestContext, parameters: Parameters) -> Stats:
-        """Return counts by `by` and `interval`. Raises `too-many-buckets` and `search-unavailable`."""
+        """Return counts by `by` and `interval`, and by each of `facets`. Raises `too-many-buckets` and `search-unavailable`."""
         tenant = self._access_log.admit(principal, parameters)
-        log, query = parse(parameters, others=("by", "interval"))
-        grouping = Grouping(_groups(parameters), one(parameters, "interval"))
-        asked = {"filter": describe(query), "by": list(grouping.by), "interval": grouping.interval}
+        log, query = parse(parameters, others=COUNT_PARAMETERS)
+        options = CountOptions.parse(parameters)
+        grouping, facets = options.grouping, options.facets
+        asked: dict[str, Any] = {"filter": filters(query), "by": list(grouping.by), "interval": grouping.interval}
+        if facets:
+            asked["facets"] = list(facets)
         async with self._failure_recorded(principal, request, STATS, log, asked):
-            counted = await self._search.count(tenant, log, query, grouping)
-        details = {**asked, "buckets": len(counted.buckets), "engine": counted.coverage.engine}
+            counted = await self._search.count(tenant, log, query, grouping, facets=facets, top=options.top)
+            buckets = counted.buckets
+            if options.zero_filled:
+                buckets = zero_filled(buckets, grouping, query.since, query.until, limit=BUCKETS_MAX)
+        details = {**asked, "buckets": len(buckets), "engine": counted.coverage.engine}
         await self._access_log.write(principal, request, STATS, resource=("log", log.text), details=details)
-        return Stats(grouping, counted.buckets, counted.total, counted.coverage)
+        return Stats(grouping, buckets, counted.total, counted.coverage, counted.facets)
 
     async def export(self, principal: Principal, request: RequestContext, parameters: Parameters) -> Export:
         """Begin an export of the matching records that are stored now. Its opening is recorded before this returns.
@@ -237,7 +241,7 @@ class Reading:
         form, after = _form(parameters), one(parameters, "after")
         place = None if after is None else Position.parse(after)
         counted = choice(parameters, "count", COUNTS) == "exact"
-        asked = {"filter": describe(query), "format": form.format, **({} if after is None else {"after": str(place)})}
+        asked = {"filter": filters(query), "format": form.format, **({} if after is None else {"after": str(place)})}
         async with self._failure_recorded(principal, request, EXPORT_OPEN, log, asked):
             head = await self._store.head(tenant, log)
             first = 0 if place is None else (await self._position(tenant, log, head, place)).seq + 1

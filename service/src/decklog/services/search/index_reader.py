@@ -16,8 +16,8 @@ from typing import Protocol, TypeVar
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import Head, LogName, Span
 from decklog.domain.search.order import Place
-from decklog.domain.search.stats import BUCKETS_MAX, Bucket, Grouping
-from decklog.domain.store import FORGETTER, SearchIndex, UndecidedError, indexer_of
+from decklog.domain.search.stats import BUCKETS_MAX, Bucket, Tally
+from decklog.domain.store import FORGETTER, SearchIndex, indexer_of
 from decklog.domain.tenant import Tenant
 from decklog.services.breaker import Breaker
 from decklog.services.outage import Outage
@@ -96,15 +96,20 @@ class IndexReader:
             lambda index: index.find_by_time(tenant, log, span, query=query, after=after, limit=limit, newest_first=newest_first),
         )
 
-    async def count(self, question: Question, span: Span, grouping: Grouping) -> list[Bucket]:
-        """Return the counts of matching records. Raises IndexAwayError, and `too-many-buckets`."""
+    async def count(self, question: Question, span: Span, tally: Tally) -> list[list[Bucket]]:
+        """Return the counts of matching records, by the grouping and by each facet. Raises IndexAwayError, and `too-many-buckets`."""
         tenant, log, query, *_ = question
-        try:
-            return await self._ask(
+        grouping, names = tally
+        counts = [
+            await self._ask(
                 question, lambda index: index.count(tenant, log, span, query=query, grouping=grouping, limit=BUCKETS_MAX)
             )
-        except UndecidedError as error:
-            raise IndexAwayError from error
+        ]
+        if names:
+            counts += await self._ask(
+                question, lambda index: index.facets(tenant, log, span, query=query, names=names, limit=BUCKETS_MAX)
+            )
+        return counts
 
     async def _probe(self) -> None:
         if self._index is not None:

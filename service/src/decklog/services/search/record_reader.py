@@ -15,7 +15,7 @@ from decklog.domain.log import Span
 from decklog.domain.records.record import StoredRecord
 from decklog.domain.search.order import Place
 from decklog.domain.search.query import Query
-from decklog.domain.search.stats import BUCKETS_MAX, Bucket, Grouping, Key, too_many_buckets
+from decklog.domain.search.stats import BUCKETS_MAX, Bucket, Grouping, Key, Tally, too_many_buckets
 from decklog.domain.store import READ_BYTES_MAX, RecordStore
 from decklog.domain.tenant import Tenant
 from decklog.services.budget import Budget, Held
@@ -173,25 +173,32 @@ class RecordReader:
             last = records[-1].seq
             seqs = [seq for seq in seqs if (seq < last if newest_first else seq > last)]
 
-    async def count(self, question: Question, span: Span, grouping: Grouping) -> Counts:
-        """Return the counts of the matching records of a span.
+    async def count(self, question: Question, span: Span, tally: Tally) -> list[Counts]:
+        """Return the counts of the matching records of a span, by the grouping and by each facet.
 
         Raises:
             DecklogError: `too-many-buckets`, and `search-unavailable` after the deadline.
         """
         tenant, log, query, *_ = question
+        grouping, names = tally
         if span.empty:
-            return Counter()
+            return [Counter() for _ in tally.groupings]
         if query.needs_content:
-            return await self._count_matching(question, span, grouping)
-        buckets = await self._store.count(
-            tenant, log, span, query=query, grouping=grouping, limit=BUCKETS_MAX, timeout=question.deadline.left()
-        )
-        return counts_of(buckets)
+            return await self._count_matching(question, span, tally.groupings)
+        counts = [
+            await self._store.count(
+                tenant, log, span, query=query, grouping=grouping, limit=BUCKETS_MAX, timeout=question.deadline.left()
+            )
+        ]
+        if names:
+            counts += await self._store.facets(
+                tenant, log, span, query=query, names=names, limit=BUCKETS_MAX, timeout=question.deadline.left()
+            )
+        return [counts_of(buckets) for buckets in counts]
 
-    async def _count_matching(self, question: Question, span: Span, grouping: Grouping) -> Counts:
+    async def _count_matching(self, question: Question, span: Span, groupings: Sequence[Grouping]) -> list[Counts]:
         tenant, log, query, *_ = question
-        counts: Counts = Counter()
+        counts: list[Counts] = [Counter() for _ in groupings]
         matcher = Matcher(query)
         first = span.first
         onwards: int | None = span.end
@@ -208,14 +215,21 @@ class RecordReader:
             )
             with self._held(tenant, records):
                 found = await self._processor.map(tenant.id, matcher.terms, records, chars=chars)
-            counts.update(grouping.key(terms) for terms in found if terms is not None)
-            check_buckets(counts)
+            for counted, grouping in zip(counts, groupings, strict=True):
+                counted.update(grouping.key(terms) for terms in found if terms is not None)
+                check_buckets(counted)
         return counts
 
 
 def counts_of(buckets: Iterable[Bucket]) -> Counts:
     """Return buckets of one engine as counts that can be added to those of another."""
     return Counter({(bucket.key, bucket.start): bucket.count for bucket in buckets})
+
+
+def add_counts(counts: Sequence[Counts], others: Iterable[Counts]) -> None:
+    """Add the counts of another part of the log to these."""
+    for counted, more in zip(counts, others, strict=True):
+        counted.update(more)
 
 
 def check_buckets(counts: Counts) -> None:

@@ -17,7 +17,7 @@ from decklog.domain.records.record import StoredRecord
 from decklog.domain.search.coverage import OPENSEARCH, POSTGRES, Coverage
 from decklog.domain.search.order import NEWEST_FIRST, Order
 from decklog.domain.search.query import Query
-from decklog.domain.search.stats import Bucket, Grouping
+from decklog.domain.search.stats import TOP_DEFAULT, Bucket, Facet, Grouping, Tally
 from decklog.domain.store import RecordStore, SearchIndex
 from decklog.domain.tenant import Tenant
 from decklog.services.budget import Budget, Held
@@ -27,7 +27,7 @@ from decklog.services.search.first_answer import first_answer
 from decklog.services.search.index_reader import IndexAwayError, IndexReader, ReadsCursors
 from decklog.services.search.page import READING, READING_BYTES_MAX, Page, Start, within
 from decklog.services.search.question import Question
-from decklog.services.search.record_reader import Counts, RecordReader, check_buckets, counts_of
+from decklog.services.search.record_reader import Counts, RecordReader, add_counts, check_buckets, counts_of
 
 _WALK_FOUND = 500
 """Numbers that a walk takes from the index at once."""
@@ -48,6 +48,7 @@ class Counted(msgspec.Struct, frozen=True):
     buckets: list[Bucket]
     total: int
     coverage: Coverage
+    facets: list[Facet] = []
 
 
 class Search:
@@ -122,9 +123,17 @@ class Search:
         return Found(items, onwards, Coverage(head, *covered, filled.engine))
 
     async def count(
-        self, tenant: Tenant, log: LogName, query: Query, grouping: Grouping = _TOTAL, *, end: int | None = None
+        self,
+        tenant: Tenant,
+        log: LogName,
+        query: Query,
+        grouping: Grouping = _TOTAL,
+        *,
+        facets: tuple[str, ...] = (),
+        top: int = TOP_DEFAULT,
+        end: int | None = None,
     ) -> Counted:
-        """Return how many records below `end` match (None: below the head).
+        """Return how many records below `end` match (None: below the head), and the `top` values of each facet.
 
         Raises:
             DecklogError: `too-many-buckets`, and `search-unavailable` after the timeout.
@@ -132,11 +141,15 @@ class Search:
         question = Question.within(tenant, log, query, self._timeout)
         head = await self._store.head(tenant, log)
         covered = await self._index.covered(tenant, log, head)
-        counts, engine = await self._counts(question, grouping, head.next_seq if end is None else end, covered)
-        check_buckets(counts)
+        tally = Tally(grouping, facets)
+        found, engine = await self._counts(question, tally, head.next_seq if end is None else end, covered)
+        for each in found:
+            check_buckets(each)
+        counts = found[0]
         buckets = [Bucket(key, start, count) for (key, start), count in counts.items()]
         buckets.sort(key=lambda item: (microseconds(item.start) if item.start else 0, -item.count, [p or "" for p in item.key]))
-        return Counted(buckets, counts.total(), Coverage(head, *covered, engine))
+        named = [Facet.of(name, each, top) for name, each in zip(facets, found[1:], strict=True)]
+        return Counted(buckets, counts.total(), Coverage(head, *covered, engine), named)
 
     async def walk(
         self, tenant: Tenant, log: LogName, query: Query, *, end: int, start: int = 0
@@ -170,32 +183,30 @@ class Search:
         async for records in self._records.walk(question, Span(first, end)):
             yield records
 
-    async def _counts(self, question: Question, grouping: Grouping, end: int, covered: Span) -> tuple[Counts, str]:
+    async def _counts(self, question: Question, tally: Tally, end: int, covered: Span) -> tuple[list[Counts], str]:
         """Return the counts below `end`, and the engine."""
         covered = Span(min(covered.first, end), min(covered.end, end))
 
-        async def by_postgres() -> tuple[Counts, str]:
-            again = question.again(self._timeout)
-            return await self._records.count(again, Span(0, end), grouping), POSTGRES
+        async def by_postgres() -> tuple[list[Counts], str]:
+            return await self._records.count(question.again(self._timeout), Span(0, end), tally), POSTGRES
 
-        async def by_index() -> tuple[Counts, str]:
-            counts = await self._counts_by_index(question, grouping, covered)
-            counts.update(await self._records.count(question, Span(covered.end, end), grouping))
+        async def by_index() -> tuple[list[Counts], str]:
+            counts = await self._counts_by_index(question, tally, covered)
+            add_counts(counts, await self._records.count(question, Span(covered.end, end), tally))
             return counts, OPENSEARCH
 
         if not self._index.present or covered.empty:
             return await by_postgres()
         return await first_answer(question, by_index, by_postgres, late=lambda: self._index.late(question.tenant))
 
-    async def _counts_by_index(self, question: Question, grouping: Grouping, covered: Span) -> Counts:
+    async def _counts_by_index(self, question: Question, tally: Tally, covered: Span) -> list[Counts]:
         """Return the counts below the index's end: by the index, and by Postgres for what is older. Raises IndexAwayError."""
         oldest = await self._records.oldest(question, covered.end)
         if oldest >= covered.end:
-            return Counter()
+            return [Counter() for _ in tally.groupings]
         if oldest < covered.first and question.unbounded:
             raise beyond_the_index()
         first = max(oldest, covered.first)
-        buckets = await self._index.count(question, Span(first, covered.end), grouping)
-        counts = counts_of(buckets)
-        counts.update(await self._records.count(question, Span(oldest, first), grouping))
+        counts = [counts_of(buckets) for buckets in await self._index.count(question, Span(first, covered.end), tally)]
+        add_counts(counts, await self._records.count(question, Span(oldest, first), tally))
         return counts

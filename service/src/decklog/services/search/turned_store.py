@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from decklog.domain.errors import DecklogError
 from decklog.domain.log import Head, LogName, Span
 from decklog.domain.records.append import Appended, AppendRequest
+from decklog.domain.records.idempotency import KeyBinding
 from decklog.domain.records.record import StoredRecord
 from decklog.domain.search.order import Place
 from decklog.domain.search.query import Query
@@ -41,6 +42,10 @@ class TurnedStore:
     async def append(self, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError]:
         """See the protocol. Appending takes no turn: it has a connection of its own."""
         return await self._store.append(requests)
+
+    async def bind_keys(self, bindings: Sequence[KeyBinding]) -> list[bool]:
+        """See the protocol. Binding takes no turn, as appending."""
+        return await self._store.bind_keys(bindings)
 
     async def head(self, tenant: Tenant, log: LogName) -> Head:
         """See the protocol."""
@@ -120,6 +125,13 @@ class TurnedStore:
         """See the protocol."""
         async with self._turns.turn(tenant.id, seconds=timeout):
             return await self._store.count(tenant, log, span, query=query, grouping=grouping, limit=limit, timeout=timeout)
+
+    async def facets(
+        self, tenant: Tenant, log: LogName, span: Span, *, query: Query, names: Sequence[str], limit: int, timeout: float
+    ) -> list[list[Bucket]]:
+        """See the protocol."""
+        async with self._turns.turn(tenant.id, seconds=timeout):
+            return await self._store.facets(tenant, log, span, query=query, names=names, limit=limit, timeout=timeout)
 
 
 class TurnedCursors:

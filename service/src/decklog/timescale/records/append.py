@@ -27,6 +27,7 @@ from decklog.domain.records.append import (
     Status,
 )
 from decklog.timescale.connection import LOST, connect_writer, unavailable
+from decklog.timescale.records.bulk_keys import BulkKeys
 from decklog.timescale.records.refusals import ADMITTED, KNOWN_ID, refusal
 from decklog.timescale.statements import only_row, quoted
 
@@ -179,12 +180,15 @@ class Appender:
     def __init__(self, dsn: str, *, is_second: bool = False) -> None:
         self._dsn = dsn
         self._second = None if is_second else Appender(dsn, is_second=True)
+        self.keys = BulkKeys(dsn)
+        """Binds keys of bulks over a connection of its own, which opens with the first key."""
         self._connection: asyncpg.Connection | None = None
         self._busy = asyncio.Lock()
 
     async def close(self) -> None:
         """Drop the connections. The next append opens a new one."""
         self._drop()
+        self.keys.close()
         if self._second is not None:
             await self._second.close()
 

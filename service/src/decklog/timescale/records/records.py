@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import asyncpg
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import Head, LogName, Span
 from decklog.domain.records.append import Appended, AppendRequest
+from decklog.domain.records.idempotency import KeyBinding
 from decklog.domain.records.record import StoredRecord
+from decklog.domain.search.calendar import midnight
 from decklog.domain.search.coverage import too_slow
-from decklog.domain.search.fields import CONTENT, Field, Kind
+from decklog.domain.search.fields import CONTENT, COUNTABLE, Field, Kind
 from decklog.domain.search.order import Place
 from decklog.domain.search.query import Query
 from decklog.domain.search.stats import Bucket, Grouping, too_many_buckets
@@ -41,6 +44,23 @@ def _whole(field: Field) -> str:
         f"CASE WHEN octet_length({field.column}) < {COLUMN_CHARS_MAX} THEN {field.column}"
         f" ELSE {CONTENT}::json #>> '{{{path}}}' END"
     )
+
+
+def _value(field: Field, value: str | int | None) -> str | None:
+    """Return a value of a column as an answer has it."""
+    return field.choices[value] if isinstance(value, int) else value
+
+
+def _start(grouping: Grouping, parameters: Parameters) -> str:
+    """Return the expression of the beginning of a record's interval; that of a day or more is the zone's own date and time."""
+    zone = f"{parameters.add(grouping.tz)}::text"
+    if grouping.interval in ("minute", "hour"):
+        return f"date_trunc('{grouping.interval}', occurred_at, {zone})"
+    return f"date_trunc('{grouping.interval}', occurred_at AT TIME ZONE {zone})"
+
+
+def _moment(start: datetime, zone: ZoneInfo) -> datetime:
+    return start if start.tzinfo is not None else midnight(start.date(), zone)
 
 
 def _bounded(rows: str, order: str, room: str) -> str:
@@ -96,6 +116,10 @@ class PostgresRecords:
     async def append(self, requests: Sequence[AppendRequest]) -> list[Appended | DecklogError]:
         """See the protocol."""
         return await self._appender.append(requests)
+
+    async def bind_keys(self, bindings: Sequence[KeyBinding]) -> list[bool]:
+        """See the protocol."""
+        return await self._appender.keys.bind(bindings)
 
     async def head(self, tenant: Tenant, log: LogName) -> Head:
         """See the protocol."""
@@ -264,28 +288,70 @@ class PostgresRecords:
         self, tenant: Tenant, log: LogName, span: Span, *, query: Query, grouping: Grouping, limit: int, timeout: float
     ) -> list[Bucket]:
         """See the protocol."""
-        window = await self._extents.around(tenant, log, span, query)
-        if window is None:
-            return []
-        parameters, scope = self._scope(tenant, log, window.span, query)
-        scope += _received(window, parameters)
         fields, interval = grouping.fields, grouping.interval
         columns = [_whole(field) for field in fields]
-        if interval is not None:
-            columns.append(f"date_trunc('{interval}', occurred_at, 'UTC')")
-        groups = ", ".join(str(number) for number in range(1, len(columns) + 1))
-        sql = f"SELECT {', '.join([*columns, 'count(*)'])} {scope}" + (f" GROUP BY {groups} LIMIT {limit + 1}" if columns else "")
-        with _too_slow_when_cancelled():
-            async with self._pool.reading(tenant.id, timeout=timeout, plan="force_custom_plan") as connection:
-                rows = await connection.fetch(sql, *parameters.values)
+        groups = ", ".join(str(number) for number in range(1, len(columns) + 1 + (interval is not None)))
+
+        def statement(scope: str, parameters: Parameters) -> str:
+            times = [] if interval is None else [_start(grouping, parameters)]
+            selected = ", ".join([*columns, *times, "count(*)"])
+            return f"SELECT {selected} {scope}" + (f" GROUP BY {groups} LIMIT {limit + 1}" if groups else "")
+
+        rows = await self._counted(tenant, log, span, query, statement, timeout=timeout)
         if len(rows) > limit:
             raise too_many_buckets(limit)
         return [
             Bucket(
-                tuple(field.choices[row[i]] if field.choices else row[i] for i, field in enumerate(fields)),
-                row[len(fields)] if interval is not None else None,
+                tuple(_value(field, row[i]) for i, field in enumerate(fields)),
+                None if interval is None else _moment(row[len(fields)], grouping.zone),
                 row[-1],
             )
             for row in rows
             if row[-1]
         ]
+
+    async def facets(
+        self, tenant: Tenant, log: LogName, span: Span, *, query: Query, names: Sequence[str], limit: int, timeout: float
+    ) -> list[list[Bucket]]:
+        """See the protocol. One pass over the records counts all of the fields."""
+        fields = [COUNTABLE[name] for name in names]
+        columns = [f"f{number}" for number in range(len(fields))]
+        selected = ", ".join(f"{_whole(field)} AS {column}" for field, column in zip(fields, columns, strict=True))
+        listed, sets = ", ".join(columns), ", ".join(f"({column})" for column in columns)
+
+        def statement(scope: str, parameters: Parameters) -> str:
+            return (
+                f"SELECT {listed}, GROUPING({listed}), count(*) FROM (SELECT {selected} {scope}) AS rows"
+                f" GROUP BY GROUPING SETS ({sets}) LIMIT {limit * len(fields) + 1}"
+            )
+
+        rows = await self._counted(tenant, log, span, query, statement, timeout=timeout)
+        found: list[list[Bucket]] = []
+        for number, field in enumerate(fields):
+            # GROUPING has a bit for each column, 0 for that of the group; the first column has the highest bit.
+            mine = (1 << len(fields)) - 1 - (1 << (len(fields) - 1 - number))
+            found.append([Bucket((_value(field, row[number]),), None, row[-1]) for row in rows if row[-2] == mine])
+        if len(rows) > limit * len(fields) or any(len(buckets) > limit for buckets in found):
+            raise too_many_buckets(limit)
+        return found
+
+    async def _counted(
+        self,
+        tenant: Tenant,
+        log: LogName,
+        span: Span,
+        query: Query,
+        statement: Callable[[str, Parameters], str],
+        *,
+        timeout: float,
+    ) -> list[asyncpg.Record]:
+        """Return the rows of a statement over the matching records of a span, made of FROM with WHERE, and of the parameters."""
+        window = await self._extents.around(tenant, log, span, query)
+        if window is None:
+            return []
+        parameters, scope = self._scope(tenant, log, window.span, query)
+        sql = statement(scope + _received(window, parameters), parameters)
+        with _too_slow_when_cancelled():
+            async with self._pool.reading(tenant.id, timeout=timeout, plan="force_custom_plan") as connection:
+                rows: list[asyncpg.Record] = await connection.fetch(sql, *parameters.values)
+                return rows
