@@ -1,19 +1,19 @@
 """Reference servers: `python -m tests.bench.reference empty|bare PORT`.
 
-`empty` is a Litestar application with an empty handler, the ceiling of any Litestar service. `bare` answers without parsing, the ceiling of the
-load generator.
+`empty` is a Litestar application with an empty handler, served by Uvicorn alone: the ceiling of any Litestar service, whatever this one does
+about connections. `bare` answers without parsing, the ceiling of the load generator.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from typing import cast
 
+import uvicorn
 import uvloop
 from litestar import Litestar, post
-
-from decklog.api.server import serve
 
 _HOST = "127.0.0.1"
 _ANSWER = b"HTTP/1.1 201 Created\r\ncontent-length: 2\r\ncontent-type: application/json\r\n\r\n{}"
@@ -34,8 +34,21 @@ class _Bare(asyncio.Protocol):
 
 
 async def _serve_empty(port: int) -> None:
-    async with serve(Litestar([empty], openapi_config=None), _HOST, port):
-        await asyncio.Event().wait()
+    config = uvicorn.Config(
+        Litestar([empty], openapi_config=None),
+        host=_HOST,
+        port=port,
+        loop="none",
+        http="httptools",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+    )
+    config.load()
+    gc.collect()
+    gc.freeze()  # as the API does
+    await uvicorn.Server(config).serve()
 
 
 async def _serve_bare(port: int) -> None:
