@@ -29,9 +29,9 @@ MIB_MORE_MAX = 64.0
 """Resident memory that may remain: what the allocator keeps for reuse."""
 SMALL = 50, 2.0
 FULL = 1_000, 60.0
-NOT_YET_FULL = {"unread_lists", "unread_pipelines"}
-"""Kinds that are tried at the small size only. On two cores the readings of hundreds of unread lists at once make the neighbour's
-lists wait longer than a reading may, so they get 503 `storage-unavailable`."""
+NOT_YET_FULL = {"unread_pipelines"}
+"""Kinds that are tried at the small size only. On two cores that do other work too, 1,000 connections with 16 lists each keep the
+check of the database in `/readyz` waiting for longer than its time."""
 SIZES = [
     *[pytest.param(kind, *SMALL, id=f"{kind}-50") for kind in KINDS],
     *[
