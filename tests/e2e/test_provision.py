@@ -119,12 +119,13 @@ async def test_provision_creates_and_repairs_tenants_of_files_after_a_kill(
     assert {listed[name]["conditions"][0]["status"] for name in ("acme", "beta")} == {"True"}
 
     keeper.kill()
-    index = f"{opensearch_server.url}/{stack.settings.prefix}-t-acme"
+    indices = f"{opensearch_server.url}/{stack.settings.prefix}-t-acme.*"
     async with httpx.AsyncClient() as client:
-        assert (await client.delete(index)).status_code == 200
+        assert (await client.get(indices)).json()
+        assert (await client.delete(indices)).status_code == 200
 
         async def back() -> bool:
-            return (await client.head(index)).status_code == 200
+            return bool((await client.get(indices)).json())
 
         keeper.start()
         await keeper.ready()
