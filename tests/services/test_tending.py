@@ -13,7 +13,8 @@ from decklog.domain.log import LogName
 from decklog.domain.store import FORGETTER
 from decklog.domain.tenant import Limits
 from decklog.services.search.forgetting import Forgetting
-from decklog.services.search.tending import LAG_MAX, LEFT_FOR, LOOK_EVERY, Tending, as_building, rebuild
+from decklog.services.search.rebuilding import rebuild
+from decklog.services.search.tending import LAG_MAX, LEFT_FOR, LOOK_EVERY, Tending, as_building
 from tests.support.desk import Desk, desk
 from tests.support.memory import MemoryRegistry, make_tenant
 from tests.support.memory_generations import MemoryGenerations, MemoryRanges

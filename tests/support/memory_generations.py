@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from decklog.domain.errors import DecklogError
 from decklog.domain.index_generation import DOCUMENTS_MAX, GenerationRow, GenerationState, IndexGeneration
-from decklog.domain.store import TendedIndex
+from decklog.domain.store import GenerationProgress, TendedIndex
 
 _numbers = itertools.count(1)
 
@@ -24,6 +24,7 @@ class MemoryGenerations:
         self.partition_days = partition_days
         self.today = today
         self.lag = 0
+        self.records = 100_000
         self.idle_seconds = 3_600.0
         self.rows: dict[str, GenerationRow] = {}
 
@@ -63,6 +64,13 @@ class MemoryGenerations:
         self._retire(GenerationState.LIVE)
         self.rows[row.name] = replace(row, state=GenerationState.LIVE)
         return True
+
+    async def progress(self, generation: IndexGeneration) -> GenerationProgress:
+        row = self.rows.get(generation.name)
+        return GenerationProgress(row.state if row else None, self.records - self.lag, self.records)
+
+    async def index_of(self, name: str) -> str | None:
+        return self.index if self.index.endswith(f"-{name}") else None
 
     async def forget(self, generation: IndexGeneration) -> bool:
         row = self.rows.get(generation.name)

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from decklog.assembly import backends
 from decklog.assembly.control_plane import open_index_provisioning
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.store import Ranges
 from decklog.services.tenancy import recovery
 from decklog.settings import Settings
-from decklog.timescale.connection import WORKER_ROLE, answering
+from decklog.timescale.connection import WORKER_ROLE, Pool, answering
+from decklog.timescale.control.generations import PostgresGenerations
 from decklog.timescale.control.provision import PostgresProvisioning
 from decklog.timescale.control.registry import PostgresRegistry
 from decklog.timescale.control.schema import make_roles
@@ -73,13 +77,40 @@ async def open_audit(settings: Settings) -> AsyncIterator[PostgresAudit]:
     Raises:
         DecklogError: `misconfigured`, or `storage-unavailable` where the database cannot be reached.
     """
+    async with _open_least(settings) as pool:
+        yield PostgresAudit(pool)
+
+
+@asynccontextmanager
+async def _open_least(settings: Settings) -> AsyncIterator[Pool]:
+    """Open connections as the owner, or as the worker where the settings have no owner."""
     dsn, role = settings.database.owner_dsn, None
     if not dsn:
         dsn, role = settings.database.dsn, WORKER_ROLE
         backends.require(dsn, "DECKLOG_DATABASE_OWNER_DSN")
     async with backends.open_pool(dsn, size_max=2, role=role) as pool:
         await pool.open()
-        yield PostgresAudit(pool)
+        yield pool
+
+
+class Rebuilding(NamedTuple):
+    """What rebuilding of search indices needs."""
+
+    generations: PostgresGenerations
+    ranges: Ranges
+
+
+@asynccontextmanager
+async def open_rebuilding(settings: Settings) -> AsyncIterator[Rebuilding]:
+    """Open the generations, with the owner's role or else with the worker's, and the search engine.
+
+    Raises:
+        DecklogError: `misconfigured`, or `storage-unavailable` where the database cannot be reached.
+    """
+    async with _open_least(settings) as pool, backends.open_index(settings) as search:
+        if search is None:
+            raise DecklogError(Code.MISCONFIGURED, "There is no search index without OpenSearch: set DECKLOG_SEARCH_URL.")
+        yield Rebuilding(PostgresGenerations(pool), search.ranges)
 
 
 @asynccontextmanager

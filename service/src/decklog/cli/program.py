@@ -17,6 +17,7 @@ VERBS = (
     ("plan", "decklog.cli.plan:app", "Print what provisioning would do for Tenant manifests, without doing it."),
     ("tenants", "decklog.cli.tenants:app", "Print the table of tenants, as kubectl get tenants does."),
     ("archive", "decklog.cli.archive:app", "Examine the archives of deleted tenants."),
+    ("reindex", "decklog.cli.reindex:app", "Rebuild search indices beside live traffic."),
     ("recover", "decklog.cli.recover:app", "Declare what was lost in a disaster."),
     ("doctor", "decklog.cli.doctor:app", "Check a running installation end to end."),
     ("import", "decklog.cli.import_events:app", "Import audit events of other systems into a log."),

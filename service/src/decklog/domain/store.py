@@ -14,7 +14,7 @@ import msgspec
 
 from decklog.domain.errors import DecklogError
 from decklog.domain.identity.access import Role
-from decklog.domain.index_generation import GenerationRow, IndexGeneration
+from decklog.domain.index_generation import GenerationRow, GenerationState, IndexGeneration
 from decklog.domain.log import Head, LogName, Span
 from decklog.domain.records.append import Appended, AppendRequest
 from decklog.domain.records.idempotency import KeyBinding
@@ -358,6 +358,14 @@ class TendedIndex(msgspec.Struct, frozen=True):
     generations: tuple[GenerationRow, ...]
 
 
+class GenerationProgress(msgspec.Struct, frozen=True):
+    """How far a generation has come: `done` of the `records` of all logs of its index. `state` is None where it is unknown."""
+
+    state: GenerationState | None
+    done: int
+    records: int
+
+
 class Generations(Protocol):
     """The generations of all search indices, as the database has them. Every method raises `storage-unavailable`."""
 
@@ -382,6 +390,10 @@ class Generations(Protocol):
 
     async def switch(self, generation: IndexGeneration, *, lag_max: int) -> bool:
         """Let searches read a generation that was built, once no log lacks more than `lag_max` records; return whether they do."""
+        ...
+
+    async def progress(self, generation: IndexGeneration) -> GenerationProgress:
+        """Return how far a generation has come."""
         ...
 
     async def forget(self, generation: IndexGeneration) -> bool:

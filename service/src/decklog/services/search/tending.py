@@ -20,7 +20,6 @@ from decklog.domain.index_generation import (
     GenerationRow,
     GenerationState,
     IndexGeneration,
-    next_name,
     next_start,
     parse_name,
     parse_range_index,
@@ -164,28 +163,6 @@ def _is_unused(index: TendedIndex, name: str) -> bool:
 
 def _is_older(name: str, rows: Iterable[GenerationRow]) -> bool:
     return parse_name(name) < max(parse_name(row.name) for row in rows)
-
-
-async def rebuild(index: TendedIndex, generations: Generations, ranges: Ranges) -> IndexGeneration | None:
-    """Begin to build a new generation of an index beside the live one; return it, or the one that is being built already.
-
-    Returns None where the index has no live generation with this version's mapping: provisioning makes that.
-
-    Raises:
-        DecklogError: `storage-unavailable` and `search-unavailable`; a further call continues.
-    """
-    for row in index.generations:
-        if row.state is GenerationState.BUILDING:
-            return IndexGeneration(index.name, row.name, row.starts)
-    live = next((row for row in index.generations if row.state is GenerationState.LIVE), None)
-    if live is None or parse_name(live.name)[0] != ranges.version:
-        return None
-    name = next_name(ranges.version, (row.name for row in index.generations))
-    generation = IndexGeneration(index.name, name, live.starts)
-    like = IndexGeneration(index.name, live.name, live.starts).range_index(live.starts[-1])
-    uuids = [await ranges.make(generation, start, like=like) for start in generation.starts]
-    await generations.record(generation, uuids, at_once=False)
-    return generation
 
 
 def as_building(tenant: Tenant) -> Tenant | None:

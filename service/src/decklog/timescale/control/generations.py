@@ -7,7 +7,8 @@ from datetime import date
 from itertools import groupby
 
 from decklog.domain.index_generation import GenerationRow, GenerationState, IndexGeneration
-from decklog.domain.store import TendedIndex
+from decklog.domain.store import GenerationProgress, TendedIndex
+from decklog.domain.tenant import State
 from decklog.timescale.connection import Pool
 from decklog.timescale.statements import statement
 
@@ -16,6 +17,7 @@ _RECORD = statement("generations.record")
 _ADD_RANGE = statement("generations.add_range")
 _DROP_RANGE = statement("generations.drop_range")
 _SWITCH = statement("generations.switch")
+_PROGRESS = statement("generations.progress")
 _FORGET = statement("generations.forget_retired")
 
 
@@ -56,6 +58,20 @@ class PostgresGenerations:
     async def switch(self, generation: IndexGeneration, *, lag_max: int) -> bool:
         """See the protocol."""
         return await self._call(_SWITCH, generation.index, generation.name, lag_max)
+
+    async def progress(self, generation: IndexGeneration) -> GenerationProgress:
+        """See the protocol."""
+        async with self._pool.connection() as connection:
+            row = await connection.fetchrow(_PROGRESS, generation.index, generation.name, State.DELETED.value)
+        if row is None:
+            return GenerationProgress(None, 0, 0)
+        return GenerationProgress(GenerationState(row["state"]), row["done"], row["records"])
+
+    async def index_of(self, name: str) -> str | None:
+        """Return the index of a tenant, None for an unknown name. Raises `storage-unavailable`."""
+        async with self._pool.connection() as connection:
+            index: str | None = await connection.fetchval("SELECT index FROM decklog.tenants WHERE name = $1", name)
+        return index
 
     async def forget(self, generation: IndexGeneration) -> bool:
         """See the protocol."""

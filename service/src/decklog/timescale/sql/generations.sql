@@ -27,6 +27,16 @@ SELECT t.index, max(coalesce((t.spec #>> '{retention,searchDays}')::integer, t.r
   JOIN decklog.search_generations AS g ON g.index = t.index
  GROUP BY t.index, g.index, g.generation ORDER BY t.index, g.generation
 
+-- name: progress
+-- The state of a generation, the records of all logs of its index, and how many of them its cursors have passed.
+SELECT g.state, coalesce(sum(head.next_seq), 0)::bigint AS records, coalesce(sum(least(c.next_seq, head.next_seq)), 0)::bigint AS done
+  FROM decklog.search_generations AS g
+  LEFT JOIN decklog.tenants AS t ON t.index = g.index AND t.state <> $3
+  LEFT JOIN decklog.heads AS head ON head.tenant_id = t.id
+  LEFT JOIN decklog.cursors AS c
+         ON c.consumer = 'indexer.' || g.generation AND c.tenant_id = head.tenant_id AND c.log = head.log
+ WHERE g.index = $1 AND g.generation = $2 GROUP BY g.state
+
 -- name: add_range
 SELECT decklog.add_search_range($1, $2, $3, $4)
 
