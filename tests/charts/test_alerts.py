@@ -53,6 +53,10 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
         ['decklog_consumer_failures_total{consumer="indexer"} 0+2x120', 'decklog_consumer_batches_total{consumer="indexer"} 7+0x120'],
         ['decklog_consumer_failures_total{consumer="indexer"} 0+2x120', 'decklog_consumer_batches_total{consumer="indexer"} 0+9x120'],
     ),
+    "DecklogSearchGaps": (
+        ['decklog_search_gap_records_total{pod="a"} 0+0x9 40+0x120', 'decklog_search_gap_unrepaired_spans_total{pod="a"} 0+0x130'],
+        ['decklog_search_gap_records_total{pod="a"} 40+0x130', 'decklog_search_gap_unrepaired_spans_total{pod="a"} 3+0x130'],
+    ),
     "DecklogPartitionsNotMade": (
         [f"decklog_keeper_progress_timestamp_seconds -{6 * 3600 + 60}+0x120"],
         ["decklog_keeper_progress_timestamp_seconds -3000+60x120"],

@@ -26,6 +26,7 @@ from decklog.workers.consumers.indexer import Indexer
 from decklog.workers.dispatch import Dispatcher
 from decklog.workers.duties.archiver import Archiving, keep_archiving
 from decklog.workers.duties.forget import keep_forgetting
+from decklog.workers.duties.gaps import GapCheck, keep_comparing
 from decklog.workers.duties.indices import keep_indices
 from decklog.workers.duties.keeper import Keeper, keep_partitions
 from decklog.workers.duties.sweep import keep_sweeping
@@ -67,8 +68,12 @@ async def run(
     duties += [keep_sweeping(cursors, dispatcher, seconds=settings.worker.sweep_seconds) for dispatcher in dispatchers]
     if index is not None:
         duties.append(keep_forgetting(Forgetting(store, cursors), registry))
-    if tending is not None:
+    if index is not None and tending is not None:
         duties.append(keep_indices(tending))
+        check = GapCheck(
+            tending.generations, tending.registry, store=store, cursors=cursors, index=index, indexer=effects[INDEXER]
+        )
+        duties.append(keep_comparing(check))
     if queue is not None and dispatchers:
         duties.append(Pollers(queue, registry, dispatchers, pollers=settings.worker.pollers).run())
     if archiver is not None:

@@ -61,9 +61,9 @@ class Tending:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._generations = generations
+        self.generations = generations
         self._ranges = ranges
-        self._registry = registry
+        self.registry = registry
         self._forgetting = forgetting
         self._now = now
         self._clock = clock
@@ -72,7 +72,7 @@ class Tending:
     async def tend(self) -> dict[str, DecklogError]:
         """Take the steps that are due for every index; return why they failed, by index. Raises `storage-unavailable`."""
         failed: dict[str, DecklogError] = {}
-        indices = await self._generations.all()
+        indices = await self.generations.all()
         self._looked = {index.name: self._looked[index.name] for index in indices if index.name in self._looked}
         for index in indices:
             try:
@@ -91,7 +91,7 @@ class Tending:
                 await self._make_ahead(index, generation, today, full=full)
             if row.state is GenerationState.LIVE:
                 await self._drop_old(index, generation, today)
-            if row.state is GenerationState.BUILDING and await self._generations.switch(generation, lag_max=LAG_MAX):
+            if row.state is GenerationState.BUILDING and await self.generations.switch(generation, lag_max=LAG_MAX):
                 SWITCHED.inc()
                 _log.info("searches read another generation", index=index.name, generation=row.name)
                 return  # what is known of the index is out of date
@@ -113,7 +113,7 @@ class Tending:
         if start is None:
             return
         uuid = await self._ranges.make(generation, start, like=generation.range_index(last))
-        if await self._generations.add_range(generation, start, uuid):
+        if await self.generations.add_range(generation, start, uuid):
             MADE.inc()
             _log.info("a range was made ahead", index=index.name, generation=generation.name, start=str(start))
 
@@ -126,13 +126,13 @@ class Tending:
             for log in LogName:
                 if not await self._forgetting.raise_floor(tenant, log, days=days):
                     return
-        if await self._generations.drop_range(generation, generation.starts[0]):
+        if await self.generations.drop_range(generation, generation.starts[0]):
             DROPPED.inc()
             _log.info("a range was dropped", index=index.name, generation=generation.name, start=str(generation.starts[0]))
 
     async def _tenants(self, index: str) -> AsyncIterator[Tenant]:
         after = 0
-        while page := await self._registry.of_index(index, after=after, limit=PAGE_TENANTS):
+        while page := await self.registry.of_index(index, after=after, limit=PAGE_TENANTS):
             for tenant in page:
                 yield tenant
             after = page[-1].id
@@ -146,7 +146,7 @@ class Tending:
             _log.info("indices that nothing uses were deleted", indices=unused)
         for row in index.generations:
             if row.state is GenerationState.RETIRED:
-                await self._generations.forget(IndexGeneration(index.name, row.name, row.starts))
+                await self.generations.forget(IndexGeneration(index.name, row.name, row.starts))
 
 
 def _is_unused(index: TendedIndex, name: str) -> bool:
