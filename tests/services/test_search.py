@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -23,10 +24,11 @@ from decklog.domain.search.order import NEWEST_FIRST, OLDEST_FIRST, SORTS, Order
 from decklog.domain.search.query import Query, matches, parse
 from decklog.domain.search.stats import Bucket, Grouping, zero_filled
 from decklog.domain.store import FORGETTER, READ_BYTES_MAX
+from decklog.services.search import index_reader
 from decklog.services.search.matching import Matcher
 from decklog.services.search.page import ListQuery, Start, read_cursor, write_cursor
 from decklog.services.search.search import Found, Search
-from tests.support.desk import Desk, desk
+from tests.support.desk import REQUEST, Desk, desk
 from tests.support.examples import examples
 from tests.support.memory_index import interval_start
 from tests.support.strategies import CHANGES, TIMES, ZONES, cases, records, terms_of
@@ -585,3 +587,37 @@ async def test_walk_yields_small_batches_of_large_records() -> None:
         sizes = [len(batch) async for batch in at.search.walk(at.acme, EVENTS, Query(), end=1_000)]
         assert sum(sizes) == 1_000
         assert all(size <= 40 for size in sizes[1:])
+
+
+async def test_wait_ends_when_the_index_finds_the_record_or_after_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_reader, "WAIT_SECONDS_MAX", 0.3)
+    async with desk() as at:
+        await at.put({}, {})
+        waiting = asyncio.create_task(at.search.wait(at.acme, EVENTS, 1))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        await at.index_all()
+        await asyncio.wait_for(waiting, 5)
+        await at.search.wait(at.acme, EVENTS, 0)
+        asked = (("wait", "7"), ("actor", "tester"))
+        _, _, page = await at.reading.list(at.principal(), REQUEST, asked)
+        assert [record.seq for record in page.items] == [1, 0]
+        assert (await at.reading.stats(at.principal(), REQUEST, asked)).total == 2
+        with refused(Code.INVALID_PARAMETER, "wait"):
+            await at.reading.list(at.principal(), REQUEST, (("wait", "soon"),))
+        await Search(at.store).wait(at.acme, EVENTS, 10**9)
+
+
+async def test_waits_are_bounded_by_tenant_and_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_reader, "WAITS_PER_TENANT_MAX", 2)
+    monkeypatch.setattr(index_reader, "WAITS_MAX", 3)
+    async with desk() as at:
+        waiting = [
+            asyncio.create_task(at.search.wait(tenant, EVENTS, 5)) for tenant in (at.acme, at.acme, at.acme, at.rival, at.rival)
+        ]
+        done, pending = await asyncio.wait(waiting, timeout=0.2)
+        assert (len(done), len(pending)) == (2, 3)
+        for each in pending:
+            each.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        assert at.search._index._waiting.total() == 0

@@ -9,8 +9,14 @@ from datetime import date
 from msgspec.structs import replace
 
 from decklog.domain.errors import DecklogError
-from decklog.domain.index_generation import DOCUMENTS_MAX, GenerationRow, GenerationState, IndexGeneration
-from decklog.domain.store import GenerationProgress, TendedIndex
+from decklog.domain.index_generation import (
+    DOCUMENTS_MAX,
+    GenerationProgress,
+    GenerationRow,
+    GenerationState,
+    IndexGeneration,
+    TendedIndex,
+)
 
 _numbers = itertools.count(1)
 

@@ -112,5 +112,12 @@ def _leaves(found: Field) -> Json:
     )
 
 
+WAIT_FOR = parameter(
+    "wait",
+    "Wait until the search index finds the record with this `seq`, but at most 5 seconds. The answer is whole in any case: PostgreSQL "
+    "finds what the index does not find yet.",
+    {"type": "integer", "minimum": 0},
+    example=2041,
+)
 FILTERS = [LOG, *map(_filter, FIELDS)]
 """Parameters of every route that filters records, made from the table of fields."""

@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 
 from decklog.domain.archive.manifest import ArchiveObjects, DecodePart, EncodePart
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.index_generation import Ranges
 from decklog.domain.records.record import StoredRecord
-from decklog.domain.store import Ranges, Readiness, SearchIndex, WakeQueue
+from decklog.domain.store import Readiness, SearchIndex, WakeQueue
 from decklog.files.archive import FolderObjects
 from decklog.services.archive.archiver import Archiver
 from decklog.services.identity.registry import RegistryCache

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from decklog.assembly import backends
 from decklog.assembly.control_plane import open_index_provisioning
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.store import Ranges
+from decklog.domain.index_generation import Ranges
 from decklog.services.tenancy import recovery
 from decklog.settings import Settings
 from decklog.timescale.connection import WORKER_ROLE, Pool, answering

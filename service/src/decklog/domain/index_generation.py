@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from enum import IntEnum
+from typing import Protocol
 
 import msgspec
 
@@ -140,3 +141,82 @@ def next_start(last: date, today: date, partition_days: int, kept_days: int, *, 
         return soon
     following = last + timedelta(days=range_days(partition_days, kept_days))
     return max(following, soon) if following <= today + AHEAD else None
+
+
+class TendedIndex(msgspec.Struct, frozen=True):
+    """An index as workers tend it.
+
+    `kept_days`: the most days that a tenant may search it for. `idle_seconds`: since one of the generations changed.
+    """
+
+    name: str
+    kept_days: int
+    partition_days: int
+    idle_seconds: float
+    generations: tuple[GenerationRow, ...]
+
+
+class GenerationProgress(msgspec.Struct, frozen=True):
+    """How far a generation has come: `done` of the `records` of all logs of its index. `state` is None where it is unknown."""
+
+    state: GenerationState | None
+    done: int
+    records: int
+
+
+class Generations(Protocol):
+    """The generations of all search indices, as the database has them. Every method raises `storage-unavailable`."""
+
+    async def all(self) -> list[TendedIndex]:
+        """Return the indices that have a generation, by name."""
+        ...
+
+    async def record(self, generation: IndexGeneration, uuids: Sequence[str], *, at_once: bool) -> bool:
+        """Record a new generation, whose ranges are empty; return whether it was new.
+
+        Searches read it where `at_once`, or where the index has no live one. Otherwise workers build it.
+        """
+        ...
+
+    async def add_range(self, generation: IndexGeneration, start: date, uuid: str) -> bool:
+        """Record a range that was made ahead; return whether it was new."""
+        ...
+
+    async def drop_range(self, generation: IndexGeneration, start: date) -> bool:
+        """Take the first range out of a generation; return whether it was there, with another one after it."""
+        ...
+
+    async def switch(self, generation: IndexGeneration, *, lag_max: int) -> bool:
+        """Let searches read a generation that was built, once no log lacks more than `lag_max` records; return whether they do."""
+        ...
+
+    async def progress(self, generation: IndexGeneration) -> GenerationProgress:
+        """Return how far a generation has come."""
+        ...
+
+    async def forget(self, generation: IndexGeneration) -> bool:
+        """Forget a retired generation whose indices are removed; return whether it was there."""
+        ...
+
+
+class Ranges(Protocol):
+    """The indices of ranges, in the search engine. Every method raises `search-unavailable`."""
+
+    version: int
+    """Version of the mapping that this process makes."""
+
+    async def uuids(self, index: str) -> dict[str, str]:
+        """Return the uuids of the indices of this name and of all ranges of its generations that Decklog made, by name."""
+        ...
+
+    async def documents(self, name: str) -> int:
+        """Return the number of documents in an index, 0 where it does not exist."""
+        ...
+
+    async def make(self, generation: IndexGeneration, start: date, *, like: str) -> str:
+        """Create the index of a range, with the owner of the index `like`, unless it exists; return its uuid."""
+        ...
+
+    async def remove(self, names: Sequence[str]) -> None:
+        """Delete these indices."""
+        ...

@@ -13,7 +13,7 @@ from decklog import shapes
 from decklog.api.content_coding import PIECE_BYTES, Coding, coding_for, weights
 from decklog.api.limits import too_slow
 from decklog.api.openapi import JSON, Answer, Media, Operation, parameter
-from decklog.api.reads import FILTERS, PLACE, POSITION, SEARCH_ERRORS
+from decklog.api.reads import FILTERS, PLACE, POSITION, SEARCH_ERRORS, WAIT_FOR
 from decklog.api.request import ask, require_http_1_1
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.records.projection import FIELDS_MAX
@@ -49,6 +49,7 @@ _OPERATION = Operation(
     (*SEARCH_ERRORS, Code.HTTP_VERSION, Code.UNSUPPORTED_MEDIA_TYPE),
     parameters=[
         *FILTERS,
+        WAIT_FOR,
         parameter(
             "format",
             "Format of the file. Without it, the header Accept decides between application/x-ndjson, application/json and text/csv. "

@@ -15,7 +15,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from decklog import shapes
 from decklog.api.openapi import JSON, Operation, json_answer, parameter
-from decklog.api.reads import FILTERS, LOG, POSITION, READ_ERRORS, RECORD, SEARCH_ERRORS
+from decklog.api.reads import FILTERS, LOG, POSITION, READ_ERRORS, RECORD, SEARCH_ERRORS, WAIT_FOR
 from decklog.api.request import Asked, ask
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName, rfc3339_seconds
@@ -161,6 +161,7 @@ _LIST = Operation(
             "`exact`: count all matching records, too, as `total`. It costs a count besides the page.",
             {"type": "string", "enum": list(COUNTS), "default": COUNTS[0]},
         ),
+        WAIT_FOR,
     ],
 )
 
@@ -233,6 +234,7 @@ _STATS = Operation(
     (*SEARCH_ERRORS, Code.TOO_MANY_BUCKETS),
     parameters=[
         *FILTERS,
+        WAIT_FOR,
         parameter(
             "by",
             "Fields to group by, at most two, separated by a comma.",

@@ -8,9 +8,9 @@ import msgspec
 
 from decklog.domain.errors import invalid_parameter
 from decklog.domain.search.stats import TOP_DEFAULT, TOP_MAX, UTC_NAME, Grouping, facet_fields
-from decklog.services.records.list_options import Parameters, choice, one
+from decklog.services.records.list_options import WAIT, Parameters, choice, one
 
-COUNT_PARAMETERS = ("by", "interval", "tz", "fill", "facets", "top")
+COUNT_PARAMETERS = ("by", "interval", "tz", "fill", "facets", "top", WAIT)
 """Names of the parameters of counts, beside their filters."""
 FILLS = ("none", "zero")
 """Values of `fill`, the default first."""

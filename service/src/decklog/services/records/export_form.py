@@ -12,6 +12,7 @@ from decklog.domain.log import LogName
 from decklog.domain.records import projection
 from decklog.domain.records.record import StoredRecord
 from decklog.domain.records.wire import csv_cells, csv_header, csv_rows, inert, renderer
+from decklog.services.records.list_options import WAIT
 
 CONTENT_TYPES = {
     "ndjson": "application/x-ndjson",
@@ -19,7 +20,7 @@ CONTENT_TYPES = {
     "csv": "text/csv; charset=utf-8; header=present",
 }
 """The formats of an export, the default first."""
-EXPORT_PARAMETERS = ("format", "fields", "bom", "after", "count")
+EXPORT_PARAMETERS = ("format", "fields", "bom", "after", "count", WAIT)
 """Names of the parameters of an export, beside its filters."""
 
 

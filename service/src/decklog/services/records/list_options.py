@@ -18,9 +18,12 @@ LIMIT_MAX = 1_000
 """Records of one page."""
 COUNTS = ("none", "exact")
 """Values of `count`, the default first."""
-LIST_PARAMETERS = ("limit", "cursor", "sort", "order", "after", "count")
+WAIT = "wait"
+"""Name of the parameter of every search that waits for the index."""
+LIST_PARAMETERS = ("limit", "cursor", "sort", "order", "after", "count", WAIT)
 """Names of the parameters of a list, beside its filters."""
 
+_SEQ = re.compile(r"[0-9]{1,18}")
 _LIMIT = re.compile(r"[1-9][0-9]{0,3}")
 
 
@@ -77,6 +80,14 @@ def choice(parameters: Parameters, name: str, allowed: Sequence[str]) -> str | N
     if value is not None and value not in allowed:
         raise invalid_parameter(name, f"{value[:NAME_CHARS_MAX]!r} is not one of {', '.join(allowed)}.")
     return value
+
+
+def waited_for(parameters: Parameters) -> int | None:
+    """Return the `seq` that a search waits for until the index finds it, None for no wait. Raises `invalid-parameter`."""
+    text = one(parameters, WAIT)
+    if text is not None and not _SEQ.fullmatch(text):
+        raise invalid_parameter(WAIT, "must be the sequence number of a record.")
+    return None if text is None else int(text)
 
 
 def _limit(parameters: Parameters) -> int:

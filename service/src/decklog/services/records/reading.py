@@ -31,7 +31,7 @@ from decklog.services.records.count_options import COUNT_PARAMETERS, CountOption
 from decklog.services.records.export import Export, Reader
 from decklog.services.records.export_form import CONTENT_TYPES, EXPORT_PARAMETERS, Form
 from decklog.services.records.integrity import LISTED_SHARE, NAMED_MAX, Read, damaged_of, record_damaged
-from decklog.services.records.list_options import COUNTS, LIST_PARAMETERS, ListOptions, Parameters, choice, one
+from decklog.services.records.list_options import COUNTS, LIST_PARAMETERS, ListOptions, Parameters, choice, one, waited_for
 from decklog.services.records.starting import newest_of, position_of, start_after
 from decklog.services.search.page import READING, READING_BYTES_MAX, ListQuery, Start, read_cursor, write_cursor
 from decklog.services.search.search import Found, Search
@@ -155,6 +155,7 @@ class Reading:
         start = None if options.cursor is None else read_cursor(options.cursor, listed)
         asked = _asked(query, options, start)
         async with self._failure_recorded(principal, request, SEARCH, log, asked):
+            await self._wait(tenant, log, parameters)
             start = start or await self._start(tenant, log, options)
             found = await self._search.page(tenant, log, query, limit=options.limit, order=options.order, start=start, held=held)
             total = await self._total(tenant, log, query, found.coverage) if options.counted else None
@@ -166,6 +167,12 @@ class Reading:
             raise record_damaged(log, damaged)
         onwards = None if found.next is None else write_cursor(found.next, listed)
         return tenant, log, Page(found.items, onwards, found.coverage, total, _reached(found, options.order))
+
+    async def _wait(self, tenant: Tenant, log: LogName, parameters: Parameters) -> None:
+        """Wait as `wait` asks for. The answer is whole without it. Raises `invalid-parameter`."""
+        seq = waited_for(parameters)
+        if seq is not None:
+            await self._search.wait(tenant, log, seq)
 
     async def _start(self, tenant: Tenant, log: LogName, options: ListOptions) -> Start | None:
         """Return where a list without a cursor begins, None for its beginning. Raises `invalid-parameter`."""
@@ -223,6 +230,7 @@ class Reading:
         if facets:
             asked["facets"] = list(facets)
         async with self._failure_recorded(principal, request, STATS, log, asked):
+            await self._wait(tenant, log, parameters)
             counted = await self._search.count(tenant, log, query, grouping, facets=facets, top=options.top)
             buckets = counted.buckets
             if options.zero_filled:
@@ -243,6 +251,7 @@ class Reading:
         counted = choice(parameters, "count", COUNTS) == "exact"
         asked = {"filter": filters(query), "format": form.format, **({} if after is None else {"after": str(place)})}
         async with self._failure_recorded(principal, request, EXPORT_OPEN, log, asked):
+            await self._wait(tenant, log, parameters)
             head = await self._store.head(tenant, log)
             first = 0 if place is None else (await self._position(tenant, log, head, place)).seq + 1
             total = await self._between(tenant, log, query, Span(first, head.next_seq)) if counted else None

@@ -8,8 +8,9 @@ of the question asks nothing for a second, and nobody asks while the questions o
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
@@ -32,6 +33,11 @@ _TENANTS_AWAY = 3
 QUESTIONS_MAX = 12
 """Questions at once: fewer than the connections to the index, so that its readiness is never queued behind them."""
 
+WAIT_SECONDS_MAX = 5.0
+"""Time that a search waits at most for the index to find a record."""
+WAITS_MAX, WAITS_PER_TENANT_MAX = 200, 20
+"""Searches of one process that wait at once, each with ten look-ups a second."""
+_LOOK_AGAIN_SECONDS = 0.1
 _AWAY_CODES = (Code.SEARCH_UNAVAILABLE, Code.OVERLOADED)
 """Errors after which Postgres answers: it has turns of its own."""
 _Answer = TypeVar("_Answer")
@@ -61,6 +67,7 @@ class IndexReader:
         self._turns = Turns(QUESTIONS_MAX, each=QUESTIONS_MAX // 3, spare=QUESTIONS_MAX // 6, of="search")
         self._questions = Outage("search", "the index does not answer a question; Postgres searches")
         self._breaker = Breaker(self._probe, Outage("search-probe", "the index does not answer; Postgres searches"))
+        self._waiting: Counter[int] = Counter()
         self._away: dict[int, float] = {}
         """Until when a tenant asks nothing, after a question of it failed."""
 
@@ -78,6 +85,29 @@ class IndexReader:
         floor, end = await self._cursors.next_seqs((FORGETTER, indexer_of(tenant)), tenant.id, log)
         end = min(head.next_seq, end)
         return Span(min(floor, end), end)
+
+    async def wait(self, tenant: Tenant, log: LogName, seq: int) -> None:
+        """Return when the index finds the record `seq`, and after `WAIT_SECONDS_MAX` at the latest.
+
+        Without an index, and while `WAITS_MAX` requests wait, it returns at once: searches are whole without it.
+        """
+        if self._cursors is None or self._index is None or not self._index.covers(tenant):
+            return
+        mine = self._waiting.get(tenant.id, 0)
+        if mine >= WAITS_PER_TENANT_MAX or self._waiting.total() >= WAITS_MAX:
+            return
+        self._waiting[tenant.id] += 1
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(WAIT_SECONDS_MAX):
+                    found = 0
+                    while found <= seq:
+                        [found] = await self._cursors.next_seqs((indexer_of(tenant),), tenant.id, log)
+                        await asyncio.sleep(0 if found > seq else _LOOK_AGAIN_SECONDS)
+        finally:
+            self._waiting[tenant.id] -= 1
+            if not self._waiting[tenant.id]:
+                del self._waiting[tenant.id]
 
     async def find(self, question: Question, span: Span, limit: int, *, newest_first: bool) -> list[int]:
         """Return the numbers of at most `limit` matching records, in order. Raises IndexAwayError."""

@@ -13,8 +13,15 @@ from typing import Protocol
 import msgspec
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.index_generation import GenerationState, IndexGeneration, next_name, parse_name
-from decklog.domain.store import Generations, Ranges, TendedIndex
+from decklog.domain.index_generation import (
+    Generations,
+    GenerationState,
+    IndexGeneration,
+    Ranges,
+    TendedIndex,
+    next_name,
+    parse_name,
+)
 
 LOOK_SECONDS = 1.0
 """Between two looks at the progress."""

@@ -80,6 +80,10 @@ class Search:
         self._filling = Filling(store, self._index, self._records)
         self._timeout = timeout
 
+    async def wait(self, tenant: Tenant, log: LogName, seq: int) -> None:
+        """Return when the index finds the record `seq`, and after a bounded time at the latest."""
+        await self._index.wait(tenant, log, seq)
+
     async def page(
         self,
         tenant: Tenant,

@@ -18,14 +18,17 @@ from decklog.domain.errors import DecklogError
 from decklog.domain.index_generation import (
     DOCUMENTS_MAX,
     GenerationRow,
+    Generations,
     GenerationState,
     IndexGeneration,
+    Ranges,
+    TendedIndex,
     next_start,
     parse_name,
     parse_range_index,
 )
 from decklog.domain.log import LogName
-from decklog.domain.store import Generations, Ranges, Registry, TendedIndex
+from decklog.domain.store import Registry
 from decklog.domain.tenant import Tenant
 from decklog.services.search.forgetting import Forgetting
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from datetime import date
 from itertools import groupby
 
-from decklog.domain.index_generation import GenerationRow, GenerationState, IndexGeneration
-from decklog.domain.store import GenerationProgress, TendedIndex
+from decklog.domain.index_generation import GenerationProgress, GenerationRow, GenerationState, IndexGeneration, TendedIndex
 from decklog.domain.tenant import State
 from decklog.timescale.connection import Pool
 from decklog.timescale.statements import statement

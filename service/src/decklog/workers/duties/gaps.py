@@ -16,11 +16,11 @@ from msgspec.structs import replace
 from prometheus_client import Counter
 
 from decklog.domain.errors import DecklogError
-from decklog.domain.index_generation import GenerationState, IndexGeneration
+from decklog.domain.index_generation import Generations, GenerationState, IndexGeneration
 from decklog.domain.log import LogName, Span
 from decklog.domain.search.query import Query
 from decklog.domain.search.stats import Grouping
-from decklog.domain.store import FORGETTER, Cursors, Generations, RecordStore, Registry, SearchIndex, indexer_of
+from decklog.domain.store import FORGETTER, Cursors, RecordStore, Registry, SearchIndex, indexer_of
 from decklog.domain.tenant import State, Tenant
 from decklog.services.following.follow import Effect
 from decklog.services.following.leases import leased
