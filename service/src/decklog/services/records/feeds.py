@@ -33,6 +33,8 @@ RINGS_BYTES_MAX = 48 * 1024 * 1024
 """Memory of the records in all rings of a process together; each log gets an equal share."""
 TERMS_CHARS_MAX = 2 * 1024 * 1024
 """Characters of content whose terms are kept; terms take about ten times as much memory."""
+LEAF_CHARS = 16
+"""Characters that a leaf or a number counts beside the content: a short one takes as much memory as a long one."""
 READ_ROWS, READ_BYTES = 250, 1024 * 1024
 """Rows and content that a shared reader reads at once."""
 BACKLOG_ROWS, BACKLOG_BYTES = 100, 256 * 1024
@@ -91,8 +93,9 @@ class RecentTerms:
         return self._keep(key, record, found)
 
     def _keep(self, key: tuple[int, LogName, int, bool], record: StoredRecord, found: Terms) -> Terms:
-        self._kept[key] = (found, len(record.content))
-        self._size += len(record.content)
+        size = len(record.content) + LEAF_CHARS * (len(found.leaves) + len(found.numbers))
+        self._kept[key] = (found, size)
+        self._size += size
         while self._size > TERMS_CHARS_MAX and len(self._kept) > 1:
             _, size = self._kept.pop(next(iter(self._kept)))
             self._size -= size
