@@ -49,6 +49,7 @@ def test_document_contains_every_route() -> None:
         ("GET", "/api/v1/logs/{seq}"),
         ("GET", "/api/v1/logs/export"),
         ("GET", "/api/v1/logs/stats"),
+        ("POST", "/api/v1/logs/search"),
         ("GET", "/api/v1/logs/stream"),
         ("GET", "/api/v1/tenants"),
         ("POST", "/api/v1/tenants"),

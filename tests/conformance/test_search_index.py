@@ -31,6 +31,7 @@ from decklog.opensearch.client import connect
 from decklog.opensearch.search import OpenSearchIndex
 from decklog.settings import Search
 from tests.backends import OpenSearchServer
+from tests.support.asked import asked
 from tests.support.documents import documents, made
 from tests.support.examples import examples
 from tests.support.fields import example
@@ -213,7 +214,7 @@ async def test_find_by_network_agrees_with_the_matcher(indices: Indices, network
     addresses = ("192.0.2.1", "::ffff:192.0.2.1", "::192.0.2.1", "2001:db8::1", "::1", "::", "fe80::1%eth0", "0.0.0.0", "no")
     records = [made(source={"ip": address}) for address in addresses] + [made()]
     tenant = await indices.holding(*records)
-    query = Query(ip=parse_network(network))
+    query = asked(f"ip:{network}")
     assert await indices.find(tenant, query) == [seq for seq, item in enumerate(records) if matches(query, item)]
 
 
@@ -279,9 +280,9 @@ async def test_time_bounds_are_exact_to_the_microsecond(indices: Indices) -> Non
     moment = datetime(2026, 1, 1, 12, 0, 0, 500_000, tzinfo=UTC)
     micro = timedelta(microseconds=1)
     tenant = await indices.holding(*(made(occurred_at=(moment + n * micro).isoformat()) for n in (-1, 0, 1)))
-    assert await indices.find(tenant, Query(since=moment)) == [1, 2]
-    assert await indices.find(tenant, Query(until=moment)) == [0]
-    assert await indices.find(tenant, Query(since=moment, until=moment + micro)) == [1]
+    assert await indices.find(tenant, asked(f"from:{moment.isoformat()}")) == [1, 2]
+    assert await indices.find(tenant, asked(f"to:{moment.isoformat()}")) == [0]
+    assert await indices.find(tenant, asked(f"from:{moment.isoformat()} to:{(moment + micro).isoformat()}")) == [1]
 
 
 async def test_find_returns_more_numbers_than_one_page_of_the_server(indices: Indices) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,8 +14,11 @@ from hypothesis import strategies as st
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.records.record import Prepared
+from decklog.domain.search import tree
 from decklog.domain.search.fields import FIELDS, Kind
-from decklog.domain.search.query import LEAVES_MAX, PARAMETER_CHARS_MAX, PARAMETERS, Query, describe, matches, parse
+from decklog.domain.search.grammar import QUERY_CHARS_MAX
+from decklog.domain.search.query import LEAVES_MAX, PARAMETERS, Query, describe, matches, parse
+from tests.support import naive
 from tests.support.strategies import cases, prepared, records, terms_of
 
 
@@ -63,7 +67,7 @@ def test_parse_rejects_a_repeated_filter(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
-@pytest.mark.parametrize("value", ["", "x" * (PARAMETER_CHARS_MAX + 1), "a\0b", "a\ud800b"])
+@pytest.mark.parametrize("value", ["", "x" * (QUERY_CHARS_MAX + 1), "a\0b", "a\ud800b"])
 def test_parse_rejects_empty_overlong_and_unstorable_values(name: str, value: str) -> None:
     error = refusal((name, value))
     assert error.code is Code.INVALID_PARAMETER
@@ -90,8 +94,6 @@ def test_parse_rejects_empty_overlong_and_unstorable_values(name: str, value: st
         ("ip", "075.050.255.67"),
         ("ip", "192.0.2.0/33"),
         ("ip", "example.org"),
-        ("q", "!!!"),
-        ("q", " ".join(f"w{number}" for number in range(33))),
         ("log", "EVENTS"),
         ("log", "audit"),
     ],
@@ -176,29 +178,88 @@ def test_empty_query_matches_every_record(record: Prepared) -> None:
 
 @given(case=cases(), other=cases())
 @settings(deadline=None)
-def test_additional_filter_never_matches_more(case: tuple[list[Prepared], Query], other: tuple[list[Prepared], Query]) -> None:
+def test_additional_condition_never_matches_more(case: tuple[list[Prepared], Query], other: tuple[list[Prepared], Query]) -> None:
     made, asked = case
-    fields = ("actor", "outcome", "severities", "ip", "words", "since", "until")
-    narrower = Query(
-        **{
-            name: getattr(asked, name) or (getattr(other[1], name) if name in fields else getattr(asked, name))
-            for name in asked.__struct_fields__
-        }
-    )
+    narrower = Query(tree.conjunction([asked.root, other[1].root]))
     for record in made:
-        if matches(narrower, terms_of(record)):
-            assert matches(asked, terms_of(record))
+        found = terms_of(record)
+        assert matches(narrower, found) == (matches(asked, found) and matches(other[1], found))
 
 
-def test_description_is_plain_json_without_absent_filters() -> None:
+@given(case=cases())
+@settings(deadline=None)
+def test_matcher_decides_by_the_plain_meaning(case: tuple[list[Prepared], Query]) -> None:
+    made, asked = case
+    for record in made:
+        assert matches(asked, terms_of(record)) == naive.satisfies(asked.root, msgspec.json.decode(record.content)), asked.text
+
+
+def test_description_is_the_query_as_text_with_its_bounds() -> None:
     assert describe(query()) == {}
     assert describe(query(("action", "user.*"), ("metadata.a", "1"), ("q", "b a"), ("from", "2026-01-01T00:00:00Z"))) == {
-        "action": "user.",
-        "action_prefix": True,
-        "leaves": (("metadata.a", "1"),),
-        "words": ("b", "a"),
+        "q": "occurred_at:>=2026-01-01T00:00:00Z AND action:user.* AND b AND a AND metadata.a:1",
         "since": "2026-01-01T00:00:00Z",
     }
+
+
+def test_description_masks_values_under_the_names_of_secrets() -> None:
+    asked = query(("q", "metadata.password:hunter2 OR NOT after.x.api_key:hunt* OR metadata.secret:>5 OR metadata.a:b"))
+    assert describe(asked) == {
+        "q": 'metadata.password:"[masked]" OR NOT after.x.api_key:"[masked]" OR metadata.secret:"[masked]" OR metadata.a:b'
+    }
+
+
+def test_description_has_the_times_that_relative_ones_mean() -> None:
+    now = datetime(2026, 12, 1, tzinfo=UTC)
+    asked = parse([("q", "since:24h until:1h")], now=now)[1]
+    assert describe(asked) == {
+        "q": "since:now-24h AND until:now-1h",
+        "since": "2026-11-30T00:00:00Z",
+        "until": "2026-11-30T23:00:00Z",
+    }
+    later = parse([("q", "since:24h until:1h")], now=now + timedelta(minutes=1))[1]
+    assert later.text == asked.text
+
+
+def test_bounds_follow_from_conditions_that_all_must_hold() -> None:
+    assert query(("q", "since:2026-01-01 since:2026-01-03"), ("from", "2026-01-02T00:00:00Z")).since == datetime(
+        2026, 1, 3, tzinfo=UTC
+    )
+    assert query(("q", "until:2026-01-03 alice"), ("to", "2026-01-02T00:00:00Z")).until == datetime(2026, 1, 2, tzinfo=UTC)
+    for text in ("since:2026-01-01 OR alice", "NOT since:2026-01-01"):
+        assert query(("q", text)).since is None
+
+
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        ("actor:alice", False),
+        ("actor:alice OR NOT severity:ERROR", False),
+        ("NOT exists:session_id", False),
+        ("ip:10.0.0.0/8 since:24h", False),
+        ("action:user.*", False),
+        ("action:*.login", True),
+        (f"actor:{'x' * 512}", True),
+        ("alice", True),
+        ("actor:alice OR related:alice", True),
+        ("NOT metadata.a:b", True),
+        ("message:full", True),
+    ],
+)
+def test_content_is_needed_where_columns_do_not_decide(text: str, content: bool) -> None:
+    assert query(("q", text)).needs_content is content
+
+
+@pytest.mark.parametrize(
+    ("text", "decides"),
+    [
+        ("metadata.a:b metadata.a:b* actor:*b word* exists:masked metadata.a:>5", True),
+        ("metadata.a:*b", False),
+        ("alice OR NOT masked:/metadata/*/password", False),
+    ],
+)
+def test_index_decides_but_about_patterns_of_long_values(text: str, decides: bool) -> None:
+    assert query(("q", text)).index_decides is decides
 
 
 @given(
@@ -216,7 +277,7 @@ def test_parse_accepts_or_rejects_any_parameters_by_name(parameters: list[tuple[
     if len(free) == len(parameters):
         assert parse(parameters)[1].empty is not bool(parameters)
     elif all(name in PARAMETERS or name in free for name, _ in parameters):
-        with contextlib.suppress(DecklogError):  # words, times and addresses have a syntax of their own
+        with contextlib.suppress(DecklogError):  # queries, times and addresses have a syntax of their own
             parse(parameters)
     else:
         assert refusal(*parameters).code in (Code.UNKNOWN_PARAMETER, Code.INVALID_PARAMETER)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from decklog.domain.records.record import Prepared
 from decklog.domain.search.query import Query, matches
 from decklog.domain.search.term_filters import BLOCK_RECORDS_MAX, BLOCK_TERMS_MAX, SIZES, admits, filters, hashes, masks
+from tests.support.asked import asked
 from tests.support.documents import made
 from tests.support.examples import examples
 from tests.support.strategies import cases, terms_of
@@ -31,12 +32,13 @@ def test_filters_exclude_most_blocks_without_a_word() -> None:
     blocks = filters((seq, hashes(made(message=f"number {seq} of them", metadata={"n": seq}))) for seq in range(10_000))
     assert all(block.end - block.first <= BLOCK_RECORDS_MAX for block in blocks)
     assert len(blocks) >= 10_000 / BLOCK_RECORDS_MAX
-    for query in (Query(words=("absent",)), Query(words=("number", "absent")), Query(leaves=(("metadata.n", "10000"),))):
-        assert sum(admits(block, masks(query)) for block in blocks) <= len(blocks) // 50
-    assert all(admits(block, masks(Query(words=("number",)))) for block in blocks)
+    for wanted in map(asked, ("absent", "number absent", '"number absent"', "metadata.n:10000", "related:absent")):
+        assert sum(admits(block, masks(wanted)) for block in blocks) <= len(blocks) // 50
+    assert all(admits(block, masks(asked("number"))) for block in blocks)
     [seen] = [block for block in blocks if block.first <= 4_711 < block.end]
-    assert admits(seen, masks(Query(words=("4711",), leaves=(("metadata.n", "4711"),))))
-    assert all(admits(block, masks(Query(actor="nobody"))) for block in blocks), "terms do not decide by keywords"
+    assert admits(seen, masks(asked("4711 metadata.n:4711")))
+    for query in ("actor:nobody", "NOT number", "absent OR number", "absent*", "exists:metadata.absent", "metadata.n:>99999"):
+        assert all(admits(block, masks(asked(query))) for block in blocks), "only terms that every match has decide"
 
 
 def test_filters_bound_their_size_by_the_terms_of_one_record() -> None:

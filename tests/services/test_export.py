@@ -86,7 +86,7 @@ async def test_export_filters_like_a_list(form: str) -> None:
         assert numbers(form, await whole(export)) == wanted
         opened, closed = await at.accesses()
         for item in (opened, closed):
-            assert item["metadata"]["filter"] == {"words": ["needle"], "severities": ["ERROR"]}
+            assert item["metadata"]["filter"] == {"q": "severity:ERROR AND needle"}
             assert item["metadata"]["format"] == form
 
 

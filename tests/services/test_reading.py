@@ -136,9 +136,9 @@ async def test_each_reading_writes_one_access_record_with_filter_and_count() -> 
             assert item["outcome"] == "success"
             assert item["metadata"]["role"] == "auditor"
         listed, read, counted = (item["metadata"] for item in found)
-        assert (listed["filter"], listed["records"], listed["limit"]) == ({"actor": "alice"}, 2, 10)
+        assert (listed["filter"], listed["records"], listed["limit"]) == ({"q": "actor.id:alice"}, 2, 10)
         assert (read["seq"], read["records"]) == ("1", 1)
-        assert (counted["filter"], counted["by"], counted["interval"]) == ({"actor": "alice"}, ["action"], "day")
+        assert (counted["filter"], counted["by"], counted["interval"]) == ({"q": "actor.id:alice"}, ["action"], "day")
 
 
 @every_call
@@ -186,11 +186,9 @@ async def test_access_record_masks_filter_values_under_secret_names() -> None:
         await at.reading.list(at.principal(), REQUEST, parameters)
         (found,) = await at.accesses()
         assert "hunter" not in json.dumps(found)
-        assert found["metadata"]["filter"]["leaves"] == [
-            {"path": "metadata.a", "value": "b"},
-            {"path": "metadata.api_key.value", "value": "[masked]"},
-            {"path": "metadata.user.password", "value": "[masked]"},
-        ]
+        assert found["metadata"]["filter"]["q"] == (
+            'metadata.a:b AND metadata.api_key.value:"[masked]" AND metadata.user.password:"[masked]"'
+        )
 
 
 @pytest.mark.parametrize("text", ["x" * 100_000, "a\0b", "a\ud800b", ""])

@@ -501,7 +501,7 @@ async def test_stream_opening_and_end_are_recorded_with_the_number_of_records() 
         assert closed["action"] == "log.stream.close"
         assert (closed["metadata"]["records"], closed["outcome"]) == (2, "success")
         for item in (opened, closed):
-            assert item["metadata"]["filter"] == {"severities": ["ERROR"]}
+            assert item["metadata"]["filter"] == {"q": "severity:ERROR"}
             assert item["resource"] == {"type": "log", "id": "events"}
 
 

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from decklog.domain.records.record import Prepared
-from decklog.domain.search.fields import CONTENT, FIELDS, Field, Kind
+from decklog.domain.search import decided, tree
+from decklog.domain.search.fields import Field, Kind
 from decklog.domain.search.query import Query, parse
 from tests.support.strategies import prepared
 
@@ -70,10 +71,6 @@ def _prepared(value: dict[str, Any]) -> Prepared:
     )
 
 
-_PLAIN_QUERY = Query()
-
-
 def without_content(query: Query) -> Query:
     """Return the conditions of a query that columns decide."""
-    others = {field.attribute for field in FIELDS if field.column == CONTENT}
-    return msgspec.structs.replace(query, **{name: getattr(_PLAIN_QUERY, name) for name in others})
+    return Query(tree.conjunction(node for node in query.conjuncts if decided.by_columns(node)))

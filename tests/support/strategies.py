@@ -24,6 +24,7 @@ from decklog.domain.search.fields import FIELDS, Field, Kind
 from decklog.domain.search.query import Query, parse
 from decklog.domain.search.terms import COLUMN_BYTES_MAX, COLUMN_CHARS_MAX, Terms, column, terms
 from decklog.domain.search.words import TOKEN_CHARS_MAX, tokens
+from tests.support.questions import Questions
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 """The time that generated records are prepared at; none of them happened later."""
@@ -360,7 +361,9 @@ def _parses(parameters: list[tuple[str, str]]) -> bool:
 
 @st.composite
 def queries(draw: st.DrawFn, found: Terms) -> Query:
-    """A query; usually one that a record with the terms `found` satisfies."""
+    """A query, of parameters or in the query language; usually one that has to do with a record with the terms `found`."""
+    if draw(st.booleans()):
+        return Questions(draw(st.randoms(use_true_random=False))).query(found)
     parameters = draw(st.one_of(_from_record(found), _from_record(found), _at_random()).filter(_parses))
     log, query = parse(parameters)
     assert log is LogName.EVENTS

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import msgspec
 import pytest
 
 from decklog.domain.log import LogName, Span, rfc3339
 from decklog.domain.records.append import Appended, AppendRequest
-from decklog.domain.search.query import Query
+from decklog.domain.search.query import Query, parse
 from decklog.domain.search.stats import Grouping
 from decklog.domain.tenant import Isolation, Tenant
 from decklog.timescale.records.records import PostgresRecords
@@ -23,6 +24,22 @@ _SEED = 7
 _ACTORS = ("alice", "bob", "carol")
 _OUTCOMES = ("success", "failure", "denied", "unknown")
 _SEVERITIES = ("INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+class Wanted(NamedTuple):
+    """The filters of a query."""
+
+    since: datetime | None
+    until: datetime | None
+    actor: str | None
+    outcome: str | None
+    severities: tuple[str, ...]
+
+    def query(self) -> Query:
+        bounds = [("from", self.since), ("to", self.until)]
+        parameters = [(name, at.isoformat()) for name, at in bounds if at is not None]
+        parameters += [(name, value) for name, value in (("actor", self.actor), ("outcome", self.outcome)) if value is not None]
+        return parse([*parameters, *(("severity", value) for value in self.severities)])[1]
 
 
 class History:
@@ -55,30 +72,31 @@ class History:
         assert isinstance(result, Appended)
         self.facts += facts
 
-    def query(self) -> Query:
+    def query(self) -> tuple[Wanted, Query]:
         chance = self.chance
         since = until = None
         if chance.random() < 0.6:
             since = datetime.now(UTC) - timedelta(days=chance.randrange(60))
             until = since + timedelta(days=chance.randrange(1, 9))
-        return Query(
+        wanted = Wanted(
             since=since if chance.random() < 0.7 else None,
             until=until if chance.random() < 0.7 else None,
             actor=chance.choice((None, None, *_ACTORS)),
             outcome=chance.choice((None, None, *_OUTCOMES)),
             severities=chance.choice(((), (), ("ERROR",), ("ERROR", "CRITICAL"), ("INFO", "ERROR"))),
         )
+        return wanted, wanted.query()
 
-    def expected(self, query: Query, first: int, end: int) -> list[int]:
+    def expected(self, wanted: Wanted, first: int, end: int) -> list[int]:
         return [
             seq
             for seq, fact in enumerate(self.facts)
             if first <= seq < end
-            and (query.actor is None or fact["actor"] == query.actor)
-            and (query.outcome is None or fact["outcome"] == query.outcome)
-            and (not query.severities or fact["severity"] in query.severities)
-            and (query.since is None or fact["occurred_at"] >= rfc3339(query.since))
-            and (query.until is None or fact["occurred_at"] < rfc3339(query.until))
+            and (wanted.actor is None or fact["actor"] == wanted.actor)
+            and (wanted.outcome is None or fact["outcome"] == wanted.outcome)
+            and (not wanted.severities or fact["severity"] in wanted.severities)
+            and (wanted.since is None or fact["occurred_at"] >= rfc3339(wanted.since))
+            and (wanted.until is None or fact["occurred_at"] < rfc3339(wanted.until))
         ]
 
     async def found(self, query: Query, first: int, end: int, *, limit: int, newest_first: bool) -> list[int]:
@@ -97,12 +115,12 @@ class History:
 
     async def check(self, questions: int) -> None:
         for _ in range(questions):
-            query, newest_first = self.query(), self.chance.random() < 0.5
+            (wanted, query), newest_first = self.query(), self.chance.random() < 0.5
             if self.chance.random() < 0.7:
                 await self.store.head(self.tenant, LogName.EVENTS)
             first = self.chance.choice((0, 0, self.chance.randrange(len(self.facts))))
             end = self.chance.choice((len(self.facts), 10**9, self.chance.randrange(len(self.facts) + 1)))
-            expected = self.expected(query, first, end)
+            expected = self.expected(wanted, first, end)
             limit = self.chance.choice((3, 10, 1_000))
             found = await self.found(query, first, end, limit=limit, newest_first=newest_first)
             assert found == (expected[::-1] if newest_first else expected), (query, first, end, limit, newest_first)

@@ -152,7 +152,7 @@ async def test_search_for_a_rare_word_reads_few_records(world: World, monkeypatc
     for query, expected in ((q("needle"), [1_500, 17]), (q("needle seen"), [1_500, 17]), (q("needle absent"), []), (q("kk"), [])):
         spans.clear()
         assert await world.found(tenant, query) == expected
-        assert sum(spans) <= 600, f"{spans} for {query.words}"
+        assert sum(spans) <= 600, f"{spans} for {query.text}"
         assert await world.found(tenant, query, newest_first=False) == expected[::-1]
     spans.clear()
     assert await world.found(tenant, q("seen"), limit=20) == list(range(2_999, 2_979, -1))

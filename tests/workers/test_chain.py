@@ -34,6 +34,7 @@ from decklog.timescale.control.tables import migrate_control
 from decklog.timescale.records.keeper import PostgresKeeper
 from decklog.workers import runner
 from tests.backends import OpenSearchServer, SqsServer
+from tests.support.asked import asked
 from tests.support.generations import generation, living, make_indices, remove_indices
 from tests.support.memory import MemoryRegistry
 from tests.support.queues import queue_settings
@@ -190,7 +191,7 @@ async def test_stored_records_are_found_for_their_tenant_only(chain: Chain) -> N
         for tenant in chain.tenants:
             await chain.until_indexed(tenant, heads[tenant.id])
             assert await chain.found(tenant) == list(range(counts[tenant.id]))
-            assert await chain.found(tenant, Query(actor="user-1")) == list(range(1, counts[tenant.id], 3))
+            assert await chain.found(tenant, asked("actor:user-1")) == list(range(1, counts[tenant.id], 3))
 
 
 @pytest.mark.chaos
@@ -248,12 +249,12 @@ async def test_records_below_the_floor_are_still_found(chain: Chain) -> None:
     short = msgspec.structs.replace(chosen[1], limits=Limits(search_days=10))
     assert await forgetting.forget(short, EVENTS)
     assert not await forgetting.forget(short, EVENTS)
-    page = await search.page(short, EVENTS, Query(actor="user-1"), limit=100)
+    page = await search.page(short, EVENTS, asked("actor:user-1"), limit=100)
     assert ([record.seq for record in page.items], page.coverage.indexed_from) == (
         [n for n in range(39, -1, -1) if n in ONES],
         30,
     )
-    counted = await search.count(short, EVENTS, Query(actor="user-1"))
+    counted = await search.count(short, EVENTS, asked("actor:user-1"))
     assert (counted.total, counted.coverage.engine) == (len(ONES), "opensearch")
 
 

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import pytest
 
 from decklog.domain.log import LogName
-from decklog.domain.search.query import Query, parse
+from decklog.domain.search.query import parse
 from decklog.domain.search.term_filters import TermFilter, admits, masks
 from decklog.domain.store import FILTERER
 from decklog.domain.tenant import Tenant
 from decklog.services.following.follow import Ended, Follower
 from decklog.workers.consumers import filterer
 from decklog.workers.consumers.filterer import Filterer
+from tests.support.asked import asked
 from tests.support.memory import make_tenant
 from tests.support.memory_store import MemoryCursors, MemoryStore, fill
 from tests.workers.worlds import MemoryService, running, settings
@@ -39,7 +40,7 @@ async def test_filterer_covers_both_logs_without_a_gap() -> None:
     for log, total in ((EVENTS, 105), (LogName.ACCESS, 7)):
         blocks = made.of[tenant.id, log]
         assert [seq for block in blocks for seq in range(block.first, block.end)] == list(range(total))
-    mask = masks(Query(words=("word99",)))
+    mask = masks(asked("word99"))
     assert [block.first <= 99 < block.end for block in made.of[tenant.id, EVENTS] if admits(block, mask)] == [True]
 
 

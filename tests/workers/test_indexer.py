@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName, Span
-from decklog.domain.search.query import Query, parse
+from decklog.domain.search.query import parse
 from decklog.domain.store import INDEXER, Cursor, SearchDocument
 from decklog.domain.tenant import Tenant
 from decklog.services.following.follow import Ended, Follower
 from decklog.workers.consumers.indexer import REFRESH_SHARE, Indexer
+from tests.support.asked import asked
 from tests.support.examples import examples
 from tests.support.memory import make_tenant
 from tests.support.memory_index import MemoryIndex
@@ -124,9 +125,9 @@ async def test_indexer_indexes_both_logs_and_all_fields() -> None:
     for log in LogName:
         await worker.advance(tenant, log)
     everything: dict[str, Any] = {"span": Span(0, 9), "limit": 9, "newest_first": True}
-    query = Query(action="a.", action_prefix=True, leaves=(("metadata.deep.er", str(2**70)),), words=("hello", "world"))
+    query = asked(f"action:a.* metadata.deep.er:{2**70} hello world")
     assert await index.find(tenant, EVENTS, query=query, **everything) == [0]
-    assert await index.find(tenant, LogName.ACCESS, query=Query(action="log.read"), **everything) == [0]
+    assert await index.find(tenant, LogName.ACCESS, query=asked("action:log.read"), **everything) == [0]
     assert await index.find(tenant, LogName.ACCESS, query=query, **everything) == []
 
 

@@ -230,6 +230,9 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str
     instance: str
     parameter: Annotated[str | None, Meta(description="Name of the query parameter at fault.")] = None
+    column: Annotated[int | None, Meta(description="First character of a query that is refused, counted from 1.")] = None
+    length: Annotated[int | None, Meta(description="Number of characters of a query that are refused.")] = None
+    suggestion: Annotated[str | None, Meta(description="What was probably meant in place of those characters.")] = None
     seq: Annotated[int | None, Meta(description="Sequence number of the record that used the same id first.")] = None
     retry_after: Annotated[int | None, Meta(description="Seconds to wait, as in the header `Retry-After`.")] = None
     errors: Annotated[

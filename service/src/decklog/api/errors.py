@@ -39,6 +39,7 @@ STATUSES: dict[Code, tuple[int, str]] = {
     Code.INVALID_RECORD: (422, "Invalid record"),
     Code.INVALID_PARAMETER: (422, "Invalid parameter"),
     Code.UNKNOWN_PARAMETER: (422, "Unknown parameter"),
+    Code.INVALID_QUERY: (422, "Invalid query"),
     Code.INVALID_CURSOR: (422, "Invalid cursor"),
     Code.REQUEST_TIMEOUT: (408, "Request timeout"),
     Code.BODY_TOO_LARGE: (413, "Body too large"),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from decklog.api.openapi import Json, parameter
 from decklog.domain.errors import Code
 from decklog.domain.search.fields import FIELDS, Field, Kind
+from decklog.domain.search.grammar import QUERY_CHARS_MAX
 from decklog.domain.search.query import PARAMETER_CHARS_MAX
 
 READ_ERRORS = (
     Code.UNKNOWN_PARAMETER,
     Code.INVALID_PARAMETER,
+    Code.INVALID_QUERY,
     Code.FORBIDDEN,
     Code.TENANT_SUSPENDED,
     Code.RATE_LIMITED,
@@ -54,8 +56,8 @@ RECORD: Json = {
 _TIME: Json = {"type": "string", "format": "date-time"}
 
 
-def _text(name: str, description: str, example: str) -> Json:
-    return parameter(name, description, {"type": "string", "minLength": 1, "maxLength": PARAMETER_CHARS_MAX}, example=example)
+def _text(name: str, description: str, example: str, most: int = PARAMETER_CHARS_MAX) -> Json:
+    return parameter(name, description, {"type": "string", "minLength": 1, "maxLength": most}, example=example)
 
 
 LOG = parameter(
@@ -80,7 +82,7 @@ def _filter(found: Field) -> Json:
         case Kind.KEYWORDS:
             return _text(name, f"Exact value of one {value}.", found.example)
         case Kind.TEXT:
-            return _text(name, f"Words that must all occur in {value}, in any order.", found.example)
+            return _text(name, f"Words that occur in {value} next to each other.", found.example)
         case Kind.CHOICE:
             return parameter(name, f"Exact value of {value}.", {"type": "string", "enum": list(found.choices)})
         case Kind.CHOICES:
@@ -90,7 +92,8 @@ def _filter(found: Field) -> Json:
         case Kind.NETWORK:
             return _text(name, f"IP address, or network in CIDR notation, that contains {value}.", found.example)
         case Kind.WORDS:
-            return _text(name, "Words that must all occur in the texts of the record, in any order.", found.example)
+            query = "Query in the query language: words that must all occur, phrases, `field:value`, AND, OR, NOT."
+            return _text(name, query, found.example, QUERY_CHARS_MAX)
         case Kind.LEAVES:
             return _leaves(found)
 

@@ -22,6 +22,7 @@ class Code(StrEnum):
     INVALID_RECORD = "invalid-record"
     INVALID_PARAMETER = "invalid-parameter"
     UNKNOWN_PARAMETER = "unknown-parameter"
+    INVALID_QUERY = "invalid-query"
     INVALID_CURSOR = "invalid-cursor"
     REQUEST_TIMEOUT = "request-timeout"
     BODY_TOO_LARGE = "body-too-large"

@@ -319,7 +319,10 @@ class SearchIndex(Protocol):
         ...
 
     async def find(self, tenant: Tenant, log: LogName, span: Span, *, query: Query, limit: int, newest_first: bool) -> list[int]:
-        """Return the numbers of at most `limit` matching records of a span, ordered. Raises `search-unavailable`."""
+        """Return the numbers of at most `limit` matching records of a span, ordered. Raises `search-unavailable`.
+
+        Unless `query.index_decides`, the numbers of some other records may be among them.
+        """
         ...
 
     async def find_by_time(
@@ -334,7 +337,7 @@ class SearchIndex(Protocol):
     async def count(
         self, tenant: Tenant, log: LogName, span: Span, *, query: Query, grouping: Grouping, limit: int
     ) -> list[Bucket]:
-        """Return counts as `RecordStore.count` does, for any query. Raises `search-unavailable` and `too-many-buckets`."""
+        """Return counts as `RecordStore.count` does. Raises `search-unavailable`, `too-many-buckets` and UndecidedError."""
         ...
 
     async def facets(

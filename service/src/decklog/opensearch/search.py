@@ -6,7 +6,6 @@ Every request must use `_scope`, the one place that adds tenant and log, so a se
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -15,14 +14,15 @@ from opensearchpy import AsyncOpenSearch
 
 from decklog.domain.index_generation import IndexGeneration
 from decklog.domain.log import LogName, Span, from_microseconds, microseconds
-from decklog.domain.search.fields import COUNTABLE, Kind
+from decklog.domain.search.decided import UndecidedError
+from decklog.domain.search.fields import COUNTABLE
 from decklog.domain.search.order import Place
-from decklog.domain.search.query import Filter, Query
+from decklog.domain.search.query import Query
 from decklog.domain.search.stats import Bucket, Grouping, too_many_buckets
-from decklog.domain.search.terms import keyword, leaf
 from decklog.domain.store import SearchDocument
 from decklog.domain.tenant import Tenant
 from decklog.opensearch import index
+from decklog.opensearch.clauses import Clause, clauses, term, undecided
 from decklog.opensearch.client import translated, unavailable
 from decklog.opensearch.mapping import VERSION
 
@@ -38,74 +38,16 @@ ANSWER_TIME_MAX = SEARCH_TIME_MAX + timedelta(seconds=1)
 PING_TIME_MAX = timedelta(seconds=1)
 """The client stops waiting for the answer to a ping after this."""
 
-_IPV4_AS_IPV6 = ipaddress.IPv6Network("::ffff:0:0/96")
-
-Clause = dict[str, Any]
-
-
-def _term(name: str, value: str | int) -> Clause:
-    return {"term": {name: {"value": value}}}
-
-
-def _in_network(name: str, network: str) -> Clause:
-    """Return the clause of addresses within a network in CIDR notation.
-
-    An index stores IPv4 addresses as mapped IPv6 addresses, so an IPv6 network that contains those must exclude them.
-    """
-    inside = _term(name, network)
-    parsed = ipaddress.ip_network(network)
-    if isinstance(parsed, ipaddress.IPv6Network) and _IPV4_AS_IPV6.subnet_of(parsed):
-        return {"bool": {"filter": [inside], "must_not": [_term(name, "0.0.0.0/0")]}}
-    return inside
-
-
-_BOUNDS = {Kind.SINCE: "gte", Kind.UNTIL: "lt"}
-
-
-def _clauses(query: Query) -> list[Clause]:
-    """Return what a record must satisfy, each clause by itself, as `domain.search.query.matches` decides it."""
-    clauses: list[Clause] = []
-    bounds: dict[str, dict[str, int]] = {}
-    for wanted in query.filters:
-        if wanted.field.kind in _BOUNDS:
-            bounds.setdefault(wanted.field.indexed, {})[_BOUNDS[wanted.field.kind]] = microseconds(wanted.value)
-        else:
-            clauses += _clause(wanted)
-    return [*clauses, *({"range": {name: within}} for name, within in bounds.items())]
-
-
-def _clause(wanted: Filter) -> list[Clause]:
-    """Return the clauses of one filter, all of which must hold."""
-    name, value = wanted.field.indexed, wanted.value
-    match wanted.field.kind:
-        case Kind.SINCE | Kind.UNTIL:
-            return []  # both are one range, which `_clauses` adds
-        case Kind.KEYWORD if wanted.prefix:
-            # An empty prefix needs no clause: every record has a value in a field with prefixes.
-            return [{"prefix": {name: {"value": value}}}] if value else []
-        case Kind.KEYWORD | Kind.KEYWORDS:
-            return [_term(name, keyword(value))]
-        case Kind.CHOICE:
-            return [_term(name, value)]
-        case Kind.CHOICES:
-            return [{"terms": {name: list(value)}}]
-        case Kind.NETWORK:
-            return [_in_network(name, value)]
-        case Kind.LEAVES:
-            return [_term(name, keyword(leaf(path, text))) for path, text in value]
-        case Kind.TEXT | Kind.WORDS:
-            return [_term(name, word) for word in value]
-
 
 def _scope(tenant: Tenant, log: LogName, span: Span, query: Query) -> Clause:
     """Return the query for one tenant, one log, a span and filters."""
     return {
         "bool": {
             "filter": [
-                _term("tenant_id", tenant.id),
-                _term("log", int(log)),
+                term("tenant_id", tenant.id),
+                term("log", int(log)),
                 {"range": {"seq": {"gte": span.first, "lt": span.end}}},
-                *_clauses(query),
+                *clauses(query.conjuncts),
             ]
         }
     }
@@ -197,6 +139,7 @@ class OpenSearchIndex:
     ) -> list[Bucket]:
         """See `SearchIndex`."""
         scope = _scope(tenant, log, span, query)
+        await self._check_decided(tenant, scope, query)
         sources = _sources(grouping)
         if not sources:
             return await self._total(tenant, scope)
@@ -222,7 +165,9 @@ class OpenSearchIndex:
     ) -> list[list[Bucket]]:
         """See `SearchIndex`. Counts are exact, because no shard leaves a value out: more than `limit` values are refused."""
         by = {name: {"terms": {"field": COUNTABLE[name].indexed, "size": limit + 1, "shard_size": limit + 1}} for name in names}
-        body = {"query": _scope(tenant, log, span, query), "size": 0, "track_total_hits": True, "aggs": by}
+        scope = _scope(tenant, log, span, query)
+        await self._check_decided(tenant, scope, query)
+        body = {"query": scope, "size": 0, "track_total_hits": True, "aggs": by}
         answer = await self._search(tenant, body, "hits.total,aggregations")
         total, found = answer["hits"]["total"]["value"], answer.get("aggregations", {})
         facets: list[list[Bucket]] = []
@@ -234,6 +179,12 @@ class OpenSearchIndex:
             missing = total - sum(bucket.count for bucket in facet)
             facets.append([*facet, Bucket((None,), None, missing)] if missing else facet)
         return facets
+
+    async def _check_decided(self, tenant: Tenant, scope: Clause, query: Query) -> None:
+        """Raise UndecidedError if the index cannot decide about some record that it finds."""
+        doubt = undecided(query.root)
+        if doubt is not None and await self._total(tenant, {"bool": {"filter": [scope, doubt]}}):
+            raise UndecidedError
 
     async def _total(self, tenant: Tenant, scope: Clause) -> list[Bucket]:
         answer = await self._search(tenant, {"query": scope, "size": 0, "track_total_hits": True}, "hits.total")

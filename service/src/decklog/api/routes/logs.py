@@ -112,7 +112,7 @@ def _facet(facet: Facet) -> dict[str, Any]:
     return {"values": values, "other": facet.other, "missing": facet.missing}
 
 
-_LIST = Operation(
+LIST = Operation(
     "list_records",
     "read",
     {
@@ -166,7 +166,7 @@ _LIST = Operation(
 )
 
 
-@get("/logs", opt={"operation": _LIST})
+@get("/logs", opt={"operation": LIST})
 async def list_records(request: Request[Any, Any, Any]) -> ASGIApp:
     """List records, newest first unless `sort` or `order` says otherwise.
 

@@ -1,7 +1,7 @@
 """The one table of fields that records are searched and counted by.
 
 Parsing, matching, the SQL of a cell, the mapping and the queries of an index, the groups of statistics and the parameters of the
-OpenAPI document are derived from `FIELDS`. A new filter is one row here, with its attributes of `Query` and `Terms`.
+OpenAPI document are derived from `FIELDS`. A new filter is one row here, with its attribute of `Terms`.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Field(msgspec.Struct, frozen=True):
     """One filter.
 
     `parameter` is its name in a query string, `path` the place of its value in a record, with dots between keys. `term` names its
-    value in `Terms`, `indexed` in a document of the index, `attribute` in `Query`, and `column` in `records` of Postgres: `CONTENT`
-    where no column holds the value.
+    value in `Terms`, `indexed` in a document of the index, and `column` in `records` of Postgres: `CONTENT` where no column holds the
+    value.
     """
 
     parameter: str
@@ -55,7 +55,6 @@ class Field(msgspec.Struct, frozen=True):
     example: str
     term: str
     column: str
-    attribute: str
     indexed: str
     choices: tuple[str, ...] = ()
     prefixes: bool = False
@@ -64,19 +63,19 @@ class Field(msgspec.Struct, frozen=True):
 
 
 def _keyword(name: str, path: str, example: str, *, column: str = "", prefixes: bool = False, countable: bool = False) -> Field:
-    return Field(name, path, Kind.KEYWORD, example, name, column or name, name, name, prefixes=prefixes, countable=countable)
+    return Field(name, path, Kind.KEYWORD, example, name, column or name, name, prefixes=prefixes, countable=countable)
 
 
 def _without_column(name: str, path: str, kind: Kind, example: str) -> Field:
-    return Field(name, path, kind, example, name, CONTENT, name, name)
+    return Field(name, path, kind, example, name, CONTENT, name)
 
 
 def _leaves(name: str, example: str) -> Field:
-    return Field(name, name, Kind.LEAVES, example, "leaves", CONTENT, "leaves", "leaves")
+    return Field(name, name, Kind.LEAVES, example, "leaves", CONTENT, "leaves")
 
 
 def _time(parameter: str, kind: Kind, example: str) -> Field:
-    return Field(parameter, "occurred_at", kind, example, "occurred_at", "occurred_at", kind.value, "occurred_at")
+    return Field(parameter, "occurred_at", kind, example, "occurred_at", "occurred_at", "occurred_at")
 
 
 _SEVERITIES, _OUTCOMES = tuple(map(str, SEVERITIES)), tuple(map(str, OUTCOMES))
@@ -101,13 +100,12 @@ FIELDS = (
         "ERROR",
         "severity",
         "severity",
-        "severities",
         "severity",
         _SEVERITIES,
         countable=True,
     ),
-    Field("outcome", "outcome", Kind.CHOICE, "denied", "outcome", "outcome", "outcome", "outcome", _OUTCOMES, countable=True),
-    Field("ip", "source.ip", Kind.NETWORK, "192.0.2.0/24", "ip", "ip", "ip", "ip"),
+    Field("outcome", "outcome", Kind.CHOICE, "denied", "outcome", "outcome", "outcome", _OUTCOMES, countable=True),
+    Field("ip", "source.ip", Kind.NETWORK, "192.0.2.0/24", "ip", "ip", "ip"),
     _without_column("user_agent", "source.user_agent", Kind.TEXT, "firefox"),
     _keyword("session_id", "session_id", "s-9"),
     _keyword("correlation_id", "correlation_id", "req-7"),
@@ -116,7 +114,7 @@ FIELDS = (
     _without_column("recorded_by", "recorded_by.id", Kind.KEYWORD, "0f3a9c51d2e4b687"),
     _without_column("recorded_by_type", "recorded_by.type", Kind.KEYWORD, "api_key"),
     _without_column("masked", "masked", Kind.KEYWORDS, "/metadata/password"),
-    Field("q", "", Kind.WORDS, "forecast alice", "texts", CONTENT, "words", "words"),
+    Field("q", "", Kind.WORDS, "forecast alice", "texts", CONTENT, "words"),
     _leaves("metadata", "metadata.reason=retention"),
     _leaves("before", "before.role=viewer"),
     _leaves("after", "after.role=admin"),

@@ -1,113 +1,107 @@
 """The filter model of lists, exports, statistics and streams, and its evaluation in memory.
 
-`parse` turns query parameters into a `Query` and refuses a name that it does not know, so no filter is silently ignored. `matches`
-decides whether a record's terms satisfy a query; OpenSearch and SQL translate the same filters and must agree with it.
+`parse` turns query parameters into a `Query` and refuses a name that it does not know, so no filter is silently ignored. Parameters and
+the text of `q` become one tree. `matches` decides whether a record's terms satisfy it; OpenSearch and SQL translate the same tree and
+must agree with it.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
-from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from decklog.domain.errors import invalid_parameter, unknown_parameter
 from decklog.domain.log import LogName
+from decklog.domain.privacy.masking import MASK, is_secret_name
 from decklog.domain.records.canonical import UNSTORABLE
-from decklog.domain.search.fields import CONTENT, FIELDS, NAMES, PATHS, Field, Kind, find
-from decklog.domain.search.terms import COLUMN_CHARS_MAX, Terms, column_decides, leaf, parse_network
+from decklog.domain.search import conditions, decided, evaluation, moments, syntax, tree
+from decklog.domain.search.fields import FIELDS, NAMES, PATHS, Field, Kind, find
+from decklog.domain.search.grammar import QUERY_CHARS_MAX
+from decklog.domain.search.names import field_at, is_root
+from decklog.domain.search.terms import Terms, parse_network
 from decklog.domain.search.words import tokens
+from decklog.domain.search.written import rfc3339, written
 
 PARAMETER_CHARS_MAX = 2_000
-"""Characters of the value of one parameter."""
-WORDS_MAX = 32
-"""Words in `q`."""
+"""Characters of the value of one parameter but `q`."""
 LEAVES_MAX = 16
-"""Filters by leaves (`metadata.<path>` and the like) in one query."""
+"""Parameters for leaves (`metadata.<path>` and the like) in one query."""
 PARAMETERS = ("log", *NAMES)
 """Names of the parameters that `parse` reads, besides those of leaves."""
 
-_DATE_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})")
-_EARLIEST, _LATEST = datetime(1, 2, 1, tzinfo=UTC), datetime(9999, 12, 1, tzinfo=UTC)
-"""Bounds are clamped to these: records lie within the years 2 to 9998, and every engine can still calculate here."""
 
+class Query(msgspec.Struct, frozen=True, dict=True):
+    """What a record must satisfy; an empty query matches every record.
 
-class Filter(NamedTuple):
-    """One condition of a query: `value` as the field's kind has it; with `prefix`, of what the value must begin with."""
-
-    field: Field
-    value: Any
-    prefix: bool
-
-
-class Query(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
-    """The conditions that a record must satisfy, all of them; an empty query matches every record.
-
-    `action` is a prefix where `action_prefix` is true. `since` is inclusive, `until` exclusive, both by `occurred_at`. `ip` is a
-    network in canonical spelling. `leaves` are (path, value). All of `words` must occur, in any order, and so must all words of a
-    text field within it. Names and order are part of page cursors and of access records.
+    `text` is the tree in the query language, the same for every spelling. Page cursors depend on it, and access records contain it.
     """
 
-    since: datetime | None = None
-    until: datetime | None = None
-    actor: str | None = None
-    actor_type: str | None = None
-    actor_name: tuple[str, ...] = ()
-    action: str | None = None
-    action_prefix: bool = False
-    resource_type: str | None = None
-    resource_id: str | None = None
-    resource_name: tuple[str, ...] = ()
-    related: str | None = None
-    related_type: str | None = None
-    related_name: str | None = None
-    severities: tuple[str, ...] = ()
-    outcome: str | None = None
-    ip: str | None = None
-    user_agent: tuple[str, ...] = ()
-    session_id: str | None = None
-    correlation_id: str | None = None
-    id: str | None = None
-    message: tuple[str, ...] = ()
-    recorded_by: str | None = None
-    recorded_by_type: str | None = None
-    masked: str | None = None
-    leaves: tuple[tuple[str, str], ...] = ()
-    words: tuple[str, ...] = ()
+    root: tree.Node = tree.Everything()
 
     @cached_property
-    def filters(self) -> tuple[Filter, ...]:
-        """The conditions, in the order of `FIELDS`."""
-        return tuple(
-            Filter(field, value, field.prefixes and getattr(self, f"{field.attribute}_prefix"))
-            for field in FIELDS
-            if (value := self._value(field)) is not None and value != ()
-        )
-
-    def _value(self, field: Field) -> Any:
-        value = getattr(self, field.attribute)
-        return tuple(pair for pair in value if find(pair[0]) is field) if field.kind is Kind.LEAVES else value
+    def text(self) -> str:
+        """The query in the query language."""
+        return written(self.root)
 
     @property
     def empty(self) -> bool:
         """Whether every record matches, because there is no condition."""
-        return not self.filters
+        return isinstance(self.root, tree.Everything)
 
-    @property
+    @cached_property
+    def conjuncts(self) -> tuple[tree.Node, ...]:
+        """Nodes that a match satisfies, all of them."""
+        return tree.conjuncts(self.root)
+
+    @cached_property
     def needs_content(self) -> bool:
         """Whether the content must be matched: some fields have no column of their own, and columns do not hold long values."""
-        return any(item.field.column == CONTENT or not _column_decides(item) for item in self.filters)
+        return not decided.by_columns(self.root)
+
+    @cached_property
+    def index_decides(self) -> bool:
+        """Whether an index finds exactly what matches. Else it finds more, where records have very long values."""
+        return all(map(decided.by_index, tree.leaves(self.root)))
+
+    @cached_property
+    def needs_leaves(self) -> bool:
+        """Whether the leaves of `metadata`, `before` and `after` decide."""
+        return any(_of_leaves(leaf) for leaf in tree.leaves(self.root))
+
+    @cached_property
+    def needs_texts(self) -> bool:
+        """Whether words in any text decide."""
+        words = (tree.Phrase, tree.WordPattern)
+        return any(isinstance(leaf, words) and not leaf.field for leaf in tree.leaves(self.root))
+
+    @cached_property
+    def satisfied(self) -> evaluation.Satisfied:
+        """The function that decides whether a record with some terms matches."""
+        return evaluation.compiled(self.root)
+
+    @property
+    def since(self) -> datetime | None:
+        """The earliest `occurred_at` of a match, None where it has no bound."""
+        return max((node.at for node in self.conjuncts if isinstance(node, tree.Since)), default=None)
+
+    @property
+    def until(self) -> datetime | None:
+        """The time before which every match occurred, None where it has no bound."""
+        return min((node.at for node in self.conjuncts if isinstance(node, tree.Until)), default=None)
 
 
-def _column_decides(wanted: Filter) -> bool:
-    if wanted.field.kind is not Kind.KEYWORD:
-        return True
-    return len(wanted.value) <= COLUMN_CHARS_MAX if wanted.prefix else column_decides(wanted.value)
+def _of_leaves(node: tree.Leaf) -> bool:
+    match node:
+        case tree.Numbers():
+            return True
+        case tree.Equal() | tree.Pattern() | tree.Exists():
+            return is_root(node.field) or field_at(node.field).kind is Kind.LEAVES
+        case _:
+            return False
 
 
 def parse_time(name: str, text: str) -> datetime:
@@ -116,22 +110,16 @@ def parse_time(name: str, text: str) -> datetime:
     Raises:
         DecklogError: `invalid-parameter`.
     """
-    if not _DATE_TIME.fullmatch(text):
-        raise invalid_parameter(name, f"{text!r} is not an RFC 3339 time with offset, like 2026-01-31T12:00:00Z.")
     try:
-        moment = datetime.fromisoformat(text.upper())
+        return moments.read_time(text)
     except ValueError as error:
-        raise invalid_parameter(name, f"{text!r}: {error}.") from None
-    try:
-        return min(max(moment.astimezone(UTC), _EARLIEST), _LATEST)
-    except OverflowError:
-        return _EARLIEST if moment.year == 1 else _LATEST
+        raise invalid_parameter(name, str(error)) from None
 
 
-def _network(text: str) -> str:
+def _network(name: str, text: str) -> str:
     network = parse_network(text)
     if network is None:
-        raise invalid_parameter("ip", f"{text!r} is neither an address nor a network in CIDR notation.")
+        raise invalid_parameter(name, f"{text!r} is neither an address nor a network in CIDR notation.")
     return network
 
 
@@ -141,42 +129,43 @@ def _one_of(name: str, text: str, allowed: Sequence[str]) -> str:
     return text
 
 
-def _keyword(field: Field, text: str) -> str:
-    if field.prefixes:
-        text = text.removesuffix("*")
-        if "*" in text:
-            raise invalid_parameter(field.parameter, "'*' is allowed only at the end, as in user.*")
-    return text
+def _keyword(field: Field, text: str) -> tree.Node:
+    if not field.prefixes or "*" not in text:
+        return tree.Equal(field.path, text)
+    start = text.removesuffix("*")
+    if "*" in start or start == text:
+        raise invalid_parameter(field.parameter, "'*' is allowed only at the end, as in user.*")
+    return tree.Pattern(field.path, (start, tree.Wild.MANY)) if start else tree.Everything()
 
 
-def _words(name: str, text: str) -> tuple[str, ...]:
-    found = tuple(dict.fromkeys(tokens(text)))
+def _phrase(field: Field, text: str) -> tree.Node:
+    found = tokens(text)
     if not found:
-        raise invalid_parameter(name, "at least one word of letters or digits is required.")
-    if len(found) > WORDS_MAX:
-        raise invalid_parameter(name, f"at most {WORDS_MAX} words are allowed.")
-    return found
+        raise invalid_parameter(field.parameter, "at least one word of letters or digits is required.")
+    if len(found) > conditions.PHRASE_WORDS_MAX:
+        raise invalid_parameter(field.parameter, f"at most {conditions.PHRASE_WORDS_MAX} words are allowed.")
+    return conditions.of_words(found, field.path)
 
 
-def _value(field: Field, name: str, text: str) -> Any:
-    """Return the value of a filter, as `Query` holds it, from the name and the text of its parameter."""
+def _node(field: Field, name: str, text: str, now: datetime) -> tree.Node:
+    """Return the node of a parameter."""
     match field.kind:
-        case Kind.SINCE | Kind.UNTIL:
-            return parse_time(name, text)
+        case Kind.SINCE:
+            return tree.Since(parse_time(name, text))
+        case Kind.UNTIL:
+            return tree.Until(parse_time(name, text))
         case Kind.KEYWORD | Kind.KEYWORDS:
             return _keyword(field, text)
         case Kind.CHOICE | Kind.CHOICES:
-            return _one_of(name, text, field.choices)
+            return tree.Equal(field.path, _one_of(name, text, field.choices))
         case Kind.NETWORK:
-            return _network(text)
+            return tree.Network(field.path, _network(name, text))
         case Kind.LEAVES:
-            return name, text
-        case Kind.TEXT | Kind.WORDS:
-            return _words(name, text)
-
-
-_SEVERAL = (Kind.CHOICES, Kind.LEAVES)
-"""Kinds whose filter holds the values of several parameters."""
+            return tree.Equal(name, text)
+        case Kind.TEXT:
+            return _phrase(field, text)
+        case Kind.WORDS:
+            return syntax.read(text, now)
 
 
 def _field(name: str, others: Sequence[str]) -> Field | None:
@@ -187,38 +176,41 @@ def _field(name: str, others: Sequence[str]) -> Field | None:
     return field
 
 
-def _check_text(name: str, text: str) -> None:
-    if not text or len(text) > PARAMETER_CHARS_MAX or UNSTORABLE.search(name + text):
-        raise invalid_parameter(
-            name, f"must have 1 to {PARAMETER_CHARS_MAX} characters, none of them U+0000 or a lone surrogate."
-        )
+def _check_text(name: str, text: str, most: int) -> None:
+    if not text or len(text) > most or UNSTORABLE.search(name + text):
+        raise invalid_parameter(name, f"must have 1 to {most} characters, none of them U+0000 or a lone surrogate.")
 
 
-def _query(values: dict[str, Any]) -> Query:
-    """Return the query of these values, by name. Raises `invalid-parameter` for too many leaves and for an empty range."""
-    leaves = sorted(values.get("leaves", ()))
-    if len(leaves) > LEAVES_MAX:
-        raise invalid_parameter(
-            "metadata", f"at most {LEAVES_MAX} filters by metadata, before and after are allowed in one query."
-        )
-    query = msgspec.convert({**values, "severities": sorted(set(values.get("severities", ()))), "leaves": leaves}, Query)
+def _query(nodes: dict[str, list[tree.Node]]) -> Query:
+    """Return the query of nodes by the names of their parameters. Raises `invalid-parameter`."""
+    if sum(field.kind is Kind.LEAVES for name in nodes if (field := find(name)) is not None) > LEAVES_MAX:
+        raise invalid_parameter("metadata", f"at most {LEAVES_MAX} parameters for metadata, before and after are allowed.")
+    ordered = sorted(nodes, key=lambda name: (_PLACES[found] if (found := find(name)) else -1, name))
+    query = Query(tree.conjunction(tree.disjunction(sorted(nodes[name], key=written)) for name in ordered))
     if query.since and query.until and query.since >= query.until:
-        raise invalid_parameter("from", "must be before `to`.")
+        raise invalid_parameter("from", "must be before `to`, and since: before until: in `q`.")
     return query
 
 
-def parse(parameters: Iterable[tuple[str, str]], *, others: Sequence[str] = ()) -> tuple[LogName, Query]:
-    """Return the log and the filters of query parameters.
+_PLACES = {field: place for place, field in enumerate(FIELDS)}
+
+
+def parse(
+    parameters: Iterable[tuple[str, str]], *, others: Sequence[str] = (), now: datetime | None = None
+) -> tuple[LogName, Query]:
+    """Return the log and the query of query parameters.
 
     Args:
         parameters: Names and values, decoded, in the order sent.
         others: Names that the caller reads itself; they are skipped.
+        now: What relative times in `q` refer to; None for the present time.
 
     Raises:
-        DecklogError: `unknown-parameter` or `invalid-parameter`, with the name of the first parameter that is refused.
+        DecklogError: `unknown-parameter` or `invalid-parameter`, with the name of the first parameter that is refused, and
+            `invalid-query` with the place in `q`.
     """
     log = LogName.EVENTS
-    values: dict[str, Any] = {}
+    nodes: dict[str, list[tree.Node]] = {}
     seen: set[str] = set()
     for name, text in parameters:
         if name in others:
@@ -227,52 +219,34 @@ def parse(parameters: Iterable[tuple[str, str]], *, others: Sequence[str] = ()) 
         if name in seen and not (field and field.kind is Kind.CHOICES):
             raise invalid_parameter(name, "may be given once only.")
         seen.add(name)
-        _check_text(name, text)
+        _check_text(name, text, QUERY_CHARS_MAX if field and field.kind is Kind.WORDS else PARAMETER_CHARS_MAX)
         if field is None:
             log = LogName.parse(text)
-            continue
-        value = _value(field, name, text)
-        if field.kind in _SEVERAL:
-            values.setdefault(field.attribute, []).append(value)
         else:
-            values[field.attribute] = value
-        if field.prefixes:
-            values[f"{field.attribute}_prefix"] = text.endswith("*")
-    return log, _query(values)
-
-
-def _in_network(ip: str | None, network: str) -> bool:
-    return ip is not None and ipaddress.ip_address(ip) in ipaddress.ip_network(network)
-
-
-_SATISFIED: dict[Kind, Callable[[Any, Any], bool]] = {
-    Kind.SINCE: lambda found, wanted: found >= wanted,
-    Kind.UNTIL: lambda found, wanted: found < wanted,
-    Kind.KEYWORD: lambda found, wanted: found == wanted,
-    Kind.KEYWORDS: lambda found, wanted: wanted in found,
-    Kind.TEXT: lambda found, wanted: found is not None and set(tokens(found)).issuperset(wanted),
-    Kind.CHOICE: lambda found, wanted: found == wanted,
-    Kind.CHOICES: lambda found, wanted: found in wanted,
-    Kind.NETWORK: _in_network,
-    Kind.LEAVES: lambda found, wanted: all(leaf(path, value) in found for path, value in wanted),
-    Kind.WORDS: lambda found, wanted: set(chain.from_iterable(found)).issuperset(wanted),
-}
-"""Whether a record's term satisfies a filter's value."""
-
-
-def _satisfies(terms: Terms, wanted: Filter) -> bool:
-    found = getattr(terms, wanted.field.term)
-    if wanted.prefix:
-        return found is not None and found.startswith(wanted.value)
-    return _SATISFIED[wanted.field.kind](found, wanted.value)
+            nodes.setdefault(name, []).append(_node(field, name, text, now or datetime.now(UTC)))
+    return log, _query(nodes)
 
 
 def matches(query: Query, terms: Terms) -> bool:
     """Return whether a record with these terms satisfies the query."""
-    return all(_satisfies(terms, wanted) for wanted in query.filters)
+    return query.satisfied(terms)
 
 
-def describe(query: Query) -> dict[str, object]:
-    """Return the filters as plain JSON for access records, values of `metadata` included."""
-    plain: dict[str, object] = msgspec.to_builtins(query)
-    return plain
+def _masked(node: tree.Node) -> tree.Node:
+    """Return a tree in which values under the names of secrets are masked."""
+    match node:
+        case tree.And() | tree.Or():
+            return msgspec.structs.replace(node, children=tuple(map(_masked, node.children)))
+        case tree.Not():
+            return tree.Not(_masked(node.child))
+        case tree.Equal() | tree.Pattern() | tree.Numbers() if any(map(is_secret_name, node.field.split("."))):
+            return tree.Equal(node.field, MASK)
+        case _:
+            return node
+
+
+def describe(query: Query) -> dict[str, Any]:
+    """Return the query as plain JSON for access records: its text, without values of secrets, and the times that it means."""
+    bounds = {"since": query.since, "until": query.until}
+    text = {} if query.empty else {"q": written(_masked(query.root))}
+    return text | {name: rfc3339(at) for name, at in bounds.items() if at is not None}

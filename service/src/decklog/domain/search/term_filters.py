@@ -8,14 +8,18 @@ Filters are derived from the records and can be made again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import chain
 
 import msgspec
 
+from decklog.domain.search import tree
+from decklog.domain.search.fields import CONTENT, Kind
+from decklog.domain.search.names import field_at
 from decklog.domain.search.query import Query
 from decklog.domain.search.terms import Terms, leaf
+from decklog.domain.search.words import tokens
 
 VERSION = 2
 """Grows with any change of terms, of hashes or of bits. A filter of another version admits everything until it is made again."""
@@ -94,9 +98,21 @@ def _filter(first: int, end: int, held: set[int]) -> TermFilter:
 
 def masks(query: Query) -> list[bytes]:
     """Return, for each of `SIZES`, the bits that a filter of a block with a match has; all are 0 where terms decide nothing."""
-    wanted = [_hash(_WORD, word) for word in query.words]
-    wanted += [_hash(_LEAF, leaf(path, value)) for path, value in query.leaves]
+    wanted = {hashed for node in query.conjuncts for hashed in _necessary(node)}
     return [_bits(wanted, bits) for bits in SIZES]
+
+
+def _necessary(node: tree.Node) -> Iterator[int]:
+    """Yield the hashes of terms that every match of a node has."""
+    match node:
+        case tree.Phrase():
+            for word in node.words:
+                yield _hash(_WORD, word)
+        case tree.Equal() if field_at(node.field).kind is Kind.LEAVES:
+            yield _hash(_LEAF, leaf(node.field, node.value))
+        case tree.Equal() if field_at(node.field).column == CONTENT:
+            for word in tokens(node.value):
+                yield _hash(_WORD, word)
 
 
 def admits(made: TermFilter, mask: list[bytes]) -> bool:

@@ -133,14 +133,19 @@ def ordered(value: float) -> str:
 
     It holds the sign, the power of ten and the digits; those of a negative number are complements to nine.
     """
-    mantissa, _, exponent = scalar(value).lower().partition("e")
+    return ordered_text(scalar(value))
+
+
+def ordered_text(written: str) -> str:
+    """Return the same of a number as JSON writes it."""
+    mantissa, _, exponent = written.lower().partition("e")
     whole, _, fraction = mantissa.lstrip("-").partition(".")
     digits = (whole + fraction).lstrip("0")
     if not digits:
         return "1"
     power = int(exponent or 0) - len(fraction) + len(digits)
     text = f"{power + _POWER_ZERO:05}{digits.rstrip('0')}"
-    return f"0{text.translate(_COMPLEMENT)}~" if value < 0 else f"2{text}"
+    return f"0{text.translate(_COMPLEMENT)}~" if written.startswith("-") else f"2{text}"
 
 
 _POWER_ZERO = 50_000

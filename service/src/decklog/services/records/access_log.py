@@ -16,11 +16,9 @@ import structlog
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Permission, Principal, RequestContext, acting_tenant
 from decklog.domain.log import LogName
-from decklog.domain.privacy.masking import MASK, is_secret_name
 from decklog.domain.records.append import Receipt
 from decklog.domain.records.record import Actor, Outcome, RecordInput, Resource, Source
 from decklog.domain.records.recorder import storable
-from decklog.domain.search.query import Query, describe
 from decklog.domain.tenant import Tenant
 from decklog.services.records.attempts import REFUSED
 
@@ -72,16 +70,6 @@ class AppendsAccess(Protocol):
     def refuse_query(self, tenant: Tenant) -> None:
         """See `Ingest.refuse_query`."""
         ...
-
-
-def filters(query: Query) -> dict[str, object]:
-    """Return the filters of a search for its access record. Values under the names of secrets are masked."""
-    described = describe(query)
-    if query.leaves:
-        described["leaves"] = [
-            {"path": path, "value": MASK if any(map(is_secret_name, path.split("."))) else value} for path, value in query.leaves
-        ]
-    return described
 
 
 def _bounded(text: str | None, most: int) -> str | None:

@@ -20,13 +20,13 @@ from decklog.domain.records import projection
 from decklog.domain.records.record import Outcome, StoredRecord
 from decklog.domain.search.coverage import Coverage
 from decklog.domain.search.order import NEWEST_FIRST, OLDEST_FIRST, Order
-from decklog.domain.search.query import Query, parse
+from decklog.domain.search.query import Query, describe, parse
 from decklog.domain.search.stats import BUCKETS_MAX, Bucket, Facet, Grouping, zero_filled
 from decklog.domain.store import RecordStore
 from decklog.domain.tenant import Tenant
 from decklog.services.budget import Budget, Held
 from decklog.services.processor import Processor
-from decklog.services.records.access_log import EXPORT_OPEN, READ, SEARCH, STATS, AccessLog, filters
+from decklog.services.records.access_log import EXPORT_OPEN, READ, SEARCH, STATS, AccessLog
 from decklog.services.records.count_options import COUNT_PARAMETERS, CountOptions
 from decklog.services.records.export import Export, Reader
 from decklog.services.records.export_form import CONTENT_TYPES, EXPORT_PARAMETERS, Form
@@ -77,7 +77,7 @@ def _form(parameters: Parameters) -> Form:
 
 def _asked(query: Query, options: ListOptions, start: Start | None) -> dict[str, Any]:
     """Return the details of a list's access record: what is the default is left out."""
-    asked: dict[str, Any] = {"filter": filters(query), "limit": options.limit}
+    asked: dict[str, Any] = {"filter": describe(query), "limit": options.limit}
     if options.order != NEWEST_FIRST:
         asked["sort"] = str(options.order)
     if options.after is not None:
@@ -226,7 +226,7 @@ class Reading:
         log, query = parse(parameters, others=COUNT_PARAMETERS)
         options = CountOptions.parse(parameters)
         grouping, facets = options.grouping, options.facets
-        asked: dict[str, Any] = {"filter": filters(query), "by": list(grouping.by), "interval": grouping.interval}
+        asked: dict[str, Any] = {"filter": describe(query), "by": list(grouping.by), "interval": grouping.interval}
         if facets:
             asked["facets"] = list(facets)
         async with self._failure_recorded(principal, request, STATS, log, asked):
@@ -249,7 +249,7 @@ class Reading:
         form, after = _form(parameters), one(parameters, "after")
         place = None if after is None else Position.parse(after)
         counted = choice(parameters, "count", COUNTS) == "exact"
-        asked = {"filter": filters(query), "format": form.format, **({} if after is None else {"after": str(place)})}
+        asked = {"filter": describe(query), "format": form.format, **({} if after is None else {"after": str(place)})}
         async with self._failure_recorded(principal, request, EXPORT_OPEN, log, asked):
             await self._wait(tenant, log, parameters)
             head = await self._store.head(tenant, log)

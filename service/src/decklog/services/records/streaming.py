@@ -15,12 +15,12 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Principal, RequestContext
 from decklog.domain.log import Position
 from decklog.domain.records.record import Outcome, StoredRecord
-from decklog.domain.search.query import Query, matches, parse
+from decklog.domain.search.query import Query, describe, matches, parse
 from decklog.domain.store import Announcements, RecordStore
 from decklog.domain.tenant import State, Tenant
 from decklog.services.budget import Budget
 from decklog.services.processor import Processor
-from decklog.services.records.access_log import STREAM_CLOSE, STREAM_OPEN, AccessLog, filters
+from decklog.services.records.access_log import STREAM_CLOSE, STREAM_OPEN, AccessLog
 from decklog.services.records.feeds import (
     BACKLOG_BYTES,
     LIGHT_CHARS,
@@ -149,7 +149,7 @@ class Streams:
                 request,
                 STREAM_OPEN,
                 resource=("log", log.text),
-                details={"filter": filters(query), "after": str(start)},
+                details={"filter": describe(query), "after": str(start)},
             )
             if self._stopping:
                 raise _stopping()
@@ -177,7 +177,7 @@ class Streams:
             STREAM_CLOSE,
             resource=("log", feed.log.text),
             details={
-                "filter": filters(subscription.matcher.query),
+                "filter": describe(subscription.matcher.query),
                 "records": subscription.given,
                 **subscription.ending,
             },

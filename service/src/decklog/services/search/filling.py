@@ -125,8 +125,8 @@ class Filling:
         return Position(first[0].epoch, first[0].received_at, floor)
 
     async def verified(self, question: Question, head: Head, records: list[StoredRecord]) -> list[StoredRecord]:
-        """Return the records that match: in a restored log the index may still find by what was lost."""
-        if head.epoch == _FIRST_EPOCH:
+        """Return the records that match: the index may find more, and in a restored log it may still find by what was lost."""
+        if head.epoch == _FIRST_EPOCH and question.query.index_decides:
             return records
         return await self._records.matching(question.tenant, records, Matcher(question.query))
 

@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import Head, LogName, Span
+from decklog.domain.search.decided import UndecidedError
 from decklog.domain.search.order import Place
 from decklog.domain.search.stats import BUCKETS_MAX, Bucket, Tally
 from decklog.domain.store import FORGETTER, SearchIndex, indexer_of
@@ -128,6 +129,12 @@ class IndexReader:
 
     async def count(self, question: Question, span: Span, tally: Tally) -> list[list[Bucket]]:
         """Return the counts of matching records, by the grouping and by each facet. Raises IndexAwayError, and `too-many-buckets`."""
+        try:
+            return await self._counts(question, span, tally)
+        except UndecidedError as error:
+            raise IndexAwayError from error
+
+    async def _counts(self, question: Question, span: Span, tally: Tally) -> list[list[Bucket]]:
         tenant, log, query, *_ = question
         grouping, names = tally
         counts = [

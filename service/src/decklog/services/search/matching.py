@@ -12,14 +12,13 @@ import msgspec
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.records.record import StoredRecord
-from decklog.domain.search.fields import Kind
+from decklog.domain.search import patterns, tree
+from decklog.domain.search.names import field_at
 from decklog.domain.search.query import Query, matches
 from decklog.domain.search.terms import Terms, terms
 
 # msgspec itself may take 40 microseconds for one number (`1.5e300`); Python never does.
 _decode = msgspec.json.Decoder(dict[str, Any], float_hook=float).decode
-_WHOLE, _SPLIT = (Kind.KEYWORD, Kind.KEYWORDS), (Kind.TEXT, Kind.WORDS)
-"""Kinds whose values a record contains as they are, and those whose words it contains."""
 
 
 def _as_written(value: str) -> str:
@@ -34,7 +33,7 @@ def terms_of(record: StoredRecord, query: Query | None = None) -> Terms:
     """
     try:
         content = _decode(record.content)
-        return terms(content) if query is None else terms(content, with_leaves=bool(query.leaves), with_texts=bool(query.words))
+        return terms(content) if query is None else terms(content, with_leaves=query.needs_leaves, with_texts=query.needs_texts)
     except (msgspec.MsgspecError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise DecklogError(
             Code.RECORD_DAMAGED,
@@ -48,14 +47,37 @@ def chars(record: StoredRecord) -> int:
     return len(record.content)
 
 
+def _values(query: Query) -> list[str]:
+    """Return the texts that the content of every match contains as they are."""
+    found: list[str] = []
+    for node in query.conjuncts:
+        match node:
+            case tree.Equal() if not field_at(node.field).choices:
+                found.append(node.value)
+            case tree.Pattern():
+                found += patterns.literals(node.parts)
+    return [_as_written(value) for value in found if value]
+
+
+def _words(query: Query) -> list[str]:
+    """Return the texts that the content of every match contains in lower case, if it is ASCII."""
+    found: list[str] = []
+    for node in query.conjuncts:
+        match node:
+            case tree.Phrase():
+                found += node.words
+            case tree.WordPattern():
+                found += patterns.literals(node.parts)
+    return list(dict.fromkeys(found))
+
+
 class Matcher:
     """Decides which records match one query; make it once for many records."""
 
     def __init__(self, query: Query) -> None:
         self.query = query
-        self._texts = [_as_written(wanted.value) for wanted in query.filters if wanted.field.kind in _WHOLE]
-        self._texts += [_as_written(value) for _, value in query.leaves]
-        self._words = [word for wanted in query.filters if wanted.field.kind in _SPLIT for word in wanted.value]
+        self._texts = _values(query)
+        self._words = _words(query)
 
     def possible(self, record: StoredRecord) -> bool:
         """Return False if the record cannot match; cheap. A True must be checked."""

@@ -140,9 +140,9 @@ class ListQuery(msgspec.Struct, frozen=True):
 
     def fingerprint(self) -> bytes:
         """Return what differs between two lists."""
-        return hashlib.sha256(msgspec.json.encode((self.tenant.id, self.log, self.query, str(self.order), self.after))).digest()[
-            :8
-        ]
+        return hashlib.sha256(
+            msgspec.json.encode((self.tenant.id, self.log, self.query.text, str(self.order), self.after))
+        ).digest()[:8]
 
 
 def write_cursor(start: Start, of: ListQuery) -> str:
