@@ -140,6 +140,7 @@ class Preparing:
     async def _start(self) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",  # else a file in the working directory could take the place of any module
             "-m",
             "decklog.services.records.preparer",
             stdin=asyncio.subprocess.PIPE,
