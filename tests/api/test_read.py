@@ -172,6 +172,19 @@ async def test_read_refuses_an_invalid_parameter(world: World) -> None:
         assert await access_actions(world) == []
 
 
+async def test_leaves_are_found_in_both_forms_of_their_parameter(world: World) -> None:
+    await fill(
+        world.store, world.tenant("acme"), {"metadata": {"a": {"b": "v"}, "c[d]": "w"}}, {"metadata": {"a": {"b": "other"}}}
+    )
+    async with world.client(Role.AUDITOR) as client:
+        for query in ("metadata.a.b=v", "metadata[a.b]=v", "metadata%5Ba.b%5D=v", "metadata[c[d]]=w", "metadata.c[d]=w"):
+            found = await client.get(f"/api/v1/logs?{query}")
+            assert [item["seq"] for item in found.json()["items"]] == [0], query
+        twice = await client.get("/api/v1/logs?metadata[a.b]=v&metadata.a.b=v")
+        assert code_of(twice) == "invalid-parameter"
+        assert code_of(await client.get("/api/v1/logs?actor[id]=x")) == "unknown-parameter"
+
+
 # Exports
 
 

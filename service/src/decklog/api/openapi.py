@@ -193,12 +193,25 @@ def _schemas(handlers: Iterable[HTTPRouteHandler]) -> tuple[Callable[[Media], Js
     typed = [media for handler in handlers for media in handler.opt["operation"].media() if not isinstance(media.schema, dict)]
     shapes = [*(media.schema for media in typed), Problem]
     found, components = msgspec.json.schema_components(shapes, ref_template="#/components/schemas/{name}")
+    _drop_null_defaults(components)
     by_media = {id(media): schema for media, schema in zip(typed, found, strict=False)}
 
     def schema_of(media: Media) -> Json:
         return media.schema if isinstance(media.schema, dict) else by_media[id(media)]
 
     return schema_of, components
+
+
+def _drop_null_defaults(schema: Any) -> None:
+    """Remove `default: null`, which says what absence says: generators make a member with a default a required one."""
+    if isinstance(schema, dict):
+        if schema.get("default", ...) is None:
+            del schema["default"]
+        for value in schema.values():
+            _drop_null_defaults(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            _drop_null_defaults(value)
 
 
 def document(routes: Iterable[BaseRoute]) -> Json:

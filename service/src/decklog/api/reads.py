@@ -99,19 +99,17 @@ def _filter(found: Field) -> Json:
 
 
 def _leaves(found: Field) -> Json:
-    path, _, leaf = found.example.partition("=")
+    path, _, value = found.example.partition("=")
+    inner, leaf = path.removeprefix(f"{found.parameter}."), {"type": "string", "minLength": 1}
+    deep = found.parameter != "after"  # which is the name of a position, and a name may be there once
     return parameter(
-        f"{found.parameter}.<path>",  # not `after`, which is a position
-        f"Exact value of one leaf of `{found.path}`, as `{found.parameter}.<path>=<value>`. Dots separate the keys of the path. "
-        f"Example: `{found.example}`.",
-        {
-            "type": "object",
-            "patternProperties": {rf"^{found.parameter}\..+$": {"type": "string", "minLength": 1}},
-            "additionalProperties": False,
-        },
-        style="form",
+        found.parameter if deep else f"{found.parameter}.<path>",
+        f"Exact value of one leaf of `{found.path}`, as `{found.parameter}.<path>=<value>` or `{found.parameter}[<path>]=<value>`. Dots "
+        f"separate the keys of the path. Example: `{found.example}`.",
+        {"type": "object", "additionalProperties": leaf},
+        style="deepObject" if deep else "form",
         explode=True,
-        example={path: leaf},
+        example={inner if deep else path: value},
     )
 
 

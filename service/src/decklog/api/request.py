@@ -26,6 +26,7 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _CREDENTIALS = frozenset({"token", "access_token", "api_key", "apikey", "authorization", "key"})
 """Query parameters that other services use for credentials. Logs and browser histories keep them, so they are refused."""
 
+_LEAF = re.compile(r"(metadata|before|after)\[(.+)\]", re.DOTALL)
 _STREAMED = ("/export", "/stream")
 
 PRINCIPAL = "principal"
@@ -115,7 +116,13 @@ def query_parameters(query_string: bytes) -> list[tuple[str, str]]:
         ) from None
     if any(name.lower() in _CREDENTIALS for name, _ in found):
         raise _no_credential()
-    return found
+    return [(_dotted(name), value) for name, value in found] if b"%5b" in query_string.lower() or b"[" in query_string else found
+
+
+def _dotted(name: str) -> str:
+    """Return the name of a leaf of a deepObject (`metadata[a.b]`) in its other form (`metadata.a.b`); any other name as it is."""
+    match = _LEAF.fullmatch(name)
+    return name if match is None else f"{match[1]}.{match[2]}"
 
 
 def refuse_parameters(query_string: bytes, *known: str) -> dict[str, str]:

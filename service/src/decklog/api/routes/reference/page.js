@@ -3,6 +3,11 @@
 
 const ANSWER_CHARS_MAX = 20000;
 
+// The name of one member of an object in a query string: metadata[reason] where the object is deep.
+function leaf(parameter, name, value = "") {
+  return [parameter.style === "deepObject" ? `${parameter.name}[${name}]` : name, value];
+}
+
 function make(tag, properties, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
   element.append(...children);
@@ -64,7 +69,7 @@ function address(path, parameters, inputs) {
     if (!value) continue;
     if (parameter.in === "path") filled = filled.replace(`{${parameter.name}}`, encodeURIComponent(value));
     else if (parameter.in === "header") headers[parameter.name] = value;
-    else if (parameter.schema.type === "object") value.split("&").forEach((pair) => query.append(...pair.split(/=(.*)/s, 2)));
+    else if (parameter.schema.type === "object") value.split("&").forEach((pair) => query.append(...leaf(parameter, ...pair.split(/=(.*)/s, 2))));
     else if (parameter.explode && parameter.schema.type === "array") value.split(",").forEach((item) => query.append(parameter.name, item.trim()));
     else query.append(parameter.name, value);
   }
