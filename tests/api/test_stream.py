@@ -64,7 +64,7 @@ async def records(socket_: ClientConnection, count: int) -> list[dict[str, Any]]
     found: list[dict[str, Any]] = []
     while len(found) < count:
         message = await received(socket_)
-        assert message["type"] in ("record", "heartbeat")
+        assert message["type"] in ("record", "heartbeat"), message
         if message["type"] == "record":
             found.append(message)
     return found

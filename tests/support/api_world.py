@@ -121,7 +121,8 @@ async def running_world(
     `cursors`: the search index. Fails at the end if a response deviates from the OpenAPI document.
     """
     registry, store, announcements = MemoryRegistry(), MemoryStore(), MemoryAnnouncements()
-    cache = RegistryCache(registry, interval=0.05)
+    # The registry is in this process: it is stale only where a busy machine stops the process for seconds.
+    cache = RegistryCache(registry, interval=0.05, max_age=30)
     identity = Identity(cache, issuers or Issuers([], fetch=_nothing))
     ingest = Ingest(store, announcements, fingerprint_key=FINGERPRINT_KEY)
     platform = make_tenant(PLATFORM_TENANT)

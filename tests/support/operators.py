@@ -26,7 +26,7 @@ from tests.backends import KubernetesServer
 
 ROOT = Path(__file__).parents[2]
 LABEL = "test.decklog.dev/run"
-WAIT_MAX = 60.0
+WAIT_MAX = 120.0
 Json = dict[str, Any]
 
 
