@@ -41,6 +41,7 @@ PROCESSES: dict[str, tuple[str, ...]] = {
         "decklog_issuer_",
         "decklog_records_",
         "decklog_refused_",
+        "decklog_rejected_",
         "decklog_turns_",
         "decklog_backend_",
     ),

@@ -400,6 +400,7 @@ async def test_bulk_accepts_an_empty_array(world: World) -> None:
             "stored": 0,
             "duplicates": 0,
             "rejected": 0,
+            "kept": 0,
             "items": [],
         }
 

@@ -19,6 +19,7 @@ from decklog.domain.tenancy.status import (
     Drift,
     KeyStatus,
     Part,
+    Rejected,
     TenantStatus,
     Usage,
     Verdict,
@@ -191,6 +192,19 @@ def test_usage_is_written_at_intervals_and_only_when_it_changed() -> None:
     again = shown(idle, at(610, 4_900, lag=None), at(605, 3_100, lag=None))
     assert again["usage"]["recordsPerSecond"] == 6
     assert shown({"usage": {"records": "many"}}, at(0, 100)) == first
+
+
+def test_usage_shows_rejected_records_and_the_last_reason_once_there_is_one() -> None:
+    rejected = Rejected(3, NOON, "invalid-record")
+    before = statuses.of(ACME, replace(found(), usage=Usage(100, 1_000, None, None, NOON)), {})
+    usage = Usage(100, 1_000, None, None, NOON + timedelta(minutes=10), rejected)
+    shown = statuses.of(ACME, replace(found(), usage=usage), before)["usage"]
+    assert "rejectedRecords" not in before["usage"]
+    assert (shown["rejectedRecords"], shown["lastRejectedAt"], shown["lastRejectedReason"]) == (
+        3,
+        "2026-06-01T12:00:00Z",
+        "invalid-record",
+    )
 
 
 def test_drift_fixed_by_hand_stands_no_longer_and_names_are_bounded() -> None:

@@ -28,6 +28,8 @@ from decklog.services.records.access_log import AccessLog
 from decklog.services.records.attempts import Attempts
 from decklog.services.records.ingest import Ingest
 from decklog.services.records.reading import Reading
+from decklog.services.records.rejected import Rejected
+from decklog.services.records.rejections import RejectionQueue
 from decklog.services.records.streaming import Limits, Streams
 from decklog.services.search.search import Search
 from decklog.services.tenancy.provisioning import Provisioner
@@ -35,6 +37,7 @@ from decklog.services.tenancy.tenants import Tenants
 from decklog.settings import Settings
 from tests.support.memory import MemoryRegistry, make_tenant
 from tests.support.memory_control import ServedControl
+from tests.support.memory_rejected import MemoryRejected
 from tests.support.memory_store import FINGERPRINT_KEY, MemoryAnnouncements, MemoryStore
 from tests.support.openapi_conformance import Conformance
 from tests.support.vaults import MemoryVault
@@ -72,6 +75,7 @@ class World:
     control: ServedControl
     vault: MemoryVault
     attempts: Attempts
+    rejected: MemoryRejected
     backends: dict[str, Backend] = field(default_factory=lambda: {"database": Backend(), "search": Backend()})
     keys: dict[tuple[str | None, Role], str] = field(default_factory=dict)
     url: str = ""
@@ -79,7 +83,8 @@ class World:
     @property
     def services(self) -> ApiServices:
         """The services for `create_app`."""
-        return ApiServices(self.identity, self.ingest, self.reading, self.streams, self.tenants, self.backends, self.attempts)
+        parts = (self.identity, self.ingest, self.reading, self.streams, self.tenants, self.backends, self.attempts)
+        return ApiServices(*parts, Rejected(self.rejected, self.ingest, self.access_log))
 
     def add(self, tenant: Tenant, **quotas: Any) -> Tenant:
         """Add a tenant with its heads and a key for each role."""
@@ -124,7 +129,9 @@ async def running_world(
     # The registry is in this process: it is stale only where a busy machine stops the process for seconds.
     cache = RegistryCache(registry, interval=0.05, max_age=30)
     identity = Identity(cache, issuers or Issuers([], fetch=_nothing))
-    ingest = Ingest(store, announcements, fingerprint_key=FINGERPRINT_KEY)
+    rejected = MemoryRejected()
+    rejections = RejectionQueue(rejected)
+    ingest = Ingest(store, announcements, fingerprint_key=FINGERPRINT_KEY, rejections=rejections)
     platform = make_tenant(PLATFORM_TENANT)
     store.register(platform)
     access_log = AccessLog(ingest, lambda: platform)
@@ -143,14 +150,14 @@ async def running_world(
     tenants = Tenants(control, access_log, provisioner=provisioner, vault=vault if kept else None)
     attempts = Attempts(ingest, tick=0.01)
     parts = (registry, store, announcements, cache, identity, ingest, access_log, reading, streams, tenants)
-    world = World(*parts, control, vault, attempts)
+    world = World(*parts, control, vault, attempts, rejected)
     world.add(make_tenant("acme"))
     world.add(make_tenant("other", isolation=Isolation.SHARED))
     registry.add_tenant(platform)
     control.put(platform, ())
     world.keys[None, Role.PLATFORM] = registry.add_key(None, Role.PLATFORM)
     async with AsyncExitStack() as stack:
-        for part in (cache, ingest, attempts, streams):
+        for part in (cache, rejections, ingest, attempts, streams):
             await part.start()
             stack.push_async_callback(part.stop)
         stack.push_async_callback(access_log.stop)

@@ -24,6 +24,7 @@ from decklog.timescale.records.announcements import PostgresAnnouncements
 from decklog.timescale.records.append import Appender
 from decklog.timescale.records.cursors import PostgresCursors
 from decklog.timescale.records.records import PostgresRecords
+from decklog.timescale.records.rejected import PostgresRejected
 from tests.backends.postgres import PostgresServer
 
 VARIANTS = ("postgres", "timescale")
@@ -123,6 +124,11 @@ class Database:
         self._opened.append(appender)
         return PostgresRecords(appender, await self.pool())
 
+    async def rejected(self) -> PostgresRejected:
+        rejected = PostgresRejected(self.service_dsn, await self.pool())
+        self._opened.append(_Closing(rejected))
+        return rejected
+
     async def cursors(self) -> PostgresCursors:
         return PostgresCursors(await self.pool(WORKER_ROLE))
 
@@ -147,6 +153,14 @@ class _Stopping:
 
     async def close(self) -> None:
         await self.announcements.stop()
+
+
+@dataclass
+class _Closing:
+    rejected: PostgresRejected
+
+    async def close(self) -> None:
+        self.rejected.close()
 
 
 ROLE_PASSWORD = "not-a-secret-of-anything"

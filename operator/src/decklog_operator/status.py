@@ -170,6 +170,18 @@ class UsageView(msgspec.Struct, frozen=True, rename="camel"):
     search_lag: Annotated[
         Annotated[int, Meta(ge=0)] | msgspec.UnsetType, Meta(description="Records that are not indexed yet.")
     ] = msgspec.UNSET
+    rejected_records: Annotated[
+        Annotated[int, Meta(ge=0)] | msgspec.UnsetType,
+        Meta(
+            description="Records that the API rejected so far; absent before the first. GET /api/v1/rejected lists those that are kept."
+        ),
+    ] = msgspec.UNSET
+    last_rejected_at: Annotated[
+        Annotated[str, Meta(max_length=32)] | msgspec.UnsetType, Meta(description="Time of the last rejection, RFC 3339.")
+    ] = msgspec.UNSET
+    last_rejected_reason: Annotated[
+        Annotated[str, Meta(max_length=64)] | msgspec.UnsetType, Meta(description="Code of the last rejection.")
+    ] = msgspec.UNSET
 
 
 class TenantStatusView(msgspec.Struct, frozen=True, rename="camel"):
@@ -273,13 +285,16 @@ def _usage(found: Usage | None, previous: Status, earlier: Usage | None) -> Usag
         rate,
         msgspec.UNSET if found.queue_depth is None else found.queue_depth,
         msgspec.UNSET if found.search_lag is None else found.search_lag,
+        found.rejected.records or msgspec.UNSET,
+        msgspec.UNSET if found.rejected.at is None else rfc3339_seconds(found.rejected.at),
+        found.rejected.code or msgspec.UNSET,
     )
     return before if before is not None and _alike(before, view) else view
 
 
 def _alike(before: UsageView, now: UsageView) -> bool:
     """Return whether the difference is too small to write. An absent rate counts as 0."""
-    for field in ("records", "storage_bytes", "records_per_second", "queue_depth", "search_lag"):
+    for field in ("records", "storage_bytes", "records_per_second", "queue_depth", "search_lag", "rejected_records"):
         one, other = getattr(before, field), getattr(now, field)
         if field == "records_per_second":
             one, other = one or 0.0, other or 0.0

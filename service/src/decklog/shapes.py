@@ -78,6 +78,7 @@ class BulkAnswer(msgspec.Struct):
     duplicates: Count
     rejected: Count
     items: list[BulkItem]
+    kept: Annotated[Count, Meta(description="Rejected records that are kept, and listed by `/rejected`.")] = 0
 
 
 class Record(RecordInput, frozen=True, kw_only=True, forbid_unknown_fields=False):
@@ -100,6 +101,47 @@ class Record(RecordInput, frozen=True, kw_only=True, forbid_unknown_fields=False
     trimmed: Annotated[
         list[Removed] | None, Meta(description="Values that were removed, because the record was too large or too deep.")
     ] = None
+
+
+class RejectedItem(msgspec.Struct):
+    """A rejected record without its content."""
+
+    id: Annotated[int, Meta(ge=1, description="Number of the rejected record.")]
+    rejected_at: Annotated[datetime, Meta(tz=True)]
+    code: Annotated[str, Meta(description="Code of the refusal.")]
+    detail: str
+    record_id: Annotated[str | None, Meta(description="Id that the key of its bulk gave the record; null without a key.")]
+    recorded_by: Annotated[dict[str, str], Meta(description="Credential that sent the record.")]
+    request_id: Annotated[str, Meta(description="Id of the request, as in the header `X-Request-Id`.")]
+    bytes: Annotated[int, Meta(description="Bytes of the record as sent.")]
+    has_content: Annotated[bool, Meta(description="Whether the content is kept.")]
+
+
+class RejectedRecord(RejectedItem):
+    """A rejected record."""
+
+    content: Annotated[str | None, Meta(description="The JSON as sent, with secrets masked; null if it is not kept.")]
+
+
+class RejectedPage(msgspec.Struct):
+    """Rejected records, newest first, and counts of the tenant."""
+
+    items: list[RejectedItem]
+    next: Annotated[int | None, Meta(description="`before` of the next page; null on the last page.")]
+    rejected: Annotated[int, Meta(description="Records that were rejected so far.")]
+    unkept: Annotated[int, Meta(description="Those that were not kept, because too many came at once.")]
+    dropped: Annotated[int, Meta(description="Those that were kept and went for newer ones, or by age.")]
+    kept: Annotated[int, Meta(description="Those that are kept now.")]
+    bytes: Annotated[int, Meta(description="Bytes that are kept now.")]
+    last_at: Annotated[datetime, Meta(tz=True, description="Time of the last rejection.")] | None
+    last_code: Annotated[str, Meta(description="Code of the last rejection; empty without one.")]
+
+
+class DeletedRejected(msgspec.Struct):
+    """A rejected record that was deleted."""
+
+    id: int
+    status: Literal["deleted"]
 
 
 class Coverage(msgspec.Struct):
@@ -243,5 +285,6 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     rejected: Annotated[
         int | None, Meta(description="Records of a bulk that were rejected, as in the header `Decklog-Rejected`.")
     ] = None
+    kept: Annotated[int | None, Meta(description="Rejected records that are kept, and listed by `/rejected`.")] = None
     items: Annotated[list[BulkItem] | None, Meta(description="Results of a bulk, in the order of the request.")] = None
     manifest: Annotated[dict[str, Any] | None, Meta(description="The Tenant to apply with kubectl.")] = None

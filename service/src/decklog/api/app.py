@@ -20,7 +20,7 @@ from decklog.api.errors import COMMON_HEADERS, NO_CONTENT_POLICY, NO_STORE, hand
 from decklog.api.metrics import observe_scope
 from decklog.api.openapi import document
 from decklog.api.request import has_head, make_request_id
-from decklog.api.routes import append, bulk, export, health, logs, search, stream, stream_socket, tenants, whoami
+from decklog.api.routes import append, bulk, export, health, logs, rejected, search, stream, stream_socket, tenants, whoami
 from decklog.api.routes.reference import reference_routes
 from decklog.api.services import ApiServices
 from decklog.api.tracing import RequestTraces, Traced
@@ -98,6 +98,10 @@ def _routes(*, with_metrics: bool) -> list[Any]:
             export.export_records,
             stream.stream_events,
             stream_socket.stream_socket,
+            rejected.list_rejected,
+            rejected.get_rejected,
+            rejected.replay_rejected,
+            rejected.delete_rejected,
             tenants.list_tenants,
             tenants.create_tenant,
             tenants.get_tenant,

@@ -100,6 +100,7 @@ class Operation:
     errors: Sequence[Code] = ()
     parameters: Sequence[Json] = ()
     body: Mapping[str, Media] | None = None
+    body_required: bool = True
     secured: bool = True
 
     @property
@@ -184,7 +185,7 @@ def _operation(handler: HTTPRouteHandler, schema_of: Callable[[Media], Json]) ->
     if operation.parameters:
         made["parameters"] = list(operation.parameters)
     if operation.body is not None:
-        made["requestBody"] = {"required": True, "content": _content(operation.body, schema_of)}
+        made["requestBody"] = {"required": operation.body_required, "content": _content(operation.body, schema_of)}
     return made
 
 

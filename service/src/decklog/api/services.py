@@ -10,6 +10,7 @@ from decklog.services.identity.identity import Identity
 from decklog.services.records.attempts import Attempts
 from decklog.services.records.ingest import Ingest
 from decklog.services.records.reading import Reading
+from decklog.services.records.rejected import Rejected
 from decklog.services.records.streaming import Streams
 from decklog.services.tenancy.tenants import Tenants
 
@@ -25,3 +26,4 @@ class ApiServices:
     tenants: Tenants
     readiness: Mapping[str, Readiness]
     attempts: Attempts
+    rejected: Rejected

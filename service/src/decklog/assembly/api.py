@@ -23,6 +23,8 @@ from decklog.services.records.access_log import AccessLog
 from decklog.services.records.attempts import Attempts
 from decklog.services.records.ingest import CommitTraces, Ingest
 from decklog.services.records.reading import Reading
+from decklog.services.records.rejected import Rejected
+from decklog.services.records.rejections import RejectionQueue
 from decklog.services.records.streaming import Limits, Streams
 from decklog.services.search.page import READING
 from decklog.services.search.search import Search
@@ -36,6 +38,7 @@ from decklog.timescale.connection import Pool
 from decklog.timescale.records.announcements import PostgresAnnouncements
 from decklog.timescale.records.cursors import PostgresCursors
 from decklog.timescale.records.keeper import PostgresReadiness
+from decklog.timescale.records.rejected import PostgresRejected
 
 
 class _Announcing:
@@ -102,7 +105,8 @@ async def open_api(
         turns, processor = database_turns(settings.database.pool_max), Processor()
         budget = Budget(settings.api.reading_bytes_max, of=READING)
         store = TurnedStore(await stack.enter_async_context(backends.open_store(settings, database.reads)), turns)
-        ingest = await _open_ingest(settings, stack, store, announcements, traces)
+        rejected, rejections = await _open_rejected(settings, stack, database.reads)
+        ingest = await _open_ingest(settings, stack, store, announcements, traces=traces, rejections=rejections)
         access_log = AccessLog(ingest, lambda: _platform_tenant(registry))
         stack.push_async_callback(access_log.stop)
         identity = Identity(registry, _issuers(settings.identity))
@@ -122,11 +126,9 @@ async def open_api(
             budget=budget,
         )
         attempts = Attempts(ingest)
-        await attempts.start()
-        stack.push_async_callback(attempts.stop)
+        await _start(stack, attempts)
         await stack.enter_async_context(backends.started(registry))
-        await streams.start()
-        stack.push_async_callback(streams.stop)
+        await _start(stack, streams)
         yield ApiServices(
             identity=identity,
             ingest=ingest,
@@ -143,6 +145,7 @@ async def open_api(
             tenants=Tenants(database.registry, access_log, provisioner=provisioner, vault=vault),
             readiness=readiness,
             attempts=attempts,
+            rejected=Rejected(rejected, ingest, access_log),
         )
 
 
@@ -166,12 +169,27 @@ async def _open_announcements(settings: Settings, stack: AsyncExitStack, pool: P
     return _Announcing(announcements, registry, waker)
 
 
+async def _start(stack: AsyncExitStack, part: Attempts | Streams | RejectionQueue | Ingest) -> None:
+    await part.start()
+    stack.push_async_callback(part.stop)
+
+
+async def _open_rejected(settings: Settings, stack: AsyncExitStack, pool: Pool) -> tuple[PostgresRejected, RejectionQueue]:
+    rejected = PostgresRejected(settings.database.dsn, pool)
+    stack.callback(rejected.close)
+    rejections = RejectionQueue(rejected)
+    await _start(stack, rejections)
+    return rejected, rejections
+
+
 async def _open_ingest(
     settings: Settings,
     stack: AsyncExitStack,
     store: RecordStore,
     announcements: Announcements,
+    *,
     traces: CommitTraces | None,
+    rejections: RejectionQueue,
 ) -> Ingest:
     ingest = Ingest(
         store,
@@ -181,9 +199,9 @@ async def _open_ingest(
         waiting_bytes_max=settings.api.waiting_bytes_max,
         body_bytes_max=settings.api.body_bytes_max,
         traces=traces,
+        rejections=rejections,
     )
-    await ingest.start()
-    stack.push_async_callback(ingest.stop)
+    await _start(stack, ingest)
     return ingest
 
 

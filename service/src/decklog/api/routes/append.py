@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import msgspec
 from litestar import post
-from litestar.types import HTTPScope, Receive, Send
+from litestar.types import HTTPScope, Receive, Scope, Send
 
 from decklog import shapes
 from decklog.api.auth import authenticate, bearer, recorder_of
@@ -33,6 +33,7 @@ from decklog.domain.records.canonical import digest_text
 from decklog.domain.records.idempotency import HEADER, KEY_CHARS_MAX, read_key
 from decklog.domain.records.record import RECORD_BYTES_MAX, RecordInput
 from decklog.domain.records.trimming import OVERSIZE_BYTES_MAX
+from decklog.services.records.bulk import Sender
 
 PATH = "/api/v1/logs"
 WORDS = {Status.STORED: "stored", Status.DUPLICATE: "duplicate"}
@@ -126,9 +127,14 @@ async def _stored(
     check_length(headers.get(b"content-length"), bytes_max)
     raw = await read_record(receive, services.ingest.bodies, tenant.id, bytes_max)
     receipt, rate = await services.ingest.append(
-        tenant, raw, key=idempotency_key(headers, scope), recorder=recorder_of(principal, scope), trims=trimming
+        tenant, raw, key=idempotency_key(headers, scope), sender=sender_of(principal, scope), trims=trimming
     )
     return _HTTP_STATUS[receipt.status], receipt_json(tenant.name, receipt, WORDS[receipt.status]), rate
+
+
+def sender_of(principal: Principal, scope: Scope) -> Sender:
+    """Return the sender of a request's records."""
+    return Sender(recorder_of(principal, scope), scope["state"]["request_id"])
 
 
 def trims(parameters: Mapping[str, str]) -> bool | None:

@@ -9,14 +9,13 @@ import msgspec
 from litestar import Request, Response, post
 from msgspec import Meta
 
-from decklog.api.auth import recorder_of
 from decklog.api.errors import retry_after
 from decklog.api.limits import BULK_BYTES_MAX, RECORD_OVERHEAD_BYTES, check_length, decoded, read_body, split_array, split_lines
 from decklog.api.openapi import JSON, Json, Media, Operation, json_answer, parameter
 from decklog.api.rate import RATE_HEADERS, rate_headers
 from decklog.api.reads import RECORD_INPUT
 from decklog.api.request import ask, media_type, refuse_parameters
-from decklog.api.routes.append import APPEND_ERRORS, IDEMPOTENCY_KEY, OVERSIZE, WORDS, idempotency_key, trims
+from decklog.api.routes.append import APPEND_ERRORS, IDEMPOTENCY_KEY, OVERSIZE, WORDS, idempotency_key, sender_of, trims
 from decklog.domain.errors import Code, DecklogError, invalid_parameter
 from decklog.domain.identity.access import Permission, acting_tenant
 from decklog.domain.records.append import Receipt
@@ -62,7 +61,13 @@ def _answer(result: BulkResult) -> Json:
     """Return the body of the answer. Raises `nothing-stored`, or what refused a part, where no record is stored."""
     items = [_item(item) for item in result.items]
     count = Counter(item["status"] for item in items)
-    answer = {"stored": count["stored"], "duplicates": count["duplicate"], "rejected": count["rejected"], "items": items}
+    answer = {
+        "stored": count["stored"],
+        "duplicates": count["duplicate"],
+        "rejected": count["rejected"],
+        "kept": result.kept,
+        "items": items,
+    }
     if items and not count["stored"] and not count["duplicate"]:
         raise _nothing_stored(result, answer)
     return answer
@@ -102,6 +107,7 @@ _OPERATION = Operation(
                 "stored": 1,
                 "duplicates": 1,
                 "rejected": 1,
+                "kept": 1,
                 "items": [
                     {"status": "stored", "seq": 2042},
                     {"status": "duplicate", "seq": 2041},
@@ -157,7 +163,7 @@ async def append_bulk(request: Request[Any, Any, Any]) -> Response[bytes]:
 
     The body is a JSON array or NDJSON, plain or compressed, of at most 10,000 records and 16 MiB. Valid records are stored
     even if others are rejected; `items` has one result for each record, and the header `Decklog-Rejected` counts those that were
-    rejected. If every record is rejected, the status is 422 and the problem has the `items`. With `atomic=true` or `strict=true`
+    rejected; `kept` of them are kept for an admin. If every record is rejected, the status is 422 and the problem has the `items`. With `atomic=true` or `strict=true`
     either all records are stored or none, and then the status is 422. Otherwise a bulk is stored in parts of at most 500 records
     and 1 MiB. If a later part is refused, `items` says so and `Retry-After` says when to send these records again.
     """
@@ -175,7 +181,7 @@ async def append_bulk(request: Request[Any, Any, Any]) -> Response[bytes]:
             records,
             key=idempotency_key(headers, request.scope),
             atomic=atomic,
-            recorder=recorder_of(asked.principal, request.scope),
+            sender=sender_of(asked.principal, request.scope),
             trims=trims(parameters),
         )
     answer = _answer(result)

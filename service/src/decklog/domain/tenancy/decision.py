@@ -124,4 +124,4 @@ def _usage(seen: Observation, now: datetime) -> Usage | None:
     if stored is None:
         return None
     depth = seen.queue.depth if isinstance(seen.queue, QueueSeen) and seen.queue.exists else None
-    return Usage(stored.records, stored.bytes, depth, None if seen.search is None else stored.unindexed, now)
+    return Usage(stored.records, stored.bytes, depth, None if seen.search is None else stored.unindexed, now, stored.rejected)

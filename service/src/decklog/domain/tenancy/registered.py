@@ -10,7 +10,7 @@ from decklog.domain.archive.manifest import ArchiveSeen
 from decklog.domain.index_generation import GenerationRow
 from decklog.domain.tenancy.parts.keys import IssuedKey
 from decklog.domain.tenancy.spec import TenantSpec, seconds
-from decklog.domain.tenancy.status import Condition
+from decklog.domain.tenancy.status import Condition, Rejected
 from decklog.domain.tenant import DEFAULT_CELL, Isolation, State
 
 
@@ -79,13 +79,14 @@ class Stored(msgspec.Struct, frozen=True):
     """Volume of both logs: `records` accepted so far, the `unindexed` of them that no index holds yet, and their `bytes`.
 
     Where relations are shared, `bytes` is an estimate by the tenant's share of records. `events_bytes` is the estimated part of the
-    events log, which the storage quota bounds; None where no quota asks for it.
+    events log, which the storage quota bounds; None where no quota asks for it. `rejected` records are no part of it.
     """
 
     records: int
     unindexed: int
     bytes: int
     events_bytes: int | None = None
+    rejected: Rejected = Rejected()
 
     @property
     def charged(self) -> int:

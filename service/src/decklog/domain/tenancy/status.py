@@ -90,6 +90,14 @@ class Drift(msgspec.Struct, frozen=True):
     at: str
 
 
+class Rejected(msgspec.Struct, frozen=True):
+    """Records that were rejected so far, and the time and the code of the last rejection."""
+
+    records: int = 0
+    at: datetime | None = None
+    code: str = ""
+
+
 class Usage(msgspec.Struct, frozen=True):
     """What a tenant uses, as seen `at` a time.
 
@@ -103,6 +111,7 @@ class Usage(msgspec.Struct, frozen=True):
     queue_depth: int | None
     search_lag: int | None
     at: datetime
+    rejected: Rejected = Rejected()
 
 
 class TenantStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):

@@ -29,6 +29,10 @@ EXPORT_OPEN = "log.export.open"
 EXPORT_CLOSE = "log.export.close"
 STREAM_OPEN = "log.stream.open"
 STREAM_CLOSE = "log.stream.close"
+REJECTED_LIST = "rejected.list"
+REJECTED_READ = "rejected.read"
+REJECTED_REPLAY = "rejected.replay"
+REJECTED_DELETE = "rejected.delete"
 TENANTS_LIST = "tenants.list"
 TENANTS_READ = "tenants.read"
 TENANTS_CREATE_OPEN = "tenants.create.open"
@@ -42,6 +46,10 @@ ACTIONS = (
     EXPORT_CLOSE,
     STREAM_OPEN,
     STREAM_CLOSE,
+    REJECTED_LIST,
+    REJECTED_READ,
+    REJECTED_REPLAY,
+    REJECTED_DELETE,
     TENANTS_LIST,
     TENANTS_READ,
     TENANTS_CREATE_OPEN,
@@ -50,7 +58,7 @@ ACTIONS = (
 )
 """Every action that Decklog itself records."""
 
-_QUERIES = frozenset({SEARCH, READ, STATS, EXPORT_OPEN, STREAM_OPEN})
+_QUERIES = frozenset({SEARCH, READ, STATS, EXPORT_OPEN, STREAM_OPEN, REJECTED_LIST, REJECTED_READ})
 _REFUSALS = frozenset({Code.RATE_LIMITED, Code.TENANT_SUSPENDED})
 """Errors that a query raises unchanged."""
 

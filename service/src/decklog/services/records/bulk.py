@@ -6,14 +6,46 @@ This module stores nothing; `ingest` does.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.records.append import Appended, Receipt, Status
 from decklog.domain.records.record import Prepared
+from decklog.domain.records.rejected import DETAIL_CHARS_MAX, OF_RECORDS, Rejection
 from decklog.services.records.queue import GROUP_RECORDS_MAX, QUANTUM_BYTES
+
+
+class Sender(msgspec.Struct, frozen=True):
+    """The credential of a request, as `recorded_by` has it, and the id of the request."""
+
+    recorder: bytes | None = None
+    request_id: str = ""
+
+
+class Sent(NamedTuple):
+    """A record as it came: its bytes, the id that the request's key gives it, and its sender."""
+
+    raw: bytes | msgspec.Raw
+    key: str | None
+    sender: Sender
+
+    def rejection(self, error: DecklogError, at: datetime, kept: bytes | None, valid: Prepared | None = None) -> Rejection:
+        """Return the record as it is kept after a rejection: of a valid one what would have been stored, else its kept form."""
+        return Rejection(
+            at=at,
+            code=error.code.value,
+            detail=error.detail[:DETAIL_CHARS_MAX],
+            record_id=self.key,
+            recorder=(self.sender.recorder or b"{}").decode(),
+            request_id=self.sender.request_id,
+            size=len(memoryview(self.raw)),
+            content=kept if valid is None else valid.content,
+            as_stored=valid is not None,
+        )
 
 
 def conflicting(receipt: Receipt) -> DecklogError:
@@ -32,12 +64,13 @@ Part = list[tuple[int, Prepared]]
 class Bulk:
     """The records of one bulk while they are stored: rejected ones, the first of each id, and the twins of these.
 
-    `fresh` lists the records to store, each with its index in the bulk.
+    `fresh` lists the records to store, each with its index in the bulk. `kept` has what is kept of records that are not valid.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, kept: Mapping[int, bytes | None]) -> None:
         self.fresh: Part = []
         self._count = count
+        self._kept = kept
         self._twins: list[tuple[int, int, Prepared]] = []
         self._first: dict[str, int] = {}
         self._fingerprints: dict[int, bytes | None] = {}
@@ -100,6 +133,17 @@ class Bulk:
         for index, original, twin in self._twins:
             self._items[index] = _as_twin(self._items[original], same=self._same(twin, original))
         return [_without_conflict(self._items[index]) for index in range(self._count)]
+
+    def rejections(self, raws: Sequence[bytes | msgspec.Raw], key: str | None, sender: Sender, at: datetime) -> list[Rejection]:
+        """Return the records that were rejected for what they are, after `items`."""
+        valid = dict(self.fresh) | {index: twin for index, _, twin in self._twins}
+        found: list[Rejection] = []
+        for index in range(self._count):
+            error = _without_conflict(self._items[index])
+            if isinstance(error, DecklogError) and error.code in OF_RECORDS:
+                sent = Sent(raws[index], None if key is None else f"{key}/{index}", sender)
+                found.append(sent.rejection(error, at, self._kept.get(index), valid.get(index)))
+        return found
 
     def _same(self, twin: Prepared, original: int) -> bool:
         return twin.fingerprint == self._fingerprints[original]

@@ -24,19 +24,22 @@ from decklog.domain.log import LogName
 from decklog.domain.records.append import Appended, AppendRequest, Rate, Receipt, Status
 from decklog.domain.records.idempotency import KeyBinding, binding, key_reused
 from decklog.domain.records.record import Prepared, RecordInput, decode, prepare
+from decklog.domain.records.rejected import OF_RECORDS, kept_form
 from decklog.domain.records.trimming import OVERSIZE_BYTES_MAX
 from decklog.domain.store import Announcements, RecordStore
 from decklog.domain.tenant import Tenant
 from decklog.services.budget import Budget
 from decklog.services.coalescing import Coalescing
-from decklog.services.records.bulk import Bulk, conflicting
+from decklog.services.records.bulk import Bulk, Sender, Sent, conflicting
 from decklog.services.records.levels import Levels
 from decklog.services.records.preparer import Handling, prepared_here, too_large
 from decklog.services.records.preparing import INLINE_BYTES_MAX, Preparing
 from decklog.services.records.queue import CommitQueue, Waiting, overloaded
 from decklog.services.records.rates import ByteRates
+from decklog.services.records.rejections import RejectionQueue
 
 RECORDS_PER_REQUEST_MAX = 10_000
+_UNNAMED: Final = Sender()
 _BOUND_AT_ONCE: Final = 200
 """Keys of bulks that one statement binds to their content."""
 _log = structlog.get_logger("decklog.ingest")
@@ -52,12 +55,13 @@ _rejected = _records.labels("rejected")
 class BulkResult(msgspec.Struct, frozen=True):
     """The outcome of each record of a bulk, in the order sent; a DecklogError is a record that was rejected.
 
-    `refused` is set where a part was refused after others had been stored.
+    `refused` is set where a part was refused after others had been stored. `kept` counts the rejected records that are kept.
     """
 
     items: list[Receipt | DecklogError]
     rate: Rate | None
     refused: DecklogError | None = None
+    kept: int = 0
 
 
 class CommitTraces(Protocol):
@@ -86,6 +90,7 @@ class Ingest:
         body_bytes_max: int = 128 * 1024 * 1024,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         traces: CommitTraces | None = None,
+        rejections: RejectionQueue | None = None,
     ) -> None:
         if len(fingerprint_key) < 32:
             raise DecklogError(Code.MISCONFIGURED, "DECKLOG_IDENTITY_FINGERPRINT_KEY must have at least 32 characters.")
@@ -96,6 +101,7 @@ class Ingest:
         """Bytes of bodies that are received, decompressed or prepared."""
         self._now = now
         self._traces = traces
+        self._rejections = rejections
         self._queue = CommitQueue(waiting_requests_max, waiting_bytes_max)
         self._wake = asyncio.Event()
         self._wake_large = asyncio.Event()
@@ -124,7 +130,14 @@ class Ingest:
         await self._preparing.stop()
 
     async def append(
-        self, tenant: Tenant, raw: bytes, *, key: str | None = None, recorder: bytes | None = None, trims: bool | None = None
+        self,
+        tenant: Tenant,
+        raw: bytes,
+        *,
+        key: str | None = None,
+        sender: Sender = _UNNAMED,
+        trims: bool | None = None,
+        keeps: bool = True,
     ) -> tuple[Receipt, Rate | None]:
         """Store one record of the events log and return its receipt, with the state of the tenant's rate where it has one.
 
@@ -132,38 +145,60 @@ class Ingest:
             tenant: Owner of the log.
             raw: The record as JSON.
             key: Id of the record where it has none itself.
-            recorder: The credential that stores the record; see `domain.records.recorder`.
+            sender: The credential that stores the record.
             trims: Whether a record that is too large or too deep is trimmed; None for what the tenant's spec says.
+            keeps: Whether a record that is rejected is kept.
 
         Raises:
-            DecklogError: `id-conflict`, `body-too-large`, and what `decode`, `prepare` and the store raise.
+            DecklogError: `id-conflict`, `body-too-large`, and what `decode`, `prepare` and the store raise. `kept` of a rejection is 1
+                where the record is kept.
         """
         self._levels.refuse_early(tenant, LogName.EVENTS, 1)
         trims = tenant.limits.trims if trims is None else trims
-        if len(raw) > (OVERSIZE_BYTES_MAX if trims else tenant.limits.record_bytes_max):
+        if len(raw) > OVERSIZE_BYTES_MAX:
             raise too_large(tenant.name, tenant.limits.record_bytes_max)
         self.byte_rates.charge(tenant, len(raw))
-        prepared = await self._prepare(tenant, raw, key, recorder, trims=trims)
+        sent = Sent(raw, key, sender)
+        prepared = await self._prepare(tenant, sent, trims=trims, keeps=keeps)
         appended = await self._submit(AppendRequest(tenant, LogName.EVENTS, (prepared,)))
         receipt = appended.receipts[0]
         if receipt.status is Status.CONFLICT:
-            raise conflicting(receipt)
+            raise self._kept(conflicting(receipt), tenant, sent, valid=prepared) if keeps else conflicting(receipt)
         return replace(receipt, trimmed=prepared.trimmed) if prepared.trimmed else receipt, appended.rate
 
-    async def _prepare(self, tenant: Tenant, raw: bytes, key: str | None, recorder: bytes | None, *, trims: bool) -> Prepared:
+    async def _prepare(self, tenant: Tenant, sent: Sent, *, trims: bool, keeps: bool) -> Prepared:
         """Validate one record: a small one here, a larger one, or one to be trimmed, in the preparing process."""
-        now = self._now()
-        if len(raw) <= min(INLINE_BYTES_MAX, tenant.limits.record_bytes_max):
+        raw, now, limits = bytes(sent.raw), self._now(), tenant.limits
+        if len(raw) <= INLINE_BYTES_MAX and len(raw) <= limits.record_bytes_max:
             try:
-                return prepare(decode(raw), now=now, fingerprint_key=self._key, default_id=key, recorder=recorder)
-            except DecklogError:
+                return prepare(
+                    decode(raw), now=now, fingerprint_key=self._key, default_id=sent.key, recorder=sent.sender.recorder
+                )
+            except DecklogError as error:
                 if not trims:
-                    raise
-        handling = Handling(now, recorder, tenant.name, tenant.limits.record_bytes_max, trims=trims)
-        [found] = (await self._preparing.prepare(tenant.id, [raw], [key], handling)).records
-        if isinstance(found, DecklogError):
-            raise found
-        return found
+                    raise (self._kept(error, tenant, sent) if keeps else error) from None
+        handling = Handling(
+            now, sent.sender.recorder, tenant.name, limits.record_bytes_max, trims=trims, keeps=keeps and self._has_room(tenant)
+        )
+        found = await self._preparing.prepare(tenant.id, [raw], [sent.key], handling)
+        [record] = found.records
+        if isinstance(record, DecklogError):
+            raise self._kept(record, tenant, sent, form=found.kept.get(0)) if keeps else record
+        return record
+
+    def _has_room(self, tenant: Tenant) -> bool:
+        return self._rejections is not None and self._rejections.has_room(tenant)
+
+    def _kept(
+        self, error: DecklogError, tenant: Tenant, sent: Sent, *, valid: Prepared | None = None, form: bytes | None = None
+    ) -> DecklogError:
+        """Keep a record that was rejected, if there is room for it, and return its refusal, which says so."""
+        if self._rejections is not None and error.code in OF_RECORDS:
+            if valid is None and form is None and len(memoryview(sent.raw)) <= INLINE_BYTES_MAX and self._has_room(tenant):
+                form = kept_form(sent.raw)
+            made = sent.rejection(error, self._now(), form, valid)
+            error.extra["kept"] = self._rejections.note(tenant, [made])
+        return error
 
     async def append_access(self, tenant: Tenant, record: RecordInput, *, query: bool = False) -> Receipt:
         """Store one record of the access log, by the same group commit.
@@ -186,7 +221,7 @@ class Ingest:
         *,
         key: str | None = None,
         atomic: bool = False,
-        recorder: bytes | None = None,
+        sender: Sender = _UNNAMED,
         trims: bool | None = None,
     ) -> BulkResult:
         """Store many records of the events log: in parts that other tenants pass between, or at once where it is atomic.
@@ -197,8 +232,8 @@ class Ingest:
             tenant: Owner of the log.
             raws: The records as JSON.
             key: Belongs to these records in this order. Record `i` gets the id `key/i` where it has none itself.
-            atomic: Store all records or none. Otherwise valid records are stored beside invalid ones.
-            recorder: The credential that stores the records; see `domain.records.recorder`.
+            atomic: Store all records or none. Otherwise valid records are stored beside invalid ones, and those that are rejected are kept.
+            sender: The credential that stores the records.
             trims: As for `append`.
 
         Raises:
@@ -211,7 +246,16 @@ class Ingest:
             )
         self._levels.refuse_early(tenant, LogName.EVENTS, 1)
         self.byte_rates.charge(tenant, sum(len(memoryview(raw)) for raw in raws), bulk=True)
-        bulk, bound = await self._prepare_bulk(tenant, raws, key, recorder, trims=tenant.limits.trims if trims is None else trims)
+        handling = Handling(
+            self._now(),
+            sender.recorder,
+            tenant.name,
+            tenant.limits.record_bytes_max,
+            with_forms=key is not None,
+            trims=tenant.limits.trims if trims is None else trims,
+            keeps=not atomic and self._has_room(tenant),
+        )
+        bulk, bound = await self._prepare_bulk(tenant, raws, key, handling)
         if atomic:
             bulk.refuse_unless_storable()
         if bound is not None and bulk.fresh:
@@ -231,22 +275,23 @@ class Ingest:
             rate = appended.rate
             bulk.note(part, appended)
         items = bulk.items()
-        _rejected.inc(sum(isinstance(item, DecklogError) for item in items))
-        return BulkResult(items, rate, refused)
+        rejected = sum(isinstance(item, DecklogError) for item in items)
+        _rejected.inc(rejected)
+        kept = 0
+        if rejected and self._rejections is not None and (found := bulk.rejections(raws, key, sender, handling.now)):
+            kept = self._rejections.note(tenant, found)
+        return BulkResult(items, rate, refused, kept)
 
     async def _prepare_bulk(
-        self, tenant: Tenant, raws: Sequence[bytes | msgspec.Raw], key: str | None, recorder: bytes | None, *, trims: bool
+        self, tenant: Tenant, raws: Sequence[bytes | msgspec.Raw], key: str | None, handling: Handling
     ) -> tuple[Bulk, KeyBinding | None]:
         """Validate each record of a bulk: those of a small one here, those of others in the preparing process."""
-        handling = Handling(
-            self._now(), recorder, tenant.name, tenant.limits.record_bytes_max, with_forms=key is not None, trims=trims
-        )
         ids = [None if key is None else f"{key}/{index}" for index in range(len(raws))]
         if sum(len(memoryview(raw)) for raw in raws) <= INLINE_BYTES_MAX:
             found = prepared_here(raws, ids, handling, key=self._key)
         else:
             found = await self._preparing.prepare(tenant.id, raws, ids, handling)
-        bulk = Bulk(len(raws))
+        bulk = Bulk(len(raws), found.kept)
         for index, each in enumerate(found.records):
             if isinstance(each, DecklogError):
                 bulk.reject(index, each)

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.records.idempotency import item_form
 from decklog.domain.records.record import RECORD_BYTES_MAX, Prepared, decode, prepare
+from decklog.domain.records.rejected import kept_form
 from decklog.domain.records.trimming import OVERSIZE_BYTES_MAX, Trimmed, trim, with_removed
 
 LENGTH_BYTES: Final = 4
@@ -36,6 +37,7 @@ class Handling(msgspec.Struct, array_like=True, frozen=True):
         bytes_max: Largest record of the tenant, as sent.
         with_forms: Whether each record's form is wanted, by which a bulk with a key is recognised.
         trims: Whether a record that is too large or too deep is trimmed, as `domain.records.trimming` does.
+        keeps: Whether what is kept of a rejected record is wanted.
     """
 
     now: datetime
@@ -44,6 +46,7 @@ class Handling(msgspec.Struct, array_like=True, frozen=True):
     bytes_max: int = RECORD_BYTES_MAX
     with_forms: bool = False
     trims: bool = False
+    keeps: bool = False
 
 
 class Job(msgspec.Struct, array_like=True):
@@ -55,18 +58,26 @@ class Job(msgspec.Struct, array_like=True):
 
 
 class Result(msgspec.Struct, array_like=True):
-    """Outcome of each record of a job: `prepared` in order, None for those in `errors` (code and detail by index), and their forms."""
+    """Outcome of each record of a job: `prepared` in order, None for those in `errors` (code and detail by index), and their forms.
+
+    `kept` has what is kept of those in `errors`.
+    """
 
     prepared: list[Prepared | None]
     errors: dict[int, tuple[Code, str]] = {}
     forms: list[bytes] = []
+    kept: dict[int, bytes | None] = {}
 
 
 class Preparation(NamedTuple):
-    """Records prepared in their order, each or why it is not valid, and the form of each where it was wanted."""
+    """Records prepared in their order, each or why it is not valid, and the form of each where it was wanted.
+
+    `kept` has what is kept of records that are not valid, by index.
+    """
 
     records: list[Prepared | DecklogError]
     forms: list[bytes]
+    kept: dict[int, bytes | None]
 
 
 def prepared_here(
@@ -74,7 +85,12 @@ def prepared_here(
 ) -> Preparation:
     """Prepare records in this process. `ids` has the id of each that has none itself; `key` is the fingerprint key."""
     records = [_prepared_or_refused(raw, identity, handling, key) for raw, identity in zip(raws, ids, strict=True)]
-    return Preparation(records, [item_form(raw, key) for raw in raws] if handling.with_forms else [])
+    rejected = [index for index, each in enumerate(records) if isinstance(each, DecklogError)] if handling.keeps else []
+    return Preparation(
+        records,
+        [item_form(raw, key) for raw in raws] if handling.with_forms else [],
+        {index: kept_form(raws[index]) for index in rejected},
+    )
 
 
 def _prepared_or_refused(
@@ -110,6 +126,7 @@ def prepared_of(job: Job, key: bytes) -> Result:
         [None if isinstance(each, DecklogError) else each for each in found.records],
         {index: (each.code, each.detail) for index, each in enumerate(found.records) if isinstance(each, DecklogError)},
         found.forms,
+        found.kept,
     )
 
 

@@ -58,7 +58,7 @@ class Preparing:
         self, tenant_id: int, raws: Sequence[bytes | msgspec.Raw], ids: Sequence[str | None], handling: Handling
     ) -> Preparation:
         """Return the records prepared, each or why it is not valid. Raises `overloaded` where the process ended or hangs."""
-        found = Preparation([], [])
+        found = Preparation([], [], {})
         first = 0
         while first < len(raws):
             end, size = first, 0
@@ -72,6 +72,7 @@ class Preparing:
             for index, prepared in enumerate(result.prepared):
                 found.records.append(prepared if prepared is not None else DecklogError(*result.errors[index]))
             found.forms.extend(result.forms)
+            found.kept.update((first + index, content) for index, content in result.kept.items())
             first = end
         return found
 

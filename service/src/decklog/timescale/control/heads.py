@@ -6,11 +6,13 @@ Only these settings are written here; numbers and receipt times belong to the ap
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import asyncpg
 
 from decklog.domain.log import LogName
 from decklog.domain.tenancy.registered import HeadSettings
+from decklog.domain.tenancy.status import Rejected
 from decklog.domain.tenant import State
 from decklog.timescale.statements import statement
 
@@ -54,7 +56,20 @@ async def observe_heads(connection: asyncpg.Connection, tenant_ids: Sequence[int
     }
 
 
-async def count_records(connection: asyncpg.Connection, tenant_ids: Sequence[int]) -> dict[int, tuple[int, int]]:
-    """Return records of both logs and those among them that are not indexed yet, by tenant."""
+class Counted(NamedTuple):
+    """Records of both logs of a tenant, those among them that are not indexed yet, and the rejected ones."""
+
+    records: int
+    unindexed: int
+    rejected: Rejected
+
+
+async def count_records(connection: asyncpg.Connection, tenant_ids: Sequence[int]) -> dict[int, Counted]:
+    """Return the counts of tenants that have heads, by tenant."""
     rows = await connection.fetch(statement("heads.stored"), tenant_ids)
-    return {row["tenant_id"]: (row["records"], row["unindexed"]) for row in rows}
+    return {
+        row["tenant_id"]: Counted(
+            row["records"], row["unindexed"], Rejected(row["rejected"], row["rejected_at"], row["rejected_code"])
+        )
+        for row in rows
+    }

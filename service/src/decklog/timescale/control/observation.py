@@ -20,10 +20,11 @@ from decklog.domain.tenancy.manifest import Manifest
 from decklog.domain.tenancy.names import schema_name
 from decklog.domain.tenancy.registered import DatabaseSeen, Row, Stored
 from decklog.domain.tenancy.spec import DeletionPolicy
+from decklog.domain.tenancy.status import Rejected
 from decklog.domain.tenant import Isolation
 from decklog.timescale.control import schema, tables
 from decklog.timescale.control.errors import translated
-from decklog.timescale.control.heads import count_records, observe_heads
+from decklog.timescale.control.heads import Counted, count_records, observe_heads
 from decklog.timescale.control.piccolo_engine import borrowed
 from decklog.timescale.statements import only_row, quoted, statement
 
@@ -192,8 +193,8 @@ async def _stored(
     counted = await count_records(connection, [row.id for row in rows])
     found: dict[int, Stored] = {}
     for row in rows:
-        records, unindexed = counted.get(row.id, (0, 0))
+        records, unindexed, rejected = counted.get(row.id, Counted(0, 0, Rejected()))
         size = await sizes.share(connection, row, records)
         events = int(size * await sizes.events_share(connection, row)) if size and row.id in limited else None
-        found[row.id] = Stored(records, unindexed, size, events)
+        found[row.id] = Stored(records, unindexed, size, events, rejected)
     return found

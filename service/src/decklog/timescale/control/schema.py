@@ -32,15 +32,15 @@ from decklog.timescale.statements import quoted, statement
 _LOCK = 0x6465636B6C6F67
 """Advisory lock of all changes of definitions, so that two processes may start at once."""
 DEFINITIONS = 2
-"""Version of `cell.sql`, `worker.sql`, `bulks.sql` and of the template (`relations.sql`, `term_filters.sql`, `shared.sql`).
+"""Version of `cell.sql`, `worker.sql`, `ingest.sql` and of the template (`relations.sql`, `term_filters.sql`, `shared.sql`).
 
 It grows with the first change of them after a release. A version never changes definitions that have a greater number in the
 database, because a newer version has made them.
 """
 _RELATIONS = ("records", "term_filters")
 """Relations of the template. Where tenants share a schema, row-level security isolates them in each."""
-_OF_BULKS = ("bulk_keys",)
-"""Relations of `bulks.sql`."""
+_OF_INGEST = ("bulk_keys", "rejected_records", "rejections")
+"""Relations of `ingest.sql`."""
 _DROPPED_AT_ONCE = 50
 """Partitions that one transaction drops. With their indexes they take about 500 locks; PostgreSQL has about 6,000 by default."""
 
@@ -137,7 +137,7 @@ async def _migrate_common(connection: asyncpg.Connection) -> None:
         return
     await connection.execute(statement("cell"))
     await connection.execute(statement("worker"))
-    await connection.execute(statement("bulks"))
+    await connection.execute(statement("ingest"))
     await connection.execute(f"COMMENT ON SCHEMA decklog IS '{DEFINITIONS}.cell'")
 
 
@@ -327,10 +327,10 @@ async def delete_term_filters(connection: asyncpg.Connection, schema: str, tenan
         await connection.execute(f"DELETE FROM {quoted(schema)}.term_filters WHERE tenant_id = $1", tenant_id)
 
 
-async def delete_bulks(connection: asyncpg.Connection, tenant_id: int) -> None:
-    """Delete what the cell keeps of a tenant's bulks. The caller has a transaction open."""
+async def delete_ingest(connection: asyncpg.Connection, tenant_id: int) -> None:
+    """Delete the keys of a tenant's bulks and its rejected records. The caller has a transaction open."""
     await connection.execute("SELECT set_config('decklog.tenants', $1, true)", str(tenant_id))  # it applies to the owner too
-    for name in _OF_BULKS:
+    for name in _OF_INGEST:
         await connection.execute(f"DELETE FROM decklog.{name} WHERE tenant_id = $1", tenant_id)
 
 

@@ -29,10 +29,12 @@ UPDATE decklog.heads AS head SET epoch = head.epoch + 1
  WHERE (head.tenant_id, head.log) = (locked.tenant_id, locked.log) RETURNING head.tenant_id
 
 -- name: stored
--- Per tenant: records of both logs, and those that the live generation of its index does not hold yet.
+-- Per tenant: records of both logs, those that the live generation of its index does not hold yet, and the rejected ones with the last.
 SELECT head.tenant_id, sum(head.next_seq)::bigint AS records,
-       sum(greatest(head.next_seq - coalesce(cursor.next_seq, 0), 0))::bigint AS unindexed
+       sum(greatest(head.next_seq - coalesce(cursor.next_seq, 0), 0))::bigint AS unindexed,
+       coalesce(max(r.rejected), 0) AS rejected, max(r.last_at) AS rejected_at, coalesce(max(r.last_code), '') AS rejected_code
   FROM decklog.heads AS head
+  LEFT JOIN decklog.rejections AS r ON r.tenant_id = head.tenant_id
   JOIN decklog.tenants AS tenant ON tenant.id = head.tenant_id
   LEFT JOIN decklog.search_generations AS live ON live.index = tenant.index AND live.state = 1
   LEFT JOIN decklog.cursors AS cursor
