@@ -307,6 +307,27 @@ async def test_refused_attempts_that_name_a_tenant_are_in_its_access_log(world: 
     ]
 
 
+async def test_attempts_in_a_suspended_tenant_are_in_its_access_log(world: World) -> None:
+    changed = world.cache.changed()
+    world.registry.add_tenant(msgspec.structs.replace(world.tenant("acme"), state=State.SUSPENDED))
+    await changed.wait()
+    async with world.client(Role.WRITER) as client:
+        assert (await client.post("/api/v1/logs", json=RECORD)).status_code == 403
+    assert await refusals(world, 1) == [("tenant-suspended", "role writer", world.keys["acme", Role.WRITER].split("_")[1])]
+
+
+async def test_attempts_with_a_token_of_an_issuer_that_is_not_bound_to_the_tenant_are_in_its_access_log() -> None:
+    it = IssuerWorld(tenants=["other"])
+    async with running_world(issuers=it.issuers) as world:
+        unbound = it.token(decklog_tenant="acme", sub="carol")
+        async with world.client() as client:
+            answer = await client.get("/api/v1/logs", headers={"Authorization": f"Bearer {unbound}"})
+            assert answer.status_code == 401
+        [(code, reason, subject)] = await refusals(world, 1)
+        assert (code, subject) == ("unauthenticated", "carol")
+        assert "tenant" in reason
+
+
 async def test_platform_reads_its_own_access_log_and_no_other(world: World) -> None:
     await fill(world.store, world.tenant("acme"), {"message": "of a tenant"}, log=LogName.ACCESS)
     async with world.client(Role.PLATFORM) as client:
