@@ -469,7 +469,6 @@ async def test_import_command_prints_the_summary_as_json(
         "refused": 1,
         "skipped": 0,
         "replaced": 0,
-        "asked": False,
         "files": [{"file": str(path), "stored": 1, "duplicates": 0, "refused": 1, "skipped": 0, "replaced": 0, "resumed": 0}],
         "refusals": [
             {

@@ -76,7 +76,7 @@ def test_event_in_an_envelope_has_the_record_of_the_bare_event(envelope: str, ev
 
 def test_unstorable_characters_within_an_envelope_are_replaced() -> None:
     event = {**TRAIL, "userAgent": "a\0b", "errorMessage": "\ud800"}
-    encoded, _, replaced = recorded(json.dumps({"log": json.dumps(event)}).encode(), "auto")
+    encoded, replaced = recorded(json.dumps({"log": json.dumps(event)}).encode(), "auto")
     assert replaced == 2
     assert json.loads(encoded)["source"]["user_agent"] == "a\ufffdb"
 

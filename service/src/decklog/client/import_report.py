@@ -60,10 +60,7 @@ COUNTS = ("stored", "duplicates", "refused", "skipped", "replaced")
 
 
 class Report(msgspec.Struct):
-    """Counts of an import. `stopped` says why the import ended early; it is empty for a complete one.
-
-    `asked` says whether the log was asked for every id. Without it, ids are known for the tenant's `dedupWindow` only.
-    """
+    """Counts of an import. `stopped` says why the import ended early; it is empty for a complete one."""
 
     kind: str
     url: str
@@ -73,7 +70,6 @@ class Report(msgspec.Struct):
     refused: int = 0
     skipped: int = 0
     replaced: int = 0
-    asked: bool = False
     files: list[FileReport] = []
     refusals: list[Kind] = []
     stopped: str = ""
@@ -109,10 +105,10 @@ def summary(report: Report) -> str:
     for kind in report.refusals:
         more = f" and {kind.count - len(kind.examples)} more" if kind.count > len(kind.examples) else ""
         lines.append(f"{kind.count} × {kind.reason}: {', '.join(refusal.place for refusal in kind.examples)}{more}")
-    if report.stored and not report.asked:
+    if report.stored:
         lines.append(
-            "Ids are known for the tenant's dedupWindow (24 hours by default): this key cannot read the log, so events that were "
-            "imported before that are stored again."
+            "The server knows ids for the tenant's dedupWindow (24 hours by default). If these events were imported before that, they "
+            "are stored twice now."
         )
     lines.append(f"{_counts(report)}, in tenant {report.tenant!r}.")
     if report.replaced:

@@ -191,7 +191,7 @@ class Importer:
         if last is None or last.raw is None:
             return found.sent == 0
         try:
-            record, _, _ = recorded(last.raw, self._kind)
+            record, _ = recorded(last.raw, self._kind)
         except NotAnEventError:
             return False
         item = (await self._deliver([record]))[0]
@@ -205,7 +205,7 @@ class Importer:
         try:
             if piece.raw is None:
                 raise NotAnEventError(piece.problem)
-            record, _, replaced = recorded(piece.raw, self._kind)
+            record, replaced = recorded(piece.raw, self._kind)
         except HoldsNoEventsError as error:
             run.took(piece)
             run.report.skipped += 1

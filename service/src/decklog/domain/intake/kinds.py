@@ -79,8 +79,8 @@ def _recorded(event: Any, kind: str) -> RecordInput | dict[str, Any]:
     raise NotAnEventError(f"it is of no known kind ({', '.join(MAPPINGS)}); its first members: {names[:200]}")
 
 
-def recorded(raw: bytes, kind: str) -> tuple[bytes, str, int]:
-    """Return the record of an event as JSON, its id, and the number of characters that were replaced in it.
+def recorded(raw: bytes, kind: str) -> tuple[bytes, int]:
+    """Return the record of an event as JSON, and the number of characters that were replaced in it.
 
     Args:
         raw: The event as JSON, or an envelope that holds it.
@@ -102,7 +102,7 @@ def recorded(raw: bytes, kind: str) -> tuple[bytes, str, int]:
         raise NotAnEventError("it is nested too deeply") from None
     if len(encoded) > RECORD_BYTES_MAX:
         raise NotAnEventError(f"its record would have {len(encoded)} bytes; at most {RECORD_BYTES_MAX} are allowed")
-    return encoded, str(record["id"] if isinstance(record, dict) else record.id), replaced
+    return encoded, replaced
 
 
 def _noted(record: RecordInput | dict[str, Any], replaced: int) -> RecordInput | dict[str, Any]:
