@@ -168,7 +168,7 @@ async def test_read_refuses_an_invalid_parameter(world: World) -> None:
         for query in WRONG_QUERIES:
             response = await client.get(f"/api/v1/logs?{query}")
             assert response.status_code == 422, query
-            assert code_of(response) in ("invalid-parameter", "invalid-cursor")
+            assert code_of(response) in ("invalid-parameter", "invalid-cursor", "invalid-query")
         assert await access_actions(world) == []
 
 
