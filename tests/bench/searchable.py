@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import dataclasses
 import json
 import time
 from collections.abc import AsyncIterator
@@ -14,12 +15,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import asyncpg
+from msgspec.structs import replace
 
+from decklog.domain.index_generation import IndexGeneration
 from decklog.domain.log import LogName, Span
 from decklog.domain.records.record import decode, prepare
 from decklog.domain.search.query import Query
 from decklog.domain.search.terms import terms
-from decklog.domain.store import INDEXER, SearchDocument
+from decklog.domain.store import SearchDocument, indexer_of
 from decklog.domain.tenant import Isolation
 from decklog.opensearch.client import connect
 from decklog.opensearch.search import OpenSearchIndex
@@ -103,7 +106,9 @@ async def _watch(place: Stand, customer: Customer, index: OpenSearchIndex, run: 
     try:
         while True:
             passed = await connection.fetchval(
-                "SELECT next_seq FROM decklog.cursors WHERE consumer = $1 AND tenant_id = $2 AND log = 0", INDEXER, tenant.id
+                "SELECT next_seq FROM decklog.cursors WHERE consumer = $1 AND tenant_id = $2 AND log = 0",
+                indexer_of(tenant),
+                tenant.id,
             )
             now = time.perf_counter()
             if passed is not None and passed > seen:
@@ -177,12 +182,28 @@ async def _alone(context: Context, search: Search, customer: Customer) -> float:
         await client.close()
 
 
+async def _with_generation(place: Stand, customer: Customer) -> Customer:
+    """Return the customer with the live generation of its index."""
+    connection = await asyncpg.connect(place.admin_dsn)
+    try:
+        row = await connection.fetchrow(
+            "SELECT index, generation, starts FROM decklog.search_generations WHERE index = $1 AND state = 1",
+            customer.tenant.index,
+        )
+    finally:
+        await connection.close()
+    if row is None:
+        raise RuntimeError(f"the index {customer.tenant.index} has no generation")
+    live = IndexGeneration(row["index"], row["generation"], tuple(row["starts"]))
+    return dataclasses.replace(customer, tenant=replace(customer.tenant, live=live))
+
+
 async def run(context: Context) -> AsyncIterator[Figure]:
     """Yield the sustained rate and the lag, with TimescaleDB, OpenSearch and SQS."""
     servers = context.servers
     context.say("searchable: starting OpenSearch and SQS")
     async with stand(servers.timescale, servers.opensearch, servers.sqs) as place:
-        [customer] = await place.customers(1, Isolation.DEDICATED)
+        customer = await _with_generation(place, (await place.customers(1, Isolation.DEDICATED))[0])
         async with place.api() as api, place.worker() as worker:
             warmup = context.seconds(_WARMUP_SECONDS)
             context.say(
