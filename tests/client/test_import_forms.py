@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from decklog.client.progress import Progress
 from decklog.domain.identity.access import Role
 from tests.domain.test_intake_kinds import AUDIT, TRAIL
 from tests.support.api_world import World, running_world
+from tests.support.memory import make_tenant
 
 
 @pytest.fixture
@@ -132,6 +134,20 @@ async def test_refusals_of_one_kind_are_one_line_with_a_few_examples(world: Worl
     assert lines[0].startswith("500 × it is not JSON")
     assert lines[0].endswith(f": {places} and {500 - EXAMPLES_MAX} more")
     assert lines[1].startswith("3 × it has no eventTime: ")
+
+
+async def test_import_after_the_dedup_window_says_that_events_may_be_there_twice(world: World, tmp_path: Path) -> None:
+    world.add(make_tenant("forgetful"), dedup_window=timedelta(0))
+    await world.cache.refresh()
+    (tmp_path / "x").write_text(json.dumps(trail(1)))
+    for _ in range(2):
+        report = await imported(world, tmp_path / "x", tenant="forgetful")
+        assert counts(report) == (1, 0, 0, 0)
+        assert "they are stored twice now" in summary(report)
+    assert counts(await imported(world, tmp_path / "x")) == (1, 0, 0, 0)
+    again = await imported(world, tmp_path / "x")
+    assert counts(again) == (0, 1, 0, 0)
+    assert "twice" not in summary(again)
 
 
 async def test_import_reads_standard_input(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
