@@ -137,14 +137,16 @@ class Client:
         return await self._ask(shapes.Receipt, "POST", "/logs", content=record, headers=headers)
 
     async def append_bulk(
-        self, records: Sequence[bytes], *, atomic: bool = False, idempotency_key: str | None = None
+        self, records: Sequence[bytes], *, atomic: bool = False, trim: bool = False, idempotency_key: str | None = None
     ) -> shapes.BulkAnswer:
         """Append records, each given as JSON on one line. Unless `atomic`, valid records are stored beside invalid ones.
+
+        With `trim`, a record that is too large or too deep is stored without its largest or deepest values, which it lists.
 
         An answer in which every record is rejected is returned, not raised.
         """
         headers = {"content-type": "application/x-ndjson", **_idempotency(idempotency_key)}
-        parameters = {"atomic": "true"} if atomic else {}
+        parameters = {**({"atomic": "true"} if atomic else {}), **({"oversize": "trim"} if trim else {})}
         content = b"\n".join(records)
         try:
             answer = await self._ask(shapes.BulkAnswer, "POST", "/logs/bulk", content=content, headers=headers, params=parameters)

@@ -268,7 +268,7 @@ class Importer:
             on=self._wait, attempts=None, timeout=RETRY_SECONDS_MAX, wait_initial=0.5, wait_max=30.0
         ):
             with attempt:
-                items = (await self._client.append_bulk(records)).items
+                items = (await self._client.append_bulk(records, trim=True)).items
                 _raise_refused(items)
         return items
 

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 from decklog.domain.intake import cloudtrail, decklog_export, kubernetes_audit
 from decklog.domain.intake.foreign_event import REPLACEMENT, NotAnEventError, storable
 from decklog.domain.intake.wrappers import refuse_other_kinds, unwrapped
-from decklog.domain.records.record import MESSAGE_CHARS_MAX, RECORD_BYTES_MAX, RecordInput
+from decklog.domain.records.record import MESSAGE_CHARS_MAX, RecordInput
+from decklog.domain.records.trimming import OVERSIZE_BYTES_MAX
 
 AUTO = "auto"
 
@@ -100,8 +101,8 @@ def recorded(raw: bytes, kind: str) -> tuple[bytes, int]:
         encoded = msgspec.json.encode(record)
     except RecursionError:
         raise NotAnEventError("it is nested too deeply") from None
-    if len(encoded) > RECORD_BYTES_MAX:
-        raise NotAnEventError(f"its record would have {len(encoded)} bytes; at most {RECORD_BYTES_MAX} are allowed")
+    if len(encoded) > OVERSIZE_BYTES_MAX:
+        raise NotAnEventError(f"its record would have {len(encoded)} bytes; at most {OVERSIZE_BYTES_MAX} are allowed")
     return encoded, replaced
 
 
