@@ -121,6 +121,32 @@ async def test_public_path_answers_without_a_credential(world: World, path: str)
         assert (await client.get(path)).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("Token abc", "has the scheme Token, which is not supported. Send Authorization: Bearer"),
+        ("basic YWxpY2U6c2VjcmV0", "has the scheme Basic, which is not supported. Send Authorization: Bearer"),
+        ("dlk_0123_secret", "has no scheme, or one that is not known here. Send Authorization: Bearer"),
+        ("", "The request has no credential. Send Authorization: Bearer"),
+    ],
+)
+async def test_credential_of_another_scheme_is_told_what_is_expected(world: World, value: str, said: str) -> None:
+    async with world.client(None) as client:
+        for method in ("GET", "POST"):
+            response = await client.request(method, "/api/v1/logs", headers={"Authorization": value})
+            assert (response.status_code, code_of(response)) == (401, "unauthenticated")
+            assert said in response.json()["detail"]
+            assert "secret" not in response.text
+
+
+async def test_plus_that_became_a_blank_is_named_as_the_cause(world: World) -> None:
+    async with world.client(Role.AUDITOR) as client:
+        response = await client.get("/api/v1/logs?from=2026-11-30T01:00:00+01:00")
+        assert (response.status_code, code_of(response)) == (422, "invalid-parameter")
+        assert "A plus sign in a query string means a blank: write it as %2B." in response.json()["detail"]
+        assert (await client.get("/api/v1/logs?from=2026-11-30T01:00:00%2B01:00")).status_code == 200
+
+
 @pytest.mark.parametrize("role", list(Role))
 async def test_every_path_refuses_methods_that_change_or_delete(world: World, role: Role) -> None:
     await fill(world.store, world.tenant("acme"), {})
@@ -134,7 +160,7 @@ async def test_every_path_refuses_methods_that_change_or_delete(world: World, ro
         assert (await client.get("/api/v1/logs/0")).status_code == 200
 
 
-async def test_wrong_method_returns_405_with_the_allowed_methods(world: World) -> None:
+async def test_options_and_405_name_the_same_methods(world: World) -> None:
     async with world.client(Role.ADMIN) as client:
         for path, allow in (
             ("/api/v1/logs", "GET, HEAD, OPTIONS, POST"),
@@ -144,6 +170,8 @@ async def test_wrong_method_returns_405_with_the_allowed_methods(world: World) -
             ("/api/v1/logs/export", "GET, OPTIONS"),
         ):
             assert (await client.put(path)).headers["allow"] == allow
+            options = await client.options(path)
+            assert (options.status_code, options.headers["allow"]) == (204, allow)
 
 
 async def test_head_returns_the_headers_of_get_without_a_body(world: World) -> None:

@@ -473,3 +473,87 @@ async def test_api_keeps_serving_when_a_client_disconnects_during_its_body(world
             )
     async with world.client(Role.WRITER) as client:
         assert (await client.post("/api/v1/logs", json=RECORD)).json()["seq"] == 0
+
+
+# Refusals that teach, and what the wire carries
+
+
+async def test_append_lists_all_faults_of_a_record(world: World) -> None:
+    sent = {"user_id": "alice", "actor": {"id": "u"}, "severity": "info", "occurred_at": "2026-11-30"}
+    async with world.client(Role.WRITER) as client:
+        response = await client.post("/api/v1/logs", json=sent)
+        problem = msgspec.json.decode(response.content, type=shapes.Problem)
+        assert (response.status_code, problem.code) == (422, "invalid-record")
+        faults = msgspec.convert(problem.errors, list[shapes.Fault])
+        assert {fault.path: fault.meant for fault in faults} == {
+            "action": None,
+            "occurred_at": None,
+            "severity": "INFO",
+            "user_id": "actor.id",
+        }
+
+
+@pytest.mark.parametrize("count", [1, 300])
+async def test_bulk_items_list_their_faults_within_a_bound(world: World, count: int) -> None:
+    async with world.client(Role.WRITER) as client:
+        response = await client.post("/api/v1/logs/bulk", json=[{f"k{number}": 1 for number in range(30)}] * count)
+        items = msgspec.json.decode(response.content, type=shapes.BulkAnswer).items
+        first = items[0].error
+        assert first is not None
+        assert len(first.errors or ()) == 20
+        assert all(item.error and item.error.detail.startswith("action: is required") for item in items)
+        assert sum(len(item.error.errors or ()) for item in items if item.error) <= 1_000
+
+
+@pytest.mark.parametrize("padding", [0, 20_000])
+async def test_append_and_bulk_refuse_a_name_twice(world: World, padding: int) -> None:
+    twice = b'{"action":"a","actor":{"id":"x"},"message":"%b","metadata":{"a":1,"\\u0061":2}}' % (b"m" * padding)
+    async with world.client(Role.WRITER) as client:
+        one = await client.post("/api/v1/logs", content=twice, headers={"Content-Type": "application/json"})
+        many = await client.post("/api/v1/logs/bulk", content=b"[" + twice + b"]", headers={"Content-Type": "application/json"})
+    assert (one.status_code, code_of(one)) == (422, "invalid-record")
+    assert one.json()["detail"].startswith("metadata.a: the name 'a' occurs twice in metadata")
+    [item] = many.json()["items"]
+    assert item["error"]["detail"] == one.json()["detail"]
+    assert (await world.store.head(world.tenant("acme"), LogName.EVENTS)).next_seq == 0
+
+
+@pytest.mark.parametrize("form", ["application/json", "application/x-ndjson"])
+async def test_byte_order_mark_costs_no_record(world: World, form: str) -> None:
+    records = [json.dumps(RECORD).encode()] * 2
+    body = b"\xef\xbb\xbf" + (b"[" + b",".join(records) + b"]" if form == "application/json" else b"\n".join(records))
+    async with world.client(Role.WRITER) as client:
+        bulk = await client.post("/api/v1/logs/bulk", content=body, headers={"Content-Type": form})
+        assert (bulk.json()["stored"], bulk.json()["rejected"]) == (2, 0)
+        one = await client.post(
+            "/api/v1/logs", content=b"\xef\xbb\xbf" + records[0], headers={"Content-Type": "application/json"}
+        )
+        assert one.status_code == 201
+
+
+async def test_idempotency_key_of_other_characters_is_refused_and_never_changed(world: World) -> None:
+    async with world.client(Role.WRITER) as client:
+        for key in ("köy".encode(), "köy".encode("latin-1")):
+            response = await client.post("/api/v1/logs", json=RECORD, headers={b"Idempotency-Key": key})
+            assert (response.status_code, code_of(response)) == (422, "invalid-parameter")
+    assert (await world.store.head(world.tenant("acme"), LogName.EVENTS)).next_seq == 0
+
+
+async def test_failed_sign_in_under_a_long_name_is_recorded_whole(world: World) -> None:
+    sent = {"action": "user.login", "outcome": "failure", "actor": {"id": "u" * 3_000}}
+    async with world.client(Role.WRITER) as client:
+        assert (await client.post("/api/v1/logs", json=sent)).status_code == 201
+    async with world.client(Role.AUDITOR) as client:
+        assert (await client.get("/api/v1/logs/0")).json()["actor"] == {"id": "u" * 3_000}
+
+
+async def test_time_is_answered_as_it_was_sent(world: World) -> None:
+    async with world.client(Role.WRITER) as client:
+        assert (
+            await client.post("/api/v1/logs", json={**RECORD, "occurred_at": "2026-01-31T23:59:59.9999999+01:00"})
+        ).status_code == 201
+    async with world.client(Role.AUDITOR) as client:
+        record = (await client.get("/api/v1/logs/0")).json()
+        assert record["occurred_at"] == "2026-01-31T23:59:59.9999999+01:00"
+        found = await client.get("/api/v1/logs", params={"from": "2026-01-31T22:59:59.999999Z", "to": "2026-01-31T23:00:00Z"})
+        assert [item["seq"] for item in found.json()["items"]] == [0]

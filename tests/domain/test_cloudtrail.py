@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -49,7 +48,7 @@ def test_cloudtrail_event_maps_to_a_record() -> None:
         id="293ba626-3be5-4a26-ab1b-0f4c54f49959",
         action="ec2:DescribeInstances",
         actor=Actor(id="arn:aws:sts::111122223333:assumed-role/Admin/session", type="AssumedRole", name="Admin/session"),
-        occurred_at=datetime(2023, 7, 10, 11, 42, 36, tzinfo=UTC),
+        occurred_at="2023-07-10T11:42:36Z",
         severity=Severity.INFO,
         outcome=Outcome.SUCCESS,
         source=Source(ip="192.0.2.7", user_agent="aws-cli/2.0"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any
 
@@ -57,13 +56,13 @@ def test_storable_keeps_names_apart_that_differ_in_replaced_characters() -> None
 @pytest.mark.parametrize(
     ("written", "expected"),
     [
-        ("2023-07-10T11:42:36Z", datetime(2023, 7, 10, 11, 42, 36, tzinfo=UTC)),
-        ("2023-07-10T11:42:36.123456789Z", datetime(2023, 7, 10, 11, 42, 36, 123456, tzinfo=UTC)),
-        ("2023-07-10 11:42:36.5", datetime(2023, 7, 10, 11, 42, 36, 500_000, tzinfo=UTC)),
-        ("2023-07-10t13:42:36+02:00", datetime(2023, 7, 10, 11, 42, 36, tzinfo=UTC)),
+        ("2023-07-10T11:42:36Z", "2023-07-10T11:42:36Z"),
+        ("2023-07-10T11:42:36.123456789Z", "2023-07-10T11:42:36.123456789Z"),
+        ("2023-07-10 11:42:36.5", "2023-07-10T11:42:36.5Z"),
+        ("2023-07-10t13:42:36+0200", "2023-07-10T13:42:36+02:00"),
     ],
 )
-def test_moment_reads_times_of_audit_logs(written: str, expected: datetime) -> None:
+def test_moment_reads_times_of_audit_logs(written: str, expected: str) -> None:
     assert moment(written, "eventTime") == expected
 
 

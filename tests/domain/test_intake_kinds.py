@@ -84,7 +84,7 @@ def test_unstorable_characters_within_an_envelope_are_replaced() -> None:
 def test_cloudtrail_event_in_the_form_of_logstash_is_read_by_its_timestamp() -> None:
     event = {**TRAIL, "@timestamp": "2020-09-14T00:44:23.000Z", "@version": "1"}
     del event["eventTime"]
-    assert record_of(event)["occurred_at"] == "2020-09-14T00:44:23Z"
+    assert record_of(event)["occurred_at"] == "2020-09-14T00:44:23.000Z"
 
 
 @pytest.mark.parametrize(
@@ -173,3 +173,16 @@ def test_row_of_a_csv_export_is_the_record_of_the_json_export() -> None:
 def test_row_that_is_no_record_is_refused(columns: list[str], cells: list[str], reason: str) -> None:
     with pytest.raises(NotAnEventError, match=reason):
         of_cells(columns, cells)
+
+
+@pytest.mark.parametrize("twin", [b'"eventName"', b'"event\\u004eame"'])
+def test_event_with_a_name_twice_is_refused_with_the_name(twin: bytes) -> None:
+    raw = (
+        b'{"eventName":"CreateUser","eventSource":"iam.amazonaws.com","eventTime":"2026-01-01T00:00:00Z",'
+        + twin
+        + b':"DeleteUser"}'
+    )
+    with pytest.raises(NotAnEventError, match="the name 'eventName' occurs twice"):
+        recorded(raw, "cloudtrail")
+    with pytest.raises(NotAnEventError, match="the name 'a' occurs twice in requestParameters"):
+        recorded(raw.replace(twin + b':"DeleteUser"', b'"requestParameters":{"a":"\\ud800","a":1}'), "cloudtrail")

@@ -83,7 +83,7 @@ def test_parse_rejects_empty_overlong_and_unstorable_values(name: str, value: st
         ("from", "2026-02-30T00:00:00Z"),
         ("from", "2026-01-01T00:00:60Z"),
         ("from", "1767225600"),
-        ("from", "2026-01-01 00:00:00Z"),
+        ("from", "2026-01-01 00:00:00 01:00"),
         ("to", "now"),
         ("action", "*.login"),
         ("action", "user.**"),

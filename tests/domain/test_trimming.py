@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from decklog.domain.privacy.masking import mask
 from decklog.domain.records.canonical import canonical, digest
-from decklog.domain.records.record import DEPTH_MAX, Prepared, decode, prepare
+from decklog.domain.records.record import Prepared, decode, prepare
+from decklog.domain.records.refusal import DEPTH_MAX
 from decklog.domain.records.trimming import REMOVED_MAX, Trimmed, trim, with_removed
 from tests.support.records import FINGERPRINT_KEY, body
 

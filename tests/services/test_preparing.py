@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.records.record import RECORD_BYTES_MAX, Prepared, decode, prepare
+from decklog.domain.records.record import RECORD_BYTES_MAX, Prepared, prepare_sent
 from decklog.domain.records.recorder import recorder
 from decklog.services.records import preparing
 from decklog.services.records.preparer import Handling
@@ -32,7 +32,7 @@ async def beside() -> AsyncIterator[Preparing]:
 
 
 def shown(results: list[Prepared | DecklogError]) -> list[object]:
-    return [(each.code, each.detail) if isinstance(each, DecklogError) else each for each in results]
+    return [(each.code, each.detail, each.extra) if isinstance(each, DecklogError) else each for each in results]
 
 
 async def test_records_and_refusals_are_those_of_the_event_loop(beside: Preparing) -> None:
@@ -40,6 +40,7 @@ async def test_records_and_refusals_are_those_of_the_event_loop(beside: Preparin
         body(id="own", metadata={"password": "x", "list": [0.5, 1e21, -0.0, 2**70]}),
         body(metadata="x" * 100_000, source={"ip": "::1"}, before=None),
         b'{"action":1}',
+        b'{"action":"a","actor":{"id":"x","\\u0069d":"y"}}',
         b"{",
         body(message="\0"),
         FLOATS,
@@ -49,7 +50,7 @@ async def test_records_and_refusals_are_those_of_the_event_loop(beside: Preparin
     here: list[Prepared | DecklogError] = []
     for raw, identity in zip(raws, ids, strict=True):
         try:
-            here.append(prepare(decode(raw), now=NOW, fingerprint_key=FINGERPRINT_KEY, default_id=identity, recorder=by))
+            here.append(prepare_sent(raw, now=NOW, fingerprint_key=FINGERPRINT_KEY, default_id=identity, recorder=by))
         except DecklogError as error:
             here.append(error)
     assert shown((await beside.prepare(1, raws, ids, Handling(NOW, by))).records) == shown(here)

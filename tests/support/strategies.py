@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from decklog.domain.errors import DecklogError
 from decklog.domain.log import LogName
-from decklog.domain.records.record import DEPTH_MAX, OUTCOMES, SEVERITIES, Prepared, decode, prepare
+from decklog.domain.records.record import OUTCOMES, SEVERITIES, Prepared, decode, prepare
+from decklog.domain.records.refusal import DEPTH_MAX
 from decklog.domain.search.fields import FIELDS, Field, Kind
 from decklog.domain.search.query import Query, parse
 from decklog.domain.search.terms import COLUMN_BYTES_MAX, COLUMN_CHARS_MAX, Terms, column, terms

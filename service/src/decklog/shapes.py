@@ -52,11 +52,22 @@ class Receipt(msgspec.Struct):
     trimmed: TrimmedPaths | None = None
 
 
-class ItemError(msgspec.Struct):
+class Fault(msgspec.Struct, omit_defaults=True):
+    """One fault of a record or a Tenant."""
+
+    path: Annotated[str, Meta(description="Path of the field, as in `actor.id` and `related[0].type`; empty for the whole.")]
+    message: Annotated[str, Meta(description="What is wrong, as a clause.")]
+    value: Annotated[Any, Meta(description="The value that was sent, at most its first 80 characters.")] = None
+    allowed: Annotated[list[str] | None, Meta(description="Values or names that are allowed.")] = None
+    meant: Annotated[str | None, Meta(description="Value or path of the field that was probably meant.")] = None
+
+
+class ItemError(msgspec.Struct, omit_defaults=True):
     """Reason why one record of a bulk was rejected."""
 
     code: str
     detail: str
+    errors: Annotated[list[Fault] | None, Meta(description="Faults of the record, at most 20; of a bulk, at most 1,000.")] = None
 
 
 class BulkItem(msgspec.Struct, omit_defaults=True):
@@ -90,7 +101,13 @@ class Record(RecordInput, frozen=True, kw_only=True, forbid_unknown_fields=False
     seq: Seq
     received_at: ReceivedAt
     digest: Digest
-    occurred_at: Annotated[datetime, Meta(tz=True)]
+    occurred_at: Annotated[
+        str,
+        Meta(
+            description="Time of the event, with the digits and the offset that the client sent.",
+            extra_json_schema={"format": "date-time"},
+        ),
+    ]
     severity: Severity
     outcome: Outcome
     recorded_by: Annotated[
@@ -278,7 +295,11 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     seq: Annotated[int | None, Meta(description="Sequence number of the record that used the same id first.")] = None
     retry_after: Annotated[int | None, Meta(description="Seconds to wait, as in the header `Retry-After`.")] = None
     errors: Annotated[
-        list[dict[str, Any]] | None, Meta(description="Rejected records of a batch: `index`, `code`, `detail`.")
+        list[dict[str, Any]] | None,
+        Meta(
+            description="Faults of a record or a Tenant, at most 20: `path`, `message`, and where they help `value`, `allowed`, `meant`. "
+            "Of an atomic batch its rejected records: `index`, `code`, `detail`."
+        ),
     ] = None
     stored: Annotated[int | None, Meta(description="Records of a bulk that were stored: 0.")] = None
     duplicates: Annotated[int | None, Meta(description="Records of a bulk that had been stored before: 0.")] = None

@@ -16,7 +16,7 @@ from litestar.datastructures import State
 from litestar.types import HTTPScope, Message, Receive, Send
 from litestar.utils import normalize_path
 
-from decklog.api.errors import COMMON_HEADERS, NO_CONTENT_POLICY, NO_STORE, handle
+from decklog.api.errors import COMMON_HEADERS, NO_CONTENT_POLICY, NO_STORE, allowed, handle
 from decklog.api.metrics import observe_scope
 from decklog.api.openapi import document
 from decklog.api.request import has_head, make_request_id
@@ -63,6 +63,8 @@ class Application(Litestar):
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = cast("list[tuple[bytes, bytes]]", message["headers"])
+                if scope["method"] == "OPTIONS" and status < 300:
+                    headers = self._with_all_methods(headers, scope)
                 message["headers"] = _completed(headers, identifier)
             await send(message)
 
@@ -73,6 +75,15 @@ class Application(Litestar):
             await super().__call__(scope, receive, send_on)
         finally:
             observe_scope(scope, status, time.perf_counter() - started)
+
+    def _with_all_methods(self, headers: list[tuple[bytes, bytes]], scope: HTTPScope) -> list[tuple[bytes, bytes]]:
+        """Return the headers of an answer to OPTIONS with `Allow` as a 405 has it: Litestar names those of the first handler."""
+        template = scope.get("path_template")
+        methods = {name for route in self.routes if route.path_format == template for name in getattr(route, "methods", ())}
+        if not methods:
+            return headers
+        allow = allowed(methods, scope["path"])
+        return [*((name, value) for name, value in headers if name != b"allow"), (b"allow", allow)]
 
 
 def _completed(headers: list[tuple[bytes, bytes]], identifier: str) -> list[tuple[bytes, bytes]]:

@@ -25,15 +25,29 @@ def recorder_of(principal: Principal, scope: Scope) -> bytes:
     return recorder(principal.kind, principal.subject, principal.issuer, client[0] if client else None)
 
 
+_SCHEMES = {name.lower(): name for name in ("Basic", "Token", "Digest", "Negotiate", "NTLM", "ApiKey", "Key", "AWS4-HMAC-SHA256")}
+"""Other schemes that a refusal names. An unknown one may be a credential without its scheme, which no answer may repeat."""
+_EXPECTED = "Send Authorization: Bearer <API key or JWT>."
+
+
 def _missing() -> DecklogError:
-    return DecklogError(Code.UNAUTHENTICATED, "The request has no credential. Send Authorization: Bearer <API key or JWT>.")
+    return DecklogError(Code.UNAUTHENTICATED, f"The request has no credential. {_EXPECTED}")
+
+
+def _other_scheme(scheme: str) -> DecklogError:
+    known = _SCHEMES.get(scheme.lower())
+    if known is None:
+        found = "The header Authorization has no scheme, or one that is not known here."
+    else:
+        found = f"The header Authorization has the scheme {known}, which is not supported."
+    return DecklogError(Code.UNAUTHENTICATED, f"{found} {_EXPECTED}")
 
 
 def bearer(value: bytes) -> str:
     """Return the token of an Authorization header. Raises `unauthenticated`."""
     scheme, _, token = value.partition(b" ")
     if scheme.lower() != b"bearer":
-        raise _missing()
+        raise _other_scheme(scheme.decode("latin-1")) if value.strip() else _missing()
     return token.strip(b" ").decode("latin-1")
 
 

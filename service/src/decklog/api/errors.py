@@ -7,6 +7,7 @@ details.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
@@ -204,14 +205,18 @@ def _of_framework(error: HTTPException) -> DecklogError:
     return DecklogError(Code.INVALID_PARAMETER, "The request is malformed.")
 
 
-def _allowed(error: Exception, path: str) -> list[tuple[bytes, bytes]]:
-    """Return the header `Allow` of a 405: the router's methods, and HEAD where GET is allowed."""
+def allowed(methods: Iterable[str], path: str) -> bytes:
+    """Return the header `Allow` of a path: the router's methods, and HEAD where GET is allowed."""
+    names = set(methods)
+    if "GET" in names and has_head(path):
+        names.add("HEAD")
+    return ", ".join(sorted(names)).encode()
+
+
+def _allow_header(error: Exception, path: str) -> list[tuple[bytes, bytes]]:
     if not isinstance(error, HTTPException) or error.status_code != 405:
         return []
-    methods = {name for name in (error.headers or {}).get("allow", "").split(", ") if name.isupper()}
-    if "GET" in methods and has_head(path):
-        methods.add("HEAD")
-    return [(b"allow", ", ".join(sorted(methods)).encode())]
+    return [(b"allow", allowed((name for name in (error.headers or {}).get("allow", "").split(", ") if name.isupper()), path))]
 
 
 def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -219,7 +224,7 @@ def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]
     if (services := request.app.state.get("services")) is not None:
         note_refused(services, request.scope, error)
     ours = translated(error, request.scope)
-    headers = [*problem_headers(ours), *_allowed(error, request.scope["path"])]
+    headers = [*problem_headers(ours), *_allow_header(error, request.scope["path"])]
     return Response(
         msgspec.json.encode(problem(ours, request_id(request.scope))),
         status_code=STATUSES[ours.code][0],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from typing import Any, Final, cast
 
@@ -16,6 +17,7 @@ import zstandard
 from litestar.types import Receive, Scope
 
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.faults import syntax
 from decklog.domain.records.record import RECORD_BYTES_MAX
 from decklog.services.budget import Budget, Held
 from decklog.services.records.ingest import RECORDS_PER_REQUEST_MAX
@@ -261,13 +263,13 @@ def _too_many() -> DecklogError:
 def split_array(body: bytes) -> list[msgspec.Raw]:
     """Return the items of a JSON array, each as its own bytes. Raises `invalid-json` and `too-many-records`."""
     try:
-        found: tuple[msgspec.Raw, ...] = msgspec.structs.astuple(_items.decode(body))
+        found: tuple[msgspec.Raw, ...] = msgspec.structs.astuple(_items.decode(body.removeprefix(BOM_UTF8)))
     except msgspec.ValidationError:
         raise DecklogError(
             Code.INVALID_JSON, "The body is not a JSON array of records. Send NDJSON as application/x-ndjson."
         ) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DecklogError(Code.INVALID_JSON, f"The body is not valid JSON in UTF-8: {error}.") from None
+        raise DecklogError(Code.INVALID_JSON, f"The body is not valid JSON in UTF-8: {syntax(error)}.") from None
     except RecursionError:
         raise DecklogError(Code.INVALID_JSON, "The body is nested too deeply.") from None
     if found[-1] is not _NOTHING:

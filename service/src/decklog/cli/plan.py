@@ -38,6 +38,7 @@ API keys are taken to be where they were put.
 
 Needs DECKLOG_DATABASE_OWNER_DSN, and DECKLOG_SEARCH_ and DECKLOG_QUEUE_ as the operator has them; or --data-dir; or --offline.""",
         "decklog plan -f tenant.yaml",
+        "kubectl get tenants -o yaml | decklog plan -f -",
         "decklog plan -f tenants/ --data-dir .decklog --detailed-exitcode",
         exits=f"0, 1 (a Tenant is refused, or a backend does not answer), 2 (wrong use, settings or manifest, or no database), {SOMETHING_TO_DO} (--detailed-exitcode, and there is something to do)",
     ),
@@ -47,7 +48,7 @@ Needs DECKLOG_DATABASE_OWNER_DSN, and DECKLOG_SEARCH_ and DECKLOG_QUEUE_ as the 
 @app.default
 async def plan(
     *,
-    files: Annotated[list[Path], Parameter(name=("--file", "-f"))],
+    files: Annotated[list[Path], Parameter(name=("--file", "-f"), allow_leading_hyphen=True)],
     offline: Flag = False,
     detailed_exitcode: Flag = False,
     as_json: Json = False,
@@ -56,14 +57,14 @@ async def plan(
     """Print what provisioning would do for Tenant manifests, without doing it.
 
     Args:
-        files: YAML file, or folder of YAML files. May be repeated.
+        files: YAML file, folder of YAML files, or - for standard input. May be repeated.
         offline: Compare with an empty installation, and call no backend.
         detailed_exitcode: Exit with 3 where there is something to do.
         as_json: Write the plan as JSON.
         data_dir: Data folder of a running decklog dev, in place of the settings of the environment.
     """
     configured = DevFolder(data_dir).running_settings() if data_dir is not None else settings.load(os.environ)
-    specs = {name: wanted.spec for name, wanted in read_manifests(files).items()}
+    specs = {name: wanted.spec for name, wanted in read_manifests(files, stdin=sys.stdin.buffer).items()}
     if not specs:
         raise DecklogError(Code.MISCONFIGURED, "There is no Tenant in these files.")
     offline = offline or not _has_backends(configured)

@@ -21,7 +21,7 @@ from decklog.domain.identity.access import Permission, acting_tenant
 from decklog.domain.records.append import Receipt
 from decklog.domain.records.record import RecordInput
 from decklog.services.budget import Held
-from decklog.services.records.bulk import shown_rejected
+from decklog.services.records.bulk import cut_faults, shown_rejected
 from decklog.services.records.ingest import RECORDS_PER_REQUEST_MAX, BulkResult
 from decklog.shapes import BulkAnswer
 
@@ -60,6 +60,7 @@ async def _records(request: Request[Any, Any, Any], headers: dict[bytes, bytes],
 def _answer(result: BulkResult) -> Json:
     """Return the body of the answer. Raises `nothing-stored`, or what refused a part, where no record is stored."""
     items = [_item(item) for item in result.items]
+    cut_faults(items)
     count = Counter(item["status"] for item in items)
     answer = {
         "stored": count["stored"],
@@ -113,7 +114,11 @@ _OPERATION = Operation(
                     {"status": "duplicate", "seq": 2041},
                     {
                         "status": "rejected",
-                        "error": {"code": "invalid-record", "detail": "Object missing required field `actor`."},
+                        "error": {
+                            "code": "invalid-record",
+                            "detail": "actor: is required, and absent.",
+                            "errors": [{"path": "actor", "message": "is required, and absent"}],
+                        },
                     },
                 ],
             },

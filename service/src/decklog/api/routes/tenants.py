@@ -11,8 +11,8 @@ from litestar.params import FromPath
 from decklog.api.limits import BODY_ERRORS, check_length, read_body
 from decklog.api.openapi import JSON, Json, Media, Operation, json_answer, parameter
 from decklog.api.request import ask, refuse_parameters, require_json
-from decklog.domain.errors import Code, DecklogError
-from decklog.domain.tenancy.manifest import TenantManifest
+from decklog.domain.errors import Code
+from decklog.domain.tenancy.manifest import TenantManifest, decode_manifest
 from decklog.shapes import CreatedTenant, Tenant, Tenants
 
 TENANT_BYTES_MAX = 64 * 1024
@@ -89,16 +89,6 @@ async def get_tenant(request: Request[Any, Any, Any], name: FromPath[str]) -> Re
     return Response(msgspec.json.encode(listing.shown()), media_type=JSON)
 
 
-def _manifest(body: bytes) -> TenantManifest:
-    """Decode a manifest. Raises `invalid-json`, and `invalid-tenant` naming the field."""
-    try:
-        return msgspec.json.decode(body, type=TenantManifest)
-    except msgspec.ValidationError as error:
-        raise DecklogError(Code.INVALID_TENANT, f"{error}.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DecklogError(Code.INVALID_JSON, f"The body is not valid JSON in UTF-8: {error}.") from None
-
-
 _MANIFEST: Json = {
     "apiVersion": "decklog.dev/v1",
     "kind": "Tenant",
@@ -149,7 +139,7 @@ async def create_tenant(request: Request[Any, Any, Any]) -> Response[bytes]:
     headers = dict(request.scope["headers"])
     require_json(headers, "a Tenant")
     check_length(headers.get(b"content-length"), TENANT_BYTES_MAX)
-    manifest = _manifest(await read_body(request.receive, TENANT_BYTES_MAX))
+    manifest = decode_manifest(await read_body(request.receive, TENANT_BYTES_MAX))
     made = await asked.services.tenants.create(asked.principal, asked.context, manifest)
     answer = {"tenant": made.listing.shown(), "keys": dict(made.keys) or None}
     location = {"Location": f"/api/v1/tenants/{made.listing.name}"}

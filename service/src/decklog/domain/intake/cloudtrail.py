@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any
 
 from decklog.domain.intake.foreign_event import (
@@ -127,7 +126,7 @@ def record(event: Any) -> RecordInput:
     )
 
 
-def _time(event: dict[str, Any]) -> datetime:
+def _time(event: dict[str, Any]) -> str:
     name = next((name for name in _TIMES if event.get(name) is not None), _TIMES[0])
     return moment(event.get(name), name)
 

@@ -7,20 +7,17 @@ that is too long for a field is cut there and stays whole in `metadata`.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from decklog.domain.privacy.masking import mask
 from decklog.domain.records.canonical import UNSTORABLE, canonical
-from decklog.domain.records.record import NAME_CHARS_MAX, RELATED_MAX, USER_AGENT_CHARS_MAX, Resource, Source
+from decklog.domain.records.record import REFERENCE_CHARS_MAX, RELATED_MAX, USER_AGENT_CHARS_MAX, Resource, Source
+from decklog.domain.times import NotATimeError, read_time
 
 REPLACEMENT = "\ufffd"
-
-_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})?", re.ASCII)
 
 
 class NotAnEventError(ValueError):
@@ -59,22 +56,20 @@ def shown(value: Any) -> str:
     return msgspec.json.encode(value)[:40].decode(errors="ignore")
 
 
-def moment(value: Any, name: str) -> datetime:
-    """Return a time in RFC 3339; without an offset it is UTC. Digits beyond microseconds are cut.
+def moment(value: Any, name: str) -> str:
+    """Return a time as records write it, with all its digits; without an offset it is in UTC.
 
     Raises:
         NotAnEventError: `value` is missing or no such time; the message has the `name` of the member.
     """
     if value is None:
         raise NotAnEventError(f"it has no {name}")
-    if isinstance(value, str) and _TIME.fullmatch(value):
-        try:
-            found = datetime.fromisoformat(value.upper())
-        except ValueError:
-            pass
-        else:
-            return found if found.tzinfo else found.replace(tzinfo=UTC)
-    raise NotAnEventError(f"its {name} is not a time like 2026-01-31T12:00:00Z")
+    try:
+        if isinstance(value, str):
+            return read_time(value, offset_required=False)[1]
+    except NotATimeError:
+        pass
+    raise NotAnEventError(f"its {name} is not a time like 2026-01-31T12:00:00Z: {shown(value)}")
 
 
 def fingerprint(event: Any, characters: int) -> str:
@@ -93,7 +88,7 @@ def resources(found: Iterable[Resource | None]) -> tuple[Resource | None, list[R
 
 def source(ip: Any, user_agent: Any) -> Source | None:
     """Return the source of an event, cut to what a record holds; None if both values are absent."""
-    found = Source(ip=text(ip, NAME_CHARS_MAX), user_agent=text(user_agent, USER_AGENT_CHARS_MAX))
+    found = Source(ip=text(ip, REFERENCE_CHARS_MAX), user_agent=text(user_agent, USER_AGENT_CHARS_MAX))
     return found if found.ip or found.user_agent else None
 
 

@@ -15,6 +15,7 @@ from decklog.domain.intake.foreign_event import REPLACEMENT, NotAnEventError, st
 from decklog.domain.intake.wrappers import refuse_other_kinds, unwrapped
 from decklog.domain.records.record import MESSAGE_CHARS_MAX, RecordInput
 from decklog.domain.records.trimming import OVERSIZE_BYTES_MAX
+from decklog.domain.unique_names import RepeatedNameError, refuse_repeated
 
 AUTO = "auto"
 
@@ -51,7 +52,16 @@ def _finite(text: str) -> float:
 
 
 def parsed(raw: bytes) -> Any:
-    """Return the value of JSON text, in which lone surrogates are allowed. Raises NotAnEventError."""
+    """Return the value of JSON text, in which lone surrogates are allowed and a name occurs once. Raises NotAnEventError."""
+    value = _decoded(raw)
+    try:
+        refuse_repeated(raw, value)
+    except RepeatedNameError as error:
+        raise NotAnEventError(f"{error}; each name may occur once") from None
+    return value
+
+
+def _decoded(raw: bytes) -> Any:
     try:
         return msgspec.json.decode(raw)
     except msgspec.ValidationError as error:

@@ -7,7 +7,6 @@ The whole event stays in `metadata`, without the content of Secrets and tokens.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any
 
 from decklog.domain.intake.foreign_event import (
@@ -110,7 +109,7 @@ def _emptied(body: Any) -> Any:
     return result
 
 
-def _time(event: dict[str, Any]) -> datetime:
+def _time(event: dict[str, Any]) -> str:
     name = next((name for name in _TIMES if event.get(name) is not None), _TIMES[0])
     return moment(event.get(name), name)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -85,7 +86,7 @@ def item_form(raw: bytes | memoryview | msgspec.Raw, key: bytes) -> bytes:
     limit was raised, or a clock was corrected. All items that are not JSON have the same form.
     """
     try:
-        written = canonical(mask(_value.decode(raw), "", []))
+        written = canonical(mask(_value.decode(bytes(raw).removeprefix(BOM_UTF8)), "", []))
     except (msgspec.DecodeError, ValueError, RecursionError):
         written = b""
     return hmac.digest(key, written, "sha256")[:_FORM_BYTES]

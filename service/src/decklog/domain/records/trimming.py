@@ -17,7 +17,8 @@ from msgspec.structs import replace
 
 from decklog.domain.privacy.masking import mask, pointer_token
 from decklog.domain.records.canonical import canonical, canonical_plain, digest, number
-from decklog.domain.records.record import DEPTH_MAX, Prepared
+from decklog.domain.records.record import Prepared
+from decklog.domain.records.refusal import DEPTH_MAX
 
 OVERSIZE_BYTES_MAX: Final = 4 * 1024 * 1024
 """Bytes of one record as sent that may be trimmed. A Kubernetes object has at most 1.5 MiB, and an audit event may hold two."""

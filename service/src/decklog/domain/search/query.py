@@ -105,7 +105,7 @@ def _of_leaves(node: tree.Leaf) -> bool:
 
 
 def parse_time(name: str, text: str) -> datetime:
-    """Return an RFC 3339 time with offset in UTC, clamped to the times that records can have.
+    """Return a time as `domain.times` reads it in UTC, clamped to the times that records can have.
 
     Raises:
         DecklogError: `invalid-parameter`.

@@ -17,6 +17,7 @@ import msgspec
 
 from decklog.domain.records.canonical import number
 from decklog.domain.search.words import tokens_of
+from decklog.domain.times import instant
 
 KEYWORD_CHARS_MAX = 8_000
 """Characters up to which an index holds a value whole. With the hash of a longer one, a term has at most the 32,766 bytes of Lucene."""
@@ -325,7 +326,7 @@ def terms(content: dict[str, Any], *, with_leaves: bool = True, with_texts: bool
     related, recorder = content.get("related") or [], content.get("recorded_by") or {}
     ip = source.get("ip")
     return Terms(
-        occurred_at=datetime.fromisoformat(content["occurred_at"]),
+        occurred_at=instant(content["occurred_at"]),
         action=content["action"],
         actor=actor["id"],
         severity=content["severity"],

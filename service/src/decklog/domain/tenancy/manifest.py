@@ -9,9 +9,11 @@ import msgspec
 from msgspec import Meta
 
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.faults import faults_of, loaded, refused, shown, syntax
 from decklog.domain.tenancy.names import NAME_CHARS_MAX, NAME_PATTERN, check_name
 from decklog.domain.tenancy.spec import TenantSpec, parse_spec
 from decklog.domain.tenant import PLATFORM_TENANT
+from decklog.domain.unique_names import RepeatedNameError, refuse_repeated
 
 API_VERSION = "decklog.dev/v1"
 KIND = "Tenant"
@@ -78,14 +80,36 @@ def check_request(rotate: str) -> str:
     return rotate
 
 
+def decode_manifest(body: bytes) -> TenantManifest:
+    """Return a manifest from JSON. Raises `invalid-json`, and `invalid-tenant` with the path of each fault."""
+    try:
+        refuse_repeated(body, msgspec.json.decode(body))
+        return msgspec.json.decode(body, type=TenantManifest)
+    except msgspec.ValidationError:
+        faults = faults_of(TenantManifest, loaded(body))
+        raise refused(Code.INVALID_TENANT, faults, "The body does not have the form of a Tenant.") from None
+    except RepeatedNameError as error:
+        raise DecklogError(Code.INVALID_TENANT, f"The Tenant: {error}; each name may occur once.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DecklogError(Code.INVALID_JSON, f"The body is not valid JSON in UTF-8: {syntax(error)}.") from None
+    except RecursionError:
+        raise DecklogError(Code.INVALID_JSON, "The body is nested too deeply.") from None
+
+
 def parse_manifest(value: Any) -> tuple[str, TenantSpec]:
     """Return name and spec of a manifest, given as a decoded YAML document. Raises `invalid-tenant`."""
     if not isinstance(value, dict) or value.get("apiVersion") != API_VERSION or value.get("kind") != KIND:
         raise DecklogError(Code.INVALID_TENANT, f"The manifest must have apiVersion {API_VERSION} and kind {KIND}.")
     metadata = value.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
-    if not isinstance(name, str):
+    if name is None:
         raise DecklogError(Code.INVALID_TENANT, "The manifest has no metadata.name.")
+    if not isinstance(name, str):
+        raise DecklogError(
+            Code.INVALID_TENANT,
+            f"metadata.name is {shown(name) or 'no text'}, and must be a text. "
+            "YAML reads no, off, yes, on and numbers as other values: put the name in quotes.",
+        )
     if name == PLATFORM_TENANT:
         raise DecklogError(
             Code.INVALID_TENANT,

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.faults import faults_of, refused
 from decklog.domain.records.record import RECORD_BYTES_MAX
 from decklog.domain.tenant import CELL_PATTERN, DEFAULT_CELL, EVENTS_PER_SECOND, STREAMS_MAX, Isolation
 
@@ -303,8 +304,10 @@ def parse_spec(value: Any) -> TenantSpec:
     """Return a spec from decoded JSON. Raises `invalid-tenant`, naming the field."""
     try:
         spec = msgspec.convert(value, TenantSpec)
-    except msgspec.ValidationError as error:
-        raise DecklogError(Code.INVALID_TENANT, f"spec: {error}.") from None
+    except msgspec.ValidationError:
+        raise refused(
+            Code.INVALID_TENANT, faults_of(TenantSpec, value, path="spec"), "spec does not have the form of a spec."
+        ) from None
     problems: list[str] = []
     if "\0" in spec.display_name or any("\ud800" <= character <= "\udfff" for character in spec.display_name):
         problems.append("spec.displayName holds a character that cannot be stored (U+0000 or a lone surrogate).")

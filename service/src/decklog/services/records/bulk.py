@@ -57,6 +57,8 @@ def conflicting(receipt: Receipt) -> DecklogError:
     )
 
 
+ANSWER_FAULTS_MAX = 1_000
+"""Faults that the answer to a bulk lists."""
 Part = list[tuple[int, Prepared]]
 """Records of one request to the store, each with its index in the bulk."""
 
@@ -173,8 +175,9 @@ def _batch_rejected(items: Sequence[Any], conflicts: Mapping[int, Receipt | None
         elif isinstance(item, DecklogError):
             rejected[index] = item
     errors = [{"index": index, "code": error.code.value, "detail": error.detail} for index, error in rejected.items()]
-    withheld = {"status": "withheld"}
+    withheld: dict[str, Any] = {"status": "withheld"}
     told = [shown_rejected(rejected[index]) if index in rejected else withheld for index in range(len(items))]
+    cut_faults(told)
     return DecklogError(
         Code.BATCH_REJECTED,
         f"{len(errors)} of {len(items)} records cannot be stored, so none was.",
@@ -182,6 +185,18 @@ def _batch_rejected(items: Sequence[Any], conflicts: Mapping[int, Receipt | None
     )
 
 
-def shown_rejected(error: DecklogError) -> dict[str, object]:
+def shown_rejected(error: DecklogError) -> dict[str, Any]:
     """Return a rejected record as the answer shows it."""
-    return {"status": "rejected", "error": {"code": error.code.value, "detail": error.detail}}
+    faults = {"errors": error.extra["errors"]} if "errors" in error.extra else {}
+    return {"status": "rejected", "error": {"code": error.code.value, "detail": error.detail, **faults}}
+
+
+def cut_faults(items: Sequence[dict[str, Any]]) -> None:
+    """Take the list of faults away from the items of an answer beyond `ANSWER_FAULTS_MAX`. The detail of each keeps its first fault."""
+    room = ANSWER_FAULTS_MAX
+    for item in items:
+        faults = item.get("error", {}).get("errors", ())
+        if len(faults) > room:
+            del item["error"]["errors"]
+        else:
+            room -= len(faults)

@@ -23,7 +23,7 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.records.append import Appended, AppendRequest, Rate, Receipt, Status
 from decklog.domain.records.idempotency import KeyBinding, binding, key_reused
-from decklog.domain.records.record import Prepared, RecordInput, decode, prepare
+from decklog.domain.records.record import Prepared, RecordInput, prepare, prepare_sent
 from decklog.domain.records.rejected import OF_RECORDS, kept_form
 from decklog.domain.records.trimming import OVERSIZE_BYTES_MAX
 from decklog.domain.store import Announcements, RecordStore
@@ -33,7 +33,7 @@ from decklog.services.coalescing import Coalescing
 from decklog.services.records.bulk import Bulk, Sender, Sent, conflicting
 from decklog.services.records.levels import Levels
 from decklog.services.records.preparer import Handling, prepared_here, too_large
-from decklog.services.records.preparing import INLINE_BYTES_MAX, Preparing
+from decklog.services.records.preparing import INLINE_BYTES_MAX, INLINE_RECORDS_MAX, Preparing
 from decklog.services.records.queue import CommitQueue, Waiting, overloaded
 from decklog.services.records.rates import ByteRates
 from decklog.services.records.rejections import RejectionQueue
@@ -171,9 +171,7 @@ class Ingest:
         raw, now, limits = bytes(sent.raw), self._now(), tenant.limits
         if len(raw) <= INLINE_BYTES_MAX and len(raw) <= limits.record_bytes_max:
             try:
-                return prepare(
-                    decode(raw), now=now, fingerprint_key=self._key, default_id=sent.key, recorder=sent.sender.recorder
-                )
+                return prepare_sent(raw, now=now, fingerprint_key=self._key, default_id=sent.key, recorder=sent.sender.recorder)
             except DecklogError as error:
                 if not trims:
                     raise (self._kept(error, tenant, sent) if keeps else error) from None
@@ -287,7 +285,7 @@ class Ingest:
     ) -> tuple[Bulk, KeyBinding | None]:
         """Validate each record of a bulk: those of a small one here, those of others in the preparing process."""
         ids = [None if key is None else f"{key}/{index}" for index in range(len(raws))]
-        if sum(len(memoryview(raw)) for raw in raws) <= INLINE_BYTES_MAX:
+        if len(raws) <= INLINE_RECORDS_MAX and sum(len(memoryview(raw)) for raw in raws) <= INLINE_BYTES_MAX:
             found = prepared_here(raws, ids, handling, key=self._key)
         else:
             found = await self._preparing.prepare(tenant.id, raws, ids, handling)

@@ -17,12 +17,15 @@ import msgspec
 from msgspec.structs import replace
 
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.faults import FAULTS_MAX
 from decklog.domain.records.idempotency import item_form
-from decklog.domain.records.record import RECORD_BYTES_MAX, Prepared, decode, prepare
+from decklog.domain.records.record import RECORD_BYTES_MAX, Prepared, prepare_sent
 from decklog.domain.records.rejected import kept_form
 from decklog.domain.records.trimming import OVERSIZE_BYTES_MAX, Trimmed, trim, with_removed
 
 LENGTH_BYTES: Final = 4
+JOB_FAULTS_MAX: Final = 100
+"""Faults that are looked for in a job, beyond the first of each record: finding all takes ten times as long as refusing."""
 _NICENESS: Final = 5
 """The event loop goes first where both want the processor."""
 
@@ -58,13 +61,13 @@ class Job(msgspec.Struct, array_like=True):
 
 
 class Result(msgspec.Struct, array_like=True):
-    """Outcome of each record of a job: `prepared` in order, None for those in `errors` (code and detail by index), and their forms.
+    """Outcome of each record of a job: `prepared` in order, and the forms.
 
-    `kept` has what is kept of those in `errors`.
+    Those in `errors` (by index: code, detail and faults) are None in `prepared`, and `kept` has what is kept of them.
     """
 
     prepared: list[Prepared | None]
-    errors: dict[int, tuple[Code, str]] = {}
+    errors: dict[int, tuple[Code, str, list[dict[str, Any]]]] = {}
     forms: list[bytes] = []
     kept: dict[int, bytes | None] = {}
 
@@ -83,8 +86,17 @@ class Preparation(NamedTuple):
 def prepared_here(
     raws: Sequence[bytes | msgspec.Raw], ids: Sequence[str | None], handling: Handling, *, key: bytes
 ) -> Preparation:
-    """Prepare records in this process. `ids` has the id of each that has none itself; `key` is the fingerprint key."""
-    records = [_prepared_or_refused(raw, identity, handling, key) for raw, identity in zip(raws, ids, strict=True)]
+    """Prepare records in this process. `ids` has the id of each that has none itself; `key` is the fingerprint key.
+
+    Refusals list all faults of a record; those after the first `JOB_FAULTS_MAX` faults list one.
+    """
+    records: list[Prepared | DecklogError] = []
+    room = JOB_FAULTS_MAX
+    for raw, identity in zip(raws, ids, strict=True):
+        found = _prepared_or_refused(raw, identity, handling, key, max(1, min(room, FAULTS_MAX)))
+        if isinstance(found, DecklogError):
+            room -= len(found.extra.get("errors", ()))
+        records.append(found)
     rejected = [index for index, each in enumerate(records) if isinstance(each, DecklogError)] if handling.keeps else []
     return Preparation(
         records,
@@ -94,13 +106,20 @@ def prepared_here(
 
 
 def _prepared_or_refused(
-    raw: bytes | msgspec.Raw, identity: str | None, handling: Handling, key: bytes
+    raw: bytes | msgspec.Raw, identity: str | None, handling: Handling, key: bytes, faults_max: int = FAULTS_MAX
 ) -> Prepared | DecklogError:
     if len(memoryview(raw)) > handling.bytes_max:
         refused = too_large(handling.tenant, handling.bytes_max)
     else:
         try:
-            return prepare(decode(raw), now=handling.now, fingerprint_key=key, default_id=identity, recorder=handling.recorder)
+            return prepare_sent(
+                raw,
+                now=handling.now,
+                fingerprint_key=key,
+                default_id=identity,
+                recorder=handling.recorder,
+                faults_max=faults_max,
+            )
         except DecklogError as error:
             refused = error
     if not handling.trims or len(memoryview(raw)) > OVERSIZE_BYTES_MAX:
@@ -124,7 +143,11 @@ def prepared_of(job: Job, key: bytes) -> Result:
     found = prepared_here(job.raws, job.ids, job.handling, key=key)
     return Result(
         [None if isinstance(each, DecklogError) else each for each in found.records],
-        {index: (each.code, each.detail) for index, each in enumerate(found.records) if isinstance(each, DecklogError)},
+        {
+            index: (each.code, each.detail, each.extra.get("errors", []))
+            for index, each in enumerate(found.records)
+            if isinstance(each, DecklogError)
+        },
         found.forms,
         found.kept,
     )

@@ -11,18 +11,20 @@ import os
 import sys
 from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import structlog
 from prometheus_client import Counter, Gauge
 
-from decklog.domain.errors import DecklogError
+from decklog.domain.errors import Code, DecklogError
 from decklog.services.records.preparer import LENGTH_BYTES, Handling, Job, Preparation, Result, framed
 from decklog.services.records.queue import overloaded
 
 INLINE_BYTES_MAX: Final = 16 * 1024
 """Bytes of records that the event loop prepares itself: at most about 5 ms of work, whatever the records contain."""
+INLINE_RECORDS_MAX: Final = 200
+"""Records of a bulk that the event loop prepares itself: to explain why a tiny one is refused takes as long as to prepare a usual one."""
 _JOB_BYTES: Final = 64 * 1024
 _JOB_RECORDS_MAX: Final = 200
 _JOB_SECONDS_MAX: Final = 30
@@ -70,7 +72,7 @@ class Preparing:
             job = Job([bytes(raw) for raw in raws[first:end]], list(ids[first:end]), handling)
             result = await self._submit(tenant_id, job)
             for index, prepared in enumerate(result.prepared):
-                found.records.append(prepared if prepared is not None else DecklogError(*result.errors[index]))
+                found.records.append(prepared if prepared is not None else _refusal(*result.errors[index]))
             found.forms.extend(result.forms)
             found.kept.update((first + index, content) for index, content in result.kept.items())
             first = end
@@ -158,3 +160,7 @@ class Preparing:
         if process is not None and process.returncode is None:
             process.kill()
             await process.wait()
+
+
+def _refusal(code: Code, detail: str, faults: list[dict[str, Any]]) -> DecklogError:
+    return DecklogError(code, detail, extra={"errors": faults} if faults else None)
