@@ -56,6 +56,11 @@ def test_document_contains_every_route() -> None:
         ("POST", "/api/v1/rejected/{number}/replay"),
         ("DELETE", "/api/v1/rejected/{number}"),
         ("GET", "/api/v1/tenants"),
+        ("GET", "/api/v1/searches"),
+        ("POST", "/api/v1/searches"),
+        ("GET", "/api/v1/searches/{number}"),
+        ("PUT", "/api/v1/searches/{number}"),
+        ("DELETE", "/api/v1/searches/{number}"),
         ("POST", "/api/v1/tenants"),
         ("GET", "/api/v1/tenants/{name}"),
         ("GET", "/api/v1/whoami"),
@@ -70,7 +75,7 @@ def test_operation_has_summary_security_and_described_parameters() -> None:
         assert operation["summary"]
         assert operation["operationId"]
         assert operation["security"] == ([{"bearer": []}] if path.startswith("/api") else [])
-        assert {"200", "201"} & set(operation["responses"])
+        assert {"200", "201", "204"} & set(operation["responses"])
         for parameter in operation.get("parameters", ()):
             assert parameter["description"]
     assert len({operation["operationId"] for _, _, operation in OPERATIONS}) == len(OPERATIONS)

@@ -30,14 +30,17 @@ from decklog.services.records.ingest import Ingest
 from decklog.services.records.reading import Reading
 from decklog.services.records.rejected import Rejected
 from decklog.services.records.rejections import RejectionQueue
+from decklog.services.records.searches import Searches
 from decklog.services.records.streaming import Limits, Streams
 from decklog.services.search.search import Search
 from decklog.services.tenancy.provisioning import Provisioner
 from decklog.services.tenancy.tenants import Tenants
+from decklog.services.turns import Turns
 from decklog.settings import Settings
 from tests.support.memory import MemoryRegistry, make_tenant
 from tests.support.memory_control import ServedControl
 from tests.support.memory_rejected import MemoryRejected
+from tests.support.memory_searches import MemorySearches
 from tests.support.memory_store import FINGERPRINT_KEY, MemoryAnnouncements, MemoryStore
 from tests.support.openapi_conformance import Conformance
 from tests.support.vaults import MemoryVault
@@ -78,13 +81,15 @@ class World:
     rejected: MemoryRejected
     backends: dict[str, Backend] = field(default_factory=lambda: {"database": Backend(), "search": Backend()})
     keys: dict[tuple[str | None, Role], str] = field(default_factory=dict)
+    searches: MemorySearches = field(default_factory=MemorySearches)
     url: str = ""
 
     @property
     def services(self) -> ApiServices:
         """The services for `create_app`."""
         parts = (self.identity, self.ingest, self.reading, self.streams, self.tenants, self.backends, self.attempts)
-        return ApiServices(*parts, Rejected(self.rejected, self.ingest, self.access_log))
+        searches = Searches(self.searches, self.access_log, Turns(10, each=5, of="database"))
+        return ApiServices(*parts, Rejected(self.rejected, self.ingest, self.access_log), searches)
 
     def add(self, tenant: Tenant, **quotas: Any) -> Tenant:
         """Add a tenant with its heads and a key for each role."""

@@ -91,6 +91,9 @@ class Conformance:
         response = operation["responses"].get(str(status))
         if response is None:
             self.faults.append(f"{where} {body[:200]!r} is not documented")
+        elif not response["content"]:
+            if media_type or body:
+                self.faults.append(f"{where} has a body, and none is documented")
         elif media_type not in response["content"]:
             self.faults.append(f"{where} of type {media_type!r} is not documented")
         elif media_type == "text/event-stream":

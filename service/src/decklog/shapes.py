@@ -222,6 +222,25 @@ class Stats(Coverage):
     facets: Annotated[dict[str, Facet], Meta(description="One facet for each name in `facets`.")] = {}
 
 
+class SavedSearch(msgspec.Struct):
+    """Parameters of a list under a name."""
+
+    id: str
+    name: str
+    parameters: Annotated[
+        dict[str, str | list[str]], Meta(description="Parameters of `GET /api/v1/logs`; a repeated one has a list of values.")
+    ]
+    shared: Annotated[bool, Meta(description="Whether all readers of the tenant see it.")]
+    owner: Annotated[str, Meta(description="Credential that saved it: kind, issuer and subject.")]
+    saved_at: datetime
+
+
+class SavedSearches(msgspec.Struct):
+    """Saved searches, ordered by name."""
+
+    items: list[SavedSearch]
+
+
 class Tenant(msgspec.Struct):
     """A tenant with its conditions."""
 

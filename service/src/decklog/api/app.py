@@ -20,7 +20,20 @@ from decklog.api.errors import COMMON_HEADERS, NO_CONTENT_POLICY, NO_STORE, allo
 from decklog.api.metrics import observe_scope
 from decklog.api.openapi import document
 from decklog.api.request import has_head, make_request_id
-from decklog.api.routes import append, bulk, export, health, logs, rejected, search, stream, stream_socket, tenants, whoami
+from decklog.api.routes import (
+    append,
+    bulk,
+    export,
+    health,
+    logs,
+    rejected,
+    search,
+    searches,
+    stream,
+    stream_socket,
+    tenants,
+    whoami,
+)
 from decklog.api.routes.reference import reference_routes
 from decklog.api.services import ApiServices
 from decklog.api.tracing import RequestTraces, Traced
@@ -107,6 +120,11 @@ def _routes(*, with_metrics: bool) -> list[Any]:
             logs.count_records,
             search.search_records,
             export.export_records,
+            searches.list_searches,
+            searches.save_search,
+            searches.get_search,
+            searches.replace_search,
+            searches.delete_search,
             stream.stream_events,
             stream_socket.stream_socket,
             rejected.list_rejected,

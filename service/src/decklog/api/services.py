@@ -11,6 +11,7 @@ from decklog.services.records.attempts import Attempts
 from decklog.services.records.ingest import Ingest
 from decklog.services.records.reading import Reading
 from decklog.services.records.rejected import Rejected
+from decklog.services.records.searches import Searches
 from decklog.services.records.streaming import Streams
 from decklog.services.tenancy.tenants import Tenants
 
@@ -27,3 +28,4 @@ class ApiServices:
     readiness: Mapping[str, Readiness]
     attempts: Attempts
     rejected: Rejected
+    searches: Searches

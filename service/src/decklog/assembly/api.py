@@ -25,6 +25,7 @@ from decklog.services.records.ingest import CommitTraces, Ingest
 from decklog.services.records.reading import Reading
 from decklog.services.records.rejected import Rejected
 from decklog.services.records.rejections import RejectionQueue
+from decklog.services.records.searches import Searches
 from decklog.services.records.streaming import Limits, Streams
 from decklog.services.search.page import READING
 from decklog.services.search.search import Search
@@ -39,6 +40,7 @@ from decklog.timescale.records.announcements import PostgresAnnouncements
 from decklog.timescale.records.cursors import PostgresCursors
 from decklog.timescale.records.keeper import PostgresReadiness
 from decklog.timescale.records.rejected import PostgresRejected
+from decklog.timescale.records.saved_searches import PostgresSavedSearches
 
 
 class _Announcing:
@@ -98,9 +100,8 @@ async def open_api(
         database = await stack.enter_async_context(backends.open_database(settings))
         registry = database.cache
         readiness: dict[str, Readiness] = {"database": OneCheck(PostgresReadiness(database.upkeep))}
-        index = None
-        if (opened := await stack.enter_async_context(backends.open_index(settings))) is not None:
-            index, readiness["search"] = opened[0], OneCheck(opened[1])
+        index, health, _ = await stack.enter_async_context(backends.open_index(settings)) or (None, None, None)
+        readiness |= {} if health is None else {"search": OneCheck(health)}
         announcements = await _open_announcements(settings, stack, database.upkeep, registry)
         turns, processor = database_turns(settings.database.pool_max), Processor()
         budget = Budget(settings.api.reading_bytes_max, of=READING)
@@ -114,7 +115,15 @@ async def open_api(
         search = Search(
             store, index=index, cursors=cursors, timeout=settings.api.search_timeout, processor=processor, budget=budget
         )
-
+        reading = Reading(
+            search,
+            store,
+            access_log,
+            still_valid=identity.still_valid,
+            checked_share=settings.api.checked_share,
+            processor=processor,
+            budget=budget,
+        )
         streams = Streams(
             store,
             announcements,
@@ -132,20 +141,13 @@ async def open_api(
         yield ApiServices(
             identity=identity,
             ingest=ingest,
-            reading=Reading(
-                search,
-                store,
-                access_log,
-                still_valid=identity.still_valid,
-                checked_share=settings.api.checked_share,
-                processor=processor,
-                budget=budget,
-            ),
+            reading=reading,
             streams=streams,
             tenants=Tenants(database.registry, access_log, provisioner=provisioner, vault=vault),
             readiness=readiness,
             attempts=attempts,
             rejected=Rejected(rejected, ingest, access_log),
+            searches=Searches(PostgresSavedSearches(database.reads), access_log, turns),
         )
 
 

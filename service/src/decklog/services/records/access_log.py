@@ -33,6 +33,9 @@ REJECTED_LIST = "rejected.list"
 REJECTED_READ = "rejected.read"
 REJECTED_REPLAY = "rejected.replay"
 REJECTED_DELETE = "rejected.delete"
+SEARCHES_READ = "searches.read"
+SEARCHES_SAVE = "searches.save"
+SEARCHES_DELETE = "searches.delete"
 TENANTS_LIST = "tenants.list"
 TENANTS_READ = "tenants.read"
 TENANTS_CREATE_OPEN = "tenants.create.open"
@@ -50,6 +53,9 @@ ACTIONS = (
     REJECTED_READ,
     REJECTED_REPLAY,
     REJECTED_DELETE,
+    SEARCHES_READ,
+    SEARCHES_SAVE,
+    SEARCHES_DELETE,
     TENANTS_LIST,
     TENANTS_READ,
     TENANTS_CREATE_OPEN,
@@ -58,7 +64,9 @@ ACTIONS = (
 )
 """Every action that Decklog itself records."""
 
-_QUERIES = frozenset({SEARCH, READ, STATS, EXPORT_OPEN, STREAM_OPEN, REJECTED_LIST, REJECTED_READ})
+_QUERIES = frozenset(
+    {SEARCH, READ, STATS, EXPORT_OPEN, STREAM_OPEN, REJECTED_LIST, REJECTED_READ, SEARCHES_READ, SEARCHES_SAVE, SEARCHES_DELETE}
+)
 _REFUSALS = frozenset({Code.RATE_LIMITED, Code.TENANT_SUSPENDED})
 """Errors that a query raises unchanged."""
 

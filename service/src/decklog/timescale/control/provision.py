@@ -230,6 +230,7 @@ class PostgresVisit:
                     await schema.delete_term_filters(self._connection, row.schema, row.id)
                 await self._delete_from(row, "cursors", "heads", "archives", "archive_parts")
                 await schema.delete_ingest(self._connection, row.id)
+                await schema.delete_searches(self._connection, row.id)
                 await tables.delete_tenant(row.id)
                 await self._record(PLATFORM_TENANT, entry)
 

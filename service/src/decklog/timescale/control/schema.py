@@ -32,7 +32,8 @@ from decklog.timescale.statements import quoted, statement
 _LOCK = 0x6465636B6C6F67
 """Advisory lock of all changes of definitions, so that two processes may start at once."""
 DEFINITIONS = 2
-"""Version of `cell.sql`, `worker.sql`, `ingest.sql` and of the template (`relations.sql`, `term_filters.sql`, `shared.sql`).
+"""Version of `cell.sql`, `worker.sql`, `ingest.sql`, `searches.sql` and of the template (`relations.sql`, `term_filters.sql`,
+`shared.sql`).
 
 It grows with the first change of them after a release. A version never changes definitions that have a greater number in the
 database, because a newer version has made them.
@@ -138,6 +139,7 @@ async def _migrate_common(connection: asyncpg.Connection) -> None:
     await connection.execute(statement("cell"))
     await connection.execute(statement("worker"))
     await connection.execute(statement("ingest"))
+    await connection.execute(statement("searches"))
     await connection.execute(f"COMMENT ON SCHEMA decklog IS '{DEFINITIONS}.cell'")
 
 
@@ -332,6 +334,12 @@ async def delete_ingest(connection: asyncpg.Connection, tenant_id: int) -> None:
     await connection.execute("SELECT set_config('decklog.tenants', $1, true)", str(tenant_id))  # it applies to the owner too
     for name in _OF_INGEST:
         await connection.execute(f"DELETE FROM decklog.{name} WHERE tenant_id = $1", tenant_id)
+
+
+async def delete_searches(connection: asyncpg.Connection, tenant_id: int) -> None:
+    """Delete the saved searches of a tenant. The caller has a transaction open."""
+    await connection.execute("SELECT set_config('decklog.tenants', $1, true)", str(tenant_id))  # it applies to the owner too
+    await connection.execute("DELETE FROM decklog.saved_searches WHERE tenant_id = $1", tenant_id)
 
 
 async def _hold_alone(connection: asyncpg.Connection, schema: str) -> None:

@@ -1,0 +1,119 @@
+"""Saved searches over the API: who may see and change them, and the access record of each request.
+
+A search belongs to the credential that saved it. Readers of the tenant see it if it is shared; admins see and change all of their tenant,
+also those whose credential is gone.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from decklog.domain.errors import Code, DecklogError
+from decklog.domain.identity.access import Permission, Principal, RequestContext, acting_tenant
+from decklog.domain.records.record import Outcome
+from decklog.domain.search.saved import SEARCHES_MAX, SavedSearch, SavedSearches, SearchInput, visible
+from decklog.domain.tenant import Tenant
+from decklog.services.records.access_log import SEARCHES_DELETE, SEARCHES_READ, SEARCHES_SAVE, AccessLog
+from decklog.services.turns import Turns
+
+_TURN_SECONDS = 5.0
+_OWNER_CHARS_MAX = 2_000
+
+
+def owner_of(principal: Principal) -> str:
+    """Return the name of a credential: that of a key, or of an issuer's subject."""
+    return f"{principal.kind}:{principal.issuer or ''}:{principal.subject}"[:_OWNER_CHARS_MAX]
+
+
+class Searches:
+    """The saved searches of one process. `turns` are those at the database."""
+
+    def __init__(self, saved: SavedSearches, access_log: AccessLog, turns: Turns) -> None:
+        self._saved = saved
+        self._access_log = access_log
+        self._turns = turns
+
+    async def list(self, principal: Principal, request: RequestContext) -> Sequence[SavedSearch]:
+        """Return the searches that this credential may see, by name."""
+        tenant, everyone = self._admit(principal)
+        found = await self._visible(principal, tenant, any_owner=everyone)
+        await self._write(principal, request, SEARCHES_READ, None, {"count": len(found)})
+        return found
+
+    async def get(self, principal: Principal, request: RequestContext, number: str) -> SavedSearch:
+        """Return a search. Raises `not-found`, also for one that this credential may not see."""
+        tenant, everyone = self._admit(principal)
+        found = [each for each in await self._visible(principal, tenant, any_owner=everyone) if each.id == number]
+        outcome = Outcome.SUCCESS if found else Outcome.FAILURE
+        await self._write(principal, request, SEARCHES_READ, number, {"count": len(found)}, outcome=outcome)
+        if not found:
+            raise _no_search(number)
+        return found[0]
+
+    async def save(
+        self, principal: Principal, request: RequestContext, search: SearchInput, number: str | None = None
+    ) -> SavedSearch:
+        """Save a new search, or replace the one with this number.
+
+        Raises:
+            DecklogError: `not-found` where this credential may not change it, `conflict` for one more than a tenant may have.
+        """
+        tenant, everyone = self._admit(principal)
+        saved = SavedSearch(
+            number or secrets.token_hex(8), search.name, search.parameters, search.shared, owner_of(principal), datetime.now(UTC)
+        )
+        await self._write(principal, request, SEARCHES_SAVE, saved.id, {"name": search.name, "shared": search.shared})
+        async with self._turns.turn(tenant.id, seconds=_TURN_SECONDS):
+            if number is None:
+                at = await self._saved.add(tenant, saved, most=SEARCHES_MAX)
+            else:
+                at = await self._saved.replace(tenant, saved, any_owner=everyone)
+        if at is None:
+            raise _no_room() if number is None else _no_search(number)
+        found = [each for each in await self._visible(principal, tenant, any_owner=True) if each.id == saved.id]
+        if not found:
+            raise _no_search(saved.id)  # deleted meanwhile
+        return found[0]
+
+    async def delete(self, principal: Principal, request: RequestContext, number: str) -> None:
+        """Delete a search. Raises `not-found` where this credential may not."""
+        tenant, everyone = self._admit(principal)
+        await self._write(principal, request, SEARCHES_DELETE, number, {})
+        async with self._turns.turn(tenant.id, seconds=_TURN_SECONDS):
+            if not await self._saved.delete(tenant, number, owner_of(principal), any_owner=everyone):
+                raise _no_search(number)
+
+    def _admit(self, principal: Principal) -> tuple[Tenant, bool]:
+        """Return the tenant, and whether this credential acts for all owners. Raises `forbidden`, `tenant-suspended`."""
+        return acting_tenant(principal, Permission.READ), Permission.MANAGE in principal.permissions
+
+    async def _visible(self, principal: Principal, tenant: Tenant, *, any_owner: bool) -> Sequence[SavedSearch]:
+        async with self._turns.turn(tenant.id, seconds=_TURN_SECONDS):
+            return visible(await self._saved.all(tenant), owner_of(principal), any_owner=any_owner)
+
+    async def _write(
+        self,
+        principal: Principal,
+        request: RequestContext,
+        action: str,
+        number: str | None,
+        details: dict[str, Any],
+        *,
+        outcome: Outcome = Outcome.SUCCESS,
+    ) -> None:
+        """Write the access record. A change is recorded before it is made, so none goes unrecorded."""
+        await self._access_log.write(principal, request, action, resource=("search", number), details=details, outcome=outcome)
+
+
+def _no_search(number: str) -> DecklogError:
+    return DecklogError(
+        Code.NOT_FOUND,
+        f"There is no saved search {number[:40]!r} that this credential may use. List them with GET /api/v1/searches.",
+    )
+
+
+def _no_room() -> DecklogError:
+    return DecklogError(Code.CONFLICT, f"The tenant has {SEARCHES_MAX} saved searches, which is the maximum. Delete one first.")
