@@ -29,6 +29,8 @@ _TOGETHER_MAX: Final = 8
 _PATH_CHARS_MAX: Final = 1_024
 _SLACK_BYTES: Final = 512
 """Room for what the server adds to a record: the id, and defaults."""
+_ENTRY_BYTES: Final = 110
+"""Bytes of a removed value's place in the list, without its path."""
 _FIELDS: Final = ("metadata", "before", "after")
 
 
@@ -61,17 +63,45 @@ def trim(raw: bytes | msgspec.Raw, bytes_max: int) -> Trimmed | None:
         raw: The record as sent.
         bytes_max: Bytes that the record may have in canonical form.
     """
+    text, room = bytes(raw), bytes_max - _SLACK_BYTES
     try:
-        record = _read(bytes(raw))
-        for name in _FIELDS:
-            if name in record:
-                record[name] = mask(record[name], f"/{name}", [])  # first, so that no hash tells a secret
-        removed = [*_cut_large(record, bytes_max), *_cut_deep(record)]
-        if not removed or _size(record) + _size(removed) > bytes_max - _SLACK_BYTES:
-            return None
-        return Trimmed(msgspec.json.encode(record), sorted(removed, key=lambda each: each.path))
+        found = _apart(text, room, room)
+        if found is not None and found[1] > 0:
+            # What lies too deep is listed after the rest was measured, so its list may be what does not fit.
+            found = _apart(text, room, room - found[1])
+        if found is None or found[1] > 0:
+            found = _whole(text, room), 0
     except (_CannotError, ValueError, RecursionError):
         return None
+    trimmed = found[0]
+    return trimmed if trimmed.removed else None
+
+
+def _apart(text: bytes, room: int, aim: int) -> tuple[Trimmed, int] | None:
+    """Return the record without as little as possible, and the bytes by which it is still too large; None where that is not enough."""
+    record = _read(text)
+    try:
+        removed = [*_cut_large(record, aim), *_cut_deep(record)]
+    except _CannotError:
+        return None
+    return _trimmed(record, removed), _size(record) + _size(removed) - room
+
+
+def _whole(text: bytes, room: int) -> Trimmed:
+    """Return the record without whole fields: those that are too deep, then the largest ones."""
+    record = _read(text)
+    deep = {name for name in _FIELDS if name in record and any(_too_deep(record[name], "", DEPTH_MAX))}
+    removed: list[Removed] = []
+    for name in sorted((n for n in _FIELDS if n in record), key=lambda n: (n not in deep, -_size(record[n]))):
+        if name in deep or _size(record) + _size(removed) > room:
+            removed.append(_remove(record, name, f"/{name}"))
+    if _size(record) + _size(removed) > room:
+        raise _CannotError
+    return _trimmed(record, removed)
+
+
+def _trimmed(record: dict[str, Any], removed: list[Removed]) -> Trimmed:
+    return Trimmed(msgspec.json.encode(record), sorted(removed, key=lambda each: each.path))
 
 
 def with_removed(prepared: Prepared, removed: list[Removed], fingerprint_key: bytes) -> Prepared:
@@ -94,6 +124,9 @@ def _read(raw: bytes) -> dict[str, Any]:
     value = json.loads(raw.decode(), object_pairs_hook=_once, parse_float=_float, parse_constant=_no_constant)
     if not isinstance(value, dict):
         raise _CannotError
+    for name in _FIELDS:
+        if name in value:
+            value[name] = mask(value[name], f"/{name}", [])  # first, so that no hash tells a secret
     return value
 
 
@@ -137,9 +170,9 @@ def _below(path: str, key: Any) -> str:
     return f"{path}/{pointer_token(str(key))}"
 
 
-def _cut_large(record: dict[str, Any], bytes_max: int) -> list[Removed]:
+def _cut_large(record: dict[str, Any], room: int) -> list[Removed]:
     removed: list[Removed] = []
-    while (need := _size(record) + _size(removed) - (bytes_max - _SLACK_BYTES)) > 0:
+    while (need := _size(record) + _size(removed) - room) > 0:
         there = [name for name in _FIELDS if name in record]
         if not there or len(removed) >= REMOVED_MAX:
             raise _CannotError
@@ -148,22 +181,29 @@ def _cut_large(record: dict[str, Any], bytes_max: int) -> list[Removed]:
 
 
 def _cut(parent: Any, key: Any, need: int) -> list[Removed]:
-    """Remove of one field the smallest value with so many bytes, or some members of it that have as many together."""
+    """Remove of one field the smallest value that frees so many bytes, or some members of it that free as many together."""
     path = _below("", key)
     while True:
         node = parent[key]
-        sizes = sorted(((_size(item), index) for index, (_, item) in enumerate(_members(node))), reverse=True)
+        gains = sorted(
+            ((_gain(item, _below(path, name)), index) for index, (name, item) in enumerate(_members(node))), reverse=True
+        )
         keys = [name for name, _ in _members(node)]
-        if not sizes or sizes[0][0] < need or len(_below(path, keys[sizes[0][1]])) > _PATH_CHARS_MAX:
+        if not gains or gains[0][0] < need or len(_below(path, keys[gains[0][1]])) > _PATH_CHARS_MAX:
             break
-        parent, key = node, keys[sizes[0][1]]
+        parent, key = node, keys[gains[0][1]]
         path = _below(path, key)
-    chosen = [keys[index] for _, index in sizes[:_TOGETHER_MAX]]
-    enough = sum(size for size, _ in sizes[:_TOGETHER_MAX]) >= need
+    chosen = [keys[index] for _, index in gains[:_TOGETHER_MAX]]
+    enough = sum(gain for gain, _ in gains[:_TOGETHER_MAX]) >= need
     if not enough or any(len(_below(path, each)) > _PATH_CHARS_MAX for each in chosen):
         return [_remove(parent, key, path)]
-    count = next(n for n in range(1, len(chosen) + 1) if sum(size for size, _ in sizes[:n]) >= need)
+    count = next(n for n in range(1, len(chosen) + 1) if sum(gain for gain, _ in gains[:n]) >= need)
     return [_remove(node, each, _below(path, each)) for each in chosen[:count]]
+
+
+def _gain(value: Any, path: str) -> int:
+    """Return the bytes that the removal of a value frees: its own, less those of its place in the list."""
+    return _size(value) - len(path) - _ENTRY_BYTES
 
 
 def _cut_deep(record: dict[str, Any]) -> list[Removed]:

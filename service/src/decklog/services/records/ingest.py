@@ -158,27 +158,34 @@ class Ingest:
         if len(raw) > OVERSIZE_BYTES_MAX:
             raise too_large(tenant.name, tenant.limits.record_bytes_max)
         self.byte_rates.charge(tenant, len(raw))
-        sent = Sent(raw, key, sender)
-        prepared = await self._prepare(tenant, sent, trims=trims, keeps=keeps)
+        prepared: Prepared | None = None
+        if len(raw) <= INLINE_BYTES_MAX and len(raw) <= tenant.limits.record_bytes_max:
+            try:
+                now, recorder = self._now(), sender.recorder
+                prepared = prepare_sent(raw, now=now, fingerprint_key=self._key, default_id=key, recorder=recorder)
+            except DecklogError as error:
+                if not trims:
+                    raise (self._kept(error, tenant, Sent(raw, key, sender)) if keeps else error) from None
+        if prepared is None:
+            prepared = await self._prepare(tenant, Sent(raw, key, sender), trims=trims, keeps=keeps)
         appended = await self._submit(AppendRequest(tenant, LogName.EVENTS, (prepared,)))
         receipt = appended.receipts[0]
         if receipt.status is Status.CONFLICT:
-            raise self._kept(conflicting(receipt), tenant, sent, valid=prepared) if keeps else conflicting(receipt)
+            conflict = conflicting(receipt)
+            raise self._kept(conflict, tenant, Sent(raw, key, sender), valid=prepared) if keeps else conflict
         return replace(receipt, trimmed=prepared.trimmed) if prepared.trimmed else receipt, appended.rate
 
     async def _prepare(self, tenant: Tenant, sent: Sent, *, trims: bool, keeps: bool) -> Prepared:
-        """Validate one record: a small one here, a larger one, or one to be trimmed, in the preparing process."""
-        raw, now, limits = bytes(sent.raw), self._now(), tenant.limits
-        if len(raw) <= INLINE_BYTES_MAX and len(raw) <= limits.record_bytes_max:
-            try:
-                return prepare_sent(raw, now=now, fingerprint_key=self._key, default_id=sent.key, recorder=sent.sender.recorder)
-            except DecklogError as error:
-                if not trims:
-                    raise (self._kept(error, tenant, sent) if keeps else error) from None
+        """Validate one record that is large, or to be trimmed, in the preparing process."""
         handling = Handling(
-            now, sent.sender.recorder, tenant.name, limits.record_bytes_max, trims=trims, keeps=keeps and self._has_room(tenant)
+            self._now(),
+            sent.sender.recorder,
+            tenant.name,
+            tenant.limits.record_bytes_max,
+            trims=trims,
+            keeps=keeps and self._has_room(tenant),
         )
-        found = await self._preparing.prepare(tenant.id, [raw], [sent.key], handling)
+        found = await self._preparing.prepare(tenant.id, [sent.raw], [sent.key], handling)
         [record] = found.records
         if isinstance(record, DecklogError):
             raise self._kept(record, tenant, sent, form=found.kept.get(0)) if keeps else record
