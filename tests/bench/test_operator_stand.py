@@ -34,15 +34,20 @@ async def _record(place: OperatorStand, _: str) -> None:
     await connection.close()
 
 
+async def _range(client: httpx.AsyncClient, place: OperatorStand) -> str:
+    """The first range of the index of a class."""
+    return min((await client.get(f"/{place.place.settings.prefix}-shared-90.*/_settings")).raise_for_status().json())
+
+
 async def _setting_of_an_index(place: OperatorStand, _: str) -> None:
     async with httpx.AsyncClient(base_url=place.place.settings.search.url, timeout=_WAIT_MAX) as client:
-        index = f"/{place.place.settings.prefix}-shared-90"
-        (await client.put(f"{index}/_settings", json={"index.refresh_interval": "7s"})).raise_for_status()
+        index = await _range(client, place)
+        (await client.put(f"/{index}/_settings", json={"index.refresh_interval": "7s"})).raise_for_status()
 
 
 async def _document(place: OperatorStand, _: str) -> None:
     async with httpx.AsyncClient(base_url=place.place.settings.search.url, timeout=_WAIT_MAX) as client:
-        (await client.put(f"/{place.place.settings.prefix}-shared-90/_doc/one", json={})).raise_for_status()
+        (await client.put(f"/{await _range(client, place)}/_doc/one", json={})).raise_for_status()
 
 
 async def _attribute_of_a_queue(place: OperatorStand, _: str) -> None:
