@@ -19,7 +19,7 @@ QUIET_SECONDS = 0.3
 """Seconds without a byte that end a stream, or the wait for an answer to bytes that are no whole request."""
 BUSY = frozenset({"overloaded", "search-unavailable"})
 """Codes of a 503 that a client may cause: the share of its tenant is in use, or its search took too long."""
-CURSORS_MAX = 50
+KEPT_MAX = 50
 
 
 @dataclass
@@ -132,7 +132,7 @@ def judge(fuzz: Fuzz, sent: Sent, number: int, answer: Answer, findings: Finding
     findings.own_markers += bool(tenant) and fuzz.markers.get(tenant, "\0").encode() in content
     if answer.status < 400 and (operation := sent.operations[number]):
         findings.operations[operation] += 1
-        remember_cursor(fuzz, operation, answer)
+        remember(fuzz, operation, answer)
     problem = answer.problem
     if answer.status >= 500:
         stated = answer.status == 503 and problem is not None and problem["code"] in BUSY and "retry-after" in answer.headers
@@ -142,12 +142,11 @@ def judge(fuzz: Fuzz, sent: Sent, number: int, answer: Answer, findings: Finding
         findings.faults.append(f"a refusal without a problem: {where}")
 
 
-def remember_cursor(fuzz: Fuzz, operation: str, answer: Answer) -> None:
-    """Keep the cursor of a page for requests with any credential."""
-    if operation != "list_records" or not answer.body or len(fuzz.cursors) >= CURSORS_MAX:
-        return
-    if cursor := json.loads(answer.body).get("next"):
-        fuzz.cursors.append(cursor)
+def remember(fuzz: Fuzz, operation: str, answer: Answer) -> None:
+    """Keep the cursor of a page, or the id of a saved search, for requests with any credential."""
+    kept, name = {"list_records": (fuzz.cursors, "next"), "save_search": (fuzz.searches, "id")}.get(operation, ([], ""))
+    if name and answer.body and len(kept) < KEPT_MAX and (value := json.loads(answer.body).get(name)):
+        kept.append(value)
 
 
 async def run(port: int, fuzz: Fuzz, requests: int, connections: int) -> Findings:

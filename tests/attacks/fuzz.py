@@ -126,7 +126,7 @@ class Sent:
 
 @dataclass
 class Fuzz:
-    """A source of requests. `cursors` and `places` come from earlier answers and may be those of any tenant."""
+    """A source of requests. `cursors` and `searches` come from earlier answers and may be those of any tenant."""
 
     chance: random.Random
     document: dict[str, Any]
@@ -134,6 +134,7 @@ class Fuzz:
     tenants: Sequence[str]
     markers: dict[str, str]
     cursors: list[str] = field(default_factory=list)
+    searches: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._operations = [
@@ -189,14 +190,16 @@ class Fuzz:
 
     def _credential(self, path: str, method: str) -> Credential:
         """Return a credential that may use the route, half of the time, or any."""
-        usable = {"platform"} if "/tenants" in path else {"admin", "writer" if method == "POST" else "auditor"}
+        usable = {"admin", "writer" if path in ("/api/v1/logs", "/api/v1/logs/bulk") and method == "POST" else "auditor"}
+        usable = {"platform"} if "/tenants" in path else usable
         found = [each for each in self.credentials if each.kind in usable] if self.chance.random() < 0.5 else []
         return self.chance.choice(found or self.credentials)
 
     def _path(self, path: str) -> str:
         names = (*self.tenants, *self.tenants, "decklog", "nobody", "%2e%2e", "A" * 100)
         number = self.chance.choice((*map(str, range(12)), "-1", "9" * 30, "x", "%00", "0x1", "1.0", ""))
-        return path.replace("{seq}", number).replace("{name}", self.chance.choice(names))
+        place = self.chance.choice(self.searches) if "/searches/" in path and self.searches and number.isdigit() else number
+        return path.replace("{seq}", number).replace("{number}", place).replace("{name}", self.chance.choice(names))
 
     def _query(self, operation: dict[str, Any], credential: Credential) -> str:
         chance = self.chance
@@ -243,10 +246,7 @@ class Fuzz:
                 "message": chance.choice(TEXTS).replace("\x00", "") or None,
                 **chance.choice(({}, {"tenant": chance.choice(self.tenants)}, {"seq": 0}, {"id": f"f{chance.randrange(50)}"})),
             }
-            manifest = {"metadata": {"name": chance.choice(self.tenants)}, "spec": {"retention": {"days": 30}}}
-            made: object = {"apiVersion": "decklog.dev/v1", "kind": "Tenant", **manifest}
-            if operation["operationId"] != "create_tenant":
-                made = [record] * chance.randint(0, 3) if "bulk" in operation["operationId"] else record
+            made = self._made(operation["operationId"], record)
             lines = made if isinstance(made, list) and "ndjson" in sent_as else [made]
             body = b"\n".join(json.dumps(line).encode() for line in lines)
         headers = [("content-type", sent_as if chance.random() < 0.9 else chance.choice(TYPES))]
@@ -254,6 +254,23 @@ class Fuzz:
             headers.append(("content-encoding", chance.choice(ENCODINGS)))
             body = gzip.compress(body) if headers[-1][1] == "gzip" and chance.random() < 0.7 else body
         return body, headers
+
+    def _made(self, operation: str, record: dict[str, Any]) -> object:
+        """Return the body of an operation; `record` is that of an append."""
+        chance = self.chance
+        match operation:
+            case "create_tenant":
+                manifest = {"metadata": {"name": chance.choice(self.tenants)}, "spec": {"retention": {"days": 30}}}
+                return {"apiVersion": "decklog.dev/v1", "kind": "Tenant", **manifest}
+            case "save_search" | "replace_search":
+                parameters = {"q": chance.choice(("hello", "actor:alice", "NOT", "since:1h"))}
+                return {"name": f"s{chance.randrange(50)}", "parameters": parameters, "shared": chance.random() < 0.5}
+            case "search_records":
+                return {"query": chance.choice(("hello", "actor:alice OR actor:bob", "-x", "a*b", "(", "since:1h"))}
+            case "append_bulk":
+                return [record] * chance.randint(0, 3) + [{"action": 5}] * chance.randint(0, 1)
+            case _:
+                return record
 
     def _odd_headers(self) -> list[tuple[str, str]]:
         chance = self.chance

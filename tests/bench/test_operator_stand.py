@@ -36,7 +36,10 @@ async def _record(place: OperatorStand, _: str) -> None:
 
 async def _range(client: httpx.AsyncClient, place: OperatorStand) -> str:
     """The first range of the index of a class."""
-    return min((await client.get(f"/{place.place.settings.prefix}-shared-90.*/_settings")).raise_for_status().json())
+    found: dict[str, object] = (
+        (await client.get(f"/{place.place.settings.prefix}-shared-90.*/_settings")).raise_for_status().json()
+    )
+    return min(found)
 
 
 async def _setting_of_an_index(place: OperatorStand, _: str) -> None:

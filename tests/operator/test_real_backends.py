@@ -61,7 +61,7 @@ async def test_examples_get_schema_index_queue_and_working_keys(
             "QueueReady",
         }
         assert await installation.has_schema(status["database"]["schema"])
-        assert installation.has_index(status["search"]["index"])
+        assert installation.ranges(status["search"]["index"])
         assert {status["queue"]["name"], f"{status['queue']['name']}-dlq"} <= installation.queues()
         assert len(hashes(kubernetes.secret(name))) == 3
         assert hashes(kubernetes.secret(name)) == await installation.live_hashes(name)
@@ -229,7 +229,7 @@ async def test_deletion_by_archive_waits_until_every_record_is_archived(
 async def nothing_is_left(installation: Installation, row: Any) -> None:
     """Assert that no backend has an object of the Dedicated tenant with this registry row."""
     assert not await installation.has_schema(row["schema"])
-    assert not installation.has_index(row["index"])
+    assert not installation.ranges(row["index"])
     assert {row["queue"], f"{row['queue']}-dlq"}.isdisjoint(installation.queues())
     assert await installation.database.execute("SELECT 1 FROM decklog.tenants WHERE id = $1", row["id"]) == []
 
@@ -262,7 +262,7 @@ async def test_drift_of_every_backend_is_repaired(kubernetes: Kubernetes, instal
     kubernetes.wait_ready(name)
     index = (kubernetes.get("tenant", name) or {})["status"]["search"]["index"]
     installation.drop_index(index)
-    until("the index is back", lambda: installation.has_index(index))
+    until("the index is back", lambda: installation.ranges(index))
     old = hashes(kubernetes.secret(name))
     kubernetes("delete", "secret", f"{name}-decklog")
     until("the Secret is back", lambda: kubernetes.secret(name) is not None)

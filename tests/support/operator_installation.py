@@ -77,11 +77,13 @@ class Installation:
         )
         return Counter(action for each in records for action in json.loads(each["content"])["metadata"].get("actions", ()))
 
-    def has_index(self, index: str) -> bool:
-        return httpx.head(f"{self.search.url}/{index}").status_code == 200
+    def ranges(self, index: str) -> list[str]:
+        """Return the indices of the ranges of an index."""
+        return list(httpx.get(f"{self.search.url}/{index}.*/_settings").raise_for_status().json())
 
     def drop_index(self, index: str) -> None:
-        httpx.delete(f"{self.search.url}/{index}").raise_for_status()
+        for name in self.ranges(index):
+            httpx.delete(f"{self.search.url}/{name}").raise_for_status()
 
     @property
     def queue_client(self) -> Any:
