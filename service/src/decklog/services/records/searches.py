@@ -6,6 +6,7 @@ also those whose credential is gone.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -21,6 +22,10 @@ from decklog.services.turns import Turns
 
 _TURN_SECONDS = 5.0
 _OWNER_CHARS_MAX = 2_000
+
+_NUMBER_BYTES = 8
+_NUMBER = re.compile(f"[0-9a-f]{{{2 * _NUMBER_BYTES}}}")
+"""What saved searches are called. Another text goes neither to the database nor into an access record."""
 
 
 def owner_of(principal: Principal) -> str:
@@ -45,7 +50,7 @@ class Searches:
 
     async def get(self, principal: Principal, request: RequestContext, number: str) -> SavedSearch:
         """Return a search. Raises `not-found`, also for one that this credential may not see."""
-        tenant, everyone = self._admit(principal)
+        tenant, everyone = self._admit(principal, number)
         found = [each for each in await self._visible(principal, tenant, any_owner=everyone) if each.id == number]
         outcome = Outcome.SUCCESS if found else Outcome.FAILURE
         await self._write(principal, request, SEARCHES_READ, number, {"count": len(found)}, outcome=outcome)
@@ -61,9 +66,14 @@ class Searches:
         Raises:
             DecklogError: `not-found` where this credential may not change it, `conflict` for one more than a tenant may have.
         """
-        tenant, everyone = self._admit(principal)
+        tenant, everyone = self._admit(principal, number)
         saved = SavedSearch(
-            number or secrets.token_hex(8), search.name, search.parameters, search.shared, owner_of(principal), datetime.now(UTC)
+            number or secrets.token_hex(_NUMBER_BYTES),
+            search.name,
+            search.parameters,
+            search.shared,
+            owner_of(principal),
+            datetime.now(UTC),
         )
         await self._write(principal, request, SEARCHES_SAVE, saved.id, {"name": search.name, "shared": search.shared})
         async with self._turns.turn(tenant.id, seconds=_TURN_SECONDS):
@@ -80,15 +90,22 @@ class Searches:
 
     async def delete(self, principal: Principal, request: RequestContext, number: str) -> None:
         """Delete a search. Raises `not-found` where this credential may not."""
-        tenant, everyone = self._admit(principal)
+        tenant, everyone = self._admit(principal, number)
         await self._write(principal, request, SEARCHES_DELETE, number, {})
         async with self._turns.turn(tenant.id, seconds=_TURN_SECONDS):
             if not await self._saved.delete(tenant, number, owner_of(principal), any_owner=everyone):
                 raise _no_search(number)
 
-    def _admit(self, principal: Principal) -> tuple[Tenant, bool]:
-        """Return the tenant, and whether this credential acts for all owners. Raises `forbidden`, `tenant-suspended`."""
-        return acting_tenant(principal, Permission.READ), Permission.MANAGE in principal.permissions
+    def _admit(self, principal: Principal, number: str | None = None) -> tuple[Tenant, bool]:
+        """Return the tenant, and whether this credential acts for all owners.
+
+        Raises:
+            DecklogError: `forbidden`, `tenant-suspended`, and `not-found` for a text that is no number of a search.
+        """
+        tenant = acting_tenant(principal, Permission.READ)
+        if number is not None and not _NUMBER.fullmatch(number):
+            raise _no_search(number)
+        return tenant, Permission.MANAGE in principal.permissions
 
     async def _visible(self, principal: Principal, tenant: Tenant, *, any_owner: bool) -> Sequence[SavedSearch]:
         async with self._turns.turn(tenant.id, seconds=_TURN_SECONDS):
