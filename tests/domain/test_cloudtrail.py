@@ -168,13 +168,13 @@ def test_cloudtrail_invalid_source_address_is_kept(address: str) -> None:
 
 
 def test_cloudtrail_long_values_are_cut_in_fields_and_whole_in_metadata() -> None:
-    long = "x" * 20_000
+    long, longer = "x" * 2_000, "y" * 70_000
     content = stored(
         changed(
             eventName=long,
             userAgent=long,
             errorCode="E",
-            errorMessage=long,
+            errorMessage=longer,
             sourceIPAddress=long,
             requestID=long,
             userIdentity={"arn": "arn:aws:iam::1:user/" + long, "type": long, "accessKeyId": "ASIA" + long},
@@ -183,9 +183,10 @@ def test_cloudtrail_long_values_are_cut_in_fields_and_whole_in_metadata() -> Non
         )
     )
     assert content["action"] == ("s3:" + long)[:256]
-    assert content["message"] == long[:8192]
-    assert content["source"] == {"ip": long[:256], "user_agent": long[:2048]}
-    for name in ("eventName", "userAgent", "errorMessage", "sourceIPAddress", "requestID"):
+    assert content["message"] == longer[:65_536]
+    assert content["metadata"]["errorMessage"] == longer
+    assert content["source"] == {"ip": long, "user_agent": long}
+    for name in ("eventName", "userAgent", "sourceIPAddress", "requestID"):
         assert content["metadata"][name] == long
 
 
