@@ -11,14 +11,14 @@ from datetime import UTC, date, datetime, timedelta
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.records.append import AppendRequest
 from decklog.domain.records.record import Prepared, StoredRecord
-from decklog.domain.search.calendar import INTERVALS, midnight, start_of, starts_from, zone_of
+from decklog.domain.search.calendar import HALF_HOUR_ZONES, INTERVALS, midnight, start_of, starts_from, zone_of
 from decklog.domain.search.fields import COUNTABLE
 from decklog.domain.search.order import NEWEST_FIRST, OLDEST_FIRST, SORTS, Order, parse_order
 from decklog.domain.search.query import Query, matches, parse
@@ -327,6 +327,7 @@ SECONDS = st.integers(0, 4_000_000_000).map(lambda seconds: datetime.fromtimesta
 @given(MOMENTS | SECONDS, st.sampled_from(INTERVALS), st.sampled_from(ZONES))
 @settings(deadline=None, max_examples=examples(500))
 def test_start_of_returns_the_beginning_of_each_interval(moment: datetime, interval: str, tz: str) -> None:
+    assume(interval != "hour" or tz not in HALF_HOUR_ZONES)  # refused
     zone = zone_of(tz)
     start = start_of(interval, moment, zone)
     assert start <= moment
@@ -343,6 +344,7 @@ def test_start_of_returns_the_beginning_of_each_interval(moment: datetime, inter
 @given(st.sampled_from(CHANGES), st.sampled_from(INTERVALS), st.sampled_from(ZONES), st.integers(0, 4_000))
 @settings(deadline=None, max_examples=examples(300))
 def test_each_moment_is_in_the_last_interval_that_begins_before_it(first: datetime, interval: str, tz: str, minutes: int) -> None:
+    assume(interval != "hour" or tz not in HALF_HOUR_ZONES)  # refused
     zone, moment = zone_of(tz), first + timedelta(minutes=minutes)
     starts = list(itertools.takewhile(lambda start: start <= moment, starts_from(interval, first, zone)))
     assert starts == sorted(set(starts))
