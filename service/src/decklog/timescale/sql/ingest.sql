@@ -169,6 +169,9 @@ DECLARE
     gone    integer;
     total   integer := 0;
 BEGIN
+    IF to_regclass('decklog.tenants') IS NULL THEN
+        RETURN 0;
+    END IF;
     FOR tenant IN SELECT id, retention_days FROM decklog.tenants WHERE state <> 2 LOOP
         PERFORM set_config('decklog.tenants', tenant.id::text, true);
         CONTINUE WHEN NOT EXISTS (SELECT FROM decklog.rejections WHERE tenant_id = tenant.id AND kept > 0);
