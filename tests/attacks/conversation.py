@@ -19,7 +19,8 @@ QUIET_SECONDS = 0.3
 """Seconds without a byte that end a stream, or the wait for an answer to bytes that are no whole request."""
 BUSY = frozenset({"overloaded", "search-unavailable"})
 """Codes of a 503 that a client may cause: the share of its tenant is in use, or its search took too long."""
-KEPT_MAX = 50
+CURSORS_MAX = 50
+NUMBERS_MAX = 200
 
 
 @dataclass
@@ -132,7 +133,7 @@ def judge(fuzz: Fuzz, sent: Sent, number: int, answer: Answer, findings: Finding
     findings.own_markers += bool(tenant) and fuzz.markers.get(tenant, "\0").encode() in content
     if answer.status < 400 and (operation := sent.operations[number]):
         findings.operations[operation] += 1
-        remember(fuzz, operation, answer)
+        remember(fuzz, operation, tenant, answer)
     problem = answer.problem
     if answer.status >= 500:
         stated = answer.status == 503 and problem is not None and problem["code"] in BUSY and "retry-after" in answer.headers
@@ -142,11 +143,18 @@ def judge(fuzz: Fuzz, sent: Sent, number: int, answer: Answer, findings: Finding
         findings.faults.append(f"a refusal without a problem: {where}")
 
 
-def remember(fuzz: Fuzz, operation: str, answer: Answer) -> None:
-    """Keep the cursor of a page, or the id of a saved search, for requests with any credential."""
-    kept, name = {"list_records": (fuzz.cursors, "next"), "save_search": (fuzz.searches, "id")}.get(operation, ([], ""))
-    if name and answer.body and len(kept) < KEPT_MAX and (value := json.loads(answer.body).get(name)):
-        kept.append(value)
+def remember(fuzz: Fuzz, operation: str, tenant: str, answer: Answer) -> None:
+    """Keep the cursor of a page, and the numbers of what a tenant has, for requests with any credential."""
+    if not answer.body or operation not in ("list_records", "list_rejected", "save_search"):
+        return
+    found = json.loads(answer.body)
+    if operation == "save_search":
+        fuzz.numbers.append((tenant, "searches", found["id"]))
+    elif operation == "list_rejected":
+        fuzz.numbers += [(tenant, "rejected", str(each["id"])) for each in found["items"][:5]]
+    elif found.get("next") and len(fuzz.cursors) < CURSORS_MAX:
+        fuzz.cursors.append(found["next"])
+    del fuzz.numbers[:-NUMBERS_MAX]
 
 
 async def run(port: int, fuzz: Fuzz, requests: int, connections: int) -> Findings:

@@ -126,7 +126,7 @@ class Sent:
 
 @dataclass
 class Fuzz:
-    """A source of requests. `cursors` and `searches` come from earlier answers and may be those of any tenant."""
+    """A source of requests. `cursors`, and `numbers` of searches and rejected records by tenant, come from earlier answers."""
 
     chance: random.Random
     document: dict[str, Any]
@@ -134,7 +134,7 @@ class Fuzz:
     tenants: Sequence[str]
     markers: dict[str, str]
     cursors: list[str] = field(default_factory=list)
-    searches: list[str] = field(default_factory=list)
+    numbers: list[tuple[str, str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._operations = [
@@ -147,6 +147,11 @@ class Fuzz:
     @property
     def operation_ids(self) -> set[str]:
         return {operation["operationId"] for _, _, operation in self._operations}
+
+    @property
+    def numbered(self) -> set[str]:
+        """Operations on one search or one rejected record."""
+        return {operation["operationId"] for _, path, operation in self._operations if "{number}" in path}
 
     def next(self) -> Sent:
         """Return the next request, or several for one connection."""
@@ -167,7 +172,7 @@ class Fuzz:
         chance = self.chance
         method, path, operation = chance.choice(self._operations)
         credential = self._credential(path, method)
-        target = self._path(path) + self._query(operation, credential)
+        target = self._path(path, credential) + self._query(operation, credential)
         headers = [("host", chance.choice(("decklog", "127.0.0.1", "other.example", "a" * 300)))]
         body = b""
         if "requestBody" in operation:
@@ -190,15 +195,23 @@ class Fuzz:
 
     def _credential(self, path: str, method: str) -> Credential:
         """Return a credential that may use the route, half of the time, or any."""
-        usable = {"admin", "writer" if path in ("/api/v1/logs", "/api/v1/logs/bulk") and method == "POST" else "auditor"}
-        usable = {"platform"} if "/tenants" in path else usable
+        writes = path in ("/api/v1/logs", "/api/v1/logs/bulk") and method == "POST"
+        usable = (
+            {"platform"}
+            if "/tenants" in path
+            else {"admin"}
+            if "{number}" in path
+            else {"admin", "writer" if writes else "auditor"}
+        )
         found = [each for each in self.credentials if each.kind in usable] if self.chance.random() < 0.5 else []
         return self.chance.choice(found or self.credentials)
 
-    def _path(self, path: str) -> str:
+    def _path(self, path: str, credential: Credential) -> str:
         names = (*self.tenants, *self.tenants, "decklog", "nobody", "%2e%2e", "A" * 100)
         number = self.chance.choice((*map(str, range(12)), "-1", "9" * 30, "x", "%00", "0x1", "1.0", ""))
-        place = self.chance.choice(self.searches) if "/searches/" in path and self.searches and number.isdigit() else number
+        own = self.chance.random() < 0.7
+        numbers = [each for tenant, of, each in self.numbers if of in path and (tenant == credential.tenant or not own)]
+        place = self.chance.choice(numbers[-10:]) if numbers and number.isdigit() else number
         return path.replace("{seq}", number).replace("{number}", place).replace("{name}", self.chance.choice(names))
 
     def _query(self, operation: dict[str, Any], credential: Credential) -> str:

@@ -122,4 +122,6 @@ async def test_api_returns_no_foreign_byte_and_no_unexpected_failure_to_random_r
     # The requests must have been of every kind, or nothing was shown.
     assert {200, 201, 401, 403, 404, 405, 422} <= set(findings.statuses)
     assert findings.own_markers > requests / 50
-    assert fuzz.operation_ids - {"create_tenant"} <= set(findings.operations), "an operation never succeeded"
+    # What needs the number of something that exists is rare: a small round may miss it.
+    rare = {"create_tenant"} | (fuzz.numbered if requests == SMALL else set())
+    assert fuzz.operation_ids - rare <= set(findings.operations), "an operation never succeeded"
