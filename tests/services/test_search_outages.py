@@ -165,7 +165,7 @@ async def test_index_is_asked_again_after_a_probe_that_it_answers(monkeypatch: p
         await at.search.page(at.acme, EVENTS, BY_ACTOR, limit=5)
         await asyncio.sleep(0.3)
         fault.seconds, fault.pings = 0.0, False
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while (await at.search.page(at.acme, EVENTS, BY_ACTOR, limit=5)).coverage.engine != "opensearch":
                 await asyncio.sleep(0.05)
 
@@ -193,7 +193,7 @@ async def test_opening_breaker_ends_the_calls_in_flight() -> None:
         await asyncio.Event().wait()
 
     breaker = Breaker(silent, Outage("test", "away"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         with suppress(TimeoutError):
             async with asyncio.timeout(3_600) as ending:
                 with breaker.call(ending):
