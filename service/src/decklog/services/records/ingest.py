@@ -265,6 +265,20 @@ class Ingest:
             bulk.refuse_unless_storable()
         if bound is not None and bulk.fresh:
             await self._bind(bound)
+        rate, refused = await self._store_parts(tenant, bulk, atomic=atomic)
+        items = bulk.items()
+        rejected = sum(isinstance(item, DecklogError) for item in items)
+        _rejected.inc(rejected)
+        kept = 0
+        if rejected and self._rejections is not None and (found := bulk.rejections(raws, key, sender, handling.now)):
+            kept = self._rejections.note(tenant, found)
+        return BulkResult(items, rate, refused, kept)
+
+    async def _store_parts(self, tenant: Tenant, bulk: Bulk, *, atomic: bool) -> tuple[Rate | None, DecklogError | None]:
+        """Store the fresh records of a bulk and note where they are; return the last rate, and the error that refused a later part.
+
+        Raises what the store raises for the first part: nothing is stored then.
+        """
         rate: Rate | None = None
         refused: DecklogError | None = None
         for number, part in enumerate([bulk.fresh] if atomic and bulk.fresh else bulk.parts()):
@@ -279,13 +293,7 @@ class Ingest:
                 break
             rate = appended.rate
             bulk.note(part, appended)
-        items = bulk.items()
-        rejected = sum(isinstance(item, DecklogError) for item in items)
-        _rejected.inc(rejected)
-        kept = 0
-        if rejected and self._rejections is not None and (found := bulk.rejections(raws, key, sender, handling.now)):
-            kept = self._rejections.note(tenant, found)
-        return BulkResult(items, rate, refused, kept)
+        return rate, refused
 
     async def _prepare_bulk(
         self, tenant: Tenant, raws: Sequence[bytes | msgspec.Raw], key: str | None, handling: Handling
