@@ -15,6 +15,7 @@ from decklog.api.request import PARAMETERS_MAX, ask, refuse_parameters, require_
 from decklog.api.routes.logs import LIST, Listing
 from decklog.domain.errors import Code, DecklogError, invalid_parameter
 from decklog.domain.search.grammar import QUERY_CHARS_MAX
+from decklog.domain.unique_names import repeated
 from decklog.services.records.list_options import Parameters
 
 BODY_BYTES_MAX = 96 * 1024
@@ -26,19 +27,14 @@ _QUERY, _PARAMETER = "query", "q"
 _TEXT: Json = {"type": "string", "minLength": 1}
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the members of an object. Raises `invalid-json` for a name that occurs twice: readers would disagree about its value."""
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        raise DecklogError(Code.INVALID_JSON, "The body has a name twice in one object.")
-    return members
-
-
 def _decoded(body: bytes) -> dict[str, Any]:
     try:
-        members = json.loads(body.decode(), object_pairs_hook=_unique)
+        members = json.loads(body.decode())
+        twice = repeated(body)
     except (ValueError, RecursionError) as error:
         raise DecklogError(Code.INVALID_JSON, f"The body is not valid JSON in UTF-8: {str(error)[:200]}.") from None
+    if twice:
+        raise DecklogError(Code.INVALID_JSON, f"The body: {twice[0]}; each name may occur once.")
     if not isinstance(members, dict):
         raise DecklogError(Code.INVALID_JSON, 'The body must be an object, like {"query": "alice"}.')
     return members
