@@ -22,7 +22,8 @@ import decklog_operator
 from decklog.api.app import openapi_document
 from decklog.api.errors import STATUSES
 from decklog.domain.errors import Code
-from decklog.settings import OPENTELEMETRY, variables
+from decklog.settings import variables
+from decklog.tracing_settings import OPENTELEMETRY
 from decklog_operator import settings as operator_settings
 from decklog_operator.crd import custom_resource_definition
 from decklog_operator.metrics import Census

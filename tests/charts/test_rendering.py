@@ -11,7 +11,7 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
-from decklog import settings
+from decklog import settings, tracing_settings
 from decklog.api import certificates
 from decklog.api import metrics as api_metrics
 from decklog.assembly import api, control_plane, worker
@@ -193,8 +193,8 @@ def test_tracing_is_set_with_a_collector_and_sampled_by_the_api_only(chart: Helm
     }
     sampler = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.05"}
     assert {component: given for component, given in told.items() if given} == {"api": {**where, **sampler}, "worker": where}
-    assert settings.tracing(told["api"]).endpoint == where["OTEL_EXPORTER_OTLP_ENDPOINT"]
-    assert told["api"].keys() <= settings.OPENTELEMETRY.keys()
+    assert tracing_settings.tracing(told["api"]).endpoint == where["OTEL_EXPORTER_OTLP_ENDPOINT"]
+    assert told["api"].keys() <= tracing_settings.OPENTELEMETRY.keys()
 
 
 def test_pods_drain_before_they_end(chart: Helm) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from decklog.api.errors import STATUSES
 from decklog.domain.errors import Code
-from decklog.settings import OPENTELEMETRY, variables
+from decklog.settings import variables
+from decklog.tracing_settings import OPENTELEMETRY
 from decklog_operator import settings as operator_settings
 from tools import chart, generate, reference
 from tools.markdown import table

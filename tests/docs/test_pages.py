@@ -10,7 +10,8 @@ from pathlib import Path
 import yaml
 
 from decklog.domain.errors import Code
-from decklog.settings import OPENTELEMETRY, variables
+from decklog.settings import variables
+from decklog.tracing_settings import OPENTELEMETRY
 from decklog_operator import settings as operator_settings
 from tests.docs.pages import ROOT, anchors, blocks, pages, prose
 from tools import chart, command_line, reference

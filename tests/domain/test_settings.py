@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from decklog.domain.errors import Code, DecklogError
-from decklog.settings import OPENTELEMETRY, PREFIX, SAMPLERS, Settings, Tracing, load, tracing, variables
+from decklog.settings import PREFIX, Settings, load, variables
+from decklog.tracing_settings import OPENTELEMETRY, SAMPLERS, Tracing, tracing
 
 SAMPLE: dict[type, str] = {str: "text", bool: "true"}
 OTHER = {"DECKLOG_ARCHIVE_LOCK_MODE": "compliance", "DECKLOG_TENANTS_OWNER": "decklog"}

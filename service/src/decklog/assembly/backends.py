@@ -18,13 +18,14 @@ from decklog.domain.store import Readiness, SearchIndex, WakeQueue
 from decklog.files.archive import FolderObjects
 from decklog.services.archive.archiver import Archiver
 from decklog.services.identity.registry import RegistryCache
-from decklog.settings import Archive, Settings, Tracing
+from decklog.settings import Archive, Settings
 from decklog.timescale.connection import SERVICE_ROLE, Pool
 from decklog.timescale.control.registry import PostgresRegistry, RegistryNotices
 from decklog.timescale.records.append import Appender
 from decklog.timescale.records.archive import PostgresArchives
 from decklog.timescale.records.cursors import PostgresCursors
 from decklog.timescale.records.records import PostgresRecords
+from decklog.tracing_settings import Tracing
 
 if TYPE_CHECKING:
     from decklog.otel.traces import OtelTraces

@@ -10,7 +10,7 @@ import structlog
 import uvloop
 from cyclopts import App
 
-from decklog import settings
+from decklog import settings, tracing_settings
 from decklog.api.app import create_app, create_metrics_app
 from decklog.api.certificates import certificates_of
 from decklog.api.connections import limits_of, within_files
@@ -37,7 +37,7 @@ def api() -> int:
 
 
 async def _serve() -> int:
-    configured, tracing = settings.load(os.environ), settings.tracing(os.environ)
+    configured, tracing = settings.load(os.environ), tracing_settings.tracing(os.environ)
     listening, certificates = configured.api, certificates_of(configured.api)
     limits = within_files(limits_of(listening))
     async with AsyncExitStack() as stack:

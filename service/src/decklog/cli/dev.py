@@ -33,7 +33,8 @@ from decklog.cli.manual import manual
 from decklog.cli.options import Flag, Port
 from decklog.cli.signals import stop_on_signal
 from decklog.files.keys import KeyFile
-from decklog.settings import Api, tracing
+from decklog.settings import Api
+from decklog.tracing_settings import tracing
 from decklog.upkeep import INTERVAL, Upkeep
 
 _PORT = 8321

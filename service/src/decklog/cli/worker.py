@@ -7,7 +7,7 @@ import os
 import uvloop
 from cyclopts import App
 
-from decklog import settings
+from decklog import settings, tracing_settings
 from decklog.assembly.backends import open_traces
 from decklog.assembly.worker import run_worker
 from decklog.cli.manual import manual
@@ -32,6 +32,6 @@ def worker() -> int:
 async def _work() -> int:
     configured = settings.load(os.environ)
     with stop_on_signal() as stop:
-        async with open_traces(settings.tracing(os.environ), "decklog-worker") as traces:
+        async with open_traces(tracing_settings.tracing(os.environ), "decklog-worker") as traces:
             await run_worker(configured, stop, traces=traces)
     return 0
