@@ -1,0 +1,36 @@
+/** Sign in and out. */
+import { Problem, request } from "./client.ts";
+import { type Session, setSession } from "./session.ts";
+
+/** Ask who is signed in. A server that cannot be reached throws. */
+export async function loadSession(): Promise<void> {
+  try {
+    setSession(await request<Session>("/api/v1/session"));
+  } catch (error) {
+    if (!(error instanceof Problem) || error.status !== 401) throw error;
+    setSession(null);
+  }
+}
+
+/** Sign in with a key or a token, which is sent once and not kept. */
+export async function signInWithKey(key: string): Promise<void> {
+  const headers = { Authorization: `Bearer ${key.trim()}` };
+  setSession(await request<Session>("/api/v1/sessions", { method: "POST", body: {}, headers }));
+}
+
+/** Sign in with the code of a one-time link. */
+export async function signInWithLink(code: string): Promise<void> {
+  setSession(await request<Session>("/api/v1/sessions", { method: "POST", body: { link: code } }));
+}
+
+export async function signOut(): Promise<void> {
+  await request("/api/v1/session", { method: "DELETE" });
+  setSession(null);
+}
+
+/** Take the code of a one-time link out of the address, so that neither history nor a bookmark keeps it. */
+export function takeLinkCode(): string | null {
+  const code = new URLSearchParams(location.hash.slice(1)).get("link");
+  if (code !== null) history.replaceState(null, "", location.pathname + location.search);
+  return code;
+}

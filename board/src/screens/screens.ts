@@ -1,0 +1,23 @@
+/** Every screen of the board: its place, its name, who may open it, and the chunk that draws it. */
+import type { LucideIcon } from "lucide-react";
+import { type ComponentType, type LazyExoticComponent, lazy } from "react";
+import type { Permission } from "../api/session.ts";
+
+export interface Screen {
+  /** Path below `/board`. */
+  path: string;
+  title: string;
+  icon: LucideIcon;
+  group: "Explore" | "Evidence" | "Manage";
+  permission: Permission | null;
+  /** Second key of the chord that opens the screen, after `g`. */
+  chord: string;
+  draw: LazyExoticComponent<ComponentType>;
+}
+
+/** Declare a screen; `load` imports its module, whose default export draws it. */
+export function screen(facts: Omit<Screen, "draw">, load: () => Promise<{ default: ComponentType }>): Screen {
+  return { ...facts, draw: lazy(load) };
+}
+
+export const SCREENS: Screen[] = [];

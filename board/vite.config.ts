@@ -1,0 +1,21 @@
+import react from "@vitejs/plugin-react";
+import { defineConfig } from "vitest/config";
+
+declare const process: { env: Record<string, string | undefined> };
+
+/** The API behind `npm run dev`. */
+const API = process.env.DECKLOG_URL ?? "http://127.0.0.1:8321";
+
+export default defineConfig({
+  base: "/board/",
+  plugins: [react()],
+  build: {
+    outDir: "dist",
+    assetsInlineLimit: 0, // the policy of the page allows no data: scripts or styles
+    modulePreload: { polyfill: false }, // the polyfill is an inline script
+    manifest: true,
+    target: "es2023",
+  },
+  server: { proxy: { "/api": API, "/board/config.json": API, "/board/oidc": API } },
+  test: { environment: "jsdom", include: ["src/**/*.test.{ts,tsx}"] },
+});
