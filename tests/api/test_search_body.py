@@ -97,3 +97,21 @@ async def test_search_refuses_parameters_in_its_address_and_other_media(world: W
         assert code_of(await client.post("/api/v1/logs/search", content=b" " * (BODY_BYTES_MAX + 1))) == "body-too-large"
     async with world.client(Role.WRITER) as client:
         assert code_of(await client.post("/api/v1/logs/search", json={})) == "forbidden"
+
+
+async def test_highlights_are_beside_the_records_where_they_are_asked_for(world: World) -> None:
+    await fill(world.store, world.tenant("acme"), {"metadata": {"reason": "Retention"}}, {"action": "retention.end"}, {})
+    async with world.client(Role.AUDITOR) as client:
+        body = {"query": "retention", "highlight": True}
+        found = (await client.post("/api/v1/logs/search", json=body)).json()
+        plain = (await client.get("/api/v1/logs", params={"q": "retention"})).json()
+        assert found["items"] == plain["items"]
+        assert plain["highlights"] is None
+        assert found["highlights"] == [
+            {"seq": 1, "places": [{"path": "/action", "spans": [[0, 9]]}], "more": False},
+            {"seq": 0, "places": [{"path": "/metadata/reason", "spans": [[0, 9]]}], "more": False},
+        ]
+        all_of_it = (await client.get("/api/v1/logs", params={"highlight": "true"})).json()
+        assert [item["places"] for item in all_of_it["highlights"]] == [[], [], []]
+        refused = await client.get("/api/v1/logs", params={"highlight": "yes"})
+        assert code_of(refused) == "invalid-parameter"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decklog.domain.search.words import TOKEN_CHARS_MAX, tokens, tokens_of, unspaced
+from decklog.domain.search.words import TOKEN_CHARS_MAX, located, tokens, tokens_of, unspaced
 from tests.support.examples import examples
 
 MIXED = st.text(
@@ -109,3 +109,30 @@ def test_unspaced_tells_scripts_without_blanks() -> None:
         False,
         False,
     ]
+
+
+@settings(max_examples=examples(300), deadline=None)
+@given(MIXED | st.text(st.characters(exclude_categories=["Cs"])) | st.builds(str.__mul__, MIXED, st.integers(1, 60)))
+def test_located_tokens_are_the_tokens_and_each_is_within_its_place(text: str) -> None:
+    found = located(text)
+    assert tuple(each.token for each in found) == tokens(text)
+    for each in found:
+        assert 0 <= each.start < each.end <= len(text)
+    if len(text) < TOKEN_CHARS_MAX:
+        for each in found:
+            assert each.token in tokens(text[each.start : each.end]), each
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("The quick fox", ["The", "quick", "fox"]),
+        ("Mu\u0308nchen, Stra\u00dfe", ["Mu\u0308nchen", "Stra\u00dfe"]),
+        ("co\u00adop e\u0301 \ufb01le", ["co\u00adop", "e\u0301", "\ufb01le"]),
+        ("\u7528\u6237\u767b", ["\u7528\u6237", "\u6237\u767b"]),
+        ("\uff8a\uff9f\uff7d", ["\uff8a\uff9f\uff7d"]),
+        ("\u1112\u1161\u11ab", ["\u1112\u1161\u11ab"]),
+    ],
+)
+def test_located_tokens_have_the_characters_that_they_stand_for(text: str, places: list[str]) -> None:
+    assert [text[each.start : each.end] for each in located(text)] == places

@@ -170,11 +170,36 @@ class Coverage(msgspec.Struct):
     engine: Annotated[str, Meta(description="Engine that found the records: `opensearch` or `postgres`.")]
 
 
+class Place(msgspec.Struct):
+    """A value of a record that made it match."""
+
+    path: Annotated[str, Meta(description="JSON pointer of the value in the record.")]
+    spans: Annotated[
+        list[tuple[Count, Count]],
+        Meta(
+            description="Parts of the value's text: first character, and the one behind the last. Characters are Unicode code points. "
+            "A number or a boolean has the text that it has in JSON. Empty for an object, a list or an empty text, which match as a whole."
+        ),
+    ]
+
+
+class Highlights(msgspec.Struct):
+    """The places of one record that made it match."""
+
+    seq: Seq
+    places: list[Place]
+    more: Annotated[bool, Meta(description="Whether the record has more places than are named.")]
+
+
 class Page(Coverage):
     """One page of records."""
 
     items: list[Record]
     next: Annotated[str | None, Meta(description="`cursor` of the next page; null on the last page.")]
+    highlights: Annotated[
+        list[Highlights] | None,
+        Meta(description="Highlights of each of `items`, in their order, with `highlight=true`; null without."),
+    ] = None
     total: Annotated[
         int | None, Meta(description="Number of all matching records below `head`, with `count=exact`; null without.")
     ] = None

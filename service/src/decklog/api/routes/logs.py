@@ -27,7 +27,7 @@ from decklog.domain.search.order import ORDERS, SORTS
 from decklog.domain.search.stats import FACETS_MAX, GROUPS_MAX, TOP_DEFAULT, TOP_MAX, UTC_NAME, Facet
 from decklog.domain.tenant import Tenant
 from decklog.services.records.count_options import FILLS
-from decklog.services.records.list_options import COUNTS, LIMIT_DEFAULT, LIMIT_MAX
+from decklog.services.records.list_options import COUNTS, HIGHLIGHTS, LIMIT_DEFAULT, LIMIT_MAX
 from decklog.services.records.reading import Page, Reading, Stats
 
 PART_BYTES = 64 * 1024
@@ -46,12 +46,14 @@ def _covered(coverage: Coverage) -> dict[str, Any]:
 
 
 async def page_json(reading: Reading, tenant: Tenant, log: LogName, page: Page) -> bytes:
-    """Return a page as `{items, next, total, position, head, indexed_from, indexed, engine}`."""
+    """Return a page as `{items, highlights, next, total, position, head, indexed_from, indexed, engine}`."""
     write = renderer(tenant.name, log)
     records = await reading.rendered(tenant, lambda record: write(record).encode(), page.items)
+    highlights = await reading.highlights(tenant, page)
+    marked = b"null" if highlights is None else b"[" + b",".join(highlights) + b"]"
     position = None if page.position is None else str(page.position)
     rest = msgspec.json.encode({"next": page.next, "total": page.total, "position": position, **_covered(page.coverage)})
-    return b'{"items":[' + b",".join(records) + b"]," + rest[1:]
+    return b'{"items":[' + b",".join(records) + b'],"highlights":' + marked + b"," + rest[1:]
 
 
 class Listing:
@@ -121,6 +123,7 @@ LIST = Operation(
             shapes.Page,
             {
                 "items": [RECORD],
+                "highlights": [{"seq": 2041, "places": [{"path": "/resource/name", "spans": [[3, 11]]}], "more": False}],
                 "next": None,
                 "total": None,
                 "position": None,
@@ -160,6 +163,11 @@ LIST = Operation(
             "count",
             "`exact`: count all matching records, too, as `total`. It costs a count besides the page.",
             {"type": "string", "enum": list(COUNTS), "default": COUNTS[0]},
+        ),
+        parameter(
+            "highlight",
+            "`true`: name the places of each record that made it match, as `highlights`.",
+            {"type": "string", "enum": list(HIGHLIGHTS), "default": HIGHLIGHTS[0]},
         ),
         WAIT_FOR,
     ],

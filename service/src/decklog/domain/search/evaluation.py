@@ -131,7 +131,8 @@ def _network(term: str, text: str) -> Satisfied:
     return satisfied
 
 
-def _between(node: tree.Numbers) -> Callable[[str], bool]:
+def between(node: tree.Numbers) -> Callable[[str], bool]:
+    """Return the function that decides whether a number, as `terms.ordered` writes it, lies within the bounds of a range."""
     low = ordered_text(node.low) if node.low else None
     high = ordered_text(node.high) if node.high else None
 
@@ -146,5 +147,5 @@ def _between(node: tree.Numbers) -> Callable[[str], bool]:
 def _numbers(node: tree.Numbers) -> Satisfied:
     start = leaf(node.field, "")
     length = len(start)
-    inside = _between(node)
+    inside = between(node)
     return lambda terms: any(each.startswith(start) and inside(each[length:]) for each in terms.numbers)

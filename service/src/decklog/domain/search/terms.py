@@ -178,7 +178,7 @@ class _LongPath:
         return f"{self._head}{_CUT}{self._state.hexdigest()}"
 
 
-def _below(path: str | _LongPath, key: str) -> str | _LongPath:
+def below(path: str | _LongPath, key: str) -> str | _LongPath:
     """Return the path of a member; both paths are escaped."""
     if "=" in key or "\\" in key:
         key = _escaped(key)
@@ -241,12 +241,12 @@ class Terms(msgspec.Struct, frozen=True):
     texts: tuple[tuple[str, ...], ...] = ()
 
 
-_TEXTS = (
+TEXTS = (
     *("action", "message", "id", "actor", "resource", "related", "source", "session_id", "correlation_id"),
     *("before", "after", "metadata", "recorded_by", "masked"),
 )
 """Members of a record whose texts are searched, in reading order."""
-_TREES = ("before", "after", "metadata")
+TREES = ("before", "after", "metadata")
 """Members whose leaves are found by their paths."""
 
 
@@ -284,7 +284,7 @@ class _Leaves:
             self.leaves.add(f"{term}={value}")
         elif kind is dict:
             for key, item in value.items():
-                self.gather(item, _below(path, key))
+                self.gather(item, below(path, key))
         elif kind is list:
             self._gather_items(value, path, f"{term}=")
         else:
@@ -319,7 +319,7 @@ def terms(content: dict[str, Any], *, with_leaves: bool = True, with_texts: bool
     """
     found = _Leaves()
     if with_leaves:
-        for name in _TREES:
+        for name in TREES:
             if name in content:
                 found.gather(content[name], name)
     actor, resource, source = content["actor"], content.get("resource") or {}, content.get("source") or {}
@@ -358,6 +358,6 @@ def terms(content: dict[str, Any], *, with_leaves: bool = True, with_texts: bool
 def _texts(content: dict[str, Any]) -> tuple[tuple[str, ...], ...]:
     """Return the tokens of each distinct text of a record. Many recur: identities and addresses above all."""
     texts: list[str] = []
-    for name in _TEXTS:
+    for name in TEXTS:
         _gather_texts(content.get(name), texts)
     return tokens_of(list(dict.fromkeys(texts)))

@@ -18,9 +18,11 @@ LIMIT_MAX = 1_000
 """Records of one page."""
 COUNTS = ("none", "exact")
 """Values of `count`, the default first."""
+HIGHLIGHTS = ("false", "true")
+"""Values of `highlight`, the default first."""
 WAIT = "wait"
 """Name of the parameter of every search that waits for the index."""
-LIST_PARAMETERS = ("limit", "cursor", "sort", "order", "after", "count", WAIT)
+LIST_PARAMETERS = ("limit", "cursor", "sort", "order", "after", "count", "highlight", WAIT)
 """Names of the parameters of a list, beside its filters."""
 
 _SEQ = re.compile(r"[0-9]{1,18}")
@@ -35,6 +37,7 @@ class ListOptions(msgspec.Struct, frozen=True):
     order: Order
     after: Position | int | None
     counted: bool
+    highlighted: bool
 
     @classmethod
     def parse(cls, parameters: Parameters) -> ListOptions:
@@ -49,6 +52,7 @@ class ListOptions(msgspec.Struct, frozen=True):
             order=order,
             after=None if after is None else Position.parse(after),
             counted=choice(parameters, "count", COUNTS) == "exact",
+            highlighted=choice(parameters, "highlight", HIGHLIGHTS) == "true",
         )
 
     @property

@@ -33,6 +33,8 @@ from decklog.services.records.export_form import CONTENT_TYPES, EXPORT_PARAMETER
 from decklog.services.records.integrity import LISTED_SHARE, NAMED_MAX, Read, damaged_of, record_damaged
 from decklog.services.records.list_options import COUNTS, LIST_PARAMETERS, ListOptions, Parameters, choice, one, waited_for
 from decklog.services.records.starting import newest_of, position_of, start_after
+from decklog.services.search.highlighting import Highlighting
+from decklog.services.search.matching import chars
 from decklog.services.search.page import READING, READING_BYTES_MAX, ListQuery, Start, read_cursor, write_cursor
 from decklog.services.search.search import Found, Search
 
@@ -48,7 +50,8 @@ class Page(msgspec.Struct, frozen=True):
     """One page of a list.
 
     `next` is the cursor of the following page, or None after the last. `total` is the number of all matching records below the head
-    of the coverage, where it was asked for. `position` is where an ascending list has got to, for `after`.
+    of the coverage, where it was asked for. `position` is where an ascending list has got to, for `after`. `highlighted` is the query
+    whose highlights were asked for, or None.
     """
 
     items: list[StoredRecord]
@@ -56,6 +59,7 @@ class Page(msgspec.Struct, frozen=True):
     coverage: Coverage
     total: int | None = None
     position: Position | None = None
+    highlighted: Query | None = None
 
 
 class Stats(msgspec.Struct, frozen=True):
@@ -141,6 +145,12 @@ class Reading:
         """Return records as `write` writes them, in slices of the tenant's processor time."""
         return await self._processor.map(tenant.id, write, records)
 
+    async def highlights(self, tenant: Tenant, page: Page) -> Sequence[bytes] | None:
+        """Return the highlights of each record of a page as JSON, None where they were not asked for. Raises `record-damaged`."""
+        if page.highlighted is None:
+            return None
+        return await self._processor.map(tenant.id, Highlighting(page.highlighted), page.items, chars=chars)
+
     async def list(
         self, principal: Principal, request: RequestContext, parameters: Parameters, held: Held | None = None
     ) -> tuple[Tenant, LogName, Page]:
@@ -166,7 +176,8 @@ class Reading:
         if damaged:
             raise record_damaged(log, damaged)
         onwards = None if found.next is None else write_cursor(found.next, listed)
-        return tenant, log, Page(found.items, onwards, found.coverage, total, _reached(found, options.order))
+        highlighted = query if options.highlighted else None
+        return tenant, log, Page(found.items, onwards, found.coverage, total, _reached(found, options.order), highlighted)
 
     async def _wait(self, tenant: Tenant, log: LogName, parameters: Parameters) -> None:
         """Wait as `wait` asks for. The answer is whole without it. Raises `invalid-parameter`."""

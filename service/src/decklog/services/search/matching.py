@@ -18,7 +18,18 @@ from decklog.domain.search.query import Query, matches
 from decklog.domain.search.terms import Terms, terms
 
 # msgspec itself may take 40 microseconds for one number (`1.5e300`); Python never does.
-_decode = msgspec.json.Decoder(dict[str, Any], float_hook=float).decode
+decode = msgspec.json.Decoder(dict[str, Any], float_hook=float).decode
+UNREADABLE = (msgspec.MsgspecError, KeyError, TypeError, AttributeError, ValueError)
+"""What a content raises that is not that of a record any more."""
+
+
+def unreadable(record: StoredRecord) -> DecklogError:
+    """Return the error of a record whose content is not that of a record any more."""
+    return DecklogError(
+        Code.RECORD_DAMAGED,
+        f"The content of record {record.seq} cannot be read: it was changed in the database. Tell the operators of this service.",
+        extra={"seq": record.seq},
+    )
 
 
 def _as_written(value: str) -> str:
@@ -32,14 +43,10 @@ def terms_of(record: StoredRecord, query: Query | None = None) -> Terms:
     Raises `record-damaged` where its content is not that of a record any more.
     """
     try:
-        content = _decode(record.content)
+        content = decode(record.content)
         return terms(content) if query is None else terms(content, with_leaves=query.needs_leaves, with_texts=query.needs_texts)
-    except (msgspec.MsgspecError, KeyError, TypeError, AttributeError, ValueError) as error:
-        raise DecklogError(
-            Code.RECORD_DAMAGED,
-            f"The content of record {record.seq} cannot be read: it was changed in the database. Tell the operators of this service.",
-            extra={"seq": record.seq},
-        ) from error
+    except UNREADABLE as error:
+        raise unreadable(record) from error
 
 
 def chars(record: StoredRecord) -> int:
