@@ -16,7 +16,7 @@ from cyclopts import CycloptsError
 from decklog.cli import program
 from decklog.client.client import Client
 from decklog.client.import_report import EXAMPLES_MAX, Report, summary
-from decklog.client.importing import Importer
+from decklog.client.importing import FORGETFUL, Importer
 from decklog.client.progress import Progress
 from decklog.domain.identity.access import Role
 from tests.domain.test_intake_kinds import AUDIT, TRAIL
@@ -128,7 +128,8 @@ async def test_refusals_of_one_kind_are_one_line_with_a_few_examples(world: Worl
         report = await Importer(client, "cloudtrail", Progress(shown, live=False), None).run([tmp_path / "x"])
     assert counts(report) == (1, 0, 503, 0)
     assert [(kind.count, len(kind.examples)) for kind in report.refusals] == [(500, EXAMPLES_MAX), (3, 3)]
-    assert len(shown.getvalue().splitlines()) == EXAMPLES_MAX + 3
+    assert shown.getvalue().startswith(FORGETFUL)
+    assert len(shown.getvalue().splitlines()) == 1 + EXAMPLES_MAX + 3
     lines = summary(report).splitlines()
     places = ", ".join(f"{tmp_path}/x:{line}" for line in range(1, EXAMPLES_MAX + 1))
     assert lines[0].startswith("500 × it is not JSON")

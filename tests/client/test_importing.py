@@ -8,6 +8,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from decklog.cli import program
 from decklog.client.checkpoint import Checkpoints, default_folder
 from decklog.client.client import Client
 from decklog.client.import_report import Refusal, Report
-from decklog.client.importing import BATCH_RECORDS_MAX, Importer
+from decklog.client.importing import BATCH_RECORDS_MAX, FORGETFUL, Importer
+from decklog.client.known_ids import known
 from decklog.client.progress import Progress
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
@@ -92,10 +94,23 @@ class Machine:
         self.shown = io.StringIO()
 
     async def run(
-        self, *files: Path, kind: str = "cloudtrail", wire: Wire | None = None, tenant: str = "acme", **options: Any
+        self,
+        *files: Path,
+        kind: str = "cloudtrail",
+        wire: Wire | None = None,
+        tenant: str = "acme",
+        reader: Role | None = None,
+        **options: Any,
     ) -> Report:
-        async with Client(self.world.url, self.world.keys[tenant, Role.WRITER], transport=wire) as client:
-            return await Importer(client, kind, Progress(self.shown, live=False), self.checkpoints).run(files, **options)
+        """Import files as a writer; `reader` is the role of a second key, or that of the only one where it is ADMIN."""
+        role = Role.ADMIN if reader is Role.ADMIN else Role.WRITER
+        progress = Progress(self.shown, live=False)
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(Client(self.world.url, self.world.keys[tenant, role], transport=wire))
+            other = None
+            if reader is Role.AUDITOR:
+                other = await stack.enter_async_context(Client(self.world.url, self.world.keys[tenant, reader]))
+            return await Importer(client, kind, progress, self.checkpoints, reader=other).run(files, **options)
 
     async def stored(self, tenant: str = "acme") -> list[dict[str, Any]]:
         """The log, oldest first."""
@@ -378,6 +393,62 @@ async def test_import_resumes_after_the_dedup_window(machine: Machine, tmp_path:
     assert Counter(Counter(record["id"] for record in await machine.stored("forgetful")).values()) == {1: 699, 2: 1}
 
 
+async def forgetful(machine: Machine) -> None:
+    """A tenant whose server recognises no event again."""
+    machine.world.add(make_tenant("forgetful"), dedup_window=timedelta(0))
+    await machine.world.cache.refresh()
+
+
+async def test_import_after_the_dedup_window_stores_nothing_twice_where_it_may_read(machine: Machine, tmp_path: Path) -> None:
+    await forgetful(machine)
+    path = file_of(tmp_path / "x", [event(number) for number in range(700)])
+    assert counts(await machine.run(path, tenant="forgetful")) == (700, 0, 0)
+    assert FORGETFUL in machine.shown.getvalue()
+    file_of(path, [event(number) for number in range(-5, 700)])
+    machine.shown.truncate(0)
+    for wire, reader in ((Wire(), Role.AUDITOR), (Wire(), Role.ADMIN)):
+        report = await machine.run(path, tenant="forgetful", wire=wire, reader=reader)
+        assert report.asked
+        assert report.stored + report.duplicates == 705
+        assert sum(wire.bulks) == report.stored
+    assert report.stored == 0
+    assert FORGETFUL not in machine.shown.getvalue()
+    assert Counter(Counter(record["id"] for record in await machine.stored("forgetful")).values()) == {1: 705}
+
+
+async def test_import_resumes_after_the_dedup_window_without_a_second_record_where_it_may_read(
+    machine: Machine, tmp_path: Path
+) -> None:
+    await forgetful(machine)
+    path = file_of(tmp_path / "x", [event(number) for number in range(700)])
+    await machine.run(path, wire=interrupt(2), tenant="forgetful")
+    report = await machine.run(path, tenant="forgetful", reader=Role.AUDITOR)
+    assert (report.stored, report.files[0].resumed) == (700, 500)
+    assert Counter(Counter(record["id"] for record in await machine.stored("forgetful")).values()) == {1: 700}
+
+
+async def test_import_refuses_a_reader_of_another_log(machine: Machine, tmp_path: Path) -> None:
+    path, keys = file_of(tmp_path / "x", [event(1)]), machine.world.keys
+    for other in (keys["other", Role.AUDITOR], keys["acme", Role.WRITER], keys[None, Role.PLATFORM]):
+        async with Client(machine.world.url, keys["acme", Role.WRITER]) as client, Client(machine.world.url, other) as reader:
+            importer = Importer(client, "cloudtrail", Progress(machine.shown, live=False), None, reader=reader)
+            with pytest.raises(DecklogError) as error:
+                await importer.run([path])
+            assert error.value.code is Code.FORBIDDEN
+    assert await machine.stored() == []
+
+
+async def test_ids_are_asked_for_in_queries_of_a_bounded_size(machine: Machine) -> None:
+    ids = ['a"b\\c*', "TO", *(f"{'x' * 250}{number}" for number in range(300)), *map(str, range(300))]
+    keys = machine.world.keys
+    async with Client(machine.world.url, keys["acme", Role.WRITER]) as client:
+        item = {"action": "a", "actor": {"id": "b"}}
+        await client.append_bulk([json.dumps({**item, "id": each}).encode() for each in ids[:-3]])
+    async with Client(machine.world.url, keys["acme", Role.AUDITOR]) as client:
+        assert await known(client.search, ids) == {each: seq for seq, each in enumerate(ids[:-3])}
+        assert await known(client.search, []) == {}
+
+
 async def test_import_starts_over_when_the_file_was_replaced(machine: Machine, tmp_path: Path) -> None:
     path = file_of(tmp_path / "x", [event(number) for number in range(1_200)])
     await interrupted(machine, path, batches=1)
@@ -483,6 +554,7 @@ async def test_import_command_prints_the_summary_as_json(
                 "examples": [{"file": str(path), "line": 2, "reason": "it has no eventName"}],
             }
         ],
+        "asked": False,
         "stopped": "",
     }
 
@@ -499,6 +571,10 @@ async def test_import_command_reads_the_key_from_file_variable_or_option(
     monkeypatch.setenv("DECKLOG_KEY_FILE", str(tmp_path / "missing"))
     monkeypatch.setenv("DECKLOG_KEY", key)
     assert await command("cloudtrail", path) == 0
+    for name in ("DECKLOG_KEY", "DECKLOG_KEY_FILE"):
+        monkeypatch.delenv(name)
+    (tmp_path / "reader").write_text(world.keys["acme", Role.AUDITOR])
+    assert await command("cloudtrail", path, "--key", key, "--read-key-file", str(tmp_path / "reader")) == 0
     with pytest.raises(DecklogError, match="not both"):
         await command("cloudtrail", path, "--key", key, "--key-file", str(key_file))
 

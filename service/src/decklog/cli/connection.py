@@ -27,9 +27,9 @@ class Connection:
     key_file: Path | None = None
     """File that holds the key (DECKLOG_KEY_FILE)."""
 
-    def client(self) -> Client:
-        """Return a client that is not connected yet. Raises `misconfigured`."""
-        return Client(self.address(), self._credential())
+    def client(self, key_file: Path | None = None) -> Client:
+        """Return a client that is not connected yet, with the key of this file where one is named. Raises `misconfigured`."""
+        return Client(self.address(), self._credential() if key_file is None else _read(key_file))
 
     def address(self) -> str:
         """Return the address of the API. Raises `misconfigured` where none is given."""

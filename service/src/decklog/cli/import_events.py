@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,8 +29,9 @@ app = App(
         f"""Files hold JSON in any form (lines, indented, arrays, Records, EventLists, lookup-events), logs of containers, or exports of
 Decklog (JSON or CSV); plain, gzip or zstd. Folders are read with all files below them, and - is standard input. Envelopes of
 collectors and clouds around an event are taken off. What is not an event is refused, counted by kind, and the rest is imported.
-Events keep their ids, so a second import stores nothing twice while the server remembers them: for the tenant's dedupWindow, 24
-hours by default. The same command continues an interrupted import.
+Events keep their ids. A key that may read (role admin, or --read-key-file) asks the log which of them it holds, so a second import
+stores nothing twice. Without one the server recognises ids for the tenant's dedupWindow, 24 hours by default. The same command
+continues an interrupted import.
 
 {KEY_HELP}""",
         "decklog import cloudtrail trail.json.gz --url https://decklog.example.com --key-file writer.key",
@@ -58,6 +60,7 @@ async def import_events(
     /,
     *,
     connection: Connection | None = None,
+    read_key_file: Path | None = None,
     state: Path | None = None,
     restart: Flag = False,
     as_json: Json = False,
@@ -68,6 +71,7 @@ async def import_events(
         kind: System that wrote the files, or auto to recognise each event.
         files: Files or folders to import, in this order.
         connection: Address and credential.
+        read_key_file: File that holds a key of the role auditor, to ask the log which events it holds.
         state: Folder that records how far an import has come (XDG state home).
         restart: Send every event, also those that an interrupted import has sent.
         as_json: Write the summary as JSON.
@@ -75,8 +79,11 @@ async def import_events(
     stamina.instrumentation.set_on_retry_hooks([])  # The progress line says why the import waits.
     progress = Progress(sys.stderr, live=sys.stderr.isatty())
     checkpoints = Checkpoints(state or default_folder(os.environ))
-    async with (connection or Connection()).client() as client:
-        importer = Importer(client, kind, progress, checkpoints)
+    given = connection or Connection()
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(given.client())
+        reader = None if read_key_file is None else await stack.enter_async_context(given.client(read_key_file))
+        importer = Importer(client, kind, progress, checkpoints, reader=reader)
         try:
             report = await importer.run(files, restart=restart)
         except asyncio.CancelledError:

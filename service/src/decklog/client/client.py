@@ -162,6 +162,10 @@ class Client:
         """Return one page of records, newest first. Parameters: filters, `limit`, `cursor`, `log`."""
         return await self._ask(shapes.Page, "GET", "/logs", params=parameters)
 
+    async def search(self, body: Mapping[str, Any]) -> shapes.Page:
+        """Return one page of records, as `list` does, for a query that may be longer than an address. `query` stands for `q`."""
+        return await self._ask(shapes.Page, "POST", "/logs/search", json=dict(body))
+
     async def records(self, parameters: Parameters | None = None) -> AsyncIterator[shapes.Record]:
         """Iterate over all records that match the filters, newest first, page by page."""
         wanted = dict(parameters or {})

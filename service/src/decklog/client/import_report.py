@@ -60,7 +60,11 @@ COUNTS = ("stored", "duplicates", "refused", "skipped", "replaced")
 
 
 class Report(msgspec.Struct):
-    """Counts of an import. `stopped` says why the import ended early; it is empty for a complete one."""
+    """Counts of an import.
+
+    `asked`: the log was asked which events it holds, so that none is there twice. `stopped` says why the import ended early; it is
+    empty for a complete one.
+    """
 
     kind: str
     url: str
@@ -72,6 +76,7 @@ class Report(msgspec.Struct):
     replaced: int = 0
     files: list[FileReport] = []
     refusals: list[Kind] = []
+    asked: bool = False
     stopped: str = ""
 
     def total(self) -> None:
@@ -105,7 +110,7 @@ def summary(report: Report) -> str:
     for kind in report.refusals:
         more = f" and {kind.count - len(kind.examples)} more" if kind.count > len(kind.examples) else ""
         lines.append(f"{kind.count} × {kind.reason}: {', '.join(refusal.place for refusal in kind.examples)}{more}")
-    if report.stored:
+    if report.stored and not report.asked:
         lines.append(
             "The server knows ids for the tenant's dedupWindow (24 hours by default). If these events were imported before that, they "
             "are stored twice now."

@@ -7,16 +7,20 @@ not an event is counted by kind with a few examples, and the rest is imported.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
+import msgspec
 import stamina
 
+from decklog import shapes
 from decklog.client.checkpoint import Checkpoint, Checkpoints
 from decklog.client.client import Client
 from decklog.client.event_files import STDIN, EventFile, files_of
 from decklog.client.import_report import COUNTS, FileReport, Reasons, Refusal, Report
 from decklog.client.json_values import Piece
+from decklog.client.known_ids import known
 from decklog.client.progress import Progress
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Permission
@@ -39,10 +43,18 @@ _LATER = {
     Code.ISSUER_UNAVAILABLE,
     Code.CLOCK_BEHIND,
     Code.REQUEST_TIMEOUT,
+    Code.SEARCH_UNAVAILABLE,
+    Code.ACCESS_LOG_UNAVAILABLE,
 }
 _OF_RECORDS = {Code.INVALID_RECORD, Code.INVALID_JSON, Code.BODY_TOO_LARGE, Code.ID_CONFLICT}
 """Refusals of one record of a bulk. Any other in an item refuses a later part of the bulk, as an answer would the whole."""
 _CODES = {code.value: code for code in Code}
+FORGETFUL = (
+    "This key may not read the log, so the server alone recognises events: for the tenant's dedupWindow, 24 hours by default. Events "
+    "that were imported before that are stored again. With --read-key-file FILE (role auditor) none is."
+)
+"""What is said before an import that cannot ask the log."""
+_Answer = TypeVar("_Answer")
 _SMALLER = {Code.BATCH_EXCEEDS_BURST, Code.BODY_TOO_LARGE, Code.TOO_MANY_RECORDS}
 
 
@@ -84,6 +96,15 @@ def _raise_refused(items: Sequence[BulkItem]) -> None:
             raise DecklogError(_CODES.get(item.error.code, Code.INTERNAL), item.error.detail)
 
 
+class _Sent(msgspec.Struct):
+    """The member of a record by which the log knows it."""
+
+    id: str
+
+
+_sent = msgspec.json.Decoder(_Sent).decode
+
+
 def _size(file: Path) -> int:
     """Return the size in bytes; 0 for a file that cannot be read, which the import refuses later."""
     try:
@@ -93,10 +114,23 @@ def _size(file: Path) -> int:
 
 
 class Importer:
-    """Imports files of one kind through one client. With `checkpoints` None, an interrupted import cannot be resumed."""
+    """Imports files of one kind through one client.
 
-    def __init__(self, client: Client, kind: str, progress: Progress, checkpoints: Checkpoints | None) -> None:
+    With `checkpoints` None, an interrupted import cannot be resumed. `reader` is a client whose key may read the log; None where that
+    of `client` may, or none is at hand.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        kind: str,
+        progress: Progress,
+        checkpoints: Checkpoints | None,
+        *,
+        reader: Client | None = None,
+    ) -> None:
         self._client = client
+        self._reader = reader
         self._kind = kind
         self._progress = progress
         self._checkpoints = checkpoints
@@ -124,6 +158,8 @@ class Importer:
         if who.tenant is None or Permission.APPEND not in who.permissions:
             raise DecklogError(Code.FORBIDDEN, f"This key's role is {who.role!r}; importing needs a tenant's writer or admin.")
         report.tenant = who.tenant
+        await self._choose_reader(who)
+        report.asked = self._reader is not None
         files = files_of(paths)
         self._progress.begin(sum(_size(file) for file in files), len(files))
         try:
@@ -138,6 +174,18 @@ class Importer:
         report.refusals = list(self._refused.kinds.values())
         self._progress.clear()
         return report
+
+    async def _choose_reader(self, writer: shapes.WhoAmI) -> None:
+        """Find the client that may ask the log for ids, or say that none may. Raises `forbidden` for a reader of another log."""
+        if self._reader is not None:
+            who = await self._reader.whoami()
+            if who.tenant != writer.tenant or Permission.READ not in who.permissions:
+                why = f"The key to read has the role {who.role!r} in the tenant {who.tenant!r}; auditor or admin of {writer.tenant!r} is needed."
+                raise DecklogError(Code.FORBIDDEN, why)
+        elif Permission.READ in writer.permissions:
+            self._reader = self._client
+        else:
+            self._progress.say(FORGETFUL)
 
     def _listed(self, file: Path) -> FileReport:
         found = FileReport(str(file).encode(errors="replace").decode())  # a name need not be text, a report must
@@ -194,6 +242,9 @@ class Importer:
             record, _ = recorded(last.raw, self._kind)
         except NotAnEventError:
             return False
+        if self._reader is not None:
+            there = await self._there([record])
+            return found.seq in there.values()
         item = (await self._deliver([record]))[0]
         if item.status == "stored" and item.seq is not None and item.seq > found.seq:
             self._progress.say(f"The dedup window has passed: record {found.seq} is in the log again as {item.seq}.")
@@ -228,7 +279,7 @@ class Importer:
         """Send the waiting records, and save a checkpoint."""
         report = run.report
         if run.waiting:
-            items = await self._deliver([record for _, _, record in run.waiting])
+            items = await self._stored([record for _, _, record in run.waiting])
             for (number, piece, _), item in zip(run.waiting, items, strict=True):
                 if item.seq is None:
                     error = item.error or ItemError("", "no reason was given")
@@ -247,6 +298,23 @@ class Importer:
         records = sum(file.stored + file.duplicates for file in self._report.files)
         self._progress.advance(report.file, self._done + run.source.position, records)
 
+    async def _stored(self, records: Sequence[bytes]) -> list[BulkItem]:
+        """Return the outcome of each record: of those that the log holds without sending them again."""
+        there = await self._there(records)
+        places = [there.get(_sent(record).id) for record in records] if there else [None] * len(records)
+        sent = iter(await self._deliver([record for record, seq in zip(records, places, strict=True) if seq is None]))
+        return [next(sent) if seq is None else BulkItem("duplicate", seq) for seq in places]
+
+    async def _there(self, records: Sequence[bytes]) -> dict[str, int]:
+        """Return the ids of records that the log holds, as far as it can be asked."""
+        if (reader := self._reader) is None:
+            return {}
+
+        async def ask(body: dict[str, Any]) -> shapes.Page:
+            return await self._patiently(lambda: reader.search(body))
+
+        return await known(ask, (_sent(record).id for record in records))
+
     async def _deliver(self, records: Sequence[bytes]) -> list[BulkItem]:
         """Return the outcome of each record. Where the server refuses the size of a batch, later batches are smaller."""
         items: list[BulkItem] = []
@@ -263,14 +331,23 @@ class Importer:
         return items
 
     async def _append(self, records: Sequence[bytes]) -> list[BulkItem]:
-        """Send one bulk, and retry where the server asks for it or cannot be reached; ids make that safe."""
+        """Send one bulk; ids make a retry safe."""
+
+        async def send() -> list[BulkItem]:
+            items = (await self._client.append_bulk(records, trim=True)).items
+            _raise_refused(items)
+            return items
+
+        return await self._patiently(send)
+
+    async def _patiently(self, ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """Return an answer of the server; retry where it asks for that or cannot be reached."""
         async for attempt in stamina.retry_context(
             on=self._wait, attempts=None, timeout=RETRY_SECONDS_MAX, wait_initial=0.5, wait_max=30.0
         ):
             with attempt:
-                items = (await self._client.append_bulk(records, trim=True)).items
-                _raise_refused(items)
-        return items
+                answer = await ask()
+        return answer
 
     def _wait(self, error: Exception) -> bool | float:
         """Return whether to retry, or the seconds to wait where the server names them."""
