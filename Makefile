@@ -10,8 +10,8 @@ IMAGE := docker build --build-arg BASE=$(BASE) --build-arg VERSION=$(VERSION) --
 
 .PHONY: run test endurance lint docs format generate bench images kind lock lock-uv pin sbom audit clean
 
-run: $(STAMP)                      ## everything in one process, embedded, no Docker
-	$(BIN)/decklog dev --port 8321 --data-dir .decklog
+run: $(STAMP)                      ## everything in one process, embedded, no Docker, with a demo tenant
+	$(BIN)/decklog dev --port 8321 --data-dir .decklog --demo
 
 test: $(STAMP)                     ## all tests, on real backends
 	$(BIN)/coverage erase

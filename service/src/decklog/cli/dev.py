@@ -32,6 +32,7 @@ from decklog.cli.dev_folder import DevFolder
 from decklog.cli.manual import manual
 from decklog.cli.options import Flag, Port
 from decklog.cli.signals import stop_on_signal
+from decklog.demo import telling
 from decklog.files.keys import KeyFile
 from decklog.settings import Api
 from decklog.tracing_settings import tracing
@@ -44,7 +45,7 @@ app = App(
     help_epilogue=manual(
         """Runs the API, a worker and provisioning over a PostgreSQL in the data folder, and creates the tenants of the manifests. Ctrl-C
 stops it; the data stays.""",
-        "decklog dev",
+        "decklog dev --demo",
         "decklog dev --port 0 --data-dir /tmp/decklog --fresh",
         "decklog tenants --data-dir .decklog",
         exits="0, 2 (it could not start)",
@@ -62,6 +63,7 @@ class Options:
     manifests: Path | None
     ready_file: Path | None
     fresh: bool
+    demo: bool
 
 
 @app.default
@@ -73,6 +75,7 @@ def dev(
     manifests: Path = Path("manifests/examples"),
     ready_file: Path | None = None,
     fresh: Flag = False,
+    demo: Flag = False,
 ) -> int:
     """Run everything in one process, with its own PostgreSQL.
 
@@ -83,11 +86,12 @@ def dev(
         manifests: Folder of Tenant manifests.
         ready_file: File that is created, with the API's address in it, once everything is ready.
         fresh: Empty the data folder first.
+        demo: Create the tenant demo with a generated story, and send it a record every few seconds.
     """
     found = manifests if manifests.is_dir() else None
     if found is None:
         sys.stderr.write(f"decklog: There is no folder {manifests}; starting without tenants.\n")
-    return uvloop.run(_run(Options(host, port, data_dir, found, ready_file, fresh)))
+    return uvloop.run(_run(Options(host, port, data_dir, found, ready_file, fresh, demo)))
 
 
 async def _run(options: Options) -> int:
@@ -113,6 +117,9 @@ async def _serve(options: Options, folder: DevFolder, address: str, listener: so
     await migrate(settings, with_roles=True, post=True)
     vault = KeyFile(folder.keys)
     manifests = [options.manifests] if options.manifests is not None else []
+    demo = options.demo and _demo_begins(folder, vault)
+    if demo:
+        manifests.append(telling.MANIFEST)
     async with AsyncExitStack() as stack:
         provisioner = await stack.enter_async_context(open_provisioner(settings))
         upkeep = Upkeep(provisioner, vault, manifests, keeps_all=True, platform_key=True)
@@ -130,11 +137,22 @@ async def _serve(options: Options, folder: DevFolder, address: str, listener: so
         }
         url = f"http://{options.host}:{server.port}"
         vault.set_url(url)
+        if demo:
+            telling_story = telling.tell(url, lambda: vault.keys_of(telling.TENANT).get("writer", ""), folder.demo, stop)
+            parts.add(asyncio.create_task(telling_story, name="demo"))
         _say(greeting(url, options.data_dir, upkeep.names, vault, troubles))
         if options.ready_file is not None:
             options.ready_file.write_text(url + "\n")
         await _until_stopped(stop, parts, server.finished)
         _say("Stopping.")
+
+
+def _demo_begins(folder: DevFolder, vault: KeyFile) -> bool:
+    """Return whether the demo may run here, and say so where it may not."""
+    begins = telling.begin(folder.demo, taken=bool(vault.keys_of(telling.TENANT)))
+    if not begins:
+        sys.stderr.write(f"decklog: {folder.path} has a tenant {telling.TENANT} of its own; starting without the demo.\n")
+    return begins
 
 
 async def _until_stopped(stop: asyncio.Event, parts: set[asyncio.Task[None]], server: asyncio.Task[None]) -> None:

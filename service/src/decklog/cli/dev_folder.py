@@ -29,6 +29,7 @@ class DevFolder:
         self.path = path.absolute()
         self.database = self.path / "postgres"
         self.keys = self.path / "dev.json"
+        self.demo = self.path / "demo.json"
         self._secrets = self.path / "secrets.json"
         self._address = self.path / "postgres.address"
 
