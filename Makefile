@@ -1,37 +1,48 @@
-# Each target is one call of the real tool; uv and everything else it needs is installed by the rules below.
+# Each target is one call of the real tool; uv, Node and everything else it needs is installed by the rules below.
 UV := .uv/bin/uv
 BIN := .venv/bin
 STAMP := .venv/.synced
 LOCK := requirements.lock
+# Node and npm are in the lock, as packages of PyPI. Node trusts what the system trusts, as uv does.
+NPM := cd board && PATH="$(CURDIR)/$(BIN):$$PATH" NODE_USE_SYSTEM_CA=1 npm
+MODULES := board/node_modules/.package-lock.json
+ALL_MODULES := board/node_modules/.complete
+BOARD := service/src/decklog/board/index.html
 WORKERS ?= 3
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' service/pyproject.toml)
 BASE := $(shell sed -n 's/^ARG BASE=//p' service/Dockerfile)$(shell sed -n 's/^PYTHON_DIGEST=//p' .env)
 IMAGE := docker build --build-arg BASE=$(BASE) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null)
 
-.PHONY: run test endurance lint docs format generate bench images kind lock lock-uv pin sbom audit clean
+# Two rules fill board/node_modules, so they must not run at once.
+.NOTPARALLEL:
+.PHONY: run test endurance board lint docs format generate bench images kind lock lock-uv pin sbom audit clean
 
-run: $(STAMP)                      ## everything in one process, embedded, no Docker, with a demo tenant
+run: $(STAMP) $(BOARD)             ## everything in one process, embedded, no Docker, with a demo tenant; BOARD= leaves the board out
 	$(BIN)/decklog dev --port 8321 --data-dir .decklog --demo
 
-test: $(STAMP)                     ## all tests, on real backends
+test: $(STAMP) $(ALL_MODULES) $(BOARD) ## all tests, on real backends
 	$(BIN)/coverage erase
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --durations 25 --cov --cov-report=term --cov-fail-under=95 $(ARGS)
 
-endurance: $(STAMP)                ## long rounds of chaos and attacks, and property tests with 25 times the examples of `make test`
+endurance: $(STAMP) $(ALL_MODULES) $(BOARD) ## long rounds of chaos and attacks, and property tests with 25 times the examples of `make test`
 	DECKLOG_TEST_EXAMPLES=10 $(BIN)/pytest -n $(WORKERS) --timeout 3600 -m "endurance or hypothesis" $(ARGS)
 
-lint: $(STAMP)                     ## style, types, layers, generated files, documentation
+board: $(BOARD)                    ## the web board, from board/ into the package; skipped while nothing changed
+
+lint: $(STAMP) $(ALL_MODULES)      ## style, types, layers, generated files, documentation
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tools.generate --check
+	$(NPM) run --silent lint && npm run --silent check
 	$(MAKE) docs
 
 docs: $(STAMP)                     ## the documentation as a site in .site; fails on a broken link or anchor
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-format: $(STAMP)
+format: $(STAMP) $(ALL_MODULES)
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+	$(NPM) run --silent format
 
 generate: $(STAMP)                 ## everything that is generated from the code: CRD, manifests, OpenAPI document, chart, reference
 	$(BIN)/python -m tools.generate
@@ -69,10 +80,24 @@ $(STAMP): $(UV) $(LOCK) pyproject.toml service/pyproject.toml operator/pyproject
 	$(UV) pip install -q --python .venv --no-deps -e service -e operator
 	touch $(STAMP)
 
+# The folders are among the sources, because a removed file changes only its folder.
+$(BOARD): $(MODULES) $(shell find board -mindepth 1 -name node_modules -prune -o ! -name schema.d.ts -print 2>/dev/null)
+	$(NPM) run --silent build
+	touch $(BOARD)
+
+# The build needs half of the packages; the other half is for tests and style.
+$(MODULES): board/package.json board/package-lock.json board/.npmrc | $(STAMP)
+	$(NPM) ci --omit=dev --ignore-scripts --loglevel error
+	touch $(MODULES)
+
+$(ALL_MODULES): board/package.json board/package-lock.json board/.npmrc | $(STAMP)
+	$(NPM) ci --ignore-scripts --loglevel error
+	touch $(MODULES) $(ALL_MODULES)
+
 .uv/bin/uv: requirements-uv.lock   ## by hash, as in the images
 	python3 -m venv .uv
 	.uv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements-uv.lock
 	touch .uv/bin/uv
 
 clean:
-	rm -rf .venv .uv .bench .site .sbom .coverage .coverage.* htmlcov
+	rm -rf .venv .uv .bench .site .sbom .screenshots .coverage .coverage.* htmlcov board/node_modules service/src/decklog/board

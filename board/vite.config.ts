@@ -1,5 +1,5 @@
 import react from "@vitejs/plugin-react";
-import { defineConfig } from "vitest/config";
+import { defineConfig } from "vite";
 
 declare const process: { env: Record<string, string | undefined> };
 
@@ -10,12 +10,13 @@ export default defineConfig({
   base: "/board/",
   plugins: [react()],
   build: {
-    outDir: "dist",
+    outDir: "../service/src/decklog/board",
+    emptyOutDir: true,
+    chunkSizeWarningLimit: 1000, // kB before compression; a test bounds what a first load takes
     assetsInlineLimit: 0, // the policy of the page allows no data: scripts or styles
     modulePreload: { polyfill: false }, // the polyfill is an inline script
     manifest: true,
     target: "es2023",
   },
   server: { proxy: { "/api": API, "/board/config.json": API, "/board/oidc": API } },
-  test: { environment: "jsdom", include: ["src/**/*.test.{ts,tsx}"] },
 });

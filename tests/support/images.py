@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +24,10 @@ class Stage:
 
     def of(self, instruction: str) -> list[list[str]]:
         return [words for name, words in self.instructions if name == instruction]
+
+    def copied(self) -> list[list[str]]:
+        """Return the words of each COPY from the context."""
+        return [words for words in self.of("COPY") if not words[0].startswith("--from=")]
 
 
 def stages(dockerfile: Path) -> list[Stage]:
@@ -43,6 +49,12 @@ def stages(dockerfile: Path) -> list[Stage]:
     return found
 
 
+def built(dockerfile: Path) -> Stage:
+    """Return the stage whose result becomes the image."""
+    [stage] = [stage for stage in stages(dockerfile) if stage.name == "build"]
+    return stage
+
+
 def context() -> set[str]:
     """Return the files that `.dockerignore` admits to a build, as paths from the root.
 
@@ -59,6 +71,7 @@ def context() -> set[str]:
         "README.md",
         "requirements.lock",
         "requirements-uv.lock",
+        "board",
         "service",
         "operator",
         "tests",
@@ -67,13 +80,20 @@ def context() -> set[str]:
         "tools",
         ".git",
     ):
-        paths = [ROOT / top] if (ROOT / top).is_file() else (ROOT / top).rglob("*")
-        for path in paths:
+        for path in [ROOT / top] if (ROOT / top).is_file() else _files(ROOT / top):
             name = str(path.relative_to(ROOT))
             verdicts = [kept for kept, rule in rules if rule.fullmatch(name)]
-            if path.is_file() and (not verdicts or verdicts[-1]):
+            if not verdicts or verdicts[-1]:
                 found.add(name)
     return found
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder, without the thousands of npm packages, which a test knows to be ignored."""
+    for where, folders, names in os.walk(folder):
+        if "node_modules" in folders:
+            folders.remove("node_modules")
+        yield from (Path(where, name) for name in names)
 
 
 def copy(words: list[str], root: Path, folder: str = "/") -> None:
@@ -92,11 +112,11 @@ def copy(words: list[str], root: Path, folder: str = "/") -> None:
 
 
 def source_in_checkout(dockerfile: Path, path: str) -> Path:
-    """Return the file or folder of the checkout that the first stage copies to this absolute path of the image.
+    """Return the file or folder of the checkout that the stage `build` copies to this absolute path of the image.
 
     Raises LookupError when no COPY line does.
     """
-    for *sources, place in stages(dockerfile)[0].of("COPY"):
+    for *sources, place in built(dockerfile).copied():
         for source in sources:
             target = Path(place, Path(source).name) if (ROOT / source).is_file() and place.endswith("/") else Path(place)
             if Path(path).is_relative_to(target):

@@ -173,6 +173,7 @@ volumes:
 {{- include "decklog.variable" (list "DECKLOG_API_STREAMS_MAX" .streamsMax) }}
 {{- include "decklog.variable" (list "DECKLOG_API_SEARCH_TIMEOUT" .searchTimeout) }}
 {{- include "decklog.variable" (list "DECKLOG_API_CHECKED_SHARE" .checkedShare) }}
+{{- include "decklog.variable" (list "DECKLOG_API_BOARD" .board) }}
 {{- include "decklog.variable" (list "DECKLOG_API_TRUSTED_PROXIES" (join "," .trustedProxies)) }}
 {{- with .connections }}
 {{- include "decklog.variable" (list "DECKLOG_API_CONNECTIONS_MAX" .max) }}

@@ -150,6 +150,7 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = 96 * 1024 * 1024
     streams_max: Annotated[int, Meta(ge=1, description="Open streams of one process; further ones get 429.")] = 1_000
+    board: Annotated[bool, Meta(description="Whether the API serves the board, the pages at `/board`.")] = True
     trusted_proxies: Annotated[
         str,
         Meta(

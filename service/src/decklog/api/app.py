@@ -22,6 +22,7 @@ from decklog.api.openapi import document
 from decklog.api.request import has_head, make_request_id
 from decklog.api.routes import (
     append,
+    board,
     bulk,
     export,
     health,
@@ -156,7 +157,8 @@ def create_app(services: ApiServices, settings: Settings, traces: RequestTraces 
     With `traces`, each request has a span.
     """
     routes = _routes(with_metrics=settings.api.metrics_port == 0)
-    application = _application([*routes, *reference_routes(openapi_document())], {"services": services})
+    pages = [*reference_routes(openapi_document()), *board.board_routes(board.FOLDER if settings.api.board else None)]
+    application = _application([*routes, *pages], {"services": services})
     return application if traces is None else Traced(application, services.identity, traces)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
 import zstandard
@@ -76,10 +76,19 @@ def weights(header: str) -> Mapping[str, float]:
     return found
 
 
-def coding_for(header: str) -> Coding | None:
-    """Return the coding that the client of this Accept-Encoding header prefers; None to send as it is."""
+def preferred(header: str, offered: Iterable[str]) -> str | None:
+    """Return the coding among `offered` that the client prefers, the first of several equals; None to send as it is."""
     accepted = weights(header)
     rest = accepted.get("*", 0.0)
-    offered = [(accepted.get(name, accepted.get("x-gzip", rest) if name == "gzip" else rest), name) for name in _CODINGS]
-    weight, name = max(offered, key=lambda offer: offer[0])  # the first of several equals
-    return _CODINGS[name]() if weight > 0 and weight >= accepted.get("identity", 0.0) else None
+    best, chosen = 0.0, None
+    for name in offered:
+        weight = accepted.get(name, accepted.get("x-gzip", rest) if name == "gzip" else rest)
+        if weight > best:
+            best, chosen = weight, name
+    return chosen if best >= accepted.get("identity", 0.0) else None
+
+
+def coding_for(header: str) -> Coding | None:
+    """Return the coding that the client of this Accept-Encoding header prefers; None to send as it is."""
+    name = preferred(header, _CODINGS)
+    return None if name is None else _CODINGS[name]()

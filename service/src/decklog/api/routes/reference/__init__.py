@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
-from litestar.response import Redirect
 
 _FOLDER = Path(__file__).parent
 _POLICY = (
@@ -36,12 +35,7 @@ def reference_routes(document: dict[str, Any]) -> list[HTTPRouteHandler]:
     def openapi_json() -> Response[bytes]:
         return Response(encoded, media_type="application/vnd.oai.openapi+json", headers={"cache-control": "no-cache"})
 
-    @get("/", sync_to_thread=False)
-    def front() -> Redirect:
-        return Redirect("/schema")  # for people who open the address of the API in a browser
-
     return [
-        front,
         openapi_json,
         _file("/schema", "page.html", "text/html"),
         _file("/schema/page.js", "page.js", "text/javascript"),
