@@ -26,6 +26,7 @@ def openapi() -> str:
 FILES: dict[str, Callable[[], str]] = {
     "service/openapi.json": openapi,
     "board/src/generated/fields.ts": board.fields_module,
+    "board/src/generated/access-actions.json": board.access_actions,
     "manifests/crd.yaml": manifests.crd_yaml,
     "manifests/install.yaml": manifests.install_yaml,
     "charts/decklog/templates/crd.yaml": chart.crd_template,

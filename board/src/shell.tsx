@@ -1,7 +1,6 @@
 /** The frame around every screen: navigation, the identity in use, colour scheme, keys. */
 import {
   ActionIcon,
-  AppShell,
   Burger,
   Group,
   Kbd,
@@ -170,47 +169,42 @@ export function Shell() {
   // biome-ignore lint/correctness/useExhaustiveDependencies: the effect belongs to the change of the place
   useEffect(() => main.current?.scrollTo({ top: 0 }), [location]);
 
+  useKey("Escape", "Close the menu", close, { group: "Everywhere", when: open });
+
   return (
-    <AppShell
-      header={{ height: 48 }}
-      navbar={{ width: 208, breakpoint: "sm", collapsed: { mobile: !open } }}
-      padding="md"
-      className={classes.shell}
-    >
+    <div className={classes.shell}>
       <a href="#main" className={classes.skip}>
         Skip to content
       </a>
-      <AppShell.Header className={classes.header}>
-        <Group h="100%" px="md" justify="space-between" wrap="nowrap">
-          <Group gap="sm" wrap="nowrap" className={classes.brand}>
-            <Burger opened={open} onClick={toggle} className={classes.burger} size="sm" aria-label="Menu" />
-            <img src={mark} alt="" width={26} height={26} />
-            <Text fw={700} className={classes.name}>
-              Decklog
-            </Text>
-            <IdentityChoice label="Identity" />
-          </Group>
-          <Group gap={4} wrap="nowrap">
-            <Tooltip
-              label={
-                <>
-                  Keys <Kbd size="xs">?</Kbd>
-                </>
-              }
-            >
-              <ActionIcon variant="subtle" color="gray" aria-label="Keys" onClick={() => setHelp(true)}>
-                <Keyboard size={18} />
-              </ActionIcon>
-            </Tooltip>
-            <SchemeToggle />
-            <AccountMenu />
-          </Group>
+      <header className={classes.header}>
+        <Group gap="sm" wrap="nowrap" className={classes.brand}>
+          <Burger opened={open} onClick={toggle} className={classes.burger} size="sm" aria-label="Menu" />
+          <img src={mark} alt="" width={26} height={26} />
+          <Text fw={700} className={classes.name}>
+            Decklog
+          </Text>
+          <IdentityChoice label="Identity" />
         </Group>
-      </AppShell.Header>
-      <AppShell.Navbar p="xs" className={classes.navbar}>
+        <Group gap={4} wrap="nowrap">
+          <Tooltip
+            label={
+              <>
+                Keys <Kbd size="xs">?</Kbd>
+              </>
+            }
+          >
+            <ActionIcon variant="subtle" color="gray" aria-label="Keys" onClick={() => setHelp(true)}>
+              <Keyboard size={18} />
+            </ActionIcon>
+          </Tooltip>
+          <SchemeToggle />
+          <AccountMenu />
+        </Group>
+      </header>
+      <div className={`${classes.navbar} ${open ? classes.shown : ""}`}>
         <Navigation screens={screens} onChoose={close} />
-      </AppShell.Navbar>
-      <AppShell.Main id="main" ref={main} tabIndex={-1} className={classes.main}>
+      </div>
+      <main id="main" ref={main} tabIndex={-1} className={classes.main}>
         <ErrorBoundary key={`${location}|${identity.id}`}>
           <Suspense fallback={<Loader aria-label="Loading" />}>
             <Switch>
@@ -223,11 +217,11 @@ export function Shell() {
             </Switch>
           </Suspense>
         </ErrorBoundary>
-      </AppShell.Main>
+      </main>
       {screens.map((each) => (
         <ScreenKey key={each.path} screen={each} />
       ))}
       <KeyHelp opened={help} onToggle={setHelp} />
-    </AppShell>
+    </div>
   );
 }

@@ -45,6 +45,23 @@ test("two keys in a row run a chord, and the binding that was added last wins", 
   expect(plain).toHaveBeenCalledTimes(1);
 });
 
+test("Enter and the space bar press the button that has the focus, and run no binding", () => {
+  const run = vi.fn();
+  const { getByText } = render(
+    <KeysProvider>
+      <Bound keys="Enter" run={run} />
+      <Bound keys=" " run={run} />
+      <button type="button">press</button>
+    </KeysProvider>,
+  );
+  for (const key of ["Enter", " "]) {
+    expect(fireEvent.keyDown(getByText("press"), { key })).toBe(true);
+    expect(run).not.toHaveBeenCalled();
+  }
+  fireEvent.keyDown(document.body, { key: "Enter" });
+  expect(run).toHaveBeenCalledTimes(1);
+});
+
 test("a binding ends with its component", () => {
   const run = vi.fn();
   const { rerender } = render(

@@ -28,6 +28,14 @@ function isTyping(target: EventTarget | null): boolean {
   );
 }
 
+/** Return whether the element under the focus has a use of its own for Enter or the space bar, as buttons and links do. */
+function isPressed(target: EventTarget | null, key: string): boolean {
+  if (key !== "Enter" && key !== " ") return false;
+  return (
+    target instanceof Element && target.closest('button, a[href], summary, [role="option"], [role="menuitem"]') !== null
+  );
+}
+
 /** Provide the registry and listen for keys. A binding that was added last wins. */
 export function KeysProvider({ children }: { children: ReactNode }) {
   const registered = useRef<Registered[]>([]);
@@ -47,6 +55,7 @@ export function KeysProvider({ children }: { children: ReactNode }) {
     let until = 0;
     const listen = (event: KeyboardEvent) => {
       if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+      if (isPressed(event.target, event.key)) return;
       const typing = isTyping(event.target);
       const chord = event.timeStamp < until ? `${first} ${event.key}` : null;
       const wanted = [...registered.current].reverse();

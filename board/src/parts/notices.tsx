@@ -14,12 +14,15 @@ const ADVICE: Record<string, string> = {
 
 /** A refusal in the words of the API, with what helps. */
 export function ProblemNotice({ error, onRetry }: { error: unknown; onRetry?: () => void }) {
+  const message = error instanceof Error ? error.message : String(error);
   const problem = error instanceof Problem ? error : null;
   const waits = problem?.retryAfter ? ` Decklog asks to wait ${problem.retryAfter} s.` : "";
   return (
     <Alert color="red" title={problem?.title ?? "The page failed"} role="alert" className={classes.problem}>
       <Stack gap="xs" align="flex-start">
-        <Text size="sm">{error instanceof Error ? error.message : String(error)}</Text>
+        <Text size="sm" className={message.includes("\n") ? classes.lines : undefined}>
+          {message}
+        </Text>
         {problem && (
           <Text size="sm" c="dimmed">
             {ADVICE[problem.code] ?? ""}

@@ -1,5 +1,5 @@
 /** Every screen of the board: its place, its name, who may open it, and the chunk that draws it. */
-import type { LucideIcon } from "lucide-react";
+import { Eye, type LucideIcon, Radio } from "lucide-react";
 import { type ComponentType, type LazyExoticComponent, lazy } from "react";
 import type { Permission } from "../api/session.ts";
 
@@ -20,4 +20,13 @@ export function screen(facts: Omit<Screen, "draw">, load: () => Promise<{ defaul
   return { ...facts, draw: lazy(load) };
 }
 
-export const SCREENS: Screen[] = [];
+export const SCREENS: Screen[] = [
+  screen(
+    { path: "/live", title: "Live", icon: Radio, group: "Explore", permission: "read", chord: "l" },
+    () => import("./live/index.tsx"),
+  ),
+  screen(
+    { path: "/access", title: "Access", icon: Eye, group: "Evidence", permission: "read", chord: "a" },
+    () => import("./access/index.tsx"),
+  ),
+];

@@ -40,6 +40,9 @@ TENANTS_LIST = "tenants.list"
 TENANTS_READ = "tenants.read"
 TENANTS_CREATE_OPEN = "tenants.create.open"
 TENANTS_CREATE_CLOSE = "tenants.create.close"
+PROVISION = "tenant.provision"
+REMOVE = "tenant.remove"
+RECOVER = "database.recover"
 
 ACTIONS = (
     SEARCH,
@@ -60,6 +63,9 @@ ACTIONS = (
     TENANTS_READ,
     TENANTS_CREATE_OPEN,
     TENANTS_CREATE_CLOSE,
+    PROVISION,
+    REMOVE,
+    RECOVER,
     REFUSED,
 )
 """Every action that Decklog itself records."""

@@ -13,6 +13,7 @@ from decklog.domain.tenancy.parts.database import RemoveTenant
 from decklog.domain.tenancy.parts.part import Action
 from decklog.domain.tenancy.status import Part
 from decklog.domain.tenancy.trouble import Trouble
+from decklog.services.records.access_log import REMOVE
 from decklog.services.tenancy import vaults
 from decklog.services.tenancy.calls import attempt_all
 from decklog.services.tenancy.ports import DatabaseVisit, IndexAction, IndexProvisioning, QueueAction, QueueProvisioning
@@ -54,13 +55,13 @@ class Applier:
         failed = await self.apply(manifest, visit, None, outside)
         if isinstance(last, RemoveTenant) and not failed:
             # The tenant's own log goes with it, so this is recorded in the platform's.
-            done = entry("tenant.remove", manifest, actions, {}, last)
+            done = entry(REMOVE, manifest, actions, {}, last)
             return await attempt_all({Part.DATABASE: lambda: visit.remove(last, done)}, "remove")
         if not isinstance(last, RemoveTenant):
             if outside:
                 return failed  # of a tenant that was never registered, and has no log
             failed = await attempt_all({Part.DATABASE: lambda: _stop(visit, actions)})
-        return failed | await recorded(visit, "tenant.remove", manifest, actions, failed)
+        return failed | await recorded(visit, REMOVE, manifest, actions, failed)
 
     def _attempts(
         self, manifest: Manifest, visit: DatabaseVisit | Trouble, vault: KeyVault | None, actions: Sequence[Action]

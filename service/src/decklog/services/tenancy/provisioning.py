@@ -32,6 +32,7 @@ from decklog.domain.tenancy.trouble import Trouble
 from decklog.domain.tenancy.verdicts import refused_verdicts, verdicts
 from decklog.domain.tenant import DEFAULT_CELL, PLATFORM_TENANT, Isolation
 from decklog.services.identity.keys import key_hash, new_key
+from decklog.services.records.access_log import PROVISION
 from decklog.services.tenancy.applying import Applier, blocked
 from decklog.services.tenancy.calls import trouble
 from decklog.services.tenancy.observing import Observer, untouched
@@ -245,7 +246,7 @@ class Provisioner:
                 if step.action in actions:
                     drift.note(step, seen, repaired=step.action.part not in failed)
             troubles |= failed | await recorded(
-                visit, "tenant.provision", manifest, actions, failed, issued=self._applier.take_issued(manifest.name)
+                visit, PROVISION, manifest, actions, failed, issued=self._applier.take_issued(manifest.name)
             )
         return _Converged(seen, decision, troubles, drift, acted)
 

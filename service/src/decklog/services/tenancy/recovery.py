@@ -19,6 +19,7 @@ from decklog.domain.tenancy.parts.search import RemoveIndex
 from decklog.domain.tenancy.spec import DeletionPolicy, Retention, TenantSpec
 from decklog.domain.tenancy.status import SYNCED
 from decklog.domain.tenant import PLATFORM_TENANT, State
+from decklog.services.records.access_log import RECOVER
 from decklog.services.tenancy.ports import IndexProvisioning, TenantDirectory
 from decklog.services.tenancy.provisioning import Provisioner
 
@@ -48,7 +49,7 @@ async def recover_database(database: Epochs, search: IndexProvisioning | None, d
     """
     tenants = await directory.tenants()
     actor, resource = Actor(id="recovery", type="decklog"), Resource(type="tenant", id=PLATFORM_TENANT)
-    logs = await database.begin_epochs(RecordInput(action="database.recover", actor=actor, resource=resource))
+    logs = await database.begin_epochs(RecordInput(action=RECOVER, actor=actor, resource=resource))
     if search is None:
         return Recovered(logs, (), {})
     removed, left, ours = list[str](), dict[str, str](), {tenant.uid for tenant in tenants}
