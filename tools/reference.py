@@ -40,6 +40,7 @@ PROCESSES: dict[str, tuple[str, ...]] = {
         "decklog_held_",
         "decklog_preparing_",
         "decklog_issuer_",
+        "decklog_keys_",
         "decklog_records_",
         "decklog_refused_",
         "decklog_rejected_",

@@ -145,11 +145,13 @@ def judge(fuzz: Fuzz, sent: Sent, number: int, answer: Answer, findings: Finding
 
 def remember(fuzz: Fuzz, operation: str, tenant: str, answer: Answer) -> None:
     """Keep the cursor of a page, and the numbers of what a tenant has, for requests with any credential."""
-    if not answer.body or operation not in ("list_records", "list_rejected", "save_search"):
+    if not answer.body or operation not in ("list_records", "list_rejected", "save_search", "make_key"):
         return
     found = json.loads(answer.body)
     if operation == "save_search":
         fuzz.numbers.append((tenant, "searches", found["id"]))
+    elif operation == "make_key":
+        fuzz.numbers.append((tenant, "keys", found["id"]))
     elif operation == "list_rejected":
         fuzz.numbers += [(tenant, "rejected", str(each["id"])) for each in found["items"][:5]]
     elif found.get("next") and len(fuzz.cursors) < CURSORS_MAX:

@@ -128,7 +128,7 @@ class Sent:
 
 @dataclass
 class Fuzz:
-    """A source of requests. `cursors`, and `numbers` of searches and rejected records by tenant, come from earlier answers."""
+    """A source of requests. `cursors`, and `numbers` of searches, keys and rejected records by tenant, come from earlier answers."""
 
     chance: random.Random
     document: dict[str, Any]
@@ -152,7 +152,7 @@ class Fuzz:
 
     @property
     def numbered(self) -> set[str]:
-        """Operations on one search or one rejected record."""
+        """Operations on one search, key or rejected record."""
         return {operation["operationId"] for _, path, operation in self._operations if "{number}" in path}
 
     def next(self) -> Sent:
@@ -202,7 +202,7 @@ class Fuzz:
             {"platform"}
             if "/tenants" in path
             else {"admin"}
-            if "{number}" in path
+            if "{number}" in path or path == "/api/v1/keys"
             else {"admin", "writer" if writes else "auditor"}
         )
         found = [each for each in self.credentials if each.kind in usable] if self.chance.random() < 0.5 else []
@@ -280,6 +280,13 @@ class Fuzz:
             case "save_search" | "replace_search":
                 parameters = {"q": chance.choice(("hello", "actor:alice", "NOT", "since:1h"))}
                 return {"name": f"s{chance.randrange(50)}", "parameters": parameters, "shared": chance.random() < 0.5}
+            case "make_key":
+                ends = chance.choice(({}, {"expires_in": chance.choice((60, 3600, -1, 2**70))}))
+                return {
+                    "role": chance.choice(("writer", "auditor", "admin", "platform")),
+                    "name": f"k{chance.randrange(50)}",
+                    **ends,
+                }
             case "search_records":
                 return {"query": chance.choice(("hello", "actor:alice OR actor:bob", "-x", "a*b", "(", "since:1h"))}
             case "append_bulk":

@@ -36,10 +36,19 @@ TABLES = ("tenants", "api_keys", "registry_version")
 
 async def test_migrations_change_nothing_when_repeated_concurrently(control: Control) -> None:
     await control.database.execute(
-        "DROP TABLE decklog.api_keys, decklog.tenants, decklog.registry_version, decklog.registry_changes, decklog.search_indices, "
+        "DROP TABLE decklog.made_keys, decklog.api_keys, decklog.tenants, decklog.registry_version, decklog.registry_changes, decklog.search_indices, "
         "decklog.migration"
     )
-    for function in ("count_registry_version", "next_registry_version", "log_tenant_changes", "log_key_changes"):
+    for function in (
+        "count_registry_version",
+        "next_registry_version",
+        "log_tenant_changes",
+        "log_key_changes",
+        "end_made_keys",
+        "make_key",
+        "revoke_key",
+        "note_key_uses",
+    ):
         await control.database.execute(f"DROP FUNCTION decklog.{function}")
     script = "import asyncio, sys; from decklog.timescale.control.tables import migrate_control; asyncio.run(migrate_control(sys.argv[1]))"
     command = [sys.executable, "-c", script, control.database.owner_dsn]

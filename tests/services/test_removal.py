@@ -52,6 +52,7 @@ async def left_in_the_database(control: Control, tenant: Tenant) -> dict[str, in
     counts = {
         "tenants": "SELECT count(*) FROM decklog.tenants WHERE id = $1",
         "keys": "SELECT count(*) FROM decklog.api_keys WHERE tenant_id = $1",
+        "made keys": "SELECT count(*) FROM decklog.made_keys WHERE tenant_id = $1",
         "heads": "SELECT count(*) FROM decklog.heads WHERE tenant_id = $1",
         "cursors": "SELECT count(*) FROM decklog.cursors WHERE tenant_id = $1",
     }

@@ -33,12 +33,14 @@ from decklog.services.records.rejections import RejectionQueue
 from decklog.services.records.searches import Searches
 from decklog.services.records.streaming import Limits, Streams
 from decklog.services.search.search import Search
+from decklog.services.tenancy.keys import Keys
 from decklog.services.tenancy.provisioning import Provisioner
 from decklog.services.tenancy.tenants import Tenants
 from decklog.services.turns import Turns
 from decklog.settings import Settings
 from tests.support.memory import MemoryRegistry, make_tenant
 from tests.support.memory_control import ServedControl
+from tests.support.memory_keys import MemoryKeys
 from tests.support.memory_rejected import MemoryRejected
 from tests.support.memory_searches import MemorySearches
 from tests.support.memory_store import FINGERPRINT_KEY, MemoryAnnouncements, MemoryStore
@@ -88,8 +90,10 @@ class World:
     def services(self) -> ApiServices:
         """The services for `create_app`."""
         parts = (self.identity, self.ingest, self.reading, self.streams, self.tenants, self.backends, self.attempts)
-        searches = Searches(self.searches, self.access_log, Turns(10, each=5, of="database"))
-        return ApiServices(*parts, Rejected(self.rejected, self.ingest, self.access_log), searches)
+        turns = Turns(10, each=5, of="database")
+        searches = Searches(self.searches, self.access_log, turns)
+        keys = Keys(MemoryKeys(self.registry), self.access_log, turns)
+        return ApiServices(*parts, Rejected(self.rejected, self.ingest, self.access_log), searches, keys)
 
     def add(self, tenant: Tenant, **quotas: Any) -> Tenant:
         """Add a tenant with its heads and a key for each role."""

@@ -124,6 +124,13 @@ async def test_look_ups_and_polls_use_indexes_among_many_tenants(control: Contro
     finally:
         await connection.close()
     read = set[tuple[str, str]]().union(*(scans(json.loads(plan)[0]["Plan"]) for plan in plans))
-    assert {table for _, table in read} == {"tenants", "api_keys", "registry_version", "registry_changes", "search_generations"}
+    assert {table for _, table in read} == {
+        "tenants",
+        "api_keys",
+        "made_keys",
+        "registry_version",
+        "registry_changes",
+        "search_generations",
+    }
     # The generations are those of classes and Dedicated tenants: few, however many tenants there are.
     assert not {scan for scan in read if scan[0] == "Seq Scan" and scan[1] not in ("registry_version", "search_generations")}

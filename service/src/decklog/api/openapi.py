@@ -40,6 +40,7 @@ belongs to exactly one tenant, or to the platform. No parameter, header or body 
 _TAGS = [
     {"name": "append", "description": "Append records. Roles: writer, admin."},
     {"name": "read", "description": "Read records. Roles: auditor, admin."},
+    {"name": "keys", "description": "Manage the API keys of a tenant. Role: admin."},
     {"name": "platform", "description": "Manage tenants, and inspect credentials."},
     {"name": "operate", "description": "Probes for Kubernetes and metrics for Prometheus. No credential is needed."},
 ]

@@ -13,6 +13,7 @@ from decklog.services.records.reading import Reading
 from decklog.services.records.rejected import Rejected
 from decklog.services.records.searches import Searches
 from decklog.services.records.streaming import Streams
+from decklog.services.tenancy.keys import Keys
 from decklog.services.tenancy.tenants import Tenants
 
 
@@ -29,3 +30,4 @@ class ApiServices:
     attempts: Attempts
     rejected: Rejected
     searches: Searches
+    keys: Keys

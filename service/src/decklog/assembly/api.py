@@ -18,6 +18,7 @@ from decklog.services.following.wake import Waker
 from decklog.services.identity.identity import Identity
 from decklog.services.identity.issuers import Issuers, load_issuers
 from decklog.services.identity.registry import RegistryCache
+from decklog.services.identity.uses import KeyUses
 from decklog.services.processor import Processor
 from decklog.services.records.access_log import AccessLog
 from decklog.services.records.attempts import Attempts
@@ -30,12 +31,14 @@ from decklog.services.records.streaming import Limits, Streams
 from decklog.services.search.page import READING
 from decklog.services.search.search import Search
 from decklog.services.search.turned_store import TurnedCursors, TurnedStore, database_turns
+from decklog.services.tenancy.keys import Keys
 from decklog.services.tenancy.provisioning import Provisioner
 from decklog.services.tenancy.tenants import Tenants
 from decklog.services.tenancy.vaults import KeyVault
 from decklog.settings import Identity as IdentitySettings
 from decklog.settings import Settings
 from decklog.timescale.connection import Pool
+from decklog.timescale.control.api_keys import PostgresApiKeys, PostgresKeyUses
 from decklog.timescale.records.announcements import PostgresAnnouncements
 from decklog.timescale.records.cursors import PostgresCursors
 from decklog.timescale.records.keeper import PostgresReadiness
@@ -110,13 +113,11 @@ async def open_api(
         ingest = await _open_ingest(settings, stack, store, announcements, traces=traces, rejections=rejections)
         access_log = AccessLog(ingest, lambda: _platform_tenant(registry))
         stack.push_async_callback(access_log.stop)
-        identity = Identity(registry, _issuers(settings.identity))
+        identity = await _open_identity(settings, stack, database)
         cursors = TurnedCursors(PostgresCursors(database.reads), turns) if index is not None else None
-        search = Search(
-            store, index=index, cursors=cursors, timeout=settings.api.search_timeout, processor=processor, budget=budget
-        )
+        timeout = settings.api.search_timeout
         reading = Reading(
-            search,
+            Search(store, index=index, cursors=cursors, timeout=timeout, processor=processor, budget=budget),
             store,
             access_log,
             still_valid=identity.still_valid,
@@ -148,7 +149,14 @@ async def open_api(
             attempts=attempts,
             rejected=Rejected(rejected, ingest, access_log),
             searches=Searches(PostgresSavedSearches(database.reads), access_log, turns),
+            keys=Keys(PostgresApiKeys(database.reads), access_log, turns),
         )
+
+
+async def _open_identity(settings: Settings, stack: AsyncExitStack, database: backends.Database) -> Identity:
+    identity = Identity(database.cache, _issuers(settings.identity))
+    await _start(stack, KeyUses(identity, PostgresKeyUses(database.upkeep)))
+    return identity
 
 
 def _issuers(settings: IdentitySettings) -> Issuers:
@@ -171,7 +179,7 @@ async def _open_announcements(settings: Settings, stack: AsyncExitStack, pool: P
     return _Announcing(announcements, registry, waker)
 
 
-async def _start(stack: AsyncExitStack, part: Attempts | Streams | RejectionQueue | Ingest) -> None:
+async def _start(stack: AsyncExitStack, part: Attempts | Streams | RejectionQueue | Ingest | KeyUses) -> None:
     await part.start()
     stack.push_async_callback(part.stop)
 

@@ -26,7 +26,9 @@ TOKEN_CHARS_MAX = 8 * 1024
 VERIFIED_MAX = 4_096
 """Verified tokens that are cached, by their SHA-256; verifying a signature costs about as much as storing a record."""
 RECOGNISED_MAX = 16_384
-"""API keys whose principals are cached, by their SHA-256, until the registry changes."""
+"""API keys whose principals are cached, by their SHA-256, until the registry changes or `take_used` is called."""
+USED_MAX = 10_000
+"""Keys whose use is noted until `take_used`; the uses of further ones are lost."""
 
 _KEY = re.compile(r"dlk_([0-9a-z]{8,32})_([0-9A-Za-z]{32,128})")
 _NO_HASH = bytes(32)
@@ -65,6 +67,7 @@ class Identity:
         self._verified: dict[bytes, Claims] = {}
         self._recognised: dict[bytes, Principal] = {}
         self._recognised_in: int | None = None
+        self._used: set[str] = set()
 
     async def authenticate(self, token: str) -> Principal:
         """Return the principal of a token.
@@ -105,10 +108,24 @@ class Identity:
             key = await self._registry.key(principal.subject)
             if key is None or key.role is not principal.role or self._expired(key):
                 return False
+            self._note_use(key)
         if principal.tenant is None:
             return self._registry.version is not None
         known = await self._registry.tenant(principal.tenant.id)
         return known is not None and known.state is State.ACTIVE
+
+    def take_used(self) -> set[str]:
+        """Return the ids of the keys that were accepted since the last call.
+
+        Each key is checked anew afterwards, which notes its next use: so a request with a cached principal notes nothing.
+        """
+        used, self._used = self._used, set()
+        self._recognised = {}
+        return used
+
+    def _note_use(self, key: ApiKey) -> None:
+        if len(self._used) < USED_MAX:
+            self._used.add(key.id)
 
     def _remembered(self, name: bytes, version: int) -> Principal | None:
         """Return the cached principal of a key by its SHA-256, as long as the registry has not changed.
@@ -159,6 +176,7 @@ class Identity:
             tenant=tenant,
             expires_at=None if key.expires_at is None else key.expires_at.timestamp(),
         )
+        self._note_use(key)
         # Not where a change was followed meanwhile: it may have revoked this key.
         if self._recognised_in == version == self._registry.version:
             self._recognised[hashed] = principal

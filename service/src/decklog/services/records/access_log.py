@@ -36,6 +36,9 @@ REJECTED_DELETE = "rejected.delete"
 SEARCHES_READ = "searches.read"
 SEARCHES_SAVE = "searches.save"
 SEARCHES_DELETE = "searches.delete"
+KEYS_LIST = "keys.list"
+KEYS_CREATE = "keys.create"
+KEYS_REVOKE = "keys.revoke"
 TENANTS_LIST = "tenants.list"
 TENANTS_READ = "tenants.read"
 TENANTS_CREATE_OPEN = "tenants.create.open"
@@ -59,6 +62,9 @@ ACTIONS = (
     SEARCHES_READ,
     SEARCHES_SAVE,
     SEARCHES_DELETE,
+    KEYS_LIST,
+    KEYS_CREATE,
+    KEYS_REVOKE,
     TENANTS_LIST,
     TENANTS_READ,
     TENANTS_CREATE_OPEN,
@@ -71,7 +77,19 @@ ACTIONS = (
 """Every action that Decklog itself records."""
 
 _QUERIES = frozenset(
-    {SEARCH, READ, STATS, EXPORT_OPEN, STREAM_OPEN, REJECTED_LIST, REJECTED_READ, SEARCHES_READ, SEARCHES_SAVE, SEARCHES_DELETE}
+    {
+        SEARCH,
+        READ,
+        STATS,
+        EXPORT_OPEN,
+        STREAM_OPEN,
+        REJECTED_LIST,
+        REJECTED_READ,
+        SEARCHES_READ,
+        SEARCHES_SAVE,
+        SEARCHES_DELETE,
+        KEYS_LIST,
+    }
 )
 _REFUSALS = frozenset({Code.RATE_LIMITED, Code.TENANT_SUSPENDED})
 """Errors that a query raises unchanged."""

@@ -72,7 +72,10 @@ class TenantRow(Table, tablename="tenants", schema=SCHEMA, db=ENGINE):
 
 
 class ApiKeyRow(Table, tablename="api_keys", schema=SCHEMA, db=ENGINE):
-    """One API key, as the SHA-256 of its secret. `tenant_id` is null for a key of the platform."""
+    """One provisioned API key, as the SHA-256 of its secret. `tenant_id` is null for a key of the platform.
+
+    Keys that are made over the API are in `made_keys`, which provisioning neither reads nor writes.
+    """
 
     id = Text(primary_key=True)
     tenant_id = ForeignKey(references=TenantRow, on_delete=OnDelete.restrict, null=True, default=None, index=True)
@@ -81,6 +84,7 @@ class ApiKeyRow(Table, tablename="api_keys", schema=SCHEMA, db=ENGINE):
     created_at = Timestamptz(default=TimestamptzNow())
     expires_at = Timestamptz(null=True, default=None)
     revoked_at = Timestamptz(null=True, default=None)
+    last_used_at = Timestamptz(null=True, default=None)
 
 
 class RegistryVersion(Table, tablename="registry_version", schema=SCHEMA, db=ENGINE):

@@ -14,6 +14,9 @@ SELECT v.version, c.version AS changed_in, c.tenant_id, c.key_id
 WITH keys AS MATERIALIZED (
   SELECT id, tenant_id, role, hash, expires_at FROM decklog.api_keys
    WHERE id = ANY ($3::text[]) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+   UNION ALL
+  SELECT id, tenant_id, role, hash, expires_at FROM decklog.made_keys
+   WHERE id = ANY ($3::text[]) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
 ), numbers AS MATERIALIZED (
   SELECT unnest($1::bigint[]) AS id
    UNION SELECT id FROM decklog.tenants WHERE name = ANY ($2::text[])
