@@ -340,6 +340,19 @@ async def test_day_quota_counts_new_records_only(cell: Cell) -> None:
     assert (await cell.store.head(tenant, EVENTS)).next_seq == 4
 
 
+async def test_first_since_returns_the_first_of_a_receipt_time_or_the_next_number(cell: Cell) -> None:
+    tenant = await cell.tenant()
+    long_ago, later = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+    assert [await cell.store.first_since(tenant, EVENTS, at, timeout=30) for at in (long_ago, later)] == [0, 0]
+    for count in (3, 1, 4):
+        await cell.put(tenant, *[record() for _ in range(count)])
+    found, _ = await cell.store.read(tenant, EVENTS, Span(0, 8), query=Query(), limit=9, newest_first=False, timeout=30)
+    times = [each.received_at for each in found]
+    for moment in {moment + timedelta(microseconds=step) for moment in times for step in (-1, 0, 1)} | {long_ago, later}:
+        expected = next((number for number, time in enumerate(times) if time >= moment), 8)
+        assert await cell.store.first_since(tenant, EVENTS, moment, timeout=30) == expected
+
+
 async def test_first_received_returns_the_oldest_of_these_days_or_the_next_number(cell: Cell) -> None:
     tenant = await cell.tenant()
     for number in (0, 3):

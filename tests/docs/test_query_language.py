@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from decklog.domain.errors import Code, DecklogError
@@ -33,7 +34,10 @@ EXAMPLES, REFUSED = list(tables("examples")), list(tables("refused"))
 @pytest.fixture(scope="module")
 def records() -> dict[str, Terms]:
     block = PAGE.partition("<!-- records -->")[2].partition("```json")[2].partition("```")[0]
-    return {name: terms_of(prepared(value)) for name, value in json.loads(block).items()}
+    return {
+        name: msgspec.structs.replace(terms_of(prepared(value)), seq=seq, received_at=datetime(2026, 2, 10 + seq, 12, tzinfo=UTC))
+        for seq, (name, value) in enumerate(json.loads(block).items())
+    }
 
 
 def test_page_has_examples_of_each_kind() -> None:

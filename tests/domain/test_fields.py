@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from decklog.domain.search.fields import COUNTABLE, FIELDS, Field, Kind, find
+from decklog.domain.search.fields import COUNTABLE, FIELDS, PLACES, Field, Kind, find
 from decklog.domain.search.query import matches
 from decklog.domain.search.terms import Terms
 from tests.support.fields import example
@@ -14,11 +14,11 @@ from tests.support.strategies import terms_of
 
 
 def test_fields_are_the_terms_of_a_record() -> None:
-    assert {field.term for field in FIELDS} == set(Terms.__struct_fields__) - {"numbers", "paths"}
+    assert {field.term for field in (*FIELDS, *PLACES)} == set(Terms.__struct_fields__) - {"numbers", "paths"}
 
 
 def test_fields_use_every_kind() -> None:
-    assert {field.kind for field in FIELDS} == set(Kind)
+    assert {field.kind for field in (*FIELDS, *PLACES)} == set(Kind)
 
 
 def test_find_returns_the_field_of_each_parameter() -> None:

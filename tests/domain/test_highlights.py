@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -33,6 +34,9 @@ RECORD: dict[str, Any] = {
 }
 
 
+PLACE: dict[str, Any] = {"seq": 7, "received_at": datetime(2026, 2, 1, tzinfo=UTC)}
+
+
 def names_of(pointer: str) -> list[str]:
     return [name.replace("~1", "/").replace("~0", "~") for name in pointer.split("/")[1:]]
 
@@ -56,8 +60,8 @@ def dotted(content: Any, pointer: str) -> str:
 def marked(query: str, content: dict[str, Any] = RECORD) -> dict[str, list[str]]:
     """The texts that are marked, by their places; an empty list for a value as a whole that is no text."""
     node = syntax.read(query, NOW)
-    assert naive.satisfies(node, content), query
-    found = Highlighter(node)(content)
+    assert naive.satisfies(node, {**content, **PLACE}), query
+    found = Highlighter(node)(content, **PLACE)
     return {place.path: [scalar(pointed(content, place.path))[a:b] for a, b in place.spans] for place in found.places}
 
 
@@ -91,7 +95,8 @@ def marked(query: str, content: dict[str, Any] = RECORD) -> dict[str, list[str]]
         ("(nothing OR carol)", {"/related/0/id": ["carol"]}),
         ("NOT (nothing OR NOT carol)", {"/related/0/id": ["carol"]}),
         ("NOT (retention NOT carol)", {"/related/0/id": ["carol"]}),
-        ("occurred_at:2026-01-31 until:1h", {}),
+        ("occurred_at:2026-01-31 until:1h seq:7 received_at:>2026-01-31 NOT seq:8", {}),
+        ("(carol seq:8) OR (dave received_at:2026-02-01)", {"/related/1/id": ["dave"]}),
         ("metadata.reason:(retention OR NOT x)", {"/metadata/reason": ["retention"]}),
     ],
 )
@@ -125,7 +130,7 @@ def _means(leaf: tree.Leaf, content: dict[str, Any], path: str, text: str | None
             words = () if text is None else tokens(text)
             pair = [part for part in leaf.parts if isinstance(part, str)] if len(leaf.parts) == 2 else []
             return any(naive.fits(leaf.parts, word) for word in words) or tuple(pair) == words
-        case tree.Since() | tree.Until() | tree.Everything():
+        case tree.Since() | tree.Until() | tree.Received() | tree.Seqs() | tree.Everything():
             return False
         case _:
             return leaf.field == dotted(content, path) and naive.satisfies(leaf, content)

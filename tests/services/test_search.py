@@ -399,6 +399,30 @@ async def test_pages_are_stable_while_records_arrive() -> None:
         assert third.next is None
 
 
+@pytest.mark.parametrize("away", [False, True])
+async def test_places_are_found_by_the_index_and_beside_it(away: bool) -> None:
+    async with desk() as at:
+        for _ in range(4):
+            await at.put(*[{"metadata": {"k": "v"}}] * 5)
+            await at.index_all()
+            at.now.forward(minutes=1)
+        await at.put(*[{"metadata": {"k": "v"}}] * 2)
+        times = [record.received_at for record in (await at.search.page(at.acme, EVENTS, Query(), limit=50)).items][::-1]
+        at.index.failing = AWAY if away else None
+        moment = times[7].isoformat()
+        for text, expected in (
+            ("seq:[3 TO 5]", range(3, 6)),
+            ("(metadata.k:v NOT seq:<20) received_at:>2020-01-01", range(20, 22)),
+            (f"received_at:>={moment}", [seq for seq, time in enumerate(times) if time >= times[7]]),
+            (f"received_at:<{moment} metadata.k:v received_at:>2020-01-01", [s for s, t in enumerate(times) if t < times[7]]),
+            (f"(NOT received_at:>={moment} seq:>2) OR seq:21", [*(s for s, t in enumerate(times) if t < times[7] and s > 2), 21]),
+        ):
+            query = asked(("q", text))
+            assert await everything(at, at.search, query, limit=3, order=OLDEST_FIRST) == list(expected), text
+            assert (await at.search.count(at.acme, EVENTS, query)).total == len(list(expected)), text
+            assert await walked(at, query) == list(expected), text
+
+
 async def test_last_page_has_no_next_even_when_full() -> None:
     async with desk() as at:
         await at.put({}, {})

@@ -209,7 +209,8 @@ class MemoryStore:
         seq = log.next_seq
         log.received_at = max(log.received_at, now)
         stored = StoredRecord(log.epoch, seq, log.received_at, record.digest, record.content.decode())
-        log.rows[seq] = _Row(record, stored, terms(_decode(record.content)))
+        found = terms(_decode(record.content), seq=seq, received_at=stored.received_at)
+        log.rows[seq] = _Row(record, stored, found)
         log.next_seq = seq + 1
         return Receipt(Status.STORED, stored.epoch, seq, stored.received_at, stored.digest)
 
@@ -249,6 +250,11 @@ class MemoryStore:
         await self._read(timeout)
         held, since = self._logs[tenant.id, log], self._now() - timedelta(days=days)
         return min((seq for seq, row in held.rows.items() if row.stored.received_at > since), default=held.next_seq)
+
+    async def first_since(self, tenant: Tenant, log: LogName, moment: datetime, *, timeout: float) -> int:
+        await self._read(timeout)
+        held = self._logs[tenant.id, log]
+        return min((seq for seq, row in held.rows.items() if row.stored.received_at >= moment), default=held.next_seq)
 
     async def read(
         self,

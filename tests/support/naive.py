@@ -15,7 +15,7 @@ from decklog.domain.search import tree
 from decklog.domain.search.terms import parse_ip, scalar
 from decklog.domain.search.words import tokens
 
-_NO_TEXTS = ("occurred_at", "severity", "outcome")
+_NO_TEXTS = ("occurred_at", "severity", "outcome", "seq", "received_at")
 _TREES = ("metadata", "before", "after")
 
 
@@ -114,6 +114,19 @@ def _between(node: tree.Numbers, value: Any) -> bool:
     return above and (not node.high or number < Decimal(node.high) or (number == Decimal(node.high) and not node.below))
 
 
+def _in_bounds(node: tree.Since | tree.Until | tree.Received | tree.Seqs, record: dict[str, Any]) -> bool:
+    match node:
+        case tree.Since():
+            return datetime.fromisoformat(record["occurred_at"]) >= node.at
+        case tree.Until():
+            return datetime.fromisoformat(record["occurred_at"]) < node.at
+        case tree.Received():
+            received: datetime = record["received_at"]
+            return received < node.at if node.before else received >= node.at
+        case tree.Seqs():
+            return bool(node.first <= record["seq"] < node.end)
+
+
 def satisfies(node: tree.Node, record: dict[str, Any]) -> bool:
     """Whether a record satisfies a tree."""
     match node:
@@ -125,10 +138,8 @@ def satisfies(node: tree.Node, record: dict[str, Any]) -> bool:
             return any(satisfies(child, record) for child in node.children)
         case tree.Not():
             return not satisfies(node.child, record)
-        case tree.Since():
-            return datetime.fromisoformat(record["occurred_at"]) >= node.at
-        case tree.Until():
-            return datetime.fromisoformat(record["occurred_at"]) < node.at
+        case tree.Since() | tree.Until() | tree.Received() | tree.Seqs():
+            return _in_bounds(node, record)
         case tree.Equal():
             return node.value in values(record, node.field)
         case tree.Pattern():

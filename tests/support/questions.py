@@ -62,7 +62,7 @@ class Questions:
     def _leaf(self, found: Terms) -> str:
         forms: Sequence[Callable[[Terms], str]] = (
             *(self._word, self._word, self._value, self._value, self._value, self._text_field, self._choice, self._network),
-            *(self._time, self._exists, self._number),
+            *(self._time, self._exists, self._number, *([self._place] if found.seq >= 0 else [])),
         )
         return self._random.choice(forms)(found)
 
@@ -111,6 +111,16 @@ class Questions:
         moment = found.occurred_at + timedelta(microseconds=self._random.randint(-1, 1))
         text = self._random.choice((moment.isoformat(), moment.isoformat(), *_TIMES))
         return f"{self._random.choice(('occurred_at:>=', 'occurred_at:<', 'occurred_at:>', 'since:', 'until:', 'occurred_at:'))}{text}"
+
+    def _place(self, found: Terms) -> str:
+        moment = found.received_at + timedelta(microseconds=self._random.randint(-1, 1))
+        near = max(0, found.seq + self._random.randint(-3, 3))
+        forms = (
+            *(f"seq:{found.seq}", f"seq:>={near}", f"seq:<{near}", f"seq:{{{near} TO {near + 9}]"),
+            *(f"received_at:>={moment.isoformat()}", f"received_at:<{moment.isoformat()}", f"received_at:{moment.isoformat()}"),
+            *("received_at:[* TO now]", "received_at:<=2026-01-01", "received_at:>now-90d"),
+        )
+        return self._random.choice(forms)
 
     def _exists(self, found: Terms) -> str:
         paths = [path for path in sorted(found.paths) if "\0" not in path and "\\" not in path]

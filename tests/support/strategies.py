@@ -321,6 +321,8 @@ def _satisfied_by(found: Terms, field: Field) -> list[tuple[str, str]]:
             return [(name, text) for text in (value, *prefixes)]
         case Kind.KEYWORD | Kind.CHOICE | Kind.CHOICES | Kind.NETWORK:
             return [(name, value)] if value else []
+        case Kind.SEQ | Kind.RECEIPT:
+            return []  # no parameters
 
 
 def _from_record(found: Terms) -> st.SearchStrategy[list[tuple[str, str]]]:
@@ -345,6 +347,8 @@ def _parameters(field: Field) -> st.SearchStrategy[tuple[str, str]]:
             return st.tuples(name, _text.map(lambda text: text.replace("*", "") + "*"))
         case Kind.KEYWORD | Kind.KEYWORDS | Kind.TEXT | Kind.WORDS:
             return st.tuples(name, _text.filter(bool)).filter(lambda item: _parses([item]))
+        case Kind.SEQ | Kind.RECEIPT:
+            raise ValueError("no parameters")
 
 
 @cache

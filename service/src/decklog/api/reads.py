@@ -96,6 +96,8 @@ def _filter(found: Field) -> Json:
             return _text(name, query, found.example, QUERY_CHARS_MAX)
         case Kind.LEAVES:
             return _leaves(found)
+        case Kind.SEQ | Kind.RECEIPT:
+            raise ValueError(f"{name} is no parameter")
 
 
 def _leaves(found: Field) -> Json:

@@ -11,7 +11,7 @@ import msgspec
 
 from decklog.domain.errors import Code, DecklogError
 
-_EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _encode = msgspec.json.Encoder().encode
 _TOKEN = re.compile(r"([0-9]{1,9})\.([0-9]{1,18})\.(-1|[0-9]{1,18})")
@@ -40,12 +40,12 @@ class LogName(IntEnum):
 
 def microseconds(moment: datetime) -> int:
     """Return the microseconds from 1970-01-01 UTC to a moment, exactly."""
-    return (moment - _EPOCH_START) // _MICROSECOND
+    return (moment - EPOCH_START) // _MICROSECOND
 
 
 def from_microseconds(value: int) -> datetime:
     """Return the moment that is so many microseconds after 1970-01-01 UTC. Raises OverflowError."""
-    return _EPOCH_START + timedelta(microseconds=value)
+    return EPOCH_START + timedelta(microseconds=value)
 
 
 def rfc3339(moment: datetime) -> str:

@@ -136,6 +136,14 @@ class RecordStore(Protocol):
         """
         ...
 
+    async def first_since(self, tenant: Tenant, log: LogName, moment: datetime, *, timeout: float) -> int:
+        """Return the number of the first record received at a time or later, or of the next record if there is none.
+
+        Raises:
+            DecklogError: `search-unavailable` after `timeout` seconds.
+        """
+        ...
+
     async def read(
         self,
         tenant: Tenant,

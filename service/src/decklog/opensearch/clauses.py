@@ -117,6 +117,8 @@ def _leaf(node: tree.Leaf) -> Clause:
             return _in_network(field_at(node.field).indexed, node.network)
         case tree.Numbers():
             return _numbers(node)
+        case tree.Seqs():
+            return {"range": {"seq": {"gte": node.first, "lt": node.end}}}
         case _:
             raise TypeError(f"no leaf: {node!r}")
 

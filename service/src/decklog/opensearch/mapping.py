@@ -27,7 +27,7 @@ _NUMBER = {"type": "long"}
 def _stored_as(field: Field) -> dict[str, Any]:
     """Return the mapping of a field by its kind."""
     match field.kind:
-        case Kind.SINCE | Kind.UNTIL:
+        case Kind.SINCE | Kind.UNTIL | Kind.SEQ | Kind.RECEIPT:
             # Microseconds since 1970, as exact as in Postgres.
             return _NUMBER
         case Kind.KEYWORD | Kind.CHOICE | Kind.CHOICES:

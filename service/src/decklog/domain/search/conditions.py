@@ -9,6 +9,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
+import msgspec
+
 from decklog.domain.errors import DecklogError
 from decklog.domain.search import lexemes, patterns, tree
 from decklog.domain.search.fields import Field, Kind
@@ -32,6 +34,7 @@ _PAIR = 2
 """Characters of a token of a script without blanks."""
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d{1,4})?", re.ASCII)
+_SEQ = re.compile(r"\d{1,18}", re.ASCII)
 _OCTETS = re.compile(r"(\d{1,3})\.(?:(\d{1,3})\.)?(?:(\d{1,3})\.)?\*", re.ASCII)
 
 
@@ -204,11 +207,35 @@ def _moment(source: Source, text: Text) -> Moment:
         raise source.refused(text.start, text.end, str(error)) from None
 
 
-def _time(source: Source, named: Named, text: Text) -> tree.Node:
+def _absolute(source: Source, named: Named, text: Text) -> Moment:
     moment = _moment(source, text)
     if moment.ago:
-        raise source.refused(text.start, text.end, "A relative time bounds a range, as in since:24h or occurred_at:>=now-24h")
+        example = f"{named.path}:>=now-24h"
+        why = f"A relative time bounds a range, as in {example}" + (" or since:24h" if named.path == "occurred_at" else "")
+        raise source.refused(text.start, text.end, why)
+    return moment
+
+
+def _time(source: Source, named: Named, text: Text) -> tree.Node:
+    moment = _absolute(source, named, text)
     return tree.conjunction([tree.Since(moment.start), tree.Until(moment.end)])
+
+
+def _received(source: Source, named: Named, text: Text) -> tree.Node:
+    moment = _absolute(source, named, text)
+    return tree.conjunction([tree.Received(moment.start), tree.Received(moment.end, before=True)])
+
+
+def _seq(source: Source, named: Named, text: Text) -> tree.Node:
+    number = _sequence_number(source, text)
+    return tree.Seqs(number, number + 1)
+
+
+def _sequence_number(source: Source, text: Text) -> int:
+    found = literal(text)
+    if not _SEQ.fullmatch(found):
+        raise source.refused(text.start, text.end, f"{found[:40]!r} is no sequence number: a whole number from 0.")
+    return int(found)
 
 
 def _text(source: Source, named: Named, text: Text) -> tree.Node:
@@ -225,6 +252,8 @@ _VALUES: dict[Kind, Callable[[Source, Named, Text], tree.Node]] = {
     Kind.CHOICES: _choice,
     Kind.NETWORK: _network,
     Kind.TEXT: _text,
+    Kind.SEQ: _seq,
+    Kind.RECEIPT: _received,
 }
 
 
@@ -251,11 +280,15 @@ def within(source: Source, named: Named, low: Edge | None, high: Edge | None) ->
         return _numbers(source, named, low, high)
     if kind in (Kind.SINCE, Kind.UNTIL):
         return _times(source, low, high)
+    if kind is Kind.RECEIPT:
+        return _receipts(source, low, high)
+    if kind is Kind.SEQ:
+        return _seqs(source, low, high)
     if kind is Kind.CHOICES:
         return _choices(source, named, low, high)
     text = (low or high or Edge(Text("", False, 0, 0), False)).text
     hint = " A network is written like 10.0.0.0/8." if kind is Kind.NETWORK else ""
-    why = f"Ranges are for occurred_at, severity, and numbers in metadata, before and after, not for {named.path}.{hint}"
+    why = f"Ranges are for occurred_at, received_at, seq, severity, and numbers in metadata, before and after, not for {named.path}.{hint}"
     raise source.refused(text.start, text.end, why)
 
 
@@ -296,6 +329,29 @@ def _times(source: Source, low: Edge | None, high: Edge | None) -> tree.Node:
         moment = _moment(source, high.text)
         bounds.append(tree.Until(moment.start if high.strict else moment.end, moment.ago))
     return tree.conjunction(bounds)
+
+
+def _receipts(source: Source, low: Edge | None, high: Edge | None) -> tree.Node:
+    bounds: list[tree.Node] = []
+    if low is not None:
+        moment = _moment(source, low.text)
+        bounds.append(tree.Received(moment.end if low.strict else moment.start, ago=moment.ago))
+    if high is not None:
+        moment = _moment(source, high.text)
+        bounds.append(tree.Received(moment.start if high.strict else moment.end, before=True, ago=moment.ago))
+    return tree.conjunction(bounds)
+
+
+def _seqs(source: Source, low: Edge | None, high: Edge | None) -> tree.Node:
+    found = tree.Seqs()
+    if low is not None:
+        found = msgspec.structs.replace(found, first=_sequence_number(source, low.text) + low.strict)
+    if high is not None:
+        found = msgspec.structs.replace(found, end=_sequence_number(source, high.text) + (not high.strict))
+    if found.first >= found.end:
+        text = (low or high or Edge(Text("", False, 0, 0), False)).text
+        raise source.refused(text.start, text.end, "No number lies in this range.")
+    return found
 
 
 def _choices(source: Source, named: Named, low: Edge | None, high: Edge | None) -> tree.Node:

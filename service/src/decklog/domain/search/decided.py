@@ -19,7 +19,7 @@ def by_columns(node: tree.Node) -> bool:
             return all(map(by_columns, node.children))
         case tree.Not():
             return by_columns(node.child)
-        case tree.Everything() | tree.Since() | tree.Until() | tree.Network():
+        case tree.Everything() | tree.Since() | tree.Until() | tree.Received() | tree.Seqs() | tree.Network():
             return True
         case tree.Phrase() | tree.WordPattern() | tree.Numbers():
             return False

@@ -60,8 +60,19 @@ def _leaf(node: tree.Leaf) -> Satisfied:
             return _network(field_at(node.field).term, node.network)
         case tree.Numbers():
             return _numbers(node)
+        case tree.Received():
+            return _received(node)
+        case tree.Seqs():
+            return lambda terms, first=node.first, end=node.end: first <= terms.seq < end  # type: ignore[misc]
         case _:
             raise TypeError(f"no leaf: {node!r}")
+
+
+def _received(node: tree.Received) -> Satisfied:
+    at = node.at
+    if node.before:
+        return lambda terms: terms.received_at < at
+    return lambda terms: terms.received_at >= at
 
 
 def _words(field: str, holds: Callable[[tuple[str, ...]], bool]) -> Satisfied:

@@ -39,6 +39,10 @@ class Kind(StrEnum):
     """Leaves of a JSON value, each by its path: the parameter is the path, as in `metadata.reason`."""
     WORDS = "words"
     """Words of all texts of a record, all of them."""
+    SEQ = "seq"
+    """A number of a record, or a range of them."""
+    RECEIPT = "receipt"
+    """A range of receipt times."""
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -120,6 +124,15 @@ FIELDS = (
     _leaves("after", "after.role=admin"),
 )
 """Every filter, in the order of the documentation."""
+
+PLACES = (
+    Field("seq", "seq", Kind.SEQ, "2041", "seq", "seq", "seq"),
+    Field("received_at", "received_at", Kind.RECEIPT, "2026-01-31", "received_at", "received_at", "seq"),
+)
+"""What the query language also knows: the place of a record in its log, which has no parameter of its own.
+
+An index holds no receipt time. It never decreases along `seq`, so a range of it is a range of `seq`.
+"""
 
 COUNTABLE = {field.parameter: field for field in FIELDS if field.countable}
 """The fields that statistics group by, by name."""

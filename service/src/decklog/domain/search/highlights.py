@@ -1,18 +1,20 @@
 """Highlights: the places of a record that made it match a query.
 
 They are computed from the tree and the record, with the tokens, forms and comparisons of `evaluation`, whatever engine found the record.
-A condition that is negated has no place, and neither have bounds of time, which concern a record as a whole.
+A condition that is negated has no place, and neither have bounds of time and of `seq`, which concern a record as a whole.
 """
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
+from decklog.domain.log import EPOCH_START
 from decklog.domain.privacy.masking import pointer_token
 from decklog.domain.search import evaluation, patterns, tree
 from decklog.domain.search.fields import Kind
@@ -75,15 +77,17 @@ class _Text(NamedTuple):
 class _Content:
     """The values of one record, found at most once."""
 
-    def __init__(self, content: dict[str, Any]) -> None:
+    def __init__(self, content: dict[str, Any], seq: int, received_at: datetime) -> None:
         self.content = content
+        self._place = seq, received_at
         self._tokens: dict[str, tuple[str, ...]] = {}
         self._located: dict[str, list[Located]] = {}
 
     @cached_property
     def terms(self) -> Terms:
         """The terms by which conditions are evaluated."""
-        return terms(self.content)
+        seq, received_at = self._place
+        return terms(self.content, seq=seq, received_at=received_at)
 
     @cached_property
     def texts(self) -> list[_Text]:
@@ -173,9 +177,9 @@ class Highlighter:
         self._marking = _marking(root, positive=True)
         self._each_max = max(1, SPANS_MAX // max(1, sum(1 for _ in tree.leaves(root))))
 
-    def __call__(self, content: dict[str, Any]) -> Highlights:
-        """Return the highlights of a record that matches: of its stored content, a decoded JSON object."""
-        record = _Content(content)
+    def __call__(self, content: dict[str, Any], *, seq: int = -1, received_at: datetime = EPOCH_START) -> Highlights:
+        """Return the highlights of a record that matches: of its stored content, a decoded JSON object, and of its place."""
+        record = _Content(content, seq, received_at)
         spans: dict[str, list[Span]] = {}
         chars, more = 0, False
         for leaf in self._marking(record):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 from typing import NamedTuple
 
-from decklog.domain.search.fields import FIELDS, Field, Kind, find
+from decklog.domain.search.fields import FIELDS, PLACES, Field, Kind, find
 
 EXISTS = "exists"
 """In front of a field that must have a value."""
 
 _BY_PATH = {field.path: field for field in FIELDS if field.kind not in (Kind.SINCE, Kind.UNTIL, Kind.WORDS)}
+_BY_PATH |= {field.path: field for field in PLACES}
 _BY_PATH["occurred_at"] = next(field for field in FIELDS if field.kind is Kind.SINCE)
 _TIMES = {"since": "from", "until": "to"}
 """Names of the language for the bounds of time, and the parameters that they stand for."""
@@ -30,6 +31,8 @@ _MEANT = {
     "source.user_agent": "agent useragent browser",
     "message": "msg text body description",
     "occurred_at": "time timestamp date datetime @timestamp ts when",
+    "received_at": "received receipt receipt_time ingested ingested_at stored_at",
+    "seq": "sequence sequence_number seqno offset position number",
     "correlation_id": "request request_id requestid trace trace_id traceid",
     "session_id": "session sessionid",
     "recorded_by.id": "key api_key recorder",

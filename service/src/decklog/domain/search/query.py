@@ -7,7 +7,7 @@ must agree with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -93,6 +93,31 @@ class Query(msgspec.Struct, frozen=True, dict=True):
         """The time before which every match occurred, None where it has no bound."""
         return min((node.at for node in self.conjuncts if isinstance(node, tree.Until)), default=None)
 
+    @property
+    def received_since(self) -> datetime | None:
+        """The earliest receipt time of a match, None where it has no bound."""
+        return max((node.at for node in self.conjuncts if isinstance(node, tree.Received) and not node.before), default=None)
+
+    @property
+    def received_until(self) -> datetime | None:
+        """The time before which every match was received, None where it has no bound."""
+        return min((node.at for node in self.conjuncts if isinstance(node, tree.Received) and node.before), default=None)
+
+    @cached_property
+    def receipts(self) -> tuple[datetime, ...]:
+        """All receipt times that decide."""
+        return tuple(dict.fromkeys(leaf.at for leaf in tree.leaves(self.root) if isinstance(leaf, tree.Received)))
+
+    def numbered(self, seqs: Mapping[datetime, int]) -> Query:
+        """Return the same query with ranges of `seq` in place of receipt times: `seqs` has the first `seq` received from each on."""
+
+        def of_leaf(leaf: tree.Leaf) -> tree.Node:
+            if not isinstance(leaf, tree.Received):
+                return leaf
+            return tree.Seqs(end=seqs[leaf.at]) if leaf.before else tree.Seqs(first=seqs[leaf.at])
+
+        return Query(tree.replaced(self.root, of_leaf))
+
 
 def _of_leaves(node: tree.Leaf) -> bool:
     match node:
@@ -166,6 +191,8 @@ def _node(field: Field, name: str, text: str, now: datetime) -> tree.Node:
             return _phrase(field, text)
         case Kind.WORDS:
             return syntax.read(text, now)
+        case Kind.SEQ | Kind.RECEIPT:
+            raise ValueError(f"{name} is no parameter")
 
 
 def _field(name: str, others: Sequence[str]) -> Field | None:

@@ -15,6 +15,7 @@ from typing import TypeAlias
 from decklog.domain.errors import DecklogError
 from decklog.domain.search import conditions, grammar, lexemes, names, tree
 from decklog.domain.search.conditions import Edge, Source, Text
+from decklog.domain.search.fields import PLACES
 from decklog.domain.search.grammar import Parsed, end_of, kind_of, parts_of, start_of
 from decklog.domain.search.terms import parse_network
 
@@ -133,6 +134,8 @@ class _Reader:
         named = names.resolve(name)
         if named is None or name in _BOUNDS:
             raise self._source.refused(text.start, text.end, _no_field(name), names.nearest(name))
+        if named.field in PLACES:
+            raise self._source.refused(text.start, text.end, f"Every record has a {named.path}.")
         return tree.Exists(named.path)
 
     def _unknown(self, part: Parsed, head: Parsed, name: str) -> DecklogError:

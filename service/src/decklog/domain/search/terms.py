@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from decklog.domain.log import EPOCH_START
 from decklog.domain.records.canonical import number
 from decklog.domain.search.words import tokens_of
 from decklog.domain.times import instant
@@ -210,7 +211,8 @@ class Terms(msgspec.Struct, frozen=True):
     """The terms of one record. Values are whole, `ip` is canonical, or None.
 
     `leaves` are those of `metadata`, `before` and `after`, as `leaf` writes them; `numbers` are the numbers among them, as `ordered`
-    writes their values; `paths` are those of every value in there but null, objects included. `texts` are the tokens of each distinct text, in reading order.
+    writes their values; `paths` are those of every value in there but null, objects included. `seq` and `received_at` are the
+    record's place, where it is known. `texts` are the tokens of each distinct text, in reading order.
     """
 
     occurred_at: datetime
@@ -238,6 +240,8 @@ class Terms(msgspec.Struct, frozen=True):
     leaves: frozenset[str] = frozenset()
     numbers: frozenset[str] = frozenset()
     paths: frozenset[str] = frozenset()
+    seq: int = -1
+    received_at: datetime = EPOCH_START
     texts: tuple[tuple[str, ...], ...] = ()
 
 
@@ -312,8 +316,15 @@ def _members(resources: list[dict[str, str]], name: str) -> frozenset[str]:
     return frozenset(found for resource in resources if (found := resource.get(name)) is not None)
 
 
-def terms(content: dict[str, Any], *, with_leaves: bool = True, with_texts: bool = True) -> Terms:
-    """Return the terms of a record's stored content, a decoded JSON object.
+def terms(
+    content: dict[str, Any],
+    *,
+    seq: int = -1,
+    received_at: datetime = EPOCH_START,
+    with_leaves: bool = True,
+    with_texts: bool = True,
+) -> Terms:
+    """Return the terms of a record: of its stored content, a decoded JSON object, and of its place.
 
     Without `with_leaves` or `with_texts` they have none, which costs less where a query asks for none.
     """
@@ -351,6 +362,8 @@ def terms(content: dict[str, Any], *, with_leaves: bool = True, with_texts: bool
         leaves=frozenset(found.leaves),
         numbers=frozenset(found.numbers),
         paths=frozenset(found.paths),
+        seq=seq,
+        received_at=received_at,
         texts=_texts(content) if with_texts else (),
     )
 

@@ -6,7 +6,7 @@ and the adapters translate it to SQL and to the language of an index. Fields are
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from enum import Enum
 from typing import TypeAlias
@@ -90,6 +90,21 @@ class Until(msgspec.Struct, frozen=True):
     ago: str = ""
 
 
+class Received(msgspec.Struct, frozen=True):
+    """Records received at this time or later; with `before`, earlier. `ago` is the time as it was written, where it depends on now."""
+
+    at: datetime
+    before: bool = False
+    ago: str = ""
+
+
+class Seqs(msgspec.Struct, frozen=True):
+    """Records with a number from `first` up to, but not including, `end`."""
+
+    first: int = 0
+    end: int = 2**63 - 1
+
+
 class Numbers(msgspec.Struct, frozen=True):
     """Records with a JSON number at this path within bounds, which are JSON numbers themselves; an empty bound is open."""
 
@@ -116,7 +131,9 @@ class WordPattern(msgspec.Struct, frozen=True):
     field: str = ""
 
 
-Leaf: TypeAlias = Everything | Equal | Pattern | Exists | Network | Since | Until | Numbers | Phrase | WordPattern
+Leaf: TypeAlias = (
+    Everything | Equal | Pattern | Exists | Network | Since | Until | Received | Seqs | Numbers | Phrase | WordPattern
+)
 Node: TypeAlias = And | Or | Not | Leaf
 
 
@@ -154,6 +171,13 @@ def conjuncts(node: Node) -> tuple[Node, ...]:
     if isinstance(node, And):
         return node.children
     return () if isinstance(node, Everything) else (node,)
+
+
+def replaced(node: Node, of_leaf: Callable[[Leaf], Node]) -> Node:
+    """Return a tree with each leaf replaced."""
+    if isinstance(node, And | Or):
+        return msgspec.structs.replace(node, children=tuple(replaced(child, of_leaf) for child in node.children))
+    return Not(replaced(node.child, of_leaf)) if isinstance(node, Not) else of_leaf(node)
 
 
 def leaves(node: Node) -> Iterator[Leaf]:

@@ -25,6 +25,10 @@ def written(node: tree.Node) -> str:
             return f"NOT {_inner(node.child, tree.And | tree.Or)}"
         case tree.Since() | tree.Until():
             return _bound(node)
+        case tree.Received():
+            return f"received_at:{'<' if node.before else '>='}{node.ago or rfc3339(node.at)}"
+        case tree.Seqs():
+            return f"seq:{_seqs(node)}"
         case tree.Phrase():
             return _named(node.field, _phrase(node.words))
         case tree.WordPattern():
@@ -70,6 +74,15 @@ def _bound(node: tree.Since | tree.Until) -> str:
     if node.ago:
         return f"{'since' if since else 'until'}:{node.ago}"
     return f"occurred_at:{'>=' if since else '<'}{rfc3339(node.at)}"
+
+
+def _seqs(node: tree.Seqs) -> str:
+    first, end = node.first, node.end
+    if end == tree.Seqs().end:
+        return f">={first}"
+    if end - first == 1:
+        return str(first)
+    return f"[{first} TO {end - 1}]" if first else f"<{end}"
 
 
 def _numbers(node: tree.Numbers) -> str:

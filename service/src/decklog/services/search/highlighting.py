@@ -44,6 +44,6 @@ class Highlighting:
 
     def _found(self, record: StoredRecord) -> Highlights:
         try:
-            return self._highlighter(decode(record.content))
+            return self._highlighter(decode(record.content), seq=record.seq, received_at=record.received_at)
         except UNREADABLE as error:
             raise unreadable(record) from error

@@ -112,7 +112,7 @@ class IndexReader:
 
     async def find(self, question: Question, span: Span, limit: int, *, newest_first: bool) -> list[int]:
         """Return the numbers of at most `limit` matching records, in order. Raises IndexAwayError."""
-        tenant, log, query, *_ = question
+        tenant, log, _, query, *_ = question
         return await self._ask(
             question, lambda index: index.find(tenant, log, span, query=query, limit=limit, newest_first=newest_first)
         )
@@ -121,7 +121,7 @@ class IndexReader:
         self, question: Question, span: Span, after: Place | None, limit: int, *, newest_first: bool
     ) -> list[Place]:
         """Return the places of at most `limit` matching records after a place, ordered by `occurred_at`. Raises IndexAwayError."""
-        tenant, log, query, *_ = question
+        tenant, log, _, query, *_ = question
         return await self._ask(
             question,
             lambda index: index.find_by_time(tenant, log, span, query=query, after=after, limit=limit, newest_first=newest_first),
@@ -135,7 +135,7 @@ class IndexReader:
             raise IndexAwayError from error
 
     async def _counts(self, question: Question, span: Span, tally: Tally) -> list[list[Bucket]]:
-        tenant, log, query, *_ = question
+        tenant, log, _, query, *_ = question
         grouping, names = tally
         counts = [
             await self._ask(

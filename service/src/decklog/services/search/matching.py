@@ -44,7 +44,8 @@ def terms_of(record: StoredRecord, query: Query | None = None) -> Terms:
     """
     try:
         content = decode(record.content)
-        return terms(content) if query is None else terms(content, with_leaves=query.needs_leaves, with_texts=query.needs_texts)
+        leaves, texts = (True, True) if query is None else (query.needs_leaves, query.needs_texts)
+        return terms(content, seq=record.seq, received_at=record.received_at, with_leaves=leaves, with_texts=texts)
     except UNREADABLE as error:
         raise unreadable(record) from error
 

@@ -44,25 +44,29 @@ class Patience:
 
 
 class Question(NamedTuple):
-    """What is searched, where, until when, and how long the index alone is waited for."""
+    """What is searched, where, until when, and how long the index alone is waited for.
+
+    `numbered` is the query as an index is asked it: it has no receipt times, so those of the query are ranges of `seq`.
+    """
 
     tenant: Tenant
     log: LogName
     query: Query
+    numbered: Query
     deadline: Deadline
     patience: Patience
 
     @classmethod
-    def within(cls, tenant: Tenant, log: LogName, query: Query, seconds: float) -> Question:
+    def within(cls, tenant: Tenant, log: LogName, query: Query, seconds: float, *, numbered: Query | None = None) -> Question:
         """Return a question whose time begins now."""
         patience = Patience(min(INDEX_TIME.total_seconds(), seconds / 2))
-        return cls(tenant, log, query, Deadline(seconds), patience)
+        return cls(tenant, log, query, numbered or query, Deadline(seconds), patience)
 
     def again(self, seconds: float) -> Question:
         """Return the same question with a time of its own that begins now."""
-        return Question.within(self.tenant, self.log, self.query, seconds)
+        return Question.within(self.tenant, self.log, self.query, seconds, numbered=self.numbered)
 
     @property
     def unbounded(self) -> bool:
         """Whether Postgres would have to match every record of the log: full text or `metadata` without a lower bound of time."""
-        return self.query.needs_content and self.query.since is None
+        return self.query.needs_content and self.query.since is None and self.query.received_since is None

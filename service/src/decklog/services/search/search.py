@@ -105,7 +105,7 @@ class Search:
         Raises:
             DecklogError: `search-unavailable` after the timeout, `invalid-cursor` for a start in another epoch, `overloaded`.
         """
-        question = Question.within(tenant, log, query, self._timeout)
+        question = await self._question(tenant, log, query, self._timeout)
         head = await self._store.head(tenant, log)
         covered = await self._index.covered(tenant, log, head)
         listed = Listed(order, head, covered, *within(head, order, start))
@@ -142,7 +142,7 @@ class Search:
         Raises:
             DecklogError: `too-many-buckets`, and `search-unavailable` after the timeout.
         """
-        question = Question.within(tenant, log, query, self._timeout)
+        question = await self._question(tenant, log, query, self._timeout)
         head = await self._store.head(tenant, log)
         covered = await self._index.covered(tenant, log, head)
         tally = Tally(grouping, facets)
@@ -162,7 +162,7 @@ class Search:
 
         A walk as a whole has no time limit. An error of the store ends it; the batches before are then not all.
         """
-        question = Question.within(tenant, log, query, inf)
+        question = await self._question(tenant, log, query, inf)
         first = max(start, await self._records.oldest(question, end))
         if query.needs_content and self._index.present:
             head = await self._store.head(tenant, log)
@@ -186,6 +186,13 @@ class Search:
                 first = seqs[-1] + 1 if len(seqs) == _WALK_FOUND else limit
         async for records in self._records.walk(question, Span(first, end)):
             yield records
+
+    async def _question(self, tenant: Tenant, log: LogName, query: Query, seconds: float) -> Question:
+        """Return a question whose time begins now, with the numbers of its receipt times where an index needs them."""
+        if not query.receipts or not self._index.present:
+            return Question.within(tenant, log, query, seconds)
+        seqs = {at: await self._store.first_since(tenant, log, at, timeout=self._timeout) for at in query.receipts}
+        return Question.within(tenant, log, query, seconds, numbered=query.numbered(seqs))
 
     async def _counts(self, question: Question, tally: Tally, end: int, covered: Span) -> tuple[list[Counts], str]:
         """Return the counts below `end`, and the engine."""

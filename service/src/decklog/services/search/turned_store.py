@@ -7,6 +7,7 @@ catches up take a turn for each batch, and have none while their client reads.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from decklog.domain.errors import DecklogError
 from decklog.domain.log import Head, LogName, Span
@@ -61,6 +62,11 @@ class TurnedStore:
         """See the protocol."""
         async with self._turns.turn(tenant.id, seconds=timeout):
             return await self._store.first_received(tenant, log, days=days, timeout=timeout)
+
+    async def first_since(self, tenant: Tenant, log: LogName, moment: datetime, *, timeout: float) -> int:
+        """See the protocol."""
+        async with self._turns.turn(tenant.id, seconds=timeout):
+            return await self._store.first_since(tenant, log, moment, timeout=timeout)
 
     async def read(
         self,

@@ -102,7 +102,7 @@ class Extents:
         known = self._logs.get((tenant.id, log, tenant.retention_days))
         if known is not None:
             many = min(end, known.head.next_seq) - first > _MANY
-            if newest_first or many or query.since is not None or query.until is not None:
+            if newest_first or many or _bounded(query):
                 await self._learn(tenant, log, known)
         if known is None or known.open_from is None:
             return [Window(span, None, None, wide=True)]
@@ -141,12 +141,19 @@ class Extents:
             known.closed, known.open_from, known.span = found, start, span
 
 
+def _bounded(query: Query) -> bool:
+    bounds = query.since, query.until, query.received_since, query.received_until
+    return any(bound is not None for bound in bounds)
+
+
 def _touches(extent: Extent, query: Query, span: Span) -> bool:
     return (
         extent.first < span.end
         and extent.last >= span.first
         and (query.since is None or extent.newest >= query.since)
         and (query.until is None or extent.oldest < query.until)
+        and (query.received_since is None or extent.end > query.received_since)
+        and (query.received_until is None or extent.start < query.received_until)
     )
 
 

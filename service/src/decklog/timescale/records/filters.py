@@ -121,6 +121,10 @@ class _Narrowing:
                 return f"occurred_at >= {self._add(node.at)}"
             case tree.Until():
                 return f"occurred_at < {self._add(node.at)}"
+            case tree.Received():
+                return f"received_at {'<' if node.before else '>='} {self._add(node.at)}"
+            case tree.Seqs():
+                return f"(seq >= {self._add(node.first)} AND seq < {self._add(node.end)})"
             case tree.Phrase():
                 return self._content(_word_literal(node.words), "ILIKE")
             case tree.WordPattern():
@@ -196,7 +200,7 @@ def by_index(query: Query) -> bool:
 
     Then one plan is right for any values of the parameters.
     """
-    if query.since is not None or query.until is not None:
+    if any(bound is not None for bound in (query.since, query.until, query.received_since, query.received_until)):
         return False
     return query.empty or any(_indexed(node) or _went_wrong(node) for node in query.conjuncts)
 

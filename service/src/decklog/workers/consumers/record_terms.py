@@ -33,16 +33,16 @@ async def record_terms(
     A damaged record without terms is left out: it must not stop the records after it.
     """
 
-    def made(content: str) -> _Made:
-        decoded: dict[str, Any] = _decode(content)
-        return work(terms(decoded))
+    def made(record: StoredRecord) -> _Made:
+        decoded: dict[str, Any] = _decode(record.content)
+        return work(terms(decoded, seq=record.seq, received_at=record.received_at))
 
     damaged = set(await damaged_of(records, tenant, log, Read.INDEX))
     chars = 0
     for record in records:
         try:
             large = len(record.content) > IN_THREAD_CHARS
-            found = await asyncio.to_thread(made, record.content) if large else made(record.content)
+            found = await asyncio.to_thread(made, record) if large else made(record)
         except (msgspec.MsgspecError, KeyError, TypeError, AttributeError, ValueError):
             if record.seq not in damaged:
                 raise
