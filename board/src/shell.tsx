@@ -167,7 +167,11 @@ export function Shell() {
 
   // A new screen begins at its top, and with its heading next for a screen reader.
   // biome-ignore lint/correctness/useExhaustiveDependencies: the effect belongs to the change of the place
-  useEffect(() => main.current?.scrollTo({ top: 0 }), [location]);
+  useEffect(() => {
+    main.current?.scrollTo({ top: 0 });
+  }, [location]);
+
+  useKey("Escape", "Close the menu", close, { group: "Everywhere", when: open });
 
   useKey("Escape", "Close the menu", close, { group: "Everywhere", when: open });
 

@@ -1,5 +1,5 @@
 /** Every screen of the board: its place, its name, who may open it, and the chunk that draws it. */
-import { Eye, type LucideIcon, Radio } from "lucide-react";
+import { Eye, type LucideIcon, Radio, ScrollText, Search } from "lucide-react";
 import { type ComponentType, type LazyExoticComponent, lazy } from "react";
 import type { Permission } from "../api/session.ts";
 
@@ -21,6 +21,14 @@ export function screen(facts: Omit<Screen, "draw">, load: () => Promise<{ defaul
 }
 
 export const SCREENS: Screen[] = [
+  screen(
+    { path: "/search", title: "Search", icon: Search, group: "Explore", permission: "read", chord: "s" },
+    () => import("./search/index.tsx"),
+  ),
+  screen(
+    { path: "/story", title: "Story", icon: ScrollText, group: "Explore", permission: "read", chord: "y" },
+    () => import("./story/index.tsx"),
+  ),
   screen(
     { path: "/live", title: "Live", icon: Radio, group: "Explore", permission: "read", chord: "l" },
     () => import("./live/index.tsx"),
