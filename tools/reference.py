@@ -44,6 +44,7 @@ PROCESSES: dict[str, tuple[str, ...]] = {
         "decklog_records_",
         "decklog_refused_",
         "decklog_rejected_",
+        "decklog_sessions_",
         "decklog_turns_",
         "decklog_backend_",
     ),

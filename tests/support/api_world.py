@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+from litestar.routes import BaseRoute
 
-from decklog.api.app import create_app
+from decklog.api.app import Application, create_app
 from decklog.api.server import serve
 from decklog.api.services import ApiServices
 from decklog.domain.identity.access import Role
@@ -24,6 +25,7 @@ from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Tenant
 from decklog.services.identity.identity import Identity
 from decklog.services.identity.issuers import Issuers
 from decklog.services.identity.registry import RegistryCache
+from decklog.services.identity.sessions import Lives, Sessions
 from decklog.services.records.access_log import AccessLog
 from decklog.services.records.attempts import Attempts
 from decklog.services.records.ingest import Ingest
@@ -31,6 +33,7 @@ from decklog.services.records.reading import Reading
 from decklog.services.records.rejected import Rejected
 from decklog.services.records.rejections import RejectionQueue
 from decklog.services.records.searches import Searches
+from decklog.services.records.sign_in import SignIn
 from decklog.services.records.streaming import Limits, Streams
 from decklog.services.search.search import Search
 from decklog.services.tenancy.keys import Keys
@@ -43,6 +46,7 @@ from tests.support.memory_control import ServedControl
 from tests.support.memory_keys import MemoryKeys
 from tests.support.memory_rejected import MemoryRejected
 from tests.support.memory_searches import MemorySearches
+from tests.support.memory_sessions import MemorySessions
 from tests.support.memory_store import FINGERPRINT_KEY, MemoryAnnouncements, MemoryStore
 from tests.support.openapi_conformance import Conformance
 from tests.support.vaults import MemoryVault
@@ -74,6 +78,7 @@ class World:
     identity: Identity
     ingest: Ingest
     access_log: AccessLog
+    sessions: Sessions
     reading: Reading
     streams: Streams
     tenants: Tenants
@@ -84,7 +89,9 @@ class World:
     backends: dict[str, Backend] = field(default_factory=lambda: {"database": Backend(), "search": Backend()})
     keys: dict[tuple[str | None, Role], str] = field(default_factory=dict)
     searches: MemorySearches = field(default_factory=MemorySearches)
+    stored_sessions: MemorySessions = field(default_factory=MemorySessions)
     url: str = ""
+    routes: Sequence[BaseRoute] = ()
 
     @property
     def services(self) -> ApiServices:
@@ -93,7 +100,8 @@ class World:
         turns = Turns(10, each=5, of="database")
         searches = Searches(self.searches, self.access_log, turns)
         keys = Keys(MemoryKeys(self.registry), self.access_log, turns)
-        return ApiServices(*parts, Rejected(self.rejected, self.ingest, self.access_log), searches, keys)
+        rejected = Rejected(self.rejected, self.ingest, self.access_log)
+        return ApiServices(*parts, rejected, searches, keys, self.sessions, SignIn(self.sessions, self.access_log))
 
     def add(self, tenant: Tenant, **quotas: Any) -> Tenant:
         """Add a tenant with its heads and a key for each role."""
@@ -128,11 +136,13 @@ async def running_world(
     kept: bool = False,
     index: SearchIndex | None = None,
     cursors: Callable[[MemoryStore], Cursors] | None = None,
+    lives: Lives | None = None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> AsyncIterator[World]:
     """Start all services and the server; stop them in the opposite order.
 
     `owned`: Decklog manages the tenants; `kept`: and keeps their keys in a vault; `index`, with
-    `cursors`: the search index. Fails at the end if a response deviates from the OpenAPI document.
+    `cursors`: the search index; `lives` and `now`: the lives and the clock of sessions. Fails at the end if a response deviates from the OpenAPI document.
     """
     registry, store, announcements = MemoryRegistry(), MemoryStore(), MemoryAnnouncements()
     # The registry is in this process: it is stale only where a busy machine stops the process for seconds.
@@ -144,22 +154,24 @@ async def running_world(
     platform = make_tenant(PLATFORM_TENANT)
     store.register(platform)
     access_log = AccessLog(ingest, lambda: platform)
+    stored_sessions = MemorySessions()
+    sessions = Sessions(stored_sessions, identity, Turns(10, each=5, of="database"), lives, now=now)
     streams = Streams(
         store,
         announcements,
         access_log,
-        still_valid=identity.still_valid,
+        still_valid=sessions.still_valid,
         tenant_now=cache.tenant,
         limits=Limits(heartbeat=heartbeat, poll=0.05),
     )
     search = Search(store, index=index, cursors=None if cursors is None else cursors(store))
-    reading = Reading(search, store, access_log, still_valid=identity.still_valid)
+    reading = Reading(search, store, access_log, still_valid=sessions.still_valid)
     control, vault = ServedControl(registry, store), MemoryVault()
     provisioner = Provisioner(control, None, None, directory=control) if owned else None
     tenants = Tenants(control, access_log, provisioner=provisioner, vault=vault if kept else None)
     attempts = Attempts(ingest, tick=0.01)
-    parts = (registry, store, announcements, cache, identity, ingest, access_log, reading, streams, tenants)
-    world = World(*parts, control, vault, attempts, rejected)
+    parts = (registry, store, announcements, cache, identity, ingest, access_log, sessions, reading, streams, tenants)
+    world = World(*parts, control, vault, attempts, rejected, stored_sessions=stored_sessions)
     world.add(make_tenant("acme"))
     world.add(make_tenant("other", isolation=Isolation.SHARED))
     registry.add_tenant(platform)
@@ -170,7 +182,10 @@ async def running_world(
             await part.start()
             stack.push_async_callback(part.stop)
         stack.push_async_callback(access_log.stop)
-        app = Conformance(create_app(world.services, settings or Settings()))
+        made = create_app(world.services, settings or Settings())
+        assert isinstance(made, Application)
+        world.routes = made.routes
+        app = Conformance(made)
         server = await stack.enter_async_context(serve(app, "127.0.0.1", 0, freeze=False))
         world.url = f"http://127.0.0.1:{server.port}"
         yield world

@@ -198,6 +198,8 @@ volumes:
 {{- end }}
 {{- include "decklog.variable" (list "DECKLOG_IDENTITY_TOKEN_SECONDS_MAX" $.Values.identity.jwtSecondsMax) }}
 {{- include "decklog.variable" (list "DECKLOG_IDENTITY_UNREACHABLE_SECONDS_MAX" $.Values.identity.unreachableSecondsMax) }}
+{{- include "decklog.variable" (list "DECKLOG_BOARD_SESSION_IDLE_SECONDS" $.Values.board.sessionIdleSeconds) }}
+{{- include "decklog.variable" (list "DECKLOG_BOARD_SESSION_SECONDS" $.Values.board.sessionSeconds) }}
 {{- with .extraEnv }}
 {{ toYaml . }}
 {{- end }}

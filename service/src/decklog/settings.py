@@ -256,6 +256,17 @@ class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
 
 
+class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The board: sign-in and sessions."""
+
+    session_idle_seconds: Annotated[
+        float, Meta(ge=300, le=2_592_000, description="Seconds without a request after which a session ends.")
+    ] = 28_800.0
+    session_seconds: Annotated[
+        float, Meta(ge=300, le=31_536_000, description="Seconds after which a session ends, however much it is used.")
+    ] = 604_800.0
+
+
 class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The worker."""
 
@@ -290,6 +301,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     archive: Archive = Archive()
     api: Api = Api()
     identity: Identity = Identity()
+    board: Board = Board()
     worker: Worker = Worker()
     tenants: Tenants = Tenants()
     prefix: Annotated[

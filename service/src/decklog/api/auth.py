@@ -1,6 +1,7 @@
-"""The credential of a request: `Authorization: Bearer`, or a subprotocol of a WebSocket for browsers.
+"""The credential of a request: `Authorization: Bearer`, a subprotocol of a WebSocket, or the cookie of a session.
 
-No query parameter, no cookie and no other header can carry a credential, a tenant or a role.
+A request with a token ignores the cookie. No query parameter and no other header can carry a credential, a tenant or a role; the header
+`Decklog-Identity` only chooses among the identities of a session. The one exception is the one-time ticket of a stream.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from collections.abc import Iterable, Sequence
 
 from litestar.types import Scope
 
+from decklog.api.cookies import IDENTITY_HEADER, check_cookie_request, headers_of, session_token
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Principal
+from decklog.domain.identity.session import Session
 from decklog.domain.records.recorder import recorder
 from decklog.services.identity.identity import Identity, unauthenticated
+from decklog.services.identity.sessions import Sessions
 
 SUBPROTOCOL = "decklog"
 SUBPROTOCOL_TOKEN = "bearer."  # noqa: S105 - the prefix of an entry, not a secret
@@ -61,12 +65,32 @@ def token_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     return bearer(found[0])
 
 
-async def authenticate(identity: Identity, headers: Iterable[tuple[bytes, bytes]], subprotocols: Sequence[str] = ()) -> Principal:
-    """Return the principal of a request. Raises `unauthenticated` and `registry-stale`."""
-    token = token_of(headers)
+async def authenticate(identity: Identity, sessions: Sessions, scope: Scope, subprotocols: Sequence[str] = ()) -> Principal:
+    """Return the principal of a request. Raises `unauthenticated`, `registry-stale`, and for a cookie `csrf` and `forbidden`."""
+    token = token_of(scope["headers"])
     if token is None:
         offered = [entry.removeprefix(SUBPROTOCOL_TOKEN) for entry in subprotocols if entry.startswith(SUBPROTOCOL_TOKEN)]
-        if len(offered) != 1:
+        if len(offered) > 1:
             raise _missing()
+        if not offered:
+            return await _by_cookie(sessions, scope)
         token = offered[0]
     return await identity.authenticate(token)
+
+
+async def _by_cookie(sessions: Sessions, scope: Scope) -> Principal:
+    """Return the principal of the identity that a request by cookie chooses."""
+    session = await session_of(sessions, scope)
+    chosen = headers_of(scope, IDENTITY_HEADER.lower().encode())
+    if len(chosen) > 1:
+        raise unauthenticated()
+    return await sessions.principal(session, chosen[0].decode("latin-1") if chosen else None)
+
+
+async def session_of(sessions: Sessions, scope: Scope) -> Session:
+    """Return the session of a request by cookie. Raises `unauthenticated`, `registry-stale` and `csrf`."""
+    token = session_token(scope)
+    if token is None:
+        raise _missing()
+    check_cookie_request(scope, token)
+    return await sessions.of(token)

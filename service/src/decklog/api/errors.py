@@ -49,6 +49,7 @@ STATUSES: dict[Code, tuple[int, str]] = {
     Code.UNSUPPORTED_MEDIA_TYPE: (415, "Unsupported media type"),
     Code.UNAUTHENTICATED: (401, "Not authenticated"),
     Code.FORBIDDEN: (403, "Forbidden"),
+    Code.CSRF: (403, "Cross-site request"),
     Code.TENANT_SUSPENDED: (403, "Tenant suspended"),
     Code.NOT_FOUND: (404, "Not found"),
     Code.HTTP_VERSION: (426, "HTTP/1.1 required"),

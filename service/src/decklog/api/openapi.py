@@ -16,6 +16,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.routes import BaseRoute, HTTPRoute
 
 from decklog import __version__
+from decklog.api.cookies import COOKIE, CSRF_HEADER, IDENTITY_HEADER, SECURE_COOKIE
 from decklog.api.errors import PROBLEM_JSON, STATUSES, problem
 from decklog.domain.errors import Code, DecklogError
 from decklog.shapes import Problem
@@ -27,7 +28,8 @@ _DESCRIPTION = """\
 Decklog is a multi-tenant audit log. Applications append records; auditors list, count, follow and export them.
 
 **Authentication.** Send an API key (`dlk_…`) or a JWT of a trusted issuer as `Authorization: Bearer <token>`. A credential
-belongs to exactly one tenant, or to the platform. No parameter, header or body can name another tenant.
+belongs to exactly one tenant, or to the platform. No parameter, header or body can name another tenant. Browsers open a session
+(`POST /api/v1/sessions`) and send its cookie instead.
 
 **Errors.** Every error is an RFC 9457 problem document with a stable `code`. Answers with status 429 and 503 carry
 `Retry-After`.
@@ -42,6 +44,7 @@ _TAGS = [
     {"name": "read", "description": "Read records. Roles: auditor, admin."},
     {"name": "keys", "description": "Manage the API keys of a tenant. Role: admin."},
     {"name": "platform", "description": "Manage tenants, and inspect credentials."},
+    {"name": "sign-in", "description": "Sessions of browsers, one-time links and tickets."},
     {"name": "operate", "description": "Probes for Kubernetes and metrics for Prometheus. No credential is needed."},
 ]
 
@@ -87,12 +90,27 @@ CONNECTION_ERRORS = (
 """Errors of a connection, before the route is known."""
 
 
+AUTHENTICATION_ERRORS = (Code.UNAUTHENTICATED, Code.FORBIDDEN, Code.CSRF, Code.REGISTRY_STALE, Code.ISSUER_UNAVAILABLE)
+"""Errors of every route that needs a credential."""
+_SAFE = frozenset({"get", "head"})
+BEARER: Json = {"bearer": []}
+SESSION: Json = {"session": []}
+SESSION_CHANGE: Json = {"session": [], "csrf": []}
+
+
+def _security(operation: Operation, method: str) -> list[Json]:
+    if operation.security is not None:
+        return list(operation.security)
+    return [BEARER, SESSION if method in _SAFE else SESSION_CHANGE] if operation.secured else []
+
+
 @dataclass(frozen=True)
 class Operation:
     """What the document says of one route, beside its handler.
 
     `errors` are all codes that the route answers with; tests hold the running API to them. `internal` and the errors of a
-    connection are always among them, and where `secured` so are the errors of authentication.
+    connection are always among them, and where `secured` so are the errors of authentication. `security` takes the place of what a secured
+    route usually accepts: a token, or the cookie of a session.
     """
 
     identifier: str
@@ -103,11 +121,12 @@ class Operation:
     body: Mapping[str, Media] | None = None
     body_required: bool = True
     secured: bool = True
+    security: Sequence[Json] | None = None
 
     @property
     def codes(self) -> list[Code]:
         """Every code that the route may answer with, ordered by name."""
-        secured = (Code.UNAUTHENTICATED, Code.REGISTRY_STALE, Code.ISSUER_UNAVAILABLE) if self.secured else ()
+        secured = AUTHENTICATION_ERRORS if self.secured else ()
         return sorted({*self.errors, *secured, *CONNECTION_ERRORS, Code.INTERNAL})
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Operation:
@@ -163,7 +182,7 @@ def _represented(media: Media, schema: Json) -> Json:
     return made
 
 
-def _operation(handler: HTTPRouteHandler, schema_of: Callable[[Media], Json]) -> Json:
+def _operation(handler: HTTPRouteHandler, method: str, schema_of: Callable[[Media], Json]) -> Json:
     operation: Operation = handler.opt["operation"]
     summary, _, description = inspect.cleandoc(inspect.getdoc(handler.fn) or "").partition("\n")
     answers = {
@@ -179,7 +198,7 @@ def _operation(handler: HTTPRouteHandler, schema_of: Callable[[Media], Json]) ->
         "tags": [operation.tag],
         "summary": summary.rstrip("."),
         "responses": {**_problems(operation.codes), **answers},
-        "security": [{"bearer": []}] if operation.secured else [],
+        "security": _security(operation, method),
     }
     if description.strip():
         made["description"] = description.strip()
@@ -229,7 +248,7 @@ def document(routes: Iterable[BaseRoute]) -> Json:
     paths: dict[str, Json] = {}
     for path, handler in found:
         (method,) = handler.http_methods
-        paths.setdefault(path, {})[method.lower()] = _operation(handler, schema_of)
+        paths.setdefault(path, {})[method.lower()] = _operation(handler, method.lower(), schema_of)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -248,7 +267,20 @@ def document(routes: Iterable[BaseRoute]) -> Json:
                     "type": "http",
                     "scheme": "bearer",
                     "description": "An API key `dlk_<id>_<secret>`, or a JWT (EdDSA, ES256, RS256) of a trusted issuer.",
-                }
+                },
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": COOKIE,
+                    "description": f"Cookie of a session; over HTTPS its name is `{SECURE_COOKIE}`. The header `{IDENTITY_HEADER}` chooses "
+                    "among the identities of the session, by default the first one. A request with `Authorization` ignores the cookie.",
+                },
+                "csrf": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": CSRF_HEADER,
+                    "description": "`csrf` of the session, for every change by its cookie.",
+                },
             },
         },
     }

@@ -163,6 +163,6 @@ async def ask(connection: Request[Any, Any, Any] | WebSocket[Any, Any, Any], sub
     """
     parameters = query_parameters(connection.scope["query_string"])
     services: ApiServices = connection.app.state.services
-    principal = await authenticate(services.identity, connection.scope["headers"], subprotocols)
+    principal = await authenticate(services.identity, services.sessions, connection.scope, subprotocols)
     connection.scope["state"][PRINCIPAL] = principal
     return Asked(services, principal, context_of(connection.scope), parameters)

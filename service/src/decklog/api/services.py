@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from decklog.domain.store import Readiness
 from decklog.services.identity.identity import Identity
+from decklog.services.identity.sessions import Sessions
 from decklog.services.records.attempts import Attempts
 from decklog.services.records.ingest import Ingest
 from decklog.services.records.reading import Reading
 from decklog.services.records.rejected import Rejected
 from decklog.services.records.searches import Searches
+from decklog.services.records.sign_in import SignIn
 from decklog.services.records.streaming import Streams
 from decklog.services.tenancy.keys import Keys
 from decklog.services.tenancy.tenants import Tenants
@@ -31,3 +33,5 @@ class ApiServices:
     rejected: Rejected
     searches: Searches
     keys: Keys
+    sessions: Sessions
+    sign_in: SignIn

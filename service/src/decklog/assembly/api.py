@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 
 from decklog.api.services import ApiServices
 from decklog.assembly import backends
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
-from decklog.domain.store import Announcements, Readiness, RecordStore
+from decklog.domain.store import Announcements, Readiness, RecordStore, SearchIndex
 from decklog.domain.tenant import PLATFORM_TENANT, Tenant
 from decklog.outbound.jwks import fetch
 from decklog.services.budget import Budget
@@ -18,6 +19,7 @@ from decklog.services.following.wake import Waker
 from decklog.services.identity.identity import Identity
 from decklog.services.identity.issuers import Issuers, load_issuers
 from decklog.services.identity.registry import RegistryCache
+from decklog.services.identity.sessions import Lives, Sessions
 from decklog.services.identity.uses import KeyUses
 from decklog.services.processor import Processor
 from decklog.services.records.access_log import AccessLog
@@ -27,6 +29,7 @@ from decklog.services.records.reading import Reading
 from decklog.services.records.rejected import Rejected
 from decklog.services.records.rejections import RejectionQueue
 from decklog.services.records.searches import Searches
+from decklog.services.records.sign_in import SignIn
 from decklog.services.records.streaming import Limits, Streams
 from decklog.services.search.page import READING
 from decklog.services.search.search import Search
@@ -35,10 +38,12 @@ from decklog.services.tenancy.keys import Keys
 from decklog.services.tenancy.provisioning import Provisioner
 from decklog.services.tenancy.tenants import Tenants
 from decklog.services.tenancy.vaults import KeyVault
+from decklog.services.turns import Turns
+from decklog.settings import Api, Board, Settings
 from decklog.settings import Identity as IdentitySettings
-from decklog.settings import Settings
 from decklog.timescale.connection import Pool
 from decklog.timescale.control.api_keys import PostgresApiKeys, PostgresKeyUses
+from decklog.timescale.control.sessions import PostgresSessions
 from decklog.timescale.records.announcements import PostgresAnnouncements
 from decklog.timescale.records.cursors import PostgresCursors
 from decklog.timescale.records.keeper import PostgresReadiness
@@ -114,13 +119,13 @@ async def open_api(
         access_log = AccessLog(ingest, lambda: _platform_tenant(registry))
         stack.push_async_callback(access_log.stop)
         identity = await _open_identity(settings, stack, database)
-        cursors = TurnedCursors(PostgresCursors(database.reads), turns) if index is not None else None
-        timeout = settings.api.search_timeout
+        sessions = _sessions(settings.board, database, identity, turns)
+        search = _search(settings.api, database, store, index, turns=turns, processor=processor, budget=budget)
         reading = Reading(
             Search(store, index=index, cursors=cursors, timeout=timeout, processor=processor, budget=budget),
             store,
             access_log,
-            still_valid=identity.still_valid,
+            still_valid=sessions.still_valid,
             checked_share=settings.api.checked_share,
             processor=processor,
             budget=budget,
@@ -129,14 +134,13 @@ async def open_api(
             store,
             announcements,
             access_log,
-            still_valid=identity.still_valid,
+            still_valid=sessions.still_valid,
             tenant_now=registry.tenant,
             limits=Limits(streams_max=settings.api.streams_max),
             processor=processor,
             budget=budget,
         )
-        attempts = Attempts(ingest)
-        await _start(stack, attempts)
+        await _start(stack, attempts := Attempts(ingest))
         await stack.enter_async_context(backends.started(registry))
         await _start(stack, streams)
         yield ApiServices(
@@ -150,6 +154,8 @@ async def open_api(
             rejected=Rejected(rejected, ingest, access_log),
             searches=Searches(PostgresSavedSearches(database.reads), access_log, turns),
             keys=Keys(PostgresApiKeys(database.reads), access_log, turns),
+            sessions=sessions,
+            sign_in=SignIn(sessions, access_log),
         )
 
 
@@ -157,6 +163,25 @@ async def _open_identity(settings: Settings, stack: AsyncExitStack, database: ba
     identity = Identity(database.cache, _issuers(settings.identity))
     await _start(stack, KeyUses(identity, PostgresKeyUses(database.upkeep)))
     return identity
+
+
+def _sessions(settings: Board, database: backends.Database, identity: Identity, turns: Turns) -> Sessions:
+    lives = Lives(timedelta(seconds=settings.session_idle_seconds), timedelta(seconds=settings.session_seconds))
+    return Sessions(PostgresSessions(database.reads, lookups=database.registering), identity, turns, lives)
+
+
+def _search(
+    settings: Api,
+    database: backends.Database,
+    store: RecordStore,
+    index: SearchIndex | None,
+    *,
+    turns: Turns,
+    processor: Processor,
+    budget: Budget,
+) -> Search:
+    cursors = TurnedCursors(PostgresCursors(database.reads), turns) if index is not None else None
+    return Search(store, index=index, cursors=cursors, timeout=settings.search_timeout, processor=processor, budget=budget)
 
 
 def _issuers(settings: IdentitySettings) -> Issuers:

@@ -39,11 +39,13 @@ class Database(NamedTuple):
     """The connections of a process to PostgreSQL, by what may occupy them, and the registry over its own.
 
     `reads` serves the readings of tenants. `upkeep` serves readiness, announcements, cursors of a worker and partitions: a
-    process must know how it is, and do its duties, however many readings wait. `cache` is not `started` yet.
+    process must know how it is, and do its duties, however many readings wait. `registering` serves the registry and sessions: who asks is
+    known however many readings wait. `cache` is not `started` yet.
     """
 
     reads: Pool
     upkeep: Pool
+    registering: Pool
     registry: PostgresRegistry
     cache: RegistryCache
 
@@ -81,7 +83,7 @@ async def open_database(settings: Settings, role: str = SERVICE_ROLE) -> AsyncIt
         reads, upkeep, registering = [await stack.enter_async_context(open_pool(dsn, size_max=size, role=role)) for size in sizes]
         await upkeep.open()
         registry = PostgresRegistry(registering)
-        yield Database(reads, upkeep, registry, RegistryCache(registry, notices=RegistryNotices(dsn)))
+        yield Database(reads, upkeep, registering, registry, RegistryCache(registry, notices=RegistryNotices(dsn)))
 
 
 @asynccontextmanager

@@ -29,7 +29,7 @@ class Connection:
 
     def client(self, key_file: Path | None = None) -> Client:
         """Return a client that is not connected yet, with the key of this file where one is named. Raises `misconfigured`."""
-        return Client(self.address(), self._credential() if key_file is None else _read(key_file))
+        return Client(self.address(), self.credential() if key_file is None else _read(key_file))
 
     def address(self) -> str:
         """Return the address of the API. Raises `misconfigured` where none is given."""
@@ -38,7 +38,8 @@ class Connection:
             raise DecklogError(Code.MISCONFIGURED, "No address is given: use --url URL, or set DECKLOG_URL.")
         return url
 
-    def _credential(self) -> str:
+    def credential(self) -> str:
+        """Return the credential. Raises `misconfigured` where none is given."""
         if self.key is not None and self.key_file is not None:
             raise DecklogError(Code.MISCONFIGURED, "Give either --key or --key-file, not both.")
         if self.key is not None:

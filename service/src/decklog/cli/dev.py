@@ -22,7 +22,9 @@ from cyclopts import App
 
 from decklog.api.app import create_app
 from decklog.api.connections import limits_of, within_files
+from decklog.api.routes.session_codes import link_url
 from decklog.api.server import listen, serve
+from decklog.api.services import ApiServices
 from decklog.assembly.api import open_api
 from decklog.assembly.backends import open_traces
 from decklog.assembly.control_plane import open_provisioner
@@ -33,6 +35,7 @@ from decklog.cli.manual import manual
 from decklog.cli.options import Flag, Port
 from decklog.cli.signals import stop_on_signal
 from decklog.demo import telling
+from decklog.domain.identity.access import RequestContext
 from decklog.files.keys import KeyFile
 from decklog.settings import Api
 from decklog.tracing_settings import tracing
@@ -140,7 +143,8 @@ async def _serve(options: Options, folder: DevFolder, address: str, listener: so
         if demo:
             telling_story = telling.tell(url, lambda: vault.keys_of(telling.TENANT).get("writer", ""), folder.demo, stop)
             parts.add(asyncio.create_task(telling_story, name="demo"))
-        _say(greeting(url, options.data_dir, upkeep.names, vault, troubles))
+        link = await _board_link(services, url, vault)
+        _say(greeting(url, options.data_dir, upkeep.names, vault, troubles=troubles, link=link))
         if options.ready_file is not None:
             options.ready_file.write_text(url + "\n")
         await _until_stopped(stop, parts, server.finished)
@@ -170,10 +174,25 @@ def _say(text: str) -> None:
     sys.stdout.flush()
 
 
-def greeting(url: str, data_dir: Path, names: list[str], vault: KeyFile, troubles: Mapping[str, str]) -> str:
-    """Return what is printed once everything is ready; `troubles` are the tenants that are not ready, with the reason."""
+async def _board_link(services: ApiServices, url: str, vault: KeyFile) -> str:
+    """Return a one-time link to the board for the admins of all tenants and for the platform; the address alone where there is no key."""
+    principals = [await services.identity.authenticate(key) for key in vault.board_keys()]
+    if not principals:
+        return f"{url}/board/"
+    code, _ = await services.sign_in.link(principals, RequestContext("decklog dev"))
+    return link_url(url, code)
+
+
+def greeting(url: str, data_dir: Path, names: list[str], vault: KeyFile, *, troubles: Mapping[str, str], link: str) -> str:
+    """Return what is printed once everything is ready: the one-time `link` to the board first.
+
+    `troubles` are the tenants that are not ready, with the reason.
+    """
     folder = shlex.quote(str(data_dir))
     lines = [
+        "",
+        f"Board (this link works once, for 10 minutes): {link}",
+        f"Another link: decklog board --data-dir {folder}",
         "",
         f"Decklog is ready at {url}   (API document: {url}/schema)",
         f"Keys of the platform and of {len(names)} tenants: {data_dir / 'dev.json'}",

@@ -15,7 +15,7 @@ import msgspec
 
 from decklog.assembly.backends import can_archive
 from decklog.domain.errors import Code, DecklogError
-from decklog.files.keys import held
+from decklog.files.keys import KeyFile, held
 from decklog.settings import Api, Archive, Database, Identity, Settings, Tenants
 
 _SECRETS = ("admin", "owner", "service", "worker", "fingerprint_key")
@@ -65,6 +65,18 @@ class DevFolder:
             return self.settings(self._address.read_text(), Api())
         except FileNotFoundError:
             raise DecklogError(Code.MISCONFIGURED, f"No decklog dev is running in {self._given}.") from None
+
+    def running_keys(self) -> tuple[str, list[str]]:
+        """Return the address of the `decklog dev` that runs in this folder, with the keys of all admins and of the platform.
+
+        Raises `misconfigured` where none runs, or where it has no key yet.
+        """
+        self.running_settings()
+        keys = KeyFile(self.keys)
+        found = keys.board_keys()
+        if not keys.url or not found:
+            raise DecklogError(Code.MISCONFIGURED, f"The decklog dev in {self._given} has no keys yet. Wait until it is ready.")
+        return keys.url, found
 
     def settings(self, address: str, api: Api) -> Settings:
         """Return the settings of an installation over the database at `address`, which is `host:port`."""

@@ -14,6 +14,7 @@ VERBS = (
     ("migrate", "decklog.cli.migrate:app", "Bring the database to this version."),
     ("provision", "decklog.cli.provision:app", "Create tenants from files and keep them right, without Kubernetes."),
     ("platform-key", "decklog.cli.platform_key:app", "Create a new platform key, print it once, and revoke the previous one."),
+    ("board", "decklog.cli.board:app", "Print a one-time link that signs in to the board."),
     ("plan", "decklog.cli.plan:app", "Print what provisioning would do for Tenant manifests, without doing it."),
     ("tenants", "decklog.cli.tenants:app", "Print the table of tenants, as kubectl get tenants does."),
     ("archive", "decklog.cli.archive:app", "Examine the archives of deleted tenants."),

@@ -101,23 +101,21 @@ async def readiness(
 class Client:
     """A client of one server with one credential. Use it with `async with`.
 
-    `url` is the address of the API without `/api/v1`; `key` is an API key or a JWT. Raises `misconfigured` if either is
-    malformed. Every method raises the server's error, `storage-unavailable` if the server cannot be reached, and
+    `url` is the address of the API without `/api/v1`; `key` is an API key or a JWT, None for a client that signs in. Raises
+    `misconfigured` if either is malformed. Every method raises the server's error, `storage-unavailable` if the server cannot be reached, and
     `outcome-unknown` if the connection broke after the request had begun.
 
     `request_id` is the id that the server gave to the last answered request: its log lines and access records carry it.
     """
 
     def __init__(
-        self, url: str, key: str, *, timeout: float = TIMEOUT, transport: httpx.AsyncBaseTransport | None = None
+        self, url: str, key: str | None, *, timeout: float = TIMEOUT, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
         self.url = _address(url)
         self.request_id = ""
-        if not _KEY.fullmatch(key):
-            raise DecklogError(Code.MISCONFIGURED, "The key must be one word of ASCII characters.")
         self._http = httpx.AsyncClient(
             base_url=self.url + "/api/v1",
-            headers={"authorization": f"Bearer {key}", "accept": "application/json"},
+            headers={**({} if key is None else _authorization(key)), "accept": "application/json"},
             timeout=timeout,
             transport=transport,
         )
@@ -228,6 +226,21 @@ class Client:
         """Return all tenants with their conditions. Role: platform."""
         return (await self._ask(shapes.Tenants, "GET", "/tenants")).items
 
+    async def sign_in(self, key: str) -> shapes.Session:
+        """Open a session, whose cookie this client then sends. A further sign-in adds the identities of the session so far."""
+        return await self._ask(shapes.Session, "POST", "/sessions", json={}, headers=_authorization(key))
+
+    async def sign_out(self, session: shapes.Session) -> None:
+        """End the session of this client."""
+        with self._translated():
+            response = await self._http.delete("/session", headers=_csrf(session))
+        if response.status_code >= 400:
+            raise _error(response, response.content)
+
+    async def make_link(self, session: shapes.Session | None = None) -> shapes.SignInLink:
+        """Make a one-time link that signs a browser in: with the key of this client, or with all identities of its session."""
+        return await self._ask(shapes.SignInLink, "POST", "/sessions/links", headers={} if session is None else _csrf(session))
+
     def _translated(self) -> _Translated:
         return _Translated(self.url)
 
@@ -283,6 +296,17 @@ async def _event_lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         *lines, rest = _LINE_END.split(rest + piece)
         for line in lines:
             yield line
+
+
+def _authorization(key: str) -> dict[str, str]:
+    """Return the header of a credential. Raises `misconfigured`."""
+    if not _KEY.fullmatch(key):
+        raise DecklogError(Code.MISCONFIGURED, "The key must be one word of ASCII characters.")
+    return {"authorization": f"Bearer {key}"}
+
+
+def _csrf(session: shapes.Session) -> dict[str, str]:
+    return {"decklog-csrf": session.csrf}
 
 
 def _plain(parameters: Parameters | None) -> httpx.QueryParams:

@@ -31,6 +31,7 @@ class Code(StrEnum):
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
     UNAUTHENTICATED = "unauthenticated"
     FORBIDDEN = "forbidden"
+    CSRF = "csrf"
     TENANT_SUSPENDED = "tenant-suspended"
     NOT_FOUND = "not-found"
     HTTP_VERSION = "http-version"

@@ -12,6 +12,7 @@ from typing import Any
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
+from decklog.domain.identity.session import IDENTITIES_MAX
 from decklog.domain.tenancy.manifest import Manifest
 from decklog.services.tenancy.vaults import Handout
 
@@ -58,6 +59,20 @@ class KeyFile:
         """The platform's key; None where the file has none."""
         key: str | None = self._content["platform"].get("key")
         return key
+
+    @property
+    def url(self) -> str:
+        """The address of the API; empty where the file has none."""
+        address: str = self._content["url"]
+        return address
+
+    def board_keys(self) -> list[str]:
+        """Return the keys for a sign-in to the board: those of the tenants' admins, then the platform's; as many as a session holds."""
+        tenants: dict[str, dict[str, str]] = self._content["tenants"]
+        admins = [keys[Role.ADMIN] for keys in tenants.values() if Role.ADMIN in keys]
+        if self.platform is None:
+            return admins[:IDENTITIES_MAX]
+        return [*admins[: IDENTITIES_MAX - 1], self.platform]
 
     def set_platform(self, key: str) -> None:
         """Store the platform's key."""

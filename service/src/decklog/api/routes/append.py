@@ -118,7 +118,7 @@ async def _stored(
     services: ApiServices, scope: HTTPScope, headers: dict[bytes, bytes], receive: Receive
 ) -> tuple[int, bytes, Rate | None]:
     asked = refuse_parameters(scope["query_string"], "oversize") if scope["query_string"] else {}
-    principal = _recognised(services, scope, headers) or await authenticate(services.identity, scope["headers"])
+    principal = _recognised(services, scope, headers) or await authenticate(services.identity, services.sessions, scope)
     scope["state"][PRINCIPAL] = principal
     tenant = acting_tenant(principal, Permission.APPEND)
     require_json(headers, "a record")

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from enum import Enum, auto
 from typing import Any
 
 import msgspec
-from litestar import Request, get
+from litestar import Request, WebSocket, get
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from decklog.api.auth import token_of
 from decklog.api.errors import problem, request_id, translated
 from decklog.api.limits import too_slow
 from decklog.api.openapi import Answer, Media, Operation, parameter
 from decklog.api.reads import FILTERS, PLACE, POSITION, READ_ERRORS
-from decklog.api.request import Asked, ask, require_http_1_1
+from decklog.api.request import PRINCIPAL, Asked, ask, context_of, query_parameters, require_http_1_1
 from decklog.api.routes.export import until_disconnect
+from decklog.api.services import ApiServices
 from decklog.domain.errors import Code, DecklogError, invalid_parameter
 from decklog.domain.records.wire import renderer
 from decklog.services.records.streaming import Event, Subscription
@@ -30,10 +32,29 @@ PATH = "/api/v1/logs/stream"
 EVENT_STREAM = "text/event-stream"
 RETRY_MILLISECONDS = 1_000
 """How long an EventSource waits before it reconnects."""
+TICKET = "ticket"
+"""The only query parameter that carries a credential, which is worth one stream within a minute: a browser's EventSource sends no header."""
 OPENED, PROBLEM = "opened", "problem"
 """Names of the first and of the last event. A browser's EventSource fires `open` and `error` itself, so neither may be a name."""
 LAST_MESSAGE_SECONDS = 0.5
 """How long the last message may take to be sent: the client may no longer read."""
+
+
+async def ask_stream(connection: Request[Any, Any, Any] | WebSocket[Any, Any, Any], subprotocols: Sequence[str] = ()) -> Asked:
+    """Parse and authenticate a request for a stream, as `ask`; a one-time ticket stands for the credential.
+
+    No other route takes a ticket. It is used up before anything else is checked, so no second request can carry it.
+    """
+    scope = connection.scope
+    parameters = query_parameters(scope["query_string"])
+    tickets = [value for name, value in parameters if name == TICKET]
+    if not tickets:
+        return await ask(connection, subprotocols)
+    if len(tickets) > 1 or token_of(scope["headers"]) is not None:
+        raise invalid_parameter(TICKET, "may be given once, and not together with Authorization.")
+    services: ApiServices = connection.app.state.services
+    principal = scope["state"][PRINCIPAL] = await services.sign_in.by_ticket(tickets[0])
+    return Asked(services, principal, context_of(scope), [(name, value) for name, value in parameters if name != TICKET])
 
 
 def _after(asked: Asked, last_event_id: str | None) -> tuple[Asked, str | None]:
@@ -127,6 +148,11 @@ _OPERATION = Operation(
     parameters=[
         *FILTERS,
         parameter(
+            TICKET,
+            "One-time ticket of `POST /api/v1/logs/stream/tickets`, in place of a credential. It is used up by the first request.",
+            {"type": "string", "minLength": 43, "maxLength": 43},
+        ),
+        parameter(
             "after",
             "Start after this position or sequence number, exclusive: `after=0` starts with sequence number 1. `after=-1` starts "
             "with the first record within retention. Without `after` the stream starts with the next new record.",
@@ -155,9 +181,10 @@ async def stream_events(request: Request[Any, Any, Any]) -> ASGIApp:
     The events are `opened`, `record`, `heartbeat` and, where an error ends the stream, `problem`.
 
     A WebSocket sends messages `{"type": "open" | "record" | "heartbeat" | "error", …}`. Browsers pass the token as a
-    subprotocol: `new WebSocket(url, ["decklog", "bearer.<token>"])`.
+    subprotocol: `new WebSocket(url, ["decklog", "bearer.<token>"])`. A page that has a session opens a stream by its cookie (a WebSocket from
+    the same origin only), or by a one-time `ticket` for another identity of the session.
     """
-    asked = await ask(request)
+    asked = await ask_stream(request)
     require_http_1_1(request.scope, "A stream")
     accept = request.headers.get("accept", "*/*")
     if EVENT_STREAM not in accept and "*/*" not in accept and "text/*" not in accept:

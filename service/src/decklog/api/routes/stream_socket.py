@@ -27,8 +27,7 @@ from decklog.api.errors import (
 )
 from decklog.api.limits import ClientGoneError
 from decklog.api.refusals import note_refused
-from decklog.api.request import ask
-from decklog.api.routes.stream import LAST_MESSAGE_SECONDS, PATH, Ended, closing, forward_all, opened, subscribe
+from decklog.api.routes.stream import LAST_MESSAGE_SECONDS, PATH, Ended, ask_stream, closing, forward_all, opened, subscribe
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.records.wire import renderer
 from decklog.services.records.streaming import Event, Subscription
@@ -96,7 +95,7 @@ async def stream_socket(socket: WebSocket[Any, Any, Any]) -> None:
     """
     offered = socket.scope["subprotocols"]
     try:
-        subscription = await subscribe(await ask(socket, offered))
+        subscription = await subscribe(await ask_stream(socket, offered))
     except Exception as error:  # noqa: BLE001 - the edge translates every error, and logs those that it does not know
         note_refused(socket.app.state.services, socket.scope, error)
         await _refuse(translated(error, socket.scope), socket.scope, socket.send)

@@ -45,7 +45,8 @@ class Principal(msgspec.Struct, frozen=True):
     """The identity that a credential proves. `tenant` is None for the platform.
 
     `kind` is `api_key` or `jwt`; `subject` is the key's id or the token's `sub`, never a secret. `issuer` is None for a key.
-    `expires_at` is in seconds since 1970, None for a credential without an end.
+    `expires_at` is in seconds since 1970, None for a credential without an end. `session` is the id of the session that the request
+    came by, None where it carried the credential itself.
     """
 
     kind: str
@@ -54,6 +55,7 @@ class Principal(msgspec.Struct, frozen=True):
     tenant: Tenant | None
     issuer: str | None = None
     expires_at: float | None = None
+    session: str | None = None
 
     @property
     def permissions(self) -> frozenset[Permission]:

@@ -16,6 +16,7 @@ import structlog
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Principal, Role
+from decklog.domain.identity.session import NO_TENANT, Held
 from decklog.domain.store import ApiKey
 from decklog.domain.tenant import State, Tenant
 from decklog.services.identity.issuers import Claims, Issuers, UntrustedError
@@ -126,6 +127,25 @@ class Identity:
     def _note_use(self, key: ApiKey) -> None:
         if len(self._used) < USED_MAX:
             self._used.add(key.id)
+
+    async def named(self, held: Held) -> Principal | None:
+        """Return the principal of a credential that is held by name; None where it would not be accepted now. Raises `registry-stale`."""
+        await self._registry.current()
+        if held.expires_at is not None and held.expires_at <= self._now():
+            return None
+        tenant = None
+        if held.kind == "api_key":
+            key = await self._registry.key(held.subject)
+            if key is None or key.role is not held.role or (key.tenant_id or NO_TENANT) != held.tenant_id or self._expired(key):
+                return None
+            self._note_use(key)
+        elif not self._issuers.grants(held.issuer or "", held.role, held.tenant):
+            return None
+        if held.tenant_id != NO_TENANT:
+            tenant = await self._registry.tenant(held.tenant_id)
+            if tenant is None or tenant.state is State.DELETED or tenant.name != held.tenant:
+                return None
+        return Principal(held.kind, held.subject, held.role, tenant, held.issuer, held.expires_at)
 
     def _remembered(self, name: bytes, version: int) -> Principal | None:
         """Return the cached principal of a key by its SHA-256, as long as the registry has not changed.

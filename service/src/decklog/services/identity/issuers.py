@@ -149,6 +149,13 @@ class Issuers:
         issuer = self._issuers.get(claims.issuer)
         return issuer is not None and issuer.keys.current(claims.generation)
 
+    def grants(self, issuer: str, role: Role, tenant: str | None) -> bool:
+        """Return whether this issuer is still trusted to give this role in this tenant; None for the platform."""
+        found = self._issuers.get(issuer)
+        if found is None:
+            return False
+        return found.config.platform if role is Role.PLATFORM else tenant is not None and _bound(found.config, tenant)
+
     async def verify(self, token: str) -> Claims:
         """Verify a token and return its claims.
 
@@ -244,11 +251,16 @@ def _mandate(config: IssuerConfig, payload: dict[str, Any]) -> tuple[Role, str |
         return role, None
     if not isinstance(tenant, str):
         raise UntrustedError("no tenant")
-    if tenant not in config.tenants and ("*" not in config.tenants or tenant == PLATFORM_TENANT):
+    if not _bound(config, tenant):
         raise UntrustedError(
             "issuer is not bound to the tenant", tenant=tenant, subject=_subject(str(payload["sub"])), issuer=config.issuer
         )
     return role, tenant
+
+
+def _bound(config: IssuerConfig, tenant: str) -> bool:
+    """Return whether an issuer may speak for this tenant."""
+    return tenant in config.tenants or ("*" in config.tenants and tenant != PLATFORM_TENANT)
 
 
 def _part(text: str, kind: type[_T]) -> _T:

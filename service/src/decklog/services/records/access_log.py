@@ -39,6 +39,11 @@ SEARCHES_DELETE = "searches.delete"
 KEYS_LIST = "keys.list"
 KEYS_CREATE = "keys.create"
 KEYS_REVOKE = "keys.revoke"
+SESSIONS_OPEN = "sessions.open"
+SESSIONS_CLOSE = "sessions.close"
+SESSIONS_END = "sessions.end"
+SESSIONS_LIST = "sessions.list"
+SESSIONS_LINK = "sessions.link"
 TENANTS_LIST = "tenants.list"
 TENANTS_READ = "tenants.read"
 TENANTS_CREATE_OPEN = "tenants.create.open"
@@ -65,6 +70,11 @@ ACTIONS = (
     KEYS_LIST,
     KEYS_CREATE,
     KEYS_REVOKE,
+    SESSIONS_OPEN,
+    SESSIONS_CLOSE,
+    SESSIONS_END,
+    SESSIONS_LIST,
+    SESSIONS_LINK,
     TENANTS_LIST,
     TENANTS_READ,
     TENANTS_CREATE_OPEN,
@@ -89,6 +99,10 @@ _QUERIES = frozenset(
         SEARCHES_SAVE,
         SEARCHES_DELETE,
         KEYS_LIST,
+        SESSIONS_OPEN,
+        SESSIONS_END,
+        SESSIONS_LIST,
+        SESSIONS_LINK,
     }
 )
 _REFUSALS = frozenset({Code.RATE_LIMITED, Code.TENANT_SUSPENDED})
@@ -172,6 +186,7 @@ class AccessLog:
             resource=Resource(type=resource_type, id=_bounded(resource_id, 1_024)),
             outcome=outcome,
             source=Source(ip=_bounded(request.ip, 256), user_agent=_bounded(request.user_agent, 2_048)),
+            session_id=principal.session,
             correlation_id=_bounded(request.request_id, 1_024),
             metadata={**details, "role": principal.role.value, **({"issuer": principal.issuer} if principal.issuer else {})},
         )

@@ -32,7 +32,7 @@ from decklog.timescale.statements import quoted, statement
 _LOCK = 0x6465636B6C6F67
 """Advisory lock of all changes of definitions, so that two processes may start at once."""
 DEFINITIONS = 2
-"""Version of `cell.sql`, `worker.sql`, `ingest.sql`, `searches.sql` and of the template (`relations.sql`, `term_filters.sql`,
+"""Version of `cell.sql`, `worker.sql`, `ingest.sql`, `searches.sql`, `sessions.sql` and of the template (`relations.sql`, `term_filters.sql`,
 `shared.sql`).
 
 It grows with the first change of them after a release. A version never changes definitions that have a greater number in the
@@ -140,6 +140,7 @@ async def _migrate_common(connection: asyncpg.Connection) -> None:
     await connection.execute(statement("worker"))
     await connection.execute(statement("ingest"))
     await connection.execute(statement("searches"))
+    await connection.execute(statement("sessions"))
     await connection.execute(f"COMMENT ON SCHEMA decklog IS '{DEFINITIONS}.cell'")
 
 
@@ -340,6 +341,12 @@ async def delete_searches(connection: asyncpg.Connection, tenant_id: int) -> Non
     """Delete the saved searches of a tenant. The caller has a transaction open."""
     await connection.execute("SELECT set_config('decklog.tenants', $1, true)", str(tenant_id))  # it applies to the owner too
     await connection.execute("DELETE FROM decklog.saved_searches WHERE tenant_id = $1", tenant_id)
+
+
+async def delete_sessions(connection: asyncpg.Connection, tenant_id: int) -> None:
+    """Delete sessions and one-time codes that belong to this tenant alone. The caller has a transaction open."""
+    await connection.execute("DELETE FROM decklog.sessions WHERE tenants <@ ARRAY[$1::bigint]", tenant_id)
+    await connection.execute("DELETE FROM decklog.session_codes WHERE tenant_id = $1", tenant_id)
 
 
 async def _hold_alone(connection: asyncpg.Connection, schema: str) -> None:

@@ -1,4 +1,4 @@
-"""Maintenance that the least roles may do: create future partitions, forget rejected records, and check the database."""
+"""Maintenance that the least roles may do: create future partitions, forget what is over, and check the database."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class PostgresKeeper:
         self._pool = pool
 
     async def make_partitions_ahead(self) -> datetime | None:
-        """Create the partitions of the coming days in all schemas, and delete rejected records that are too old.
+        """Create the partitions of the coming days in all schemas, and delete rejected records that are too old and sessions that are over.
 
         Returns the time up to which every schema has partitions, None if no schema has native ones.
 
@@ -25,6 +25,7 @@ class PostgresKeeper:
         async with self._pool.connection() as connection:
             await connection.execute("SELECT decklog.make_partitions()")
             await connection.execute("SELECT decklog.forget_rejected()")
+            await connection.execute("SELECT decklog.forget_sessions()")
             until: datetime | None = await connection.fetchval(statement("schemas.partitions_until"))
         return until
 
