@@ -51,6 +51,13 @@ def test_document_contains_every_route() -> None:
         ("GET", "/api/v1/logs/stats"),
         ("POST", "/api/v1/logs/search"),
         ("GET", "/api/v1/logs/stream"),
+        ("POST", "/api/v1/logs/stream/tickets"),
+        ("GET", "/api/v1/session"),
+        ("DELETE", "/api/v1/session"),
+        ("POST", "/api/v1/sessions"),
+        ("GET", "/api/v1/sessions"),
+        ("DELETE", "/api/v1/sessions/{number}"),
+        ("POST", "/api/v1/sessions/links"),
         ("GET", "/api/v1/rejected"),
         ("GET", "/api/v1/rejected/{number}"),
         ("POST", "/api/v1/rejected/{number}/replay"),
@@ -74,10 +81,17 @@ def test_document_contains_every_route() -> None:
 
 
 def test_operation_has_summary_security_and_described_parameters() -> None:
-    for path, _, operation in OPERATIONS:
+    for path, method, operation in OPERATIONS:
         assert operation["summary"]
         assert operation["operationId"]
-        assert operation["security"] == ([{"bearer": []}] if path.startswith("/api") else [])
+        by_cookie = {"session": []} if method == "get" else {"session": [], "csrf": []}
+        expected = {
+            ("post", "/api/v1/sessions"): [{"bearer": []}, {}],
+            ("get", "/api/v1/session"): [by_cookie],
+            ("delete", "/api/v1/session"): [by_cookie],
+        }
+        usual = [{"bearer": []}, by_cookie] if path.startswith("/api") else []
+        assert operation["security"] == expected.get((method, path), usual)
         assert {"200", "201", "204"} & set(operation["responses"])
         for parameter in operation.get("parameters", ()):
             assert parameter["description"]

@@ -45,7 +45,7 @@ _LINK = Operation(
             "The link, shown only in this answer.",
             shapes.SignInLink,
             {
-                "url": "https://decklog.example.com/board/#link=q5v4Yt3m0u7mZ0Jp1b2c3d4e5f6g7h8i9j0kLmNoPqR",
+                "url": "https://decklog.dev/board/#link=q5v4Yt3m0u7mZ0Jp1b2c3d4e5f6g7h8i9j0kLmNoPqR",
                 "expires_at": "2026-01-31T12:10:00.000000Z",
             },
         )
