@@ -120,9 +120,8 @@ async def open_api(
         stack.push_async_callback(access_log.stop)
         identity = await _open_identity(settings, stack, database)
         sessions = _sessions(settings.board, database, identity, turns)
-        search = _search(settings.api, database, store, index, turns=turns, processor=processor, budget=budget)
         reading = Reading(
-            Search(store, index=index, cursors=cursors, timeout=timeout, processor=processor, budget=budget),
+            _search(settings.api, database, store, index, turns=turns, processor=processor, budget=budget),
             store,
             access_log,
             still_valid=sessions.still_valid,
