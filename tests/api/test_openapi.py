@@ -84,7 +84,7 @@ def test_operation_has_summary_security_and_described_parameters() -> None:
     for path, method, operation in OPERATIONS:
         assert operation["summary"]
         assert operation["operationId"]
-        by_cookie = {"session": []} if method == "get" else {"session": [], "csrf": []}
+        by_cookie: dict[str, list[str]] = {"session": []} if method == "get" else {"session": [], "csrf": []}
         expected = {
             ("post", "/api/v1/sessions"): [{"bearer": []}, {}],
             ("get", "/api/v1/session"): [by_cookie],

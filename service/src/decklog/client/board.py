@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from decklog import shapes
+from decklog import session_shapes
 from decklog.client.client import Client
 
 
-async def make_link(url: str, keys: Sequence[str]) -> shapes.SignInLink:
+async def make_link(url: str, keys: Sequence[str]) -> session_shapes.SignInLink:
     """Return a link that signs a browser in with all of these keys, of which there is one at least. Raises what a `Client` raises.
 
     Several keys are put into one session, which makes the link and ends.

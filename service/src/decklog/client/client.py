@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 import httpx
 import msgspec
 
-from decklog import shapes
+from decklog import session_shapes, shapes
 from decklog.domain.errors import Code, DecklogError
 
 TIMEOUT = 60.0
@@ -226,20 +226,22 @@ class Client:
         """Return all tenants with their conditions. Role: platform."""
         return (await self._ask(shapes.Tenants, "GET", "/tenants")).items
 
-    async def sign_in(self, key: str) -> shapes.Session:
+    async def sign_in(self, key: str) -> session_shapes.Session:
         """Open a session, whose cookie this client then sends. A further sign-in adds the identities of the session so far."""
-        return await self._ask(shapes.Session, "POST", "/sessions", json={}, headers=_authorization(key))
+        return await self._ask(session_shapes.Session, "POST", "/sessions", json={}, headers=_authorization(key))
 
-    async def sign_out(self, session: shapes.Session) -> None:
+    async def sign_out(self, session: session_shapes.Session) -> None:
         """End the session of this client."""
         with self._translated():
             response = await self._http.delete("/session", headers=_csrf(session))
         if response.status_code >= 400:
             raise _error(response, response.content)
 
-    async def make_link(self, session: shapes.Session | None = None) -> shapes.SignInLink:
+    async def make_link(self, session: session_shapes.Session | None = None) -> session_shapes.SignInLink:
         """Make a one-time link that signs a browser in: with the key of this client, or with all identities of its session."""
-        return await self._ask(shapes.SignInLink, "POST", "/sessions/links", headers={} if session is None else _csrf(session))
+        return await self._ask(
+            session_shapes.SignInLink, "POST", "/sessions/links", headers={} if session is None else _csrf(session)
+        )
 
     def _translated(self) -> _Translated:
         return _Translated(self.url)
@@ -305,7 +307,7 @@ def _authorization(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
 
 
-def _csrf(session: shapes.Session) -> dict[str, str]:
+def _csrf(session: session_shapes.Session) -> dict[str, str]:
     return {"decklog-csrf": session.csrf}
 
 

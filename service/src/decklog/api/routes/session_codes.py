@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from litestar import Request, Response, post
 
-from decklog import shapes
+from decklog import session_shapes
 from decklog.api.auth import session_of, token_of
 from decklog.api.cookies import base_url
 from decklog.api.openapi import JSON, Operation, json_answer
@@ -43,7 +43,7 @@ _LINK = Operation(
     {
         201: json_answer(
             "The link, shown only in this answer.",
-            shapes.SignInLink,
+            session_shapes.SignInLink,
             {
                 "url": "https://decklog.dev/board/#link=q5v4Yt3m0u7mZ0Jp1b2c3d4e5f6g7h8i9j0kLmNoPqR",
                 "expires_at": "2026-01-31T12:10:00.000000Z",
@@ -74,7 +74,7 @@ _TICKET = Operation(
     {
         201: json_answer(
             "The ticket, shown only in this answer.",
-            shapes.StreamTicket,
+            session_shapes.StreamTicket,
             {"ticket": "q5v4Yt3m0u7mZ0Jp1b2c3d4e5f6g7h8i9j0kLmNoPqR", "expires_at": "2026-01-31T12:01:00.000000Z"},
         )
     },

@@ -9,7 +9,7 @@ from litestar import Request, Response, delete, get, post
 from litestar.params import FromPath
 from litestar.types import Scope
 
-from decklog import shapes
+from decklog import session_shapes
 from decklog.api.auth import session_of, token_of
 from decklog.api.cookies import cookie_name, refuse_other_site, session_token, set_cookie
 from decklog.api.limits import BODY_ERRORS, check_length, read_body
@@ -129,12 +129,12 @@ def cookie_header(scope: Scope, token: str, session: Session | None) -> dict[str
     return {"set-cookie": set_cookie(scope, cookie_name(scope), token, seconds=seconds)}
 
 
-async def _input(request: Request[Any, Any, Any]) -> shapes.SessionInput:
+async def _input(request: Request[Any, Any, Any]) -> session_shapes.SessionInput:
     headers = dict(request.scope["headers"])
     require_json(headers, "a sign-in")
     check_length(headers.get(b"content-length"), BODY_BYTES_MAX)
     try:
-        return msgspec.json.decode(await read_body(request.receive, BODY_BYTES_MAX), type=shapes.SessionInput)
+        return msgspec.json.decode(await read_body(request.receive, BODY_BYTES_MAX), type=session_shapes.SessionInput)
     except msgspec.ValidationError as error:
         raise invalid_parameter("body", f"{error}.") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -144,11 +144,12 @@ async def _input(request: Request[Any, Any, Any]) -> shapes.SessionInput:
 _OPEN = Operation(
     "open_session",
     "sign-in",
-    {201: json_answer("The session is open.", shapes.Session, _SESSION, _COOKIE_HEADER)},
+    {201: json_answer("The session is open.", session_shapes.Session, _SESSION, _COOKIE_HEADER)},
     (*_RECORDED, *BODY_ERRORS, Code.CONFLICT),
     body={
         JSON: Media(
-            shapes.SessionInput, examples={"credential": {}, "link": {"link": "q5v4Yt3m0u7mZ0Jp1b2c3d4e5f6g7h8i9j0kLmNoPqR"}}
+            session_shapes.SessionInput,
+            examples={"credential": {}, "link": {"link": "q5v4Yt3m0u7mZ0Jp1b2c3d4e5f6g7h8i9j0kLmNoPqR"}},
         )
     },
     security=(BEARER, {}),
@@ -188,7 +189,7 @@ async def open_session(request: Request[Any, Any, Any]) -> Response[bytes]:
 _GET = Operation(
     "get_session",
     "sign-in",
-    {200: json_answer("The session.", shapes.Session, _SESSION)},
+    {200: json_answer("The session.", session_shapes.Session, _SESSION)},
     _ERRORS,
     security=(SESSION,),
 )
@@ -240,7 +241,7 @@ async def close_session(request: Request[Any, Any, Any]) -> Response[None]:
 _LIST = Operation(
     "list_sessions",
     "sign-in",
-    {200: json_answer("Sessions, the one used last first.", shapes.Sessions, {"items": [_LISTED]})},
+    {200: json_answer("Sessions, the one used last first.", session_shapes.Sessions, {"items": [_LISTED]})},
     _RECORDED,
 )
 
