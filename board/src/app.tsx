@@ -31,7 +31,7 @@ const queries = new QueryClient({
 });
 
 function Start() {
-  const { session } = useSignedIn();
+  const { session, ending } = useSignedIn();
   const [failure, setFailure] = useState<unknown>(null);
   const [refused, setRefused] = useState<string | null>(null);
 
@@ -68,7 +68,9 @@ function Start() {
     );
   }
   if (session === undefined) return <Waiting />;
-  return <Suspense fallback={<Waiting />}>{session ? <Shell /> : <SignIn refused={refused} />}</Suspense>;
+  return (
+    <Suspense fallback={<Waiting />}>{session ? <Shell /> : <SignIn refused={refused} ending={ending} />}</Suspense>
+  );
 }
 
 function Waiting() {

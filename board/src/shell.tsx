@@ -208,7 +208,7 @@ export function Shell() {
       <div className={`${classes.navbar} ${open ? classes.shown : ""}`}>
         <Navigation screens={screens} onChoose={close} />
       </div>
-      <main id="main" ref={main} tabIndex={-1} className={classes.main}>
+      <main id="main" ref={main} tabIndex={0} className={classes.main}>
         <ErrorBoundary key={`${location}|${identity.id}`}>
           <Suspense fallback={<Loader aria-label="Loading" />}>
             <Switch>

@@ -26,15 +26,20 @@ export interface Session {
   ends_at: string;
 }
 
+/** Why there is no session any more: the person signed out, or the server refused it. */
+export type Ending = "left" | "ended";
+
 export interface SignedIn {
   /** undefined until the first answer, null where nobody is signed in. */
   session: Session | null | undefined;
   identity: Identity | null;
+  /** null where there was no session in this page. */
+  ending: Ending | null;
 }
 
 const CHOSEN = "decklog.identity";
 
-let now: SignedIn = { session: undefined, identity: null };
+let now: SignedIn = { session: undefined, identity: null, ending: null };
 const listeners = new Set<() => void>();
 
 function publish(next: SignedIn): void {
@@ -47,10 +52,11 @@ export function sessionNow(): SignedIn {
 }
 
 /** Take over the session that the API answered, or null where there is none. The tab keeps its identity if the session still has it. */
-export function setSession(session: Session | null): void {
+export function setSession(session: Session | null, ending: Ending = "ended"): void {
   const wanted = sessionStorage.getItem(CHOSEN);
   const identities = session?.identities ?? [];
-  publish({ session, identity: identities.find((each) => each.id === wanted) ?? identities[0] ?? null });
+  const identity = identities.find((each) => each.id === wanted) ?? identities[0] ?? null;
+  publish({ session, identity, ending: session ? null : now.session ? ending : now.ending });
 }
 
 /** Use another identity of the session in this tab. */

@@ -25,7 +25,18 @@ export async function signInWithLink(code: string): Promise<void> {
 
 export async function signOut(): Promise<void> {
   await request("/api/v1/session", { method: "DELETE" });
-  setSession(null);
+  setSession(null, "left");
+}
+
+/** What the board may know before sign-in. */
+export interface BoardConfig {
+  version: string;
+  /** The provider of single sign-on; null where there is none. */
+  oidc: { name: string } | null;
+}
+
+export function loadConfig(signal: AbortSignal): Promise<BoardConfig> {
+  return request<BoardConfig>("/board/config.json", { signal });
 }
 
 /** Take the code of a one-time link out of the address, so that neither history nor a bookmark keeps it. */

@@ -1,5 +1,5 @@
 /** Every screen of the board: its place, its name, who may open it, and the chunk that draws it. */
-import { Eye, type LucideIcon, Radio, ScrollText, Search } from "lucide-react";
+import { Building2, Eye, KeyRound, type LucideIcon, MonitorSmartphone, Radio, ScrollText, Search } from "lucide-react";
 import { type ComponentType, type LazyExoticComponent, lazy } from "react";
 import type { Permission } from "../api/session.ts";
 
@@ -36,5 +36,17 @@ export const SCREENS: Screen[] = [
   screen(
     { path: "/access", title: "Access", icon: Eye, group: "Evidence", permission: "read", chord: "a" },
     () => import("./access/index.tsx"),
+  ),
+  screen(
+    { path: "/tenants", title: "Tenants", icon: Building2, group: "Manage", permission: null, chord: "t" },
+    () => import("./tenants/index.tsx"),
+  ),
+  screen(
+    { path: "/keys", title: "Keys", icon: KeyRound, group: "Manage", permission: "manage", chord: "k" },
+    () => import("./keys/index.tsx"),
+  ),
+  screen(
+    { path: "/sessions", title: "Sessions", icon: MonitorSmartphone, group: "Manage", permission: null, chord: "o" },
+    () => import("./sessions/index.tsx"),
   ),
 ];

@@ -1,0 +1,41 @@
+/** Tenants as the registry has them, with the conditions of the last visit. */
+import { useQuery } from "@tanstack/react-query";
+import { request } from "./client.ts";
+import { type Identity, useIdentity } from "./session.ts";
+
+export interface Condition {
+  type: string;
+  status: "True" | "False" | "Unknown";
+  reason: string;
+  message: string;
+  observedGeneration: number;
+  lastTransitionTime: string;
+}
+
+export interface Tenant {
+  name: string;
+  isolation: string;
+  retention_days: number;
+  state: "active" | "deleted" | "suspended";
+  display_name: string;
+  generation: number;
+  created_at: string;
+  deleted_at: string | null;
+  spec: Record<string, unknown> | null;
+  conditions: Condition[];
+}
+
+/** Return the tenants that an identity may see: all for the platform, else its own. */
+async function visible(identity: Identity, signal: AbortSignal): Promise<Tenant[]> {
+  if (identity.tenant === null) return (await request<{ items: Tenant[] }>("/api/v1/tenants", { signal })).items;
+  return [await request<Tenant>(`/api/v1/tenants/${encodeURIComponent(identity.tenant)}`, { signal })];
+}
+
+export function useTenants() {
+  const identity = useIdentity();
+  return useQuery({
+    queryKey: ["tenants", identity.id],
+    queryFn: ({ signal }) => visible(identity, signal),
+    refetchInterval: 15_000,
+  });
+}

@@ -1,0 +1,102 @@
+/** Days and months of a log. Days are those of UTC, as the ranges of storage are. */
+import type { StoredRange } from "../../api/retention.ts";
+
+const DAY = 86_400_000;
+
+/** A day as `2026-01-31`. */
+export type DayName = string;
+
+export interface Day {
+  records: number;
+  bytes: number;
+  hiddenAfter: string;
+  state: string;
+  /** False where a range is longer than a day: its numbers are spread evenly over its days. */
+  exact: boolean;
+}
+
+function dayOf(instant: number): DayName {
+  return new Date(instant).toISOString().slice(0, 10);
+}
+
+export function today(now: number): DayName {
+  return dayOf(now);
+}
+
+/** Return the days that ranges cover. Of a day in two ranges the numbers add up, and the later end counts. */
+export function daysOf(ranges: StoredRange[]): Map<DayName, Day> {
+  const days = new Map<DayName, Day>();
+  for (const range of ranges) {
+    const names = covered(range);
+    for (const name of names) {
+      const before = days.get(name);
+      days.set(name, {
+        records: (before?.records ?? 0) + range.records / names.length,
+        bytes: (before?.bytes ?? 0) + range.bytes / names.length,
+        hiddenAfter: before && before.hiddenAfter > range.hidden_after ? before.hiddenAfter : range.hidden_after,
+        state: range.state,
+        exact: names.length === 1 && (before?.exact ?? true),
+      });
+    }
+  }
+  return days;
+}
+
+function covered(range: StoredRange): DayName[] {
+  const first = Math.floor(Date.parse(range.from) / DAY);
+  const end = Math.max(first + 1, Math.ceil(Date.parse(range.to) / DAY));
+  return Array.from({ length: end - first }, (_, index) => dayOf((first + index) * DAY));
+}
+
+export interface Month {
+  /** As `2026-01`. */
+  name: string;
+  /** Weeks from Monday to Sunday; null for days of other months. */
+  weeks: (DayName | null)[][];
+}
+
+/** Return the months from the first to the last of these days, newest first. */
+export function monthsOf(days: Iterable<DayName>): Month[] {
+  const names = [...days].map((each) => each.slice(0, 7)).sort();
+  const [first, last] = [names[0], names.at(-1)];
+  if (first === undefined || last === undefined) return [];
+  const months: Month[] = [];
+  for (let name = last; name >= first; name = previous(name)) months.push({ name, weeks: weeksOf(name) });
+  return months;
+}
+
+function previous(month: string): string {
+  return dayOf(Date.parse(`${month}-01T00:00:00Z`) - DAY).slice(0, 7);
+}
+
+function weeksOf(month: string): (DayName | null)[][] {
+  const start = Date.parse(`${month}-01T00:00:00Z`);
+  const monday = start - ((new Date(start).getUTCDay() + 6) % 7) * DAY;
+  const weeks: (DayName | null)[][] = [];
+  for (let week = monday; dayOf(week).slice(0, 7) <= month; week += 7 * DAY) {
+    const days = Array.from({ length: 7 }, (_, index) => dayOf(week + index * DAY));
+    weeks.push(days.map((each) => (each.startsWith(month) ? each : null)));
+  }
+  return weeks;
+}
+
+/** Return the shade of a day from 0 (nothing) to 4, in steps of equal ratio up to the fullest day. */
+export function levelOf(records: number, most: number): number {
+  if (records <= 0 || most <= 0) return 0;
+  return Math.min(4, 1 + Math.floor((4 * Math.log1p(records)) / Math.log1p(most) - 1e-9));
+}
+
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+
+/** Return a number that fits into a cell: `3.71K`. */
+export function shortCount(count: number): string {
+  return compact.format(Math.round(count));
+}
+
+const SIZES = ["B", "KiB", "MiB", "GiB", "TiB"];
+
+export function bytesText(bytes: number): string {
+  const step = bytes < 1 ? 0 : Math.min(SIZES.length - 1, Math.floor(Math.log2(bytes) / 10));
+  const amount = bytes / 1_024 ** step;
+  return `${amount >= 100 || step === 0 ? Math.round(amount) : amount.toFixed(1)} ${SIZES[step]}`;
+}
