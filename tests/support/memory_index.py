@@ -105,12 +105,31 @@ class MemoryIndex:
         """Return all numbers of a log that can be found, in order."""
         return sorted(key[3] for key in self._findable.get(_place(tenant), {}) if key[:2] == (tenant.id, log))
 
-    async def find(self, tenant: Tenant, log: LogName, span: Span, *, query: Query, limit: int, newest_first: bool) -> list[int]:
+    async def find(
+        self,
+        tenant: Tenant,
+        log: LogName,
+        span: Span,
+        *,
+        query: Query,
+        limit: int,
+        newest_first: bool,
+        doubted: set[int] | None = None,
+    ) -> list[int]:
         await self._answer()
         return sorted(self._matching(tenant, log, span, query), reverse=newest_first)[:limit]
 
     async def find_by_time(
-        self, tenant: Tenant, log: LogName, span: Span, *, query: Query, after: Place | None, limit: int, newest_first: bool
+        self,
+        tenant: Tenant,
+        log: LogName,
+        span: Span,
+        *,
+        query: Query,
+        after: Place | None,
+        limit: int,
+        newest_first: bool,
+        doubted: set[int] | None = None,
     ) -> list[Place]:
         await self._answer()
         places = [Place(terms.occurred_at, seq) for seq, terms in self._matching(tenant, log, span, query).items()]

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import date, timedelta
 from typing import Any
@@ -19,15 +20,18 @@ from structlog.testing import capture_logs
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName, Span
-from decklog.domain.search.query import Query, parse
+from decklog.domain.search.order import NEWEST_FIRST, OLDEST_FIRST, parse_order
+from decklog.domain.search.query import Query, matches, parse
 from decklog.domain.search.stats import Grouping
 from decklog.domain.store import SearchDocument, indexer_of
 from decklog.domain.tenant import Tenant
 from decklog.opensearch import index as index_module
 from decklog.opensearch import mapping, search
 from decklog.opensearch.client import SearchReadiness, connect
-from decklog.opensearch.documents import document_id
+from decklog.opensearch.documents import REMOVABLE, document_id, lines
+from decklog.opensearch.mapping import write_alias
 from decklog.opensearch.search import OpenSearchIndex
+from decklog.services.search.matching import terms_of
 from decklog.services.search.search import Search as Searches
 from decklog.settings import Search
 from tests.backends import OpenSearchServer
@@ -416,3 +420,74 @@ async def test_mapping_has_every_field_of_a_document(opensearch_server: OpenSear
     await OpenSearchIndex(client).add(tenant, documents(tenant, [whole]))
     await remove_indices(client, tenant.index)
     await client.close()
+
+
+REFUSED_PARTS: dict[int, frozenset[str]] = {
+    0: frozenset({"leaves"}),
+    1: frozenset({"leaves", "numbers", "paths"}),
+    2: frozenset({"words", "message"}),
+    3: REMOVABLE,
+    4: frozenset({"action"}),
+}
+"""What the index refused, by the number of the record."""
+
+
+async def test_searches_miss_no_record_of_which_the_index_refused_a_part(opensearch_server: OpenSearchServer) -> None:
+    client = connect(Search(url=opensearch_server.url))
+    at = Desk()
+    at.acme = living(replace(at.acme, index=f"decklog-refused-{uuid.uuid4().hex[:8]}"))
+    index = OpenSearchIndex(client)
+    at.search = Searches(at.store, index=index, cursors=at.cursors, timeout=5.0)
+    assert at.acme.live is not None
+    try:
+        await make_indices(client, at.acme.live)
+        values = [{"action": f"a.{n % 2}", "message": f"needle {n}", "metadata": {"k": "vw"[n % 2], "n": n}} for n in range(8)]
+        await fill(at.store, at.acme, *values)
+        await index_all(at.store, at.acme, index, at.cursors, indexer_of(at.acme))
+        stored, _ = await at.store.read(
+            at.acme, LogName.EVENTS, Span(0, 8), query=Query(), limit=9, newest_first=False, timeout=5.0
+        )
+        for record in stored:
+            document = SearchDocument(at.acme.id, LogName.EVENTS, 1, record.seq, record.received_at, terms_of(record))
+            start = at.acme.live.range_of(record.received_at)
+            assert start is not None
+            body = lines(document, write_alias(at.acme.live.range_index(start)), REFUSED_PARTS.get(record.seq, ()))
+            assert not (await client.bulk(body=body))["errors"]
+        await index.refresh(at.acme)
+        for text in (
+            *(
+                "metadata.k:v",
+                "NOT metadata.k:v",
+                "metadata.n:>=1",
+                "exists:metadata.k",
+                "needle",
+                'message:"needle 2"',
+                "needl*",
+            ),
+            *(
+                "action:a.1",
+                "NOT action:a.0 metadata.k:w",
+                "metadata.k:v OR needle",
+                "(action:a.0 metadata.k:w) OR seq:3",
+                "seq:>2",
+            ),
+            *("actor.id:?* OR action:a.*1", "absent", "outcome:unknown"),
+        ):
+            query = parse([("q", text), ("from", "2000-01-01T00:00:00Z")])[1]
+            expected = [record.seq for record in stored if matches(query, terms_of(record))]
+            for order in (OLDEST_FIRST, NEWEST_FIRST, parse_order("occurred_at", None)):
+                page = await at.search.page(at.acme, LogName.EVENTS, query, limit=9, order=order)
+                assert sorted(record.seq for record in page.items) == expected, text
+                assert page.coverage.engine == "opensearch", text
+            walked = [r.seq async for batch in at.search.walk(at.acme, LogName.EVENTS, query, end=8) for r in batch]
+            assert walked == expected, text
+            counted = await at.search.count(at.acme, LogName.EVENTS, query, Grouping(("action",)), facets=("outcome",))
+            groups = Counter(terms_of(record).action for record in stored if record.seq in expected)
+            assert {bucket.key[0]: bucket.count for bucket in counted.buckets} == groups, text
+            assert counted.total == sum(count for _, count in counted.facets[0].values) == len(expected), text
+        assert (await at.search.count(at.acme, LogName.EVENTS, parse([("q", "seq:>4")])[1])).coverage.engine == "opensearch"
+        error = await refused(at.search.count(at.acme, LogName.EVENTS, parse([("q", "needle")])[1]))
+        assert error.code is Code.SEARCH_UNAVAILABLE
+    finally:
+        await remove_indices(client, at.acme.index)
+        await client.close()

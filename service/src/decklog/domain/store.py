@@ -326,19 +326,39 @@ class SearchIndex(Protocol):
         """Make all documents findable that were written before. Raises `search-unavailable`."""
         ...
 
-    async def find(self, tenant: Tenant, log: LogName, span: Span, *, query: Query, limit: int, newest_first: bool) -> list[int]:
+    async def find(
+        self,
+        tenant: Tenant,
+        log: LogName,
+        span: Span,
+        *,
+        query: Query,
+        limit: int,
+        newest_first: bool,
+        doubted: set[int] | None = None,
+    ) -> list[int]:
         """Return the numbers of at most `limit` matching records of a span, ordered. Raises `search-unavailable`.
 
-        Unless `query.index_decides`, the numbers of some other records may be among them.
+        Unless `query.index_decides`, the numbers of some other records may be among them. So may those of records of which the index
+        refused what decides; they are added to `doubted`.
         """
         ...
 
     async def find_by_time(
-        self, tenant: Tenant, log: LogName, span: Span, *, query: Query, after: Place | None, limit: int, newest_first: bool
+        self,
+        tenant: Tenant,
+        log: LogName,
+        span: Span,
+        *,
+        query: Query,
+        after: Place | None,
+        limit: int,
+        newest_first: bool,
+        doubted: set[int] | None = None,
     ) -> list[Place]:
         """Return the places of at most `limit` matching records of a span after a place, ordered by `occurred_at` and then by `seq`.
 
-        Raises `search-unavailable`.
+        As with `find`, others may be among them. Raises `search-unavailable`.
         """
         ...
 
@@ -351,7 +371,7 @@ class SearchIndex(Protocol):
     async def facets(
         self, tenant: Tenant, log: LogName, span: Span, *, query: Query, names: Sequence[str], limit: int
     ) -> list[list[Bucket]]:
-        """Return counts as `RecordStore.facets` does, for any query. Raises `search-unavailable` and `too-many-buckets`."""
+        """Return counts as `RecordStore.facets` does, for any query. Raises `search-unavailable`, `too-many-buckets` and UndecidedError."""
         ...
 
 

@@ -22,6 +22,8 @@ Clause: TypeAlias = dict[str, Any]
 _IPV4_AS_IPV6 = ipaddress.IPv6Network("::ffff:0:0/96")
 _WORDS, _LEAVES, _NUMBERS, _PATHS = "words", "leaves", "numbers", "paths"
 """Fields of a document that belong to no single field of a record."""
+REFUSED = "index_refused"
+"""Field with the names of the fields that an index refused of a document, and name of the clause that finds them."""
 _CUT = "\0"
 """Character that the forms of long values have, and no other value."""
 _AFTER_NUMBERS = "3"
@@ -165,10 +167,49 @@ def _long(node: tree.Pattern) -> Clause:
     return {"wildcard": {name: {"value": f"{beginning}*{_CUT}*"}}}
 
 
-def undecided(node: tree.Node) -> Clause | None:
-    """Return the clause of records about which the index cannot decide; None where there can be none."""
-    long = [_long(found) for found in tree.leaves(node) if isinstance(found, tree.Pattern) and not decided.by_index(found)]
-    return _some(long) if long else None
+def undecided(node: tree.Node, counted: Iterable[str] = ()) -> Clause | None:
+    """Return the clause of records about which the index cannot decide; None where there can be none.
+
+    `counted` are fields of documents by which records are grouped.
+    """
+    doubts = [_long(found) for found in tree.leaves(node) if isinstance(found, tree.Pattern) and not decided.by_index(found)]
+    if fields := {*needed(node), *counted}:
+        doubts.append(refused(fields))
+    return _some(doubts) if doubts else None
+
+
+def refused(fields: Iterable[str]) -> Clause:
+    """Return the clause of documents that lack one of these fields because the index refused it."""
+    return {"terms": {REFUSED: sorted(fields), "_name": REFUSED}}
+
+
+def needed(node: tree.Node) -> set[str]:
+    """Return the fields of documents that decide about a node, and that an index may refuse."""
+    return {name for leaf in tree.leaves(node) if (name := _needed(leaf))}
+
+
+def _needed(node: tree.Leaf) -> str:
+    match node:
+        case tree.Everything() | tree.Since() | tree.Until() | tree.Received() | tree.Seqs():
+            return ""
+        case tree.Phrase() | tree.WordPattern():
+            return _texts(node.field)
+        case tree.Exists() if is_root(node.field) or field_at(node.field).kind is Kind.LEAVES:
+            return _PATHS
+        case tree.Numbers():
+            return _NUMBERS
+        case _:
+            return field_at(node.field).indexed
+
+
+def with_refused(nodes: Sequence[tree.Node]) -> list[Clause]:
+    """Return the clauses of nodes, all of which must hold, and of records about which they are in doubt for a refused field."""
+    sure = [node for node in nodes if not needed(node)]
+    others = [node for node in nodes if needed(node)]
+    if not others:
+        return clauses(sure)
+    fields = set().union(*map(needed, others))
+    return [*clauses(sure), _some([_all(clauses(others)), refused(fields)])]
 
 
 def _exists(path: str) -> Clause:

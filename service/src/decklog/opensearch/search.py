@@ -22,7 +22,7 @@ from decklog.domain.search.stats import Bucket, Grouping, too_many_buckets
 from decklog.domain.store import SearchDocument
 from decklog.domain.tenant import Tenant
 from decklog.opensearch import index
-from decklog.opensearch.clauses import Clause, clauses, term, undecided
+from decklog.opensearch.clauses import REFUSED, Clause, clauses, term, undecided, with_refused
 from decklog.opensearch.client import translated, unavailable
 from decklog.opensearch.mapping import VERSION
 
@@ -35,19 +35,21 @@ SEARCH_TIME_MAX = timedelta(seconds=5)
 ANSWER_TIME_MAX = SEARCH_TIME_MAX + timedelta(seconds=1)
 """The client stops waiting after this."""
 
+_HITS = "hits.hits.sort,hits.hits.matched_queries"
+
 PING_TIME_MAX = timedelta(seconds=1)
 """The client stops waiting for the answer to a ping after this."""
 
 
-def _scope(tenant: Tenant, log: LogName, span: Span, query: Query) -> Clause:
-    """Return the query for one tenant, one log, a span and filters."""
+def _scope(tenant: Tenant, log: LogName, span: Span, query: Query, *, doubted: bool = False) -> Clause:
+    """Return the query for one tenant, one log, a span and filters; with `doubted`, also for what a refused field leaves open."""
     return {
         "bool": {
             "filter": [
                 term("tenant_id", tenant.id),
                 term("log", int(log)),
                 {"range": {"seq": {"gte": span.first, "lt": span.end}}},
-                *clauses(query.conjuncts),
+                *(with_refused(query.conjuncts) if doubted else clauses(query.conjuncts)),
             ]
         }
     }
@@ -86,13 +88,24 @@ class OpenSearchIndex:
         if shards.get("failed") or shards.get("successful", 0) < len(live.starts):
             raise unavailable("could not be refreshed on every shard")
 
-    async def find(self, tenant: Tenant, log: LogName, span: Span, *, query: Query, limit: int, newest_first: bool) -> list[int]:
+    async def find(
+        self,
+        tenant: Tenant,
+        log: LogName,
+        span: Span,
+        *,
+        query: Query,
+        limit: int,
+        newest_first: bool,
+        doubted: set[int] | None = None,
+    ) -> list[int]:
         """See `SearchIndex`."""
         found: list[int] = []
         first, end = span
         while len(found) < limit and first < end:
             size = min(limit - len(found), PAGE_MAX)
-            page = await self._find_page(tenant, _scope(tenant, log, Span(first, end), query), size, newest_first)
+            scope = _scope(tenant, log, Span(first, end), query, doubted=True)
+            page = await self._find_page(tenant, scope, size, newest_first, doubted)
             found += page
             if len(page) < size:
                 break
@@ -102,7 +115,9 @@ class OpenSearchIndex:
                 first = page[-1] + 1
         return found
 
-    async def _find_page(self, tenant: Tenant, scope: Clause, size: int, newest_first: bool) -> list[int]:
+    async def _find_page(
+        self, tenant: Tenant, scope: Clause, size: int, newest_first: bool, doubted: set[int] | None
+    ) -> list[int]:
         answer = await self._search(
             tenant,
             {
@@ -112,17 +127,26 @@ class OpenSearchIndex:
                 "track_total_hits": False,
                 "_source": False,
             },
-            "hits.hits.sort",
+            _HITS,
         )
-        return [hit["sort"][0] for hit in answer.get("hits", {}).get("hits", ())]
+        return [sort[0] for sort in _found(answer, doubted)]
 
     async def find_by_time(
-        self, tenant: Tenant, log: LogName, span: Span, *, query: Query, after: Place | None, limit: int, newest_first: bool
+        self,
+        tenant: Tenant,
+        log: LogName,
+        span: Span,
+        *,
+        query: Query,
+        after: Place | None,
+        limit: int,
+        newest_first: bool,
+        doubted: set[int] | None = None,
     ) -> list[Place]:
         """See `SearchIndex`."""
         direction = "desc" if newest_first else "asc"
         body: dict[str, Any] = {
-            "query": _scope(tenant, log, span, query),
+            "query": _scope(tenant, log, span, query, doubted=True),
             "size": min(limit, PAGE_MAX),
             "sort": [{"occurred_at": direction}, {"seq": direction}],
             "track_total_hits": False,
@@ -130,16 +154,15 @@ class OpenSearchIndex:
         }
         if after is not None:
             body["search_after"] = [microseconds(after.occurred_at), after.seq]
-        answer = await self._search(tenant, body, "hits.hits.sort")
-        places = [hit["sort"] for hit in answer.get("hits", {}).get("hits", ())]
-        return [Place(from_microseconds(time), seq) for time, seq in places]
+        answer = await self._search(tenant, body, _HITS)
+        return [Place(from_microseconds(time), seq) for time, seq in _found(answer, doubted)]
 
     async def count(
         self, tenant: Tenant, log: LogName, span: Span, *, query: Query, grouping: Grouping, limit: int
     ) -> list[Bucket]:
         """See `SearchIndex`."""
         scope = _scope(tenant, log, span, query)
-        await self._check_decided(tenant, scope, query)
+        await self._check_decided(tenant, log, span, query, grouping.by)
         sources = _sources(grouping)
         if not sources:
             return await self._total(tenant, scope)
@@ -166,7 +189,7 @@ class OpenSearchIndex:
         """See `SearchIndex`. Counts are exact, because no shard leaves a value out: more than `limit` values are refused."""
         by = {name: {"terms": {"field": COUNTABLE[name].indexed, "size": limit + 1, "shard_size": limit + 1}} for name in names}
         scope = _scope(tenant, log, span, query)
-        await self._check_decided(tenant, scope, query)
+        await self._check_decided(tenant, log, span, query, names)
         body = {"query": scope, "size": 0, "track_total_hits": True, "aggs": by}
         answer = await self._search(tenant, body, "hits.total,aggregations")
         total, found = answer["hits"]["total"]["value"], answer.get("aggregations", {})
@@ -180,10 +203,13 @@ class OpenSearchIndex:
             facets.append([*facet, Bucket((None,), None, missing)] if missing else facet)
         return facets
 
-    async def _check_decided(self, tenant: Tenant, scope: Clause, query: Query) -> None:
-        """Raise UndecidedError if the index cannot decide about some record that it finds."""
-        doubt = undecided(query.root)
-        if doubt is not None and await self._total(tenant, {"bool": {"filter": [scope, doubt]}}):
+    async def _check_decided(self, tenant: Tenant, log: LogName, span: Span, query: Query, by: Sequence[str]) -> None:
+        """Raise UndecidedError if the index cannot decide about some record that it finds, or in which group it is."""
+        doubt = undecided(query.root, [COUNTABLE[name].indexed for name in by])
+        if doubt is None:
+            return
+        scope = _scope(tenant, log, span, query, doubted=True)
+        if await self._total(tenant, {"bool": {"filter": [scope, doubt]}}):
             raise UndecidedError
 
     async def _total(self, tenant: Tenant, scope: Clause) -> list[Bucket]:
@@ -219,6 +245,14 @@ def _live(tenant: Tenant) -> IndexGeneration:
     if tenant.live is None or tenant.live.version != VERSION:
         raise unavailable("of this tenant is not made yet; provisioning makes it")
     return tenant.live
+
+
+def _found(answer: dict[str, Any], doubted: set[int] | None) -> list[list[int]]:
+    """Return the values that hits are sorted by, the last of which is the `seq`; add the numbers that are in doubt to `doubted`."""
+    hits = answer.get("hits", {}).get("hits", ())
+    if doubted is not None:
+        doubted.update(hit["sort"][-1] for hit in hits if REFUSED in hit.get("matched_queries", ()))
+    return [hit["sort"] for hit in hits]
 
 
 def _sources(grouping: Grouping) -> list[dict[str, Any]]:

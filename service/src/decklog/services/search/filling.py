@@ -126,7 +126,7 @@ class Filling:
 
     async def verified(self, question: Question, head: Head, records: list[StoredRecord]) -> list[StoredRecord]:
         """Return the records that match: the index may find more, and in a restored log it may still find by what was lost."""
-        if head.epoch == _FIRST_EPOCH and question.query.index_decides:
+        if head.epoch == _FIRST_EPOCH and question.query.index_decides and not question.doubted:
             return records
         return await self._records.matching(question.tenant, records, Matcher(question.query))
 

@@ -114,7 +114,10 @@ class IndexReader:
         """Return the numbers of at most `limit` matching records, in order. Raises IndexAwayError."""
         tenant, log, _, query, *_ = question
         return await self._ask(
-            question, lambda index: index.find(tenant, log, span, query=query, limit=limit, newest_first=newest_first)
+            question,
+            lambda index: index.find(
+                tenant, log, span, query=query, limit=limit, newest_first=newest_first, doubted=question.doubted
+            ),
         )
 
     async def find_by_time(
@@ -124,7 +127,9 @@ class IndexReader:
         tenant, log, _, query, *_ = question
         return await self._ask(
             question,
-            lambda index: index.find_by_time(tenant, log, span, query=query, after=after, limit=limit, newest_first=newest_first),
+            lambda index: index.find_by_time(
+                tenant, log, span, query=query, after=after, limit=limit, newest_first=newest_first, doubted=question.doubted
+            ),
         )
 
     async def count(self, question: Question, span: Span, tally: Tally) -> list[list[Bucket]]:

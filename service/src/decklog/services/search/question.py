@@ -46,7 +46,7 @@ class Patience:
 class Question(NamedTuple):
     """What is searched, where, until when, and how long the index alone is waited for.
 
-    `numbered` is the query as an index is asked it: it has no receipt times, so those of the query are ranges of `seq`.
+    `doubted` gets the numbers of found records about which the index cannot decide. `numbered` is the query as an index is asked it: it has no receipt times, so those of the query are ranges of `seq`.
     """
 
     tenant: Tenant
@@ -55,16 +55,17 @@ class Question(NamedTuple):
     numbered: Query
     deadline: Deadline
     patience: Patience
+    doubted: set[int]
 
     @classmethod
     def within(cls, tenant: Tenant, log: LogName, query: Query, seconds: float, *, numbered: Query | None = None) -> Question:
         """Return a question whose time begins now."""
         patience = Patience(min(INDEX_TIME.total_seconds(), seconds / 2))
-        return cls(tenant, log, query, numbered or query, Deadline(seconds), patience)
+        return cls(tenant, log, query, numbered or query, Deadline(seconds), patience, set())
 
     def again(self, seconds: float) -> Question:
         """Return the same question with a time of its own that begins now."""
-        return Question.within(self.tenant, self.log, self.query, seconds, numbered=self.numbered)
+        return Question.within(self.tenant, self.log, self.query, seconds, numbered=self.numbered)._replace(doubted=self.doubted)
 
     @property
     def unbounded(self) -> bool:

@@ -30,8 +30,7 @@ from decklog.timescale.records.by_time import ByTime, by_time
 from decklog.timescale.records.extents import Extents, Window, joined
 from decklog.timescale.records.filters import Parameters, conditions
 from decklog.timescale.records.term_filters import PostgresTermFilters
-from decklog.timescale.statements import quoted
-from decklog.timescale.statements import statement as named_statement
+from decklog.timescale.statements import quoted, statement
 
 _RECORD = "epoch, seq, received_at, digest, content"
 
@@ -164,7 +163,7 @@ class PostgresRecords:
         with _too_slow_when_cancelled():
             async with self._pool.reading(tenant.id, timeout=timeout, plan="force_generic_plan") as connection:
                 number: int = await connection.fetchval(
-                    named_statement("records.first_since").replace("{schema}", quoted(tenant.schema)),
+                    statement("records.first_since").replace("{schema}", quoted(tenant.schema)),
                     tenant.id,
                     log.value,
                     head.next_seq,
@@ -307,12 +306,12 @@ class PostgresRecords:
         columns = [_whole(field) for field in fields]
         groups = ", ".join(str(number) for number in range(1, len(columns) + 1 + (interval is not None)))
 
-        def statement(scope: str, parameters: Parameters) -> str:
+        def counting(scope: str, parameters: Parameters) -> str:
             times = [] if interval is None else [_start(grouping, parameters)]
             selected = ", ".join([*columns, *times, "count(*)"])
             return f"SELECT {selected} {scope}" + (f" GROUP BY {groups} LIMIT {limit + 1}" if groups else "")
 
-        rows = await self._counted(tenant, log, span, query, statement, timeout=timeout)
+        rows = await self._counted(tenant, log, span, query, counting, timeout=timeout)
         if len(rows) > limit:
             raise too_many_buckets(limit)
         return [
@@ -334,13 +333,13 @@ class PostgresRecords:
         selected = ", ".join(f"{_whole(field)} AS {column}" for field, column in zip(fields, columns, strict=True))
         listed, sets = ", ".join(columns), ", ".join(f"({column})" for column in columns)
 
-        def statement(scope: str, parameters: Parameters) -> str:
+        def counting(scope: str, parameters: Parameters) -> str:
             return (
                 f"SELECT {listed}, GROUPING({listed}), count(*) FROM (SELECT {selected} {scope}) AS rows"
                 f" GROUP BY GROUPING SETS ({sets}) LIMIT {limit * len(fields) + 1}"
             )
 
-        rows = await self._counted(tenant, log, span, query, statement, timeout=timeout)
+        rows = await self._counted(tenant, log, span, query, counting, timeout=timeout)
         found: list[list[Bucket]] = []
         for number, field in enumerate(fields):
             # GROUPING has a bit for each column, 0 for that of the group; the first column has the highest bit.
@@ -356,7 +355,7 @@ class PostgresRecords:
         log: LogName,
         span: Span,
         query: Query,
-        statement: Callable[[str, Parameters], str],
+        counting: Callable[[str, Parameters], str],
         *,
         timeout: float,
     ) -> list[asyncpg.Record]:
@@ -365,7 +364,7 @@ class PostgresRecords:
         if window is None:
             return []
         parameters, scope = self._scope(tenant, log, window.span, query)
-        sql = statement(scope + _received(window, parameters), parameters)
+        sql = counting(scope + _received(window, parameters), parameters)
         with _too_slow_when_cancelled():
             async with self._pool.reading(tenant.id, timeout=timeout, plan="force_custom_plan") as connection:
                 rows: list[asyncpg.Record] = await connection.fetch(sql, *parameters.values)
