@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from tests.backends import BACKENDS, BadAddressError, UnavailableError, docker, images, kubernetes, node, running
+from tests.backends import BACKENDS, BadAddressError, UnavailableError, browser, docker, images, kubernetes, node, running
 from tests.backends.backend import Backend
 from tests.backends.cache import provision as provision_recipe
 from tests.backends.resolve import named, prospects
@@ -68,10 +68,17 @@ def show(backends: Sequence[Backend[Any]]) -> int:
 
 
 def provision(backends: Sequence[Backend[Any]]) -> int:
-    """Fill the cache with several builds in parallel, because most builds wait for one core or for a registry."""
+    """Fill the cache with several builds in parallel, because most builds wait for one core or for a registry.
+
+    With all backends, the browser is installed too.
+    """
     with ThreadPoolExecutor(AT_ONCE_MAX) as pool:
-        started = [(backend, [pool.submit(job) for job in _jobs(backend)]) for backend in _slowest_first(backends)]
-        return sum([_report(backend, jobs) for backend, jobs in started]) and 1
+        started: list[tuple[str, list[Future[Any]]]] = [
+            (backend.name, [pool.submit(job) for job in _jobs(backend)]) for backend in _slowest_first(backends)
+        ]
+        if len(backends) == len(BACKENDS):
+            started.append((browser.NAME, [pool.submit(browser.chromium)]))
+        return sum([_report(name, jobs) for name, jobs in started]) and 1
 
 
 def _slowest_first(backends: Sequence[Backend[Any]]) -> list[Backend[Any]]:
@@ -88,17 +95,17 @@ def _jobs(backend: Backend[Any]) -> list[Callable[[], object]]:
     return jobs
 
 
-def _report(backend: Backend[Any], jobs: Sequence[Future[object]]) -> bool:
+def _report(name: str, jobs: Sequence[Future[Any]]) -> bool:
     """Print the outcome for one backend; return whether it failed."""
     reasons = [str(error) for job in jobs if (error := _unavailable(job)) is not None]
     for reason in reasons:
-        print(f"{backend.name}: unavailable: {reason}", file=sys.stderr)
+        print(f"{name}: unavailable: {reason}", file=sys.stderr)
     if not reasons:
-        print(f"{backend.name}: ready")
+        print(f"{name}: ready")
     return bool(reasons)
 
 
-def _unavailable(job: Future[object]) -> UnavailableError | None:
+def _unavailable(job: Future[Any]) -> UnavailableError | None:
     try:
         job.result()
     except UnavailableError as unavailable:

