@@ -1,5 +1,5 @@
 /** Every screen of the board: its place, its name, who may open it, and the chunk that draws it. */
-import { Building2, Eye, KeyRound, type LucideIcon, MonitorSmartphone, Radio, ScrollText, Search } from "lucide-react";
+import { Building2, Download, Eye, KeyRound, type LucideIcon, MonitorSmartphone, Radio, ScrollText, Search } from "lucide-react";
 import { type ComponentType, type LazyExoticComponent, lazy } from "react";
 import type { Permission } from "../api/session.ts";
 
@@ -36,6 +36,10 @@ export const SCREENS: Screen[] = [
   screen(
     { path: "/access", title: "Access", icon: Eye, group: "Evidence", permission: "read", chord: "a" },
     () => import("./access/index.tsx"),
+  ),
+  screen(
+    { path: "/exports", title: "Exports", icon: Download, group: "Evidence", permission: "read", chord: "e" },
+    () => import("./exports/index.tsx"),
   ),
   screen(
     { path: "/tenants", title: "Tenants", icon: Building2, group: "Manage", permission: null, chord: "t" },

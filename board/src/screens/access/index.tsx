@@ -13,24 +13,11 @@ import fill from "../../parts/screen.module.css";
 import { TimeText } from "../../parts/time.tsx";
 import { PRESETS, parseRange, rangeText } from "../search/range.ts";
 import classes from "./access.module.css";
-import { askedOf, concernOf, GROUPS, type Part, sentenceOf, whoOf } from "./sentences.ts";
+import { Sentence } from "./sentence.tsx";
+import { askedOf, concernOf, GROUPS, sentenceOf, whoOf } from "./sentences.ts";
 import { useAccess, type Wanted } from "./use-access.ts";
 
 const CONCERNS = { refused: "Refused", damaged: "Damaged", failed: "Failed" } as const;
-
-function Sentence({ parts }: { parts: readonly Part[] }) {
-  // The parts of a sentence never change places, so their index is their key.
-  return parts.map((part, index) => {
-    if (typeof part === "string") return part;
-    const key = `${index}`;
-    if ("time" in part) return <TimeText key={key} value={part.time} />;
-    return (
-      <code key={key} className={classes.code}>
-        {part.code}
-      </code>
-    );
-  });
-}
 
 /** Address of Search with the query that a record names; null for records without one. */
 function againHref(record: LogRecord): string | null {
