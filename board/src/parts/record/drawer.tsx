@@ -10,11 +10,11 @@ import classes from "./drawer.module.css";
 import { RecordView } from "./record-view.tsx";
 
 /** One record as it is stored, checked against its digest by the server. */
-function useRecord(seq: number) {
+function useRecord(seq: number, log: string) {
   const identity = useIdentity();
   return useQuery({
-    queryKey: ["record", identity.id, seq],
-    queryFn: ({ signal }) => readRecord(seq, "events", signal),
+    queryKey: ["record", identity.id, log, seq],
+    queryFn: ({ signal }) => readRecord(seq, log, signal),
     staleTime: Number.POSITIVE_INFINITY,
     structuralSharing: false,
   });
@@ -22,6 +22,7 @@ function useRecord(seq: number) {
 
 interface Props {
   seq: number;
+  log?: "events" | "access";
   /** The record as the list has it, until the checked one has come. */
   listed: LogRecord | undefined;
   onPrevious: (() => void) | null;
@@ -29,8 +30,8 @@ interface Props {
   onClose: () => void;
 }
 
-export function RecordDrawer({ seq, listed, onPrevious, onNext, onClose }: Props) {
-  const read = useRecord(seq);
+export function RecordDrawer({ seq, log = "events", listed, onPrevious, onNext, onClose }: Props) {
+  const read = useRecord(seq, log);
   const title = useRef<HTMLHeadingElement>(null);
   const content = useRef<HTMLDivElement>(null);
   const record = read.data ?? listed;
@@ -49,7 +50,7 @@ export function RecordDrawer({ seq, listed, onPrevious, onNext, onClose }: Props
         </h2>
         <Tool label="Previous record ([)" run={onPrevious} icon={<ChevronUp size={16} />} />
         <Tool label="Next record (])" run={onNext} icon={<ChevronDown size={16} />} />
-        <CopyLink seq={seq} />
+        {log === "events" && <CopyLink seq={seq} />}
         <Tool label="Close (Escape)" run={onClose} icon={<X size={16} />} />
       </div>
       <div ref={content} className={classes.content} tabIndex={0} role="region" aria-label="Content of the record">

@@ -68,7 +68,9 @@ function Section({ title, children, tools }: { title: string; children: ReactNod
   );
 }
 
+/** Stories are of events: one of access records would show nothing of them. */
 function Stories({ record }: { record: LogRecord }) {
+  if (record.log !== "events") return null;
   return (
     <nav className={classes.links} aria-label="Stories of this record">
       {storiesOf(record).map((each) => (

@@ -8,10 +8,12 @@ import { useKey } from "../../keys/keys.tsx";
 import { EmptyState, ProblemNotice } from "../../parts/notices.tsx";
 import { Page } from "../../parts/page.tsx";
 import { searchHref } from "../../parts/places.ts";
+import { RecordBeside } from "../../parts/record/beside.tsx";
 import { type Column, Rows } from "../../parts/rows.tsx";
 import fill from "../../parts/screen.module.css";
 import { TimeText } from "../../parts/time.tsx";
-import { PRESETS, parseRange, rangeText } from "../search/range.ts";
+import { parseRange, writtenRange } from "../search/range.ts";
+import { RangePicker } from "../search/range-picker.tsx";
 import classes from "./access.module.css";
 import { Sentence } from "./sentence.tsx";
 import { askedOf, concernOf, GROUPS, sentenceOf, whoOf } from "./sentences.ts";
@@ -79,10 +81,6 @@ function Filters({ wanted, onWant }: { wanted: Wanted; onWant: (next: Partial<Wa
     event.preventDefault();
     onWant({ actor: actor.trim() });
   }
-  const ranges = [...new Set([...PRESETS, wanted.range])].map((value) => {
-    const range = parseRange(value);
-    return { value, label: range ? rangeText(range, (instant) => instant) : value };
-  });
   return (
     <Group gap="sm" className={classes.filters} component="form" onSubmit={submit as never}>
       <TextInput
@@ -105,14 +103,9 @@ function Filters({ wanted, onWant }: { wanted: Wanted; onWant: (next: Partial<Wa
         onChange={(action) => onWant({ action: action ?? "" })}
         allowDeselect={false}
       />
-      <Select
-        size="xs"
-        label="Time"
-        className={classes.kind}
-        data={ranges}
-        value={wanted.range}
-        onChange={(range) => range && onWant({ range })}
-        allowDeselect={false}
+      <RangePicker
+        range={parseRange(wanted.range) ?? { kind: "all" }}
+        onRange={(range) => onWant({ range: writtenRange(range) })}
       />
       <Switch
         size="xs"
@@ -133,6 +126,7 @@ function Filters({ wanted, onWant }: { wanted: Wanted; onWant: (next: Partial<Wa
 export default function Access() {
   const { wanted, want, pages } = useAccess();
   const [selected, setSelected] = useState<string | null>(null);
+  const [open, setOpen] = useState(false);
   const records = useMemo(() => pages.data?.pages.flatMap((page) => page.items) ?? [], [pages.data]);
   const chosen = records.find((record) => keyOf(record) === selected);
   const refresh = () => void pages.refetch();
@@ -169,7 +163,7 @@ export default function Access() {
             className={classes.columns}
             selected={selected}
             onSelect={setSelected}
-            onOpen={() => undefined}
+            onOpen={() => setOpen(true)}
             rowClass={rowClass}
             onEnd={() => pages.hasNextPage && !pages.isFetchingNextPage && void pages.fetchNextPage()}
           />
@@ -180,6 +174,16 @@ export default function Access() {
             : `${records.length} record${records.length === 1 ? "" : "s"}${pages.hasNextPage ? ", more below" : ""}`}
         </div>
       </Page>
+      {open && selected !== null && (
+        <RecordBeside
+          rows={records}
+          keyOf={keyOf}
+          recordOf={(record) => record}
+          selected={selected}
+          onSelect={setSelected}
+          onClose={() => setOpen(false)}
+        />
+      )}
     </div>
   );
 }

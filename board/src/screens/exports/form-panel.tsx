@@ -1,8 +1,9 @@
-import { Button, Checkbox, CopyButton, Group, SegmentedControl, Select, TextInput } from "@mantine/core";
+import { Button, Checkbox, CopyButton, Group, SegmentedControl, TextInput } from "@mantine/core";
 import { Check, Copy, Download as DownloadIcon } from "lucide-react";
 import { type FormEvent, useRef } from "react";
 import { useKey } from "../../keys/keys.tsx";
-import { PRESETS, parseRange, rangeText } from "../search/range.ts";
+import { parseRange, writtenRange } from "../search/range.ts";
+import { RangePicker } from "../search/range-picker.tsx";
 import classes from "./exports.module.css";
 import { curlOf, FORMATS, type Form, wantedOf } from "./form.ts";
 import { writesFiles } from "./sinks.ts";
@@ -20,10 +21,6 @@ export function FormPanel({
 }) {
   const box = useRef<HTMLInputElement>(null);
   useKey("/", "Edit the query", () => box.current?.focus());
-  const ranges = [...new Set([...PRESETS, form.range])].map((value) => {
-    const range = parseRange(value);
-    return { value, label: range ? rangeText(range, (instant) => instant) : value };
-  });
   const command = curlOf(wantedOf(form, Date.now()), location.origin);
   const submit = (event: FormEvent) => {
     event.preventDefault();
@@ -41,12 +38,9 @@ export function FormPanel({
         spellCheck={false}
         autoComplete="off"
       />
-      <Select
-        label="Time of the event"
-        data={ranges}
-        value={form.range}
-        onChange={(range) => range && onChange({ range })}
-        allowDeselect={false}
+      <RangePicker
+        range={parseRange(form.range) ?? { kind: "all" }}
+        onRange={(range) => onChange({ range: writtenRange(range) })}
       />
       <Group className={`${classes.wide} ${classes.choices}`} gap="md">
         <SegmentedControl

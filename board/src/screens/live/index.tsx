@@ -1,18 +1,27 @@
 /** Live: the tail of a log. New records come on top; nothing is missed and nothing comes twice when the connection breaks. */
-import { Button, Group, SegmentedControl, TextInput } from "@mantine/core";
+import { Button, SegmentedControl } from "@mantine/core";
 import { ArrowUp, Pause, Play, Search } from "lucide-react";
-import { type FormEvent, useEffect, useMemo, useRef, useState } from "react";
+import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { Link, useSearchParams } from "wouter";
+import type { Problem } from "../../api/client.ts";
 import type { LogRecord } from "../../api/records.ts";
+import { useIdentity } from "../../api/session.ts";
 import { useKey } from "../../keys/keys.tsx";
 import { OutcomeText } from "../../parts/accent.tsx";
 import { EmptyState, ProblemNotice } from "../../parts/notices.tsx";
 import { Page } from "../../parts/page.tsx";
 import { searchHref } from "../../parts/places.ts";
+import { RecordBeside } from "../../parts/record/beside.tsx";
+import { Filters } from "../../parts/record/filters.tsx";
 import { type Column, Rows } from "../../parts/rows.tsx";
 import fill from "../../parts/screen.module.css";
 import { timeText } from "../../parts/time.tsx";
 import { useZone } from "../../preferences.ts";
+import { leavesOf } from "../search/data.ts";
+import { fieldText } from "../search/names.ts";
+import { QueryBox } from "../search/query-box.tsx";
+import { withValue } from "../search/query-text.ts";
+import { recentQueries, rememberQuery } from "../search/recent.ts";
 import type { Connection } from "./following.ts";
 import classes from "./live.module.css";
 import { numberText, type Row, rateText, type Tail } from "./tail.ts";
@@ -22,6 +31,8 @@ type LiveRow = Row<LogRecord>;
 
 /** Pixels from the top within which the reader counts as being at the top. */
 const TOP = 24;
+/** Newest records whose leaves and values the query box offers. */
+const HAND = 100;
 
 const keyOf = (row: LiveRow): string => (row.item ? `${row.item.record.epoch}.${row.item.seq}` : row.mark.id);
 const markOf = (row: LiveRow) =>
@@ -152,39 +163,41 @@ function useWanted() {
 function QueryLine({
   q,
   log,
+  problem,
+  records,
   onWant,
 }: {
   q: string;
   log: string;
+  problem: Problem | null;
+  records: LogRecord[];
   onWant: (next: { q?: string; log?: string }) => void;
 }) {
-  const [text, setText] = useState(q);
-  const box = useRef<HTMLInputElement>(null);
-  useEffect(() => setText(q), [q]);
+  const { tenant } = useIdentity();
+  const box = useRef<HTMLTextAreaElement>(null);
+  const leaves = useMemo(() => leavesOf(records), [records]);
+  const valuesAtHand = useCallback(
+    (field: string) => [...new Set(records.flatMap((each) => fieldText(each, field) ?? []))],
+    [records],
+  );
   useKey("/", "Edit the query", () => box.current?.focus());
-  useKey("Escape", "Leave the query", () => box.current?.blur(), {
-    inInputs: true,
-    when: document.activeElement === box.current,
-  });
-  function submit(event: FormEvent) {
-    event.preventDefault();
-    onWant({ q: text.trim() });
-    box.current?.blur();
-  }
   return (
-    <Group gap="xs" component="form" onSubmit={submit as never}>
-      <TextInput
-        ref={box}
-        className={classes.query}
-        size="sm"
-        aria-label="Query"
-        placeholder="All records. Narrow with a query: outcome:denied action:user.*"
-        leftSection={<Search size={15} aria-hidden />}
-        value={text}
-        onChange={(event) => setText(event.currentTarget.value)}
-        spellCheck={false}
-        autoComplete="off"
-      />
+    <div className={classes.line}>
+      <div className={classes.query}>
+        <QueryBox
+          box={box}
+          asked={q}
+          onAsk={(text) => {
+            rememberQuery(tenant ?? "", text);
+            onWant({ q: text });
+            box.current?.blur();
+          }}
+          problem={problem}
+          recent={recentQueries(tenant ?? "")}
+          leaves={leaves}
+          valuesAtHand={valuesAtHand}
+        />
+      </div>
       <SegmentedControl
         size="xs"
         aria-label="Log"
@@ -195,7 +208,7 @@ function QueryLine({
         value={log}
         onChange={(value) => onWant({ log: value })}
       />
-    </Group>
+    </div>
   );
 }
 
@@ -204,6 +217,7 @@ export default function Live() {
   const view = useTail(query, q === "");
   const { tail, connection } = view;
   const [selected, setSelected] = useState<string | null>(null);
+  const [open, setOpen] = useState(false);
   const [byScroll, setByScroll] = useState(false);
   const list = useRef<HTMLDivElement>(null);
 
@@ -214,6 +228,7 @@ export default function Live() {
   function goOn() {
     setByScroll(false);
     setSelected(null);
+    setOpen(false);
     view.resume();
     list.current?.scrollTo({ top: 0 });
   }
@@ -230,6 +245,8 @@ export default function Live() {
   useKey(" ", "Pause, or go on", toggle);
 
   const ended = connection.state === "ended" ? connection.problem : null;
+  const refused = ended?.code === "invalid-query" ? ended : null;
+  const records = useMemo(() => tail.rows.slice(0, HAND).flatMap((row) => row.item?.record ?? []), [tail.rows]);
   return (
     <div className={fill.fill}>
       <Page
@@ -241,7 +258,7 @@ export default function Live() {
               size="xs"
               variant="default"
               component={Link}
-              href={searchHref(query)}
+              href={log === "access" ? "/access" : searchHref({ q: q || null })}
               leftSection={<Search size={14} />}
             >
               Search this
@@ -257,14 +274,14 @@ export default function Live() {
           </>
         }
       >
-        <QueryLine q={q} log={log} onWant={want} />
+        <QueryLine q={q} log={log} problem={refused} records={records} onWant={want} />
         <div className={classes.status}>
           <span role="status" className={classes.status}>
             <ConnectionText connection={connection} paused={tail.paused} onNow={view.reconnect} />
           </span>
           <Figures tail={tail} rate={view.rate} />
         </div>
-        {ended && (
+        {ended && !refused && (
           <ProblemNotice error={ended} onRetry={ended.code === "invalid-parameter" ? view.restart : view.reconnect} />
         )}
         <div className={classes.stage}>
@@ -285,7 +302,7 @@ export default function Live() {
                 setSelected(key);
                 pause();
               }}
-              onOpen={() => undefined}
+              onOpen={() => setOpen(true)}
               markOf={markOf}
               rowClass={rowClass}
               onScroll={scrolled}
@@ -301,6 +318,18 @@ export default function Live() {
           )}
         </div>
       </Page>
+      {open && selected !== null && (
+        <Filters value={(field, value, negated) => want({ q: withValue(q, field, value, negated) })}>
+          <RecordBeside
+            rows={tail.rows}
+            keyOf={keyOf}
+            recordOf={(row) => row.item?.record ?? null}
+            selected={selected}
+            onSelect={setSelected}
+            onClose={() => setOpen(false)}
+          />
+        </Filters>
+      )}
     </div>
   );
 }
