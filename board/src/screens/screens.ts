@@ -1,5 +1,15 @@
 /** Every screen of the board: its place, its name, who may open it, and the chunk that draws it. */
-import { Building2, Download, Eye, KeyRound, type LucideIcon, MonitorSmartphone, Radio, ScrollText, Search } from "lucide-react";
+import {
+  Building2,
+  Download,
+  Eye,
+  KeyRound,
+  type LucideIcon,
+  MonitorSmartphone,
+  Radio,
+  ScrollText,
+  Search,
+} from "lucide-react";
 import { type ComponentType, type LazyExoticComponent, lazy } from "react";
 import type { Permission } from "../api/session.ts";
 
