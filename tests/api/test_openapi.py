@@ -68,6 +68,7 @@ def test_document_contains_every_route() -> None:
         ("GET", "/api/v1/searches/{number}"),
         ("PUT", "/api/v1/searches/{number}"),
         ("DELETE", "/api/v1/searches/{number}"),
+        ("GET", "/api/v1/retention"),
         ("GET", "/api/v1/keys"),
         ("POST", "/api/v1/keys"),
         ("DELETE", "/api/v1/keys/{number}"),

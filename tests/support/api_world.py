@@ -32,6 +32,7 @@ from decklog.services.records.ingest import Ingest
 from decklog.services.records.reading import Reading
 from decklog.services.records.rejected import Rejected
 from decklog.services.records.rejections import RejectionQueue
+from decklog.services.records.retention import Retention
 from decklog.services.records.searches import Searches
 from decklog.services.records.sign_in import SignIn
 from decklog.services.records.streaming import Limits, Streams
@@ -101,7 +102,8 @@ class World:
         searches = Searches(self.searches, self.access_log, turns)
         keys = Keys(MemoryKeys(self.registry), self.access_log, turns)
         rejected = Rejected(self.rejected, self.ingest, self.access_log)
-        return ApiServices(*parts, rejected, searches, keys, self.sessions, SignIn(self.sessions, self.access_log))
+        sign_in, retention = SignIn(self.sessions, self.access_log), Retention(self.store, self.access_log, turns)
+        return ApiServices(*parts, rejected, searches, keys, self.sessions, sign_in, retention)
 
     def add(self, tenant: Tenant, **quotas: Any) -> Tenant:
         """Add a tenant with its heads and a key for each role."""

@@ -30,6 +30,7 @@ from decklog.domain.records.append import (
 )
 from decklog.domain.records.idempotency import KeyBinding
 from decklog.domain.records.record import Prepared, RecordInput, StoredRecord, prepare
+from decklog.domain.records.retained import Partition
 from decklog.domain.search.coverage import too_slow
 from decklog.domain.search.order import Place
 from decklog.domain.search.query import Query, matches
@@ -245,6 +246,20 @@ class MemoryStore:
         await self._answer()
         found = ((key, self._logs[key]) for key in logs if key in self._logs)
         return {key: Head(held.epoch, held.next_seq, held.received_at) for key, held in found}
+
+    async def partitions(self, tenant: Tenant, log: LogName) -> list[Partition]:
+        """Return the partitions of a log, each of which spans a day."""
+        await self.head(tenant, log)
+        since = self._now() - timedelta(days=tenant.retention_days)
+        by_day: dict[datetime, list[int]] = {}
+        for seq, row in sorted(self._logs[tenant.id, log].rows.items()):
+            by_day.setdefault(row.stored.received_at.replace(hour=0, minute=0, second=0, microsecond=0), []).append(seq)
+        day = timedelta(days=1)
+        return [
+            Partition(start, start + day, seqs[0], seqs[-1] + 1)
+            for start, seqs in by_day.items()
+            if start + day > since or start == max(by_day)
+        ]
 
     async def first_received(self, tenant: Tenant, log: LogName, *, days: int, timeout: float) -> int:
         await self._read(timeout)

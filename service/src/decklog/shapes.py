@@ -266,6 +266,37 @@ class SavedSearches(msgspec.Struct):
     items: list[SavedSearch]
 
 
+class RetainedRange(msgspec.Struct, rename={"from_": "from"}):
+    """Records of a log that were received within a span of time."""
+
+    from_: Annotated[datetime | None, Meta(description="Beginning of the span, inclusive; null where it is not known.")]
+    to: Annotated[datetime, Meta(description="End of the span, exclusive.")]
+    first_seq: Seq
+    end_seq: Annotated[int, Meta(ge=0, description="The number after that of the last record.")]
+    records: Count
+    bytes: Annotated[
+        int | None,
+        Meta(
+            description="Size of the partition with its indexes and with the tenant's other log; null where it is not known or shared."
+        ),
+    ]
+    hidden_after: Annotated[datetime, Meta(description="Time from which none of the records can be read.")]
+    state: Annotated[
+        Literal["open", "closed", "hidden"],
+        Meta(description="`open`: further records may come. `closed`: none comes any more. `hidden`: beyond `retention.days`."),
+    ]
+
+
+class Retention(msgspec.Struct):
+    """The ranges of one log, oldest first; they cover all of its numbers."""
+
+    tenant: TenantName
+    log: Literal["events", "access"]
+    days: Annotated[int, Meta(description="Days for which records can be read: `retention.days`.")]
+    search_days: Annotated[int | None, Meta(description="Days for which the index holds records; null for all.")]
+    ranges: list[RetainedRange]
+
+
 class ApiKey(msgspec.Struct):
     """An API key of the tenant, without its secret."""
 

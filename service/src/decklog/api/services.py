@@ -12,6 +12,7 @@ from decklog.services.records.attempts import Attempts
 from decklog.services.records.ingest import Ingest
 from decklog.services.records.reading import Reading
 from decklog.services.records.rejected import Rejected
+from decklog.services.records.retention import Retention
 from decklog.services.records.searches import Searches
 from decklog.services.records.sign_in import SignIn
 from decklog.services.records.streaming import Streams
@@ -35,3 +36,4 @@ class ApiServices:
     keys: Keys
     sessions: Sessions
     sign_in: SignIn
+    retention: Retention

@@ -28,6 +28,7 @@ from decklog.services.records.ingest import CommitTraces, Ingest
 from decklog.services.records.reading import Reading
 from decklog.services.records.rejected import Rejected
 from decklog.services.records.rejections import RejectionQueue
+from decklog.services.records.retention import Retention
 from decklog.services.records.searches import Searches
 from decklog.services.records.sign_in import SignIn
 from decklog.services.records.streaming import Limits, Streams
@@ -113,11 +114,11 @@ async def open_api(
         announcements = await _open_announcements(settings, stack, database.upkeep, registry)
         turns, processor = database_turns(settings.database.pool_max), Processor()
         budget = Budget(settings.api.reading_bytes_max, of=READING)
-        store = TurnedStore(await stack.enter_async_context(backends.open_store(settings, database.reads)), turns)
+        records = await stack.enter_async_context(backends.open_store(settings, database.reads))
+        store = TurnedStore(records, turns)
         rejected, rejections = await _open_rejected(settings, stack, database.reads)
         ingest = await _open_ingest(settings, stack, store, announcements, traces=traces, rejections=rejections)
-        access_log = AccessLog(ingest, lambda: _platform_tenant(registry))
-        stack.push_async_callback(access_log.stop)
+        access_log = _open_access_log(stack, ingest, registry)
         identity = await _open_identity(settings, stack, database)
         sessions = _sessions(settings.board, database, identity, turns)
         reading = Reading(
@@ -155,7 +156,14 @@ async def open_api(
             keys=Keys(PostgresApiKeys(database.reads), access_log, turns),
             sessions=sessions,
             sign_in=SignIn(sessions, access_log),
+            retention=Retention(records, access_log, turns),
         )
+
+
+def _open_access_log(stack: AsyncExitStack, ingest: Ingest, registry: RegistryCache) -> AccessLog:
+    access_log = AccessLog(ingest, lambda: _platform_tenant(registry))
+    stack.push_async_callback(access_log.stop)
+    return access_log
 
 
 async def _open_identity(settings: Settings, stack: AsyncExitStack, database: backends.Database) -> Identity:

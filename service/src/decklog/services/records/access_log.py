@@ -36,6 +36,7 @@ REJECTED_DELETE = "rejected.delete"
 SEARCHES_READ = "searches.read"
 SEARCHES_SAVE = "searches.save"
 SEARCHES_DELETE = "searches.delete"
+RETENTION_READ = "retention.read"
 KEYS_LIST = "keys.list"
 KEYS_CREATE = "keys.create"
 KEYS_REVOKE = "keys.revoke"
@@ -67,6 +68,7 @@ ACTIONS = (
     SEARCHES_READ,
     SEARCHES_SAVE,
     SEARCHES_DELETE,
+    RETENTION_READ,
     KEYS_LIST,
     KEYS_CREATE,
     KEYS_REVOKE,
@@ -98,6 +100,7 @@ _QUERIES = frozenset(
         SEARCHES_READ,
         SEARCHES_SAVE,
         SEARCHES_DELETE,
+        RETENTION_READ,
         KEYS_LIST,
         SESSIONS_OPEN,
         SESSIONS_END,

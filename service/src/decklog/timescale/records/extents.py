@@ -15,11 +15,12 @@ from typing import NamedTuple
 import asyncpg
 
 from decklog.domain.log import Head, LogName, Span
+from decklog.domain.records.retained import Partition
 from decklog.domain.search.query import Query
-from decklog.domain.tenant import Tenant
+from decklog.domain.tenant import Isolation, Tenant
 from decklog.timescale.connection import PlanMode, Pool
 from decklog.timescale.records.filters import by_index
-from decklog.timescale.statements import only_row, quoted
+from decklog.timescale.statements import only_row, quoted, statement
 
 _LOGS_MAX = 1_000
 """Logs with cached extents, least recently used out first; about 20 KB each at a hundred partitions."""
@@ -122,6 +123,24 @@ class Extents:
         windows = await self.windows(tenant, log, span, query, newest_first=False)
         return joined(windows) if windows else None
 
+    async def partitions(self, tenant: Tenant, log: LogName) -> list[Partition]:
+        """Return the partitions with records of a log whose head was `seen`; see `domain.records.retained.Partitions`.
+
+        Raises `storage-unavailable`.
+        """
+        known = self._logs[tenant.id, log, tenant.retention_days]
+        await self._learn(tenant, log, known)
+        closed, start, span = list(known.closed), known.open_from, known.span
+        if start is None:
+            return []
+        oldest = datetime.now(UTC) - timedelta(days=tenant.retention_days)
+        # TimescaleDB prunes chunks only while planning.
+        async with self._pool.reading(tenant.id, plan="force_custom_plan") as connection:
+            last = await _look(connection, tenant, log, start, start + span)
+            parts = [extent for extent in closed if extent.end > oldest] + ([] if last is None else [last])
+            sizes = await _sizes(connection, tenant, [part.start for part in parts])
+        return [Partition(part.start, part.end, part.first, part.last + 1, size) for part, size in zip(parts, sizes, strict=True)]
+
     async def _learn(self, tenant: Tenant, log: LogName, known: _Known) -> None:
         """Read the extents of partitions that were closed since the last reading."""
         if known.complete:
@@ -211,3 +230,12 @@ async def _look(connection: asyncpg.Connection, tenant: Tenant, log: LogName, st
         end,
     )
     return None if row[0] is None else Extent(start, end, *row)
+
+
+async def _sizes(connection: asyncpg.Connection, tenant: Tenant, starts: Sequence[datetime]) -> list[int | None]:
+    """Return the bytes of the partitions that start at these times; None where tenants share them, and for one that is gone."""
+    if tenant.isolation is Isolation.SHARED:
+        return [None] * len(starts)
+    native = await connection.fetchval("SELECT NOT hypertable FROM decklog.relations WHERE schema_name = $1", tenant.schema)
+    sizes = statement("partitions.native_bytes") if native else statement("partitions.chunk_bytes")
+    return [row["bytes"] for row in await connection.fetch(sizes, tenant.schema, starts)]

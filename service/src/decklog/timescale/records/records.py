@@ -15,6 +15,7 @@ from decklog.domain.log import Head, LogName, Span
 from decklog.domain.records.append import Appended, AppendRequest
 from decklog.domain.records.idempotency import KeyBinding
 from decklog.domain.records.record import StoredRecord
+from decklog.domain.records.retained import Partition
 from decklog.domain.search.calendar import midnight
 from decklog.domain.search.coverage import too_slow
 from decklog.domain.search.fields import CONTENT, COUNTABLE, Field, Kind
@@ -132,6 +133,11 @@ class PostgresRecords:
         head = Head(row["epoch"], row["next_seq"], row["received_at"])
         self._extents.seen(tenant, log, head)
         return head
+
+    async def partitions(self, tenant: Tenant, log: LogName) -> list[Partition]:
+        """See `domain.records.retained.Partitions`."""
+        await self.head(tenant, log)
+        return await self._extents.partitions(tenant, log)
 
     async def heads(self, logs: Sequence[tuple[int, LogName]]) -> Mapping[tuple[int, LogName], Head]:
         """See the protocol."""
