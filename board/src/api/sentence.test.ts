@@ -53,6 +53,11 @@ test.each<[Partial<LogRecord>, string]>([
     "u_7 tried to suspend user b: failed",
   ],
   [{ action: "pods.exec", resource: { type: "pods", id: "web-1" } }, "u_7 executed in pods web-1: allowed"],
+  [{ action: "create namespaces", resource: { type: "namespaces", id: "foo" } }, "u_7 created namespaces foo: allowed"],
+  [
+    { action: "create pods/exec", resource: { type: "pods", id: "a/web" } },
+    "u_7 created pods/exec on pods a/web: allowed",
+  ],
   [{ action: "ConsoleLogin" }, "u_7 logged in to console: allowed"],
   [{ action: "frobnicate", resource: { type: "thing", id: "t" } }, "u_7 did frobnicate on thing t: allowed"],
   [{ action: "frobnicate", outcome: "denied" }, "u_7 tried frobnicate: denied"],

@@ -72,6 +72,9 @@ interface Deed {
 
 /** Return what an action did; null where no verb is known in it. */
 export function deedOf(action: string): Deed | null {
+  // Kubernetes names a verb and a resource: "create pods/exec".
+  const [verb = "", ...objects] = action.split(" ");
+  if (objects.length > 0 && VERBS.has(verb)) return deed(verb, objects.join(" "));
   const segments = action.split(/[.:/]+/).filter(Boolean);
   const words = wordsOf(segments.at(-1) ?? "");
   const [first = "", ...rest] = words;

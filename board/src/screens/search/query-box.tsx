@@ -123,20 +123,21 @@ export function QueryBox({ box, asked, onAsk, problem, recent, leaves, valuesAtH
       {shown && <Options id={id} options={options} active={active} place={place} onTake={take} />}
       {fault && (
         <div id={`${id}-problem`} className={classes.problem} role="alert">
-          <span>{fault.message}</span>
           {fault.suggestion !== null && (
             <Button
-              size="compact-xs"
+              size="compact-sm"
               variant="light"
+              className={classes.suggestion}
               onClick={() => {
                 const next = mended(text, fault);
                 setText(next);
                 ask(next);
               }}
             >
-              Use {fault.suggestion}
+              Did you mean {fault.suggestion}?
             </Button>
           )}
+          <span>{fault.message}</span>
         </div>
       )}
     </div>

@@ -19,7 +19,7 @@ export function faultOf(problem: Problem, text: string): Fault {
   return {
     from: characters.slice(0, first).join("").length,
     to: characters.slice(0, first + size).join("").length,
-    message: line.replace(/^q: /, ""),
+    message: line.replace(/^q: /, "").replace(/ Did you mean `.*`\?$/, ""),
     suggestion: typeof suggestion === "string" ? suggestion : null,
   };
 }

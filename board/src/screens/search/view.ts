@@ -5,6 +5,9 @@ import { DEFAULT_RANGE, parseRange, type Range, writtenRange } from "./range.ts"
 export const SORTS = ["-received_at", "received_at", "-occurred_at", "occurred_at"] as const;
 export type Sort = (typeof SORTS)[number];
 
+/** Newest events first, as the timeline and the range have them. */
+const DEFAULT_SORT: Sort = "-occurred_at";
+
 export interface View {
   q: string;
   range: Range;
@@ -19,7 +22,7 @@ const FALLBACK: Range = parseRange(DEFAULT_RANGE) ?? { kind: "all" };
 /** Read a view from the query string of the address. What it does not understand has its default. `kept`: columns that were chosen before. */
 export function parseView(search: string, kept: string[] = DEFAULT_COLUMNS): View {
   const given = new URLSearchParams(search);
-  const sort = SORTS.find((each) => each === given.get("sort")) ?? "-received_at";
+  const sort = SORTS.find((each) => each === given.get("sort")) ?? DEFAULT_SORT;
   const columns = (given.get("columns") ?? "").split(",").filter(isColumn);
   const seq = given.get("seq") ?? "";
   return {
@@ -37,7 +40,7 @@ export function writtenView(view: View): string {
   if (view.q.trim()) search.set("q", view.q);
   const range = writtenRange(view.range);
   if (range !== DEFAULT_RANGE) search.set("range", range);
-  if (view.sort !== "-received_at") search.set("sort", view.sort);
+  if (view.sort !== DEFAULT_SORT) search.set("sort", view.sort);
   if (view.columns.join() !== DEFAULT_COLUMNS.join()) search.set("columns", view.columns.join());
   if (view.seq !== null) search.set("seq", String(view.seq));
   return search.toString();
