@@ -71,6 +71,14 @@ async def test_search_that_a_list_would_refuse_is_not_saved(world: World, change
         assert (await client.get(PATH)).json() == {"items": []}
 
 
+async def test_search_with_a_repeated_name_is_refused(world: World) -> None:
+    async with world.client(Role.AUDITOR) as client:
+        for body in ('{"name": "a", "name": "b", "parameters": {}}', '{"name": "a", "parameters": {"q": "x", "q": "y"}}'):
+            refused = await client.post("/api/v1/searches", content=body, headers={"Content-Type": "application/json"})
+            assert (refused.status_code, code_of(refused)) == (422, "invalid-json")
+            assert "occurs twice" in refused.json()["detail"]
+
+
 async def test_searches_of_a_tenant_are_bounded(world: World) -> None:
     async with world.client(Role.AUDITOR) as client:
         for _ in range(SEARCHES_MAX):

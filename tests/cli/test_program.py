@@ -34,7 +34,11 @@ def taken() -> Iterator[int]:
         yield other.getsockname()[1]
 
 
-PATHS = [*((name,) for name in NAMES), ("archive", "verify"), ("recover", "database"), ("recover", "tenants")]
+PATHS = [
+    *((name,) for name in NAMES),
+    *(("archive", "verify"), ("recover", "database"), ("recover", "tenants")),
+    *(("rejected", verb) for verb in ("list", "show", "replay", "delete")),
+]
 
 
 @pytest.mark.parametrize("words", PATHS, ids=" ".join)
@@ -44,7 +48,7 @@ def test_help_of_every_verb_says_what_it_does_and_shows_an_example(words: tuple[
     assert run([*words, "-h"]) == 0
     assert capsys.readouterr().out == long
     assert long.partition("\n")[0].startswith(f"Usage: decklog {' '.join(words)}")
-    if words not in [("archive",), ("recover",)]:
+    if words not in [("archive",), ("recover",), ("rejected",)]:
         assert "\n  decklog " in long or "\n  DECKLOG_" in long
 
 

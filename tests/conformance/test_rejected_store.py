@@ -106,6 +106,30 @@ async def test_old_rejected_records_go_with_the_tenants_retention(variant: str, 
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+async def test_rejected_records_that_are_too_old_go_also_where_nothing_is_rejected_any_more(
+    variant: str, request: pytest.FixtureRequest
+) -> None:
+    database = await new_database(request.getfixturevalue(f"{variant}_server"))
+    store = await database.rejected()
+    brief, long, deleted, silent = [await database.tenant() for _ in range(4)]
+    for tenant in (brief, long, deleted):
+        await store.keep(batch(tenant, *(rejection(age, at=NOW - timedelta(days=age)) for age in (20, 5))))
+    await database.execute("CREATE TABLE decklog.tenants (id bigint, retention_days integer, state integer)")
+    for tenant, days, state in ((brief, 7, 0), (long, 90, 0), (deleted, 7, 2), (silent, 7, 0)):
+        await database.execute("INSERT INTO decklog.tenants VALUES ($1, $2, $3)", tenant.id, days, state)
+    await database.execute("GRANT SELECT ON decklog.tenants TO decklog_owner")
+    for gone in (1, 0):
+        [row] = await database.execute("SELECT decklog.forget_rejected() AS gone")
+        assert row["gone"] == gone
+    kept = {
+        tenant: [each.detail for each in await store.list(tenant.id, before=None, limit=9)] for tenant in (brief, long, deleted)
+    }
+    assert kept == {brief: ["no. 5"], long: ["no. 5", "no. 20"], deleted: ["no. 5", "no. 20"]}
+    assert (await store.counts(brief.id)).dropped == 1
+    await drop_database(database)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 async def test_unreachable_database_is_storage_unavailable(variant: str, request: pytest.FixtureRequest) -> None:
     database = await new_database(request.getfixturevalue(f"{variant}_server"))
     store, tenant = await database.rejected(), await database.tenant()

@@ -22,6 +22,7 @@ VERBS = (
     ("recover", "decklog.cli.recover:app", "Declare what was lost in a disaster."),
     ("doctor", "decklog.cli.doctor:app", "Check a running installation end to end."),
     ("import", "decklog.cli.import_events:app", "Import audit events of other systems into a log."),
+    ("rejected", "decklog.cli.rejected:app", "List, read, replay and delete rejected records."),
     ("completion", "decklog.cli.completion:app", "Print the completion script of a shell."),
 )
 """Name, place and summary of each verb, in the order of `decklog --help`."""

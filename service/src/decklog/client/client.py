@@ -214,6 +214,26 @@ class Client:
         """Return exact counts. Parameters: `by`, `interval`, and filters."""
         return await self._ask(shapes.Stats, "GET", "/logs/stats", params=parameters)
 
+    async def rejected(self, *, limit: int = 100, before: int | None = None) -> shapes.RejectedPage:
+        """Return rejected records without their content, newest first, and counts. Role: admin."""
+        wanted: Parameters = {"limit": limit} | ({} if before is None else {"before": before})
+        return await self._ask(shapes.RejectedPage, "GET", "/rejected", params=wanted)
+
+    async def rejected_record(self, number: int) -> shapes.RejectedRecord:
+        """Return a rejected record with its content. Role: admin. Raises `not-found`."""
+        return await self._ask(shapes.RejectedRecord, "GET", f"/rejected/{number}")
+
+    async def replay_rejected(self, number: int, mended: bytes = b"", *, trim: bool = False) -> shapes.Receipt:
+        """Store a rejected record, or the mended one in its place, given as JSON. Role: admin. Raises `not-found`."""
+        headers = {"content-type": "application/json"} if mended else {}
+        parameters = {"oversize": "trim"} if trim else {}
+        path = f"/rejected/{number}/replay"
+        return await self._ask(shapes.Receipt, "POST", path, content=mended, headers=headers, params=parameters)
+
+    async def delete_rejected(self, number: int) -> None:
+        """Delete a rejected record. Role: admin. Raises `not-found`."""
+        await self._ask(shapes.DeletedRejected, "DELETE", f"/rejected/{number}")
+
     async def whoami(self) -> shapes.WhoAmI:
         """Return the identity and the permissions of the credential."""
         return await self._ask(shapes.WhoAmI, "GET", "/whoami")

@@ -161,7 +161,8 @@ END $function$;
 REVOKE ALL ON FUNCTION decklog.keep_rejected, decklog.delete_rejected FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION decklog.keep_rejected, decklog.delete_rejected TO decklog_service;
 
--- Delete what is too old of every tenant, for those that reject nothing any more. Called by the worker's keeper.
+-- Delete what is too old, also of tenants that reject nothing any more. It visits tenants of which something is kept. Called by the
+-- worker's keeper.
 CREATE OR REPLACE FUNCTION decklog.forget_rejected() RETURNS integer
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
@@ -172,9 +173,11 @@ BEGIN
     IF to_regclass('decklog.tenants') IS NULL THEN
         RETURN 0;
     END IF;
-    FOR tenant IN SELECT id, retention_days FROM decklog.tenants WHERE state <> 2 LOOP
+    FOR tenant IN
+        SELECT t.id, t.retention_days FROM decklog.rejections AS r JOIN decklog.tenants AS t ON t.id = r.tenant_id
+         WHERE r.kept > 0 AND t.state <> 2
+    LOOP
         PERFORM set_config('decklog.tenants', tenant.id::text, true);
-        CONTINUE WHEN NOT EXISTS (SELECT FROM decklog.rejections WHERE tenant_id = tenant.id AND kept > 0);
         DELETE FROM decklog.rejected_records AS r WHERE r.tenant_id = tenant.id
            AND r.rejected_at < decklog.clock() - make_interval(days => least(30, tenant.retention_days));
         GET DIAGNOSTICS gone = ROW_COUNT;
