@@ -143,7 +143,7 @@ async def _serve(options: Options, folder: DevFolder, address: str, listener: so
         if demo:
             telling_story = telling.tell(url, lambda: vault.keys_of(telling.TENANT).get("writer", ""), folder.demo, stop)
             parts.add(asyncio.create_task(telling_story, name="demo"))
-        link = await _board_link(services, url, vault)
+        link = await _board_link(services, url, vault, first=telling.TENANT if demo else None)
         _say(greeting(url, options.data_dir, upkeep.names, vault, troubles=troubles, link=link))
         if options.ready_file is not None:
             options.ready_file.write_text(url + "\n")
@@ -174,9 +174,12 @@ def _say(text: str) -> None:
     sys.stdout.flush()
 
 
-async def _board_link(services: ApiServices, url: str, vault: KeyFile) -> str:
-    """Return a one-time link to the board for the admins of all tenants and for the platform; the address alone where there is no key."""
-    principals = [await services.identity.authenticate(key) for key in vault.board_keys()]
+async def _board_link(services: ApiServices, url: str, vault: KeyFile, *, first: str | None) -> str:
+    """Return a one-time link to the board for the admins of all tenants and for the platform; the address alone where there is no key.
+
+    The board begins with the tenant `first`.
+    """
+    principals = [await services.identity.authenticate(key) for key in vault.board_keys(first=first)]
     if not principals:
         return f"{url}/board/"
     code, _ = await services.sign_in.link(principals, RequestContext("decklog dev"))

@@ -66,10 +66,14 @@ class KeyFile:
         address: str = self._content["url"]
         return address
 
-    def board_keys(self) -> list[str]:
-        """Return the keys for a sign-in to the board: those of the tenants' admins, then the platform's; as many as a session holds."""
+    def board_keys(self, *, first: str | None = None) -> list[str]:
+        """Return the keys for a sign-in to the board: those of the tenants' admins, then the platform's; as many as a session holds.
+
+        The tenant `first` comes before the others.
+        """
         tenants: dict[str, dict[str, str]] = self._content["tenants"]
-        admins = [keys[Role.ADMIN] for keys in tenants.values() if Role.ADMIN in keys]
+        names = sorted(tenants, key=lambda name: name != first)
+        admins = [tenants[name][Role.ADMIN] for name in names if Role.ADMIN in tenants[name]]
         if self.platform is None:
             return admins[:IDENTITIES_MAX]
         return [*admins[: IDENTITIES_MAX - 1], self.platform]
