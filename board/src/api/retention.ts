@@ -6,13 +6,15 @@ import { useIdentity } from "./session.ts";
 export type LogName = "events" | "access";
 
 export interface StoredRange {
-  from: string;
+  /** Null for what lies before the first readable record. */
+  from: string | null;
   to: string;
   first_seq: number;
   /** The seq after the last one. */
   end_seq: number;
   records: number;
-  bytes: number;
+  /** Null where tenants share the partition. */
+  bytes: number | null;
   hidden_after: string;
   state: string;
 }
@@ -21,7 +23,8 @@ export interface Retention {
   tenant: string;
   log: LogName;
   days: number;
-  search_days: number;
+  /** Null where the index holds all days. */
+  search_days: number | null;
   ranges: StoredRange[];
 }
 

@@ -2,14 +2,24 @@ import { expect, test } from "vitest";
 import type { StoredRange } from "../../api/retention.ts";
 import { bytesText, daysOf, levelOf, monthsOf, shortCount, today } from "./calendar.ts";
 
-function range(from: string, to: string, records: number): StoredRange {
-  return { from, to, first_seq: 0, end_seq: records, records, bytes: 0, hidden_after: `${to}`, state: "kept" };
+function range(from: string | null, to: string, records: number, bytes: number | null = 0): StoredRange {
+  return { from, to, first_seq: 0, end_seq: records, records, bytes, hidden_after: `${to}`, state: "kept" };
 }
 
 test("a range of one day is that day, exactly", () => {
   const days = daysOf([range("2026-03-29T00:00:00Z", "2026-03-30T00:00:00Z", 5)]);
   expect([...days.keys()]).toEqual(["2026-03-29"]);
   expect(days.get("2026-03-29")).toMatchObject({ records: 5, exact: true });
+});
+
+test("a range of unknown beginning has no day, and a size that is not known is said", () => {
+  const days = daysOf([
+    range(null, "2026-03-29T00:00:00Z", 5),
+    range("2026-03-29T00:00:00Z", "2026-03-30T00:00:00Z", 5, 10),
+    range("2026-03-29T06:00:00Z", "2026-03-29T07:00:00Z", 5, null),
+  ]);
+  expect([...days.keys()]).toEqual(["2026-03-29"]);
+  expect(bytesText(days.get("2026-03-29")?.bytes ?? null)).toBe("size not known");
 });
 
 test("a longer range is spread over its days, and says so", () => {

@@ -8,7 +8,8 @@ export type DayName = string;
 
 export interface Day {
   records: number;
-  bytes: number;
+  /** Null where the size of a range is not known. */
+  bytes: number | null;
   hiddenAfter: string;
   state: string;
   /** False where a range is longer than a day: its numbers are spread evenly over its days. */
@@ -32,7 +33,7 @@ export function daysOf(ranges: StoredRange[]): Map<DayName, Day> {
       const before = days.get(name);
       days.set(name, {
         records: (before?.records ?? 0) + range.records / names.length,
-        bytes: (before?.bytes ?? 0) + range.bytes / names.length,
+        bytes: sum(before ? before.bytes : 0, range.bytes === null ? null : range.bytes / names.length),
         hiddenAfter: before && before.hiddenAfter > range.hidden_after ? before.hiddenAfter : range.hidden_after,
         state: range.state,
         exact: names.length === 1 && (before?.exact ?? true),
@@ -42,7 +43,15 @@ export function daysOf(ranges: StoredRange[]): Map<DayName, Day> {
   return days;
 }
 
+/** Return the sum, or null where a part of it is not known. */
+export function sum(one: number | null, other: number | null): number | null {
+  return one === null || other === null ? null : one + other;
+}
+
 function covered(range: StoredRange): DayName[] {
+  if (range.from === null) {
+    return []; // before the first readable record: no day is known
+  }
   const first = Math.floor(Date.parse(range.from) / DAY);
   const end = Math.max(first + 1, Math.ceil(Date.parse(range.to) / DAY));
   return Array.from({ length: end - first }, (_, index) => dayOf((first + index) * DAY));
@@ -95,7 +104,10 @@ export function shortCount(count: number): string {
 
 const SIZES = ["B", "KiB", "MiB", "GiB", "TiB"];
 
-export function bytesText(bytes: number): string {
+export function bytesText(bytes: number | null): string {
+  if (bytes === null) {
+    return "size not known";
+  }
   const step = bytes < 1 ? 0 : Math.min(SIZES.length - 1, Math.floor(Math.log2(bytes) / 10));
   const amount = bytes / 1_024 ** step;
   return `${amount >= 100 || step === 0 ? Math.round(amount) : amount.toFixed(1)} ${SIZES[step]}`;

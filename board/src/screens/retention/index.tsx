@@ -8,7 +8,7 @@ import { Page } from "../../parts/page.tsx";
 import { StateText, type Tone } from "../../parts/state.tsx";
 import { agoText, TimeText } from "../../parts/time.tsx";
 import { Waiting } from "../../parts/waiting.tsx";
-import { bytesText } from "./calendar.ts";
+import { bytesText, sum } from "./calendar.ts";
 import { Months } from "./months.tsx";
 import classes from "./retention.module.css";
 
@@ -61,7 +61,7 @@ export default function Retention() {
             label="Ranges of receipt time"
             columns={COLUMNS}
             items={[...retention.data.ranges].reverse()}
-            keyOf={(each) => each.from}
+            keyOf={(each) => String(each.first_seq)}
           />
         ))}
     </Page>
@@ -70,7 +70,9 @@ export default function Retention() {
 
 function Facts({ found }: { found: Found }) {
   const records = found.ranges.reduce((sum, each) => sum + each.records, 0);
-  const bytes = found.ranges.reduce((sum, each) => sum + each.bytes, 0);
+  const bytes = found.ranges
+    .filter((each) => each.from !== null)
+    .reduce<number | null>((total, each) => sum(total, each.bytes), 0);
   const next = found.ranges.find((each) => Date.parse(each.hidden_after) > Date.now());
   return (
     <dl className={classes.facts}>
@@ -80,7 +82,7 @@ function Facts({ found }: { found: Found }) {
       </div>
       <div>
         <dt>In the search index</dt>
-        <dd>{found.search_days} days</dd>
+        <dd>{found.search_days ?? found.days} days</dd>
       </div>
       <div>
         <dt>Records</dt>
@@ -103,7 +105,7 @@ function Facts({ found }: { found: Found }) {
 const TONES: Record<string, Tone> = { hidden: "quiet", held: "warn" };
 
 const COLUMNS: Column<StoredRange>[] = [
-  { name: "From", cell: (each) => <TimeText value={each.from} /> },
+  { name: "From", cell: (each) => (each.from === null ? "the beginning" : <TimeText value={each.from} />) },
   { name: "To", cell: (each) => <TimeText value={each.to} /> },
   { name: "Records", numeric: true, cell: (each) => each.records.toLocaleString("en") },
   { name: "Size", numeric: true, cell: (each) => bytesText(each.bytes) },
