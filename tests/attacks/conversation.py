@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import h11
 
-from tests.attacks.fuzz import Fuzz, Sent
+from tests.attacks.fuzz import Credential, Fuzz, Sent
 from tests.attacks.wire import Answer, streams
 
 CLIENT = "127.0.0.4"
@@ -145,18 +145,23 @@ def judge(fuzz: Fuzz, sent: Sent, number: int, answer: Answer, findings: Finding
 
 def remember(fuzz: Fuzz, operation: str, tenant: str, answer: Answer) -> None:
     """Keep the cursor of a page, and the numbers of what a tenant has, for requests with any credential."""
-    if not answer.body or operation not in ("list_records", "list_rejected", "save_search", "make_key"):
+    if not answer.body or operation not in ("list_records", "list_rejected", "save_search", "make_key", "open_session"):
         return
     found = json.loads(answer.body)
     if operation == "save_search":
         fuzz.numbers.append((tenant, "searches", found["id"]))
+    elif operation == "open_session":
+        cookie = answer.headers["set-cookie"].partition(";")[0].partition("=")[2]
+        role = found["identities"][0]["role"]
+        fuzz.sessions.append(Credential("", tenant, role, cookie, found["csrf"]))
+        fuzz.numbers.append((tenant, "sessions", found["id"]))
     elif operation == "make_key":
         fuzz.numbers.append((tenant, "keys", found["id"]))
     elif operation == "list_rejected":
         fuzz.numbers += [(tenant, "rejected", str(each["id"])) for each in found["items"][:5]]
     elif found.get("next") and len(fuzz.cursors) < CURSORS_MAX:
         fuzz.cursors.append(found["next"])
-    del fuzz.numbers[:-NUMBERS_MAX]
+    del fuzz.numbers[:-NUMBERS_MAX], fuzz.sessions[:-NUMBERS_MAX]
 
 
 async def run(port: int, fuzz: Fuzz, requests: int, connections: int) -> Findings:

@@ -108,11 +108,16 @@ _PRINTABLE = {code: chr(code) for code in range(33, 127)}
 
 @dataclass(frozen=True)
 class Credential:
-    """A bearer, and the tenant whose records it may read; empty for none. `kind` is a role, `platform` or `nobody`."""
+    """A bearer, and the tenant whose records it may read; empty for none. `kind` is a role, `platform` or `nobody`.
+
+    In place of a bearer, it may be a session: its cookie, and the text that changes repeat.
+    """
 
     bearer: str
     tenant: str = ""
     kind: str = "nobody"
+    cookie: str = ""
+    csrf: str = ""
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,7 @@ class Sent:
 
 @dataclass
 class Fuzz:
-    """A source of requests. `cursors`, and `numbers` of searches, keys and rejected records by tenant, come from earlier answers."""
+    """A source of requests. `cursors`, `sessions`, and `numbers` of searches and the like by tenant come from earlier answers."""
 
     chance: random.Random
     document: dict[str, Any]
@@ -137,6 +142,7 @@ class Fuzz:
     markers: dict[str, str]
     cursors: list[str] = field(default_factory=list)
     numbers: list[tuple[str, str, str]] = field(default_factory=list)
+    sessions: list[Credential] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._operations = [
@@ -152,7 +158,7 @@ class Fuzz:
 
     @property
     def numbered(self) -> set[str]:
-        """Operations on one search, key or rejected record."""
+        """Operations on one search, key, session or rejected record."""
         return {operation["operationId"] for _, path, operation in self._operations if "{number}" in path}
 
     def next(self) -> Sent:
@@ -182,6 +188,10 @@ class Fuzz:
             headers += [*described, ("content-length", str(len(body)))]
         if credential.bearer:
             headers.append(("authorization", f"Bearer {credential.bearer}"))
+        if credential.cookie:
+            headers.append(("cookie", f"decklog_session={credential.cookie}"))
+            if chance.random() < 0.9:
+                headers.append(("decklog-csrf", credential.csrf))
         if operation["operationId"] == "follow" and chance.random() < 0.4:
             headers += [("connection", "Upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13")]
             headers.append(("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="))
@@ -197,6 +207,9 @@ class Fuzz:
 
     def _credential(self, path: str, method: str) -> Credential:
         """Return a credential that may use the route, half of the time, or any."""
+        by_session = path == "/api/v1/session" or self.chance.random() < 0.1
+        if by_session and self.sessions and path != "/api/v1/sessions":
+            return self.chance.choice(self.sessions[-20:])
         writes = path in ("/api/v1/logs", "/api/v1/logs/bulk") and method == "POST"
         usable = (
             {"platform"}
@@ -289,6 +302,8 @@ class Fuzz:
                 }
             case "search_records":
                 return {"query": chance.choice(("hello", "actor:alice OR actor:bob", "-x", "a*b", "(", "since:1h"))}
+            case "open_session":
+                return {} if chance.random() < 0.9 else {"link": "A" * 43}
             case "append_bulk":
                 return [record] * chance.randint(0, 3) + [{"action": 5}] * chance.randint(0, 1)
             case _:
