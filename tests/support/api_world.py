@@ -24,6 +24,7 @@ from decklog.domain.tenancy.parts.keys import TENANT_ROLES, IssuedKey
 from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Tenant
 from decklog.services.identity.identity import Identity
 from decklog.services.identity.issuers import Issuers
+from decklog.services.identity.oidc import OidcSignIn
 from decklog.services.identity.registry import RegistryCache
 from decklog.services.identity.sessions import Lives, Sessions
 from decklog.services.records.access_log import AccessLog
@@ -92,6 +93,7 @@ class World:
     searches: MemorySearches = field(default_factory=MemorySearches)
     stored_sessions: MemorySessions = field(default_factory=MemorySessions)
     url: str = ""
+    oidc: OidcSignIn | None = None
     routes: Sequence[BaseRoute] = ()
 
     @property
@@ -103,7 +105,7 @@ class World:
         keys = Keys(MemoryKeys(self.registry), self.access_log, turns)
         rejected = Rejected(self.rejected, self.ingest, self.access_log)
         sign_in, retention = SignIn(self.sessions, self.access_log), Retention(self.store, self.access_log, turns)
-        return ApiServices(*parts, rejected, searches, keys, self.sessions, sign_in, retention)
+        return ApiServices(*parts, rejected, searches, keys, self.sessions, sign_in, retention, self.oidc)
 
     def add(self, tenant: Tenant, **quotas: Any) -> Tenant:
         """Add a tenant with its heads and a key for each role."""
@@ -139,6 +141,7 @@ async def running_world(
     index: SearchIndex | None = None,
     cursors: Callable[[MemoryStore], Cursors] | None = None,
     lives: Lives | None = None,
+    oidc: Callable[[Identity], OidcSignIn] | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> AsyncIterator[World]:
     """Start all services and the server; stop them in the opposite order.
@@ -174,6 +177,7 @@ async def running_world(
     attempts = Attempts(ingest, tick=0.01)
     parts = (registry, store, announcements, cache, identity, ingest, access_log, sessions, reading, streams, tenants)
     world = World(*parts, control, vault, attempts, rejected, stored_sessions=stored_sessions)
+    world.oidc = None if oidc is None else oidc(identity)
     world.add(make_tenant("acme"))
     world.add(make_tenant("other", isolation=Isolation.SHARED))
     registry.add_tenant(platform)

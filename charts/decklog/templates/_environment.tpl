@@ -200,6 +200,15 @@ volumes:
 {{- include "decklog.variable" (list "DECKLOG_IDENTITY_UNREACHABLE_SECONDS_MAX" $.Values.identity.unreachableSecondsMax) }}
 {{- include "decklog.variable" (list "DECKLOG_BOARD_SESSION_IDLE_SECONDS" $.Values.board.sessionIdleSeconds) }}
 {{- include "decklog.variable" (list "DECKLOG_BOARD_SESSION_SECONDS" $.Values.board.sessionSeconds) }}
+{{- with $.Values.board.oidc }}
+{{- if .issuer }}
+{{- include "decklog.variable" (list "DECKLOG_BOARD_OIDC_ISSUER" .issuer) }}
+{{- include "decklog.variable" (list "DECKLOG_BOARD_OIDC_CLIENT_ID" .clientId) }}
+{{- include "decklog.variable" (list "DECKLOG_BOARD_OIDC_SCOPES" .scopes) }}
+{{- include "decklog.variable" (list "DECKLOG_BOARD_OIDC_NAME" .name) }}
+{{- include "decklog.secretVariable" (list "DECKLOG_BOARD_OIDC_CLIENT_SECRET" .existingSecret .keys.clientSecret) }}
+{{- end }}
+{{- end }}
 {{- with .extraEnv }}
 {{ toYaml . }}
 {{- end }}

@@ -265,6 +265,15 @@ class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     session_seconds: Annotated[
         float, Meta(ge=300, le=31_536_000, description="Seconds after which a session ends, however much it is used.")
     ] = 604_800.0
+    oidc_issuer: Annotated[
+        str, Meta(description="Issuer of the sign-in by OpenID Connect, an entry of the issuers file; empty for none.")
+    ] = ""
+    oidc_client_id: Annotated[str, Meta(description="Client id of Decklog at that issuer.")] = ""
+    oidc_client_secret: Annotated[str, Meta(description="Client secret; empty for a public client, which PKCE protects.")] = ""
+    oidc_scopes: Annotated[str, Meta(description="Scopes that the sign-in asks for, separated by blanks.")] = "openid profile"
+    oidc_name: Annotated[str, Meta(max_length=100, description="Name of the provider on the button of the sign-in.")] = (
+        "OpenID Connect"
+    )
 
 
 class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -28,6 +28,7 @@ from decklog.api.routes import (
     health,
     keys,
     logs,
+    oidc,
     rejected,
     retention,
     search,
@@ -172,7 +173,8 @@ def create_app(services: ApiServices, settings: Settings, traces: RequestTraces 
     With `traces`, each request has a span.
     """
     routes = _routes(with_metrics=settings.api.metrics_port == 0)
-    pages = [*reference_routes(openapi_document()), *board.board_routes(board.FOLDER if settings.api.board else None)]
+    sign_in = [oidc.board_config, oidc.start_oidc, oidc.finish_oidc] if settings.api.board else []
+    pages = [*reference_routes(openapi_document()), *sign_in, *board.board_routes(board.FOLDER if settings.api.board else None)]
     application = _application([*routes, *pages], {"services": services})
     return application if traces is None else Traced(application, services.identity, traces)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from decklog.domain.store import Readiness
 from decklog.services.identity.identity import Identity
+from decklog.services.identity.oidc import OidcSignIn
 from decklog.services.identity.sessions import Sessions
 from decklog.services.records.attempts import Attempts
 from decklog.services.records.ingest import Ingest
@@ -37,3 +38,4 @@ class ApiServices:
     sessions: Sessions
     sign_in: SignIn
     retention: Retention
+    oidc: OidcSignIn | None = None

@@ -12,12 +12,13 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.store import Announcements, Readiness, RecordStore, SearchIndex
 from decklog.domain.tenant import PLATFORM_TENANT, Tenant
-from decklog.outbound.jwks import fetch
+from decklog.outbound.jwks import fetch, post
 from decklog.services.budget import Budget
 from decklog.services.coalescing import Coalescing, shared
 from decklog.services.following.wake import Waker
 from decklog.services.identity.identity import Identity
 from decklog.services.identity.issuers import Issuers, load_issuers
+from decklog.services.identity.oidc import OidcSignIn, Provider
 from decklog.services.identity.registry import RegistryCache
 from decklog.services.identity.sessions import Lives, Sessions
 from decklog.services.identity.uses import KeyUses
@@ -157,6 +158,7 @@ async def open_api(
             sessions=sessions,
             sign_in=SignIn(sessions, access_log),
             retention=Retention(records, access_log, turns),
+            oidc=_oidc(settings.board, identity),
         )
 
 
@@ -175,6 +177,22 @@ async def _open_identity(settings: Settings, stack: AsyncExitStack, database: ba
 def _sessions(settings: Board, database: backends.Database, identity: Identity, turns: Turns) -> Sessions:
     lives = Lives(timedelta(seconds=settings.session_idle_seconds), timedelta(seconds=settings.session_seconds))
     return Sessions(PostgresSessions(database.reads, lookups=database.registering), identity, turns, lives)
+
+
+def _oidc(settings: Board, identity: Identity) -> OidcSignIn | None:
+    """Return the sign-in by OpenID Connect; None where none is configured. Raises `misconfigured`."""
+    if not settings.oidc_issuer:
+        return None
+    backends.require(settings.oidc_client_id, "DECKLOG_BOARD_OIDC_CLIENT_ID")
+    if not identity.trusts(settings.oidc_issuer):
+        raise DecklogError(
+            Code.MISCONFIGURED,
+            "DECKLOG_BOARD_OIDC_ISSUER is not an issuer of the issuers file, which says for which tenants and roles it may speak.",
+        )
+    if "openid" not in settings.oidc_scopes.split():
+        raise DecklogError(Code.MISCONFIGURED, "DECKLOG_BOARD_OIDC_SCOPES must contain openid.")
+    names = (settings.oidc_client_id, settings.oidc_client_secret, settings.oidc_scopes, settings.oidc_name)
+    return OidcSignIn(Provider(settings.oidc_issuer, *names), identity, fetch=fetch, post=post)
 
 
 def _search(

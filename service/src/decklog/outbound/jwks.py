@@ -1,4 +1,4 @@
-"""Reading of an issuer's public keys over HTTPS, with bounded sizes and times.
+"""Requests to an issuer over HTTPS: its public keys, its configuration and its tokens, with bounded sizes and times.
 
 It never interprets the document; `services.identity` does.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -35,18 +37,23 @@ def _is_safe(url: str) -> bool:
 
 
 async def fetch(url: str) -> bytes:
-    """Return the document at `url`, without following redirects.
+    """Return the document at `url`, without following redirects. Raises OSError with the reason why there is none."""
+    return await _document("GET", url)
 
-    Raises:
-        OSError: The reason why there is none.
-    """
+
+async def post(url: str, form: Mapping[str, str], user: tuple[str, str] | None) -> bytes:
+    """Return the answer to a form, sent with HTTP Basic authentication where `user` is given. Raises OSError as `fetch`."""
+    return await _document("POST", url, data=dict(form), auth=user)
+
+
+async def _document(method: str, url: str, **sent: Any) -> bytes:
     if not _is_safe(url):
-        raise OSError("keys are read over https only")
+        raise OSError("an issuer is asked over https only")
     try:
         async with (
             asyncio.timeout(2 * TIMEOUT_SECONDS),
             httpx.AsyncClient(timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=True) as client,
-            client.stream("GET", url, headers=_HEADERS) as response,
+            client.stream(method, url, headers=_HEADERS, **sent) as response,
         ):
             if response.status_code != httpx.codes.OK:
                 raise OSError(f"the issuer answered {response.status_code}")

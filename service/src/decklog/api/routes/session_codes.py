@@ -20,9 +20,14 @@ from decklog.domain.log import rfc3339
 _ERRORS = (Code.UNKNOWN_PARAMETER, Code.INVALID_PARAMETER, Code.STORAGE_UNAVAILABLE, Code.OVERLOADED)
 
 
+def link_fragment(code: str) -> str:
+    """Return the end of an address of the board that signs in with a one-time code."""
+    return f"#link={code}"
+
+
 def link_url(base: str, code: str) -> str:
     """Return the address of the board that signs in with a one-time code: in the fragment, which reaches no server, log or referrer."""
-    return f"{base}/board/#link={code}"
+    return f"{base}/board/{link_fragment(code)}"
 
 
 async def _callers(services: ApiServices, request: Request[Any, Any, Any]) -> list[Principal]:

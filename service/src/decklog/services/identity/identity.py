@@ -205,15 +205,31 @@ class Identity:
     def _expired(self, key: ApiKey) -> bool:
         return key.expires_at is not None and key.expires_at.timestamp() <= self._now()
 
-    async def _by_token(self, token: str) -> Principal:
+    def trusts(self, issuer: str) -> bool:
+        """Return whether tokens of this issuer are accepted at all."""
+        return self._issuers.knows(issuer)
+
+    async def by_id_token(self, token: str, *, client: str, nonce: str) -> Principal:
+        """Return the principal of an ID token that this client got in a sign-in. Raises what `authenticate` raises."""
+        await self._registry.current()
+        claims = await self._verified_claims(token, client=client, nonce=nonce)
+        return self._principal(claims, None if claims.tenant is None else await self._registry.named(claims.tenant))
+
+    async def _verified_claims(self, token: str, *, client: str | None = None, nonce: str | None = None) -> Claims:
+        """Return the claims of a token. Raises `unauthenticated`, for the access log of the tenant that it names."""
+        if len(token) > TOKEN_CHARS_MAX:
+            raise _refused("too long")
         try:
-            claims = await self._issuers.verify(token)
+            return await self._issuers.verify(token, client=client, nonce=nonce)
         except UntrustedError as error:
             refused = _refused(error.reason)
             named = None if error.tenant is None else await self._registry.named(error.tenant)
             if named is None or named.state is State.DELETED:
                 raise refused from None
             raise CredentialRefusedError(named, error.reason, kind="jwt", subject=error.subject, issuer=error.issuer) from None
+
+    async def _by_token(self, token: str) -> Principal:
+        claims = await self._verified_claims(token)
         tenant = None if claims.tenant is None else await self._registry.named(claims.tenant)
         principal = self._principal(claims, tenant)
         while len(self._verified) >= VERIFIED_MAX:

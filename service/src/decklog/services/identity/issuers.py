@@ -8,6 +8,7 @@ operator configured, never from a token's header.
 from __future__ import annotations
 
 import asyncio
+import hmac
 import time
 import warnings
 from base64 import urlsafe_b64decode
@@ -156,8 +157,14 @@ class Issuers:
             return False
         return found.config.platform if role is Role.PLATFORM else tenant is not None and _bound(found.config, tenant)
 
-    async def verify(self, token: str) -> Claims:
+    def knows(self, issuer: str) -> bool:
+        """Return whether this issuer is trusted."""
+        return issuer in self._issuers
+
+    async def verify(self, token: str, *, client: str | None = None, nonce: str | None = None) -> Claims:
         """Verify a token and return its claims.
+
+        `client` and `nonce` are those of an ID token (OpenID Connect Core 1.0, 3.1.3.7), whose audience is the client.
 
         Raises:
             UntrustedError: The token is not valid.
@@ -179,16 +186,19 @@ class Issuers:
         key = await issuer.keys.find(header.alg, header.kid)
         if key is None:
             raise UntrustedError("unknown key id")
-        return self._claims(issuer, _verified_payload(token, header.alg, key))
+        payload = _verified_payload(token, header.alg, key)
+        if client is not None:
+            _check_id_token(payload, client, nonce)
+        return self._claims(issuer, payload, client or issuer.config.audience)
 
-    def _claims(self, issuer: _Issuer, payload: dict[str, Any]) -> Claims:
+    def _claims(self, issuer: _Issuer, payload: dict[str, Any], audience: str) -> Claims:
         config = issuer.config
         expires_at = _expiry(payload, self._now(), self._token_seconds_max)
         checks = JWTClaimsRegistry(
             now=int(self._now()),
             leeway=LEEWAY_SECONDS,
             iss={"essential": True, "value": config.issuer},
-            aud={"essential": True, "value": config.audience},
+            aud={"essential": True, "value": audience},
             exp={"essential": True},
             sub={"essential": True},
         )
@@ -205,6 +215,15 @@ class Issuers:
             expires_at=expires_at + LEEWAY_SECONDS,
             generation=issuer.keys.generation,
         )
+
+
+def _check_id_token(payload: dict[str, Any], client: str, nonce: str | None) -> None:
+    """Check what binds an ID token to one sign-in of this client. Raises `UntrustedError`."""
+    sent = payload.get("nonce")
+    if nonce is None or not isinstance(sent, str) or not hmac.compare_digest(sent.encode(), nonce.encode()):
+        raise UntrustedError("the nonce is not that of the sign-in")
+    if payload.get("azp", client) != client:
+        raise UntrustedError("azp is another client")
 
 
 def _expiry(payload: dict[str, Any], now: float, seconds_max: float) -> float:
