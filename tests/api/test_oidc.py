@@ -22,7 +22,7 @@ from tests.support.api_world import World, access_actions, code_of, running_worl
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from oidc_provider_mock import User, run_server_in_thread
+    from oidc_provider_mock import User, run_server_in_thread  # type: ignore[import-untyped]
 
 CLIENT = "decklog-board"
 USERS = {

@@ -109,9 +109,8 @@ async def open_api(
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(backends.open_database(settings))
         registry = database.cache
-        readiness: dict[str, Readiness] = {"database": OneCheck(PostgresReadiness(database.upkeep))}
         index, health, _ = await stack.enter_async_context(backends.open_index(settings)) or (None, None, None)
-        readiness |= {} if health is None else {"search": OneCheck(health)}
+        readiness = _readiness(database, health)
         announcements = await _open_announcements(settings, stack, database.upkeep, registry)
         turns, processor = database_turns(settings.database.pool_max), Processor()
         budget = Budget(settings.api.reading_bytes_max, of=READING)
@@ -160,6 +159,12 @@ async def open_api(
             retention=Retention(records, access_log, turns),
             oidc=_oidc(settings.board, identity),
         )
+
+
+def _readiness(database: backends.Database, search: Readiness | None) -> dict[str, Readiness]:
+    """Return the checks of the backends of a process, by name."""
+    found: dict[str, Readiness] = {"database": OneCheck(PostgresReadiness(database.upkeep))}
+    return found if search is None else {**found, "search": OneCheck(search)}
 
 
 def _open_access_log(stack: AsyncExitStack, ingest: Ingest, registry: RegistryCache) -> AccessLog:
