@@ -46,6 +46,7 @@ PROCESSES: dict[str, tuple[str, ...]] = {
         "decklog_rejected_",
         "decklog_sessions_",
         "decklog_turns_",
+        "decklog_viewer_",
         "decklog_backend_",
     ),
     "worker": (

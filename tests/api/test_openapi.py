@@ -74,6 +74,7 @@ def test_document_contains_every_route() -> None:
         ("DELETE", "/api/v1/keys/{number}"),
         ("POST", "/api/v1/tenants"),
         ("GET", "/api/v1/tenants/{name}"),
+        ("POST", "/api/v1/viewer-tokens"),
         ("GET", "/api/v1/whoami"),
         ("GET", "/healthz"),
         ("GET", "/readyz"),

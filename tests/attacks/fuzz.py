@@ -300,6 +300,9 @@ class Fuzz:
                     "name": f"k{chance.randrange(50)}",
                     **ends,
                 }
+            case "mint_viewer_token":
+                fields = chance.choice((None, ["action", "message"], ["digest"], [], ["metadata.a.b", "seq"]))
+                return {"query": chance.choice(("hello", "metadata.n:1", "NOT", "since:1h")), "fields": fields, "expires_in": 60}
             case "search_records":
                 return {"query": chance.choice(("hello", "actor:alice OR actor:bob", "-x", "a*b", "(", "since:1h"))}
             case "open_session":

@@ -6,7 +6,7 @@ import json
 import random
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,14 @@ class World:
     stack: Stack
     api: Program
     markers: dict[str, str]
+    viewers: list[str] = field(default_factory=list)
+    """Viewer tokens of scopes without records: an answer to one with any marker has it from outside of the scope."""
 
     @property
     def credentials(self) -> list[Credential]:
         made = [Credential(self.stack.key(tenant, role), tenant, role) for tenant in TENANTS for role in ROLES]
         made.append(Credential(self.stack.platform_key, kind="platform"))
+        made += [Credential(token, kind="viewer") for token in self.viewers]
         return [*made, *(Credential(bearer) for bearer in NOBODY)]
 
 
@@ -78,9 +81,22 @@ async def world(postgres_server: PostgresServer, tmp_path: Path) -> AsyncIterato
                 async with stack.client(world.api.url, stack.key(tenant, "writer")) as client:
                     answer = await client.post("/api/v1/logs/bulk", json=[record(marker, number) for number in range(RECORDS)])
                     assert answer.json()["stored"] == RECORDS, answer.text
+                world.viewers += await minted(world, tenant)
             yield world
     finally:
         await drop_database(database)
+
+
+async def minted(world: World, tenant: str) -> list[str]:
+    """Viewer tokens of a tenant that show whole records and few fields, and no record that exists."""
+    found = []
+    async with world.stack.client(world.api.url, world.stack.key(tenant, "auditor")) as client:
+        for fields in (None, ["action", "message", "metadata.n"]):
+            scope = {"query": "action:none AND metadata.n:-1", "fields": fields, "expires_in": 3_600}
+            answer = await client.post("/api/v1/viewer-tokens", json=scope)
+            assert answer.status_code == 201, answer.text
+            found.append(answer.json()["token"])
+    return found
 
 
 def answered(status: int, code: str, **headers: str) -> Answer:

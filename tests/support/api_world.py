@@ -27,6 +27,7 @@ from decklog.services.identity.issuers import Issuers
 from decklog.services.identity.oidc import OidcSignIn
 from decklog.services.identity.registry import RegistryCache
 from decklog.services.identity.sessions import Lives, Sessions
+from decklog.services.identity.viewer_tokens import ViewerTokens
 from decklog.services.records.access_log import AccessLog
 from decklog.services.records.attempts import Attempts
 from decklog.services.records.ingest import Ingest
@@ -37,6 +38,7 @@ from decklog.services.records.retention import Retention
 from decklog.services.records.searches import Searches
 from decklog.services.records.sign_in import SignIn
 from decklog.services.records.streaming import Limits, Streams
+from decklog.services.records.viewers import Viewers
 from decklog.services.search.search import Search
 from decklog.services.tenancy.keys import Keys
 from decklog.services.tenancy.provisioning import Provisioner
@@ -88,6 +90,7 @@ class World:
     vault: MemoryVault
     attempts: Attempts
     rejected: MemoryRejected
+    viewer_tokens: ViewerTokens
     backends: dict[str, Backend] = field(default_factory=lambda: {"database": Backend(), "search": Backend()})
     keys: dict[tuple[str | None, Role], str] = field(default_factory=dict)
     searches: MemorySearches = field(default_factory=MemorySearches)
@@ -105,7 +108,8 @@ class World:
         keys = Keys(MemoryKeys(self.registry), self.access_log, turns)
         rejected = Rejected(self.rejected, self.ingest, self.access_log)
         sign_in, retention = SignIn(self.sessions, self.access_log), Retention(self.store, self.access_log, turns)
-        return ApiServices(*parts, rejected, searches, keys, self.sessions, sign_in, retention, self.oidc)
+        viewers = Viewers(self.access_log, self.viewer_tokens.sign)
+        return ApiServices(*parts, rejected, searches, keys, self.sessions, sign_in, retention, viewers, self.oidc)
 
     def add(self, tenant: Tenant, **quotas: Any) -> Tenant:
         """Add a tenant with its heads and a key for each role."""
@@ -152,7 +156,8 @@ async def running_world(
     registry, store, announcements = MemoryRegistry(), MemoryStore(), MemoryAnnouncements()
     # The registry is in this process: it is stale only where a busy machine stops the process for seconds.
     cache = RegistryCache(registry, interval=0.05, max_age=30)
-    identity = Identity(cache, issuers or Issuers([], fetch=_nothing))
+    viewer_tokens = ViewerTokens(FINGERPRINT_KEY.decode())
+    identity = Identity(cache, issuers or Issuers([], fetch=_nothing), viewers=viewer_tokens)
     rejected = MemoryRejected()
     rejections = RejectionQueue(rejected)
     ingest = Ingest(store, announcements, fingerprint_key=FINGERPRINT_KEY, rejections=rejections)
@@ -176,7 +181,7 @@ async def running_world(
     tenants = Tenants(control, access_log, provisioner=provisioner, vault=vault if kept else None)
     attempts = Attempts(ingest, tick=0.01)
     parts = (registry, store, announcements, cache, identity, ingest, access_log, sessions, reading, streams, tenants)
-    world = World(*parts, control, vault, attempts, rejected, stored_sessions=stored_sessions)
+    world = World(*parts, control, vault, attempts, rejected, viewer_tokens, stored_sessions=stored_sessions)
     world.oidc = None if oidc is None else oidc(identity)
     world.add(make_tenant("acme"))
     world.add(make_tenant("other", isolation=Isolation.SHARED))

@@ -18,6 +18,7 @@ from decklog.services.records.access_log import AccessLog
 from decklog.services.records.ingest import Ingest
 from decklog.services.records.reading import Reading
 from decklog.services.records.streaming import Limits, Streams
+from decklog.services.sealing import Sealing
 from decklog.services.search.search import Search
 from tests.support.memory import make_tenant
 from tests.support.memory_index import MemoryIndex
@@ -63,7 +64,10 @@ class Desk:
         self.search = Search(self.store, index=self.index if indexed else None, cursors=cursors, timeout=timeout)
         self.withdrawn: set[str] = set()
         self.tenants = {tenant.id: tenant for tenant in (self.acme, self.rival, self.platform)}
-        self.reading = Reading(self.search, self.store, self.access_log, still_valid=self.still_valid, checked_share=1)
+        self.sealing = Sealing()
+        self.reading = Reading(
+            self.search, self.store, self.access_log, still_valid=self.still_valid, checked_share=1, sealing=self.sealing
+        )
         self.streams = Streams(
             self.store,
             self.announcements,
@@ -71,6 +75,7 @@ class Desk:
             still_valid=self.still_valid,
             tenant_now=self.tenant_now,
             limits=limits or Limits(heartbeat=60, poll=0.05),
+            sealing=self.sealing,
         )
 
     async def still_valid(self, principal: Principal) -> bool:

@@ -18,6 +18,7 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.services.identity.identity import Identity
 from decklog.services.identity.issuers import IssuerConfig, Issuers
 from decklog.services.identity.registry import RegistryCache
+from decklog.services.identity.viewer_tokens import ViewerTokens
 from tests.support.memory import MemoryRegistry, make_tenant
 
 ISSUER = "https://issuer.example"
@@ -78,7 +79,8 @@ class World:
             monotonic=lambda: self.uptime,
             **limits,
         )
-        self.identity = Identity(self.cache, self.issuers, now=lambda: self.time)
+        self.viewer_tokens = ViewerTokens("a fingerprint key of the tests, of 32")
+        self.identity = Identity(self.cache, self.issuers, viewers=self.viewer_tokens, now=lambda: self.time)
 
     def claims(self, **changes: Any) -> dict[str, Any]:
         now = int(self.time)

@@ -17,7 +17,7 @@ class SessionInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     link: Annotated[str, Meta(max_length=200)] | None = None
 
 
-class SessionIdentity(WhoAmI):
+class SessionIdentity(WhoAmI, kw_only=True):
     """One identity of a session."""
 
     id: Annotated[str, Meta(description="For the header `Decklog-Identity`. The same for the same credential.")]

@@ -161,13 +161,10 @@ class DeletedRejected(msgspec.Struct):
     status: Literal["deleted"]
 
 
-class Coverage(msgspec.Struct):
-    """The part of a log that an answer covers."""
-
-    head: Annotated[int, Meta(ge=0, description="Sequence number that the log's next record will get.")]
-    indexed_from: Annotated[int, Meta(ge=0, description="Records below this number are too old for the search index.")]
-    indexed: Annotated[int, Meta(ge=0, description="Records from this number on are not in the search index yet.")]
-    engine: Annotated[str, Meta(description="Engine that found the records: `opensearch` or `postgres`.")]
+LogHead = Annotated[int, Meta(ge=0, description="Sequence number that the log's next record will get.")]
+IndexedFrom = Annotated[int, Meta(ge=0, description="Records below this number are too old for the search index.")]
+Indexed = Annotated[int, Meta(ge=0, description="Records from this number on are not in the search index yet.")]
+Engine = Annotated[str, Meta(description="Engine that found the records: `opensearch` or `postgres`.")]
 
 
 class Place(msgspec.Struct):
@@ -191,9 +188,13 @@ class Highlights(msgspec.Struct):
     more: Annotated[bool, Meta(description="Whether the record has more places than are named.")]
 
 
-class Page(Coverage):
-    """One page of records."""
+class Page(msgspec.Struct):
+    """One page of records, and the part of the log that it covers."""
 
+    head: LogHead
+    indexed_from: IndexedFrom
+    indexed: Indexed
+    engine: Engine
     items: list[Record]
     next: Annotated[str | None, Meta(description="`cursor` of the next page; null on the last page.")]
     highlights: Annotated[
@@ -236,8 +237,8 @@ class Facet(msgspec.Struct):
     missing: Annotated[int, Meta(ge=0, description="Records without the field.")]
 
 
-class Stats(Coverage):
-    """Exact counts of records."""
+class Counts(msgspec.Struct):
+    """Exact counts of records, as a viewer token gets them."""
 
     buckets: list[Bucket]
     total: Count
@@ -245,6 +246,15 @@ class Stats(Coverage):
     interval: str | None
     tz: Annotated[str, Meta(description="Time zone of the intervals.")] = "UTC"
     facets: Annotated[dict[str, Facet], Meta(description="One facet for each name in `facets`.")] = {}
+
+
+class Stats(Counts, kw_only=True):
+    """Exact counts of records, and the part of the log that they cover."""
+
+    head: LogHead
+    indexed_from: IndexedFrom
+    indexed: Indexed
+    engine: Engine
 
 
 class SavedSearch(msgspec.Struct):
@@ -363,14 +373,19 @@ class CreatedTenant(msgspec.Struct):
 class WhoAmI(msgspec.Struct):
     """Identity and permissions of a credential. `tenant` and `state` are null for the platform."""
 
-    kind: Literal["api_key", "jwt"]
+    kind: Literal["api_key", "jwt", "viewer"]
     subject: Annotated[str, Meta(description="Id of the API key, or `sub` of the token.")]
     issuer: str | None
     tenant: str | None
     state: Literal["active", "suspended"] | None
-    role: Literal["writer", "auditor", "admin", "platform"]
-    permissions: list[Literal["append", "read", "manage", "list-tenants", "create-tenants", "read-platform-log"]]
+    role: Literal["writer", "auditor", "admin", "platform", "viewer"]
+    permissions: list[
+        Literal["append", "read", "view", "mint-viewer-tokens", "manage", "list-tenants", "create-tenants", "read-platform-log"]
+    ]
     expires_at: datetime | None
+    fields: Annotated[
+        list[str] | None, Meta(description="Fields of records that a viewer token shows; null where whole records are visible.")
+    ] = None
 
 
 class Health(msgspec.Struct):

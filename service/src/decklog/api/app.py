@@ -38,6 +38,7 @@ from decklog.api.routes import (
     stream,
     stream_socket,
     tenants,
+    viewer_tokens,
     whoami,
 )
 from decklog.api.routes.reference import reference_routes
@@ -151,6 +152,7 @@ def _routes(*, with_metrics: bool) -> list[Any]:
             tenants.list_tenants,
             tenants.create_tenant,
             tenants.get_tenant,
+            viewer_tokens.mint_viewer_token,
             whoami.whoami,
         ],
     )

@@ -27,14 +27,16 @@ JSON = "application/json"
 _DESCRIPTION = """\
 Decklog is a multi-tenant audit log. Applications append records; auditors list, count, follow and export them.
 
-**Authentication.** Send an API key (`dlk_…`) or a JWT of a trusted issuer as `Authorization: Bearer <token>`. A credential
-belongs to exactly one tenant, or to the platform. No parameter, header or body can name another tenant. Browsers open a session
+**Authentication.** Send an API key (`dlk_…`), a JWT of a trusted issuer or a viewer token (`dlv_…`) as `Authorization: Bearer <token>`. A
+credential belongs to exactly one tenant, or to the platform. No parameter, header or body can name another tenant. Browsers open a session
 (`POST /api/v1/sessions`) and send its cookie instead.
 
 **Errors.** Every error is an RFC 9457 problem document with a stable `code`. Answers with status 429 and 503 carry
 `Retry-After`.
 
 **Access log.** Every read is recorded in the tenant's `access` log before the answer is sent.
+
+**Viewer tokens.** Their answers have fewer members: `x-viewer-schema` beside `schema` describes them.
 
 **Compatibility.** New members may be added to answers at any time. Clients must ignore members that they do not know.
 """
@@ -47,6 +49,9 @@ _TAGS = [
     {"name": "sign-in", "description": "Sessions of browsers, one-time links and tickets."},
     {"name": "operate", "description": "Probes for Kubernetes and metrics for Prometheus. No credential is needed."},
 ]
+
+VIEWER_SCHEMA = "x-viewer-schema"
+"""Member beside `schema`: the schema of the answer to a viewer token."""
 
 _REQUEST_ID: Json = {
     "X-Request-Id": {
@@ -63,11 +68,15 @@ _PROBLEM_HEADERS: dict[int, Json] = {
 
 @dataclass(frozen=True)
 class Media:
-    """One representation of a body. `schema` is a JSON Schema, or the type whose schema it has."""
+    """One representation of a body. `schema` is a JSON Schema, or the type whose schema it has; `viewer` that of a viewer token's answer.
+
+    A choice between both would leave every client of the document without types, so that of viewers is a member of its own.
+    """
 
     schema: Any
     example: Any = None
     examples: Mapping[str, Any] = field(default_factory=dict)
+    viewer: Any = None
 
 
 @dataclass(frozen=True)
@@ -139,9 +148,11 @@ class Operation:
             yield from answer.content.values()
 
 
-def json_answer(description: str, shape: Any, example: Any, headers: Mapping[str, Json] | None = None) -> Answer:
-    """Return an answer in JSON of this shape."""
-    return Answer(description, {JSON: Media(shape, example)}, headers or {})
+def json_answer(
+    description: str, shape: Any, example: Any, headers: Mapping[str, Json] | None = None, *, viewer: Any = None
+) -> Answer:
+    """Return an answer in JSON of this shape; `viewer` is that of the answer to a viewer token."""
+    return Answer(description, {JSON: Media(shape, example, viewer=viewer)}, headers or {})
 
 
 def parameter(name: str, description: str, schema: Json, *, place: str = "query", example: Any = None, **more: Any) -> Json:
@@ -169,12 +180,14 @@ def _problem_answer(status: int, codes: Sequence[Code]) -> Json:
     }
 
 
-def _content(content: Mapping[str, Media], schema_of: Callable[[Media], Json]) -> Json:
-    return {media_type: _represented(media, schema_of(media)) for media_type, media in content.items()}
+def _content(content: Mapping[str, Media], schema_of: Callable[[Any], Json]) -> Json:
+    return {media_type: _represented(media, schema_of) for media_type, media in content.items()}
 
 
-def _represented(media: Media, schema: Json) -> Json:
-    made: Json = {"schema": schema}
+def _represented(media: Media, schema_of: Callable[[Any], Json]) -> Json:
+    made: Json = {"schema": schema_of(media.schema)}
+    if media.viewer is not None:
+        made[VIEWER_SCHEMA] = schema_of(media.viewer)
     if media.example is not None:
         made["example"] = media.example
     if media.examples:
@@ -182,7 +195,7 @@ def _represented(media: Media, schema: Json) -> Json:
     return made
 
 
-def _operation(handler: HTTPRouteHandler, method: str, schema_of: Callable[[Media], Json]) -> Json:
+def _operation(handler: HTTPRouteHandler, method: str, schema_of: Callable[[Any], Json]) -> Json:
     operation: Operation = handler.opt["operation"]
     summary, _, description = inspect.cleandoc(inspect.getdoc(handler.fn) or "").partition("\n")
     answers = {
@@ -209,16 +222,17 @@ def _operation(handler: HTTPRouteHandler, method: str, schema_of: Callable[[Medi
     return made
 
 
-def _schemas(handlers: Iterable[HTTPRouteHandler]) -> tuple[Callable[[Media], Json], Json]:
-    """A function from a representation to its schema, and the components that those schemas refer to."""
-    typed = [media for handler in handlers for media in handler.opt["operation"].media() if not isinstance(media.schema, dict)]
-    shapes = [*(media.schema for media in typed), Problem]
+def _schemas(handlers: Iterable[HTTPRouteHandler]) -> tuple[Callable[[Any], Json], Json]:
+    """A function from a shape to its schema, and the components that those schemas refer to."""
+    medias = [media for handler in handlers for media in handler.opt["operation"].media()]
+    named = [shape for media in medias for shape in (media.schema, media.viewer)]
+    shapes = [*(shape for shape in named if shape is not None and not isinstance(shape, dict)), Problem]
     found, components = msgspec.json.schema_components(shapes, ref_template="#/components/schemas/{name}")
     _drop_null_defaults(components)
-    by_media = {id(media): schema for media, schema in zip(typed, found, strict=False)}
+    by_shape = {id(shape): schema for shape, schema in zip(shapes, found, strict=True)}
 
-    def schema_of(media: Media) -> Json:
-        return media.schema if isinstance(media.schema, dict) else by_media[id(media)]
+    def schema_of(shape: Any) -> Json:
+        return shape if isinstance(shape, dict) else by_shape[id(shape)]
 
     return schema_of, components
 
@@ -266,7 +280,7 @@ def document(routes: Iterable[BaseRoute]) -> Json:
                 "bearer": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "An API key `dlk_<id>_<secret>`, or a JWT (EdDSA, ES256, RS256) of a trusted issuer.",
+                    "description": "An API key `dlk_<id>_<secret>`, a JWT (EdDSA, ES256, RS256) of a trusted issuer, or a viewer token `dlv_…`.",
                 },
                 "session": {
                     "type": "apiKey",

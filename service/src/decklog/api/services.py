@@ -17,6 +17,7 @@ from decklog.services.records.retention import Retention
 from decklog.services.records.searches import Searches
 from decklog.services.records.sign_in import SignIn
 from decklog.services.records.streaming import Streams
+from decklog.services.records.viewers import Viewers
 from decklog.services.tenancy.keys import Keys
 from decklog.services.tenancy.tenants import Tenants
 
@@ -38,4 +39,5 @@ class ApiServices:
     sessions: Sessions
     sign_in: SignIn
     retention: Retention
+    viewers: Viewers
     oidc: OidcSignIn | None = None

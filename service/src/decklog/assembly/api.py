@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 
 from decklog.api.services import ApiServices
 from decklog.assembly import backends
@@ -22,6 +23,7 @@ from decklog.services.identity.oidc import OidcSignIn, Provider
 from decklog.services.identity.registry import RegistryCache
 from decklog.services.identity.sessions import Lives, Sessions
 from decklog.services.identity.uses import KeyUses
+from decklog.services.identity.viewer_tokens import ViewerTokens
 from decklog.services.processor import Processor
 from decklog.services.records.access_log import AccessLog
 from decklog.services.records.attempts import Attempts
@@ -33,6 +35,9 @@ from decklog.services.records.retention import Retention
 from decklog.services.records.searches import Searches
 from decklog.services.records.sign_in import SignIn
 from decklog.services.records.streaming import Limits, Streams
+from decklog.services.records.viewers import Viewers
+from decklog.services.records.views import POSITIONS
+from decklog.services.sealing import Sealing, derived_key
 from decklog.services.search.page import READING
 from decklog.services.search.search import Search
 from decklog.services.search.turned_store import TurnedCursors, TurnedStore, database_turns
@@ -119,7 +124,8 @@ async def open_api(
         rejected, rejections = await _open_rejected(settings, stack, database.reads)
         ingest = await _open_ingest(settings, stack, store, announcements, traces=traces, rejections=rejections)
         access_log = _open_access_log(stack, ingest, registry)
-        identity = await _open_identity(settings, stack, database)
+        viewer_tokens, sealing = _viewers(settings.identity)
+        identity = await _open_identity(settings, stack, database, viewer_tokens)
         sessions = _sessions(settings.board, database, identity, turns)
         reading = Reading(
             _search(settings.api, database, store, index, turns=turns, processor=processor, budget=budget),
@@ -129,17 +135,11 @@ async def open_api(
             checked_share=settings.api.checked_share,
             processor=processor,
             budget=budget,
+            sealing=sealing,
         )
-        streams = Streams(
-            store,
-            announcements,
-            access_log,
-            still_valid=sessions.still_valid,
-            tenant_now=registry.tenant,
-            limits=Limits(streams_max=settings.api.streams_max),
-            processor=processor,
-            budget=budget,
-        )
+        limits = Limits(streams_max=settings.api.streams_max)
+        follow = partial(Streams, limits=limits, processor=processor, budget=budget, sealing=sealing)
+        streams = follow(store, announcements, access_log, still_valid=sessions.still_valid, tenant_now=registry.tenant)
         await _start(stack, attempts := Attempts(ingest))
         await stack.enter_async_context(backends.started(registry))
         await _start(stack, streams)
@@ -157,6 +157,7 @@ async def open_api(
             sessions=sessions,
             sign_in=SignIn(sessions, access_log),
             retention=Retention(records, access_log, turns),
+            viewers=Viewers(access_log, viewer_tokens.sign),
             oidc=_oidc(settings.board, identity),
         )
 
@@ -173,8 +174,15 @@ def _open_access_log(stack: AsyncExitStack, ingest: Ingest, registry: RegistryCa
     return access_log
 
 
-async def _open_identity(settings: Settings, stack: AsyncExitStack, database: backends.Database) -> Identity:
-    identity = Identity(database.cache, _issuers(settings.identity))
+def _viewers(settings: IdentitySettings) -> tuple[ViewerTokens, Sealing]:
+    """Return what signs viewer tokens and what seals positions: the same in every process with the same fingerprint key."""
+    return ViewerTokens(settings.fingerprint_key), Sealing(derived_key(settings.fingerprint_key, POSITIONS))
+
+
+async def _open_identity(
+    settings: Settings, stack: AsyncExitStack, database: backends.Database, viewers: ViewerTokens
+) -> Identity:
+    identity = Identity(database.cache, _issuers(settings.identity), viewers=viewers)
     await _start(stack, KeyUses(identity, PostgresKeyUses(database.upkeep)))
     return identity
 

@@ -20,6 +20,7 @@ from decklog.domain.records.projection import FIELDS_MAX
 from decklog.services.records.export import Export
 from decklog.services.records.export_form import CONTENT_TYPES
 from decklog.services.records.list_options import COUNTS
+from decklog.viewer_shapes import ViewedRecord
 
 _MEDIA_TYPES = {content_type.partition(";")[0]: name for name, content_type in CONTENT_TYPES.items()}
 _TEXT = {"type": "string"}
@@ -32,7 +33,7 @@ _OPERATION = Operation(
             "The file. If the export fails midway, the connection is closed without the last chunk.",
             {
                 "application/x-ndjson": Media({"type": "string"}),
-                JSON: Media(list[shapes.Record]),
+                JSON: Media(list[shapes.Record], viewer=list[ViewedRecord]),
                 "text/csv": Media({"type": "string"}),
             },
             {
@@ -133,7 +134,7 @@ class Download:
             (b"content-type", self._export.form.content_type.encode()),
             (b"content-disposition", f'attachment; filename="{self._export.filename}"'.encode()),
             (b"vary", b"Accept, Accept-Encoding"),
-            (b"decklog-position", str(self._export.position).encode()),
+            (b"decklog-position", self._export.position.encode()),
             *([] if self._export.total is None else [(b"decklog-total", b"%d" % self._export.total)]),
             *coded,
         ]

@@ -18,25 +18,27 @@ from decklog.api.openapi import JSON, Operation, json_answer, parameter
 from decklog.api.reads import FILTERS, LOG, POSITION, READ_ERRORS, RECORD, SEARCH_ERRORS, WAIT_FOR
 from decklog.api.request import Asked, ask
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.log import LogName, rfc3339_seconds
-from decklog.domain.records.wire import render, renderer
+from decklog.domain.log import rfc3339_seconds
 from decklog.domain.search.calendar import INTERVALS
 from decklog.domain.search.coverage import Coverage
 from decklog.domain.search.fields import COUNTABLE
 from decklog.domain.search.order import ORDERS, SORTS
 from decklog.domain.search.stats import FACETS_MAX, GROUPS_MAX, TOP_DEFAULT, TOP_MAX, UTC_NAME, Facet
-from decklog.domain.tenant import Tenant
 from decklog.services.records.count_options import FILLS
 from decklog.services.records.list_options import COUNTS, HIGHLIGHTS, LIMIT_DEFAULT, LIMIT_MAX
 from decklog.services.records.reading import Page, Reading, Stats
+from decklog.services.records.views import View
+from decklog.viewer_shapes import ViewedRecord, ViewerPage
 
 PART_BYTES = 64 * 1024
 """Bytes of a page that are sent at once."""
 _SEQ = re.compile(r"[0-9]{1,18}")
 
 
-def _covered(coverage: Coverage) -> dict[str, Any]:
-    """Return the part of the log that an answer covers, by the names on the wire."""
+def _covered(view: View, coverage: Coverage) -> dict[str, Any]:
+    """Return the part of the log that an answer covers, by the names on the wire; nothing for a viewer, as it counts other records."""
+    if view.scope is not None:
+        return {}
     return {
         "head": coverage.head.next_seq,
         "indexed_from": coverage.indexed_from,
@@ -45,15 +47,22 @@ def _covered(coverage: Coverage) -> dict[str, Any]:
     }
 
 
-async def page_json(reading: Reading, tenant: Tenant, log: LogName, page: Page) -> bytes:
-    """Return a page as `{items, highlights, next, total, position, head, indexed_from, indexed, engine}`."""
-    write = renderer(tenant.name, log)
-    records = await reading.rendered(tenant, lambda record: write(record).encode(), page.items)
-    highlights = await reading.highlights(tenant, page)
-    marked = b"null" if highlights is None else b"[" + b",".join(highlights) + b"]"
-    position = None if page.position is None else str(page.position)
-    rest = msgspec.json.encode({"next": page.next, "total": page.total, "position": position, **_covered(page.coverage)})
-    return b'{"items":[' + b",".join(records) + b'],"highlights":' + marked + b"," + rest[1:]
+async def page_json(reading: Reading, page: Page) -> bytes:
+    """Return a page as `{items, highlights, next, total, position, head, indexed_from, indexed, engine}`; less of it for a viewer."""
+    view = page.view
+    write = view.writer()
+    records = await reading.rendered(view.tenant, lambda record: write(record).encode(), page.items)
+    position = None if page.position is None else view.mark(page.position)
+    rest = msgspec.json.encode({"next": page.next, "total": page.total, "position": position, **_covered(view, page.coverage)})
+    return b'{"items":[' + b",".join(records) + b"]," + await _marked(reading, page) + rest[1:]
+
+
+async def _marked(reading: Reading, page: Page) -> bytes:
+    """Return the member `highlights` of a page. A viewer gets none: they name places that the conditions of the scope hold for."""
+    if page.view.scope is not None:
+        return b""
+    highlights = await reading.highlights(page.view.tenant, page)
+    return b'"highlights":' + (b"null" if highlights is None else b"[" + b",".join(highlights) + b"]") + b","
 
 
 class Listing:
@@ -67,10 +76,10 @@ class Listing:
         asked = self._asked
         reading = asked.services.reading
         with reading.account(asked.principal) as held:
-            tenant, log, page = await reading.list(asked.principal, asked.context, asked.parameters, held)
+            _, _, page = await reading.list(asked.principal, asked.context, asked.parameters, held)
             records = held.held
             held.take(records)
-            body = await page_json(reading, tenant, log, page)
+            body = await page_json(reading, page)
             del page
             held.give(2 * records - len(body))
             await send(
@@ -104,7 +113,7 @@ def stats_json(stats: Stats) -> bytes:
             "interval": stats.grouping.interval,
             "tz": stats.grouping.tz,
             "facets": {facet.field: _facet(facet) for facet in stats.facets},
-            **_covered(stats.coverage),
+            **_covered(stats.view, stats.coverage),
         }
     )
 
@@ -132,6 +141,7 @@ LIST = Operation(
                 "indexed": 2042,
                 "engine": "opensearch",
             },
+            viewer=ViewerPage,
         )
     },
     (*SEARCH_ERRORS, Code.INVALID_CURSOR),
@@ -192,7 +202,7 @@ async def list_records(request: Request[Any, Any, Any]) -> ASGIApp:
 _GET = Operation(
     "get_record",
     "read",
-    {200: json_answer("The record.", shapes.Record, RECORD)},
+    {200: json_answer("The record.", shapes.Record, RECORD, viewer=ViewedRecord)},
     (*READ_ERRORS, Code.NOT_FOUND),
     parameters=[
         parameter(
@@ -214,8 +224,8 @@ async def get_record(request: Request[Any, Any, Any], seq: FromPath[str]) -> Res
     asked = await ask(request)
     if not _SEQ.fullmatch(seq):
         raise DecklogError(Code.NOT_FOUND, f"{seq[:80]!r} is not a sequence number. Use a whole number from 0.")
-    tenant, log, record = await asked.services.reading.get(asked.principal, asked.context, int(seq), asked.parameters)
-    return Response(render(tenant.name, log, record), media_type=JSON)
+    view, record = await asked.services.reading.get(asked.principal, asked.context, int(seq), asked.parameters)
+    return Response(view.writer()(record).encode(), media_type=JSON)
 
 
 _STATS = Operation(
@@ -237,6 +247,7 @@ _STATS = Operation(
                 "indexed": 2042,
                 "engine": "opensearch",
             },
+            viewer=shapes.Counts,
         )
     },
     (*SEARCH_ERRORS, Code.TOO_MANY_BUCKETS),

@@ -25,7 +25,6 @@ from decklog.api.request import PRINCIPAL, Asked, ask, context_of, query_paramet
 from decklog.api.routes.export import until_disconnect
 from decklog.api.services import ApiServices
 from decklog.domain.errors import Code, DecklogError, invalid_parameter
-from decklog.domain.records.wire import renderer
 from decklog.services.records.streaming import Event, Subscription
 
 PATH = "/api/v1/logs/stream"
@@ -74,7 +73,11 @@ async def subscribe(asked: Asked, last_event_id: str | None = None) -> Subscript
 
 def opened(subscription: Subscription) -> dict[str, str]:
     """Return the first message. A client that is cut off before the first event resumes after its position."""
-    return {"tenant": subscription.tenant.name, "log": subscription.log.text, "position": str(subscription.reached)}
+    return {
+        "tenant": subscription.tenant.name,
+        "log": subscription.log.text,
+        "position": subscription.view.mark(subscription.reached),
+    }
 
 
 @contextlib.asynccontextmanager
@@ -231,14 +234,13 @@ class EventStream:
 
     async def _events(self, body: Callable[[bytes], Awaitable[None]], gone: Awaitable[None]) -> None:
         subscription = self._subscription
-        rendered = renderer(subscription.tenant.name, subscription.log)
 
         async def forward(event: Event) -> None:
-            position = str(event.position)
+            position = subscription.view.mark(event.position)
             if event.record is None:
                 await body(_sse("heartbeat", msgspec.json.encode({"position": position}), position))
             else:
-                await body(_sse("record", rendered(event.record), position))
+                await body(_sse("record", await subscription.rendered(event.record), position))
 
         first = opened(subscription)
         await body(f"retry: {RETRY_MILLISECONDS}\n".encode() + _sse(OPENED, msgspec.json.encode(first), first["position"]))

@@ -29,7 +29,6 @@ from decklog.api.limits import ClientGoneError
 from decklog.api.refusals import note_refused
 from decklog.api.routes.stream import LAST_MESSAGE_SECONDS, PATH, Ended, ask_stream, closing, forward_all, opened, subscribe
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.records.wire import renderer
 from decklog.services.records.streaming import Event, Subscription
 
 CLIENT_MESSAGES_MAX = 60
@@ -71,13 +70,13 @@ async def _send(socket: WebSocket[Any, Any, Any], text: str) -> None:
 
 
 async def _follow(socket: WebSocket[Any, Any, Any], subscription: Subscription) -> None:
-    rendered = renderer(subscription.tenant.name, subscription.log)
-
     async def forward(event: Event) -> None:
+        position = subscription.view.mark(event.position)
         if event.record is None:
-            await _send(socket, f'{{"type":"heartbeat","position":"{event.position}"}}')
+            await _send(socket, f'{{"type":"heartbeat","position":"{position}"}}')
         else:
-            await _send(socket, f'{{"type":"record","position":"{event.position}","record":{rendered(event.record)}}}')
+            record = await subscription.rendered(event.record)
+            await _send(socket, f'{{"type":"record","position":"{position}","record":{record}}}')
 
     await _send(socket, msgspec.json.encode({"type": "open", **opened(subscription)}).decode())
     ended = await forward_all(subscription, forward, _until_disconnect(socket), socket.app.state.stopping)

@@ -27,8 +27,9 @@ _OPERATION = Operation(
                 "tenant": "acme",
                 "state": "active",
                 "role": "auditor",
-                "permissions": ["read"],
+                "permissions": ["mint-viewer-tokens", "read"],
                 "expires_at": None,
+                "fields": None,
             },
         )
     },
@@ -52,5 +53,6 @@ async def whoami(request: Request[Any, Any, Any]) -> Response[bytes]:
         "role": principal.role.value,
         "permissions": sorted(principal.permissions),
         "expires_at": None if expires is None else rfc3339(from_microseconds(int(expires * 1_000_000))),
+        "fields": list(principal.scope.fields) or None if principal.scope is not None else None,
     }
     return Response(msgspec.json.encode(answer), media_type=JSON)

@@ -10,6 +10,7 @@ from enum import StrEnum
 import msgspec
 
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.identity.scope import Scope
 from decklog.domain.tenant import State, Tenant
 
 
@@ -20,6 +21,8 @@ class Role(StrEnum):
     AUDITOR = "auditor"
     ADMIN = "admin"
     PLATFORM = "platform"
+    VIEWER = "viewer"
+    """The holder of a viewer token. No API key and no JWT has this role."""
 
 
 class Permission(StrEnum):
@@ -27,6 +30,9 @@ class Permission(StrEnum):
 
     APPEND = "append"
     READ = "read"
+    VIEW = "view"
+    """Read within a scope. No other permission comes with it, so what does not know scopes refuses their holders."""
+    MINT = "mint-viewer-tokens"
     MANAGE = "manage"
     LIST_TENANTS = "list-tenants"
     CREATE_TENANTS = "create-tenants"
@@ -35,18 +41,19 @@ class Permission(StrEnum):
 
 GRANTS: dict[Role, frozenset[Permission]] = {
     Role.WRITER: frozenset({Permission.APPEND}),
-    Role.AUDITOR: frozenset({Permission.READ}),
-    Role.ADMIN: frozenset({Permission.APPEND, Permission.READ, Permission.MANAGE}),
+    Role.AUDITOR: frozenset({Permission.READ, Permission.MINT}),
+    Role.ADMIN: frozenset({Permission.APPEND, Permission.READ, Permission.MINT, Permission.MANAGE}),
     Role.PLATFORM: frozenset({Permission.LIST_TENANTS, Permission.CREATE_TENANTS, Permission.READ_PLATFORM}),
+    Role.VIEWER: frozenset({Permission.VIEW}),
 }
 
 
 class Principal(msgspec.Struct, frozen=True):
     """The identity that a credential proves. `tenant` is None for the platform.
 
-    `kind` is `api_key` or `jwt`; `subject` is the key's id or the token's `sub`, never a secret. `issuer` is None for a key.
-    `expires_at` is in seconds since 1970, None for a credential without an end. `session` is the id of the session that the request
-    came by, None where it carried the credential itself.
+    `kind` is `api_key`, `jwt` or `viewer`; `subject` is the key's id or the token's `sub`, never a secret. `issuer` is None but for a
+    JWT. `expires_at` is in seconds since 1970, None for a credential without an end. `session` is the id of the session that the
+    request came by, None where it carried the credential itself. `scope` is what a viewer may read, None for every other role.
     """
 
     kind: str
@@ -56,6 +63,11 @@ class Principal(msgspec.Struct, frozen=True):
     issuer: str | None = None
     expires_at: float | None = None
     session: str | None = None
+    scope: Scope | None = None
+
+    def __post_init__(self) -> None:
+        if (self.scope is None) is (self.role is Role.VIEWER):
+            raise ValueError("a viewer has a scope, and no other role has one")
 
     @property
     def permissions(self) -> frozenset[Permission]:

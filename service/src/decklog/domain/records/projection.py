@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -30,14 +30,18 @@ _text = msgspec.json.Decoder(str)
 
 def paths(text: str) -> tuple[str, ...]:
     """Return the paths of a parameter `fields`, separated by commas. Raises `invalid-parameter`."""
-    found = tuple(text.split(","))
+    return checked(text.split(","))
+
+
+def checked(found: Sequence[str]) -> tuple[str, ...]:
+    """Return paths of fields. Raises `invalid-parameter` for one that is no field, for one that is there twice, and for too many."""
     if len(found) > FIELDS_MAX:
         raise invalid_parameter("fields", f"at most {FIELDS_MAX} fields are allowed.")
     for path in found:
         _check(path)
         if found.count(path) > 1:
             raise invalid_parameter("fields", f"{path[:80]!r} is there twice.")
-    return found
+    return tuple(found)
 
 
 def _check(path: str) -> None:

@@ -1,4 +1,4 @@
-"""Authentication: API keys and JSON Web Tokens become principals here, and nowhere else.
+"""Authentication: API keys, JSON Web Tokens and viewer tokens become principals here, and nowhere else.
 
 The credential alone decides tenant and role. Every refusal is the same `unauthenticated` with the same text, so that an
 answer does not reveal which part of a guess was right. The reason is logged, without the token.
@@ -16,16 +16,20 @@ import structlog
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Principal, Role
+from decklog.domain.identity.scope import Scope, ViewerClaims
 from decklog.domain.identity.session import NO_TENANT, Held
 from decklog.domain.store import ApiKey
 from decklog.domain.tenant import State, Tenant
 from decklog.services.identity.issuers import Claims, Issuers, UntrustedError
 from decklog.services.identity.keys import KEY_PREFIX
 from decklog.services.identity.registry import RegistryCache
+from decklog.services.identity.viewer_tokens import MINTERS, VIEWER_PREFIX, ViewerTokens, scope_of
 
 TOKEN_CHARS_MAX = 8 * 1024
 VERIFIED_MAX = 4_096
 """Verified tokens that are cached, by their SHA-256; verifying a signature costs about as much as storing a record."""
+VIEWERS_MAX = 1_024
+"""Verified viewer tokens that are cached with their scopes, by their SHA-256."""
 RECOGNISED_MAX = 16_384
 """API keys whose principals are cached, by their SHA-256, until the registry changes or `take_used` is called."""
 USED_MAX = 10_000
@@ -33,6 +37,8 @@ USED_MAX = 10_000
 
 _KEY = re.compile(r"dlk_([0-9a-z]{8,32})_([0-9A-Za-z]{32,128})")
 _NO_HASH = bytes(32)
+VIEWER = "viewer"
+"""Kind of the principal of a viewer token."""
 
 _log = structlog.get_logger(__name__)
 
@@ -59,12 +65,24 @@ class CredentialRefusedError(DecklogError):
 
 
 class Identity:
-    """Verifies credentials against the registry and the trusted issuers. `now` returns seconds since 1970."""
+    """Verifies credentials against the registry and the trusted issuers.
 
-    def __init__(self, registry: RegistryCache, issuers: Issuers, *, now: Callable[[], float] = time.time) -> None:
+    `viewers` verifies viewer tokens, None where none are valid; `now` returns seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        registry: RegistryCache,
+        issuers: Issuers,
+        *,
+        viewers: ViewerTokens | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._registry = registry
         self._issuers = issuers
+        self._viewers = viewers
         self._now = now
+        self._scopes: dict[bytes, tuple[ViewerClaims, Scope]] = {}
         self._verified: dict[bytes, Claims] = {}
         self._recognised: dict[bytes, Principal] = {}
         self._recognised_in: int | None = None
@@ -83,6 +101,8 @@ class Identity:
             return principal
         if token.startswith(KEY_PREFIX):
             return await self._by_key(token, _name(token))
+        if token.startswith(VIEWER_PREFIX):
+            return await self._by_viewer_token(token)
         return await self._by_token(token)
 
     def recognise(self, token: str) -> Principal | None:
@@ -95,6 +115,8 @@ class Identity:
         name = _name(token)
         if token.startswith(KEY_PREFIX):
             return self._remembered(name, version) or self._by_cached_key(token, name)
+        if token.startswith(VIEWER_PREFIX):
+            return self._by_cached_viewer_token(name)
         claims = self._verified.get(name)
         if claims is None or not self._issuers.current(claims):
             return None
@@ -105,7 +127,10 @@ class Identity:
         """Return whether the credential would be accepted now, for streams and exports. Raises `registry-stale`."""
         if principal.expires_at is not None and principal.expires_at <= self._now():
             return False
-        if principal.kind == "api_key":
+        if principal.scope is not None:
+            if not self._mints(await self._registry.key(principal.scope.key), principal.tenant):
+                return False
+        elif principal.kind == "api_key":
             key = await self._registry.key(principal.subject)
             if key is None or key.role is not principal.role or self._expired(key):
                 return False
@@ -204,6 +229,48 @@ class Identity:
 
     def _expired(self, key: ApiKey) -> bool:
         return key.expires_at is not None and key.expires_at.timestamp() <= self._now()
+
+    async def _by_viewer_token(self, token: str) -> Principal:
+        """Return the principal of a viewer token. Raises `unauthenticated`."""
+        name = _name(token)
+        if (known := self._scopes.get(name)) is None:
+            try:
+                if self._viewers is None:
+                    raise UntrustedError("viewer tokens are not valid here")
+                claims = self._viewers.verify(token)
+                known = claims, scope_of(claims)
+            except UntrustedError as error:
+                raise _refused(error.reason) from None
+            while len(self._scopes) >= VIEWERS_MAX:
+                del self._scopes[next(iter(self._scopes))]
+            self._scopes[name] = known
+        claims, scope = known
+        return self._viewer(claims, scope, await self._registry.key(claims.key), await self._registry.tenant(claims.tenant))
+
+    def _by_cached_viewer_token(self, name: bytes) -> Principal | None:
+        """Return the principal of a viewer token; None where its key or tenant must be looked up. Raises `unauthenticated`."""
+        if (known := self._scopes.get(name)) is None:
+            return None
+        claims, scope = known
+        key, tenant = self._registry.cached_key(claims.key), self._registry.cached_tenant(claims.tenant)
+        return None if key is None or tenant is None else self._viewer(claims, scope, key, tenant)
+
+    def _viewer(self, claims: ViewerClaims, scope: Scope, key: ApiKey | None, tenant: Tenant | None) -> Principal:
+        """Return the principal of verified claims. Raises `unauthenticated` after their end and without the key that minted them."""
+        if tenant is None or tenant.state is State.DELETED:
+            raise _refused("deleted tenant", viewer=claims.id)
+        if claims.expires_at <= self._now():
+            raise CredentialRefusedError(tenant, "expired viewer token", kind=VIEWER, subject=claims.subject)
+        if not self._mints(key, tenant):
+            raise CredentialRefusedError(tenant, "revoked key of a viewer token", kind=VIEWER, subject=claims.subject)
+        return Principal(
+            kind=VIEWER, subject=claims.subject, role=Role.VIEWER, tenant=tenant, expires_at=claims.expires_at, scope=scope
+        )
+
+    def _mints(self, key: ApiKey | None, tenant: Tenant | None) -> bool:
+        """Return whether a key may still show the records of a tenant to the holders of its viewer tokens."""
+        same = key is not None and tenant is not None and key.tenant_id == tenant.id
+        return same and key is not None and key.role in MINTERS and not self._expired(key)
 
     def trusts(self, issuer: str) -> bool:
         """Return whether tokens of this issuer are accepted at all."""

@@ -263,6 +263,8 @@ def _mandate(config: IssuerConfig, payload: dict[str, Any]) -> tuple[Role, str |
         role = Role(str(payload.get(config.role_claim)))
     except ValueError:
         raise UntrustedError("no role, or an unknown one") from None
+    if role is Role.VIEWER:
+        raise UntrustedError("the role viewer, which is that of viewer tokens")
     tenant = payload.get(config.tenant_claim)
     if role is Role.PLATFORM:
         if not config.platform or tenant is not None:

@@ -45,6 +45,7 @@ SESSIONS_CLOSE = "sessions.close"
 SESSIONS_END = "sessions.end"
 SESSIONS_LIST = "sessions.list"
 SESSIONS_LINK = "sessions.link"
+VIEWER_MINT = "viewer-token.mint"
 TENANTS_LIST = "tenants.list"
 TENANTS_READ = "tenants.read"
 TENANTS_CREATE_OPEN = "tenants.create.open"
@@ -77,6 +78,7 @@ ACTIONS = (
     SESSIONS_END,
     SESSIONS_LIST,
     SESSIONS_LINK,
+    VIEWER_MINT,
     TENANTS_LIST,
     TENANTS_READ,
     TENANTS_CREATE_OPEN,
@@ -106,6 +108,7 @@ _QUERIES = frozenset(
         SESSIONS_END,
         SESSIONS_LIST,
         SESSIONS_LINK,
+        VIEWER_MINT,
     }
 )
 _REFUSALS = frozenset({Code.RATE_LIMITED, Code.TENANT_SUSPENDED})
@@ -134,6 +137,16 @@ def _bounded(text: str | None, most: int) -> str | None:
     return storable(text, most) if text else None
 
 
+def _credential(principal: Principal) -> dict[str, Any]:
+    """Return what an access record says of a credential beside its kind and subject."""
+    found: dict[str, Any] = {"role": principal.role.value}
+    if principal.issuer:
+        found["issuer"] = principal.issuer
+    if principal.scope is not None:
+        found["viewer"] = {"token": principal.scope.token, "minted_by": principal.scope.key}
+    return found
+
+
 class AccessLog:
     """Writes access records into the tenant's access log, or into the platform's where a request belongs to no tenant."""
 
@@ -155,6 +168,19 @@ class AccessLog:
             tenant = self._platform_tenant()
         else:
             tenant = acting_tenant(principal, Permission.READ)
+        self._ingest.refuse_query(tenant)
+        return tenant
+
+    def admit_viewer(self, principal: Principal) -> Tenant:
+        """Return the tenant that a viewer token belongs to. Raises like `admit`."""
+        return self._admitted(principal, Permission.VIEW)
+
+    def admit_minting(self, principal: Principal) -> Tenant:
+        """Return the tenant that viewer tokens are minted for. Raises like `admit`."""
+        return self._admitted(principal, Permission.MINT)
+
+    def _admitted(self, principal: Principal, permission: Permission) -> Tenant:
+        tenant = acting_tenant(principal, permission)
         self._ingest.refuse_query(tenant)
         return tenant
 
@@ -191,7 +217,7 @@ class AccessLog:
             source=Source(ip=_bounded(request.ip, 256), user_agent=_bounded(request.user_agent, 2_048)),
             session_id=principal.session,
             correlation_id=_bounded(request.request_id, 1_024),
-            metadata={**details, "role": principal.role.value, **({"issuer": principal.issuer} if principal.issuer else {})},
+            metadata={**details, **_credential(principal)},
         )
         try:
             await self._ingest.append_access(principal.tenant or self._platform_tenant(), record, query=action in _QUERIES)

@@ -14,16 +14,15 @@ import msgspec
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Principal, RequestContext
-from decklog.domain.log import Head, LogName
+from decklog.domain.log import Head
 from decklog.domain.records.record import Outcome, StoredRecord
-from decklog.domain.search.query import Query
-from decklog.domain.tenant import Tenant
 from decklog.services.budget import Held
 from decklog.services.processor import Processor
 from decklog.services.records.access_log import EXPORT_CLOSE, AccessLog
 from decklog.services.records.export_form import Form
 from decklog.services.records.integrity import NAMED_MAX, Read, damaged_of, record_damaged
 from decklog.services.records.starting import newest_of
+from decklog.services.records.views import View
 from decklog.services.search.search import Search
 
 EXPORT_BYTES = 3 * 1024 * 1024 + 640 * 1024
@@ -37,9 +36,7 @@ class Reader(msgspec.Struct, frozen=True):
 
     principal: Principal
     request: RequestContext
-    tenant: Tenant
-    log: LogName
-    query: Query
+    view: View
     form: Form
     head: Head
     first: int
@@ -95,14 +92,15 @@ class Export:
         held.take(EXPORT_BYTES)
         self._release = weakref.finalize(self, held.give, EXPORT_BYTES)
         self._processor = processor
-        self.tenant = reader.tenant
-        self.log = reader.log
+        self.tenant = reader.view.tenant
+        self.log = reader.view.log
         self.form = reader.form
         self.total = reader.total
-        self.position = newest_of(reader.head)
-        """The position after which a later export has what is new."""
-        self.filename = f"{reader.tenant.name}-{reader.log.text}-{reader.head.next_seq}.{reader.form.format}"
-        self._write = reader.form.writer(reader.tenant.name, reader.log)
+        self.position = reader.view.mark(newest_of(reader.head))
+        """The position after which a later export has what is new, as its reader may see it."""
+        number = f"-{reader.head.next_seq}" if reader.view.scope is None else ""
+        self.filename = f"{self.tenant.name}-{self.log.text}{number}.{reader.form.format}"
+        self._write = reader.form.writer(reader.view)
         self.finished = False
         self._search = search
         self._access_log = access_log
@@ -125,6 +123,7 @@ class Export:
             if isinstance(error, DecklogError):
                 self.fail(error)
             await self._abandon()
+            self._reader.view.raise_refusal(error)
             raise
 
     def fail(self, error: DecklogError) -> None:
@@ -158,14 +157,15 @@ class Export:
         """Yield chunks, always one behind, so that the last one follows the closing access record."""
         reader = self._reader
         held, count = self.form.opening, 0
-        batches = _ahead(self._search.walk(reader.tenant, reader.log, reader.query, start=reader.first, end=reader.head.next_seq))
+        walk = self._search.walk(self.tenant, self.log, reader.view.query, start=reader.first, end=reader.head.next_seq)
+        batches = _ahead(walk)
         async for batch in batches:
             if self._still_valid is not None and not await self._still_valid(reader.principal):
                 raise DecklogError(Code.UNAUTHENTICATED, "The credential was withdrawn during the export.")
             self._given = count
-            if damaged := await damaged_of(batch, reader.tenant, reader.log, Read.EXPORT, processor=self._processor):
+            if damaged := await damaged_of(batch, self.tenant, self.log, Read.EXPORT, processor=self._processor):
                 self._failure["damaged"] = damaged[:NAMED_MAX]
-                raise record_damaged(reader.log, damaged)
+                raise record_damaged(self.log, damaged)
             if held:
                 yield held
             held = await self._written(batch, first=count == 0)

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from decklog.domain.errors import invalid_parameter
-from decklog.domain.log import LogName
 from decklog.domain.records import projection
 from decklog.domain.records.record import StoredRecord
-from decklog.domain.records.wire import csv_cells, csv_header, csv_rows, inert, renderer
+from decklog.domain.records.wire import csv_cells, csv_header, csv_rows, inert
 from decklog.services.records.list_options import WAIT
+from decklog.services.records.views import View
 
 CONTENT_TYPES = {
     "ndjson": "application/x-ndjson",
@@ -25,7 +25,7 @@ EXPORT_PARAMETERS = ("format", "fields", "bom", "after", "count", WAIT)
 
 
 class Form(msgspec.Struct, frozen=True):
-    """The form of one export. `fields` are the paths of the chosen fields, empty for whole records.
+    """The form of one export. `fields` are the paths of the chosen fields, empty for records as they are visible.
 
     Raises:
         DecklogError: `invalid-parameter` for what the format does not have.
@@ -69,9 +69,9 @@ class Form(msgspec.Struct, frozen=True):
             return (b"\n" if first else b",\n") + b",\n".join(written)
         return b"\n".join(written) + b"\n"
 
-    def writer(self, tenant_name: str, log: LogName) -> Callable[[StoredRecord], bytes]:
-        """Return the function that writes one record of this log."""
-        fields, render = self.fields, renderer(tenant_name, log)
+    def writer(self, view: View) -> Callable[[StoredRecord], bytes]:
+        """Return the function that writes one record as this view shows it."""
+        fields, render = self.fields, view.writer()
         if self.format != "csv":
             return (
                 (lambda record: projection.as_object(render(record), fields))
@@ -80,4 +80,4 @@ class Form(msgspec.Struct, frozen=True):
             )
         if fields:
             return lambda record: csv_rows([[inert(cell) for cell in projection.as_cells(render(record), fields)]]).encode()
-        return lambda record: csv_rows([csv_cells(tenant_name, log, record)]).encode()
+        return lambda record: csv_rows([csv_cells(view.tenant.name, view.log, record)]).encode()

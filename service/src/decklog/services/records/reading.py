@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from itertools import compress
 from typing import Any
 from weakref import WeakSet
 
@@ -20,7 +21,7 @@ from decklog.domain.records import projection
 from decklog.domain.records.record import Outcome, StoredRecord
 from decklog.domain.search.coverage import Coverage
 from decklog.domain.search.order import NEWEST_FIRST, OLDEST_FIRST, Order
-from decklog.domain.search.query import Query, describe, parse
+from decklog.domain.search.query import Query, describe
 from decklog.domain.search.stats import BUCKETS_MAX, Bucket, Facet, Grouping, zero_filled
 from decklog.domain.store import RecordStore
 from decklog.domain.tenant import Tenant
@@ -33,6 +34,8 @@ from decklog.services.records.export_form import CONTENT_TYPES, EXPORT_PARAMETER
 from decklog.services.records.integrity import LISTED_SHARE, NAMED_MAX, Read, damaged_of, record_damaged
 from decklog.services.records.list_options import COUNTS, LIST_PARAMETERS, ListOptions, Parameters, choice, one, waited_for
 from decklog.services.records.starting import newest_of, position_of, start_after
+from decklog.services.records.views import View, Views
+from decklog.services.sealing import Sealing
 from decklog.services.search.highlighting import Highlighting
 from decklog.services.search.matching import chars
 from decklog.services.search.page import READING, READING_BYTES_MAX, ListQuery, Start, read_cursor, write_cursor
@@ -50,21 +53,23 @@ class Page(msgspec.Struct, frozen=True):
     """One page of a list.
 
     `next` is the cursor of the following page, or None after the last. `total` is the number of all matching records below the head
-    of the coverage, where it was asked for. `position` is where an ascending list has got to, for `after`. `highlighted` is the query
-    whose highlights were asked for, or None.
+    of the coverage, where it was asked for. `position` is where an ascending list has got to, for `after`. `view` writes the records.
+    `highlighted` is the query whose highlights were asked for, or None.
     """
 
     items: list[StoredRecord]
     next: str | None
     coverage: Coverage
+    view: View
     total: int | None = None
     position: Position | None = None
     highlighted: Query | None = None
 
 
 class Stats(msgspec.Struct, frozen=True):
-    """Exact counts by a grouping, and by each facet alone."""
+    """Exact counts by a grouping, and by each facet alone, of what `view` shows."""
 
+    view: View
     grouping: Grouping
     buckets: list[Bucket]
     total: int
@@ -72,11 +77,14 @@ class Stats(msgspec.Struct, frozen=True):
     facets: list[Facet] = []
 
 
-def _form(parameters: Parameters) -> Form:
-    """Return the form that an export is asked for. Raises `invalid-parameter`."""
+def _form(view: View) -> Form:
+    """Return the form that an export is asked for. Raises `invalid-parameter`, and `invalid-query` for a hidden field."""
+    parameters = view.parameters
     name = choice(parameters, "format", tuple(CONTENT_TYPES)) or next(iter(CONTENT_TYPES))
-    fields, bom = one(parameters, "fields"), choice(parameters, "bom", ("true", "false"))
-    return Form(name, () if fields is None else projection.paths(fields), bom == "true")
+    named, bom = one(parameters, "fields"), choice(parameters, "bom", ("true", "false"))
+    fields = () if named is None else projection.paths(named)
+    view.require_fields(fields)
+    return Form(name, fields or (view.fields if name == "csv" else ()), bom == "true")
 
 
 def _asked(query: Query, options: ListOptions, start: Start | None) -> dict[str, Any]:
@@ -112,7 +120,7 @@ class Reading:
 
     `still_valid` returns, during an export, whether its credential is still valid. `checked_share` is the share of listed records
     that are compared with their digests. `processor` gives the slices in which answers are written, and `budget` accounts for the
-    records that are held meanwhile; None for ones of its own.
+    records that are held meanwhile; None for ones of its own. `sealing` seals the positions of viewers.
     """
 
     def __init__(
@@ -125,7 +133,9 @@ class Reading:
         checked_share: float = LISTED_SHARE,
         processor: Processor | None = None,
         budget: Budget | None = None,
+        sealing: Sealing | None = None,
     ) -> None:
+        self._views = Views(access_log, sealing)
         self._processor = processor or Processor()
         self.budget = budget or Budget(READING_BYTES_MAX, of=READING)
         self._checked_share = checked_share
@@ -158,13 +168,14 @@ class Reading:
 
         Raises `search-unavailable`, `record-damaged`, `overloaded` and the errors of invalid parameters.
         """
-        tenant = self._access_log.admit(principal, parameters)
-        log, query = parse(parameters, others=LIST_PARAMETERS)
+        view = self._views.open(principal, parameters, LIST_PARAMETERS)
+        tenant, log, query, parameters = view.tenant, view.log, view.query, view.parameters
         options = ListOptions.parse(parameters)
+        view.require_order(options.order)
         listed = ListQuery(tenant, log, query, options.order, options.begins_after)
         start = None if options.cursor is None else read_cursor(options.cursor, listed)
         asked = _asked(query, options, start)
-        async with self._failure_recorded(principal, request, SEARCH, log, asked):
+        async with self._failure_recorded(principal, request, SEARCH, view, asked):
             await self._wait(tenant, log, parameters)
             start = start or await self._start(tenant, log, options)
             found = await self._search.page(tenant, log, query, limit=options.limit, order=options.order, start=start, held=held)
@@ -174,10 +185,11 @@ class Reading:
         details = {**asked, **given, "engine": found.coverage.engine}
         await self._access_log.write(principal, request, SEARCH, resource=("log", log.text), details=details, outcome=outcome)
         if damaged:
-            raise record_damaged(log, damaged)
-        onwards = None if found.next is None else write_cursor(found.next, listed)
+            raise view.refusal(record_damaged(log, damaged))
+        onwards = None if found.next is None else view.mark(write_cursor(found.next, listed))
         highlighted = query if options.highlighted else None
-        return tenant, log, Page(found.items, onwards, found.coverage, total, _reached(found, options.order), highlighted)
+        page = Page(found.items, onwards, found.coverage, view, total, _reached(found, options.order), highlighted)
+        return tenant, log, page
 
     async def _wait(self, tenant: Tenant, log: LogName, parameters: Parameters) -> None:
         """Wait as `wait` asks for. The answer is whole without it. Raises `invalid-parameter`."""
@@ -206,16 +218,21 @@ class Reading:
 
     async def get(
         self, principal: Principal, request: RequestContext, seq: int, parameters: Parameters
-    ) -> tuple[Tenant, LogName, StoredRecord]:
-        """Return the record with this number. Raises `not-found` and `record-damaged`, after the request was recorded."""
-        tenant = self._access_log.admit(principal, parameters)
+    ) -> tuple[View, StoredRecord]:
+        """Return the record with this number, and the view that writes it.
+
+        Raises:
+            DecklogError: `not-found` and `record-damaged`, after the request was recorded; `invalid-query` where `seq` is hidden.
+        """
+        view = self._views.open(principal, parameters)
+        tenant, log = view.tenant, view.log
         for name, _ in parameters:
             if name != "log":
                 raise unknown_parameter(name, "log")
-        log, _ = parse(parameters)
+        view.require_fields(("seq",))
         asked = {"seq": str(seq)[:40]}
-        async with self._failure_recorded(principal, request, READ, log, asked):
-            found = await self._store.fetch(tenant, log, [seq]) if 0 <= seq < _SEQ_END else []
+        async with self._failure_recorded(principal, request, READ, view, asked):
+            found = await self._fetched(view, seq)
             damaged = await damaged_of(found, tenant, log, Read.SINGLE, processor=self._processor)
         given, outcome = _given(len(found), damaged)
         outcome = outcome if found else Outcome.FAILURE
@@ -223,24 +240,33 @@ class Reading:
             principal, request, READ, resource=("log", log.text), details={**asked, **given}, outcome=outcome
         )
         if damaged:
-            raise record_damaged(log, damaged)
+            raise view.refusal(record_damaged(log, damaged))
         if not found:
             raise DecklogError(
                 Code.NOT_FOUND,
                 f"The log {log.text!r} has no record {str(seq)[:40]}: not yet, or not within its retention any more.",
             )
-        return tenant, log, found[0]
+        return view, found[0]
+
+    async def _fetched(self, view: View, seq: int) -> Sequence[StoredRecord]:
+        """Return the record with this number if it satisfies the query of the view."""
+        found = await self._store.fetch(view.tenant, view.log, [seq]) if 0 <= seq < _SEQ_END else []
+        if view.query.empty:
+            return found
+        visible = await self._processor.map(view.tenant.id, view.has, found, chars=chars)
+        return list(compress(found, visible))
 
     async def stats(self, principal: Principal, request: RequestContext, parameters: Parameters) -> Stats:
         """Return counts by `by` and `interval`, and by each of `facets`. Raises `too-many-buckets` and `search-unavailable`."""
-        tenant = self._access_log.admit(principal, parameters)
-        log, query = parse(parameters, others=COUNT_PARAMETERS)
+        view = self._views.open(principal, parameters, COUNT_PARAMETERS)
+        tenant, log, query = view.tenant, view.log, view.query
         options = CountOptions.parse(parameters)
         grouping, facets = options.grouping, options.facets
+        view.require_countable((*grouping.by, *facets), grouping.interval)
         asked: dict[str, Any] = {"filter": describe(query), "by": list(grouping.by), "interval": grouping.interval}
         if facets:
             asked["facets"] = list(facets)
-        async with self._failure_recorded(principal, request, STATS, log, asked):
+        async with self._failure_recorded(principal, request, STATS, view, asked):
             await self._wait(tenant, log, parameters)
             counted = await self._search.count(tenant, log, query, grouping, facets=facets, top=options.top)
             buckets = counted.buckets
@@ -248,20 +274,20 @@ class Reading:
                 buckets = zero_filled(buckets, grouping, query.since, query.until, limit=BUCKETS_MAX)
         details = {**asked, "buckets": len(buckets), "engine": counted.coverage.engine}
         await self._access_log.write(principal, request, STATS, resource=("log", log.text), details=details)
-        return Stats(grouping, buckets, counted.total, counted.coverage, counted.facets)
+        return Stats(view, grouping, buckets, counted.total, counted.coverage, counted.facets)
 
     async def export(self, principal: Principal, request: RequestContext, parameters: Parameters) -> Export:
         """Begin an export of the matching records that are stored now. Its opening is recorded before this returns.
 
         Raises `overloaded` where too many exports run, or where they would hold too many bytes.
         """
-        tenant = self._access_log.admit(principal, parameters)
-        log, query = parse(parameters, others=EXPORT_PARAMETERS)
-        form, after = _form(parameters), one(parameters, "after")
+        view = self._views.open(principal, parameters, EXPORT_PARAMETERS)
+        tenant, log, query, parameters = view.tenant, view.log, view.query, view.parameters
+        form, after = _form(view), one(parameters, "after")
         place = None if after is None else Position.parse(after)
         counted = choice(parameters, "count", COUNTS) == "exact"
         asked = {"filter": describe(query), "format": form.format, **({} if after is None else {"after": str(place)})}
-        async with self._failure_recorded(principal, request, EXPORT_OPEN, log, asked):
+        async with self._failure_recorded(principal, request, EXPORT_OPEN, view, asked):
             await self._wait(tenant, log, parameters)
             head = await self._store.head(tenant, log)
             first = 0 if place is None else (await self._position(tenant, log, head, place)).seq + 1
@@ -269,7 +295,7 @@ class Reading:
         running = [export for export in self._exports if not export.finished]
         if len(running) >= EXPORTS_MAX or sum(export.tenant.id == tenant.id for export in running) >= EXPORTS_PER_TENANT_MAX:
             raise DecklogError(Code.OVERLOADED, "Too many exports run at once. Try again when one has ended.", retry_after=5)
-        reader = Reader(principal, request, tenant, log, query, form, head, first, asked, total)
+        reader = Reader(principal, request, view, form, head, first, asked, total)
         export = Export(
             self._search,
             self._access_log,
@@ -289,9 +315,12 @@ class Reading:
 
     @asynccontextmanager
     async def _failure_recorded(
-        self, principal: Principal, request: RequestContext, action: str, log: LogName, asked: dict[str, Any]
+        self, principal: Principal, request: RequestContext, action: str, view: View, asked: dict[str, Any]
     ) -> AsyncIterator[None]:
-        """Write an access record where a query fails after it began to read, so that no attempt goes unrecorded."""
+        """Write an access record where a query fails after it began to read, so that no attempt goes unrecorded.
+
+        Raises the error as the view shows it.
+        """
         try:
             yield
         except BaseException as error:
@@ -300,8 +329,9 @@ class Reading:
                 principal,
                 request,
                 action,
-                resource=("log", log.text),
+                resource=("log", view.log.text),
                 details={**asked, "records": 0, "code": code},
                 outcome=Outcome.FAILURE,
             )
+            view.raise_refusal(error)
             raise

@@ -13,9 +13,9 @@ import msgspec
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Principal, RequestContext
-from decklog.domain.log import Position
+from decklog.domain.log import Head, Position
 from decklog.domain.records.record import Outcome, StoredRecord
-from decklog.domain.search.query import Query, describe, matches, parse
+from decklog.domain.search.query import describe, matches
 from decklog.domain.store import Announcements, RecordStore
 from decklog.domain.tenant import State, Tenant
 from decklog.services.budget import Budget
@@ -30,8 +30,11 @@ from decklog.services.records.feeds import (
     Feeds,
     RecentTerms,
 )
+from decklog.services.records.list_options import one
 from decklog.services.records.starting import position_of, start_after
-from decklog.services.search.matching import Matcher
+from decklog.services.records.views import AFTER, View, Views
+from decklog.services.sealing import Sealing
+from decklog.services.search.matching import Matcher, chars
 from decklog.services.search.page import READING, READING_BYTES_MAX
 
 TURN_RECORDS = 64
@@ -69,6 +72,7 @@ class Streams:
         limits: Limits of this process.
         processor: The slices in which records are matched; None for ones of its own.
         budget: Accounts for the records that streams hold; None for one of its own.
+        sealing: Seals the positions of viewers; None for one of its own.
     """
 
     def __init__(
@@ -82,7 +86,9 @@ class Streams:
         limits: Limits | None = None,
         processor: Processor | None = None,
         budget: Budget | None = None,
+        sealing: Sealing | None = None,
     ) -> None:
+        self._views = Views(access_log, sealing)
         self._store = store
         self._announcements = announcements
         self._access_log = access_log
@@ -137,13 +143,13 @@ class Streams:
             DecklogError: `invalid-parameter` for a position that is not in the log any more or not yet,
                 `too-many-streams`, and what the access log raises.
         """
-        tenant = self._access_log.admit(principal, parameters)
-        log, query = parse(parameters, others=("after",))
+        view = self._views.open(principal, [*parameters, *([] if after is None else [(AFTER, after)])], (AFTER,))
+        tenant, log, query, after = view.tenant, view.log, view.query, one(view.parameters, AFTER)
         place = None if after is None else Position.parse(after)
         self._reserve(tenant)
         try:
             head = await self._store.head(tenant, log)
-            start = await start_after(self._store, tenant, log, head, place, seconds=READ_SECONDS_MAX)
+            start = await self._start(view, head, place)
             await self._access_log.write(
                 principal,
                 request,
@@ -157,10 +163,18 @@ class Streams:
         except BaseException:
             self._release(tenant.id)
             raise
-        subscription = Subscription(self, feed, principal, request, query=query, start=start)
+        subscription = Subscription(self, feed, principal, request, view=view, start=start)
         feed.subscribers.add(subscription)
         self._open.add(subscription)
         return subscription
+
+    async def _start(self, view: View, head: Head, place: Position | int | None) -> Position:
+        """Return the position that a stream begins after. Raises `invalid-parameter` as the view shows it."""
+        try:
+            return await start_after(self._store, view.tenant, view.log, head, place, seconds=READ_SECONDS_MAX)
+        except DecklogError as error:
+            view.raise_refusal(error)
+            raise
 
     async def close(self, subscription: Subscription, outcome: Outcome) -> None:
         """Forget a stream and record its end. Does nothing for a stream that is closed already."""
@@ -243,14 +257,15 @@ class Subscription:
     """
 
     def __init__(
-        self, streams: Streams, feed: Feed, principal: Principal, request: RequestContext, *, query: Query, start: Position
+        self, streams: Streams, feed: Feed, principal: Principal, request: RequestContext, *, view: View, start: Position
     ) -> None:
+        self.view = view
         self.tenant = feed.tenant
         self.log = feed.log
         self.principal = principal
         self.request = request
         self.feed = feed
-        self.matcher = Matcher(query)
+        self.matcher = Matcher(view.query)
         self.next_seq = start.seq + 1
         self.reached = start
         self.given = 0
@@ -259,6 +274,7 @@ class Subscription:
         self.heartbeat_at = streams.next_heartbeat()
         self._streams = streams
         self.held = streams.budget.account(feed.tenant.id)
+        self._write = view.writer()
         self._backlog: deque[StoredRecord] = deque()
         self._examined = 0
         self._error: DecklogError | None = None
@@ -269,11 +285,18 @@ class Subscription:
     async def __anext__(self) -> Event:
         while True:
             if self._error is not None:
-                raise self._error
+                raise self.view.refusal(self._error)
             event = await self._step()
             if event is not None:
                 self.heartbeat_at = self._streams.next_heartbeat()
                 return event
+
+    async def rendered(self, record: StoredRecord) -> str:
+        """Return a record as this stream gives it: a JSON object on one line."""
+        if self.view.fields and len(record.content) >= LIGHT_CHARS:
+            [written] = await self._streams.processor.map(self.tenant.id, self._write, [record], chars=chars)
+            return written
+        return self._write(record)
 
     async def _step(self) -> Event | None:
         """Examine the next record, read the backlog, or wait; return an event where there is one to deliver."""
