@@ -152,6 +152,31 @@ def test_container_log_that_ends_within_a_line_is_named(tmp_path: Path) -> None:
     assert [(piece.line, piece.raw) for piece in pieces] == [(1, b'{"n":1}'), (2, b"not a line of a container"), (3, None)]
 
 
+def docker(log: str, stream: str = "stdout") -> str:
+    """A line as Docker writes it."""
+    return json.dumps({"log": log, "stream": stream, "time": "2026-11-20T10:00:06.123456789Z"}, separators=(",", ":")) + "\n"
+
+
+def test_lines_that_docker_split_are_joined_for_each_stream(tmp_path: Path) -> None:
+    long = json.dumps({"n": 1, "text": 'a "quoted" \u00e9 \n' * 40})
+    log = [
+        docker('{"n":0}\n'),
+        docker(long[:100]),
+        docker('{"n":', "stderr"),
+        docker(long[100:200]),
+        docker("2}\n", "stderr"),
+        docker(long[200:] + "\n"),
+        docker('{"n":3}'),  # whole, without its line break
+        docker("no JSON"),
+        docker('{"n":4'),
+    ]
+    pieces = read(written(tmp_path / "x", "".join(log)))
+    texts = [json.loads(piece.raw)["log"] for piece in pieces if piece.raw is not None]
+    assert texts == ['{"n":0}\n', '{"n":2}\n', long + "\n", '{"n":3}', "no JSON"]
+    assert [piece.line for piece in pieces] == [1, 3, 2, 7, 8, 9]
+    assert (pieces[-1].raw, "split" in pieces[-1].problem) == (None, True)
+
+
 @pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress])
 def test_compressed_file_that_is_cut_off_is_named(tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
     pieces = read(written(tmp_path / "x", compress(FORMS["lines"].encode())[:-3]))

@@ -1,6 +1,6 @@
 """Read files of audit events, as their systems write them, event by event.
 
-A file holds JSON values in any form, lines of a container's log (CRI) whose text is JSON, or a CSV export of Decklog. It may be
+A file holds JSON values in any form, lines of a container's log (CRI, Docker) whose text is JSON, or a CSV export of Decklog. It may be
 compressed by gzip or zstd, in several members. The content decides, never the file's name. Memory is bounded by the largest event.
 """
 
@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Self, TextIO, cast
 
@@ -35,6 +35,8 @@ _ZSTD_STEP = 2048
 _MAGIC_BYTES = 4
 _CRI = re.compile(rb"(?P<time>\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)) (?P<stream>stdout|stderr) (?P<tag>[PF])(?::\S*)? ")
 """Beginning of a line of a container's log, by the Container Runtime Interface. `P` marks a line that the next one continues."""
+_DOCKER = b'{"log":"'
+"""Beginning of a line of a container's log, by Docker."""
 _CSV = re.compile(r'"?seq"?([,;\t])"?(received_at|epoch)"?\1')
 """Beginning of a CSV export of Decklog, as it was written or as a spreadsheet saved it."""
 
@@ -104,7 +106,7 @@ class EventFile:
         if found := _CSV.match(decoder(encoding).decode(first[mark : mark + 200])):
             data.read(mark)
             return _csv_pieces(io.TextIOWrapper(data, encoding, ERRORS, newline=""), found[1])
-        return iter(Values(data.read1))
+        return _docker_pieces(Values(data.read1))
 
     def _opened(self) -> io.RawIOBase:
         """Return the content, decompressed."""
@@ -197,6 +199,55 @@ def _cri_pieces(lines: IO[bytes]) -> Iterator[Piece]:
 def _joined(parts: Sequence[tuple[int, bytes]]) -> Iterator[Piece]:
     first, text = parts[0][0], b"".join(part.rstrip(b"\r\n") for _, part in parts)
     return iter(Values(io.BytesIO(text).read, first))
+
+
+class _DockerLine(msgspec.Struct):
+    log: str
+    stream: str
+    time: str
+
+
+_docker_line = msgspec.json.Decoder(_DockerLine).decode
+_any = msgspec.json.Decoder().decode
+
+
+def _docker_pieces(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Yield pieces; lines of a container that Docker split (at 16 KiB) are joined again, for each stream by itself."""
+    parts: dict[str, list[tuple[int, str]]] = {}
+    for piece in pieces:
+        part = _docker_part(piece, parts)
+        if part is None:
+            yield piece
+            continue
+        begun = parts.setdefault(part.stream, [])
+        begun.append((piece.line, part.log))
+        if part.log.endswith("\n"):
+            yield Piece(begun[0][0], msgspec.json.encode({"log": "".join(log for _, log in begun)}))
+            parts.pop(part.stream)
+        elif sum(len(log) for _, log in begun) > VALUE_CHARS_MAX:
+            yield Piece(begun[0][0], None, problem=f"the line has more than {VALUE_CHARS_MAX} characters")
+            parts.pop(part.stream)
+    for begun in parts.values():
+        yield Piece(begun[0][0], None, problem="the log ends within a line that was split")
+
+
+def _docker_part(piece: Piece, begun: Collection[str]) -> _DockerLine | None:
+    """Return a piece as a part of a line, None where it is something else; `begun` are the streams with a line that is not whole."""
+    if piece.raw is None or not piece.raw.startswith(_DOCKER):
+        return None
+    try:
+        line = _docker_line(piece.raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    if line.stream in begun:
+        return line
+    if line.log.endswith("\n") or not line.log.startswith("{"):
+        return None
+    try:
+        _any(line.log)  # collectors take the line break off a whole line
+    except (msgspec.DecodeError, RecursionError):
+        return line
+    return None
 
 
 def _csv_pieces(text: TextIO, delimiter: str) -> Iterator[Piece]:
