@@ -1,8 +1,10 @@
 /** Every screen of the board: its place, its name, who may open it, and the chunk that draws it. */
 import {
+  Bookmark,
   Building2,
   Download,
   Eye,
+  FileX2,
   KeyRound,
   type LucideIcon,
   MonitorSmartphone,
@@ -50,6 +52,14 @@ export const SCREENS: Screen[] = [
   screen(
     { path: "/exports", title: "Exports", icon: Download, group: "Evidence", permission: "read", chord: "e" },
     () => import("./exports/index.tsx"),
+  ),
+  screen(
+    { path: "/rejected", title: "Rejected", icon: FileX2, group: "Evidence", permission: "manage", chord: "r" },
+    () => import("./rejected/index.tsx"),
+  ),
+  screen(
+    { path: "/saved", title: "Saved searches", icon: Bookmark, group: "Explore", permission: "read", chord: "v" },
+    () => import("./saved/index.tsx"),
   ),
   screen(
     { path: "/tenants", title: "Tenants", icon: Building2, group: "Manage", permission: null, chord: "t" },
