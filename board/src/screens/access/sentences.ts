@@ -266,6 +266,11 @@ const TELL: Record<string, Tell> = {
     details.count === undefined ? "listed the sessions" : `listed the sessions: ${count(details.count, "session")}`,
   ],
   "sessions.link": () => ["made a one-time link that signs in"],
+  "retention.read": (record) => [`read until when the ${record.resource?.id ?? "events"} log can be read`],
+  "viewer-token.mint": (_, details) => [
+    "minted a viewer token",
+    ...(text(details.query) ? [" for ", code(details.query)] : []),
+  ],
   "keys.list": (_, details) => [`listed the keys: ${count(details.count, "key")}`],
   "keys.create": keysCreate,
   "keys.revoke": (record) => [
@@ -326,6 +331,8 @@ export const GROUPS: readonly { value: string; label: string }[] = [
   { value: "searches.*", label: "Saved searches" },
   { value: "sessions.*", label: "Sessions" },
   { value: "keys.*", label: "Keys" },
+  { value: "viewer-token.*", label: "Viewer tokens" },
+  { value: "retention.read", label: "Retention" },
   { value: "tenants.*", label: "Tenants" },
   { value: "tenant.*", label: "Provisioning" },
   { value: "database.recover", label: "Recovery" },

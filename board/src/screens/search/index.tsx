@@ -11,6 +11,7 @@ import { exportsHref, liveHref } from "../../parts/places.ts";
 import { RecordDrawer } from "../../parts/record/drawer.tsx";
 import { Filters, focusedValue } from "../../parts/record/filters.tsx";
 import { useZone } from "../../preferences.ts";
+import { SaveButton } from "../saved/save-button.tsx";
 import { SCREENS } from "../screens.ts";
 import { Chips } from "./chips.tsx";
 import { cellText, columnOf } from "./columns.ts";
@@ -175,6 +176,7 @@ export default function SearchScreen() {
           >
             <RefreshCw size={16} />
           </ActionIcon>
+          <SaveButton view={view} />
         </div>
         <Chips query={view.q} clauses={clauses} onAsk={ask} />
         {emptyLog ? (
