@@ -267,10 +267,7 @@ const TELL: Record<string, Tell> = {
   ],
   "sessions.link": () => ["made a one-time link that signs in"],
   "retention.read": (record) => [`read until when the ${record.resource?.id ?? "events"} log can be read`],
-  "viewer-token.mint": (_, details) => [
-    "minted a viewer token",
-    ...(text(details.query) ? [" for ", code(details.query)] : []),
-  ],
+  "viewer-token.mint": (record) => ["minted a viewer token for ", ...subject(record)],
   "keys.list": (_, details) => [`listed the keys: ${count(details.count, "key")}`],
   "keys.create": keysCreate,
   "keys.revoke": (record) => [
