@@ -29,6 +29,20 @@ def test_sign_in_page_obeys_the_policy_and_is_accessible(guest: Page, watch: Wat
     shoot(guest, f"sign-in-{look}")
 
 
+@pytest.mark.parametrize("who", [(("acme", "admin"),), (("acme", "auditor"),), (("platform", "platform"),)], ids=str)
+def test_every_screen_of_a_role_obeys_the_policy(page: Page, who: object) -> None:
+    """The fixture `watch` fails on a violation. A screen has one heading of the first level, and its address is its own."""
+    page.goto("/board")
+    navigation = page.get_by_role("navigation")
+    expect(navigation.get_by_role("link").first).to_be_visible()
+    places = [link.get_attribute("href") or "" for link in navigation.get_by_role("link").all()]
+    assert places
+    for place in places:
+        page.goto(place)
+        expect(page.get_by_role("heading", level=1)).to_have_count(1)
+        assert page.url.partition("?")[0].endswith(place)
+
+
 @pytest.mark.parametrize("place", ["/board/search", "/board/live?q=alice", "/board/none/17"])
 def test_every_place_of_the_board_can_be_opened_directly(guest: Page, watch: Watch, place: str) -> None:
     watch.allow(NOT_SIGNED_IN)
