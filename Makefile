@@ -68,8 +68,9 @@ lock-uv: $(UV)                     ## the lock of uv itself
 pin: $(STAMP)                      ## the digests of all images in .env; needs Docker with buildx and the registries
 	$(BIN)/python -m tools.pin $(ARGS)
 
-sbom: $(STAMP)                     ## CycloneDX documents of the lock and of each image's libraries in .sbom
+sbom: $(STAMP)                     ## CycloneDX documents of the lock, of each image's libraries and of the board's packages in .sbom
 	$(BIN)/python -m tools.sbom .sbom
+	$(NPM) sbom --silent --sbom-format cyclonedx --package-lock-only > ../.sbom/board.cdx.json
 
 audit: $(STAMP)                    ## the lock against ADVISORIES=<zip or folder of OSV advisories>
 	$(BIN)/python -m tools.audit $(LOCK) $(ADVISORIES)

@@ -31,7 +31,7 @@ def _run(program: str, words: Sequence[str | Path], given: str) -> str:
 
 def resolved(image: str) -> str:
     """Return the part of the lock that an image installs, with hashes: its Dockerfile says which projects with which extras."""
-    [install] = re.findall(r"uv pip install [^&]+", (ROOT / _IMAGES[image]).read_text(encoding="utf-8"))
+    [install] = re.findall(r"uv pip install [^&]*--constraint [^&]+", (ROOT / _IMAGES[image]).read_text(encoding="utf-8"))
     extras = [f"--extra={extra}" for extra in re.findall(r"--extra (\S+)", install)]
     words: list[str | Path] = [
         *("pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--generate-hashes", "--no-header"),

