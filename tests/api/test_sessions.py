@@ -80,6 +80,35 @@ async def test_cookie_is_out_of_reach_of_scripts_and_other_sites(world: World) -
     assert token not in str(world.stored_sessions.held)
 
 
+async def test_cookie_behind_a_trusted_proxy_that_ends_tls_is_bound_to_this_host() -> None:
+    secure = {"x-forwarded-proto": "https", "host": "audit.example.com"}
+    async with running_world(trusted_proxies="127.0.0.1") as world, world.client() as browser:
+        opened = await browser.post(SESSIONS, json={}, headers={**bearer(world), **secure})
+        name, *attributes = opened.headers["set-cookie"].split("; ")
+        assert name.startswith("__Host-decklog_session=")
+        assert {"Secure", "HttpOnly", "SameSite=Strict", "Path=/"} <= set(attributes)
+        assert not any(each.startswith("Domain") for each in attributes)
+        token = name.partition("=")[2]
+        own = {**secure, "cookie": f"__Host-decklog_session={token}"}
+        assert (await browser.get(SESSION, headers=own)).status_code == 200
+        # A cookie without the prefix may come from a neighbour of the host, or from plain HTTP.
+        for planted in (f"decklog_session={token}", f"__Host-decklog_session={token}; __Host-decklog_session={'A' * 43}"):
+            assert code_of(await browser.get(SESSION, headers={**secure, "cookie": planted})) == Code.UNAUTHENTICATED.value
+        link = await browser.post(f"{SESSIONS}/links", headers={**own, "decklog-csrf": opened.json()["csrf"]})
+        assert link.json()["url"].startswith("https://audit.example.com/board/#link=")
+        upgrade = {
+            "connection": "Upgrade",
+            "upgrade": "websocket",
+            "sec-websocket-version": "13",
+            "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+        }
+        plain = await browser.get("/api/v1/logs/stream", headers={**own, **upgrade, "origin": "http://audit.example.com"})
+        assert code_of(plain) == Code.CSRF.value
+    async with running_world() as world, world.client() as browser:
+        untrusted = await browser.post(SESSIONS, json={}, headers={**bearer(world), **secure})
+        assert untrusted.headers["set-cookie"].startswith("decklog_session=")
+
+
 async def test_token_changes_at_each_sign_in_and_the_earlier_session_ends(world: World) -> None:
     async with signed_in(world) as (browser, first):
         before = browser.cookies["decklog_session"]

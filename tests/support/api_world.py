@@ -146,6 +146,7 @@ async def running_world(
     cursors: Callable[[MemoryStore], Cursors] | None = None,
     lives: Lives | None = None,
     oidc: Callable[[Identity], OidcSignIn] | None = None,
+    trusted_proxies: str = "",
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> AsyncIterator[World]:
     """Start all services and the server; stop them in the opposite order.
@@ -197,7 +198,7 @@ async def running_world(
         assert isinstance(made, Application)
         world.routes = made.routes
         app = Conformance(made)
-        server = await stack.enter_async_context(serve(app, "127.0.0.1", 0, freeze=False))
+        server = await stack.enter_async_context(serve(app, "127.0.0.1", 0, freeze=False, trusted_proxies=trusted_proxies))
         world.url = f"http://127.0.0.1:{server.port}"
         yield world
     assert not app.faults, "answers that the OpenAPI document does not describe:\n" + "\n".join(app.faults)
