@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import get_args, get_type_hints
 
+import httpx
 import pytest
 
 from decklog import __version__, command_line
@@ -180,3 +181,21 @@ def test_dev_prints_commands_that_work_as_printed(dev: Dev) -> None:
     assert listed.returncode == 0, listed.stderr
     assert "acme" in listed.stdout
     assert f"decklog plan --data-dir {dev.data} -f tenant.yaml" in printed
+
+
+def test_dev_prints_the_link_to_the_board_first_and_board_another_one(dev: Dev) -> None:
+    first = next(line for line in dev.log.read_text().splitlines() if line.startswith(("Board", "Decklog is ready")))
+    assert first.startswith("Board (this link works once, for 10 minutes): ")
+    another = decklog("board", "--data-dir", str(dev.data))
+    assert (another.returncode, another.stderr) == (0, "")
+    url, key = dev.content["url"], dev.content["tenants"]["acme"]["auditor"]
+    single = decklog("board", "--url", url, variables={"DECKLOG_KEY": key})
+    signed_in = []
+    for link in (first.split()[-1], another.stdout.strip(), single.stdout.strip()):
+        base, _, code = link.partition("/board/#link=")
+        answer = httpx.post(f"{base}/api/v1/sessions", json={"link": code})
+        assert answer.status_code == 201, answer.text
+        signed_in.append([each["tenant"] or each["role"] for each in answer.json()["identities"]])
+    assert sorted(signed_in[0]) == ["acme", "globex", "minimal", "platform"]
+    assert signed_in[1] == signed_in[0]
+    assert signed_in[2] == ["acme"]
