@@ -2,6 +2,7 @@
 import {
   Bookmark,
   Building2,
+  CalendarDays,
   Download,
   Eye,
   FileX2,
@@ -60,6 +61,10 @@ export const SCREENS: Screen[] = [
   screen(
     { path: "/saved", title: "Saved searches", icon: Bookmark, group: "Explore", permission: "read", chord: "v" },
     () => import("./saved/index.tsx"),
+  ),
+  screen(
+    { path: "/retention", title: "Retention", icon: CalendarDays, group: "Evidence", permission: "read", chord: "n" },
+    () => import("./retention/index.tsx"),
   ),
   screen(
     { path: "/tenants", title: "Tenants", icon: Building2, group: "Manage", permission: null, chord: "t" },

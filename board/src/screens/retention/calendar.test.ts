@@ -6,33 +6,47 @@ function range(from: string | null, to: string, records: number, bytes: number |
   return { from, to, first_seq: 0, end_seq: records, records, bytes, hidden_after: `${to}`, state: "kept" };
 }
 
-test("a range of one day is that day, exactly", () => {
-  const days = daysOf([range("2026-03-29T00:00:00Z", "2026-03-30T00:00:00Z", 5)]);
+const NOW = Date.parse("2026-04-01T12:00:00Z");
+
+test("a range of one day is that day", () => {
+  const days = daysOf([range("2026-03-29T00:00:00Z", "2026-03-30T00:00:00Z", 5)], NOW);
   expect([...days.keys()]).toEqual(["2026-03-29"]);
-  expect(days.get("2026-03-29")).toMatchObject({ records: 5, exact: true });
+  expect(days.get("2026-03-29")).toMatchObject({ records: 5, length: 1, begins: "2026-03-29", ends: "2026-03-29" });
 });
 
 test("a range of unknown beginning has no day, and a size that is not known is said", () => {
-  const days = daysOf([
-    range(null, "2026-03-29T00:00:00Z", 5),
-    range("2026-03-29T00:00:00Z", "2026-03-30T00:00:00Z", 5, 10),
-    range("2026-03-29T06:00:00Z", "2026-03-29T07:00:00Z", 5, null),
-  ]);
+  const days = daysOf(
+    [
+      range(null, "2026-03-29T00:00:00Z", 5),
+      range("2026-03-29T00:00:00Z", "2026-03-30T00:00:00Z", 5, 10),
+      range("2026-03-29T06:00:00Z", "2026-03-29T07:00:00Z", 5, null),
+    ],
+    NOW,
+  );
   expect([...days.keys()]).toEqual(["2026-03-29"]);
   expect(bytesText(days.get("2026-03-29")?.bytes ?? null)).toBe("size not known");
 });
 
-test("a longer range is spread over its days, and says so", () => {
-  const days = daysOf([range("2026-02-27T00:00:00Z", "2026-03-02T00:00:00Z", 9)]);
+test("the days of a longer range know the whole of it", () => {
+  const days = daysOf([range("2026-02-27T00:00:00Z", "2026-03-02T00:00:00Z", 9)], NOW);
   expect([...days.keys()]).toEqual(["2026-02-27", "2026-02-28", "2026-03-01"]);
-  expect(days.get("2026-03-01")).toMatchObject({ records: 3, exact: false });
+  expect(days.get("2026-03-01")).toMatchObject({ records: 9, length: 3, begins: "2026-02-27", ends: "2026-03-01" });
+});
+
+test("the days of a range that are to come are not covered, and its end is known", () => {
+  const days = daysOf([range("2026-03-31T00:00:00Z", "2026-04-07T00:00:00Z", 9)], NOW);
+  expect([...days.keys()]).toEqual(["2026-03-31", "2026-04-01"]);
+  expect(days.get("2026-04-01")).toMatchObject({ length: 2, ends: "2026-04-06" });
 });
 
 test("an empty range is a day, and two ranges of a day add up with the later end", () => {
-  const days = daysOf([
-    range("2026-03-01T06:00:00Z", "2026-03-01T06:00:00Z", 0),
-    range("2026-03-01T08:00:00Z", "2026-03-01T09:00:00Z", 4),
-  ]);
+  const days = daysOf(
+    [
+      range("2026-03-01T06:00:00Z", "2026-03-01T06:00:00Z", 0),
+      range("2026-03-01T08:00:00Z", "2026-03-01T09:00:00Z", 4),
+    ],
+    NOW,
+  );
   expect(days.get("2026-03-01")).toMatchObject({ records: 4, hiddenAfter: "2026-03-01T09:00:00Z" });
 });
 

@@ -7,13 +7,16 @@ const DAY = 86_400_000;
 export type DayName = string;
 
 export interface Day {
+  /** Records of the range that the day belongs to. */
   records: number;
   /** Null where the size of a range is not known. */
   bytes: number | null;
   hiddenAfter: string;
   state: string;
-  /** False where a range is longer than a day: its numbers are spread evenly over its days. */
-  exact: boolean;
+  /** The days of the range up to today, its first day, and its last one. Storage knows no numbers of a part of a range. */
+  length: number;
+  begins: DayName;
+  ends: DayName;
 }
 
 function dayOf(instant: number): DayName {
@@ -24,19 +27,23 @@ export function today(now: number): DayName {
   return dayOf(now);
 }
 
-/** Return the days that ranges cover. Of a day in two ranges the numbers add up, and the later end counts. */
-export function daysOf(ranges: StoredRange[]): Map<DayName, Day> {
+/** Return the days that ranges cover, up to today. Ranges within one day add up, and the later end counts. */
+export function daysOf(ranges: StoredRange[], now: number): Map<DayName, Day> {
   const days = new Map<DayName, Day>();
   for (const range of ranges) {
-    const names = covered(range);
+    const all = covered(range);
+    const names = all.filter((name, index) => index === 0 || name <= today(now));
     for (const name of names) {
       const before = days.get(name);
+      const adds = before !== undefined && before.length === 1 && names.length === 1;
       days.set(name, {
-        records: (before?.records ?? 0) + range.records / names.length,
-        bytes: sum(before ? before.bytes : 0, range.bytes === null ? null : range.bytes / names.length),
-        hiddenAfter: before && before.hiddenAfter > range.hidden_after ? before.hiddenAfter : range.hidden_after,
+        records: (adds ? before.records : 0) + range.records,
+        bytes: sum(adds ? before.bytes : 0, range.bytes),
+        hiddenAfter: adds && before.hiddenAfter > range.hidden_after ? before.hiddenAfter : range.hidden_after,
         state: range.state,
-        exact: names.length === 1 && (before?.exact ?? true),
+        length: names.length,
+        begins: all[0] ?? name,
+        ends: all.at(-1) ?? name,
       });
     }
   }

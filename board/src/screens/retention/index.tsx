@@ -102,7 +102,7 @@ function Facts({ found }: { found: Found }) {
   );
 }
 
-const TONES: Record<string, Tone> = { hidden: "quiet", held: "warn" };
+const TONES: Record<string, Tone> = { hidden: "quiet" };
 
 const COLUMNS: Column<StoredRange>[] = [
   { name: "From", cell: (each) => (each.from === null ? "the beginning" : <TimeText value={each.from} />) },

@@ -9,8 +9,8 @@ const monthName = new Intl.DateTimeFormat("en", { month: "long", year: "numeric"
 
 /** The months of a log, newest first. The shade of a day repeats its number, which stands in it. */
 export function Months({ ranges, now }: { ranges: StoredRange[]; now: number }) {
-  const days = daysOf(ranges);
-  const most = Math.max(...[...days.values()].map((each) => each.records));
+  const days = daysOf(ranges, now);
+  const most = Math.max(...[...days.values()].map((each) => each.records / each.length));
   const current = today(now);
   return (
     <div className={classes.months}>
@@ -74,25 +74,32 @@ function Cell({
       </td>
     );
   }
-  const about = day.exact ? "" : "about ";
   const hidden = day.state === "hidden" ? "hidden" : `hidden ${agoText(day.hiddenAfter, now)}`;
+  const span = day.begins === day.ends ? name : `${day.begins} to ${day.ends}`;
+  const records = `${day.records.toLocaleString("en")} records`;
   return (
     <td
       className={classes.day}
-      data-level={levelOf(day.records, most)}
+      data-level={levelOf(day.records / day.length, most)}
       data-hidden={day.state === "hidden" || undefined}
       aria-current={isToday ? "date" : undefined}
-      title={`${name}: ${about}${Math.round(day.records).toLocaleString("en")} records, ${bytesText(day.bytes)}, ${hidden}`}
+      title={`${span}: ${records}, ${bytesText(day.bytes)}, ${hidden}`}
     >
       <span className={classes.number}>{number}</span>
-      <span className={classes.count} aria-hidden>
-        {day.exact ? "" : "≈"}
-        {shortCount(day.records)}
-      </span>
-      <VisuallyHidden>
-        {about}
-        {Math.round(day.records)} records, {hidden}
-      </VisuallyHidden>
+      {name === day.begins ? (
+        <>
+          <span className={classes.count} aria-hidden>
+            {shortCount(day.records)}
+            {day.length > 1 && " →"}
+          </span>
+          <VisuallyHidden>
+            {day.length > 1 ? `${span}: ` : ""}
+            {records}, {hidden}
+          </VisuallyHidden>
+        </>
+      ) : (
+        <VisuallyHidden>in the range from {day.begins}</VisuallyHidden>
+      )}
     </td>
   );
 }

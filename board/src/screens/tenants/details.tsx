@@ -1,4 +1,6 @@
 import { Alert, Code, Text, Title } from "@mantine/core";
+import { useRetention } from "../../api/retention.ts";
+import { can, useIdentity } from "../../api/session.ts";
 import type { Condition, Tenant } from "../../api/tenants.ts";
 import { type Column, Listing } from "../../parts/listing.tsx";
 import { StateText } from "../../parts/state.tsx";
@@ -8,6 +10,7 @@ import classes from "./tenants.module.css";
 
 /** One tenant: its state, its conditions with reasons, and what its manifest asks for. */
 export function TenantDetails({ tenant }: { tenant: Tenant }) {
+  const identity = useIdentity();
   const { tone, text } = stateOf(tenant);
   const spec = leaves(tenant.spec ?? {});
   return (
@@ -40,6 +43,7 @@ export function TenantDetails({ tenant }: { tenant: Tenant }) {
           <TimeText value={tenant.created_at} />
         </Fact>
         <Fact name="Generation">{tenant.generation}</Fact>
+        {can(identity, "read") && identity.tenant === tenant.name && <Usage />}
       </dl>
       <section>
         <Title order={2} size="h5" mb="xs">
@@ -77,6 +81,14 @@ export function TenantDetails({ tenant }: { tenant: Tenant }) {
       </section>
     </>
   );
+}
+
+/** How much the own log holds. What cannot be read is left out: the page of retention says why. */
+function Usage() {
+  const { data } = useRetention("events");
+  if (!data) return null;
+  const count = data.ranges.reduce((sum, each) => sum + each.records, 0);
+  return <Fact name="Records">{count.toLocaleString("en")}</Fact>;
 }
 
 function Fact({ name, children }: { name: string; children: React.ReactNode }) {

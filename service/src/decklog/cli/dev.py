@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import stamina
 import uvloop
 from cyclopts import App
 
@@ -35,6 +36,7 @@ from decklog.cli.manual import manual
 from decklog.cli.options import Flag, Port
 from decklog.cli.signals import stop_on_signal
 from decklog.demo import telling
+from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import RequestContext
 from decklog.files.keys import KeyFile
 from decklog.settings import Api
@@ -42,6 +44,8 @@ from decklog.tracing_settings import tracing
 from decklog.upkeep import INTERVAL, Upkeep
 
 _PORT = 8321
+_STALE_SECONDS_MAX = 30.0
+"""Seconds to wait for a registry that this process could not read for a moment."""
 
 app = App(
     name="dev",
@@ -177,13 +181,20 @@ def _say(text: str) -> None:
 async def _board_link(services: ApiServices, url: str, vault: KeyFile, *, first: str | None) -> str:
     """Return a one-time link to the board for the admins of all tenants and for the platform; the address alone where there is no key.
 
-    The board begins with the tenant `first`.
+    The board begins with the tenant `first`. A registry that is stale for a moment, as on a machine under load, is waited for.
     """
-    principals = [await services.identity.authenticate(key) for key in vault.board_keys(first=first)]
-    if not principals:
-        return f"{url}/board/"
-    code, _ = await services.sign_in.link(principals, RequestContext("decklog dev"))
-    return link_url(url, code)
+    link = f"{url}/board/"
+    async for attempt in stamina.retry_context(on=_is_stale, attempts=None, timeout=_STALE_SECONDS_MAX, wait_max=1.0):
+        with attempt:
+            principals = [await services.identity.authenticate(key) for key in vault.board_keys(first=first)]
+            if principals:
+                code, _ = await services.sign_in.link(principals, RequestContext("decklog dev"))
+                link = link_url(url, code)
+    return link
+
+
+def _is_stale(error: Exception) -> bool:
+    return isinstance(error, DecklogError) and error.code is Code.REGISTRY_STALE
 
 
 def greeting(url: str, data_dir: Path, names: list[str], vault: KeyFile, *, troubles: Mapping[str, str], link: str) -> str:

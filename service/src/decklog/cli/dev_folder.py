@@ -14,6 +14,7 @@ from urllib.parse import quote
 import msgspec
 
 from decklog.assembly.backends import can_archive
+from decklog.demo import telling
 from decklog.domain.errors import Code, DecklogError
 from decklog.files.keys import KeyFile, held
 from decklog.settings import Api, Archive, Database, Identity, Settings, Tenants
@@ -73,7 +74,7 @@ class DevFolder:
         """
         self.running_settings()
         keys = KeyFile(self.keys)
-        found = keys.board_keys()
+        found = keys.board_keys(first=telling.TENANT if self.demo.exists() else None)
         if not keys.url or not found:
             raise DecklogError(Code.MISCONFIGURED, f"The decklog dev in {self._given} has no keys yet. Wait until it is ready.")
         return keys.url, found
