@@ -90,7 +90,7 @@ function Cell({
         <>
           <span className={classes.count} aria-hidden>
             {shortCount(day.records)}
-            {day.length > 1 && " →"}
+            {day.length > 1 && "→"}
           </span>
           <VisuallyHidden>
             {day.length > 1 ? `${span}: ` : ""}
