@@ -47,8 +47,17 @@ export interface Coverage {
   engine: string;
 }
 
+/** The values of one record that made it match: JSON pointers, and parts of their texts in Unicode code points. */
+export interface Highlights {
+  seq: number;
+  places: { path: string; spans: [number, number][] }[];
+  more: boolean;
+}
+
 export interface RecordPage extends Coverage {
   items: LogRecord[];
+  /** Of each of `items`, in their order, with `highlight=true`. */
+  highlights?: Highlights[] | null;
   next: string | null;
   position?: string | null;
   total?: number | null;

@@ -7,6 +7,7 @@ import { type LogRecord, readRecord } from "../../api/records.ts";
 import { useIdentity } from "../../api/session.ts";
 import { ProblemNotice } from "../notices.tsx";
 import classes from "./drawer.module.css";
+import { type Marks, NO_MARKS, RecordMarks } from "./marks.tsx";
 import { RecordView } from "./record-view.tsx";
 
 /** One record as it is stored, checked against its digest by the server. */
@@ -25,12 +26,14 @@ interface Props {
   log?: "events" | "access";
   /** The record as the list has it, until the checked one has come. */
   listed: LogRecord | undefined;
+  /** Where the record matched. */
+  marks?: Marks;
   onPrevious: (() => void) | null;
   onNext: (() => void) | null;
   onClose: () => void;
 }
 
-export function RecordDrawer({ seq, log = "events", listed, onPrevious, onNext, onClose }: Props) {
+export function RecordDrawer({ seq, log = "events", listed, marks = NO_MARKS, onPrevious, onNext, onClose }: Props) {
   const read = useRecord(seq, log);
   const title = useRef<HTMLHeadingElement>(null);
   const content = useRef<HTMLDivElement>(null);
@@ -56,7 +59,9 @@ export function RecordDrawer({ seq, log = "events", listed, onPrevious, onNext, 
       <div ref={content} className={classes.content} tabIndex={0} role="region" aria-label="Content of the record">
         {read.error && <ProblemNotice error={read.error} onRetry={() => void read.refetch()} />}
         {record ? (
-          <RecordView key={seq} record={record} checked={read.data !== undefined} />
+          <RecordMarks value={marks}>
+            <RecordView key={seq} record={record} checked={read.data !== undefined} />
+          </RecordMarks>
         ) : (
           !read.error && <Loader aria-label="Loading the record" />
         )}

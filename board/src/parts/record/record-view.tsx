@@ -8,6 +8,7 @@ import type { LogRecord, Resource } from "../../api/records.ts";
 import { TimeText } from "../time.tsx";
 import { DiffTable } from "./diff-table.tsx";
 import { FilterButtons } from "./filters.tsx";
+import { RecordText } from "./marks.tsx";
 import classes from "./record.module.css";
 import { Sentence } from "./sentence.tsx";
 import { storiesOf } from "./stories.ts";
@@ -21,7 +22,11 @@ export function RecordView({ record, checked }: { record: LogRecord; checked: bo
       <p className={classes.sentence}>
         <Sentence record={record} />
       </p>
-      {record.message && <p className={classes.note}>{record.message}</p>}
+      {record.message && (
+        <p className={classes.note}>
+          <RecordText name="message" text={record.message} />
+        </p>
+      )}
       <Stories record={record} />
       <Section title="When, who, what, where">
         <Facts record={record} />
@@ -99,7 +104,9 @@ function Fact({
       <dt>{name}</dt>
       <dd>
         <div className={classes.value}>
-          <span className={mono ? `${classes.text} ${classes.mono}` : classes.text}>{value}</span>
+          <span className={mono ? `${classes.text} ${classes.mono}` : classes.text}>
+            {field ? <RecordText name={field} text={value} /> : value}
+          </span>
           {field && <FilterButtons field={field} value={value} />}
         </div>
       </dd>

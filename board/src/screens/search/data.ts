@@ -6,11 +6,14 @@ import {
   type Counts,
   countRecords,
   type Facet,
+  type Highlights,
   type LogRecord,
   listRecords,
   type RecordPage,
 } from "../../api/records.ts";
 import { useIdentity } from "../../api/session.ts";
+import { type Marks, marksOf } from "../../parts/record/marks.tsx";
+import { hasSeveralValues } from "./names.ts";
 import { type Clause, clausesOf, withoutClause } from "./query-text.ts";
 import type { Bounds } from "./range.ts";
 import { barLength, extentOf, type Scale, scaleOf } from "./timeline.ts";
@@ -28,10 +31,37 @@ export function parametersOf(question: Question): Record<string, string | null> 
   return { q: question.q.trim() === "" ? null : question.q, from: question.from, to: question.to };
 }
 
+/** Return the fields whose whole values the query names: a mark on each of them would say nothing. */
+function exactFields(q: string): Set<string> {
+  return new Set(
+    clausesOf(q)?.flatMap((each) =>
+      each.field !== null && each.values !== null && !hasSeveralValues(each.field) ? [each.field] : [],
+    ),
+  );
+}
+
+/** Return whether a query looks for words, so that marks show where they stand. */
+function needsMarks(q: string): boolean {
+  if (q.trim() === "") return false;
+  return (
+    clausesOf(q)?.some((each) => !each.negated && (each.field === null || !exactFields(q).has(each.field))) ?? true
+  );
+}
+
+const known = new WeakMap<Highlights, Marks>();
+
+/** Marks stay the same objects while pages are added, so that rows are not drawn again. */
+function cachedMarks(highlights: Highlights, except: Set<string>): Marks {
+  const marks = known.get(highlights) ?? marksOf(highlights, except);
+  known.set(highlights, marks);
+  return marks;
+}
+
 /** The records of a question, page by page. A page is not asked for again until the question is. */
 export function useRecords(question: Question, sort: Sort, asked: number) {
   const identity = useIdentity();
-  const query: Query = { ...parametersOf(question), sort, limit: PAGE_RECORDS };
+  const highlight = needsMarks(question.q) ? true : null;
+  const query: Query = { ...parametersOf(question), sort, limit: PAGE_RECORDS, highlight };
   const found = useInfiniteQuery({
     queryKey: ["records", identity.id, query, asked],
     queryFn: ({ pageParam, signal }) => listRecords({ ...query, cursor: pageParam }, signal),
@@ -45,7 +75,13 @@ export function useRecords(question: Question, sort: Sort, asked: number) {
   });
   const data = found.data as InfiniteData<RecordPage> | undefined;
   const records = useMemo(() => data?.pages.flatMap((page) => page.items) ?? [], [data]);
-  return { ...found, records, coverage: data?.pages[0] };
+  const marked = useMemo(() => {
+    const except = exactFields(question.q);
+    return new Map(
+      data?.pages.flatMap((page) => page.highlights ?? []).map((each) => [each.seq, cachedMarks(each, except)]) ?? [],
+    );
+  }, [data, question.q]);
+  return { ...found, records, marked, coverage: data?.pages[0] };
 }
 
 /** Counts of a question: a timeline by outcome, and facets. A facet with too many values is null. */

@@ -10,6 +10,7 @@ import { useKey } from "../../keys/keys.tsx";
 import { exportsHref, liveHref } from "../../parts/places.ts";
 import { RecordDrawer } from "../../parts/record/drawer.tsx";
 import { Filters, focusedValue } from "../../parts/record/filters.tsx";
+import { NO_MARKS } from "../../parts/record/marks.tsx";
 import { useZone } from "../../preferences.ts";
 import { SaveButton } from "../saved/save-button.tsx";
 import { SCREENS } from "../screens.ts";
@@ -233,6 +234,7 @@ export default function SearchScreen() {
                   <RecordTable
                     grid={grid}
                     records={records}
+                    marked={found.marked}
                     columns={view.columns}
                     sort={view.sort}
                     zone={zone}
@@ -260,6 +262,7 @@ export default function SearchScreen() {
         <RecordDrawer
           seq={view.seq}
           listed={records[opened]}
+          marks={found.marked.get(view.seq) ?? NO_MARKS}
           onPrevious={opened > 0 ? () => moveTo(opened - 1) : null}
           onNext={opened >= 0 && opened < records.length - 1 ? () => moveTo(opened + 1) : null}
           onClose={close}

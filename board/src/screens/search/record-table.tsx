@@ -6,12 +6,14 @@ import {
   type KeyboardEvent,
   type MouseEvent,
   memo,
+  type ReactNode,
   type RefObject,
   useEffect,
   useMemo,
   useRef,
 } from "react";
 import type { LogRecord } from "../../api/records.ts";
+import { Marked, type Marks, NO_MARKS } from "../../parts/record/marks.tsx";
 import { timeText } from "../../parts/time.tsx";
 import { type Column, cellText, columnOf } from "./columns.ts";
 import classes from "./record-table.module.css";
@@ -33,6 +35,8 @@ export interface Cursor {
 interface Props {
   grid: RefObject<HTMLDivElement | null>;
   records: LogRecord[];
+  /** Marks by `seq`, of records that have some. */
+  marked: Map<number, Marks>;
   columns: string[];
   sort: Sort;
   zone: string;
@@ -102,6 +106,7 @@ export function RecordTable(props: Props) {
               index={item.index}
               columns={columns}
               zone={zone}
+              marks={props.marked.get(record.seq) ?? NO_MARKS}
               chosen={item.index === cursor.row ? cursor.column : -1}
             />
           );
@@ -194,6 +199,7 @@ interface RowProps {
   index: number;
   columns: Column[];
   zone: string;
+  marks: Marks;
   chosen: number;
 }
 
@@ -208,7 +214,7 @@ const MONO = new Set([
   "recorded_by.id",
 ]);
 
-const Row = memo(function Row({ record, index, columns, zone, chosen }: RowProps) {
+const Row = memo(function Row({ record, index, columns, zone, marks, chosen }: RowProps) {
   return (
     <div
       role="row"
@@ -226,12 +232,19 @@ const Row = memo(function Row({ record, index, columns, zone, chosen }: RowProps
           data-column={column}
           className={cellClass(record, each.name, column === chosen)}
         >
-          {each.name.endsWith("_at") ? timeText(cellText(record, each.name), zone) : cellText(record, each.name)}
+          {cellContent(record, each.name, zone, marks)}
         </div>
       ))}
     </div>
   );
 });
+
+function cellContent(record: LogRecord, name: string, zone: string, marks: Marks): ReactNode {
+  const text = cellText(record, name);
+  if (name.endsWith("_at")) return timeText(text, zone);
+  const spans = marks.get(name);
+  return spans && spans.length > 0 ? <Marked text={text} spans={spans} /> : text;
+}
 
 function cellClass(record: LogRecord, name: string, chosen: boolean): string {
   const outcome = name === "outcome" ? (classes[record.outcome] ?? "") : "";
