@@ -39,6 +39,7 @@ def test_keys_are_listed_with_role_source_and_last_use(page: Page, look: Look) -
     page.goto("/board/keys")
     provisioned = row(page, "Key of the manifest")
     expect(provisioned).to_have_count(3)
+    expect(provisioned.filter(has_text="you are signed in with it")).to_contain_text("admin")
     expect(provisioned.filter(has_text="auditor")).to_contain_text("Provisioning")
     expect(provisioned.get_by_role("button")).to_have_count(0)
     axe(page)

@@ -1,7 +1,7 @@
 import { Button, Code, Switch } from "@mantine/core";
 import { useState } from "react";
 import { type ApiKey, type MadeKey, useApiKeys } from "../../api/api-keys.ts";
-import { useIdentity } from "../../api/session.ts";
+import { useIdentity, useSignedIn } from "../../api/session.ts";
 import { useKey } from "../../keys/keys.tsx";
 import { type Column, Listing } from "../../parts/listing.tsx";
 import { EmptyState, ProblemNotice } from "../../parts/notices.tsx";
@@ -17,6 +17,8 @@ import { KeyShown } from "./shown.tsx";
 /** The API keys of the tenant: list, make, revoke. */
 export default function Keys() {
   const identity = useIdentity();
+  const { session } = useSignedIn();
+  const own = new Set(session?.identities.filter((each) => each.kind === "api_key").map((each) => each.subject));
   const keys = useApiKeys();
   const [ended, setEnded] = useState(false);
   const [making, setMaking] = useState(false);
@@ -49,7 +51,7 @@ export default function Keys() {
         <EmptyState title="No key is in force">Nobody can send or read records of this tenant by a key.</EmptyState>
       )}
       {shown.length > 0 && (
-        <Listing label="API keys" columns={columns(now, setRevoked)} items={shown} keyOf={(each) => each.id} />
+        <Listing label="API keys" columns={columns(now, own, setRevoked)} items={shown} keyOf={(each) => each.id} />
       )}
       {making && (
         <MakeKey
@@ -66,9 +68,17 @@ export default function Keys() {
   );
 }
 
-function columns(now: number, onRevoke: (key: ApiKey) => void): Column<ApiKey>[] {
+function columns(now: number, own: Set<string>, onRevoke: (key: ApiKey) => void): Column<ApiKey>[] {
   return [
-    { name: "Name", cell: (each) => <strong>{each.name ?? "Key of the manifest"}</strong> },
+    {
+      name: "Name",
+      cell: (each) => (
+        <>
+          <strong>{each.name ?? "Key of the manifest"}</strong>
+          {own.has(each.id) && " (you are signed in with it)"}
+        </>
+      ),
+    },
     { name: "Id", cell: (each) => <Code>{each.id}</Code> },
     { name: "Role", cell: (each) => each.role },
     {
