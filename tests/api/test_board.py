@@ -14,7 +14,7 @@ import pytest
 from decklog.api.app import create_app
 from decklog.api.routes import board
 from decklog.api.server import serve
-from decklog.settings import Api, Settings
+from decklog.settings import Board, Settings
 from tests.support.api_world import World, code_of
 
 PAGE = b"<!doctype html><title>Decklog</title>"
@@ -45,7 +45,7 @@ async def visiting(
     world: World, monkeypatch: pytest.MonkeyPatch, folder: Path, *, enabled: bool = True
 ) -> AsyncIterator[httpx.AsyncClient]:
     monkeypatch.setattr(board, "FOLDER", folder)
-    app = create_app(world.services, Settings(api=Api(board=enabled)))
+    app = create_app(world.services, Settings(board=Board(enabled=enabled)))
     async with (
         serve(app, "127.0.0.1", 0, freeze=False) as server,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", headers={"Accept-Encoding": "identity"}) as client,

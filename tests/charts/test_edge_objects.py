@@ -32,12 +32,12 @@ def test_routes_do_not_expose_health_and_metrics(chart: Helm) -> None:
 
 
 def test_board_passes_the_edge_only_where_the_api_serves_it(chart: Helm) -> None:
-    objects = chart.render("everything", "--set", "api.board=false")
+    objects = chart.render("everything", "--set", "board.enabled=false")
     edges = [*of(objects, "Ingress"), *of(objects, "HTTPProxy"), *of(objects, "HTTPRoute")]
     assert "/board" not in json.dumps([each["spec"] for each in edges])
     [deployment] = of(objects, "Deployment", "decklog-api")
     [container] = deployment["spec"]["template"]["spec"]["containers"]
-    assert {"name": "DECKLOG_API_BOARD", "value": "false"} in container["env"]
+    assert {"name": "DECKLOG_BOARD_ENABLED", "value": "false"} in container["env"]
 
 
 def matched(route: Json) -> list[str]:

@@ -173,7 +173,6 @@ volumes:
 {{- include "decklog.variable" (list "DECKLOG_API_STREAMS_MAX" .streamsMax) }}
 {{- include "decklog.variable" (list "DECKLOG_API_SEARCH_TIMEOUT" .searchTimeout) }}
 {{- include "decklog.variable" (list "DECKLOG_API_CHECKED_SHARE" .checkedShare) }}
-{{- include "decklog.variable" (list "DECKLOG_API_BOARD" .board) }}
 {{- include "decklog.variable" (list "DECKLOG_API_TRUSTED_PROXIES" (join "," .trustedProxies)) }}
 {{- with .connections }}
 {{- include "decklog.variable" (list "DECKLOG_API_CONNECTIONS_MAX" .max) }}
@@ -198,6 +197,7 @@ volumes:
 {{- end }}
 {{- include "decklog.variable" (list "DECKLOG_IDENTITY_TOKEN_SECONDS_MAX" $.Values.identity.jwtSecondsMax) }}
 {{- include "decklog.variable" (list "DECKLOG_IDENTITY_UNREACHABLE_SECONDS_MAX" $.Values.identity.unreachableSecondsMax) }}
+{{- include "decklog.variable" (list "DECKLOG_BOARD_ENABLED" $.Values.board.enabled) }}
 {{- include "decklog.variable" (list "DECKLOG_BOARD_SESSION_IDLE_SECONDS" $.Values.board.sessionIdleSeconds) }}
 {{- include "decklog.variable" (list "DECKLOG_BOARD_SESSION_SECONDS" $.Values.board.sessionSeconds) }}
 {{- with $.Values.board.oidc }}

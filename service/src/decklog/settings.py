@@ -150,7 +150,6 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = 96 * 1024 * 1024
     streams_max: Annotated[int, Meta(ge=1, description="Open streams of one process; further ones get 429.")] = 1_000
-    board: Annotated[bool, Meta(description="Whether the API serves the board, the pages at `/board`.")] = True
     trusted_proxies: Annotated[
         str,
         Meta(
@@ -257,8 +256,9 @@ class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The board: sign-in and sessions."""
+    """The board: its pages, sign-in and sessions."""
 
+    enabled: Annotated[bool, Meta(description="Whether the API serves the board, the pages at `/board`.")] = True
     session_idle_seconds: Annotated[
         float, Meta(ge=300, le=2_592_000, description="Seconds without a request after which a session ends.")
     ] = 28_800.0
