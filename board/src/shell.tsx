@@ -30,7 +30,9 @@ import mark from "./theme/mark.svg";
 const GROUPS = ["Explore", "Evidence", "Manage"] as const;
 
 function screensOf(identity: Identity): Screen[] {
-  return SCREENS.filter((each) => each.permission === null || can(identity, each.permission));
+  return SCREENS.filter(
+    (each) => each.permission === null || [each.permission].flat().some((permission) => can(identity, permission)),
+  );
 }
 
 function nameOf(identity: Identity): string {

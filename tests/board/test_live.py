@@ -121,6 +121,7 @@ def test_record_opens_by_key_and_pauses_the_tail(page: Page, installation: Insta
     axe(page)
     page.keyboard.press("Escape")
     expect(page.get_by_role("complementary")).to_have_count(0)
+    expect(page.get_by_role("grid")).to_be_focused()
 
 
 def test_tail_ends_with_the_session(page: Page, watch: Watch) -> None:

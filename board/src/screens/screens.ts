@@ -22,7 +22,8 @@ export interface Screen {
   title: string;
   icon: LucideIcon;
   group: "Explore" | "Evidence" | "Manage";
-  permission: Permission | null;
+  /** What an identity needs: this permission, or one of these. */
+  permission: Permission | readonly Permission[] | null;
   /** Second key of the chord that opens the screen, after `g`. */
   chord: string;
   draw: LazyExoticComponent<ComponentType>;
@@ -47,7 +48,14 @@ export const SCREENS: Screen[] = [
     () => import("./live/index.tsx"),
   ),
   screen(
-    { path: "/access", title: "Access", icon: Eye, group: "Evidence", permission: "read", chord: "a" },
+    {
+      path: "/access",
+      title: "Access",
+      icon: Eye,
+      group: "Evidence",
+      permission: ["read", "read-platform-log"],
+      chord: "a",
+    },
     () => import("./access/index.tsx"),
   ),
   screen(

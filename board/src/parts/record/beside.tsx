@@ -1,5 +1,5 @@
 /** The record that a list has open, in a drawer beside it, under the keys [, ] and Escape. */
-import { lazy, Suspense } from "react";
+import { lazy, Suspense, useEffect } from "react";
 import type { LogRecord } from "../../api/records.ts";
 import { useKey } from "../../keys/keys.tsx";
 import { neighbour } from "../rows.tsx";
@@ -27,6 +27,8 @@ export function RecordBeside<Row>({ rows, keyOf, recordOf, selected, onSelect, o
   useKey("[", "Previous record", () => previous?.());
   useKey("]", "Next record", () => following?.());
   useKey("Escape", "Close the record", onClose);
+  // The list has the focus again when the record is closed.
+  useEffect(() => () => document.querySelector<HTMLElement>('main [role="grid"]')?.focus({ preventScroll: true }), []);
   if (record === null) return null;
   return (
     <Suspense fallback={null}>
