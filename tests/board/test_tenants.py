@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -102,3 +103,19 @@ def test_refusal_is_shown_with_its_code_and_tried_again(page: Page, watch: Watch
     page.unroute("**/api/v1/tenants/*")
     page.get_by_role("button", name="Try again").click()
     expect(page.get_by_role("heading", level=1, name="Acme Corporation")).to_be_visible()
+
+
+def test_page_is_loaded_anew_where_a_file_of_it_is_lost_and_shows_the_error_where_that_does_not_help(
+    page: Page, watch: Watch
+) -> None:
+    watch.allow(r"ERR_FAILED|preload")
+    page.goto("/board/sessions")
+    page.route(re.compile(r"/assets/tenants-[^/]+$"), lambda route: route.abort(), times=1)
+    page.keyboard.press("g")
+    page.keyboard.press("t")
+    expect(page.get_by_role("heading", level=1, name="Acme Corporation")).to_be_visible()
+    page.goto("/board/sessions")
+    page.route(re.compile(r"/assets/tenants-[^/]+$"), lambda route: route.abort())
+    page.keyboard.press("g")
+    page.keyboard.press("t")
+    expect(page.get_by_role("alert")).to_contain_text("The page failed")
