@@ -172,7 +172,7 @@ class Place(msgspec.Struct):
 
     path: Annotated[str, Meta(description="JSON pointer of the value in the record.")]
     spans: Annotated[
-        list[tuple[Count, Count]],
+        list[Annotated[list[Count], Meta(min_length=2, max_length=2)]],  # no tuple: generators of clients refuse `items: false`
         Meta(
             description="Parts of the value's text: first character, and the one behind the last. Characters are Unicode code points. "
             "A number or a boolean has the text that it has in JSON. Empty for an object, a list or an empty text, which match as a whole."
@@ -297,7 +297,7 @@ class RetainedRange(msgspec.Struct, rename={"from_": "from"}):
     ]
 
 
-class Retention(msgspec.Struct):
+class LogRetention(msgspec.Struct):
     """The ranges of one log, oldest first; they cover all of its numbers."""
 
     tenant: TenantName

@@ -20,7 +20,7 @@ _OPERATION = Operation(
     {
         200: json_answer(
             "The ranges of the log, oldest first.",
-            shapes.Retention,
+            shapes.LogRetention,
             {
                 "tenant": "acme",
                 "log": "events",
