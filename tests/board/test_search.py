@@ -57,6 +57,13 @@ def test_search_is_accessible_with_and_without_an_open_record(page: Page, look: 
     shoot(page, f"search-record-{look}")
 
 
+def test_colours_of_the_timeline_follow_the_scheme(page: Page) -> None:
+    opened(page)
+    page.get_by_role("button", name="Use dark colours").click()
+    expect(page.locator("html")).to_have_attribute("data-mantine-color-scheme", "dark")
+    expect(page.get_by_role("img", name=re.compile("Timeline"))).to_be_visible()
+
+
 def test_search_shows_all_records_in_the_order_of_their_time(page: Page) -> None:
     opened(page)
     expect(status(page)).to_have_text(f"{SEEDED} records")

@@ -168,8 +168,8 @@ export function useSummary(question: Question, zone: string, asked: number, enab
 const NEW_MAX = 100;
 const NEWS_MILLISECONDS = 30_000;
 const FIRST_MILLISECONDS = 3_000;
-/** Questions about what is new before the page waits for a person again: each is a reading that the access log records. */
-const NEWS_MAX = 40;
+/** How long the page asks what is new before it waits for a person again: each question is a reading that the access log records. */
+const NEWS_LASTING_MILLISECONDS = 1_200_000;
 
 /** Return how many matching records came since the list was read, at most `NEW_MAX`. */
 export function useNews(question: Question, head: number | undefined, enabled: boolean): number {
@@ -187,12 +187,11 @@ export function useNews(question: Question, head: number | undefined, enabled: b
     gcTime: 0,
     refetchOnMount: false,
     retry: false,
-    refetchInterval: ({ state }) =>
-      state.dataUpdateCount + state.errorUpdateCount > NEWS_MAX || (state.data ?? 0) > 0
-        ? false
-        : head === 0
-          ? FIRST_MILLISECONDS
-          : NEWS_MILLISECONDS,
+    refetchInterval: ({ state }) => {
+      const interval = head === 0 ? FIRST_MILLISECONDS : NEWS_MILLISECONDS;
+      const lasted = (state.dataUpdateCount + state.errorUpdateCount) * interval;
+      return lasted > NEWS_LASTING_MILLISECONDS || (state.data ?? 0) > 0 ? false : interval;
+    },
   });
   return found.data;
 }
