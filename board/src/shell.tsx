@@ -72,7 +72,8 @@ function IdentityChoice({ label }: { label: string }) {
 }
 
 function SchemeToggle() {
-  const { setColorScheme } = useMantineColorScheme();
+  // To suspend transitions, the library would write a style as HTML, which the policy of the page forbids.
+  const { setColorScheme } = useMantineColorScheme({ keepTransitions: true });
   const dark = useComputedColorScheme("light") === "dark";
   const label = dark ? "Use light colours" : "Use dark colours";
   return (
