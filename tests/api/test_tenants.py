@@ -58,12 +58,21 @@ async def test_get_tenant_by_the_platform_is_recorded_in_its_own_log(world: Worl
         listed = (await client.get("/api/v1/tenants")).json()["items"]
         for item in listed:
             response = await client.get(f"/api/v1/tenants/{item['name']}")
-            assert response.json() == item
+            assert {**response.json(), "usage": None} == {**item, "usage": None}
             assert msgspec.json.decode(response.content, type=shapes.Tenant).spec is not None
     records = [record for record in await access_records(world, "decklog") if record["action"] == "tenants.read"]
     assert [record["resource"] for record in records] == [{"type": "tenant", "id": item["name"]} for item in listed]
     assert {record["outcome"] for record in records} == {"success"}
     assert await access_records(world, "acme") == []
+
+
+async def test_get_tenant_shows_its_usage(world: World) -> None:
+    async with world.client(Role.WRITER) as writer, world.client(Role.AUDITOR) as auditor:
+        for _ in range(3):
+            await writer.post("/api/v1/logs", json=RECORD)
+        usage = (await auditor.get("/api/v1/tenants/acme")).json()["usage"]
+        assert usage["records"] == {"events": 3, "access": 0}
+        assert (await auditor.get("/api/v1/tenants/acme")).json()["usage"]["records"]["access"] == 1
 
 
 @pytest.mark.parametrize("role", [Role.AUDITOR, Role.ADMIN])
@@ -174,7 +183,9 @@ async def test_create_tenant_returns_keys_that_work_at_once(world: World) -> Non
     assert set(answer.keys or {}) == ROLES
     assert await statuses(world, made.json()["keys"]) == {"writer": 201, "auditor": 200, "admin": 200}
     async with world.client(Role.PLATFORM) as client:
-        assert (await client.get("/api/v1/tenants/initech")).json() == made.json()["tenant"]
+        usage = (got := (await client.get("/api/v1/tenants/initech")).json()).pop("usage")
+    assert got == made.json()["tenant"]
+    assert usage["records"] == {"events": 1, "access": 2}
 
 
 async def test_create_tenant_returns_no_keys_when_repeated(world: World) -> None:

@@ -47,7 +47,7 @@ from decklog.services.turns import Turns
 from decklog.settings import Settings
 from tests.support.memory import MemoryRegistry, make_tenant
 from tests.support.memory_control import ServedControl
-from tests.support.memory_keys import MemoryKeys
+from tests.support.memory_keys import MemoryKeys, MemoryUsages
 from tests.support.memory_rejected import MemoryRejected
 from tests.support.memory_searches import MemorySearches
 from tests.support.memory_sessions import MemorySessions
@@ -179,7 +179,9 @@ async def running_world(
     reading = Reading(search, store, access_log, still_valid=sessions.still_valid)
     control, vault = ServedControl(registry, store), MemoryVault()
     provisioner = Provisioner(control, None, None, directory=control) if owned else None
-    tenants = Tenants(control, access_log, provisioner=provisioner, vault=vault if kept else None)
+    tenants = Tenants(
+        control, access_log, provisioner=provisioner, vault=vault if kept else None, usages=MemoryUsages(registry, store)
+    )
     attempts = Attempts(ingest, tick=0.01)
     parts = (registry, store, announcements, cache, identity, ingest, access_log, sessions, reading, streams, tenants)
     world = World(*parts, control, vault, attempts, rejected, viewer_tokens, stored_sessions=stored_sessions)

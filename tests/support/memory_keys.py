@@ -1,4 +1,4 @@
-"""`ApiKeys` in memory, for tests of services: keys that are made are served by the registry at once."""
+"""`ApiKeys` and `Usages` in memory, for tests of services: keys that are made are served by the registry at once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec.structs import replace
 
+from decklog.domain.log import LogName
 from decklog.domain.store import ApiKey
 from decklog.domain.tenancy.api_keys import (
     ENDED_KEYS_MAX,
@@ -17,8 +18,10 @@ from decklog.domain.tenancy.api_keys import (
     ListedKey,
     NewKey,
 )
+from decklog.domain.tenancy.status import StoredUsage
 from decklog.domain.tenant import State, Tenant
 from tests.support.memory import MemoryRegistry
+from tests.support.memory_store import MemoryStore
 
 _AFTER_ALL = datetime.max.replace(tzinfo=UTC)
 
@@ -85,3 +88,18 @@ def _end(key: ListedKey) -> datetime:
 def _provisioned(key: ApiKey) -> ListedKey:
     made = datetime(2026, 1, 1, tzinfo=UTC)
     return ListedKey(key.id, key.role, None, KeySource.PROVISIONED, made, None, key.expires_at, None, None)
+
+
+class MemoryUsages:
+    """`Usages` over the heads of a store in memory, without sizes and rejected records."""
+
+    def __init__(self, registry: MemoryRegistry, store: MemoryStore) -> None:
+        self._registry = registry
+        self._store = store
+
+    async def usage(self, name: str) -> StoredUsage | None:
+        found = next((tenant for tenant in self._registry.tenants.values() if tenant.name == name), None)
+        if found is None:
+            return None
+        events, access = [(await self._store.head(found, log)).next_seq for log in LogName]
+        return StoredUsage(events, access, None)

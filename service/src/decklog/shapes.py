@@ -307,38 +307,6 @@ class LogRetention(msgspec.Struct):
     ranges: list[RetainedRange]
 
 
-class ApiKey(msgspec.Struct):
-    """An API key of the tenant, without its secret."""
-
-    id: Annotated[str, Meta(description="Id of the key, as in `dlk_<id>_<secret>` and in access records.")]
-    role: Literal["writer", "auditor", "admin"]
-    name: Annotated[str | None, Meta(description="What the key is for; null for a provisioned one.")]
-    source: Annotated[
-        Literal["provisioned", "api"], Meta(description="Whether provisioning made the key, or an admin over the API.")
-    ]
-    created_at: datetime
-    created_by: Annotated[
-        str | None, Meta(description="Credential that made it: kind, issuer and subject; null for a provisioned key.")
-    ]
-    expires_at: Annotated[datetime | None, Meta(description="Time from which the key is refused; null without an end.")]
-    revoked_at: Annotated[datetime | None, Meta(description="Time of its revocation; null while it is not revoked.")]
-    last_used_at: Annotated[
-        datetime | None, Meta(description="Time of its last use, about a minute behind; null if it was not used yet.")
-    ]
-
-
-class ApiKeys(msgspec.Struct):
-    """Keys in force, newest first, then the 200 others that ended last."""
-
-    items: list[ApiKey]
-
-
-class MadeKey(ApiKey):
-    """A new API key, with its secret."""
-
-    key: Annotated[str, Meta(pattern="^dlk_[0-9a-z]+_[0-9A-Za-z]+$", description="The key, shown only in this answer.")]
-
-
 class Tenant(msgspec.Struct):
     """A tenant with its conditions."""
 
@@ -352,6 +320,35 @@ class Tenant(msgspec.Struct):
     deleted_at: datetime | None
     spec: Annotated[TenantSpec | None, Meta(description="`spec` of the manifest. Members that are absent have their defaults.")]
     conditions: list[Condition]
+
+
+class LogCounts(msgspec.Struct):
+    """Records of each log."""
+
+    events: Count
+    access: Count
+
+
+class RejectedCount(msgspec.Struct):
+    """Records that were rejected, and the last of them."""
+
+    records: Count
+    at: datetime | None
+    code: str | None
+
+
+class TenantUsage(msgspec.Struct):
+    """What a tenant has stored. Its quotas are in `spec.quotas`."""
+
+    records: Annotated[LogCounts, Meta(description="Records so far, those beyond retention included.")]
+    bytes: Annotated[int | None, Meta(description="Size of its relations with their indexes; null for a Shared tenant.")]
+    rejected: RejectedCount
+
+
+class DescribedTenant(Tenant):
+    """A tenant with its conditions and its usage."""
+
+    usage: Annotated[TenantUsage | None, Meta(description="What it has stored now; null where it cannot be read.")]
 
 
 class Tenants(msgspec.Struct):

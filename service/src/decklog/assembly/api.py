@@ -51,6 +51,7 @@ from decklog.settings import Identity as IdentitySettings
 from decklog.timescale.connection import Pool
 from decklog.timescale.control.api_keys import PostgresApiKeys, PostgresKeyUses
 from decklog.timescale.control.sessions import PostgresSessions
+from decklog.timescale.control.usage import PostgresUsages
 from decklog.timescale.records.announcements import PostgresAnnouncements
 from decklog.timescale.records.cursors import PostgresCursors
 from decklog.timescale.records.keeper import PostgresReadiness
@@ -148,7 +149,7 @@ async def open_api(
             ingest=ingest,
             reading=reading,
             streams=streams,
-            tenants=Tenants(database.registry, access_log, provisioner=provisioner, vault=vault),
+            tenants=Tenants(database.registry, access_log, PostgresUsages(database.reads), provisioner=provisioner, vault=vault),
             readiness=readiness,
             attempts=attempts,
             rejected=Rejected(rejected, ingest, access_log),

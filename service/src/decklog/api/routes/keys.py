@@ -13,7 +13,7 @@ from decklog.api.openapi import JSON, Answer, Json, Media, Operation, json_answe
 from decklog.api.request import ask, refuse_parameters, require_json
 from decklog.domain.errors import Code
 from decklog.domain.tenancy.api_keys import KeyInput, read_key, shown
-from decklog.shapes import ApiKeys, MadeKey
+from decklog.key_shapes import ApiKeys, MadeKey
 
 KEY_BYTES_MAX = 4 * 1024
 """Bytes of the body of one key."""

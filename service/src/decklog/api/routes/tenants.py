@@ -13,7 +13,7 @@ from decklog.api.openapi import JSON, Json, Media, Operation, json_answer, param
 from decklog.api.request import ask, refuse_parameters, require_json
 from decklog.domain.errors import Code
 from decklog.domain.tenancy.manifest import TenantManifest, decode_manifest
-from decklog.shapes import CreatedTenant, Tenant, Tenants
+from decklog.shapes import CreatedTenant, DescribedTenant, Tenants
 
 TENANT_BYTES_MAX = 64 * 1024
 """Bytes of a manifest; the largest valid one has less than a tenth of this."""
@@ -48,6 +48,12 @@ _TENANT: Json = {
     ],
 }
 
+_USAGE: Json = {
+    "records": {"events": 120_000, "access": 340},
+    "bytes": 98_304_000,
+    "rejected": {"records": 2, "at": "2026-01-31T12:00:00Z", "code": "invalid-record"},
+}
+
 _LIST = Operation(
     "list_tenants", "platform", {200: json_answer("All tenants, ordered by name.", Tenants, {"items": [_TENANT]})}, _ERRORS
 )
@@ -68,7 +74,7 @@ async def list_tenants(request: Request[Any, Any, Any]) -> Response[bytes]:
 _GET = Operation(
     "get_tenant",
     "platform",
-    {200: json_answer("The tenant.", Tenant, _TENANT)},
+    {200: json_answer("The tenant.", DescribedTenant, {**_TENANT, "usage": _USAGE})},
     (*_ERRORS, Code.TENANT_SUSPENDED, Code.NOT_FOUND),
     parameters=[
         parameter("name", "Name of the tenant.", {"type": "string", "minLength": 1}, place="path", example="acme", required=True)
@@ -78,15 +84,16 @@ _GET = Operation(
 
 @get("/tenants/{name:str}", opt={"operation": _GET})
 async def get_tenant(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
-    """Get one tenant with its conditions.
+    """Get one tenant with its conditions and its usage.
 
     Roles: platform for every tenant; auditor and admin for their own tenant. Any other name returns `not-found`. The request
     is recorded in the access log of the caller's tenant, or of the platform.
     """
     refuse_parameters(request.scope["query_string"])
     asked = await ask(request)
-    listing = await asked.services.tenants.get(asked.principal, asked.context, name)
-    return Response(msgspec.json.encode(listing.shown()), media_type=JSON)
+    listing, used = await asked.services.tenants.get(asked.principal, asked.context, name)
+    answer = {**listing.shown(), "usage": None if used is None else used.shown()}
+    return Response(msgspec.json.encode(answer), media_type=JSON)
 
 
 _MANIFEST: Json = {

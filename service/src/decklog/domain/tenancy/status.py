@@ -114,6 +114,26 @@ class Usage(msgspec.Struct, frozen=True):
     rejected: Rejected = Rejected()
 
 
+class StoredUsage(msgspec.Struct, frozen=True):
+    """What a tenant has stored, as the API reads it now: the records of `events` and of `access` so far.
+
+    `bytes` is the size of a Dedicated tenant's relations with their indexes; None where tenants share them.
+    """
+
+    events: int
+    access: int
+    bytes: int | None
+    rejected: Rejected = Rejected()
+
+    def shown(self) -> dict[str, Any]:
+        """Return what the API shows."""
+        return {
+            "records": {"events": self.events, "access": self.access},
+            "bytes": self.bytes,
+            "rejected": {"records": self.rejected.records, "at": self.rejected.at, "code": self.rejected.code or None},
+        }
+
+
 class TenantStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """`status` of a Tenant.
 

@@ -15,7 +15,7 @@ from decklog.domain.tenancy.parts.part import Action
 from decklog.domain.tenancy.parts.queue import CreateQueue, QueueSeen, RemoveQueue, SetQueueAttributes
 from decklog.domain.tenancy.parts.search import CreateIndex, IndexSeen, RemoveDocuments, RemoveIndex, UpdateIndex
 from decklog.domain.tenancy.registered import DatabaseSeen, Row, Stopped
-from decklog.domain.tenancy.status import Condition, TenantListing
+from decklog.domain.tenancy.status import Condition, StoredUsage, TenantListing
 
 IndexAction = CreateIndex | UpdateIndex | RemoveIndex | RemoveDocuments
 QueueAction = CreateQueue | SetQueueAttributes | RemoveQueue
@@ -120,6 +120,14 @@ class QueueProvisioning(Protocol):
 
     async def apply(self, action: QueueAction) -> None:
         """Carry out one action. Raises `conflict`, too."""
+        ...
+
+
+class Usages(Protocol):
+    """What tenants have stored."""
+
+    async def usage(self, name: str) -> StoredUsage | None:
+        """Return what the tenant of this name uses now; None where there is none. Raises `storage-unavailable`."""
         ...
 
 

@@ -19,10 +19,10 @@ from decklog.domain.records.record import Outcome
 from decklog.domain.tenancy.manifest import Manifest, TenantManifest, parse_manifest
 from decklog.domain.tenancy.names import NAME_CHARS_MAX, NAME_PATTERN
 from decklog.domain.tenancy.spec import spec_changes
-from decklog.domain.tenancy.status import READY, Part, TenantListing, TenantStatus
+from decklog.domain.tenancy.status import READY, Part, StoredUsage, TenantListing, TenantStatus
 from decklog.domain.tenant import State
 from decklog.services.records.access_log import TENANTS_CREATE_CLOSE, TENANTS_CREATE_OPEN, TENANTS_LIST, TENANTS_READ, AccessLog
-from decklog.services.tenancy.ports import TenantDirectory
+from decklog.services.tenancy.ports import TenantDirectory, Usages
 from decklog.services.tenancy.provisioning import Provisioner
 from decklog.services.tenancy.vaults import Handover, KeyVault
 
@@ -45,12 +45,16 @@ class Created(msgspec.Struct, frozen=True):
 
 
 class Tenants:
-    """What the API does with tenants. `provisioner` is None where Kubernetes owns them, `vault` where no vault stores keys."""
+    """What the API does with tenants.
+
+    `provisioner` is None where Kubernetes owns them, `vault` where no vault stores keys, `usages` where no usage can be read.
+    """
 
     def __init__(
         self,
         directory: TenantDirectory,
         access_log: AccessLog,
+        usages: Usages | None = None,
         *,
         provisioner: Provisioner | None = None,
         vault: KeyVault | None = None,
@@ -59,6 +63,7 @@ class Tenants:
         self._access_log = access_log
         self._provisioner = provisioner
         self._vault = vault
+        self._usages = usages
         self._creating = 0
 
     async def list(self, principal: Principal, request: RequestContext) -> Sequence[TenantListing]:
@@ -68,8 +73,8 @@ class Tenants:
         await self._access_log.write(principal, request, TENANTS_LIST, resource=("tenant", None), details={"count": len(found)})
         return found
 
-    async def get(self, principal: Principal, request: RequestContext, name: str) -> TenantListing:
-        """Return the tenant of this name. The request is recorded also where it fails.
+    async def get(self, principal: Principal, request: RequestContext, name: str) -> tuple[TenantListing, StoredUsage | None]:
+        """Return the tenant of this name and what it uses. The request is recorded also where it fails.
 
         Raises `not-found`; for a tenant's own credentials also for another tenant, which is not looked up, so that existing
         and missing names cannot be told apart.
@@ -80,6 +85,7 @@ class Tenants:
         else:
             known = acting_tenant(principal, Permission.READ).name == name
         found = await self._directory.tenant(name) if known else None
+        used = None if found is None or self._usages is None else await self._usages.usage(name)
         await self._access_log.write(
             principal,
             request,
@@ -90,7 +96,7 @@ class Tenants:
         )
         if found is None:
             raise DecklogError(Code.NOT_FOUND, "There is no tenant of this name, or it is not yours.")
-        return found
+        return found, used
 
     async def create(self, principal: Principal, request: RequestContext, sent: TenantManifest) -> Created:
         """Create a tenant, or complete one that exists with the same spec. Idempotent.
