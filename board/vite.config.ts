@@ -16,6 +16,11 @@ export default defineConfig({
     assetsInlineLimit: 0, // the policy of the page allows no data: scripts or styles
     modulePreload: { polyfill: false }, // the polyfill is an inline script
     manifest: true,
+    rolldownOptions: {
+      input: { index: "index.html", embed: "embed.html", element: "src/embed/element.ts" },
+      // The script of `<decklog-viewer>` has one address for ever: pages of other origins name it.
+      output: { entryFileNames: ({ name }) => (name === "element" ? "embed.js" : "assets/[name]-[hash].js") },
+    },
     target: "es2023",
   },
   server: { proxy: { "/api": API, "/board/config.json": API, "/board/oidc": API } },

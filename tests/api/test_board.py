@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 
 from decklog.api.app import create_app
@@ -18,6 +19,7 @@ from decklog.settings import Board, Settings
 from tests.support.api_world import World, code_of
 
 PAGE = b"<!doctype html><title>Decklog</title>"
+FRAMED = b"<!doctype html><title>Records</title>"
 SCRIPT = b"console.log('board')" * 100
 ASSET = "/board/assets/app-8d1f0a.js"
 
@@ -28,6 +30,8 @@ def folder(tmp_path: Path) -> Path:
     files = {
         "index.html": PAGE,
         "mark.svg": b"<svg/>",
+        "embed.html": FRAMED,
+        "embed.js": SCRIPT,
         "assets/app-8d1f0a.js": SCRIPT,
         "assets/app-8d1f0a.js.gz": gzip.compress(SCRIPT),
         "assets/app-8d1f0a.js.br": b"by brotli",
@@ -42,10 +46,10 @@ def folder(tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def visiting(
-    world: World, monkeypatch: pytest.MonkeyPatch, folder: Path, *, enabled: bool = True
+    world: World, monkeypatch: pytest.MonkeyPatch, folder: Path, *, enabled: bool = True, ancestors: str = ""
 ) -> AsyncIterator[httpx.AsyncClient]:
     monkeypatch.setattr(board, "FOLDER", folder)
-    app = create_app(world.services, Settings(board=Board(enabled=enabled)))
+    app = create_app(world.services, Settings(board=Board(enabled=enabled, frame_ancestors=ancestors)))
     async with (
         serve(app, "127.0.0.1", 0, freeze=False) as server,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", headers={"Accept-Encoding": "identity"}) as client,
@@ -184,3 +188,56 @@ async def test_metrics_count_the_board_by_route_and_not_by_path(
             await client.get(f"/board/records/{number}")
         routes = set(re.findall(r'route="([^"]*board[^"]*)"', (await client.get("/metrics")).text))
         assert routes <= {"/board", "/board/{path}", "/board/{path:path}"}
+
+
+ORIGINS = "https://app.example.com https://*.example.org:8443"
+
+
+@pytest.mark.parametrize(("ancestors", "allowed"), [("", "'none'"), (ORIGINS, ORIGINS)])
+async def test_frames_are_for_one_page_and_for_the_configured_origins(
+    world: World, monkeypatch: pytest.MonkeyPatch, folder: Path, ancestors: str, allowed: str
+) -> None:
+    async with visiting(world, monkeypatch, folder, ancestors=ancestors) as client:
+        for path, content, wanted in (
+            ("/board/embed", FRAMED, allowed),
+            ("/board/embed/", FRAMED, allowed),
+            ("/board", PAGE, "'none'"),
+            ("/board/embed/other", PAGE, "'none'"),
+            ("/board/embed.html", FRAMED, "'none'"),
+        ):
+            answer = await client.get(path)
+            assert (answer.status_code, answer.content) == (200, content), path
+            assert f"frame-ancestors {wanted};" in answer.headers["content-security-policy"]
+            assert "script-src 'self'; style-src 'self'" in answer.headers["content-security-policy"]
+
+
+async def test_script_of_the_element_is_for_every_origin_and_no_other_file_is(
+    world: World, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    async with visiting(world, monkeypatch, folder) as client:
+        element = await client.get("/board/embed.js", headers={"Origin": "https://app.example.com"})
+        assert (element.content, element.headers["cache-control"]) == (SCRIPT, "no-cache")
+        assert element.headers["access-control-allow-origin"] == "*"
+        assert element.headers["cross-origin-resource-policy"] == "cross-origin"
+        for path in ("/board", "/board/mark.svg", ASSET):
+            answer = await client.get(path, headers={"Origin": "https://app.example.com"})
+            assert "access-control-allow-origin" not in answer.headers
+            assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "*",
+        "'self'",
+        "https:",
+        "app.example.com",
+        "https://a.example/path",
+        "https://a.example;",
+        "https://a.example  https://b.example",
+        "javascript:x",
+    ],
+)
+def test_frame_ancestors_are_origins_and_nothing_else(value: str) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"frame_ancestors": value}, Board)

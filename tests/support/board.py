@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import ConsoleMessage, Page, Request
+from playwright.sync_api import ConsoleMessage, Frame, Page, Request
 
 from tests.backends import browser
 from tests.backends.resolve import required
@@ -97,7 +97,7 @@ class Watch:
             self.faults.append(f"a request to another host: {request.url}")
 
 
-def violations(page: Page, *, within: str | None = None) -> list[str]:
+def violations(page: Page | Frame, *, within: str | None = None) -> list[str]:
     """Return what axe finds in the page, or in the elements of a selector: one line for each rule and element."""
     if not page.evaluate("typeof axe === 'object'"):
         page.evaluate(AXE.read_text(encoding="utf-8"))
@@ -110,7 +110,7 @@ def violations(page: Page, *, within: str | None = None) -> list[str]:
     ]
 
 
-def axe(page: Page, *, within: str | None = None) -> None:
+def axe(page: Page | Frame, *, within: str | None = None) -> None:
     """Fail if the page has an accessibility violation of WCAG 2.2 AA or against best practice."""
     found = violations(page, within=within)
     assert found == [], "\n".join(found)

@@ -200,6 +200,7 @@ volumes:
 {{- include "decklog.variable" (list "DECKLOG_BOARD_ENABLED" $.Values.board.enabled) }}
 {{- include "decklog.variable" (list "DECKLOG_BOARD_SESSION_IDLE_SECONDS" $.Values.board.sessionIdleSeconds) }}
 {{- include "decklog.variable" (list "DECKLOG_BOARD_SESSION_SECONDS" $.Values.board.sessionSeconds) }}
+{{- include "decklog.variable" (list "DECKLOG_BOARD_FRAME_ANCESTORS" (join " " $.Values.board.frameAncestors)) }}
 {{- with $.Values.board.oidc }}
 {{- if .issuer }}
 {{- include "decklog.variable" (list "DECKLOG_BOARD_OIDC_ISSUER" .issuer) }}

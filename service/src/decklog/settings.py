@@ -274,6 +274,14 @@ class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     oidc_name: Annotated[str, Meta(max_length=100, description="Name of the provider on the button of the sign-in.")] = (
         "OpenID Connect"
     )
+    frame_ancestors: Annotated[
+        str,
+        Meta(
+            max_length=4_000,
+            pattern=r"^(https?://(\*\.)?[A-Za-z0-9.-]+(:([0-9]{1,5}|\*))?( https?://(\*\.)?[A-Za-z0-9.-]+(:([0-9]{1,5}|\*))?)*)?$",
+            description="Origins whose pages may show `/board/embed` in a frame, separated by blanks, as in `https://app.example.com`; empty for none.",
+        ),
+    ] = ""
 
 
 class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

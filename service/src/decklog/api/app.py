@@ -176,11 +176,8 @@ def create_app(services: ApiServices, settings: Settings, traces: RequestTraces 
     """
     routes = _routes(with_metrics=settings.api.metrics_port == 0)
     sign_in = [oidc.board_config, oidc.start_oidc, oidc.finish_oidc] if settings.board.enabled else []
-    pages = [
-        *reference_routes(openapi_document()),
-        *sign_in,
-        *board.board_routes(board.FOLDER if settings.board.enabled else None),
-    ]
+    folder = board.FOLDER if settings.board.enabled else None
+    pages = [*reference_routes(openapi_document()), *sign_in, *board.board_routes(folder, settings.board.frame_ancestors)]
     application = _application([*routes, *pages], {"services": services})
     return application if traces is None else Traced(application, services.identity, traces)
 

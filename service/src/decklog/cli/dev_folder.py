@@ -17,7 +17,7 @@ from decklog.assembly.backends import can_archive
 from decklog.demo import telling
 from decklog.domain.errors import Code, DecklogError
 from decklog.files.keys import KeyFile, held
-from decklog.settings import Api, Archive, Database, Identity, Settings, Tenants
+from decklog.settings import Api, Archive, Board, Database, Identity, Settings, Tenants
 
 _SECRETS = ("admin", "owner", "service", "worker", "fingerprint_key")
 
@@ -94,6 +94,7 @@ class DevFolder:
             api=api,
             archive=Archive(folder=str(self.path / "archive") if can_archive() else ""),
             identity=Identity(fingerprint_key=own["fingerprint_key"]),
+            board=Board(frame_ancestors="http://localhost:*"),  # the page of a product that embeds it, while it is made
             tenants=Tenants(owner="decklog"),
             log_format="text",
         )

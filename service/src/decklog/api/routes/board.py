@@ -23,6 +23,11 @@ from decklog.domain.errors import Code, DecklogError
 FOLDER = Path(__file__).parents[2] / "board"
 PATHS = ["/board", "/board/{path:path}"]
 INDEX = "index.html"
+FRAMED, FRAMED_PAGE = "embed", "embed.html"
+"""Path and file of the page for frames: the records of a viewer token."""
+ELEMENT = "embed.js"
+"""Script of the element that makes such a frame. Pages of other origins load it, so its name has no hash."""
+_TO_OTHERS = {"cross-origin-resource-policy": "cross-origin", "access-control-allow-origin": "*"}
 ASSETS = "assets/"
 """Folder of the files whose names contain a hash of their content, so a name never gets another content."""
 CODINGS = {"br": ".br", "zstd": ".zst", "gzip": ".gz"}
@@ -69,11 +74,11 @@ class File:
     tag: str
     immutable: bool
 
-    def answer(self, accepted: str, known: str) -> Response[bytes]:
-        """Return the answer to the headers Accept-Encoding and If-None-Match of a request."""
+    def answer(self, accepted: str, known: str, own: Mapping[str, str]) -> Response[bytes]:
+        """Return the answer to the headers Accept-Encoding and If-None-Match of a request; `own` are headers of its path."""
         coding = preferred(accepted, [name for name in CODINGS if name in self.content]) or "identity"
         tag = f'"{self.tag}-{coding}"'
-        headers = {**page_headers(), "etag": tag}
+        headers = {**page_headers(), **own, "etag": tag}
         if self.immutable:
             headers["cache-control"] = _IMMUTABLE
         if len(self.content) > 1:
@@ -106,6 +111,8 @@ def _read(name: str, paths: Mapping[str, Path]) -> File:
 def _found(files: Mapping[str, File], path: str) -> File:
     """Return the file at a path below `/board`: the page itself for a path that names no file. Raises `not-found`."""
     name = path.removeprefix("/board").strip("/")
+    if name == FRAMED and FRAMED_PAGE in files:
+        return files[FRAMED_PAGE]
     if name in files:
         return files[name]
     if not files:
@@ -119,12 +126,14 @@ def _found(files: Mapping[str, File], path: str) -> File:
     return files[INDEX]
 
 
-def board_routes(folder: Path | None) -> list[HTTPRouteHandler]:
+def board_routes(folder: Path | None, frame_ancestors: str = "") -> list[HTTPRouteHandler]:
     """Return the routes of the board in `folder`, and the front page: the board, or the reference where there is none.
 
-    None leaves the board out.
+    None leaves the board out. `frame_ancestors` are the origins whose pages may frame the page for frames, separated by blanks.
     """
     files = built(folder) if folder is not None else {}
+    framed = {**page_headers(frame_ancestors or "'none'"), "cross-origin-resource-policy": "cross-origin"}
+    own: Mapping[str, Mapping[str, str]] = {f"/board/{FRAMED}": framed, f"/board/{ELEMENT}": _TO_OTHERS}
 
     @get("/", sync_to_thread=False)
     def front() -> Redirect:
@@ -132,7 +141,8 @@ def board_routes(folder: Path | None) -> list[HTTPRouteHandler]:
 
     @get(PATHS, sync_to_thread=False)
     def board(request: Request[Any, Any, Any]) -> Response[bytes]:
-        headers = request.headers
-        return _found(files, request.scope["path"]).answer(headers.get("accept-encoding", ""), headers.get("if-none-match", ""))
+        headers, path = request.headers, request.scope["path"]
+        accepted, known = headers.get("accept-encoding", ""), headers.get("if-none-match", "")
+        return _found(files, path).answer(accepted, known, own.get(path.rstrip("/"), {}))
 
     return [front] if folder is None else [front, board]
