@@ -35,6 +35,9 @@ def test_admin_sees_the_own_tenant_with_conditions_and_manifest(page: Page, look
     expect(first).to_contain_text("True")
     expect(conditions).to_contain_text("DatabaseReady")
     expect(page.locator("dl").last).to_contain_text("quotas.eventsPerSecond")
+    usage = page.locator("dl").first
+    expect(usage).to_contain_text("Access records")
+    expect(usage).to_contain_text(re.compile("Size[0-9.]+ [KM]iB"))  # the tenant is Dedicated
     axe(page)
     shoot(page, f"tenant-{look}")
 

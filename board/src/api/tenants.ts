@@ -23,6 +23,15 @@ export interface Tenant {
   deleted_at: string | null;
   spec: Record<string, unknown> | null;
   conditions: Condition[];
+  /** Only of a single tenant, not in the list of the platform. */
+  usage?: TenantUsage;
+}
+
+export interface TenantUsage {
+  records: { events: number; access: number };
+  /** Size with indexes; null for a Shared tenant. */
+  bytes: number | null;
+  rejected: { records: number };
 }
 
 /** Return the tenants that an identity may see: all for the platform, else its own. */
@@ -38,4 +47,15 @@ export function useTenants() {
     queryFn: ({ signal }) => visible(identity, signal),
     refetchInterval: 15_000,
   });
+}
+
+/** What a tenant has stored: that of the tenant itself, or asked for where a list left it out. */
+export function useUsage(tenant: Tenant): TenantUsage | undefined {
+  const identity = useIdentity();
+  const { data } = useQuery({
+    queryKey: ["tenant", identity.id, tenant.name],
+    queryFn: ({ signal }) => request<Tenant>(`/api/v1/tenants/${encodeURIComponent(tenant.name)}`, { signal }),
+    enabled: !tenant.usage,
+  });
+  return tenant.usage ?? data?.usage;
 }

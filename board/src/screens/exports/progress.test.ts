@@ -1,6 +1,7 @@
 // @vitest-environment node
 import { expect, test } from "vitest";
-import { bytesText, progressOf, type Sample, sampled } from "./progress.ts";
+import { bytesText } from "../../parts/size.ts";
+import { progressOf, type Sample, sampled } from "./progress.ts";
 
 test("rate and time left are those of the last seconds, not of the whole export", () => {
   let samples: Sample[] = [];

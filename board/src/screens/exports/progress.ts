@@ -38,15 +38,3 @@ export function progressOf(samples: readonly Sample[], total: number | null): Pr
     secondsLeft: total === null || recordsPerSecond <= 0 ? null : Math.max(0, total - records) / recordsPerSecond,
   };
 }
-
-const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
-
-/** Return a number of bytes as "1.4 MiB". */
-export function bytesText(bytes: number): string {
-  let [value, unit] = [bytes, 0];
-  while (value >= 1_024 && unit < UNITS.length - 1) {
-    value /= 1_024;
-    unit += 1;
-  }
-  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${UNITS[unit]}`;
-}

@@ -1,9 +1,9 @@
 import { Button, Group, Progress } from "@mantine/core";
 import { ProblemNotice } from "../../parts/notices.tsx";
+import { bytesText } from "../../parts/size.ts";
 import { durationText, numberText } from "../live/tail.ts";
 import type { State } from "./download.ts";
 import classes from "./exports.module.css";
-import { bytesText } from "./progress.ts";
 import { dismiss, type Running, useRunning } from "./running.ts";
 
 const PHASES: Record<State["phase"], string> = {

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import type { StoredRange } from "../../api/retention.ts";
-import { bytesText, daysOf, levelOf, monthsOf, shortCount, today } from "./calendar.ts";
+import { bytesText } from "../../parts/size.ts";
+import { daysOf, levelOf, monthsOf, shortCount, today } from "./calendar.ts";
 
 function range(from: string | null, to: string, records: number, bytes: number | null = 0): StoredRange {
   return { from, to, first_seq: 0, end_seq: records, records, bytes, hidden_after: `${to}`, state: "kept" };

@@ -108,14 +108,3 @@ const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignif
 export function shortCount(count: number): string {
   return compact.format(Math.round(count));
 }
-
-const SIZES = ["B", "KiB", "MiB", "GiB", "TiB"];
-
-export function bytesText(bytes: number | null): string {
-  if (bytes === null) {
-    return "size not known";
-  }
-  const step = bytes < 1 ? 0 : Math.min(SIZES.length - 1, Math.floor(Math.log2(bytes) / 10));
-  const amount = bytes / 1_024 ** step;
-  return `${amount >= 100 || step === 0 ? Math.round(amount) : amount.toFixed(1)} ${SIZES[step]}`;
-}

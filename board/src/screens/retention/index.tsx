@@ -5,10 +5,11 @@ import { useIdentity } from "../../api/session.ts";
 import { type Column, Listing } from "../../parts/listing.tsx";
 import { EmptyState, ProblemNotice } from "../../parts/notices.tsx";
 import { Page } from "../../parts/page.tsx";
+import { bytesText } from "../../parts/size.ts";
 import { StateText, type Tone } from "../../parts/state.tsx";
 import { agoText, TimeText } from "../../parts/time.tsx";
 import { Waiting } from "../../parts/waiting.tsx";
-import { bytesText, sum } from "./calendar.ts";
+import { sum } from "./calendar.ts";
 import { Months } from "./months.tsx";
 import classes from "./retention.module.css";
 

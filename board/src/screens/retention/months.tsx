@@ -1,7 +1,8 @@
 import { VisuallyHidden } from "@mantine/core";
 import type { StoredRange } from "../../api/retention.ts";
+import { bytesText } from "../../parts/size.ts";
 import { agoText } from "../../parts/time.tsx";
-import { bytesText, type Day, type DayName, daysOf, levelOf, monthsOf, shortCount, today } from "./calendar.ts";
+import { type Day, type DayName, daysOf, levelOf, monthsOf, shortCount, today } from "./calendar.ts";
 import classes from "./retention.module.css";
 
 const WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];

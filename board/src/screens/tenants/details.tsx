@@ -1,8 +1,7 @@
 import { Alert, Code, Text, Title } from "@mantine/core";
-import { useRetention } from "../../api/retention.ts";
-import { can, useIdentity } from "../../api/session.ts";
-import type { Condition, Tenant } from "../../api/tenants.ts";
+import { type Condition, type Tenant, useUsage } from "../../api/tenants.ts";
 import { type Column, Listing } from "../../parts/listing.tsx";
+import { bytesText } from "../../parts/size.ts";
 import { StateText } from "../../parts/state.tsx";
 import { agoText, TimeText } from "../../parts/time.tsx";
 import { leaves, sorted, stateOf, toneOf } from "./conditions.ts";
@@ -10,7 +9,6 @@ import classes from "./tenants.module.css";
 
 /** One tenant: its state, its conditions with reasons, and what its manifest asks for. */
 export function TenantDetails({ tenant }: { tenant: Tenant }) {
-  const identity = useIdentity();
   const { tone, text } = stateOf(tenant);
   const spec = leaves(tenant.spec ?? {});
   return (
@@ -43,7 +41,7 @@ export function TenantDetails({ tenant }: { tenant: Tenant }) {
           <TimeText value={tenant.created_at} />
         </Fact>
         <Fact name="Generation">{tenant.generation}</Fact>
-        {can(identity, "read") && identity.tenant === tenant.name && <Usage />}
+        <Usage tenant={tenant} />
       </dl>
       <section>
         <Title order={2} size="h5" mb="xs">
@@ -83,12 +81,18 @@ export function TenantDetails({ tenant }: { tenant: Tenant }) {
   );
 }
 
-/** How much the own log holds. What cannot be read is left out: the page of retention says why. */
-function Usage() {
-  const { data } = useRetention("events");
-  if (!data) return null;
-  const count = data.ranges.reduce((sum, each) => sum + each.records, 0);
-  return <Fact name="Records">{count.toLocaleString("en")}</Fact>;
+/** What the tenant has stored. An answer that is refused leaves it out: the rest of the page is as useful without. */
+function Usage({ tenant }: { tenant: Tenant }) {
+  const usage = useUsage(tenant);
+  if (!usage) return null;
+  return (
+    <>
+      <Fact name="Records">{usage.records.events.toLocaleString("en")}</Fact>
+      <Fact name="Access records">{usage.records.access.toLocaleString("en")}</Fact>
+      {usage.bytes !== null && <Fact name="Size">{bytesText(usage.bytes)}</Fact>}
+      <Fact name="Rejected">{usage.rejected.records.toLocaleString("en")}</Fact>
+    </>
+  );
 }
 
 function Fact({ name, children }: { name: string; children: React.ReactNode }) {
