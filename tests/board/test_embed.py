@@ -49,7 +49,7 @@ class _Host(BaseHTTPRequestHandler):
 
 
 def html(url: str, token: str) -> str:
-    return f"""<!doctype html><html lang="en"><title>Product</title><body><h1>Product</h1>
+    return f"""<!doctype html><html lang="en"><meta name="viewport" content="width=device-width"><title>Product</title><body><h1>Product</h1>
 <decklog-viewer src="{url}" label="Audit log of the product"></decklog-viewer>
 <script src="{url}/board/embed.js"></script>
 <script>

@@ -12,7 +12,11 @@ from decklog.settings import PREFIX, Settings, load, variables
 from decklog.tracing_settings import OPENTELEMETRY, SAMPLERS, Tracing, tracing
 
 SAMPLE: dict[type, str] = {str: "text", bool: "true"}
-OTHER = {"DECKLOG_ARCHIVE_LOCK_MODE": "compliance", "DECKLOG_TENANTS_OWNER": "decklog"}
+OTHER = {
+    "DECKLOG_ARCHIVE_LOCK_MODE": "compliance",
+    "DECKLOG_TENANTS_OWNER": "decklog",
+    "DECKLOG_BOARD_FRAME_ANCESTORS": "https://app.example.com http://localhost:*",
+}
 """Samples of what takes certain words only."""
 VALUE: dict[type, Any] = {str: "text", bool: True}
 
