@@ -81,7 +81,7 @@ async def world(postgres_server: PostgresServer, tmp_path: Path) -> AsyncIterato
                 async with stack.client(world.api.url, stack.key(tenant, "writer")) as client:
                     answer = await client.post("/api/v1/logs/bulk", json=[record(marker, number) for number in range(RECORDS)])
                     assert answer.json()["stored"] == RECORDS, answer.text
-                world.viewers += await minted(world, tenant)
+            world.viewers += await minted(world, TENANTS[0])
             yield world
     finally:
         await drop_database(database)
@@ -137,7 +137,8 @@ async def test_api_returns_no_foreign_byte_and_no_unexpected_failure_to_random_r
         assert (await client.get("/readyz")).status_code == 200
     # The requests must have been of every kind, or nothing was shown.
     assert {200, 201, 401, 403, 404, 405, 422} <= set(findings.statuses)
-    assert findings.own_markers > requests / 50
+    # Few of about fifty operations give records, and one credential of many is the one to give them to.
+    assert findings.own_markers > requests / 100
     # What needs the number of something that exists is rare: a small round may miss it.
     rare = {"create_tenant"} | (fuzz.numbered if requests == SMALL else set())
     assert fuzz.operation_ids - rare <= set(findings.operations), "an operation never succeeded"
