@@ -17,6 +17,7 @@ from playwright.sync_api import BrowserContext, Frame, Page, expect
 from tests.support.board import LOOKS, WAIT_MS, Installation, Look, axe, shoot
 
 INSIDE, OUTSIDE = "c-embedded", "c-other"
+TENANT = "minimal"
 HOSTILE = "<img src=x onerror='window.hacked=1'><script>window.hacked=2</script>"
 RECORDS = 60
 SCOPE = {
@@ -96,12 +97,12 @@ def customers(installation: Installation) -> Installation:
         for number in range(RECORDS)
     ]
     other = {"action": "other.action", "actor": {"id": "mallory"}, "message": "Outside", "metadata": {"customer": OUTSIDE}}
-    installation.append(*made[:-1], other, made[-1], other)
+    installation.append(*made[:-1], other, made[-1], other, tenant=TENANT)
     return installation
 
 
 def minted(installation: Installation, **changes: Any) -> str:
-    with installation.dev.client("acme", "auditor") as client:
+    with installation.dev.client(TENANT, "auditor") as client:
         answer = client.post("/api/v1/viewer-tokens", json=SCOPE | changes)
         assert answer.status_code == 201, answer.text
         return str(answer.json()["token"])

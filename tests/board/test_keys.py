@@ -46,6 +46,7 @@ def test_keys_are_listed_with_role_source_and_last_use(page: Page, look: Look) -
     shoot(page, f"keys-{look}")
 
 
+@pytest.mark.parametrize("who", [(("minimal", "admin"),)], ids=["minimal"])
 def test_new_key_is_shown_once_with_a_command_that_works(page: Page, installation: Installation) -> None:
     page.goto("/board/keys")
     key = make(page, "Billing <b>service")

@@ -164,7 +164,10 @@ def records(now: datetime) -> list[dict[str, Any]]:
 
 @dataclass
 class Installation:
-    """A running `decklog dev`. Its tenant `acme` has the records of `records`, its tenant `globex` has none."""
+    """A running `decklog dev`. Its tenant `acme` has the records of `records`, which tests count; `globex` has none.
+
+    A test that appends uses `minimal`.
+    """
 
     dev: Dev
     url: str
