@@ -113,11 +113,13 @@ def test_page_is_loaded_anew_where_a_file_of_it_is_lost_and_shows_the_error_wher
 ) -> None:
     watch.allow(r"ERR_FAILED|preload")
     page.goto("/board/sessions")
+    expect(page.get_by_role("heading", level=1, name="Sessions")).to_be_visible()
     page.route(re.compile(r"/assets/tenants-[^/]+$"), lambda route: route.abort(), times=1)
     page.keyboard.press("g")
     page.keyboard.press("t")
     expect(page.get_by_role("heading", level=1, name="Acme Corporation")).to_be_visible()
     page.goto("/board/sessions")
+    expect(page.get_by_role("heading", level=1, name="Sessions")).to_be_visible()
     page.route(re.compile(r"/assets/tenants-[^/]+$"), lambda route: route.abort())
     page.keyboard.press("g")
     page.keyboard.press("t")
