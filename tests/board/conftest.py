@@ -1,7 +1,8 @@
 """The board in a browser: `page` is signed in, `guest` is not.
 
 Tests of this folder are synchronous, because a worker has no other event loop while Playwright runs. All of them run in one
-worker, so one browser and one `decklog dev` serve them. A test overrides `look` or `who` by parametrizing it:
+worker, so one browser and one `decklog dev` serve them. Tests that create network interfaces run in the same worker: Chromium ends
+its requests when an interface comes or goes. A test overrides `look` or `who` by parametrizing it:
 
     @pytest.mark.parametrize("look", LOOKS, ids=str)
     def test_search_…(page: Page, look: Look) -> None:
@@ -30,7 +31,7 @@ _failed = pytest.StashKey[bool]()
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("board"))
+            item.add_marker(pytest.mark.xdist_group("interfaces"))
 
 
 @pytest.hookimpl(wrapper=True)

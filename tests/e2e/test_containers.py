@@ -23,7 +23,7 @@ OVERRIDE = {"services": {"secrets": {"build": {"network": "host"}}}}
 """A build reaches package registries by the machine's own network: the engine has none for builds."""
 CONFINED = ("--read-only", "--network", "none", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200), pytest.mark.xdist_group("docker")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200), pytest.mark.xdist_group("interfaces")]
 
 
 @pytest.fixture(scope="module")

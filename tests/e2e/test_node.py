@@ -48,7 +48,7 @@ OTHERS_PER_MINUTE = 100
 NEXT = "next"
 """Another tag of the same images, as the version to upgrade to."""
 
-pytestmark = [pytest.mark.xdist_group("node"), pytest.mark.slow, pytest.mark.timeout(6 * LONGEST)]
+pytestmark = [pytest.mark.xdist_group("interfaces"), pytest.mark.slow, pytest.mark.timeout(6 * LONGEST)]
 
 PROBE = """
 import json, os

@@ -27,7 +27,7 @@ from tests.support.stack import Program, Stack
 from tests.support.stores import Database, drop_database, empty_database
 from tests.support.traffic import Service, record, traffic
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("docker")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("interfaces")]
 """Not beside the images' builds: processes of the release stop serving when they cannot read the registry for two seconds."""
 
 ROOMY = {"eventsPerSecond": 100_000, "burst": 100_000}
