@@ -1,8 +1,8 @@
 """The board in a browser: `page` is signed in, `guest` is not.
 
 Tests of this folder are synchronous, because a worker has no other event loop while Playwright runs. All of them run in one
-worker, so one browser and one `decklog dev` serve them. Tests that create network interfaces run in the same worker: Chromium ends
-its requests when an interface comes or goes. A test overrides `look` or `who` by parametrizing it:
+worker, so one browser and one `decklog dev` serve them. Tests that create network interfaces run in the same worker:
+Chromium ends its requests when an interface comes or goes. A test overrides `look` or `who` by parametrizing it:
 
     @pytest.mark.parametrize("look", LOOKS, ids=str)
     def test_search_…(page: Page, look: Look) -> None:
