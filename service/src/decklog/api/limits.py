@@ -14,8 +14,10 @@ from typing import Any, Final, cast
 
 import msgspec
 import zstandard
+from litestar import Request
 from litestar.types import Receive, Scope
 
+from decklog.api.request import require_json
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.faults import syntax
 from decklog.domain.records.record import RECORD_BYTES_MAX
@@ -105,6 +107,17 @@ async def read_body(receive: Receive, limit: int = RECORD_BYTES_MAX, *, held: He
     """
     first = _arrived(receive, limit)
     return first if isinstance(first, bytes) else await _in_time(receive, limit, first, held)
+
+
+async def json_body(request: Request[Any, Any, Any], subject: str, limit: int) -> bytes:
+    """Return the whole body of a request that is uncompressed JSON. `subject` names its content, as in "a key".
+
+    Raises `unsupported-media-type`, `unsupported-encoding`, and what `read_body` raises.
+    """
+    headers = dict(request.scope["headers"])
+    require_json(headers, subject)
+    check_length(headers.get(b"content-length"), limit)
+    return await read_body(request.receive, limit)
 
 
 async def read_record(receive: Receive, bodies: Budget, tenant_id: int, limit: int = RECORD_BYTES_MAX) -> bytes:

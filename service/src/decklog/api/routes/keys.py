@@ -8,9 +8,9 @@ import msgspec
 from litestar import Request, Response, delete, get, post
 from litestar.params import FromPath
 
-from decklog.api.limits import BODY_ERRORS, check_length, read_body
+from decklog.api.limits import BODY_ERRORS, json_body
 from decklog.api.openapi import JSON, Answer, Json, Media, Operation, json_answer, parameter
-from decklog.api.request import ask, refuse_parameters, require_json
+from decklog.api.request import ask, refuse_parameters
 from decklog.domain.errors import Code
 from decklog.domain.tenancy.api_keys import KeyInput, read_key, shown
 from decklog.key_shapes import ApiKeys, MadeKey
@@ -95,10 +95,7 @@ async def make_key(request: Request[Any, Any, Any]) -> Response[bytes]:
     """
     refuse_parameters(request.scope["query_string"])
     asked = await ask(request)
-    headers = dict(request.scope["headers"])
-    require_json(headers, "a key")
-    check_length(headers.get(b"content-length"), KEY_BYTES_MAX)
-    wanted = read_key(await read_body(request.receive, KEY_BYTES_MAX))
+    wanted = read_key(await json_body(request, "a key", KEY_BYTES_MAX))
     given = await asked.services.keys.make(asked.principal, asked.context, wanted)
     return Response(msgspec.json.encode({**shown(given.listed), "key": given.token}), media_type=JSON, status_code=201)
 

@@ -9,9 +9,9 @@ from typing import Any
 from litestar import Request, post
 from litestar.types import ASGIApp
 
-from decklog.api.limits import BODY_ERRORS, check_length, read_body
+from decklog.api.limits import BODY_ERRORS, json_body
 from decklog.api.openapi import JSON, Json, Media, Operation
-from decklog.api.request import PARAMETERS_MAX, ask, refuse_parameters, require_json
+from decklog.api.request import PARAMETERS_MAX, ask, refuse_parameters
 from decklog.api.routes.logs import LIST, Listing
 from decklog.domain.errors import Code, DecklogError, invalid_parameter
 from decklog.domain.search.grammar import QUERY_CHARS_MAX
@@ -112,8 +112,5 @@ async def search_records(request: Request[Any, Any, Any]) -> ASGIApp:
     """
     refuse_parameters(request.scope["query_string"])
     asked = await ask(request)
-    headers = dict(request.scope["headers"])
-    require_json(headers, "a search")
-    check_length(headers.get(b"content-length"), BODY_BYTES_MAX)
-    body = await read_body(request.receive, BODY_BYTES_MAX)
+    body = await json_body(request, "a search", BODY_BYTES_MAX)
     return Listing(asked._replace(parameters=parameters_of(body)))

@@ -8,9 +8,9 @@ import msgspec
 from litestar import Request, Response, delete, get, post, put
 from litestar.params import FromPath
 
-from decklog.api.limits import BODY_ERRORS, check_length, read_body
+from decklog.api.limits import BODY_ERRORS, json_body
 from decklog.api.openapi import JSON, Answer, Json, Media, Operation, json_answer, parameter
-from decklog.api.request import ask, refuse_parameters, require_json
+from decklog.api.request import ask, refuse_parameters
 from decklog.domain.errors import Code
 from decklog.domain.search.saved import PARAMETERS_BYTES_MAX, SearchInput, read_search, shown
 from decklog.shapes import SavedSearch, SavedSearches
@@ -43,10 +43,7 @@ _BODY = {JSON: Media(SearchInput, examples={"shared": _INPUT})}
 
 
 async def _input(request: Request[Any, Any, Any]) -> SearchInput:
-    headers = dict(request.scope["headers"])
-    require_json(headers, "a search")
-    check_length(headers.get(b"content-length"), SEARCH_BYTES_MAX)
-    return read_search(await read_body(request.receive, SEARCH_BYTES_MAX))
+    return read_search(await json_body(request, "a search", SEARCH_BYTES_MAX))
 
 
 _LIST = Operation(

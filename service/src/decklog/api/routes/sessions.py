@@ -12,13 +12,14 @@ from litestar.types import Scope
 from decklog import session_shapes
 from decklog.api.auth import session_of, token_of
 from decklog.api.cookies import cookie_name, refuse_other_site, session_token, set_cookie
-from decklog.api.limits import BODY_ERRORS, check_length, read_body
+from decklog.api.limits import BODY_ERRORS, json_body
 from decklog.api.openapi import BEARER, JSON, SESSION, SESSION_CHANGE, Answer, Json, Media, Operation, json_answer, parameter
-from decklog.api.request import PRINCIPAL, ask, context_of, refuse_parameters, require_json
+from decklog.api.request import PRINCIPAL, ask, context_of, refuse_parameters
 from decklog.api.services import ApiServices
 from decklog.domain.errors import Code, DecklogError, invalid_parameter
 from decklog.domain.identity.access import Principal
 from decklog.domain.identity.session import Held, Session, csrf_of, held
+from decklog.domain.json_body import decoded
 from decklog.domain.log import from_microseconds, rfc3339
 
 BODY_BYTES_MAX = 4 * 1024
@@ -130,15 +131,7 @@ def cookie_header(scope: Scope, token: str, session: Session | None) -> dict[str
 
 
 async def _input(request: Request[Any, Any, Any]) -> session_shapes.SessionInput:
-    headers = dict(request.scope["headers"])
-    require_json(headers, "a sign-in")
-    check_length(headers.get(b"content-length"), BODY_BYTES_MAX)
-    try:
-        return msgspec.json.decode(await read_body(request.receive, BODY_BYTES_MAX), type=session_shapes.SessionInput)
-    except msgspec.ValidationError as error:
-        raise invalid_parameter("body", f"{error}.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DecklogError(Code.INVALID_JSON, f"The body is not valid JSON in UTF-8: {error}.") from None
+    return decoded(await json_body(request, "a sign-in", BODY_BYTES_MAX), session_shapes.SessionInput)
 
 
 _OPEN = Operation(

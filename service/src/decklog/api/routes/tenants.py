@@ -8,9 +8,9 @@ import msgspec
 from litestar import Request, Response, get, post
 from litestar.params import FromPath
 
-from decklog.api.limits import BODY_ERRORS, check_length, read_body
+from decklog.api.limits import BODY_ERRORS, json_body
 from decklog.api.openapi import JSON, Json, Media, Operation, json_answer, parameter
-from decklog.api.request import ask, refuse_parameters, require_json
+from decklog.api.request import ask, refuse_parameters
 from decklog.domain.errors import Code
 from decklog.domain.tenancy.manifest import TenantManifest, decode_manifest
 from decklog.shapes import CreatedTenant, DescribedTenant, Tenants
@@ -143,10 +143,7 @@ async def create_tenant(request: Request[Any, Any, Any]) -> Response[bytes]:
     """
     refuse_parameters(request.scope["query_string"])
     asked = await ask(request)
-    headers = dict(request.scope["headers"])
-    require_json(headers, "a Tenant")
-    check_length(headers.get(b"content-length"), TENANT_BYTES_MAX)
-    manifest = decode_manifest(await read_body(request.receive, TENANT_BYTES_MAX))
+    manifest = decode_manifest(await json_body(request, "a Tenant", TENANT_BYTES_MAX))
     made = await asked.services.tenants.create(asked.principal, asked.context, manifest)
     answer = {"tenant": made.listing.shown(), "keys": dict(made.keys) or None}
     location = {"Location": f"/api/v1/tenants/{made.listing.name}"}

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 from litestar import Request, Response, post
 
-from decklog.api.limits import BODY_ERRORS, check_length, read_body
+from decklog.api.limits import BODY_ERRORS, json_body
 from decklog.api.openapi import JSON, Media, Operation, json_answer
-from decklog.api.request import ask, refuse_parameters, require_json
+from decklog.api.request import ask, refuse_parameters
 from decklog.domain.errors import Code
 from decklog.domain.identity.scope import SCOPE_BYTES_MAX, ViewerInput, read_viewer_input
 from decklog.domain.log import rfc3339_seconds
@@ -59,15 +59,12 @@ async def mint_viewer_token(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Mint a viewer token: a credential that reads some records of the `events` log, and nothing else.
 
     Roles: auditor, admin, by API key. The token shows the records that satisfy `query`, with the chosen `fields`, to lists, searches, counts,
-    exports and streams. It ends at `expires_at`, within 2 seconds after its API key is revoked, and with its tenant. Whoever holds it can
+    exports and streams. It ends at `expires_at`, within 2 seconds after its API key is revoked, and with its tenant. Its holder can
     read its query. Its reads are recorded in the access log with `subject`.
     """
     refuse_parameters(request.scope["query_string"])
     asked = await ask(request)
-    headers = dict(request.scope["headers"])
-    require_json(headers, "the scope of a viewer token")
-    check_length(headers.get(b"content-length"), BODY_BYTES_MAX)
-    wanted = read_viewer_input(await read_body(request.receive, BODY_BYTES_MAX))
+    wanted = read_viewer_input(await json_body(request, "the scope of a viewer token", BODY_BYTES_MAX))
     token, expires_at = await asked.services.viewers.mint(asked.principal, asked.context, wanted)
     answer = {"token": token, "expires_at": rfc3339_seconds(expires_at)}
     return Response(msgspec.json.encode(answer), media_type=JSON, status_code=201)

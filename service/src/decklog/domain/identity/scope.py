@@ -10,7 +10,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from decklog.domain.errors import Code, DecklogError, invalid_parameter
+from decklog.domain.errors import invalid_parameter
+from decklog.domain.json_body import decoded
 from decklog.domain.records import projection
 from decklog.domain.records.canonical import UNSTORABLE
 from decklog.domain.records.visible import Visible
@@ -29,7 +30,7 @@ _UNSHOWN = ("digest",)
 
 
 class Scope(msgspec.Struct, frozen=True, dict=True):
-    """What a viewer token shows of the `events` log.
+    """The part of the `events` log that a viewer token shows.
 
     `token` is its id, `key` the id of the API key that minted it. Records that satisfy `query` are visible, with these `fields`;
     without fields, whole records are.
@@ -51,7 +52,7 @@ class Scope(msgspec.Struct, frozen=True, dict=True):
 
 
 class ViewerInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a client asks a viewer token for."""
+    """The scope that a client asks a viewer token for."""
 
     query: Annotated[str, Meta(min_length=1, description="Query in the query language that every visible record satisfies.")]
     fields: Annotated[
@@ -93,12 +94,7 @@ def read_viewer_input(body: bytes) -> ViewerInput:
     Raises:
         DecklogError: `invalid-json`, `invalid-parameter` with the name of the member, and `invalid-query`.
     """
-    try:
-        found = msgspec.json.decode(body, type=ViewerInput)
-    except msgspec.ValidationError as error:
-        raise invalid_parameter("body", f"{error}.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise DecklogError(Code.INVALID_JSON, f"The body is not valid JSON in UTF-8: {error}.") from None
+    found = decoded(body, ViewerInput)
     if found.subject is not None and (not found.subject.isprintable() or UNSTORABLE.search(found.subject)):
         raise invalid_parameter("subject", "must have printable characters only.")
     if len(msgspec.json.encode((found.query, found.fields, found.subject))) > SCOPE_BYTES_MAX:

@@ -8,12 +8,12 @@ from typing import Any, Protocol
 
 import msgspec
 
-from decklog.domain.errors import Code, DecklogError, invalid_parameter
+from decklog.domain.errors import invalid_parameter
+from decklog.domain.json_body import decoded
 from decklog.domain.records.canonical import UNSTORABLE
 from decklog.domain.search.order import parse_order
 from decklog.domain.search.query import parse
 from decklog.domain.tenant import Tenant
-from decklog.domain.unique_names import repeated
 
 NAME_CHARS_MAX = 200
 PARAMETERS_BYTES_MAX = 16 * 1024
@@ -72,15 +72,7 @@ def read_search(body: bytes) -> SearchInput:
     Raises:
         DecklogError: `invalid-json`, `invalid-parameter`, and `unknown-parameter`, as a list with these parameters would.
     """
-    try:
-        found = msgspec.json.decode(body, type=SearchInput)
-        twice = repeated(body)
-    except msgspec.ValidationError as error:
-        raise invalid_parameter("body", f"{error}.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DecklogError(Code.INVALID_JSON, f"The body is not valid JSON in UTF-8: {error}.") from None
-    if twice:
-        raise DecklogError(Code.INVALID_JSON, f"The body: {twice[0]}; each name may occur once.")
+    found = decoded(body, SearchInput)
     if not found.name.strip() or len(found.name) > NAME_CHARS_MAX or UNSTORABLE.search(found.name):
         raise invalid_parameter("name", f"must have 1 to {NAME_CHARS_MAX} characters, none of them U+0000 or a lone surrogate.")
     given = pairs(found.parameters)

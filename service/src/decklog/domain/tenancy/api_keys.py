@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal, Protocol
 import msgspec
 from msgspec import Meta
 
-from decklog.domain.errors import Code, DecklogError, invalid_parameter
+from decklog.domain.errors import invalid_parameter
 from decklog.domain.identity.access import Role
+from decklog.domain.json_body import decoded
 from decklog.domain.records.canonical import UNSTORABLE
 from decklog.domain.tenant import Tenant
 
@@ -31,7 +32,7 @@ ENDED_KEYS_MAX = 200
 
 
 class KeySource(StrEnum):
-    """Who made a key: provisioning, or an admin over the API."""
+    """The maker of a key: provisioning, or an admin over the API."""
 
     PROVISIONED = "provisioned"
     API = "api"
@@ -46,7 +47,7 @@ class KeyRefusal(StrEnum):
 
 
 class KeyInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a client asks for. `expires_in` is in seconds; None for a key without an end."""
+    """The key that a client asks for. `expires_in` is in seconds; None for a key without an end."""
 
     role: Annotated[Literal["writer", "auditor", "admin"], Meta(description="What the key may do.")]
     name: Annotated[str, Meta(min_length=1, max_length=KEY_NAME_CHARS_MAX, description="What the key is for, as it is listed.")]
@@ -107,12 +108,7 @@ def read_key(body: bytes) -> KeyInput:
     Raises:
         DecklogError: `invalid-json` and `invalid-parameter`.
     """
-    try:
-        found = msgspec.json.decode(body, type=KeyInput)
-    except msgspec.ValidationError as error:
-        raise invalid_parameter("body", f"{error}.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DecklogError(Code.INVALID_JSON, f"The body is not valid JSON in UTF-8: {error}.") from None
+    found = decoded(body, KeyInput)
     if not found.name.strip() or UNSTORABLE.search(found.name):
         raise invalid_parameter(
             "name", f"must have 1 to {KEY_NAME_CHARS_MAX} characters, none of them U+0000 or a lone surrogate."
