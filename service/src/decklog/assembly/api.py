@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
-from functools import partial
 
 from decklog.api.services import ApiServices
 from decklog.assembly import backends
 from decklog.domain.errors import Code, DecklogError
+from decklog.domain.identity.access import Principal
 from decklog.domain.log import LogName
 from decklog.domain.store import Announcements, Readiness, RecordStore, SearchIndex
 from decklog.domain.tenant import PLATFORM_TENANT, Tenant
@@ -118,8 +118,7 @@ async def open_api(
         index, health, _ = await stack.enter_async_context(backends.open_index(settings)) or (None, None, None)
         readiness = _readiness(database, health)
         announcements = await _open_announcements(settings, stack, database.upkeep, registry)
-        turns, processor = database_turns(settings.database.pool_max), Processor()
-        budget = Budget(settings.api.reading_bytes_max, of=READING)
+        turns = database_turns(settings.database.pool_max)
         records = await stack.enter_async_context(backends.open_store(settings, database.reads))
         store = TurnedStore(records, turns)
         rejected, rejections = await _open_rejected(settings, stack, database.reads)
@@ -128,19 +127,17 @@ async def open_api(
         viewer_tokens, sealing = _viewers(settings.identity)
         identity = await _open_identity(settings, stack, database, viewer_tokens)
         sessions = _sessions(settings.board, database, identity, turns)
-        reading = Reading(
-            _search(settings.api, database, store, index, turns=turns, processor=processor, budget=budget),
+        reading, streams = _readings(
+            settings.api,
+            database,
             store,
-            access_log,
+            index,
+            announcements=announcements,
+            access_log=access_log,
             still_valid=sessions.still_valid,
-            checked_share=settings.api.checked_share,
-            processor=processor,
-            budget=budget,
+            turns=turns,
             sealing=sealing,
         )
-        limits = Limits(streams_max=settings.api.streams_max)
-        follow = partial(Streams, limits=limits, processor=processor, budget=budget, sealing=sealing)
-        streams = follow(store, announcements, access_log, still_valid=sessions.still_valid, tenant_now=registry.tenant)
         await _start(stack, attempts := Attempts(ingest))
         await stack.enter_async_context(backends.started(registry))
         await _start(stack, streams)
@@ -209,18 +206,44 @@ def _oidc(settings: Board, identity: Identity) -> OidcSignIn | None:
     return OidcSignIn(Provider(settings.oidc_issuer, *names), identity, fetch=fetch, post=post)
 
 
-def _search(
+def _readings(
     settings: Api,
     database: backends.Database,
     store: RecordStore,
     index: SearchIndex | None,
     *,
+    announcements: Announcements,
+    access_log: AccessLog,
+    still_valid: Callable[[Principal], Awaitable[bool]],
     turns: Turns,
-    processor: Processor,
-    budget: Budget,
-) -> Search:
+    sealing: Sealing,
+) -> tuple[Reading, Streams]:
+    """Return the services that give records. They share the slices of the processor, and the bytes of unsent answers."""
+    processor, budget = Processor(), Budget(settings.reading_bytes_max, of=READING)
     cursors = TurnedCursors(PostgresCursors(database.reads), turns) if index is not None else None
-    return Search(store, index=index, cursors=cursors, timeout=settings.search_timeout, processor=processor, budget=budget)
+    search = Search(store, index=index, cursors=cursors, timeout=settings.search_timeout, processor=processor, budget=budget)
+    reading = Reading(
+        search,
+        store,
+        access_log,
+        still_valid=still_valid,
+        checked_share=settings.checked_share,
+        processor=processor,
+        budget=budget,
+        sealing=sealing,
+    )
+    streams = Streams(
+        store,
+        announcements,
+        access_log,
+        still_valid=still_valid,
+        tenant_now=database.cache.tenant,
+        limits=Limits(streams_max=settings.streams_max),
+        processor=processor,
+        budget=budget,
+        sealing=sealing,
+    )
+    return reading, streams
 
 
 def _issuers(settings: IdentitySettings) -> Issuers:

@@ -11,6 +11,7 @@ import hmac
 import re
 import time
 from collections.abc import Callable
+from typing import TypeGuard
 
 import structlog
 
@@ -132,7 +133,7 @@ class Identity:
                 return False
         elif principal.kind == "api_key":
             key = await self._registry.key(principal.subject)
-            if key is None or key.role is not principal.role or self._expired(key):
+            if not self._holds(key, principal.role):
                 return False
             self._note_use(key)
         if principal.tenant is None:
@@ -161,7 +162,7 @@ class Identity:
         tenant = None
         if held.kind == "api_key":
             key = await self._registry.key(held.subject)
-            if key is None or key.role is not held.role or (key.tenant_id or NO_TENANT) != held.tenant_id or self._expired(key):
+            if not self._holds(key, held.role) or (key.tenant_id or NO_TENANT) != held.tenant_id:
                 return None
             self._note_use(key)
         elif not self._issuers.grants(held.issuer or "", held.role, held.tenant):
@@ -227,6 +228,10 @@ class Identity:
             self._recognised[hashed] = principal
         return principal
 
+    def _holds(self, key: ApiKey | None, role: Role) -> TypeGuard[ApiKey]:
+        """Return whether a key that was accepted with this role would be accepted now."""
+        return key is not None and key.role is role and not self._expired(key)
+
     def _expired(self, key: ApiKey) -> bool:
         return key.expires_at is not None and key.expires_at.timestamp() <= self._now()
 
@@ -269,8 +274,9 @@ class Identity:
 
     def _mints(self, key: ApiKey | None, tenant: Tenant | None) -> bool:
         """Return whether a key may still show the records of a tenant to the holders of its viewer tokens."""
-        same = key is not None and tenant is not None and key.tenant_id == tenant.id
-        return same and key is not None and key.role in MINTERS and not self._expired(key)
+        if key is None or tenant is None or key.tenant_id != tenant.id:
+            return False
+        return key.role in MINTERS and not self._expired(key)
 
     def trusts(self, issuer: str) -> bool:
         """Return whether tokens of this issuer are accepted at all."""
@@ -279,13 +285,13 @@ class Identity:
     async def by_id_token(self, token: str, *, client: str, nonce: str) -> Principal:
         """Return the principal of an ID token that this client got in a sign-in. Raises what `authenticate` raises."""
         await self._registry.current()
+        if len(token) > TOKEN_CHARS_MAX:
+            raise _refused("too long")
         claims = await self._verified_claims(token, client=client, nonce=nonce)
         return self._principal(claims, None if claims.tenant is None else await self._registry.named(claims.tenant))
 
     async def _verified_claims(self, token: str, *, client: str | None = None, nonce: str | None = None) -> Claims:
         """Return the claims of a token. Raises `unauthenticated`, for the access log of the tenant that it names."""
-        if len(token) > TOKEN_CHARS_MAX:
-            raise _refused("too long")
         try:
             return await self._issuers.verify(token, client=client, nonce=nonce)
         except UntrustedError as error:

@@ -10,7 +10,6 @@ import re
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Permission, Principal, RequestContext, acting_tenant
@@ -25,7 +24,7 @@ _OWNER_CHARS_MAX = 2_000
 
 _NUMBER_BYTES = 8
 _NUMBER = re.compile(f"[0-9a-f]{{{2 * _NUMBER_BYTES}}}")
-"""What saved searches are called. Another text goes neither to the database nor into an access record."""
+"""The form of the id of a saved search. Another text goes neither to the database nor into an access record."""
 
 
 def owner_of(principal: Principal) -> str:
@@ -34,7 +33,10 @@ def owner_of(principal: Principal) -> str:
 
 
 class Searches:
-    """The saved searches of one process. `turns` are those at the database."""
+    """The saved searches of one process. `turns` are those at the database.
+
+    A change is recorded before it is made, so none goes unrecorded.
+    """
 
     def __init__(self, saved: SavedSearches, access_log: AccessLog, turns: Turns) -> None:
         self._saved = saved
@@ -45,7 +47,7 @@ class Searches:
         """Return the searches that this credential may see, by name."""
         tenant, everyone = self._admit(principal)
         found = await self._visible(principal, tenant, any_owner=everyone)
-        await self._write(principal, request, SEARCHES_READ, None, {"count": len(found)})
+        await self._access_log.write(principal, request, SEARCHES_READ, resource=("search", None), details={"count": len(found)})
         return found
 
     async def get(self, principal: Principal, request: RequestContext, number: str) -> SavedSearch:
@@ -53,7 +55,9 @@ class Searches:
         tenant, everyone = self._admit(principal, number)
         found = [each for each in await self._visible(principal, tenant, any_owner=everyone) if each.id == number]
         outcome = Outcome.SUCCESS if found else Outcome.FAILURE
-        await self._write(principal, request, SEARCHES_READ, number, {"count": len(found)}, outcome=outcome)
+        await self._access_log.write(
+            principal, request, SEARCHES_READ, resource=("search", number), details={"count": len(found)}, outcome=outcome
+        )
         if not found:
             raise _no_search(number)
         return found[0]
@@ -75,7 +79,13 @@ class Searches:
             owner_of(principal),
             datetime.now(UTC),
         )
-        await self._write(principal, request, SEARCHES_SAVE, saved.id, {"name": search.name, "shared": search.shared})
+        await self._access_log.write(
+            principal,
+            request,
+            SEARCHES_SAVE,
+            resource=("search", saved.id),
+            details={"name": search.name, "shared": search.shared},
+        )
         async with self._turns.turn(tenant.id, seconds=_TURN_SECONDS):
             if number is None:
                 at = await self._saved.add(tenant, saved, most=SEARCHES_MAX)
@@ -91,7 +101,7 @@ class Searches:
     async def delete(self, principal: Principal, request: RequestContext, number: str) -> None:
         """Delete a search. Raises `not-found` where this credential may not."""
         tenant, everyone = self._admit(principal, number)
-        await self._write(principal, request, SEARCHES_DELETE, number, {})
+        await self._access_log.write(principal, request, SEARCHES_DELETE, resource=("search", number), details={})
         async with self._turns.turn(tenant.id, seconds=_TURN_SECONDS):
             if not await self._saved.delete(tenant, number, owner_of(principal), any_owner=everyone):
                 raise _no_search(number)
@@ -110,19 +120,6 @@ class Searches:
     async def _visible(self, principal: Principal, tenant: Tenant, *, any_owner: bool) -> Sequence[SavedSearch]:
         async with self._turns.turn(tenant.id, seconds=_TURN_SECONDS):
             return visible(await self._saved.all(tenant), owner_of(principal), any_owner=any_owner)
-
-    async def _write(
-        self,
-        principal: Principal,
-        request: RequestContext,
-        action: str,
-        number: str | None,
-        details: dict[str, Any],
-        *,
-        outcome: Outcome = Outcome.SUCCESS,
-    ) -> None:
-        """Write the access record. A change is recorded before it is made, so none goes unrecorded."""
-        await self._access_log.write(principal, request, action, resource=("search", number), details=details, outcome=outcome)
 
 
 def _no_search(number: str) -> DecklogError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -28,7 +27,7 @@ _ID = re.compile(r"[0-9a-f]{16}")
 
 
 class SignIn:
-    """The sign-ins of one process."""
+    """The sign-ins of one process. A change is recorded before it is made, so none goes unrecorded."""
 
     def __init__(self, sessions: Sessions, access_log: AccessLog) -> None:
         self._sessions = sessions
@@ -52,7 +51,9 @@ class SignIn:
         details = {"by": how, **({} if current is None else {"replaces": current.id})}
         for each in principals:
             try:
-                await self._write(replace(each, session=number), request, SESSIONS_OPEN, number, details)
+                await self._access_log.write(
+                    replace(each, session=number), request, SESSIONS_OPEN, resource=("session", number), details=details
+                )
             except DecklogError as error:
                 if error.code is not Code.TENANT_SUSPENDED:
                     raise
@@ -89,14 +90,14 @@ class SignIn:
     async def visible(self, principal: Principal, request: RequestContext) -> list[Session]:
         """Return the sessions that this credential may see, the one used last first, each with the identities that it may see."""
         found = await self._visible(principal)
-        await self._write(principal, request, SESSIONS_LIST, None, {"count": len(found)})
+        await self._access_log.write(principal, request, SESSIONS_LIST, resource=("session", None), details={"count": len(found)})
         return found
 
     async def end(self, principal: Principal, request: RequestContext, number: str) -> None:
         """End a session. Raises `not-found` for one that this credential may not see."""
         there = bool(_ID.fullmatch(number)) and any(each.id == number for each in await self._visible(principal))
         outcome = Outcome.SUCCESS if there else Outcome.FAILURE
-        await self._write(principal, request, SESSIONS_END, number, {}, outcome=outcome)
+        await self._access_log.write(principal, request, SESSIONS_END, resource=("session", number), details={}, outcome=outcome)
         if not there or not await self._sessions.end(number, held(principal).tenant_id):
             raise DecklogError(
                 Code.NOT_FOUND,
@@ -112,7 +113,7 @@ class SignIn:
         """
         named = merged([held(each) for each in principals], ())
         for each in principals:
-            await self._write(each, request, SESSIONS_LINK, None, {})
+            await self._access_log.write(each, request, SESSIONS_LINK, resource=("session", None), details={})
         return await self._sessions.code(CodeKind.LINK, named, None)
 
     async def ticket(self, principal: Principal) -> tuple[str, datetime]:
@@ -133,19 +134,6 @@ class SignIn:
         own = held(principal)
         found = await self._sessions.listed(own, whole_tenant=manages)
         return [_seen_by(own, each, manages=manages) for each in found]
-
-    async def _write(
-        self,
-        principal: Principal,
-        request: RequestContext,
-        action: str,
-        number: str | None,
-        details: dict[str, Any],
-        *,
-        outcome: Outcome = Outcome.SUCCESS,
-    ) -> None:
-        """Write the access record. A change is recorded before it is made, so none goes unrecorded."""
-        await self._access_log.write(principal, request, action, resource=("session", number), details=details, outcome=outcome)
 
 
 def _seen_by(own: Held, session: Session, *, manages: bool) -> Session:

@@ -35,7 +35,7 @@ _TURN_SECONDS = 5.0
 _RETRY_SECONDS = 600.0
 """Wait that a tenant is told which has made too many keys in an hour."""
 _ID = re.compile("[0-9a-z]{8,32}")
-"""What keys are called. Another text goes neither to the database nor into an access record."""
+"""The form of the id of a key. Another text goes neither to the database nor into an access record."""
 
 _changes = Counter("decklog_keys_changes_total", "API keys that were made and revoked over the API, by change.", ["change"])
 
@@ -51,7 +51,10 @@ class GivenKey(msgspec.Struct, frozen=True):
 
 
 class Keys:
-    """The keys of tenants, for their admins. `turns` are those at the database."""
+    """The keys of tenants, for their admins. `turns` are those at the database.
+
+    A change is recorded before it is made, so none goes unrecorded.
+    """
 
     def __init__(self, keys: ApiKeys, access_log: AccessLog, turns: Turns) -> None:
         self._keys = keys
@@ -63,7 +66,7 @@ class Keys:
         tenant = acting_tenant(principal, Permission.MANAGE)
         async with self._turns.turn(tenant.id, seconds=_TURN_SECONDS):
             found = await self._keys.all(tenant)
-        await self._write(principal, request, KEYS_LIST, None, {"count": len(found)})
+        await self._access_log.write(principal, request, KEYS_LIST, resource=("key", None), details={"count": len(found)})
         return found
 
     async def make(self, principal: Principal, request: RequestContext, asked: KeyInput) -> GivenKey:
@@ -77,7 +80,7 @@ class Keys:
         key_id, token, hashed = new_key()
         key = NewKey(key_id, Role(asked.role), hashed, asked.name, owner_of(principal), asked.expires_in)
         facts: dict[str, Any] = {"key_role": asked.role, "name": asked.name, "expires_in": asked.expires_in}
-        await self._write(principal, request, KEYS_CREATE, key_id, facts)
+        await self._access_log.write(principal, request, KEYS_CREATE, resource=("key", key_id), details=facts)
         try:
             made = await self._made(tenant, key)
         except DecklogError as error:
@@ -101,7 +104,9 @@ class Keys:
         async with self._turns.turn(tenant.id, seconds=_TURN_SECONDS):
             source = await self._keys.source(tenant, key_id)
         outcome = Outcome.SUCCESS if source is KeySource.API else Outcome.FAILURE
-        await self._write(principal, request, KEYS_REVOKE, key_id, {"source": source}, outcome=outcome)
+        await self._access_log.write(
+            principal, request, KEYS_REVOKE, resource=("key", key_id), details={"source": source}, outcome=outcome
+        )
         if source is KeySource.PROVISIONED:
             raise _provisioned(key_id, tenant.name)
         async with self._turns.turn(tenant.id, seconds=_TURN_SECONDS):
@@ -115,18 +120,6 @@ class Keys:
         if isinstance(made, KeyRefusal):
             raise _refused(made, tenant.name)
         return made
-
-    async def _write(
-        self,
-        principal: Principal,
-        request: RequestContext,
-        action: str,
-        key_id: str | None,
-        details: dict[str, Any],
-        *,
-        outcome: Outcome = Outcome.SUCCESS,
-    ) -> None:
-        await self._access_log.write(principal, request, action, resource=("key", key_id), details=details, outcome=outcome)
 
 
 def _refused(refusal: KeyRefusal, tenant: str) -> DecklogError:
