@@ -1,4 +1,4 @@
-/** What a person chose for this browser: the time zone of times that are shown. */
+/** Choices of a person for this browser: the time zone of times that are shown. */
 import { useSyncExternalStore } from "react";
 
 const ZONE = "decklog.zone";

@@ -12,7 +12,7 @@ export interface Diff {
   changes: Change[];
   /** Leaves that are equal. */
   same: number;
-  /** Whether there are more changes than are named. */
+  /** True if there are more changes than are named. */
   more: boolean;
 }
 

@@ -1,4 +1,4 @@
-/** What storage holds of a log, by ranges of receipt time, and when each is hidden. */
+/** The stored ranges of a log by receipt time, and when each is hidden. */
 import { useQuery } from "@tanstack/react-query";
 import { request } from "./client.ts";
 import { useIdentity } from "./session.ts";

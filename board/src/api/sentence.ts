@@ -66,7 +66,7 @@ interface Deed {
   /** As in "delete"; null where the action is already in the past and its verb is unknown. */
   base: string | null;
   past: string;
-  /** What the action itself says it was done to: "parameter" of DeleteParameter. */
+  /** The object that the action itself names: "parameter" of DeleteParameter. */
   object: string;
 }
 

@@ -28,7 +28,7 @@ export async function signOut(): Promise<void> {
   setSession(null, "left");
 }
 
-/** What the board may know before sign-in. */
+/** Facts that the board may know before sign-in. */
 export interface BoardConfig {
   version: string;
   /** The provider of single sign-on; null where there is none. */

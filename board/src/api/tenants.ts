@@ -34,10 +34,14 @@ export interface TenantUsage {
   rejected: { records: number };
 }
 
+function tenantNamed(name: string, signal: AbortSignal): Promise<Tenant> {
+  return request<Tenant>(`/api/v1/tenants/${encodeURIComponent(name)}`, { signal });
+}
+
 /** Return the tenants that an identity may see: all for the platform, else its own. */
 async function visible(identity: Identity, signal: AbortSignal): Promise<Tenant[]> {
   if (identity.tenant === null) return (await request<{ items: Tenant[] }>("/api/v1/tenants", { signal })).items;
-  return [await request<Tenant>(`/api/v1/tenants/${encodeURIComponent(identity.tenant)}`, { signal })];
+  return [await tenantNamed(identity.tenant, signal)];
 }
 
 export function useTenants() {
@@ -49,12 +53,12 @@ export function useTenants() {
   });
 }
 
-/** What a tenant has stored: that of the tenant itself, or asked for where a list left it out. */
+/** Return the usage of a tenant: that of the tenant itself, or asked for where a list left it out. */
 export function useUsage(tenant: Tenant): TenantUsage | undefined {
   const identity = useIdentity();
   const { data } = useQuery({
     queryKey: ["tenant", identity.id, tenant.name],
-    queryFn: ({ signal }) => request<Tenant>(`/api/v1/tenants/${encodeURIComponent(tenant.name)}`, { signal }),
+    queryFn: ({ signal }) => tenantNamed(tenant.name, signal),
     enabled: !tenant.usage,
   });
   return tenant.usage ?? data?.usage;

@@ -1,5 +1,5 @@
 /**
- * What the page in the frame and the element around it tell each other. Types alone, so that each is built by itself.
+ * Messages between the page in the frame and the element around it. Types alone, so that each is built by itself.
  *
  * The page says `ready` and `token-wanted`; neither holds anything secret. The element answers with `show`, to the exact origin of Decklog.
  */

@@ -28,7 +28,7 @@ export interface RowsProps<Row> {
   onEnd?: () => void;
   onScroll?: (top: number) => void;
   scroller?: RefObject<HTMLDivElement | null>;
-  /** What j, k and Enter say in the help of the keys. */
+  /** Descriptions of j, k and Enter in the help of the keys. */
   noun?: string;
   rowHeight?: number;
 }

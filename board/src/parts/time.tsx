@@ -1,30 +1,11 @@
 /** Times as people read them, with the exact instant at hand. */
 import { useZone } from "../preferences.ts";
-
-const formats = new Map<string, Intl.DateTimeFormat>();
-
-function formatOf(zone: string): Intl.DateTimeFormat {
-  let format = formats.get(zone);
-  if (!format) {
-    format = new Intl.DateTimeFormat("sv-SE", {
-      timeZone: zone,
-      year: "numeric",
-      month: "2-digit",
-      day: "2-digit",
-      hour: "2-digit",
-      minute: "2-digit",
-      second: "2-digit",
-      fractionalSecondDigits: 3,
-    });
-    formats.set(zone, format);
-  }
-  return format;
-}
+import { clockText } from "./clock.ts";
 
 /** Return an RFC 3339 time in a zone as `2026-11-30 23:59:59.123`; a text that is no time stays as it is. */
 export function timeText(value: string, zone: string): string {
   const instant = new Date(value);
-  return Number.isNaN(instant.getTime()) ? value : formatOf(zone).format(instant).replace(",", ".");
+  return Number.isNaN(instant.getTime()) ? value : clockText(instant, zone);
 }
 
 export function TimeText({ value }: { value: string }) {

@@ -22,7 +22,7 @@ export interface Screen {
   title: string;
   icon: LucideIcon;
   group: "Explore" | "Evidence" | "Manage";
-  /** What an identity needs: this permission, or one of these. */
+  /** Permission that an identity needs, or several of which one is enough. */
   permission: Permission | readonly Permission[] | null;
   /** Second key of the chord that opens the screen, after `g`. */
   chord: string;

@@ -2,7 +2,7 @@ import { type Change, type Diff, diffOf } from "../../api/diff.ts";
 import { hasMembers, type Json, prettyJson, scalarText } from "../../api/json.ts";
 import classes from "./record.module.css";
 
-/** What changed between `before` and `after` of a record. */
+/** Changes between `before` and `after` of a record. */
 export function DiffTable({ before, after }: { before: Json | undefined; after: Json | undefined }) {
   const diff = diffOf(before, after);
   return (

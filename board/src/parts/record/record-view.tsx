@@ -155,7 +155,7 @@ function ResourceText({ resource, prefix }: { resource: Resource; prefix: string
   );
 }
 
-/** What was masked or removed before the record was stored. */
+/** Parts that were masked or removed before the record was stored. */
 function Kept({ record }: { record: LogRecord }) {
   const { masked, trimmed } = record;
   if (!masked?.length && !trimmed?.length) return null;

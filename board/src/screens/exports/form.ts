@@ -1,4 +1,4 @@
-/** What the form of an export means: the address of the screen, the parameters of the API, and the same export by curl. */
+/** Meanings of the form of an export: the address of the screen, the parameters of the API, and the same export by curl. */
 import { type Query, withQuery } from "../../api/client.ts";
 import { boundsOf, parseRange } from "../search/range.ts";
 import { parametersOf, type Wanted } from "./download.ts";

@@ -5,7 +5,7 @@ export interface Past {
   key: string;
   /** The record that says most: the closing one where there is one. */
   record: LogRecord;
-  /** Whether no record tells its end: it runs, or its process ended without a word. */
+  /** True if no record tells its end: it runs, or its process ended without a word. */
   open: boolean;
 }
 

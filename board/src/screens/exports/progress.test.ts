@@ -1,6 +1,6 @@
 // @vitest-environment node
 import { expect, test } from "vitest";
-import { bytesText } from "../../parts/size.ts";
+import { bytesText } from "../../parts/figures.ts";
 import { progressOf, type Sample, sampled } from "./progress.ts";
 
 test("rate and time left are those of the last seconds, not of the whole export", () => {

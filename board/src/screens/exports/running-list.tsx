@@ -1,7 +1,7 @@
 import { Button, Group, Progress } from "@mantine/core";
+import { bytesText, numberText } from "../../parts/figures.ts";
 import { ProblemNotice } from "../../parts/notices.tsx";
-import { bytesText } from "../../parts/size.ts";
-import { durationText, numberText } from "../live/tail.ts";
+import { durationText } from "../live/tail.ts";
 import type { State } from "./download.ts";
 import classes from "./exports.module.css";
 import { dismiss, type Running, useRunning } from "./running.ts";

@@ -41,7 +41,7 @@ export class Splitter {
   records = 0;
   /** Number of the last whole record; null where the chosen fields do not have it. */
   lastSeq: number | null = null;
-  /** Whether a record beyond the limit came, so that the file is whole. */
+  /** True if a record beyond the limit came, so that the file is whole. */
   full = false;
   #format: Format;
   #decoder = new TextDecoder();
@@ -87,7 +87,7 @@ export class Splitter {
     return [encoder.encode(this.records === 0 ? "[\n]\n" : "\n]\n")];
   }
 
-  /** Whether the last connection ended within a record. */
+  /** True if the last connection ended within a record. */
   get broken(): boolean {
     return this.#rest.length > 0;
   }

@@ -1,4 +1,5 @@
 /** Live: the tail of a log. New records come on top; nothing is missed and nothing comes twice when the connection breaks. */
+
 import { Button, SegmentedControl } from "@mantine/core";
 import { ArrowUp, Pause, Play, Search } from "lucide-react";
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
@@ -8,6 +9,7 @@ import type { LogRecord } from "../../api/records.ts";
 import { useIdentity } from "../../api/session.ts";
 import { useKey } from "../../keys/keys.tsx";
 import { OutcomeText } from "../../parts/accent.tsx";
+import { numberText } from "../../parts/figures.ts";
 import { EmptyState, ProblemNotice } from "../../parts/notices.tsx";
 import { Page } from "../../parts/page.tsx";
 import { searchHref } from "../../parts/places.ts";
@@ -24,7 +26,7 @@ import { withValue } from "../search/query-text.ts";
 import { recentQueries, rememberQuery } from "../search/recent.ts";
 import type { Connection } from "./following.ts";
 import classes from "./live.module.css";
-import { numberText, type Row, rateText, type Tail } from "./tail.ts";
+import { type Row, rateText, type Tail } from "./tail.ts";
 import { useTail } from "./use-tail.ts";
 
 type LiveRow = Row<LogRecord>;
@@ -142,7 +144,7 @@ function Figures({ tail, rate }: { tail: Tail<LogRecord>; rate: number }) {
   );
 }
 
-/** What the address says: the query, and the log. */
+/** Facts in the address: the query, and the log. */
 function useWanted() {
   const [parameters, setParameters] = useSearchParams();
   const q = parameters.get("q") ?? "";

@@ -1,4 +1,5 @@
-/** What a tail shows: the newest records within fixed bounds, and whether each followed the one before. Pure; it opens no connection. */
+/** Content of a tail: the newest records within fixed bounds, and whether each followed the one before. Pure; it opens no connection. */
+import { numberText } from "../../parts/figures.ts";
 
 /** A place in a log: `epoch.microseconds.seq`. */
 export interface Position {
@@ -64,13 +65,6 @@ export function emptyTail<Rec>(): Tail<Rec> {
 export function parsePosition(text: string): Position | null {
   const found = /^(\d{1,9})\.\d{1,18}\.(-1|\d{1,18})$/.exec(text);
   return found ? { epoch: Number(found[1]), seq: Number(found[2]) } : null;
-}
-
-const grouped = new Intl.NumberFormat("en");
-
-/** Return a whole number with separators: `12,345`. */
-export function numberText(value: number): string {
-  return grouped.format(value);
 }
 
 /** Return the newest rows that fit into the bounds, and how many records do not. */

@@ -1,4 +1,4 @@
-/** What a refusal says about the fields of a record. Pure. */
+/** Faults that a refusal names, by the fields of a record. Pure. */
 import { Problem } from "../../api/client.ts";
 import { parseExactly, prettyJson } from "../../api/json.ts";
 

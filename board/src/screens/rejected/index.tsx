@@ -4,14 +4,13 @@ import { RefreshCw } from "lucide-react";
 import { useMemo, useState } from "react";
 import { type RejectedItem, type RejectedPage, useRejected, useRejectedAgain } from "../../api/rejected.ts";
 import { useKey } from "../../keys/keys.tsx";
+import { bytesText, numberText } from "../../parts/figures.ts";
 import { EmptyState, ProblemNotice } from "../../parts/notices.tsx";
 import { Page } from "../../parts/page.tsx";
 import { type Column, Rows } from "../../parts/rows.tsx";
 import fill from "../../parts/screen.module.css";
-import { bytesText } from "../../parts/size.ts";
 import { TimeText } from "../../parts/time.tsx";
 import { Waiting } from "../../parts/waiting.tsx";
-import { numberText } from "../live/tail.ts";
 import { RejectedPanel } from "./panel.tsx";
 import classes from "./rejected.module.css";
 

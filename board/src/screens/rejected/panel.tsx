@@ -12,11 +12,10 @@ import {
 } from "../../api/rejected.ts";
 import { useKey } from "../../keys/keys.tsx";
 import { Confirm } from "../../parts/confirm.tsx";
+import { bytesText, numberText } from "../../parts/figures.ts";
 import { ProblemNotice } from "../../parts/notices.tsx";
 import { searchHref } from "../../parts/places.ts";
-import { bytesText } from "../../parts/size.ts";
 import { TimeText } from "../../parts/time.tsx";
-import { numberText } from "../live/tail.ts";
 import { faultsOf, jsonFault, readable } from "./faults.ts";
 import classes from "./rejected.module.css";
 

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { StoredRange } from "../../api/retention.ts";
-import { bytesText } from "../../parts/size.ts";
+import { bytesText } from "../../parts/figures.ts";
 import { daysOf, levelOf, monthsOf, shortCount, today } from "./calendar.ts";
 
 function range(from: string | null, to: string, records: number, bytes: number | null = 0): StoredRange {

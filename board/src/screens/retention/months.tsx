@@ -1,6 +1,6 @@
 import { VisuallyHidden } from "@mantine/core";
 import type { StoredRange } from "../../api/retention.ts";
-import { bytesText } from "../../parts/size.ts";
+import { bytesText } from "../../parts/figures.ts";
 import { agoText } from "../../parts/time.tsx";
 import { type Day, type DayName, daysOf, levelOf, monthsOf, shortCount, today } from "./calendar.ts";
 import classes from "./retention.module.css";

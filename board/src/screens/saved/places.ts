@@ -1,4 +1,4 @@
-/** What a saved search means to Search, and what Search saves. Pure. */
+/** A saved search as Search opens it, and the one that Search saves. Pure. */
 import type { Parameters, SavedSearch } from "../../api/searches.ts";
 import { FIELDS } from "../../generated/fields.ts";
 import { liveHref, searchHref } from "../../parts/places.ts";

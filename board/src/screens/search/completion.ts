@@ -1,4 +1,4 @@
-/** What the query box offers at the caret. Pure: values come from the caller. */
+/** Choices that the query box offers at the caret. Pure: values come from the caller. */
 import { canonicalName, FIELDS, fieldOf } from "./names.ts";
 import { type Token, tokensOf, writtenName, writtenValue } from "./query-text.ts";
 
@@ -7,7 +7,7 @@ export interface Place {
   kind: "name" | "value";
   from: number;
   to: number;
-  /** What stands before the caret. */
+  /** Text before the caret. */
   typed: string;
   /** Field of the value; empty for a name. */
   field: string;
@@ -18,9 +18,9 @@ export interface Option {
   insert: string;
   label: string;
   about: string;
-  /** Whether another choice follows at once, as after a name. */
+  /** True if another choice follows at once, as after a name. */
   open: boolean;
-  /** Whether the choice is a whole query, which is asked at once. */
+  /** True if the choice is a whole query, which is asked at once. */
   whole?: boolean;
 }
 

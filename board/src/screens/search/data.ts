@@ -1,4 +1,4 @@
-/** What the search asks the API for: pages of records, counts, values of a field. */
+/** Requests of the search: pages of records, counts, values of a field. */
 import { type InfiniteData, keepPreviousData, useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { useMemo } from "react";
 import { Problem, type Query } from "../../api/client.ts";
@@ -19,7 +19,7 @@ import type { Bounds } from "./range.ts";
 import { barLength, extentOf, type Scale, scaleOf } from "./timeline.ts";
 import type { Sort } from "./view.ts";
 
-/** What is asked: a view whose range has become two instants. */
+/** A question to the API: a view whose range has become two instants. */
 export interface Question extends Bounds {
   q: string;
 }

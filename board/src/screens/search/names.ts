@@ -12,7 +12,7 @@ export interface FieldName {
   choices?: readonly string[];
   /** Name of the parameter of counts, where values can be counted. */
   facet?: string;
-  /** Whether a record may have several values, or a query compares words: then two conditions do not exclude each other. */
+  /** True if a record may have several values, or a query compares words: then two conditions do not exclude each other. */
   several?: boolean;
 }
 

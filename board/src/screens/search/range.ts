@@ -1,4 +1,5 @@
 /** Ranges of time: as the address has them, as the API takes them, and as people read them. */
+import { clockText } from "../../parts/clock.ts";
 
 /** The last `amount` of `unit`, a range from one instant up to another (either end may be open), or all time. */
 export type Range =
@@ -74,24 +75,11 @@ export function rangeText(range: Range, write: (instant: string) => string): str
   return range.to === null ? `Since ${write(range.from)}` : `${write(range.from)} – ${write(range.to)}`;
 }
 
-const walls = new Map<string, Intl.DateTimeFormat>();
-
 /** Return the wall clock of a zone at an instant as `2026-01-31T09:00:00`. */
 export function wallOf(instant: number, zone: string): string {
-  let format = walls.get(zone);
-  if (!format) {
-    format = new Intl.DateTimeFormat("sv-SE", {
-      timeZone: zone,
-      year: "numeric",
-      month: "2-digit",
-      day: "2-digit",
-      hour: "2-digit",
-      minute: "2-digit",
-      second: "2-digit",
-    });
-    walls.set(zone, format);
-  }
-  return format.format(instant).replace(" ", "T");
+  return clockText(instant, zone)
+    .replace(" ", "T")
+    .replace(/\.\d+$/, "");
 }
 
 /** Return the instant at which the wall clock of a zone shows a time, such as `2026-01-31T09:00`; null for a text that is no time. */

@@ -1,4 +1,4 @@
-/** What stands in the place of the table: an empty log, no hits and what excludes them, a search that takes too long. */
+/** States in the place of the table: an empty log, no hits and what excludes them, a search that takes too long. */
 import { Button, Code, Loader } from "@mantine/core";
 import { useState } from "react";
 import type { Problem } from "../../api/client.ts";

@@ -1,6 +1,6 @@
 /** The line above the table: how many records match, what is new, how far the index is, and what to do with the query. */
 import { Button } from "@mantine/core";
-import { ArrowUp, Download, Radio, SlidersHorizontal } from "lucide-react";
+import { ArrowUp, Download, type LucideIcon, Radio, SlidersHorizontal } from "lucide-react";
 import { Link } from "wouter";
 import type { Query } from "../../api/client.ts";
 import type { Coverage } from "../../api/records.ts";
@@ -11,7 +11,7 @@ import classes from "./search.module.css";
 interface Props {
   /** Number of matching records; null while they are counted, undefined where they could not be. */
   total: number | null | undefined;
-  /** Whether the search was refused, so that there is nothing to count. */
+  /** True if the search was refused, so that there is nothing to count. */
   refused: boolean;
   onCount: () => void;
   news: number;
@@ -46,48 +46,42 @@ export function StatusBar(props: Props) {
       )}
       <CoverageText coverage={props.coverage} />
       <span className={classes.space} />
-      {props.onFacets && (
-        <Button
-          size="compact-sm"
-          variant="subtle"
-          color="gray"
-          className={classes.tool}
-          leftSection={<SlidersHorizontal size={14} aria-hidden />}
-          onClick={props.onFacets}
-        >
-          Filters
-        </Button>
-      )}
-      {props.hasLive && (
-        <Button
-          component={Link}
-          href={liveHref(here)}
-          size="compact-sm"
-          variant="subtle"
-          color="gray"
-          className={classes.tool}
-          leftSection={<Radio size={14} aria-hidden />}
-          title="Watch this query live (l)"
-        >
-          Live
-        </Button>
-      )}
+      {props.onFacets && <Tool icon={SlidersHorizontal} label="Filters" onClick={props.onFacets} />}
+      {props.hasLive && <Tool icon={Radio} label="Live" title="Watch this query live (l)" href={liveHref(here)} />}
       {props.hasExports && (
-        <Button
-          component={Link}
-          href={exportsHref(here)}
-          size="compact-sm"
-          variant="subtle"
-          color="gray"
-          className={classes.tool}
-          leftSection={<Download size={14} aria-hidden />}
-          title="Export this query (e)"
-        >
-          Export
-        </Button>
+        <Tool icon={Download} label="Export" title="Export this query (e)" href={exportsHref(here)} />
       )}
       <ColumnMenu columns={props.columns} leaves={props.leaves} onColumns={props.onColumns} />
     </div>
+  );
+}
+
+interface ToolProps {
+  icon: LucideIcon;
+  label: string;
+  title?: string;
+  /** Address that the tool opens; without one it is a button. */
+  href?: string;
+  onClick?: () => void;
+}
+
+/** A quiet button of the line: it acts, or it opens an address. */
+function Tool({ icon: Icon, label, href, ...rest }: ToolProps) {
+  const look = {
+    size: "compact-sm",
+    variant: "subtle",
+    color: "gray",
+    className: classes.tool,
+    leftSection: <Icon size={14} aria-hidden />,
+  };
+  return href === undefined ? (
+    <Button {...look} {...rest}>
+      {label}
+    </Button>
+  ) : (
+    <Button component={Link} href={href} {...look} {...rest}>
+      {label}
+    </Button>
   );
 }
 

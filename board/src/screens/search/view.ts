@@ -1,4 +1,4 @@
-/** What the search shows, as the address has it, so that every view can be linked. */
+/** The view of the search, as the address has it, so that every view can be linked. */
 import { ALL_COLUMNS, DEFAULT_COLUMNS, isColumn } from "./columns.ts";
 import { DEFAULT_RANGE, parseRange, type Range, writtenRange } from "./range.ts";
 
@@ -19,7 +19,7 @@ export interface View {
 
 const FALLBACK: Range = parseRange(DEFAULT_RANGE) ?? { kind: "all" };
 
-/** Read a view from the query string of the address. What it does not understand has its default. `kept`: columns that were chosen before. */
+/** Read a view from the query string of the address. A part that is not understood has its default. `kept`: columns that were chosen before. */
 export function parseView(search: string, kept: string[] = DEFAULT_COLUMNS): View {
   const given = new URLSearchParams(search);
   const sort = SORTS.find((each) => each === given.get("sort")) ?? DEFAULT_SORT;

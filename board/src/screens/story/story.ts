@@ -1,4 +1,4 @@
-/** What a story is about, and how its records stand together in time. Pure. */
+/** The subject of a story, and how its records stand together in time. Pure. */
 import type { LogRecord } from "../../api/records.ts";
 import { STORY_KINDS, type StoryKind } from "../../parts/record/stories.ts";
 
@@ -42,7 +42,7 @@ export function subjectFilters(subject: Subject): [string, string][] {
   return subject.kind === "resource_id" && subject.type ? [...filters, ["resource.type", subject.type]] : filters;
 }
 
-/** Pauses that divide a story, in milliseconds. What belongs to one request follows quickly. */
+/** Pauses that divide a story, in milliseconds. Records of one request follow quickly. */
 const PAUSES: Record<StoryKind, number> = {
   correlation_id: 10_000,
   session_id: 300_000,

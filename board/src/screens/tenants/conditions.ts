@@ -1,4 +1,4 @@
-/** What a tenant's conditions say in one word. */
+/** The conditions of a tenant in one word. */
 import type { Condition, Tenant } from "../../api/tenants.ts";
 import type { Tone } from "../../parts/state.tsx";
 
@@ -20,7 +20,7 @@ export function sorted(conditions: Condition[]): Condition[] {
   return [...conditions].sort((a, b) => place(a) - place(b) || a.type.localeCompare(b.type));
 }
 
-/** Return the state of a tenant as people say it. What stops requests comes first. */
+/** Return the state of a tenant as people say it. A state that stops requests comes first. */
 export function stateOf(tenant: Tenant): { tone: Tone; text: string } {
   if (tenant.state === "deleted") return { tone: "quiet", text: "Deleted" };
   if (tenant.state === "suspended") return { tone: "warn", text: "Suspended" };

@@ -1,7 +1,7 @@
 import { Alert, Code, Text, Title } from "@mantine/core";
 import { type Condition, type Tenant, useUsage } from "../../api/tenants.ts";
+import { bytesText, numberText } from "../../parts/figures.ts";
 import { type Column, Listing } from "../../parts/listing.tsx";
-import { bytesText } from "../../parts/size.ts";
 import { StateText } from "../../parts/state.tsx";
 import { agoText, TimeText } from "../../parts/time.tsx";
 import { leaves, sorted, stateOf, toneOf } from "./conditions.ts";
@@ -81,16 +81,16 @@ export function TenantDetails({ tenant }: { tenant: Tenant }) {
   );
 }
 
-/** What the tenant has stored. An answer that is refused leaves it out: the rest of the page is as useful without. */
+/** The usage of the tenant. An answer that is refused leaves it out: the rest of the page is as useful without. */
 function Usage({ tenant }: { tenant: Tenant }) {
   const usage = useUsage(tenant);
   if (!usage) return null;
   return (
     <>
-      <Fact name="Records">{usage.records.events.toLocaleString("en")}</Fact>
-      <Fact name="Access records">{usage.records.access.toLocaleString("en")}</Fact>
+      <Fact name="Records">{numberText(usage.records.events)}</Fact>
+      <Fact name="Access records">{numberText(usage.records.access)}</Fact>
       {usage.bytes !== null && <Fact name="Size">{bytesText(usage.bytes)}</Fact>}
-      <Fact name="Rejected">{usage.rejected.records.toLocaleString("en")}</Fact>
+      <Fact name="Rejected">{numberText(usage.rejected.records)}</Fact>
     </>
   );
 }

@@ -1,4 +1,11 @@
-/** Sizes as people read them. */
+/** Numbers and sizes as people read them. */
+const grouped = new Intl.NumberFormat("en");
+
+/** Return a whole number with separators: `12,345`. */
+export function numberText(value: number): string {
+  return grouped.format(value);
+}
+
 const SIZES = ["B", "KiB", "MiB", "GiB", "TiB"];
 
 /** Return a number of bytes as "1.4 MiB", and null as "size not known". */
