@@ -139,6 +139,6 @@ async def test_api_returns_no_foreign_byte_and_no_unexpected_failure_to_random_r
     assert {200, 201, 401, 403, 404, 405, 422} <= set(findings.statuses)
     # Few of about fifty operations give records, and one credential of many is the one to give them to.
     assert findings.own_markers > requests / 100
-    # What needs the number of something that exists is rare: a small round may miss it.
+    # A request that needs the number of something that exists is rare: a small round may miss it.
     rare = {"create_tenant"} | (fuzz.numbered if requests == SMALL else set())
     assert fuzz.operation_ids - rare <= set(findings.operations), "an operation never succeeded"

@@ -16,12 +16,14 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.support.board import BUILT, FLAGS, WAIT_MS, Installation, Look, Watch, missing, seeded, shoot
 from tests.support.dev import Dev
+from tests.support.relay import Relay
 
 Who = tuple[tuple[str, str], ...]
 """Tenants and roles whose keys a session has, as in `(("acme", "admin"), ("platform", "platform"))`."""
@@ -77,16 +79,31 @@ def who() -> Who:
 
 
 @pytest.fixture
-def watch(installation: Installation) -> Iterator[Watch]:
-    made = Watch(installation.url)
+def relay(installation: Installation) -> Iterator[Relay]:
+    """A relay in front of the installation, for tests that cut connections: they open the board at its address."""
+    address = urlsplit(installation.url)
+    made = Relay(str(address.hostname), int(address.port or 0))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def origin(installation: Installation) -> str:
+    """The address at which the browser finds the board."""
+    return installation.url
+
+
+@pytest.fixture
+def watch(origin: str) -> Iterator[Watch]:
+    made = Watch(origin)
     yield made
     assert made.faults == [], "\n".join(made.faults)
 
 
 @pytest.fixture
-def visitor(browser: Browser, installation: Installation, look: Look) -> Iterator[BrowserContext]:
+def visitor(browser: Browser, origin: str, look: Look) -> Iterator[BrowserContext]:
     """A browser without cookies and without stored values."""
-    context: Any = browser.new_context(base_url=installation.url, **look.options)
+    context: Any = browser.new_context(base_url=origin, **look.options)
     context.set_default_timeout(WAIT_MS)
     yield context
     context.close()

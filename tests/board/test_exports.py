@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import gzip
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.board.conftest import Who
-from tests.support.board import LOOKS, WAIT_MS, Installation, Look, Watch, axe, shoot
+from tests.support.board import LOOKS, Installation, Look, Watch, axe, shoot
 from tests.support.relay import Relay
 
 TENANT = "minimal"
@@ -27,27 +25,14 @@ def who() -> Who:
 
 
 @pytest.fixture
-def relay(installation: Installation) -> Iterator[Relay]:
-    address = urlsplit(installation.url)
-    made = Relay(str(address.hostname), int(address.port or 0))
-    yield made
-    made.close()
+def origin(relay: Relay) -> str:
+    return f"http://127.0.0.1:{relay.port}"
 
 
 @pytest.fixture
-def watch(relay: Relay) -> Iterator[Watch]:
-    made = Watch(f"http://127.0.0.1:{relay.port}")
-    yield made
-    assert made.faults == [], "\n".join(made.faults)
-
-
-@pytest.fixture
-def visitor(browser: Browser, relay: Relay, look: Look) -> Iterator[BrowserContext]:
-    context: Any = browser.new_context(base_url=f"http://127.0.0.1:{relay.port}", **look.options)
-    context.set_default_timeout(WAIT_MS)
-    context.add_init_script(IN_MEMORY)
-    yield context
-    context.close()
+def visitor(visitor: BrowserContext) -> BrowserContext:
+    visitor.add_init_script(IN_MEMORY)
+    return visitor
 
 
 def by_api(installation: Installation, **parameters: str) -> bytes:

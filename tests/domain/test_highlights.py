@@ -122,7 +122,7 @@ def _positive(node: tree.Node, *, positive: bool = True) -> Iterator[tree.Leaf]:
 
 
 def _means(leaf: tree.Leaf, content: dict[str, Any], path: str, text: str | None) -> bool:
-    """Whether a marked text is what a condition asks for."""
+    """Return whether a marked text is one that a condition asks for."""
     match leaf:
         case tree.Phrase():
             return text is not None and naive.holds(leaf.words, tokens(text))

@@ -97,7 +97,7 @@ async def test_requests_of_a_session_cost_one_query_in_two_seconds(stand: Stand)
     for _ in range(50):
         await asyncio.gather(*(stand.two.of(token) for token in tokens))
     assert stand.store.finds == before
-    # What is used often is looked up again together.
+    # Sessions that are used often are looked up again together.
     stand.clock += REMEMBERED_SECONDS
     for token in tokens:
         await stand.two.of(token)

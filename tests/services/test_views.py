@@ -80,7 +80,7 @@ async def exported(at: Desk, principal: Principal, *parameters: tuple[str, str])
 
 
 async def answers(at: Desk, principal: Principal, query: Parameters) -> dict[str, Any]:
-    """What all readings of a query answer, without what is sealed."""
+    """Return the answers of all readings to a query, without sealed values."""
     pages, cursor = [], list[tuple[str, str]]()
     while True:
         page = await listed(at, principal, *query, ("limit", "2"), ("count", "exact"), *cursor)
@@ -119,7 +119,7 @@ def expected(made: Sequence[Prepared], scope: Query, query: tree.Node, fields: t
 
 
 def asks(node: tree.Node, view: dict[str, Any]) -> bool:
-    """Whether what is visible of a record satisfies a query; words are found in some texts alone."""
+    """Return whether the visible part of a record satisfies a query; words are found in some texts alone."""
     match node:
         case tree.And():
             return all(asks(child, view) for child in node.children)
@@ -134,7 +134,7 @@ def asks(node: tree.Node, view: dict[str, Any]) -> bool:
 
 
 def readable(text: str) -> bool:
-    """Whether a text is a query. Parameters may have longer patterns than the language."""
+    """Return whether a text is a query. Parameters may have longer patterns than the language."""
     try:
         parse([("q", text)])
     except DecklogError:

@@ -68,7 +68,7 @@ LOOKS = [Look(width, scheme) for width in ("desktop", "phone") for scheme in ("l
 
 @dataclass
 class Watch:
-    """What a page did that no page may do: errors in the console, exceptions, and requests to another host.
+    """Faults of a page, which no page may have: errors in the console, exceptions, and requests to another host.
 
     A violation of the content security policy is an error in the console.
     """

@@ -41,7 +41,7 @@ def viewer(tenant: Tenant, query: Query | str, *fields: str, subject: str = "cus
 
 
 def seen(value: Any, fields: tuple[str, ...], path: str = "") -> Any:
-    """What these fields show of a JSON value at a path; None where they show nothing of it."""
+    """Return the part of a JSON value at a path that these fields show; None where they show nothing of it."""
     if path and any(path == field or path.startswith(f"{field}.") for field in fields):
         return value
     if isinstance(value, dict):
@@ -54,12 +54,12 @@ def seen(value: Any, fields: tuple[str, ...], path: str = "") -> Any:
 
 
 def shows(fields: tuple[str, ...], path: str) -> bool:
-    """Whether these fields show the value at a path."""
+    """Return whether these fields show the value at a path."""
     return any(path == field or path.startswith(f"{field}.") for field in fields)
 
 
 def may_ask(node: tree.Node, fields: tuple[str, ...]) -> bool:
-    """Whether a query compares fields that are visible alone."""
+    """Return whether a query compares visible fields alone."""
     match node:
         case tree.And() | tree.Or():
             return all(may_ask(child, fields) for child in node.children)

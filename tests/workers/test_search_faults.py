@@ -429,7 +429,7 @@ REFUSED_PARTS: dict[int, frozenset[str]] = {
     3: REMOVABLE,
     4: frozenset({"action"}),
 }
-"""What the index refused, by the number of the record."""
+"""The parts that the index refused, by the number of the record."""
 
 
 async def test_searches_miss_no_record_of_which_the_index_refused_a_part(
