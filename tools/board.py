@@ -25,9 +25,9 @@ export interface Field {{
   readonly example: string;
   /** Its only values, in their order; empty where it has any. */
   readonly choices: readonly string[];
-  /** Whether a value may end with `*`. */
+  /** True if a value may end with `*`. */
   readonly prefixes: boolean;
-  /** Whether statistics group by it. */
+  /** True if statistics group by it. */
   readonly countable: boolean;
 }}
 

@@ -338,7 +338,7 @@ class RejectedCount(msgspec.Struct):
 
 
 class TenantUsage(msgspec.Struct):
-    """What a tenant has stored. Its quotas are in `spec.quotas`."""
+    """Records and bytes that a tenant has stored. Its quotas are in `spec.quotas`."""
 
     records: Annotated[LogCounts, Meta(description="Records so far, those beyond retention included.")]
     bytes: Annotated[int | None, Meta(description="Size of its relations with their indexes; null for a Shared tenant.")]

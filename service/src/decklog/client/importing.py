@@ -53,7 +53,7 @@ FORGETFUL = (
     "This key may not read the log, so the server alone recognises events: for the tenant's dedupWindow, 24 hours by default. Events "
     "that were imported before that are stored again. With --read-key-file FILE (role auditor) none is."
 )
-"""What is said before an import that cannot ask the log."""
+"""The line before an import that cannot ask the log."""
 _Answer = TypeVar("_Answer")
 _SMALLER = {Code.BATCH_EXCEEDS_BURST, Code.BODY_TOO_LARGE, Code.TOO_MANY_RECORDS}
 

@@ -17,7 +17,7 @@ PAGE_RECORDS = 1_000
 """Records of one page: an id may be in the log several times."""
 
 Ask = Callable[[dict[str, Any]], Awaitable[shapes.Page]]
-"""What searches: it gets the body of a search, and returns one page."""
+"""A search: it gets the body, and returns one page."""
 
 
 def _queries(ids: Iterable[str]) -> Iterator[str]:

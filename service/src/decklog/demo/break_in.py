@@ -1,6 +1,6 @@
 """The break-in of the story, from the first tried password to the day after.
 
-What an auditor can find: one address tries passwords (`ip:203.0.113.66`), one sign-in succeeds, its session creates an access key and
+An auditor can find this: one address tries passwords (`ip:203.0.113.66`), one sign-in succeeds, its session creates an access key and
 raises the rights of its account, the key reads secrets and exports the customers, the audit trail of the shop is deleted, and the
 responses share the correlation id `inc-31`.
 """

@@ -248,7 +248,7 @@ _TASKS: dict[str, tuple[Task, ...]] = {
 }
 
 
-# What the records are about
+# Subjects of the records
 
 
 def _number(rng: Random, kind: str) -> Resource:

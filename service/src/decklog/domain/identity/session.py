@@ -73,7 +73,7 @@ class Session(msgspec.Struct, frozen=True):
 
 
 class CodeKind(StrEnum):
-    """What a one-time code opens: a session, or one stream."""
+    """The thing that a one-time code opens: a session, or one stream."""
 
     LINK = "link"
     TICKET = "ticket"

@@ -30,7 +30,7 @@ class Partition(msgspec.Struct, frozen=True):
 
 
 class RangeState(StrEnum):
-    """What happens to the records of a range: further ones may come, none comes any more, or they cannot be read any more."""
+    """The state of a range: further records may come, none comes any more, or they cannot be read any more."""
 
     OPEN = "open"
     CLOSED = "closed"

@@ -129,7 +129,7 @@ PLACES = (
     Field("seq", "seq", Kind.SEQ, "2041", "seq", "seq", "seq"),
     Field("received_at", "received_at", Kind.RECEIPT, "2026-01-31", "received_at", "received_at", "seq"),
 )
-"""What the query language also knows: the place of a record in its log, which has no parameter of its own.
+"""Fields of the query language without a parameter: the place of a record in its log.
 
 An index holds no receipt time. It never decreases along `seq`, so a range of it is a range of `seq`.
 """

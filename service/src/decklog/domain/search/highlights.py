@@ -167,7 +167,7 @@ _Found: TypeAlias = Iterable[tuple[str, Span | None]]
 """Places one after another: a pointer, and a span, or None for a value as a whole."""
 _OfLeaf: TypeAlias = Callable[[_Content], _Found]
 _Marking: TypeAlias = Callable[["_Content"], Iterator[_OfLeaf]]
-"""What yields the conditions that made a record match, which it does."""
+"""Yields the conditions that made a matching record match."""
 
 
 class Highlighter:
@@ -264,7 +264,7 @@ def _whole(field: str, holds: Callable[[_Value], bool]) -> _OfLeaf:
 
 
 _Places: TypeAlias = Callable[[tuple[str, ...]], list[tuple[int, int]]]
-"""What finds the places of a condition among the tokens of a text: the first token, and the one behind the last."""
+"""Finds the places of a condition among the tokens of a text: the first token, and the one behind the last."""
 
 
 def _phrase(words: tuple[str, ...]) -> _Places:

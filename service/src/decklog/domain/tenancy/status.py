@@ -115,7 +115,7 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class StoredUsage(msgspec.Struct, frozen=True):
-    """What a tenant has stored, as the API reads it now: the records of `events` and of `access` so far.
+    """The volume that a tenant has stored, as the API reads it now: the records of `events` and of `access` so far.
 
     `bytes` is the size of a Dedicated tenant's relations with their indexes; None where tenants share them.
     """

@@ -44,7 +44,7 @@ _log = structlog.get_logger("decklog.oidc")
 
 
 class Provider(msgspec.Struct, frozen=True):
-    """What the settings say of the provider. `secret` is empty for a public client."""
+    """The provider, as the settings have it. `secret` is empty for a public client."""
 
     issuer: str
     client_id: str

@@ -1,7 +1,7 @@
 """Viewer tokens: signed scopes of one tenant's records, for the customers of a product that embeds its audit log.
 
 A token is `dlv_` and a JSON Web Signature (RFC 7515) in compact form, by HMAC-SHA-256 with a key derived from the fingerprint key. This
-module alone signs and verifies; `identity` decides whether the API key that minted a token is still valid. Whoever holds a token can
+module alone signs and verifies; `identity` decides whether the API key that minted a token is still valid. The holder of a token can
 read its query.
 """
 

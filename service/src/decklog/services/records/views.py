@@ -1,4 +1,4 @@
-"""What a request may read: the one way from a principal and its parameters to a query and to the records as they are given.
+"""The view of a request: the one way from a principal and its parameters to a query and to the records as they are given.
 
 Lists, single records, counts, exports and streams begin here. The principal of a viewer token has the permission `view` and no other,
 and nothing else asks for it: a reading that does not begin here refuses such a token. Numbers of the whole log (head, positions,
@@ -43,7 +43,7 @@ _ALLOWED = frozenset(
 
 
 class View(msgspec.Struct, frozen=True):
-    """What one request may read.
+    """The records and fields that one request may read.
 
     `query` is that of the request within the scope, and `parameters` are those of the request with positions and cursors that are
     readable. `scope` is None for a principal that reads everything.
@@ -125,7 +125,7 @@ class Views:
             others: Names of parameters that the caller reads itself, from the view.
 
         Raises:
-            DecklogError: What `AccessLog.admit` and `parse` raise; for a viewer `forbidden` for another log than `events`, and
+            DecklogError: The errors of `AccessLog.admit` and `parse`; for a viewer `forbidden` for another log than `events`, and
                 `invalid-query` for a condition on a hidden field.
         """
         scope = principal.scope

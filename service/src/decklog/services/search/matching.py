@@ -20,7 +20,7 @@ from decklog.domain.search.terms import Terms, terms
 # msgspec itself may take 40 microseconds for one number (`1.5e300`); Python never does.
 decode = msgspec.json.Decoder(dict[str, Any], float_hook=float).decode
 UNREADABLE = (msgspec.MsgspecError, KeyError, TypeError, AttributeError, ValueError)
-"""What a content raises that is not that of a record any more."""
+"""Errors of a content that is not that of a record any more."""
 
 
 def unreadable(record: StoredRecord) -> DecklogError:

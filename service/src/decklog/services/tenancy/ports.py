@@ -124,7 +124,7 @@ class QueueProvisioning(Protocol):
 
 
 class Usages(Protocol):
-    """What tenants have stored."""
+    """The stored volume of tenants."""
 
     async def usage(self, name: str) -> StoredUsage | None:
         """Return what the tenant of this name uses now; None where there is none. Raises `storage-unavailable`."""

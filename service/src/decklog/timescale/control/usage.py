@@ -1,4 +1,4 @@
-"""What a tenant uses, as the service's role reads it for the API."""
+"""The usage of a tenant, as the service's role reads it for the API."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 -- name: first_since
 -- The number of the first record of log $2 of tenant $1 received at $4 or later; $3, the head, if there is none. Receipt times never
--- decrease along the numbers. What was dropped is older than all there is.
+-- decrease along the numbers. Dropped records are older than all that are there.
 WITH RECURSIVE halves (low, high) AS (
     SELECT 0::bigint, $3::bigint
     UNION ALL

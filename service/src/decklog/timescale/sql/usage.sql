@@ -1,4 +1,4 @@
--- What one tenant uses.
+-- The usage of one tenant.
 
 -- name: place
 SELECT id, schema, isolation FROM decklog.tenants WHERE name = $1
