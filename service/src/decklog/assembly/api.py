@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
 from decklog.api.services import ApiServices
 from decklog.assembly import backends
 from decklog.domain.errors import Code, DecklogError
-from decklog.domain.identity.access import Principal
 from decklog.domain.log import LogName
 from decklog.domain.store import Announcements, Readiness, RecordStore, SearchIndex
 from decklog.domain.tenant import PLATFORM_TENANT, Tenant
@@ -46,7 +45,7 @@ from decklog.services.tenancy.provisioning import Provisioner
 from decklog.services.tenancy.tenants import Tenants
 from decklog.services.tenancy.vaults import KeyVault
 from decklog.services.turns import Turns
-from decklog.settings import Api, Board, Settings
+from decklog.settings import Board, Settings
 from decklog.settings import Identity as IdentitySettings
 from decklog.timescale.connection import Pool
 from decklog.timescale.control.api_keys import PostgresApiKeys, PostgresKeyUses
@@ -124,19 +123,11 @@ async def open_api(
         rejected, rejections = await _open_rejected(settings, stack, database.reads)
         ingest = await _open_ingest(settings, stack, store, announcements, traces=traces, rejections=rejections)
         access_log = _open_access_log(stack, ingest, registry)
-        viewer_tokens, sealing = _viewers(settings.identity)
+        viewer_tokens = ViewerTokens(settings.identity.fingerprint_key)
         identity = await _open_identity(settings, stack, database, viewer_tokens)
         sessions = _sessions(settings.board, database, identity, turns)
         reading, streams = _readings(
-            settings.api,
-            database,
-            store,
-            index,
-            announcements=announcements,
-            access_log=access_log,
-            still_valid=sessions.still_valid,
-            turns=turns,
-            sealing=sealing,
+            settings, database, store, index, access_log, announcements=announcements, sessions=sessions, turns=turns
         )
         await _start(stack, attempts := Attempts(ingest))
         await stack.enter_async_context(backends.started(registry))
@@ -172,11 +163,6 @@ def _open_access_log(stack: AsyncExitStack, ingest: Ingest, registry: RegistryCa
     return access_log
 
 
-def _viewers(settings: IdentitySettings) -> tuple[ViewerTokens, Sealing]:
-    """Return what signs viewer tokens and what seals positions: the same in every process with the same fingerprint key."""
-    return ViewerTokens(settings.fingerprint_key), Sealing(derived_key(settings.fingerprint_key, POSITIONS))
-
-
 async def _open_identity(
     settings: Settings, stack: AsyncExitStack, database: backends.Database, viewers: ViewerTokens
 ) -> Identity:
@@ -207,27 +193,29 @@ def _oidc(settings: Board, identity: Identity) -> OidcSignIn | None:
 
 
 def _readings(
-    settings: Api,
+    settings: Settings,
     database: backends.Database,
     store: RecordStore,
     index: SearchIndex | None,
+    access_log: AccessLog,
     *,
     announcements: Announcements,
-    access_log: AccessLog,
-    still_valid: Callable[[Principal], Awaitable[bool]],
+    sessions: Sessions,
     turns: Turns,
-    sealing: Sealing,
 ) -> tuple[Reading, Streams]:
-    """Return the services that give records. They share the slices of the processor, and the bytes of unsent answers."""
-    processor, budget = Processor(), Budget(settings.reading_bytes_max, of=READING)
+    """Return the services that give records. They share slices of the processor, the bytes of unsent answers, and the key of positions."""
+    processor, budget = Processor(), Budget(settings.api.reading_bytes_max, of=READING)
+    # The same in every process with the same fingerprint key, so that a position may go on in another one.
+    sealing = Sealing(derived_key(settings.identity.fingerprint_key, POSITIONS))
     cursors = TurnedCursors(PostgresCursors(database.reads), turns) if index is not None else None
-    search = Search(store, index=index, cursors=cursors, timeout=settings.search_timeout, processor=processor, budget=budget)
+    timeout = settings.api.search_timeout
+    search = Search(store, index=index, cursors=cursors, timeout=timeout, processor=processor, budget=budget)
     reading = Reading(
         search,
         store,
         access_log,
-        still_valid=still_valid,
-        checked_share=settings.checked_share,
+        still_valid=sessions.still_valid,
+        checked_share=settings.api.checked_share,
         processor=processor,
         budget=budget,
         sealing=sealing,
@@ -236,9 +224,9 @@ def _readings(
         store,
         announcements,
         access_log,
-        still_valid=still_valid,
+        still_valid=sessions.still_valid,
         tenant_now=database.cache.tenant,
-        limits=Limits(streams_max=settings.streams_max),
+        limits=Limits(streams_max=settings.api.streams_max),
         processor=processor,
         budget=budget,
         sealing=sealing,
