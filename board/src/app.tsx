@@ -6,7 +6,7 @@ import { lazy, Suspense, useCallback, useEffect, useState } from "react";
 import { Router } from "wouter";
 import { Problem } from "./api/client.ts";
 import { setSession, useSignedIn } from "./api/session.ts";
-import { loadSession, signInWithLink, takeLinkCode } from "./api/signing.ts";
+import { loadSession, type Refused, signInWithLink, takeLinkCode, takeRefusal } from "./api/signing.ts";
 import { KeysProvider } from "./keys/keys.tsx";
 import { ProblemNotice } from "./parts/notices.tsx";
 import { Shell } from "./shell.tsx";
@@ -33,15 +33,17 @@ const queries = new QueryClient({
 function Start() {
   const { session, ending } = useSignedIn();
   const [failure, setFailure] = useState<unknown>(null);
-  const [refused, setRefused] = useState<string | null>(null);
+  const [refused, setRefused] = useState<Refused | null>(null);
 
   const load = useCallback(async () => {
     setFailure(null);
     const code = takeLinkCode();
+    const refusal = takeRefusal();
+    if (refusal !== null) setRefused({ provider: refusal });
     try {
       if (code !== null) {
         await signInWithLink(code).catch(async (error) => {
-          setRefused(error instanceof Error ? error.message : String(error));
+          setRefused({ link: error instanceof Error ? error.message : String(error) });
           await loadSession();
         });
       } else {

@@ -66,6 +66,12 @@ class Look:
 LOOKS = [Look(width, scheme) for width in ("desktop", "phone") for scheme in ("light", "dark")]
 
 
+def origin_of(url: str) -> str:
+    """Return scheme, host and port of an address."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
 @dataclass
 class Watch:
     """Faults of a page, which no page may have: errors in the console, exceptions, and requests to another host.
@@ -74,6 +80,8 @@ class Watch:
     """
 
     origin: str
+    hosts: set[str] = field(default_factory=set)
+    """Further origins that the page may ask, and whose own pages may ask any host."""
     faults: list[str] = field(default_factory=list)
     _allowed: list[re.Pattern[str]] = field(default_factory=list)
 
@@ -92,8 +100,9 @@ class Watch:
             self.faults.append(told)
 
     def _request(self, request: Request) -> None:
-        url = urlsplit(request.url)
-        if url.scheme not in ("data", "blob") and f"{url.scheme}://{url.netloc}" != self.origin:
+        if not request.is_navigation_request() and origin_of(request.frame.url) in self.hosts:
+            return
+        if urlsplit(request.url).scheme not in ("data", "blob") and origin_of(request.url) not in {self.origin, *self.hosts}:
             self.faults.append(f"a request to another host: {request.url}")
 
 

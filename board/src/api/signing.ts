@@ -2,6 +2,9 @@
 import { Problem, request } from "./client.ts";
 import { type Session, setSession } from "./session.ts";
 
+/** The reason why a sign-in did not work: the server's words about a link, or the code of a problem at the provider. */
+export type Refused = { link: string } | { provider: string };
+
 /** Ask who is signed in. A server that cannot be reached throws. */
 export async function loadSession(): Promise<void> {
   try {
@@ -41,7 +44,16 @@ export function loadConfig(signal: AbortSignal): Promise<BoardConfig> {
 
 /** Take the code of a one-time link out of the address, so that neither history nor a bookmark keeps it. */
 export function takeLinkCode(): string | null {
-  const code = new URLSearchParams(location.hash.slice(1)).get("link");
-  if (code !== null) history.replaceState(null, "", location.pathname + location.search);
-  return code;
+  return takeFromFragment("link");
+}
+
+/** Take the code of the problem that ended a sign-in at a provider out of the address. */
+export function takeRefusal(): string | null {
+  return takeFromFragment("refused");
+}
+
+function takeFromFragment(name: string): string | null {
+  const found = new URLSearchParams(location.hash.slice(1)).get(name);
+  if (found !== null) history.replaceState(null, "", location.pathname + location.search);
+  return found;
 }

@@ -3,17 +3,26 @@ import { useQuery } from "@tanstack/react-query";
 import { type FormEvent, useEffect, useState } from "react";
 import { Problem } from "../../api/client.ts";
 import type { Ending } from "../../api/session.ts";
-import { loadConfig, signInWithKey } from "../../api/signing.ts";
+import { loadConfig, type Refused, signInWithKey } from "../../api/signing.ts";
 import mark from "../../theme/mark.svg";
 import classes from "./signin.module.css";
+
+/** Reasons of a provider's refusal, by code. An address may name any code, so the page shows no text of the address. */
+const PROVIDER: Record<string, string> = {
+  unauthenticated:
+    "The provider refused the sign-in, it took longer than 10 minutes, or your account may not use this installation.",
+  "issuer-unavailable": "The provider cannot be reached at the moment. Try again in a minute, or sign in with a key.",
+  "tenant-suspended": "Your tenant is suspended.",
+  overloaded: "Many people sign in at the moment. Try again in a few seconds.",
+};
 
 const ADVICE: Record<string, string> = {
   unauthenticated: "Check that the whole key was pasted. A key that was rotated or revoked does not work any more.",
   unreachable: "Check the connection, then try again.",
 };
 
-/** The page of everybody who is not signed in. `refused` says why a one-time link did not work, `ending` why a session is over. */
-export default function SignIn({ refused, ending }: { refused: string | null; ending: Ending | null }) {
+/** The page of everybody who is not signed in. `refused` says why a sign-in did not work, `ending` why a session is over. */
+export default function SignIn({ refused, ending }: { refused: Refused | null; ending: Ending | null }) {
   const [key, setKey] = useState("");
   const [error, setError] = useState<unknown>(null);
   const [busy, setBusy] = useState(false);
@@ -93,11 +102,18 @@ function place(): string {
   return location.pathname.startsWith("/board") ? location.pathname + location.search : "/board";
 }
 
-function Why({ refused, ending }: { refused: string | null; ending: Ending | null }) {
+function Why({ refused, ending }: { refused: Refused | null; ending: Ending | null }) {
+  if (refused !== null && "provider" in refused) {
+    return (
+      <Alert color="yellow" title="The provider did not sign you in" role="status">
+        {PROVIDER[refused.provider] ?? "Try again. If it fails again, ask the people who run this installation."}
+      </Alert>
+    );
+  }
   if (refused !== null) {
     return (
       <Alert color="yellow" title="The link did not sign you in" role="status">
-        {refused} A link works once, for 10 minutes. <code>decklog board</code> prints a new one.
+        {refused.link} A link works once, for 10 minutes. <code>decklog board</code> prints a new one.
       </Alert>
     );
   }
