@@ -36,6 +36,7 @@ PROCESSES: dict[str, tuple[str, ...]] = {
     "api": (
         "decklog_http_",
         "decklog_append_",
+        "decklog_ask_",
         "decklog_wake_ups_",
         "decklog_held_",
         "decklog_preparing_",

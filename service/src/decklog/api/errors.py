@@ -42,6 +42,8 @@ STATUSES: dict[Code, tuple[int, str]] = {
     Code.UNKNOWN_PARAMETER: (422, "Unknown parameter"),
     Code.INVALID_QUERY: (422, "Invalid query"),
     Code.INVALID_CURSOR: (422, "Invalid cursor"),
+    Code.QUESTION_NOT_UNDERSTOOD: (422, "Question not understood"),
+    Code.QUESTION_TOO_COSTLY: (422, "Question too costly"),
     Code.REQUEST_TIMEOUT: (408, "Request timeout"),
     Code.BODY_TOO_LARGE: (413, "Body too large"),
     Code.TOO_MANY_RECORDS: (413, "Too many records"),

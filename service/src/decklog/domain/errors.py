@@ -24,6 +24,8 @@ class Code(StrEnum):
     UNKNOWN_PARAMETER = "unknown-parameter"
     INVALID_QUERY = "invalid-query"
     INVALID_CURSOR = "invalid-cursor"
+    QUESTION_NOT_UNDERSTOOD = "question-not-understood"
+    QUESTION_TOO_COSTLY = "question-too-costly"
     REQUEST_TIMEOUT = "request-timeout"
     BODY_TOO_LARGE = "body-too-large"
     TOO_MANY_RECORDS = "too-many-records"

@@ -1,0 +1,1 @@
+"""Questions in plain words: what they are understood as. No I/O."""

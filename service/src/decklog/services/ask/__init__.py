@@ -1,0 +1,1 @@
+"""Answers to questions in plain words, from the readings of the asking principal."""

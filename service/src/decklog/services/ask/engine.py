@@ -1,0 +1,54 @@
+"""Engines: how a question becomes a reply. An engine reads records by `Tools` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from decklog.domain.ask.understanding import Understanding
+from decklog.domain.log import LogName
+from decklog.services.ask.tools import Counts, Tools
+
+
+class Question(msgspec.Struct, frozen=True):
+    """A question in plain words. Days and hours of its words are those of `zone`, an IANA name, and relative times refer to `now`."""
+
+    text: str
+    now: datetime
+    log: LogName = LogName.EVENTS
+    zone: str = "UTC"
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """An earlier question of the same conversation, the query that it was understood as, and its answer."""
+
+    question: str
+    query: str
+    answer: str
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """A question's understanding and its answer: sentences, the records that they rest on as JSON, and counts."""
+
+    understanding: Understanding
+    answer: str
+    records: tuple[msgspec.Raw, ...] = ()
+    counts: Counts | None = None
+
+
+class Engine(Protocol):
+    """Answers questions."""
+
+    name: str
+    """Name of the engine in metrics and access records."""
+
+    async def answer(self, question: Question, tools: Tools, history: Sequence[Turn]) -> Reply:
+        """Return the reply to a question; `history` has the turns before it, the oldest first.
+
+        Raises:
+            DecklogError: `question-not-understood`, and the errors of the tools.
+        """
+        ...
