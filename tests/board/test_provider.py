@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
+from tests.support.api_world import in_thread
 from tests.support.board import Watch, axe, shoot
 from tests.support.identity_provider import running_provider, trusting_world
 
@@ -24,24 +22,9 @@ def provider() -> Iterator[str]:
 
 @pytest.fixture
 def origin(built: Path, provider: str) -> Iterator[str]:
-    """The address of an API that trusts the provider, in a thread with an event loop of its own."""
-    ready: Future[str] = Future()
-    loop = asyncio.new_event_loop()
-    stop = asyncio.Event()
-
-    async def run() -> None:
-        async with trusting_world(provider) as world:
-            ready.set_result(world.url)
-            await stop.wait()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(run()))
-    thread.start()
-    try:
-        yield ready.result(timeout=60)
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(timeout=60)
-        loop.close()
+    """The address of an API that trusts the provider."""
+    with in_thread(lambda: trusting_world(provider)) as world:
+        yield world.url
 
 
 @pytest.fixture(autouse=True)

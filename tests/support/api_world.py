@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -204,6 +205,31 @@ async def running_world(
         world.url = f"http://127.0.0.1:{server.port}"
         yield world
     assert not app.faults, "answers that the OpenAPI document does not describe:\n" + "\n".join(app.faults)
+
+
+@contextmanager
+def in_thread(opening: Callable[[], AbstractAsyncContextManager[World]]) -> Iterator[World]:
+    """Run an API in a thread with an event loop of its own, for tests that have none. Raises what the API raises at its end."""
+    opened: Future[tuple[World, Callable[[], object]]] = Future()
+
+    async def run() -> None:
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        async with opening() as world:
+            opened.set_result((world, lambda: loop.call_soon_threadsafe(stop.set)))
+            await stop.wait()
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(lambda: asyncio.run(run()))
+        either: list[Future[Any]] = [opened, running]
+        wait(either, return_when=FIRST_COMPLETED)
+        if not opened.done():
+            running.result()
+        world, stop = opened.result()
+        try:
+            yield world
+        finally:
+            stop()
+            running.result()
 
 
 async def _nothing(url: str) -> bytes:
