@@ -72,8 +72,8 @@ sbom: $(STAMP)                     ## CycloneDX documents of the lock, of each i
 	$(BIN)/python -m tools.sbom .sbom
 	$(NPM) sbom --silent --sbom-format cyclonedx --package-lock-only > ../.sbom/board.cdx.json
 
-audit: $(STAMP)                    ## the lock against ADVISORIES=<zip or folder of OSV advisories>
-	$(BIN)/python -m tools.audit $(LOCK) $(ADVISORIES)
+audit: $(STAMP)                    ## the locks against ADVISORIES=<zip or folder of OSV advisories>
+	$(BIN)/python -m tools.audit $(ADVISORIES) $(LOCK) board/package-lock.json
 
 $(STAMP): $(UV) $(LOCK) pyproject.toml service/pyproject.toml operator/pyproject.toml
 	test -d .venv || $(UV) venv -q .venv

@@ -124,8 +124,8 @@ def test_list_of_the_board_has_every_package_of_its_lock_with_its_hash() -> None
     assert all(each["hashes"] for each in listed.values())
 
 
-def advisory(name: str, **affected: object) -> dict[str, object]:
-    return {"id": "TEST-1", "summary": "A fault", "affected": [{"package": {"ecosystem": "PyPI", "name": name}, **affected}]}
+def advisory(name: str, ecosystem: str = "PyPI", **affected: object) -> dict[str, object]:
+    return {"id": "TEST-1", "summary": "A fault", "affected": [{"package": {"ecosystem": ecosystem, "name": name}, **affected}]}
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def advisory(name: str, **affected: object) -> dict[str, object]:
 )
 def test_advisory_affects_the_versions_of_its_ranges(events: list[dict[str, str]], expected: bool) -> None:
     listed = iter([advisory("Some_Package", ranges=[{"type": "ECOSYSTEM", "events": events}])])
-    _, lines = audit.findings({"some-package": Version("1.9.1")}, listed)
+    _, lines = audit.findings([audit.Package("PyPI", "some-package", "1.9.1")], listed)
     assert lines == (["some-package 1.9.1: TEST-1 A fault"] if expected else [])
 
 
@@ -163,12 +163,26 @@ def test_audit_exits_by_what_it_found_and_refuses_a_list_without_advisories(
     codes = {}
     for place in (folder, zipped, empty, lock):
         with pytest.raises(SystemExit) as ended:
-            audit.main([str(lock), str(place)])
+            audit.main([str(place), str(lock)])
         codes[place.name] = ended.value.code
     assert codes == {"advisories": 1, "all.zip": 0, "empty": 2, "lock": 2}
     printed = capsys.readouterr()
     assert "other 2: TEST-1 A fault\n2 packages, 1 advisories, 1 found" in printed.out
     assert "has no advisories" in printed.err
+
+
+def test_audit_compares_each_version_of_an_npm_package_and_no_namesake_of_another_ecosystem() -> None:
+    board = audit.packages_of(ROOT / "board/package-lock.json")
+    [react] = [each for each in board if each.name == "react"]
+    scoped = next(each for each in board if each.name == "@mantine/core")
+    events = [{"introduced": "0"}, {"fixed": "99.0.0-rc.1"}]
+    listed = [
+        advisory(react.name, "npm", ranges=[{"type": "SEMVER", "events": events}]),
+        advisory(scoped.name, "npm", versions=[scoped.version]),
+        advisory("vite", versions=["1"], ranges=[{"type": "ECOSYSTEM", "events": [{"introduced": "0"}]}]),
+    ]
+    _, lines = audit.findings({*board, audit.Package("npm", "react", "99.1.0")}, iter(listed))
+    assert lines == [f"@mantine/core {scoped.version}: TEST-1 A fault", f"react {react.version}: TEST-1 A fault"]
 
 
 def test_makefile_gives_the_pinned_base_to_both_images() -> None:
