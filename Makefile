@@ -31,7 +31,7 @@ board: $(BOARD)                    ## the web board, from board/ into the packag
 
 lint: $(STAMP) $(ALL_MODULES)      ## style, types, layers, generated files, documentation
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy && $(BIN)/mypy --python-version 3.10 clients/python/src
 	$(BIN)/lint-imports
 	$(BIN)/python -m tools.generate --check
 	$(NPM) run --silent lint && npm run --silent check
@@ -59,7 +59,7 @@ kind: $(STAMP)                     ## a cluster with a registry for `tilt up`; n
 
 lock: $(UV)                        ## the one lock: hashes, and no address of an index
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
-	  --no-emit-package decklog --no-emit-package decklog-operator --group dev pyproject.toml -o $(LOCK) $(ARGS)
+	  --no-emit-package decklog --no-emit-package decklog-operator --no-emit-package decklog-client --group dev pyproject.toml -o $(LOCK) $(ARGS)
 
 lock-uv: $(UV)                     ## the lock of uv itself
 	echo uv | $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
@@ -75,10 +75,10 @@ sbom: $(STAMP)                     ## CycloneDX documents of the lock, of each i
 audit: $(STAMP)                    ## the locks against ADVISORIES=<zip or folder of OSV advisories>
 	$(BIN)/python -m tools.audit $(ADVISORIES) $(LOCK) board/package-lock.json
 
-$(STAMP): $(UV) $(LOCK) pyproject.toml service/pyproject.toml operator/pyproject.toml
+$(STAMP): $(UV) $(LOCK) pyproject.toml service/pyproject.toml operator/pyproject.toml clients/python/pyproject.toml
 	test -d .venv || $(UV) venv -q .venv
 	$(UV) pip sync -q --python .venv --require-hashes $(LOCK)
-	$(UV) pip install -q --python .venv --no-deps -e service -e operator
+	$(UV) pip install -q --python .venv --no-deps -e service -e operator -e clients/python
 	touch $(STAMP)
 
 # The folders are among the sources, because a removed file changes only its folder.

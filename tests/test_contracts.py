@@ -44,7 +44,7 @@ Options = dict[str, Any]
 @pytest.fixture(scope="module")
 def graph() -> grimp.ImportGraph:
     """The imports of the sources. Tests change a copy."""
-    return grimp.build_graph("decklog", "decklog_operator", include_external_packages=True, cache_dir=None)
+    return grimp.build_graph("decklog", "decklog_operator", "decklog_client", include_external_packages=True, cache_dir=None)
 
 
 def with_imports(graph: grimp.ImportGraph, imports: Iterable[Import]) -> grimp.ImportGraph:
@@ -170,7 +170,7 @@ def test_domain_imports_no_log_lines(graph: grimp.ImportGraph) -> None:
 
 def test_libraries_are_imported_from_their_homes_alone(graph: grimp.ImportGraph) -> None:
     options = CONTRACTS[LIBRARIES]
-    importers = [*modules(graph, "decklog"), *modules(graph, "decklog_operator")]
+    importers = [*modules(graph, "decklog"), *modules(graph, "decklog_operator"), *modules(graph, "decklog_client")]
     forbidden = {
         found
         for importer in importers
@@ -191,7 +191,7 @@ def test_every_declared_library_has_a_home_or_is_used_everywhere() -> None:
 
 def declared_distributions() -> set[str]:
     names: set[str] = set()
-    for home in ("service", "operator"):
+    for home in ("service", "operator", "clients/python"):
         project = tomllib.loads((ROOT / home / "pyproject.toml").read_text())["project"]
         for requirement in [*project["dependencies"], *chain.from_iterable(project.get("optional-dependencies", {}).values())]:
             names.add(normalized(re.split(r"[\[<>=; ]", requirement)[0]))
@@ -205,7 +205,7 @@ def normalized(distribution: str) -> str:
 @pytest.mark.parametrize("imported", ["decklog.services.records.ingest", "decklog.cli"])
 def test_lint_imports_fails_on_a_forbidden_import_of_the_operator(imported: str, tmp_path: Path) -> None:
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    sources = [tmp_path / home / "src" for home in ("service", "operator")]
+    sources = [tmp_path / home / "src" for home in ("service", "operator", "clients/python")]
     for copy in sources:
         shutil.copytree(ROOT / copy.relative_to(tmp_path), copy, ignore=shutil.ignore_patterns("__pycache__"))
     assert lint(tmp_path, sources).returncode == 0

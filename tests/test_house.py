@@ -21,7 +21,9 @@ type_of_function = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def sources() -> list[Path]:
-    listed = subprocess.check_output(["git", "ls-files", "service/src", "operator/src", "tools"], cwd=ROOT, text=True)
+    listed = subprocess.check_output(
+        ["git", "ls-files", "service/src", "operator/src", "clients/python/src", "tools"], cwd=ROOT, text=True
+    )
     return [ROOT / name for name in listed.splitlines() if name.endswith(".py") and (ROOT / name).is_file()]
 
 

@@ -1,0 +1,325 @@
+"""The client of a program: it records, and a thread sends."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from decklog_client import identity, lazily
+from decklog_client.answers import Answer
+from decklog_client.errors import NotStoredYetError, RefusedError, SpoolError
+from decklog_client.making import encoded
+from decklog_client.options import Options, options
+from decklog_client.scope import current, merged
+from decklog_client.sender import Sender, Sent, State
+from decklog_client.spool import Spool
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+    from decklog_client.options import OptionValues
+
+Outcome = Literal["success", "failure", "denied", "unknown"]
+Severity = Literal["INFO", "WARNING", "ERROR", "CRITICAL"]
+_SYNC_SECONDS = 1.0
+
+Named = str | Mapping[str, Any]
+logger = logging.getLogger("decklog_client")
+_clients: set[Decklog] = set()
+"""Clients that are not closed."""
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """What a client did since its process began.
+
+    Attributes:
+        recorded: Records that `record` took.
+        waiting: Those of them that are neither stored nor refused.
+        stored: Records that the server stored, those of dead processes among them.
+        duplicates: Records that an earlier attempt had stored.
+        refused: Records that the server refused, which are in `rejected.ndjson`.
+        batches: Requests.
+        retries: Pauses before a further attempt.
+        spool_bytes: Bytes of the folder.
+        adopted: Files of dead processes that this one took over.
+        torn: Records that a crash cut short before `record` had returned.
+        damaged: Parts of files that are no records, and are kept in files with the suffix `.damaged`.
+        foreign: Files of a format that this version cannot read.
+        state: What the sender does. `paused`: somebody must act.
+        reason: Why it waits.
+    """
+
+    recorded: int
+    waiting: int
+    stored: int
+    duplicates: int
+    refused: int
+    batches: int
+    retries: int
+    spool_bytes: int
+    adopted: int
+    torn: int
+    damaged: int
+    foreign: int
+    state: State
+    reason: str
+
+
+class Decklog:
+    """A client with a spool. Threads may share it, and it may be made before a fork. Close it, or use `with`.
+
+    Args:
+        url: Address of the API without `/api/v1`.
+        key: API key or JWT; or `key_file`, a file with one, which is read for each request.
+        spool: Folder of records that are not stored yet, on a disk of this machine. Processes of one tenant may share it.
+        values: Options; `decklog_client.Options` describes them.
+
+    Raises:
+        ConfigurationError: An argument is malformed.
+        SpoolError: The folder cannot be made.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        key: str | None = None,
+        key_file: str | os.PathLike[str] | None = None,
+        spool: str | os.PathLike[str],
+        **values: Unpack[OptionValues],
+    ) -> None:
+        self._options = options(values)
+        self._url = identity.address(url)
+        self._credential = identity.Credential(key, None if key_file is None else Path(key_file))
+        self._spool = Spool(Path(spool).absolute(), self._options)
+        self._begin()
+        self._started()
+        _clients.add(self)
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str] | None = None, **values: Unpack[OptionValues]) -> Self:
+        """Return the client that DECKLOG_URL, DECKLOG_KEY or DECKLOG_KEY_FILE, and DECKLOG_SPOOL name. Raises ConfigurationError."""
+        found = os.environ if environment is None else environment
+        url, spool = identity.required(found, identity.URL), identity.required(found, identity.SPOOL)
+        if key := found.get(identity.KEY):
+            return cls(url=url, key=key, spool=spool, **values)
+        return cls(url=url, key_file=identity.required(found, identity.KEY_FILE), spool=spool, **values)
+
+    def __repr__(self) -> str:
+        return f"Decklog(url={self._url!r}, spool={str(self._spool.folder)!r})"
+
+    def _begin(self) -> None:
+        """Begin without threads, in a new process."""
+        self._pid = os.getpid()
+        self._starting = threading.Lock()
+        self._sending: Sending | None = None
+
+    def forked(self) -> None:
+        """Begin in a forked process: the segments and the threads are those of the parent."""
+        self._begin()
+        self._spool.forked()
+
+    def _started(self) -> Sending | None:
+        """Return the threads, started; None where the interpreter is ending and starts none: the records wait on disk."""
+        if self._sending is None:
+            with self._starting, contextlib.suppress(RuntimeError):
+                self._sending = self._sending or Sending(self._spool, self._url, self._credential, self._options)
+        return self._sending
+
+    def record(
+        self,
+        action: str,
+        *,
+        actor: Named | None = None,
+        resource: Mapping[str, Any] | None = None,
+        outcome: Outcome | None = None,
+        severity: Severity | None = None,
+        message: str | None = None,
+        related: Sequence[Mapping[str, Any]] | None = None,
+        source: Mapping[str, Any] | None = None,
+        session_id: str | None = None,
+        correlation_id: str | None = None,
+        before: Any = None,
+        after: Any = None,
+        metadata: Mapping[str, Any] | None = None,
+        occurred_at: datetime | str | None = None,
+        event_id: str | None = None,
+    ) -> str:
+        """Return the id of a record, once it is on disk. It is sent in the background, under this id in every attempt.
+
+        Fields of `decklog_client.context` complete those that are not given.
+
+        Args:
+            action: What was done, as in `order.approve`.
+            actor: Who did it: an id, or `id`, `type` and `name`.
+            resource: What it was done to: `type`, `id`, `name`.
+            outcome: `success`, `failure`, `denied` or `unknown`.
+            severity: `INFO`, `WARNING`, `ERROR` or `CRITICAL`.
+            message: Text for people.
+            related: Further resources.
+            source: Where it came from: `ip`, `user_agent`.
+            session_id: Id that joins the records of a session.
+            correlation_id: Id that joins the records of a request or a job.
+            before: The state before, as JSON.
+            after: The state after, as JSON.
+            metadata: Further members, as JSON.
+            occurred_at: When it happened. Default: now.
+            event_id: Id of the event. Default: a new one. The same id names the same record for the server.
+
+        Raises:
+            InvalidRecordError: A required field is missing, or a value has no form in JSON.
+            RecordTooLargeError: The record has more than `record_bytes`.
+            SpoolFullError: There is no room, with `when_full="block"` for `full_timeout` seconds.
+            SpoolError: The folder cannot be written.
+            ClosedError: The client is closed.
+        """
+        fields = {
+            "id": event_id,
+            "action": action,
+            "actor": actor,
+            "resource": resource,
+            "outcome": outcome,
+            "severity": severity,
+            "message": message,
+            "related": related,
+            "source": source,
+            "session_id": session_id,
+            "correlation_id": correlation_id,
+            "before": before,
+            "after": after,
+            "metadata": metadata,
+            "occurred_at": occurred_at,
+        }
+        return self._take(merged(current(), fields))
+
+    def _take(self, fields: Mapping[str, Any]) -> str:
+        if os.getpid() != self._pid:  # forked by a program that runs no hooks of Python
+            self.forked()
+        name, data = encoded(fields, bytes_max=self._options.record_bytes)
+        self._started()
+        self._spool.append(data, wait=self._options.full_timeout if self._options.when_full == "block" else 0.0)
+        return name
+
+    def commit(self, timeout: float = 30.0) -> None:
+        """Return once the server has stored everything that this process recorded before the call.
+
+        Raises:
+            NotStoredYetError: `timeout` seconds have passed. The records stay in the spool, and are sent later.
+            RefusedError: The server refused some of these records. Each is reported by one `commit`.
+        """
+        number = self._spool.counts.recorded
+        sending = self._started()
+        if sending is not None:
+            sending.sender.hurry()
+        if not self._spool.wait_settled(number, timeout):
+            now = self.stats()
+            left = number - self._spool.counts.settled
+            raise NotStoredYetError(
+                f"{left} records are not stored after {timeout:g} seconds ({now.state}: {now.reason or 'busy'})."
+            )
+        if sending is not None and (refusals := sending.sender.take_refusals(number)):
+            raise RefusedError(refusals)
+
+    def stats(self) -> Statistics:
+        """Return what this client did since its process began."""
+        counts, sent = self._spool.counts, Sent() if self._sending is None else self._sending.sender.sent
+        return Statistics(
+            recorded=counts.recorded,
+            waiting=counts.recorded - counts.settled,
+            stored=sent.stored,
+            duplicates=sent.duplicates,
+            refused=sent.refused,
+            batches=sent.batches,
+            retries=sent.retries,
+            spool_bytes=self._spool.size,
+            adopted=counts.adopted,
+            torn=counts.torn,
+            damaged=counts.damaged,
+            foreign=len(self._spool.foreign),
+            state=sent.state,
+            reason=sent.reason,
+        )
+
+    def close(self, timeout: float = 5.0) -> bool:
+        """Take no further record, and return whether all of them are stored within `timeout` seconds. The rest stays on disk."""
+        self._spool.refuse()
+        _clients.discard(self)
+        sending, self._sending = self._sending, None
+        done = not self._spool.waiting if sending is None else sending.close(timeout)
+        self._spool.close()
+        return done
+
+    def exit(self) -> None:
+        """Close the client of a program that ends, within `exit_timeout`."""
+        self.close(self._options.exit_timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+
+class Sending:
+    """The threads of one process: the sender, and with `fsync="interval"` the one that asks the disk."""
+
+    def __init__(self, spool: Spool, url: str, credential: identity.Credential, chosen: Options) -> None:
+        self._spool, self._url, self._credential, self._options = spool, url, credential, chosen
+        self._transport: Any = None
+        self._stop = threading.Event()
+        self.sender = Sender(spool, self._append, chosen)
+        self.sender.start()
+        if chosen.fsync == "interval":
+            threading.Thread(target=self._sync, name="decklog-fsync", daemon=True).start()
+
+    def _append(self, records: list[bytes]) -> Answer:
+        if self._transport is None:
+            module = lazily.transport()
+            self._transport = module.Transport(
+                self._url, self._credential, timeout=self._options.request_timeout, context=self._options.ssl_context
+            )
+        answer: Answer = self._transport.append(records)
+        return answer
+
+    def _sync(self) -> None:
+        while not self._stop.wait(_SYNC_SECONDS):
+            self._sync_once()
+
+    def _sync_once(self) -> None:
+        try:
+            self._spool.sync()
+        except (SpoolError, OSError) as error:
+            logger.error("The Decklog client cannot sync its spool: %s", error)
+
+    def close(self, timeout: float) -> bool:
+        """End the threads; return whether nothing is left to be sent."""
+        done = self.sender.close(timeout)
+        self._stop.set()
+        if self._transport is not None:
+            self._transport.close()
+        return done
+
+
+def _close_all() -> None:
+    """Close the clients of a program that ends, each within its `exit_timeout`."""
+    for client in list(_clients):
+        client.exit()
+
+
+def _forked() -> None:
+    for client in list(_clients):
+        client.forked()
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_forked)

@@ -1,0 +1,92 @@
+"""Records as they are sent: JSON on one line, with an id and a time."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+import msgspec
+
+from decklog_client.errors import InvalidRecordError, RecordTooLargeError
+
+FIELDS = frozenset(
+    {
+        "id",
+        "action",
+        "actor",
+        "resource",
+        "related",
+        "occurred_at",
+        "severity",
+        "outcome",
+        "message",
+        "source",
+        "session_id",
+        "correlation_id",
+        "before",
+        "after",
+        "metadata",
+    }
+)
+"""Fields of a record."""
+
+
+def new_id() -> str:
+    """Return a UUID of version 7 (RFC 9562): milliseconds, then 74 random bits. A clock that jumps makes no id twice."""
+    random = int.from_bytes(os.urandom(10), "big")
+    milliseconds = (time.time_ns() // 1_000_000) & 0xFFFF_FFFF_FFFF
+    high = milliseconds << 80 | 0x7 << 76 | (random >> 68) << 64
+    return str(uuid.UUID(int=high | 0b10 << 62 | random & 0x3FFF_FFFF_FFFF_FFFF))
+
+
+def _named(value: Any) -> Any:
+    """Return an actor or a resource: a text is its id."""
+    return {"id": value} if isinstance(value, str) else value
+
+
+def _other(value: Any) -> Any:
+    """Return the form in JSON of a value that has none: paths and exceptions as text."""
+    if isinstance(value, os.PathLike | BaseException):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=_other)
+
+
+def encoded(fields: Mapping[str, Any], *, bytes_max: int) -> tuple[str, bytes]:
+    """Return the id and the JSON of a record. Raises InvalidRecordError and RecordTooLargeError."""
+    record = {name: value for name, value in fields.items() if value is not None}
+    _check(record)
+    record["actor"] = _named(record["actor"])
+    record.setdefault("id", None)
+    record["id"] = record["id"] or new_id()
+    if "occurred_at" not in record:
+        record["occurred_at"] = datetime.now(timezone.utc)
+    elif isinstance(record["occurred_at"], datetime) and record["occurred_at"].tzinfo is None:
+        raise InvalidRecordError("occurred_at has no time zone.")
+    try:
+        data = _ENCODER.encode(record)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRecordError(f"The record {record['action']!r} cannot be written as JSON: {error}.") from None
+    if len(data) > bytes_max:
+        detail = f"The record {record['action']!r} has {len(data)} bytes, and {bytes_max} are allowed (`record_bytes`)."
+        raise RecordTooLargeError(detail)
+    return record["id"], data
+
+
+def _check(record: Mapping[str, Any]) -> None:
+    if not isinstance(record.get("action"), str) or not record["action"]:
+        raise InvalidRecordError("action: is required, and a text that is not empty.")
+    actor = record.get("actor")
+    if actor is None:
+        raise InvalidRecordError("actor: is required. Pass it to `record`, or set it with `decklog_client.context(actor=…)`.")
+    if not actor:
+        raise InvalidRecordError("actor: must not be empty.")
+    if not record.keys() <= FIELDS:
+        unknown = sorted(record.keys() - FIELDS)[0]
+        raise InvalidRecordError(f"{unknown}: there is no such field of a record. The fields are: {', '.join(sorted(FIELDS))}.")
