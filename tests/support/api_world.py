@@ -23,6 +23,7 @@ from decklog.domain.log import LogName
 from decklog.domain.store import Cursors, SearchIndex
 from decklog.domain.tenancy.parts.keys import TENANT_ROLES, IssuedKey
 from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Tenant
+from decklog.services.ask.conversations import OwnConversations
 from decklog.services.identity.identity import Identity
 from decklog.services.identity.issuers import Issuers
 from decklog.services.identity.oidc import OidcSignIn
@@ -48,6 +49,7 @@ from decklog.services.turns import Turns
 from decklog.settings import Settings
 from tests.support.memory import MemoryRegistry, make_tenant
 from tests.support.memory_control import ServedControl
+from tests.support.memory_conversations import MemoryConversations
 from tests.support.memory_keys import MemoryKeys, MemoryUsages
 from tests.support.memory_rejected import MemoryRejected
 from tests.support.memory_searches import MemorySearches
@@ -95,6 +97,7 @@ class World:
     backends: dict[str, Backend] = field(default_factory=lambda: {"database": Backend(), "search": Backend()})
     keys: dict[tuple[str | None, Role], str] = field(default_factory=dict)
     searches: MemorySearches = field(default_factory=MemorySearches)
+    conversations: MemoryConversations = field(default_factory=MemoryConversations)
     stored_sessions: MemorySessions = field(default_factory=MemorySessions)
     url: str = ""
     oidc: OidcSignIn | None = None
@@ -110,7 +113,8 @@ class World:
         rejected = Rejected(self.rejected, self.ingest, self.access_log)
         sign_in, retention = SignIn(self.sessions, self.access_log), Retention(self.store, self.access_log, turns)
         viewers = Viewers(self.access_log, self.viewer_tokens.sign)
-        return ApiServices(*parts, rejected, searches, keys, self.sessions, sign_in, retention, viewers, self.oidc)
+        conversations = OwnConversations(self.conversations, self.access_log, turns, days=30)
+        return ApiServices(*parts, rejected, searches, keys, self.sessions, sign_in, retention, viewers, conversations, self.oidc)
 
     def add(self, tenant: Tenant, **quotas: Any) -> Tenant:
         """Add a tenant with its heads and a key for each role."""

@@ -210,6 +210,7 @@ volumes:
 {{- include "decklog.secretVariable" (list "DECKLOG_BOARD_OIDC_CLIENT_SECRET" .existingSecret .keys.clientSecret) }}
 {{- end }}
 {{- end }}
+{{- include "decklog.variable" (list "DECKLOG_ASK_CONVERSATION_DAYS" $.Values.ask.conversationDays) }}
 {{- with .extraEnv }}
 {{ toYaml . }}
 {{- end }}

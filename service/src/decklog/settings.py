@@ -14,6 +14,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from decklog.ask_settings import Ask
 from decklog.database_address import unverified_hosts
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.tenant import CELL_PATTERN, DEFAULT_CELL
@@ -319,6 +320,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api: Api = Api()
     identity: Identity = Identity()
     board: Board = Board()
+    ask: Ask = Ask()
     worker: Worker = Worker()
     tenants: Tenants = Tenants()
     prefix: Annotated[

@@ -178,6 +178,15 @@ const searchesRead: Tell = (record, details) =>
       ]
     : [`listed the saved searches: ${count(details.count, "search", "searches")}`];
 
+const conversationsRead: Tell = (record, details) =>
+  record.resource?.id && record.resource.type === "conversation"
+    ? [
+        "read a conversation of their own: ",
+        code(record.resource.id),
+        ...(record.outcome === "failure" ? [", which is not there"] : []),
+      ]
+    : [`listed their conversations: ${count(details.count, "conversation")}`];
+
 const refused: Tell = (_, details) => {
   const times = typeof details.count === "number" && details.count > 1 ? ` ${count(details.count, "time")}` : "";
   const since = text(details.since);
@@ -259,6 +268,8 @@ const TELL: Record<string, Tell> = {
     details.shared === true ? ", shared with all readers" : "",
   ],
   "searches.delete": (record) => ["deleted the saved search ", code(record.resource?.id)],
+  "conversations.read": conversationsRead,
+  "conversations.delete": (record) => ["deleted a conversation of their own: ", code(record.resource?.id)],
   "sessions.open": session("signed in to the board: session"),
   "sessions.close": session("signed out of the board: session"),
   "sessions.end": session("ended the session"),
@@ -326,6 +337,7 @@ export const GROUPS: readonly { value: string; label: string }[] = [
   { value: "log.stream.*", label: "Streams" },
   { value: "rejected.*", label: "Rejected records" },
   { value: "searches.*", label: "Saved searches" },
+  { value: "conversations.*", label: "Conversations" },
   { value: "sessions.*", label: "Sessions" },
   { value: "keys.*", label: "Keys" },
   { value: "viewer-token.*", label: "Viewer tokens" },

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from decklog.domain.store import Readiness
+from decklog.services.ask.conversations import OwnConversations
 from decklog.services.identity.identity import Identity
 from decklog.services.identity.oidc import OidcSignIn
 from decklog.services.identity.sessions import Sessions
@@ -40,4 +41,5 @@ class ApiServices:
     sign_in: SignIn
     retention: Retention
     viewers: Viewers
+    conversations: OwnConversations
     oidc: OidcSignIn | None = None

@@ -13,6 +13,7 @@ from decklog.domain.log import LogName
 from decklog.domain.store import Announcements, Readiness, RecordStore, SearchIndex
 from decklog.domain.tenant import PLATFORM_TENANT, Tenant
 from decklog.outbound.jwks import fetch, post
+from decklog.services.ask.conversations import OwnConversations
 from decklog.services.budget import Budget
 from decklog.services.coalescing import Coalescing, shared
 from decklog.services.following.wake import Waker
@@ -52,6 +53,7 @@ from decklog.timescale.control.api_keys import PostgresApiKeys, PostgresKeyUses
 from decklog.timescale.control.sessions import PostgresSessions
 from decklog.timescale.control.usage import PostgresUsages
 from decklog.timescale.records.announcements import PostgresAnnouncements
+from decklog.timescale.records.conversations import PostgresConversations
 from decklog.timescale.records.cursors import PostgresCursors
 from decklog.timescale.records.keeper import PostgresReadiness
 from decklog.timescale.records.rejected import PostgresRejected
@@ -147,6 +149,9 @@ async def open_api(
             sign_in=SignIn(sessions, access_log),
             retention=Retention(records, access_log, turns),
             viewers=Viewers(access_log, viewer_tokens.sign),
+            conversations=OwnConversations(
+                PostgresConversations(database.reads), access_log, turns, days=settings.ask.conversation_days
+            ),
             oidc=_oidc(settings.board, identity),
         )
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import msgspec
 
+from decklog.domain.ask.conversation import Turn
 from decklog.domain.ask.understanding import Understanding
 from decklog.domain.log import LogName
 from decklog.services.ask.tools import Counts, Tools
@@ -20,14 +21,6 @@ class Question(msgspec.Struct, frozen=True):
     now: datetime
     log: LogName = LogName.EVENTS
     zone: str = "UTC"
-
-
-class Turn(msgspec.Struct, frozen=True):
-    """An earlier question of the same conversation, the query that it was understood as, and its answer."""
-
-    question: str
-    query: str
-    answer: str
 
 
 class Reply(msgspec.Struct, frozen=True):

@@ -36,6 +36,8 @@ REJECTED_DELETE = "rejected.delete"
 SEARCHES_READ = "searches.read"
 SEARCHES_SAVE = "searches.save"
 SEARCHES_DELETE = "searches.delete"
+CONVERSATIONS_READ = "conversations.read"
+CONVERSATIONS_DELETE = "conversations.delete"
 RETENTION_READ = "retention.read"
 KEYS_LIST = "keys.list"
 KEYS_CREATE = "keys.create"
@@ -69,6 +71,8 @@ ACTIONS = (
     SEARCHES_READ,
     SEARCHES_SAVE,
     SEARCHES_DELETE,
+    CONVERSATIONS_READ,
+    CONVERSATIONS_DELETE,
     RETENTION_READ,
     KEYS_LIST,
     KEYS_CREATE,
@@ -102,6 +106,8 @@ _QUERIES = frozenset(
         SEARCHES_READ,
         SEARCHES_SAVE,
         SEARCHES_DELETE,
+        CONVERSATIONS_READ,
+        CONVERSATIONS_DELETE,
         RETENTION_READ,
         KEYS_LIST,
         SESSIONS_OPEN,

@@ -231,6 +231,7 @@ class PostgresVisit:
                 await self._delete_from(row, "cursors", "heads", "archives", "archive_parts")
                 await schema.delete_ingest(self._connection, row.id)
                 await schema.delete_searches(self._connection, row.id)
+                await schema.delete_conversations(self._connection, row.id)
                 await schema.delete_sessions(self._connection, row.id)
                 await tables.delete_tenant(row.id)
                 await self._record(PLATFORM_TENANT, entry)

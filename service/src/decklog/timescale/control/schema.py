@@ -32,8 +32,8 @@ from decklog.timescale.statements import quoted, statement
 _LOCK = 0x6465636B6C6F67
 """Advisory lock of all changes of definitions, so that two processes may start at once."""
 DEFINITIONS = 2
-"""Version of `cell.sql`, `worker.sql`, `ingest.sql`, `searches.sql`, `sessions.sql` and of the template (`relations.sql`, `term_filters.sql`,
-`shared.sql`).
+"""Version of `cell.sql`, `worker.sql`, `ingest.sql`, `searches.sql`, `sessions.sql`, `conversations.sql` and of the template
+(`relations.sql`, `term_filters.sql`, `shared.sql`).
 
 It grows with the first change of them after a release. A version never changes definitions that have a greater number in the
 database, because a newer version has made them.
@@ -141,6 +141,7 @@ async def _migrate_common(connection: asyncpg.Connection) -> None:
     await connection.execute(statement("ingest"))
     await connection.execute(statement("searches"))
     await connection.execute(statement("sessions"))
+    await connection.execute(statement("conversations"))
     await connection.execute(f"COMMENT ON SCHEMA decklog IS '{DEFINITIONS}.cell'")
 
 
@@ -341,6 +342,12 @@ async def delete_searches(connection: asyncpg.Connection, tenant_id: int) -> Non
     """Delete the saved searches of a tenant. The caller has a transaction open."""
     await connection.execute("SELECT set_config('decklog.tenants', $1, true)", str(tenant_id))  # it applies to the owner too
     await connection.execute("DELETE FROM decklog.saved_searches WHERE tenant_id = $1", tenant_id)
+
+
+async def delete_conversations(connection: asyncpg.Connection, tenant_id: int) -> None:
+    """Delete the conversations of a tenant's users. The caller has a transaction open."""
+    await connection.execute("SELECT set_config('decklog.tenants', $1, true)", str(tenant_id))  # it applies to the owner too
+    await connection.execute("DELETE FROM decklog.conversations WHERE tenant_id = $1", tenant_id)
 
 
 async def delete_sessions(connection: asyncpg.Connection, tenant_id: int) -> None:

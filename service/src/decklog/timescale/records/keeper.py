@@ -15,7 +15,7 @@ class PostgresKeeper:
         self._pool = pool
 
     async def make_partitions_ahead(self) -> datetime | None:
-        """Create the partitions of the coming days in all schemas, and delete rejected records that are too old and sessions that are over.
+        """Create the partitions of the coming days in all schemas, and delete what is over: rejected records, sessions and conversations.
 
         Returns the time up to which every schema has partitions, None if no schema has native ones.
 
@@ -26,6 +26,7 @@ class PostgresKeeper:
             await connection.execute("SELECT decklog.make_partitions()")
             await connection.execute("SELECT decklog.forget_rejected()")
             await connection.execute("SELECT decklog.forget_sessions()")
+            await connection.execute("SELECT decklog.forget_conversations()")
             until: datetime | None = await connection.fetchval(statement("schemas.partitions_until"))
         return until
 
