@@ -5,6 +5,8 @@ STAMP := .venv/.synced
 LOCK := requirements.lock
 # Node and npm are in the lock, as packages of PyPI. Node trusts what the system trusts, as uv does.
 NPM := cd board && PATH="$(CURDIR)/$(BIN):$$PATH" NODE_USE_SYSTEM_CA=1 npm
+# The TypeScript client has no packages of its own: the tools of the board check and build it.
+CLIENT := cd clients/typescript && PATH="$(CURDIR)/$(BIN):$(CURDIR)/board/node_modules/.bin:$$PATH" npm
 MODULES := board/node_modules/.package-lock.json
 ALL_MODULES := board/node_modules/.complete
 BOARD := service/src/decklog/board/index.html
@@ -15,7 +17,7 @@ IMAGE := docker build --build-arg BASE=$(BASE) --build-arg VERSION=$(VERSION) --
 
 # Two rules fill board/node_modules, so they must not run at once.
 .NOTPARALLEL:
-.PHONY: run test endurance board lint docs format generate bench images kind lock lock-uv pin sbom audit clean
+.PHONY: run test endurance board client lint docs format generate bench images kind lock lock-uv pin sbom audit clean
 
 run: $(STAMP) $(BOARD)             ## everything in one process, embedded, no Docker, with a demo tenant; BOARD= leaves the board out
 	$(BIN)/decklog dev --port 8321 --data-dir .decklog --demo
@@ -29,12 +31,19 @@ endurance: $(STAMP) $(ALL_MODULES) $(BOARD) ## long rounds of chaos and attacks,
 
 board: $(BOARD)                    ## the web board, from board/ into the package; skipped while nothing changed
 
+client: $(STAMP) $(ALL_MODULES)    ## the npm package @decklog/client, as a file in clients/typescript
+	$(CLIENT) run --silent build
+	$(CLIENT) pack --silent
+
 lint: $(STAMP) $(ALL_MODULES)      ## style, types, layers, generated files, documentation
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy && $(BIN)/mypy --python-version 3.10 clients/python/src
 	$(BIN)/lint-imports
 	$(BIN)/python -m tools.generate --check
-	$(NPM) run --silent lint && npm run --silent check
+	$(NPM) run --silent lint
+	$(NPM) run --silent check
+	$(CLIENT) run --silent lint
+	$(CLIENT) run --silent check
 	$(MAKE) docs
 
 docs: $(STAMP)                     ## the documentation as a site in .site; fails on a broken link or anchor
@@ -43,6 +52,7 @@ docs: $(STAMP)                     ## the documentation as a site in .site; fail
 format: $(STAMP) $(ALL_MODULES)
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 	$(NPM) run --silent format
+	$(CLIENT) run --silent format
 
 generate: $(STAMP)                 ## everything that is generated from the code: CRD, manifests, OpenAPI document, chart, reference
 	$(BIN)/python -m tools.generate
@@ -101,4 +111,4 @@ $(ALL_MODULES): board/package.json board/package-lock.json board/.npmrc | $(STAM
 	touch .uv/bin/uv
 
 clean:
-	rm -rf .venv .uv .bench .site .sbom .screenshots .coverage .coverage.* htmlcov board/node_modules service/src/decklog/board
+	rm -rf .venv .uv .bench .site .sbom .screenshots .coverage .coverage.* htmlcov board/node_modules service/src/decklog/board clients/typescript/dist clients/typescript/*.tgz

@@ -1,7 +1,6 @@
-"""Clients that other people's generators make of the OpenAPI document, against a served API.
+"""A client that somebody else's generator makes of the OpenAPI document (openapi-python-client), against a served API.
 
-One is in Python (openapi-python-client, of the lock) and one in TypeScript (openapi-typescript with openapi-fetch, of the lock beside
-`typescript/package.json`, installed once into the cache). The second needs Node and npm.
+`tests/typescript` does the same with types that openapi-typescript makes.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,11 +17,8 @@ import pytest
 
 from decklog.api.app import openapi_document
 from decklog.domain.identity.access import Role
-from tests.backends.cache import Building, Recipe, UnavailableError, provision
-from tests.backends.packages import command
 from tests.support.api_world import World
 
-TYPESCRIPT = Path(__file__).parent / "typescript"
 LEFT_OUT = {"POST /api/v1/logs/bulk within append"}
 """Operations that openapi-python-client does not know how to send: it has no NDJSON."""
 
@@ -91,31 +86,3 @@ async def test_python_client_filters_by_metadata_and_raises_nothing(world: World
         assert [record.seq for record in page.items] == [0]
         problem = await api.asyncio(client=client, limit=0)
         assert problem.code == "invalid-parameter"
-
-
-def _install(building: Building) -> None:
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(TYPESCRIPT / name, building.folder)
-    building.run([command("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=building.folder)
-
-
-def packages() -> Path:
-    """Return the folder with the packages of TypeScript, installed from their lock; skip the test where they cannot be had."""
-    try:
-        command("node")
-        return provision(Recipe("openapi-clients", ((TYPESCRIPT / "package-lock.json").read_text(),), _install))
-    except UnavailableError as unavailable:
-        pytest.skip(str(unavailable))
-
-
-async def test_typescript_client_filters_by_metadata_and_its_types_hold(world: World, document: Path, tmp_path: Path) -> None:
-    modules = await asyncio.to_thread(packages)
-    shutil.copy(TYPESCRIPT / "client.ts", tmp_path)
-    (tmp_path / "package.json").write_text('{"type": "module"}')
-    (tmp_path / "node_modules").symlink_to(modules / "node_modules")
-    programs = tmp_path / "node_modules" / ".bin"
-    await run(programs / "openapi-typescript", document, "-o", "api.d.ts", cwd=tmp_path)
-    options = ["--strict", "--skipLibCheck", "--target", "es2022", "--module", "nodenext", "--outDir", "made"]
-    await run(programs / "tsc", *options, "client.ts", cwd=tmp_path)
-    printed = await run("node", "made/client.js", world.url, world.keys["acme", Role.ADMIN], cwd=tmp_path)
-    assert json.loads(printed) == {"seq": 0, "found": [0], "others": 0, "code": "invalid-parameter", "total": 1}
