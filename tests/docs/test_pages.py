@@ -18,7 +18,7 @@ from tools import chart, command_line, reference
 
 TEXTS = {page: page.read_text() for page in pages()}
 WRITTEN = "\n".join(TEXTS.values())
-FOREIGN = {"DECKLOG_SPOOL", "DECKLOG_URL", "DECKLOG_KEY", "DECKLOG_KEY_FILE", "DECKLOG_CACHE"}
+FOREIGN = {"DECKLOG_CONTEXT", "DECKLOG_SPOOL", "DECKLOG_URL", "DECKLOG_KEY", "DECKLOG_KEY_FILE", "DECKLOG_CACHE"}
 
 
 def broken_links(page: Path) -> Iterator[str]:

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import type { LogRecord } from "./records.ts";
 import { deedOf, sentenceText, wordsOf } from "./sentence.ts";
+import sentences from "./sentences.json";
 
 function record(facts: Partial<LogRecord>): LogRecord {
   return {
@@ -19,50 +20,7 @@ function record(facts: Partial<LogRecord>): LogRecord {
   };
 }
 
-test.each<[Partial<LogRecord>, string]>([
-  [
-    {
-      action: "ssm:DeleteParameter",
-      resource: { type: "parameter", id: "credentials-5" },
-      source: { ip: "192.0.2.20" },
-    },
-    "u_7 deleted parameter credentials-5 from 192.0.2.20: allowed",
-  ],
-  [{ action: "user.login", source: { ip: "192.0.2.1" } }, "u_7 logged in from 192.0.2.1: allowed"],
-  [{ action: "login", source: { ip: "192.0.2.1" } }, "u_7 logged in from 192.0.2.1: allowed"],
-  [
-    { action: "document.delete", resource: { type: "document", id: "d-17", name: "Q3 forecast" } },
-    "u_7 deleted document Q3 forecast: allowed",
-  ],
-  [
-    { action: "document.delete", outcome: "denied", resource: { type: "document", id: "d-17" } },
-    "u_7 tried to delete document d-17: denied",
-  ],
-  [
-    { action: "iam:AttachUserPolicy", resource: { type: "AWS::IAM::User", id: "bob" } },
-    "u_7 attached user policy on user bob: allowed",
-  ],
-  [
-    { action: "sts:AssumeRole", actor: { id: "x", name: "Xenia" }, outcome: "failure" },
-    "Xenia tried to assume role: failed",
-  ],
-  [{ action: "s3:ListBuckets", outcome: "unknown" }, "u_7 listed buckets: outcome unknown"],
-  [{ action: "UserCreated", resource: { type: "user", id: "bob" } }, "u_7 created user bob: allowed"],
-  [
-    { action: "user.suspended", outcome: "failure", resource: { type: "user", id: "b" } },
-    "u_7 tried to suspend user b: failed",
-  ],
-  [{ action: "pods.exec", resource: { type: "pods", id: "web-1" } }, "u_7 executed in pods web-1: allowed"],
-  [{ action: "create namespaces", resource: { type: "namespaces", id: "foo" } }, "u_7 created namespaces foo: allowed"],
-  [
-    { action: "create pods/exec", resource: { type: "pods", id: "a/web" } },
-    "u_7 created pods/exec on pods a/web: allowed",
-  ],
-  [{ action: "ConsoleLogin" }, "u_7 logged in to console: allowed"],
-  [{ action: "frobnicate", resource: { type: "thing", id: "t" } }, "u_7 did frobnicate on thing t: allowed"],
-  [{ action: "frobnicate", outcome: "denied" }, "u_7 tried frobnicate: denied"],
-  [{ action: "???", resource: { type: "::" } }, "u_7 did ??? on ::: allowed"],
-])("%j", (facts, sentence) => {
+test.each(sentences as [Partial<LogRecord>, string][])("%j", (facts, sentence) => {
   expect(sentenceText(record(facts))).toBe(sentence);
 });
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -13,6 +14,8 @@ FAILED = 2
 """Exit code for wrong use, wrong settings, and errors of the operating system. Verbs return 0 or 1 themselves."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and the number of SIGINT, as shells count."""
+UNREAD = 141
+"""Exit code where the reader of a pipe has gone, as in `decklog … | head`: 128 and the number of SIGPIPE."""
 
 
 def program(name: str, about: str, *, epilogue: str, version: str | Callable[[], str]) -> App:
@@ -42,10 +45,13 @@ def run(app: App, words: Sequence[str], *, code_of: Callable[[DecklogError], int
     """
     try:
         code = app(list(words))
+        sys.stdout.flush()
     except CycloptsError as error:
         return _failed(app, str(error), FAILED)
     except DecklogError as error:
         return _failed(app, error.detail, code_of(error))
+    except BrokenPipeError:
+        return _unread()
     except OSError as error:
         return _failed(app, _explained(error), FAILED)
     except KeyboardInterrupt:
@@ -56,8 +62,16 @@ def run(app: App, words: Sequence[str], *, code_of: Callable[[DecklogError], int
 
 
 def _failed(app: App, why: str, code: int) -> int:
-    sys.stderr.write(f"{app.name[0]}: {why}\n")
+    """Print one line, or several where the error points into a query; nothing in it is obeyed by a terminal."""
+    shown = "".join(each if each.isprintable() or each == "\n" else f"\\x{ord(each):02x}" for each in why)
+    sys.stderr.write(f"{app.name[0]}: {shown}\n")
     return code
+
+
+def _unread() -> int:
+    """Leave standard output to nobody, so that the end of the process does not fail on what is still to be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return UNREAD
 
 
 def _explained(error: OSError) -> str:

@@ -22,7 +22,7 @@ from decklog.domain.tenant import CELL_PATTERN, DEFAULT_CELL
 PREFIX = "DECKLOG_"
 _FOREIGN = ("DECKLOG_TEST_", "DECKLOG_CACHE")
 """Prefixes of variables of the test suite, which a process ignores."""
-_CLIENT = frozenset({"DECKLOG_URL", "DECKLOG_KEY", "DECKLOG_KEY_FILE"})
+_CLIENT = frozenset({"DECKLOG_URL", "DECKLOG_KEY", "DECKLOG_KEY_FILE", "DECKLOG_CONTEXT"})
 """Variables of the verbs that call the API, which a process ignores."""
 
 

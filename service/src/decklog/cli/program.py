@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 
 from decklog import __version__, command_line, log_lines
+from decklog.cli import exits
+from decklog.client.curl import Explained
 
 VERBS = (
+    ("login", "decklog.cli.login:app", "Store an address and a key as the current context."),
+    ("use", "decklog.cli.use:app", "Choose the current context, or list all contexts."),
+    ("whoami", "decklog.cli.whoami:app", "Print the identity and the permissions of the key."),
+    ("search", "decklog.cli.search:app", "Search records, newest first."),
+    ("show", "decklog.cli.show:app", "Show one record."),
+    ("top", "decklog.cli.top:app", "Count records by the values of a field, or by time."),
     ("dev", "decklog.cli.dev:app", "Run everything in one process, with its own PostgreSQL."),
     ("api", "decklog.cli.api:app", "Serve the API."),
     ("worker", "decklog.cli.worker:app", "Follow the logs: index records, create partitions, archive deleted tenants."),
@@ -37,7 +46,20 @@ for position, (name, place, summary) in enumerate(VERBS):
     app.command(place, name=name, help=summary, sort_key=position)
 
 
+def run(words: Sequence[str]) -> int:
+    """Run one command line, and return its exit code: see `exits` for the verbs that ask a server."""
+    asks = bool(words) and words[0] in exits.ASKING
+    try:
+        return command_line.run(app, words, code_of=exits.code_of if asks else lambda _: command_line.FAILED)
+    except Explained as found:
+        sys.stdout.write(found.command + "\n")
+        return exits.FOUND
+
+
 def main() -> None:
-    """Run the command line of this process. Exits with 0, 1 (something was refused), 2 (wrong use or settings) or 130 (Ctrl-C)."""
+    """Run the command line of this process.
+
+    Exits with 0, 1 (something was refused), 2 (wrong use or settings), 3 (no answer), 130 (Ctrl-C) or 141 (nobody reads the pipe).
+    """
     log_lines.configure(os.environ.get("DECKLOG_LOG_FORMAT", "text" if sys.stderr.isatty() else "json"))
-    sys.exit(command_line.run(app, sys.argv[1:]))
+    sys.exit(run(sys.argv[1:]))

@@ -41,6 +41,15 @@ _BY_STATUS = {
 _T = TypeVar("_T")
 
 
+class Found(msgspec.Struct, frozen=True):
+    """One page of records, each as the bytes that the server wrote: numbers keep their digits, and members their order."""
+
+    items: list[msgspec.Raw]
+    next: str | None = None
+    total: int | None = None
+    position: str | None = None
+
+
 def _decoded_problem(body: bytes) -> DecklogError | None:
     """Return the error of a problem document, None if it is not one of Decklog's."""
     try:
@@ -163,6 +172,14 @@ class Client:
     async def search(self, body: Mapping[str, Any]) -> shapes.Page:
         """Return one page of records, as `list` does, for a query that may be longer than an address. `query` stands for `q`."""
         return await self._ask(shapes.Page, "POST", "/logs/search", json=dict(body))
+
+    async def found(self, parameters: Parameters) -> Found:
+        """Return one page as `list` does, with its records as the bytes that the server wrote."""
+        return await self._ask(Found, "GET", "/logs", params=parameters)
+
+    async def record(self, seq: int, *, log: str = "events") -> msgspec.Raw:
+        """Return one record as the bytes that the server wrote. Raises `not-found`."""
+        return await self._ask(msgspec.Raw, "GET", f"/logs/{seq}", params={"log": log})
 
     async def records(self, parameters: Parameters | None = None) -> AsyncIterator[shapes.Record]:
         """Iterate over all records that match the filters, newest first, page by page."""

@@ -1,0 +1,16 @@
+"""Lines of NDJSON from pieces of any size."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+
+async def lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the lines of a transfer, each without its end. Only LF ends a line: JSON may hold any other separator as text."""
+    rest = b""
+    async for piece in pieces:
+        *whole, rest = (rest + piece).split(b"\n")
+        for line in whole:
+            yield line
+    if rest:
+        yield rest
