@@ -29,6 +29,7 @@ from tests.bench import (
     registry,
     searchable,
     stream,
+    year_reads,
 )
 from tests.bench.context import Context, Scale
 from tests.bench.figures import Figure, table, write_results
@@ -39,6 +40,7 @@ BENCHMARKS: tuple[ModuleType, ...] = (
     stream,
     searchable,
     listing,
+    year_reads,
     read_audit,
     export,
     edge_flood,

@@ -23,7 +23,7 @@ HOST = "127.0.0.1"
 _START_SECONDS_MAX = 30.0
 _STOP_SECONDS_MAX = 15.0
 _POLL_SECONDS = 0.02
-_TICKS = os.sysconf("SC_CLK_TCK")
+TICKS = os.sysconf("SC_CLK_TCK")
 Result = TypeVar("Result")
 
 
@@ -37,7 +37,7 @@ class Server:
     def processor_seconds(self) -> float:
         """Return the processor time since the start, in seconds of one core."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        return (int(fields[11]) + int(fields[12])) / TICKS
 
     def resident_mib(self) -> float:
         """Return the resident memory in MiB, without file pages."""

@@ -144,9 +144,14 @@ class Stand:
 
 @asynccontextmanager
 async def stand(
-    server: PostgresServer, search: OpenSearchServer | None = None, sqs: SqsServer | None = None, *, prefix: str = PREFIX
+    server: PostgresServer,
+    search: OpenSearchServer | None = None,
+    sqs: SqsServer | None = None,
+    *,
+    prefix: str = PREFIX,
+    keep: bool = False,
 ) -> AsyncIterator[Stand]:
-    """Open a new database with roles, cell and control tables, and drop it in the end.
+    """Open a new database with roles, cell and control tables, and drop it in the end unless it is to `keep`.
 
     Indices and queues stay on their servers; `prefix` separates them from those of another stand.
     """
@@ -164,4 +169,5 @@ async def stand(
             await provisioner.ensure_platform_tenant()
         yield Stand(server, settings)
     finally:
-        await drop_database(made)
+        if not keep:
+            await drop_database(made)
