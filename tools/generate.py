@@ -13,7 +13,7 @@ from pathlib import Path
 
 from decklog.api.app import openapi_document
 from decklog_operator import manifests
-from tools import board, chart, reference
+from tools import board, chart, collection, reference
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,6 +27,8 @@ FILES: dict[str, Callable[[], str]] = {
     "service/openapi.json": openapi,
     "board/src/generated/fields.ts": board.fields_module,
     "board/src/generated/access-actions.json": board.access_actions,
+    "clients/collections/decklog.postman_collection.json": collection.postman,
+    "clients/collections/decklog.http": collection.http_file,
     "manifests/crd.yaml": manifests.crd_yaml,
     "manifests/install.yaml": manifests.install_yaml,
     "charts/decklog/templates/crd.yaml": chart.crd_template,

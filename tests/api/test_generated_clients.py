@@ -1,6 +1,6 @@
 """A client that somebody else's generator makes of the OpenAPI document (openapi-python-client), against a served API.
 
-`tests/typescript` does the same with types that openapi-typescript makes.
+`tests/senders` does the same with types that openapi-typescript makes.
 """
 
 from __future__ import annotations

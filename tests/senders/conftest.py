@@ -1,4 +1,7 @@
-"""The TypeScript client, built as it is published, before a `decklog dev` of its own. All tests run in one worker."""
+"""Programs that send and read, against one `decklog dev`: the TypeScript client, as it is published, and collections of requests.
+
+All tests of this folder run in one worker.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ PROGRAMS = Path(__file__).parent / "programs"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("typescript"))
+            item.add_marker(pytest.mark.xdist_group("senders"))
 
 
 class Node:
@@ -81,7 +84,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Node:
 
 @pytest.fixture(scope="package")
 def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
-    made = Dev(tmp_path_factory.mktemp("typescript-dev"))
+    made = Dev(tmp_path_factory.mktemp("senders"))
     made.start()
     yield made
     made.close()

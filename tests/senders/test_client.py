@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from tests.senders.conftest import CLIENT, Node
 from tests.support.dev import ROOT, Dev
 from tests.support.faulty_proxy import Fault, FaultyProxy
-from tests.typescript.conftest import CLIENT, Node
 
 TOTAL = 3_000
 GUIDE = dict(
