@@ -23,8 +23,9 @@ run: $(STAMP) $(BOARD)             ## everything in one process, embedded, no Do
 	$(BIN)/decklog dev --port 8321 --data-dir .decklog --demo
 
 test: $(STAMP) $(ALL_MODULES) $(BOARD) ## all tests, on real backends
-	$(BIN)/coverage erase
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --durations 25 --cov --cov-report=term --cov-fail-under=95 $(ARGS)
+	$(BIN)/python -m tests.lines begin
+	PYTHONPATH=$(CURDIR)/tests/lines $(BIN)/pytest -n $(WORKERS) --dist loadgroup --durations 25 $(ARGS)
+	$(BIN)/python -m tests.lines report && $(BIN)/coverage report --fail-under 95
 
 endurance: $(STAMP) $(ALL_MODULES) $(BOARD) ## long rounds of chaos and attacks, and property tests with 25 times the examples of `make test`
 	DECKLOG_TEST_EXAMPLES=10 $(BIN)/pytest -n $(WORKERS) --timeout 3600 -m "endurance or hypothesis" $(ARGS)
@@ -111,4 +112,4 @@ $(ALL_MODULES): board/package.json board/package-lock.json board/.npmrc | $(STAM
 	touch .uv/bin/uv
 
 clean:
-	rm -rf .venv .uv .bench .site .sbom .screenshots .coverage .coverage.* htmlcov board/node_modules service/src/decklog/board clients/typescript/dist clients/typescript/*.tgz
+	rm -rf .venv .uv .bench .site .sbom .screenshots .coverage .lines htmlcov board/node_modules service/src/decklog/board clients/typescript/dist clients/typescript/*.tgz
