@@ -37,6 +37,7 @@ PROCESSES: dict[str, tuple[str, ...]] = {
         "decklog_http_",
         "decklog_append_",
         "decklog_ask_",
+        "decklog_dropped_",
         "decklog_wake_ups_",
         "decklog_held_",
         "decklog_preparing_",

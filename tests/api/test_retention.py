@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from decklog.domain.errors import Code
 from decklog.domain.identity.access import Role
 from decklog.domain.log import LogName
+from decklog.domain.records.ageing import DroppedRange
 from tests.support.api_world import RECORD, World, access_actions, code_of
 from tests.support.memory_store import fill
 
@@ -16,7 +19,7 @@ PATH = "/api/v1/retention"
 async def test_ranges_of_a_log_are_shown_and_the_reading_is_recorded(world: World) -> None:
     async with world.client(Role.AUDITOR) as auditor, world.client(Role.WRITER) as writer:
         empty = (await auditor.get(PATH)).json()
-        assert empty == {"tenant": "acme", "log": "events", "days": 30, "search_days": None, "ranges": []}
+        assert empty == {"tenant": "acme", "log": "events", "days": 30, "search_days": None, "ranges": [], "dropped": []}
         for _ in range(3):
             assert (await writer.post("/api/v1/logs", json=RECORD)).status_code == 201
         world.store.drop_before(world.tenant("acme"), LogName.EVENTS, 1)
@@ -28,6 +31,25 @@ async def test_ranges_of_a_log_are_shown_and_the_reading_is_recorded(world: Worl
         [access] = (await auditor.get(PATH, params={"log": "access"})).json()["ranges"]
         assert access["records"] == 2
     assert (await access_actions(world)).count("retention.read") == 3
+
+
+async def test_ranges_that_went_are_shown_to_their_tenant(world: World) -> None:
+    day = datetime(2026, 1, 5, tzinfo=UTC)
+    for name in ("acme", "other"):
+        went = DroppedRange(world.tenant(name).id, LogName.EVENTS, day, day + timedelta(days=1), 0, 400, day + timedelta(days=40))
+        world.drops.ranges.append(went)
+    async with world.client(Role.AUDITOR) as auditor:
+        assert (await auditor.get(PATH)).json()["dropped"] == [
+            {
+                "from": "2026-01-05T00:00:00Z",
+                "to": "2026-01-06T00:00:00Z",
+                "first_seq": 0,
+                "end_seq": 400,
+                "records": 400,
+                "dropped_at": "2026-02-14T00:00:00Z",
+            }
+        ]
+        assert (await auditor.get(PATH, params={"log": "access"})).json()["dropped"] == []
 
 
 async def test_platform_sees_the_retention_of_its_own_access_log(world: World) -> None:

@@ -15,7 +15,7 @@ from tests.support.board import LOOKS, SEEDED, Installation, Look, Watch, axe, s
 
 def given(page: Page, ranges: list[dict[str, Any]], **members: Any) -> None:
     """Let the API answer these ranges."""
-    found = {"tenant": "acme", "log": "events", "days": 30, "search_days": 10, "ranges": ranges, **members}
+    found = {"tenant": "acme", "log": "events", "days": 30, "search_days": 10, "ranges": ranges, "dropped": [], **members}
     page.route("**/api/v1/retention**", lambda route: route.fulfill(content_type="application/json", body=json.dumps(found)))
 
 
@@ -91,3 +91,20 @@ def test_suspended_tenant_is_told_apart(page: Page, watch: Watch) -> None:
     page.goto("/board/retention")
     expect(page.get_by_role("alert")).to_contain_text("The tenant's records are kept.")
     axe(page)
+
+
+def test_dropped_ranges_are_listed_and_none_is_said_so(page: Page) -> None:
+    day = datetime(2026, 1, 5, tzinfo=UTC)
+    went = {**span(day, 400), "dropped_at": "2026-02-14T10:00:00Z"}
+    given(page, [span(day + timedelta(days=40), 3)], dropped=[went])
+    page.goto("/board/retention")
+    page.get_by_text("Dropped", exact=True).click()
+    row = page.get_by_role("table", name="Dropped ranges").get_by_role("row").nth(1)
+    expect(row).to_contain_text("400")
+    expect(row).to_contain_text("0 to 399")
+    axe(page)
+    shoot(page, "retention-dropped")
+    given(page, [span(day, 3)])
+    page.reload()
+    page.get_by_text("Dropped", exact=True).click()
+    expect(page.get_by_text("Nothing was dropped in the last 400 days")).to_be_visible()

@@ -50,6 +50,7 @@ from decklog.settings import Settings
 from tests.support.memory import MemoryRegistry, make_tenant
 from tests.support.memory_control import ServedControl
 from tests.support.memory_conversations import MemoryConversations
+from tests.support.memory_drops import MemoryDrops
 from tests.support.memory_keys import MemoryKeys, MemoryUsages
 from tests.support.memory_rejected import MemoryRejected
 from tests.support.memory_searches import MemorySearches
@@ -98,6 +99,7 @@ class World:
     keys: dict[tuple[str | None, Role], str] = field(default_factory=dict)
     searches: MemorySearches = field(default_factory=MemorySearches)
     conversations: MemoryConversations = field(default_factory=MemoryConversations)
+    drops: MemoryDrops = field(default_factory=MemoryDrops)
     stored_sessions: MemorySessions = field(default_factory=MemorySessions)
     url: str = ""
     oidc: OidcSignIn | None = None
@@ -111,7 +113,7 @@ class World:
         searches = Searches(self.searches, self.access_log, turns)
         keys = Keys(MemoryKeys(self.registry), self.access_log, turns)
         rejected = Rejected(self.rejected, self.ingest, self.access_log)
-        sign_in, retention = SignIn(self.sessions, self.access_log), Retention(self.store, self.access_log, turns)
+        sign_in, retention = SignIn(self.sessions, self.access_log), Retention(self.store, self.drops, self.access_log, turns)
         viewers = Viewers(self.access_log, self.viewer_tokens.sign)
         conversations = OwnConversations(self.conversations, self.access_log, turns, days=30)
         return ApiServices(*parts, rejected, searches, keys, self.sessions, sign_in, retention, viewers, conversations, self.oidc)

@@ -12,7 +12,18 @@ import decklog.timescale
 from decklog.timescale.statements import named, quoted, statement
 
 SOURCES = Path(str(files(decklog.timescale)))
-DEFINITIONS = {"cell", "conversations", "ingest", "relations", "searches", "sessions", "shared", "term_filters", "worker"}
+DEFINITIONS = {
+    "ageing",
+    "cell",
+    "conversations",
+    "ingest",
+    "relations",
+    "searches",
+    "sessions",
+    "shared",
+    "term_filters",
+    "worker",
+}
 
 
 def test_statements_in_sql_files_are_used_and_used_ones_exist() -> None:

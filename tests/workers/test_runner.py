@@ -8,6 +8,7 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
@@ -371,6 +372,23 @@ async def test_keeper_retries_soon_after_a_failure(monkeypatch: pytest.MonkeyPat
         assert service.keeper.calls == calls + 1
         assert service.keeper.until is not None
         assert keeper.UNTIL._value.get() == service.keeper.until.timestamp()
+
+
+async def test_keeper_drops_what_is_due_and_a_schema_that_fails_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper, "AGAIN_AFTER", keeper.AGAIN_AFTER / 10_000)
+    monkeypatch.setattr(keeper, "DROPS_MAX", 2)
+    days = [datetime(2026, 1, day, tzinfo=UTC) for day in range(1, 6)]
+    service = MemoryService()
+    service.keeper.kept = (3, 1)
+    service.keeper.due = {"t_a": [None, days[0]], "t_b": [*days]}
+    failures = keeper.FAILURES._value.get()
+    async with running(service, settings()):
+        await until(lambda: len(service.keeper.dropped) == 6)
+        await until(lambda: keeper.DUE.labels("held")._value.get() == 6)
+    assert [since for schema, since in service.keeper.dropped if schema == "t_b"] == days
+    assert service.keeper.dropped.index(("t_a", days[0])) > service.keeper.dropped.index(("t_b", days[1]))
+    assert keeper.FAILURES._value.get() == failures + 1
+    assert keeper.DUE.labels("archiving")._value.get() == 2
 
 
 async def test_worker_ends_when_a_duty_raises_an_unexpected_error() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from decklog.domain.errors import DecklogError
+from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
+from decklog.domain.records.ageing import Aged
 from decklog.domain.store import INDEXER
 from decklog.domain.tenant import Tenant
 from decklog.services.identity.registry import RegistryCache
@@ -26,12 +27,28 @@ class CountingKeeper:
         self.calls = 0
         self.failing: DecklogError | None = None
         self.until: datetime | None = datetime(2026, 2, 1, tzinfo=UTC)
+        self.due: dict[str, list[datetime | None]] = {}
+        self.dropped: list[tuple[str, datetime]] = []
+        self.kept = (0, 0)
 
     async def make_partitions_ahead(self) -> datetime | None:
         self.calls += 1
         if self.failing is not None:
             raise self.failing
         return self.until
+
+    async def schemas(self) -> list[str]:
+        return list(self.due)
+
+    async def drop_due(self, schema: str) -> Aged:
+        """Drop the partition that begins first; a None in its place is a failure, once."""
+        left = self.due[schema]
+        if not left:
+            return Aged(None, None, 0, 0, *self.kept)
+        if (since := left.pop(0)) is None:
+            raise DecklogError(Code.STORAGE_UNAVAILABLE, "away")
+        self.dropped.append((schema, since))
+        return Aged(since, since + timedelta(days=1), 8_192, len(left), *self.kept)
 
 
 class MemoryService:

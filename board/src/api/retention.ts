@@ -19,6 +19,16 @@ export interface StoredRange {
   state: string;
 }
 
+/** Records that went with their partition. */
+export interface DroppedRange {
+  from: string;
+  to: string;
+  first_seq: number;
+  end_seq: number;
+  records: number;
+  dropped_at: string;
+}
+
 export interface Retention {
   tenant: string;
   log: LogName;
@@ -26,6 +36,8 @@ export interface Retention {
   /** Null where the index holds all days. */
   search_days: number | null;
   ranges: StoredRange[];
+  /** Newest first, of the last 400 days. */
+  dropped: DroppedRange[];
 }
 
 export function useRetention(log: LogName) {

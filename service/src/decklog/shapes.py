@@ -297,6 +297,17 @@ class RetainedRange(msgspec.Struct, rename={"from_": "from"}):
     ]
 
 
+class DroppedRange(msgspec.Struct, rename={"from_": "from"}):
+    """Records of a log that were dropped with their partition."""
+
+    from_: Annotated[datetime, Meta(description="Beginning of the span of receipt, inclusive.")]
+    to: Annotated[datetime, Meta(description="End of the span, exclusive.")]
+    first_seq: Seq
+    end_seq: Annotated[int, Meta(ge=0, description="The number after that of the last record.")]
+    records: Count
+    dropped_at: datetime
+
+
 class LogRetention(msgspec.Struct):
     """The ranges of one log, oldest first; they cover all of its numbers."""
 
@@ -305,6 +316,10 @@ class LogRetention(msgspec.Struct):
     days: Annotated[int, Meta(description="Days for which records can be read: `retention.days`.")]
     search_days: Annotated[int | None, Meta(description="Days for which the index holds records; null for all.")]
     ranges: list[RetainedRange]
+    dropped: Annotated[
+        list[DroppedRange],
+        Meta(description="Ranges that went in the last 400 days, newest first; the access log has all of them."),
+    ]
 
 
 class Tenant(msgspec.Struct):

@@ -1,6 +1,12 @@
 import { SegmentedControl } from "@mantine/core";
 import { useState } from "react";
-import { type Retention as Found, type LogName, type StoredRange, useRetention } from "../../api/retention.ts";
+import {
+  type DroppedRange,
+  type Retention as Found,
+  type LogName,
+  type StoredRange,
+  useRetention,
+} from "../../api/retention.ts";
 import { useIdentity } from "../../api/session.ts";
 import { bytesText } from "../../parts/figures.ts";
 import { type Column, Listing } from "../../parts/listing.tsx";
@@ -13,7 +19,7 @@ import { sum } from "./calendar.ts";
 import { Months } from "./months.tsx";
 import classes from "./retention.module.css";
 
-/** Which days of a log exist, how many records they hold, and when each is hidden. */
+/** Which days of a log exist, how many records they hold, when each is hidden, and which went. */
 export default function Retention() {
   const { tenant } = useIdentity();
   const [log, setLog] = useState<LogName>("events");
@@ -40,6 +46,7 @@ export default function Retention() {
             data={[
               { value: "calendar", label: "Calendar" },
               { value: "table", label: "Table" },
+              { value: "dropped", label: "Dropped" },
             ]}
             value={form}
             onChange={setForm}
@@ -50,10 +57,12 @@ export default function Retention() {
       {retention.error && <ProblemNotice error={retention.error} onRetry={() => retention.refetch()} />}
       {retention.isPending && <Waiting />}
       {retention.data && <Facts found={retention.data} />}
-      {retention.data && retention.data.ranges.length === 0 && (
+      {retention.data && form === "dropped" && <Dropped items={retention.data.dropped} />}
+      {retention.data && form !== "dropped" && retention.data.ranges.length === 0 && (
         <EmptyState title="This log holds no record yet">The first record makes its day.</EmptyState>
       )}
       {retention.data &&
+        form !== "dropped" &&
         retention.data.ranges.length > 0 &&
         (form === "calendar" ? (
           <Months ranges={retention.data.ranges} now={Date.now()} />
@@ -67,6 +76,17 @@ export default function Retention() {
         ))}
     </Page>
   );
+}
+
+function Dropped({ items }: { items: DroppedRange[] }) {
+  if (items.length === 0) {
+    return (
+      <EmptyState title="Nothing was dropped in the last 400 days">
+        Records go with their partition, a day after the last one in it is beyond retention.
+      </EmptyState>
+    );
+  }
+  return <Listing label="Dropped ranges" columns={GONE} items={items} keyOf={(each) => each.from} />;
 }
 
 function Facts({ found }: { found: Found }) {
@@ -103,6 +123,17 @@ function Facts({ found }: { found: Found }) {
   );
 }
 
+const numbers = (each: { first_seq: number; end_seq: number }) =>
+  each.end_seq > each.first_seq ? `${each.first_seq} to ${each.end_seq - 1}` : "none";
+
+const GONE: Column<DroppedRange>[] = [
+  { name: "From", cell: (each) => <TimeText value={each.from} /> },
+  { name: "To", cell: (each) => <TimeText value={each.to} /> },
+  { name: "Records", numeric: true, cell: (each) => each.records.toLocaleString("en") },
+  { name: "Numbers", numeric: true, cell: numbers },
+  { name: "Dropped", cell: (each) => <TimeText value={each.dropped_at} /> },
+];
+
 const TONES: Record<string, Tone> = { hidden: "quiet" };
 
 const COLUMNS: Column<StoredRange>[] = [
@@ -113,7 +144,7 @@ const COLUMNS: Column<StoredRange>[] = [
   {
     name: "Numbers",
     numeric: true,
-    cell: (each) => (each.end_seq > each.first_seq ? `${each.first_seq} to ${each.end_seq - 1}` : "none"),
+    cell: numbers,
   },
   { name: "Hidden after", cell: (each) => <TimeText value={each.hidden_after} /> },
   { name: "State", cell: (each) => <StateText tone={TONES[each.state] ?? "good"}>{each.state}</StateText> },

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 
 from decklog.api.services import ApiServices
 from decklog.assembly import backends
@@ -27,6 +28,7 @@ from decklog.services.identity.viewer_tokens import ViewerTokens
 from decklog.services.processor import Processor
 from decklog.services.records.access_log import AccessLog
 from decklog.services.records.attempts import Attempts
+from decklog.services.records.drop_records import DropRecords
 from decklog.services.records.ingest import CommitTraces, Ingest
 from decklog.services.records.reading import Reading
 from decklog.services.records.rejected import Rejected
@@ -55,6 +57,7 @@ from decklog.timescale.control.usage import PostgresUsages
 from decklog.timescale.records.announcements import PostgresAnnouncements
 from decklog.timescale.records.conversations import PostgresConversations
 from decklog.timescale.records.cursors import PostgresCursors
+from decklog.timescale.records.drops import PostgresDrops
 from decklog.timescale.records.keeper import PostgresReadiness
 from decklog.timescale.records.rejected import PostgresRejected
 from decklog.timescale.records.saved_searches import PostgresSavedSearches
@@ -133,6 +136,7 @@ async def open_api(
         )
         await _start(stack, attempts := Attempts(ingest))
         await stack.enter_async_context(backends.started(registry))
+        drops = await _open_drops(stack, database, ingest)
         await _start(stack, streams)
         yield ApiServices(
             identity=identity,
@@ -147,7 +151,7 @@ async def open_api(
             keys=Keys(PostgresApiKeys(database.reads), access_log, turns),
             sessions=sessions,
             sign_in=SignIn(sessions, access_log),
-            retention=Retention(records, access_log, turns),
+            retention=Retention(records, drops, access_log, turns),
             viewers=Viewers(access_log, viewer_tokens.sign),
             conversations=OwnConversations(
                 PostgresConversations(database.reads), access_log, turns, days=settings.ask.conversation_days
@@ -166,6 +170,13 @@ def _open_access_log(stack: AsyncExitStack, ingest: Ingest, registry: RegistryCa
     access_log = AccessLog(ingest, lambda: _platform_tenant(registry))
     stack.push_async_callback(access_log.stop)
     return access_log
+
+
+async def _open_drops(stack: AsyncExitStack, database: backends.Database, ingest: Ingest) -> PostgresDrops:
+    drops, registry = PostgresDrops(database.upkeep), database.cache
+    platform = partial(_platform_tenant, registry)
+    await _start(stack, DropRecords(drops, ingest, tenant_now=registry.tenant, platform=platform))
+    return drops
 
 
 async def _open_identity(
@@ -259,7 +270,7 @@ async def _open_announcements(settings: Settings, stack: AsyncExitStack, pool: P
     return _Announcing(announcements, registry, waker)
 
 
-async def _start(stack: AsyncExitStack, part: Attempts | Streams | RejectionQueue | Ingest | KeyUses) -> None:
+async def _start(stack: AsyncExitStack, part: Attempts | Streams | RejectionQueue | Ingest | KeyUses | DropRecords) -> None:
     await part.start()
     stack.push_async_callback(part.stop)
 

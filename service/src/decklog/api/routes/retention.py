@@ -12,6 +12,7 @@ from decklog.api.openapi import JSON, Operation, json_answer
 from decklog.api.reads import LOG
 from decklog.api.request import ask
 from decklog.domain.errors import Code
+from decklog.domain.records.ageing import DroppedRange
 from decklog.domain.records.retained import RetainedRange
 
 _OPERATION = Operation(
@@ -48,6 +49,16 @@ _OPERATION = Operation(
                         "state": "open",
                     },
                 ],
+                "dropped": [
+                    {
+                        "from": "2025-12-01T00:00:00Z",
+                        "to": "2025-12-02T00:00:00Z",
+                        "first_seq": 0,
+                        "end_seq": 400,
+                        "records": 400,
+                        "dropped_at": "2026-01-03T00:10:00Z",
+                    }
+                ],
             },
         )
     },
@@ -78,13 +89,25 @@ def _shown(found: RetainedRange) -> dict[str, Any]:
     }
 
 
+def _gone(found: DroppedRange) -> dict[str, Any]:
+    return {
+        "from": found.since,
+        "to": found.until,
+        "first_seq": found.first_seq,
+        "end_seq": found.end_seq,
+        "records": found.end_seq - found.first_seq,
+        "dropped_at": found.dropped_at,
+    }
+
+
 @get("/retention", opt={"operation": _OPERATION})
 async def get_retention(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Show when the records of a log stop being readable.
 
     Roles: auditor, admin; the platform for `log=access` of its own. A range is a partition of storage: a span of receipt time, with the
     sequence numbers in it. It is `open` while further records may come into it, `closed` afterwards, and `hidden` once `retention.days`
-    have passed since its end. The ranges cover all numbers of the log; those before the first readable one are one hidden range.
+    have passed since its end. The ranges cover all numbers of the log; those before the first readable one are one hidden range. A worker
+    drops a partition a day after it may go; `dropped` lists those that went.
     """
     asked = await ask(request)
     found = await asked.services.retention.of_log(asked.principal, asked.context, asked.parameters)
@@ -95,5 +118,6 @@ async def get_retention(request: Request[Any, Any, Any]) -> Response[bytes]:
         "days": tenant.retention_days,
         "search_days": tenant.limits.search_days or None,
         "ranges": [_shown(each) for each in found.ranges],
+        "dropped": [_gone(each) for each in found.dropped],
     }
     return Response(msgspec.json.encode(answer), media_type=JSON)

@@ -271,7 +271,12 @@ class TenantSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
             description="Refuse to delete the Tenant, whatever deletionPolicy says. Default: true. Set it to false before you delete the Tenant."
         ),
     ] = True
-    legal_hold: Annotated[bool, Meta(description="Refuse to delete the Tenant while its records are needed as evidence.")] = False
+    legal_hold: Annotated[
+        bool,
+        Meta(
+            description="Refuse to delete the Tenant, and keep its records beyond retention, while they are needed as evidence."
+        ),
+    ] = False
     adoption_policy: Annotated[
         AdoptionPolicy,
         Meta(

@@ -39,6 +39,7 @@ SEARCHES_DELETE = "searches.delete"
 CONVERSATIONS_READ = "conversations.read"
 CONVERSATIONS_DELETE = "conversations.delete"
 RETENTION_READ = "retention.read"
+RETENTION_DROP = "retention.drop"
 KEYS_LIST = "keys.list"
 KEYS_CREATE = "keys.create"
 KEYS_REVOKE = "keys.revoke"
@@ -74,6 +75,7 @@ ACTIONS = (
     CONVERSATIONS_READ,
     CONVERSATIONS_DELETE,
     RETENTION_READ,
+    RETENTION_DROP,
     KEYS_LIST,
     KEYS_CREATE,
     KEYS_REVOKE,

@@ -228,7 +228,7 @@ class PostgresVisit:
                     await self._connection.execute(statement("generations.forget"), row.index)
                 else:
                     await schema.delete_term_filters(self._connection, row.schema, row.id)
-                await self._delete_from(row, "cursors", "heads", "archives", "archive_parts")
+                await self._delete_from(row, "cursors", "heads", "archives", "archive_parts", "dropped_ranges")
                 await schema.delete_ingest(self._connection, row.id)
                 await schema.delete_searches(self._connection, row.id)
                 await schema.delete_conversations(self._connection, row.id)

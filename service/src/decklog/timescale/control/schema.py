@@ -32,7 +32,7 @@ from decklog.timescale.statements import quoted, statement
 _LOCK = 0x6465636B6C6F67
 """Advisory lock of all changes of definitions, so that two processes may start at once."""
 DEFINITIONS = 2
-"""Version of `cell.sql`, `worker.sql`, `ingest.sql`, `searches.sql`, `sessions.sql`, `conversations.sql` and of the template
+"""Version of `cell.sql`, `worker.sql`, `ageing.sql`, `ingest.sql`, `searches.sql`, `sessions.sql`, `conversations.sql` and of the template
 (`relations.sql`, `term_filters.sql`, `shared.sql`).
 
 It grows with the first change of them after a release. A version never changes definitions that have a greater number in the
@@ -138,6 +138,7 @@ async def _migrate_common(connection: asyncpg.Connection) -> None:
         return
     await connection.execute(statement("cell"))
     await connection.execute(statement("worker"))
+    await connection.execute(statement("ageing"))
     await connection.execute(statement("ingest"))
     await connection.execute(statement("searches"))
     await connection.execute(statement("sessions"))

@@ -1,15 +1,16 @@
-"""Maintenance that the least roles may do: create future partitions, forget what is over, and check the database."""
+"""Maintenance that the least roles may do: create future partitions, drop those beyond retention, and check the database."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
+from decklog.domain.records.ageing import Aged
 from decklog.timescale.connection import Pool
-from decklog.timescale.statements import statement
+from decklog.timescale.statements import only_row, statement
 
 
 class PostgresKeeper:
-    """Creation of partitions by a SECURITY DEFINER function; the worker's role itself cannot create any."""
+    """Creation and removal of partitions by SECURITY DEFINER functions; the worker's role itself can do neither."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -29,6 +30,17 @@ class PostgresKeeper:
             await connection.execute("SELECT decklog.forget_conversations()")
             until: datetime | None = await connection.fetchval(statement("schemas.partitions_until"))
         return until
+
+    async def schemas(self) -> list[str]:
+        """Return the schemas with records. Raises `storage-unavailable`."""
+        async with self._pool.connection() as connection:
+            return [row["schema_name"] for row in await connection.fetch(statement("drops.schemas"))]
+
+    async def drop_due(self, schema: str) -> Aged:
+        """See `domain.records.ageing.Ageing`."""
+        async with self._pool.connection() as connection:
+            row = await only_row(connection, statement("drops.due"), schema)
+        return Aged(row["dropped"], row["ended"], row["bytes"] or 0, row["waiting"], row["held"], row["archiving"])
 
 
 class PostgresReadiness:
