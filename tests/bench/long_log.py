@@ -19,9 +19,9 @@ import asyncpg
 import msgspec
 
 from decklog.assembly import control_plane
+from decklog.domain.consumers import indexer_of
 from decklog.domain.identity.access import Role
 from decklog.domain.index_generation import IndexGeneration
-from decklog.domain.store import indexer_of
 from decklog.domain.tenancy.manifest import Manifest
 from decklog.domain.tenancy.spec import TenantSpec, parse_spec
 from decklog.domain.tenancy.status import TenantStatus

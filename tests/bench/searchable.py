@@ -17,12 +17,13 @@ from datetime import UTC, datetime
 import asyncpg
 from msgspec.structs import replace
 
+from decklog.domain.consumers import indexer_of
 from decklog.domain.index_generation import IndexGeneration
 from decklog.domain.log import LogName, Span
 from decklog.domain.records.record import decode, prepare
 from decklog.domain.search.query import Query
 from decklog.domain.search.terms import terms
-from decklog.domain.store import SearchDocument, indexer_of
+from decklog.domain.store import SearchDocument
 from decklog.domain.tenant import Isolation
 from decklog.opensearch.client import connect
 from decklog.opensearch.search import OpenSearchIndex

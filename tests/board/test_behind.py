@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from decklog.domain.consumers import INDEXER
 from decklog.domain.identity.access import Role
-from decklog.domain.store import INDEXER
 from tests.support.api_world import RECORD, World, in_thread, running_world
 from tests.support.board import Watch, axe, shoot
 from tests.support.memory_index import MemoryIndex

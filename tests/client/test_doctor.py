@@ -13,10 +13,10 @@ import pytest
 from decklog.client import doctor
 from decklog.client.client import Client
 from decklog.client.doctor import Finding, Outcome, Report
+from decklog.domain.consumers import INDEXER
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Principal, Role
 from decklog.domain.records.record import RecordInput
-from decklog.domain.store import INDEXER
 from decklog.domain.tenancy.manifest import Manifest
 from decklog.domain.tenancy.status import QUOTA_EXCEEDED, Condition
 from decklog.probes import serving

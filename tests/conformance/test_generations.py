@@ -7,9 +7,9 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from decklog.domain.consumers import indexer_of
 from decklog.domain.index_generation import Generations, GenerationState, IndexGeneration
 from decklog.domain.log import LogName
-from decklog.domain.store import indexer_of
 from decklog.timescale.connection import WORKER_ROLE
 from decklog.timescale.control.generations import PostgresGenerations
 from tests.support.control import Control, control, installation

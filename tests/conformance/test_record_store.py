@@ -20,6 +20,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from decklog.domain.consumers import Cursors
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName, Span
 from decklog.domain.records.append import Appended, AppendRequest, Status
@@ -30,7 +31,7 @@ from decklog.domain.search.fields import COUNTABLE, FIELDS, Field
 from decklog.domain.search.query import Query, matches, parse
 from decklog.domain.search.stats import Grouping
 from decklog.domain.search.terms import Terms, terms
-from decklog.domain.store import READ_BYTES_MAX, Announcements, Cursors, RecordStore
+from decklog.domain.store import READ_BYTES_MAX, Announcements, FollowedStore, Reading
 from decklog.domain.tenant import Isolation, Tenant
 from tests.support.examples import examples
 from tests.support.fields import example, without_content
@@ -60,7 +61,7 @@ class Cell:
 
     def __init__(
         self,
-        store: RecordStore,
+        store: FollowedStore,
         cursors: Cursors,
         announcements: Callable[[], Awaitable[Announcements]],
         tenant: Callable[..., Awaitable[Tenant]],
@@ -777,6 +778,107 @@ async def test_behind_lists_unleased_logs_furthest_behind_first(cell: Cell) -> N
     assert moved is not None
     await cell.cursors.release(moved)
     assert await behind() == [(little.id, EVENTS, 0, 1)]
+
+
+async def test_lease_all_takes_what_is_behind_and_free(cell: Cell) -> None:
+    mine, theirs, empty = await cell.tenant(), await cell.tenant(), await cell.tenant()
+    await cell.put(mine, record(), record())
+    await cell.put(mine, record(), log=ACCESS)
+    await cell.put(theirs, record())
+    assert await cell.cursors.lease("c", theirs.id, EVENTS, owner="you", seconds=30)
+    logs = [(theirs.id, EVENTS), (mine.id, EVENTS), (mine.id, ACCESS), (empty.id, EVENTS), (2**40, EVENTS)]
+    found = {standing.cursor.key: standing for standing in await cell.cursors.lease_all("c", logs, owner="me", seconds=30)}
+    assert {key: (each.cursor.owner, each.cursor.next_seq, each.head_seq, each.behind) for key, each in found.items()} == {
+        (theirs.id, EVENTS): ("", 0, 1, True),
+        (mine.id, EVENTS): ("me", 0, 2, True),
+        (mine.id, ACCESS): ("me", 0, 1, True),
+        (empty.id, EVENTS): ("", 0, 0, False),
+    }
+    assert await cell.cursors.lease("c", mine.id, ACCESS, owner="you", seconds=30) is None
+    assert await cell.cursors.lease("c", empty.id, EVENTS, owner="you", seconds=30)
+    assert await cell.cursors.lease_all("c", [], owner="me", seconds=30) == []
+
+
+async def test_move_all_moves_each_cursor_by_itself_and_ends_leases_at_the_head(cell: Cell) -> None:
+    tenants = [await cell.tenant() for _ in range(4)]
+    for tenant in tenants:
+        await cell.put(tenant, record(), record(), record())
+    standings = await cell.cursors.lease_all("c", [(tenant.id, EVENTS) for tenant in tenants], owner="me", seconds=30)
+    cursors = {standing.cursor.tenant_id: standing.cursor for standing in standings}
+    whole, part, stale, stolen = tenants
+    assert await cell.cursors.move(cursors[stale.id], 1, seconds=30)
+    await cell.cursors.release(cursors[stolen.id])
+    assert await cell.cursors.lease("c", stolen.id, EVENTS, owner="you", seconds=30)
+    moved = await cell.cursors.move_all([(cursors[tenant.id], 2 if tenant is part else 3) for tenant in tenants], seconds=30)
+    assert {each.cursor.tenant_id: (each.cursor.next_seq, each.cursor.owner, each.head_seq) for each in moved} == {
+        whole.id: (3, "", 3),
+        part.id: (2, "me", 3),
+    }
+    assert [await cell.cursors.next_seq("c", tenant.id, EVENTS) for tenant in tenants] == [3, 2, 1, 0]
+    assert await cell.cursors.lease("c", whole.id, EVENTS, owner="you", seconds=30)
+    assert await cell.cursors.lease("c", part.id, EVENTS, owner="you", seconds=30) is None
+    [cursor] = [each.cursor for each in moved if each.cursor.owner]
+    [at_head] = await cell.cursors.move_all([(cursor, 3)], seconds=30)
+    assert at_head.cursor.owner == ""
+
+
+async def test_renew_all_and_release_all_affect_only_leases_that_are_still_held(cell: Cell) -> None:
+    kept, lost = await cell.tenant(), await cell.tenant()
+    for tenant in (kept, lost):
+        await cell.put(tenant, record())
+    standings = await cell.cursors.lease_all("c", [(kept.id, EVENTS), (lost.id, EVENTS)], owner="me", seconds=0.0)
+    cursors = [standing.cursor for standing in standings]
+    assert await cell.cursors.lease("c", lost.id, EVENTS, owner="you", seconds=30)
+    assert await cell.cursors.renew_all(cursors, seconds=30) == {(kept.id, EVENTS)}
+    assert await cell.cursors.lease("c", kept.id, EVENTS, owner="you", seconds=30) is None
+    await cell.cursors.release_all(cursors)
+    assert await cell.cursors.lease("c", kept.id, EVENTS, owner="you", seconds=30)
+    assert await cell.cursors.lease("c", lost.id, EVENTS, owner="me", seconds=30) is None
+
+
+# -- several logs at once
+
+
+async def neighbours(cell: Cell, count: int) -> list[Tenant]:
+    """Return tenants whose records are in one relation: one tenant where it has its own."""
+    tenants = [await cell.tenant() for _ in range(count)]
+    return [tenant for tenant in tenants if tenant.schema == tenants[0].schema]
+
+
+async def test_read_logs_returns_the_records_of_each_log(cell: Cell) -> None:
+    tenants = await neighbours(cell, 3)
+    logs = [(tenant, log) for tenant in tenants for log in LogName]
+    for number, (tenant, log) in enumerate(logs):
+        await cell.put(tenant, *(record(action=f"{tenant.name}.{log.text}.{seq}") for seq in range(number * 3)), log=log)
+    heads = await cell.store.heads([(tenant.id, log) for tenant, log in logs])
+    wanted = [
+        Reading(tenant, log, Span(min(2, 3 * n), heads[tenant.id, log].next_seq), 4) for n, (tenant, log) in enumerate(logs)
+    ]
+    found = await cell.store.read_logs(wanted, timeout=30)
+    for reading, (some, onward) in zip(wanted, found, strict=True):
+        end = min(reading.span.first + 4, reading.span.end)
+        assert [each.seq for each in some] == list(range(reading.span.first, end))
+        assert onward == end
+        assert all(f"{reading.tenant.name}.{reading.log.text}.{each.seq}" in each.content for each in some)
+
+
+async def test_read_logs_gives_every_log_a_record_before_any_gets_more(cell: Cell) -> None:
+    [tenant, *others] = await neighbours(cell, 3)
+    readings = [Reading(tenant, EVENTS, Span(0, 5), 5), Reading(tenant, ACCESS, Span(0, 2), 5)]
+    await cell.put(tenant, *(record(message="x" * 5_000) for _ in range(5)))
+    await cell.put(tenant, record(), record(), log=ACCESS)
+    for other in others:
+        await cell.put(other, record())
+        readings.append(Reading(other, EVENTS, Span(0, 1), 5))
+
+    async def numbers(bytes_max: int) -> list[tuple[int, int]]:
+        found = await cell.store.read_logs(readings, timeout=30, bytes_max=bytes_max)
+        return [(len(some), onward) for some, onward in found]
+
+    # The first record of the first log fills the bytes by itself, and is returned anyway.
+    assert await numbers(1) == [(1, 1), (0, 0), *[(0, 0)] * len(others)]
+    assert await numbers(7_500) == [(2, 2), (1, 1), *[(1, 1)] * len(others)]
+    assert await numbers(10**6) == [(5, 5), (2, 2), *[(1, 1)] * len(others)]
 
 
 # -- announcements

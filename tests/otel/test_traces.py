@@ -14,14 +14,15 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import format_trace_id
 
+from decklog.domain.consumers import LogRecords
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.records.append import Appended, AppendRequest
-from decklog.domain.records.record import StoredRecord
 from decklog.domain.tenant import Tenant
 from decklog.otel import traces as traces_module
 from decklog.otel.traces import LINKS_MAX, SPANS, OtelTraces
-from decklog.services.following.follow import Ended, Follower
+from decklog.services.following.follow import Follower
+from decklog.services.following.lines import Ended
 from decklog.services.records.ingest import Ingest
 from tests.support.memory import make_tenant
 from tests.support.memory_store import MemoryAnnouncements, MemoryCursors, MemoryStore, fill
@@ -143,12 +144,12 @@ class Effect:
     def __init__(self, *, fails: bool = False) -> None:
         self._fails = fails
 
-    async def apply(self, tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> None:
+    async def apply(self, batch: Sequence[LogRecords]) -> None:
         if self._fails:
             self._fails = False
             raise DecklogError(Code.SEARCH_UNAVAILABLE, "away")
 
-    async def settle(self, tenant: Tenant, log: LogName) -> None:
+    async def settle(self, tenants: Sequence[Tenant]) -> None:
         """Nothing to wait for."""
 
 
@@ -163,7 +164,7 @@ async def test_batch_span_links_the_commits_of_its_records_and_counts_them(sent:
     [batch] = sent.named("indexer")
     assert dict(batch.attributes or {}) == {
         "decklog.consumer": "indexer", "decklog.tenant": "acme", "decklog.log": "events", "decklog.epoch": 1,
-        "decklog.records": LINKS_MAX + 2, "decklog.commits": LINKS_MAX + 2, "decklog.seq.first": 0, "decklog.seq.last": LINKS_MAX + 1,
+        "decklog.records": LINKS_MAX + 2, "decklog.commits": LINKS_MAX + 2, "decklog.logs": 1, "decklog.seq.first": 0, "decklog.seq.last": LINKS_MAX + 1,
     }  # fmt: skip
     assert len({link.context.trace_id for link in batch.links}) == LINKS_MAX
     assert batch.status.is_unset

@@ -24,7 +24,7 @@ from decklog.parquet.part import decode, encode
 from decklog.s3.objects import S3Objects
 from decklog.services.archive.archiver import MARKER, Archiver
 from decklog.services.archive.verify import check_archive
-from decklog.services.following.follow import Ended
+from decklog.services.following.lines import Ended
 from decklog.services.tenancy.provisioning import Provisioner
 from decklog.timescale.connection import WORKER_ROLE, Pool
 from decklog.timescale.control.provision import CONNECTIONS_MAX, PostgresProvisioning

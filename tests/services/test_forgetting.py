@@ -7,10 +7,10 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
+from decklog.domain.consumers import FORGETTER
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.search.query import parse
-from decklog.domain.store import FORGETTER
 from decklog.domain.tenant import Limits
 from decklog.services.search.forgetting import PASS_SECONDS, Forgetting
 from tests.support.desk import Desk, desk

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
+from decklog.domain.consumers import LogRecords
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Principal, Role
 from decklog.domain.log import LogName
@@ -113,7 +114,7 @@ async def test_indexer_counts_damaged_records_and_indexes_the_others() -> None:
         records = await at.store.fetch(at.acme, EVENTS, range(9), newest_first=False)
         records[4] = type(records[4])(1, 4, records[4].received_at, records[4].digest, "{no JSON")
         before = counted(Read.INDEX)
-        await Indexer(at.index).apply(at.acme, EVENTS, records)
+        await Indexer(at.index).apply([LogRecords(at.acme, EVENTS, records)])
         assert counted(Read.INDEX) == before + 1
 
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from decklog.domain.consumers import Cursor
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
-from decklog.domain.store import Cursor
 from decklog.services.following.leases import Held, LeaseLostError, leased
 from tests.support.memory import make_tenant
 from tests.support.memory_store import MemoryCursors, MemoryStore

@@ -11,11 +11,11 @@ import pytest
 import structlog
 from msgspec.structs import replace
 
+from decklog.domain.consumers import indexer_of
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
 from decklog.domain.log import LogName
 from decklog.domain.records.append import Appended, AppendRequest
-from decklog.domain.store import indexer_of
 from decklog.domain.tenancy.decision import decide
 from decklog.domain.tenancy.manifest import Manifest
 from decklog.domain.tenancy.parts.keys import TENANT_ROLES

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from decklog.domain.consumers import FORGETTER
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.records.append import AppendRequest
@@ -23,7 +24,7 @@ from decklog.domain.search.fields import COUNTABLE
 from decklog.domain.search.order import NEWEST_FIRST, OLDEST_FIRST, SORTS, Order, parse_order
 from decklog.domain.search.query import Query, matches, parse
 from decklog.domain.search.stats import Bucket, Grouping, zero_filled
-from decklog.domain.store import FORGETTER, READ_BYTES_MAX
+from decklog.domain.store import READ_BYTES_MAX
 from decklog.services.search import index_reader
 from decklog.services.search.matching import Matcher
 from decklog.services.search.page import ListQuery, Start, read_cursor, write_cursor

@@ -7,10 +7,10 @@ from datetime import date, timedelta
 import pytest
 from msgspec.structs import replace
 
+from decklog.domain.consumers import FORGETTER
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.index_generation import RANGES_MAX, GenerationState, IndexGeneration
 from decklog.domain.log import LogName
-from decklog.domain.store import FORGETTER
 from decklog.domain.tenant import Limits
 from decklog.services.search.forgetting import Forgetting
 from decklog.services.search.rebuilding import rebuild

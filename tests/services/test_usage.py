@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from decklog.domain.consumers import indexer_of
 from decklog.domain.log import LogName
-from decklog.domain.store import indexer_of
 from decklog.domain.tenant import Isolation
 from tests.backends import OpenSearchServer, SqsServer
 from tests.support.control import Control, control, on_each_variant

@@ -18,9 +18,10 @@ from litestar.routes import BaseRoute
 from decklog.api.app import Application, create_app
 from decklog.api.server import serve
 from decklog.api.services import ApiServices
+from decklog.domain.consumers import Cursors
 from decklog.domain.identity.access import Role
 from decklog.domain.log import LogName
-from decklog.domain.store import Cursors, SearchIndex
+from decklog.domain.store import SearchIndex
 from decklog.domain.tenancy.parts.keys import TENANT_ROLES, IssuedKey
 from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Tenant
 from decklog.services.ask.conversations import OwnConversations

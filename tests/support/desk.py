@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from decklog.domain.consumers import INDEXER
 from decklog.domain.identity.access import Principal, RequestContext, Role
 from decklog.domain.log import LogName, Span
 from decklog.domain.search.query import Query
-from decklog.domain.store import INDEXER
 from decklog.domain.tenant import Limits as TenantLimits
 from decklog.domain.tenant import Tenant
 from decklog.services.records.access_log import AccessLog

@@ -86,11 +86,11 @@ class MemoryIndex:
         if self.down is not None:
             raise self.down
 
-    async def refresh(self, tenant: Tenant) -> None:
-        findable = dict(self._written.get(_place(tenant), {}))
+    async def refresh(self, *tenants: Tenant) -> None:
+        findable = {place: dict(self._written.get(place, {})) for place in map(_place, tenants)}
         await self._answer()
         self.refreshes += 1
-        self._findable[_place(tenant)] = findable
+        self._findable |= findable
 
     def covers(self, tenant: Tenant) -> bool:
         return True

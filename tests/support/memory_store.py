@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from decklog.domain.consumers import REINDEXER, Behind, Cursor, LogKey, Standing
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import Head, LogName, Span
 from decklog.domain.records.append import (
@@ -36,7 +37,7 @@ from decklog.domain.search.order import Place
 from decklog.domain.search.query import Query, matches
 from decklog.domain.search.stats import Bucket, Grouping
 from decklog.domain.search.terms import Terms, terms
-from decklog.domain.store import READ_BYTES_MAX, REINDEXER, Behind, Cursor, RecordStore, SearchDocument, SearchIndex
+from decklog.domain.store import READ_BYTES_MAX, Reading, RecordStore, SearchDocument, SearchIndex
 from decklog.domain.tenant import State, Tenant
 from tests.support.fields import without_content
 from tests.support.memory_index import following, tally
@@ -298,6 +299,28 @@ class MemoryStore:
                 held += len(rows[seq].prepared.content)
         return found, None
 
+    async def read_logs(
+        self, readings: Sequence[Reading], *, timeout: float, bytes_max: int = READ_BYTES_MAX
+    ) -> list[tuple[list[StoredRecord], int]]:
+        await self._read(timeout)
+        turns: list[tuple[int, int, int]] = []
+        for place, each in enumerate(readings):
+            seqs = sorted(seq for seq in self._visible(each.tenant, each.log) if each.span.first <= seq < each.span.end)
+            turns += [(turn, place, seq) for turn, seq in enumerate(seqs[: each.limit])]
+        found: list[list[StoredRecord]] = [[] for _ in readings]
+        held = 0
+        for _, place, seq in sorted(turns):
+            if held < bytes_max:
+                found[place].append(self._logs[readings[place].tenant.id, readings[place].log].rows[seq].stored)
+                held += len(found[place][-1].content)
+        return [self._onward(each, records) for each, records in zip(readings, found, strict=True)]
+
+    def _onward(self, reading: Reading, records: list[StoredRecord]) -> tuple[list[StoredRecord], int]:
+        first, end = reading.span
+        after = records[-1].seq + 1 if records else first
+        left = any(after <= seq < end for seq in self._visible(reading.tenant, reading.log))
+        return records, after if left else end
+
     async def read_by_time(
         self,
         tenant: Tenant,
@@ -424,6 +447,43 @@ class MemoryCursors:
         lease = self._leases.get((cursor.consumer, cursor.tenant_id, cursor.log))
         if lease is not None and lease.owner == cursor.owner:
             lease.owner, lease.until = "", _LONG_AGO
+
+    async def lease_all(self, consumer: str, logs: Sequence[LogKey], *, owner: str, seconds: float) -> list[Standing]:
+        found: list[Standing] = []
+        for tenant_id, log in logs:
+            if (held := self._store._logs.get((tenant_id, log))) is None:
+                continue
+            lease = self._leases.get((consumer, tenant_id, log), _Lease())
+            cursor = Cursor(consumer, tenant_id, log, lease.epoch, lease.next_seq, "")
+            if lease.next_seq < held.next_seq:
+                cursor = await self.lease(consumer, tenant_id, log, owner=owner, seconds=seconds) or cursor
+            found.append(Standing(cursor, held.next_seq))
+        return found
+
+    async def renew_all(self, cursors: Sequence[Cursor], *, seconds: float) -> set[LogKey]:
+        kept = set[LogKey]()
+        for cursor in cursors:
+            lease = self._leases.get((cursor.consumer, *cursor.key))
+            if lease is not None and lease.owner == cursor.owner:
+                lease.until = self._now() + timedelta(seconds=seconds)
+                kept.add(cursor.key)
+        return kept
+
+    async def move_all(self, moves: Sequence[tuple[Cursor, int]], *, seconds: float) -> list[Standing]:
+        moved: list[Standing] = []
+        for cursor, to in moves:
+            if (now := await self.move(cursor, to, seconds=seconds)) is None:
+                continue
+            head_seq = self._store._logs[cursor.key].next_seq
+            if to == head_seq:
+                await self.release(now)
+                now = msgspec.structs.replace(now, owner="")
+            moved.append(Standing(now, head_seq))
+        return moved
+
+    async def release_all(self, cursors: Sequence[Cursor]) -> None:
+        for cursor in cursors:
+            await self.release(cursor)
 
     async def next_seq(self, consumer: str, tenant_id: int, log: LogName) -> int:
         return self._leases.get((consumer, tenant_id, log), _Lease()).next_seq

@@ -259,6 +259,10 @@ async def test_service_role_can_neither_move_a_cursor_nor_declare_an_archive_don
         "UPDATE decklog.cursors SET next_seq = 1",
         f"SELECT decklog.move_cursor('indexer', {tenant.id}, 0::smallint, 'worker', 0, 1, 60)",
         f"SELECT decklog.release_cursor('indexer', {tenant.id}, 0::smallint, 'worker')",
+        f"SELECT decklog.lease_cursors('archiver', '{{{tenant.id}}}', '{{0}}', 'me', 60)",
+        f"SELECT decklog.renew_cursors('indexer', '{{{tenant.id}}}', '{{0}}', 'worker', 60)",
+        f"SELECT decklog.move_cursors('indexer', '{{{tenant.id}}}', '{{0}}', 'worker', '{{0}}', '{{1}}', 60)",
+        f"SELECT decklog.release_cursors('indexer', '{{{tenant.id}}}', '{{0}}', 'worker')",
     ):
         with pytest.raises(asyncpg.exceptions.InsufficientPrivilegeError):
             await taken.execute(sql)
@@ -276,6 +280,12 @@ async def test_worker_role_appends_nothing_and_moves_only_what_it_leased_up_to_t
     assert row["bounded"]
     assert await cursors.move(held, 2, seconds=60) is None  # beyond the head
     assert await cursors.move(held, -1, seconds=60) is None
+    assert await cursors.move_all([(held, 2)], seconds=60) == await cursors.move_all([(held, -1)], seconds=60) == []
+    assert await cursors.renew_all([held], seconds=10**9) == {held.key}
+    [row] = await database.execute(
+        "SELECT leased_until < clock_timestamp() + interval '61 minutes' AS bounded FROM decklog.cursors"
+    )
+    assert row["bounded"]
     assert (await cursors.move(held, 1, seconds=60)) is not None
     worker = await asyncpg.connect(database.worker_dsn)
     try:

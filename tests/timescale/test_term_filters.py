@@ -13,6 +13,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from decklog.domain.consumers import FILTERER
 from decklog.domain.errors import DecklogError
 from decklog.domain.log import LogName, Span
 from decklog.domain.records.append import Appended, AppendRequest
@@ -20,9 +21,9 @@ from decklog.domain.records.record import Prepared
 from decklog.domain.search import term_filters as domain
 from decklog.domain.search.query import Query, matches, parse
 from decklog.domain.search.term_filters import TermFilter
-from decklog.domain.store import FILTERER
 from decklog.domain.tenant import Isolation, Tenant
-from decklog.services.following.follow import Ended, Follower
+from decklog.services.following.follow import Follower
+from decklog.services.following.lines import Ended
 from decklog.services.search.search import Search
 from decklog.timescale.connection import WORKER_ROLE, Pool
 from decklog.timescale.records import term_filters

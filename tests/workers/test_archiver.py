@@ -6,7 +6,7 @@ import pytest
 
 from decklog.domain.archive.manifest import ArchiveError, ToArchive
 from decklog.domain.errors import Code, DecklogError
-from decklog.services.following.follow import Ended
+from decklog.services.following.lines import Ended
 from decklog.workers.duties.archiver import Rounds
 from decklog.workers.periodic import Turn
 from tests.support.memory import make_tenant

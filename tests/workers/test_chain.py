@@ -13,11 +13,12 @@ import msgspec
 import pytest
 from opensearchpy import AsyncOpenSearch
 
+from decklog.domain.consumers import INDEXER, Cursors, indexer_of
 from decklog.domain.errors import DecklogError
 from decklog.domain.log import LogName, Span
 from decklog.domain.records.append import AppendRequest
 from decklog.domain.search.query import Query
-from decklog.domain.store import INDEXER, Cursors, RecordStore, SearchIndex, WakeQueue, WakeUp, indexer_of
+from decklog.domain.store import FollowedStore, SearchIndex, WakeQueue, WakeUp
 from decklog.domain.tenant import Isolation, Limits, Tenant
 from decklog.opensearch.client import connect
 from decklog.opensearch.search import OpenSearchIndex
@@ -63,7 +64,7 @@ class Real:
     """What a worker is given: real backends, and a registry in memory."""
 
     registry: RegistryCache
-    store: RecordStore
+    store: FollowedStore
     cursors: Cursors
     index: SearchIndex | None
     queue: WakeQueue | None

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import pytest
 
+from decklog.domain.consumers import FILTERER
 from decklog.domain.log import LogName
 from decklog.domain.search.query import parse
 from decklog.domain.search.term_filters import TermFilter, admits, masks
-from decklog.domain.store import FILTERER
 from decklog.domain.tenant import Tenant
-from decklog.services.following.follow import Ended, Follower
+from decklog.services.following.follow import Follower
+from decklog.services.following.lines import Ended
 from decklog.workers.consumers import filterer
 from decklog.workers.consumers.filterer import Filterer
 from tests.support.asked import asked

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from decklog.domain.consumers import Cursor, LogRecords
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
-from decklog.domain.records.record import StoredRecord
-from decklog.domain.store import Cursor
 from decklog.domain.tenant import Tenant
-from decklog.services.following.follow import Ended, Follower
+from decklog.services.following.follow import Follower
+from decklog.services.following.lines import Ended
 from tests.support.examples import examples
 from tests.support.memory import make_tenant
 from tests.support.memory_store import MemoryCursors, MemoryStore, fill
@@ -59,9 +59,10 @@ class Recording:
         self.entered = asyncio.Event()
         self._mine: set[int] = set()
 
-    async def apply(self, tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> None:
+    async def apply(self, batch: Sequence[LogRecords]) -> None:
         self.entered.set()
         await self.gate.wait()
+        records = [record for each in batch for record in each.records]
         for record in records:
             if self._chance.random() < self.failing / len(records):
                 raise self._failure()
@@ -72,7 +73,7 @@ class Recording:
             raise self._failure()
         self._mine.update(record.seq for record in records)
 
-    async def settle(self, tenant: Tenant, log: LogName) -> None:
+    async def settle(self, tenants: Sequence[Tenant]) -> None:
         seen = set(self._mine)
         for _ in range(self._chance.randrange(4)):
             await asyncio.sleep(0)
@@ -295,9 +296,9 @@ async def test_follower_tries_a_failed_log_in_small_batches_that_grow() -> None:
     sizes: list[int] = []
 
     class Noting(Recording):
-        async def apply(self, tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> None:
-            sizes.append(len(records))
-            await super().apply(tenant, log, records)
+        async def apply(self, batch: Sequence[LogRecords]) -> None:
+            sizes.append(sum(len(each.records) for each in batch))
+            await super().apply(batch)
 
     effect = Noting(world.done, failing=1.0)
     worker = Follower("test", world.store, world.cursors, effect, batch_records_max=32, backoff_seconds=(0.0, 0.0))
@@ -316,10 +317,11 @@ async def test_follower_tries_one_log_for_all_while_several_fail() -> None:
     seconds = 0.0
     effect = Recording(world.done, failing=1.0)
     worker = Follower("test", world.store, world.cursors, effect, backoff_seconds=(1.0, 1.0), clock=lambda: seconds)
-    world.store.failing = DecklogError(Code.STORAGE_UNAVAILABLE, "away")
     others = [make_tenant(f"other-{number}") for number in range(20)]
     for other in others:
         world.store.register(other)
+        await fill(world.store, other, {})
+    world.store.failing = DecklogError(Code.STORAGE_UNAVAILABLE, "away")
     tenants = [world.tenant, *others]
     assert {await worker.advance(tenant, EVENTS) for tenant in tenants} == {Ended.FAILED}
     seconds = 2.0
@@ -405,9 +407,9 @@ async def test_follower_reads_smaller_batches_when_records_are_large() -> None:
     sizes: list[int] = []
 
     class Measuring(Recording):
-        async def apply(self, tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> None:
-            sizes.append(len(records))
-            await super().apply(tenant, log, records)
+        async def apply(self, batch: Sequence[LogRecords]) -> None:
+            sizes.append(sum(len(each.records) for each in batch))
+            await super().apply(batch)
 
     await fill(world.store, world.tenant, *({"metadata": "x" * 200_000} for _ in range(260)))
     assert await world.worker(Measuring(world.done), batch=1_000).advance(world.tenant, EVENTS) is Ended.DONE

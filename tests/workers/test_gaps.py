@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from decklog.domain.consumers import indexer_of
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.index_generation import IndexGeneration
 from decklog.domain.log import LogName
-from decklog.domain.store import indexer_of
+from decklog.domain.tenant import Tenant
 from decklog.workers.consumers.indexer import Indexer
 from decklog.workers.duties import gaps
 from decklog.workers.duties.gaps import CHECK_SECONDS, MISSING, UNREPAIRED, GapCheck
@@ -109,8 +110,8 @@ async def test_one_check_counts_a_bounded_number_of_spans(monkeypatch: pytest.Mo
 
 async def test_document_that_cannot_be_written_is_counted_as_unrepaired() -> None:
     class Forgetful(MemoryIndex):
-        async def refresh(self, tenant: object) -> None:
-            await super().refresh(tenant)  # type: ignore[arg-type]
+        async def refresh(self, *tenants: Tenant) -> None:
+            await super().refresh(*tenants)
             if self.refreshes > 2:
                 lose(at, {1})
 

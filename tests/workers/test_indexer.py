@@ -13,12 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from decklog.domain.consumers import INDEXER, Cursor
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName, Span
 from decklog.domain.search.query import parse
-from decklog.domain.store import INDEXER, Cursor, SearchDocument
+from decklog.domain.store import SearchDocument
 from decklog.domain.tenant import Tenant
-from decklog.services.following.follow import Ended, Follower
+from decklog.services.following.follow import Follower
+from decklog.services.following.lines import Ended
 from decklog.workers.consumers.indexer import REFRESH_SHARE, Indexer
 from tests.support.asked import asked
 from tests.support.examples import examples
@@ -43,10 +45,10 @@ class Faulty(MemoryIndex):
             raise DecklogError(Code.SEARCH_UNAVAILABLE, "on purpose")
         return await super().add(tenant, documents)
 
-    async def refresh(self, tenant: Tenant) -> None:
+    async def refresh(self, *tenants: Tenant) -> None:
         if self._chance.random() < self.failing_part:
             raise DecklogError(Code.SEARCH_UNAVAILABLE, "on purpose")
-        await super().refresh(tenant)
+        await super().refresh(*tenants)
 
 
 class Slow(MemoryIndex):
@@ -57,10 +59,10 @@ class Slow(MemoryIndex):
         self.seconds = seconds
         self.began: list[float] = []
 
-    async def refresh(self, tenant: Tenant) -> None:
+    async def refresh(self, *tenants: Tenant) -> None:
         self.began.append(asyncio.get_running_loop().time())
         await asyncio.sleep(self.seconds)
-        await super().refresh(tenant)
+        await super().refresh(*tenants)
 
 
 class CheckedCursors(MemoryCursors):
@@ -166,19 +168,19 @@ class SlowRefresh(MemoryIndex):
         self.began = 0
         self.gate = asyncio.Event()
 
-    async def refresh(self, tenant: Tenant) -> None:
+    async def refresh(self, *tenants: Tenant) -> None:
         self.began += 1
         await self.gate.wait()
-        await super().refresh(tenant)
+        await super().refresh(*tenants)
 
 
 async def test_indexer_shares_a_refresh_that_began_after_every_caller_asked() -> None:
     index, tenant = SlowRefresh(), make_tenant("acme")
     indexer = Indexer(index, refresh_gap=NO_GAP)
-    first = asyncio.create_task(indexer.settle(tenant, EVENTS))
+    first = asyncio.create_task(indexer.settle([tenant]))
     while index.began == 0:
         await asyncio.sleep(0)
-    later = [asyncio.create_task(indexer.settle(tenant, log)) for log in LogName for _ in range(5)]
+    later = [asyncio.create_task(indexer.settle([tenant])) for log in LogName for _ in range(5)]
     await asyncio.sleep(0)
     index.gate.set()
     await asyncio.gather(first, *later)
@@ -189,7 +191,7 @@ async def test_indexer_refreshes_a_slow_index_more_rarely() -> None:
     tenant, index = make_tenant("acme"), Slow(seconds=0.05)
     indexer = Indexer(index, refresh_gap=NO_GAP)
     for _ in range(3):
-        await indexer.settle(tenant, EVENTS)
+        await indexer.settle([tenant])
     gaps = [later - earlier for earlier, later in itertools.pairwise(index.began)]
     assert all(gap >= 0.9 * index.seconds / REFRESH_SHARE for gap in gaps)  # a timer may be early by its grain
 
@@ -197,7 +199,7 @@ async def test_indexer_refreshes_a_slow_index_more_rarely() -> None:
 async def test_indexer_refreshes_two_indices_independently() -> None:
     index = SlowRefresh()
     indexer = Indexer(index)
-    tasks = [asyncio.create_task(indexer.settle(make_tenant(name), EVENTS)) for name in ("one", "two")]
+    tasks = [asyncio.create_task(indexer.settle([make_tenant(name)])) for name in ("one", "two")]
     async with asyncio.timeout(20):
         while index.began < 2:
             await asyncio.sleep(0)
@@ -209,16 +211,16 @@ async def test_indexer_raises_a_failed_refresh_for_all_callers_and_retries() -> 
     index, tenant = MemoryIndex(), make_tenant("acme")
     indexer = Indexer(index, refresh_gap=NO_GAP)
     index.failing = DecklogError(Code.SEARCH_UNAVAILABLE, "away")
-    outcomes = await asyncio.gather(*(indexer.settle(tenant, EVENTS) for _ in range(3)), return_exceptions=True)
+    outcomes = await asyncio.gather(*(indexer.settle([tenant]) for _ in range(3)), return_exceptions=True)
     assert outcomes == [index.failing] * 3
     index.failing = None
-    await indexer.settle(tenant, EVENTS)
+    await indexer.settle([tenant])
 
 
 async def test_indexer_completes_a_refresh_when_one_caller_is_cancelled() -> None:
     index, tenant = SlowRefresh(), make_tenant("acme")
     indexer = Indexer(index, refresh_gap=NO_GAP)
-    one, other = (asyncio.create_task(indexer.settle(tenant, EVENTS)) for _ in range(2))
+    one, other = (asyncio.create_task(indexer.settle([tenant])) for _ in range(2))
     while index.began == 0:
         await asyncio.sleep(0)
     one.cancel()

@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import pytest
 
+from decklog.domain.consumers import indexer_of
 from decklog.domain.errors import DecklogError
 from decklog.domain.log import LogName, Span
 from decklog.domain.records.append import AppendRequest
 from decklog.domain.search.query import Query
-from decklog.domain.store import indexer_of
 from decklog.domain.tenant import Tenant
 from decklog.opensearch.client import connect
 from decklog.opensearch.ranges import OpenSearchRanges

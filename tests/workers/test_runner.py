@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
+from decklog.domain.consumers import FORGETTER, INDEXER, Cursor
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
-from decklog.domain.store import FORGETTER, INDEXER, Cursor, SearchDocument, WakeUp
+from decklog.domain.store import SearchDocument, WakeUp
 from decklog.domain.tenant import Limits, State, Tenant
 from decklog.services.following.follow import Follower
 from decklog.workers import dispatch, poll
@@ -87,7 +88,7 @@ async def test_consumer_that_is_down_keeps_no_message_of_another_consumer() -> N
     service = MemoryService("acme", queue=queue, index=index)
     (tenant,) = service.tenants
     dispatchers = [
-        Dispatcher(Follower(consumer, service.store, service.cursors, Indexer(each)), service.registry, concurrency=1)
+        Dispatcher(Follower(consumer, service.store, service.cursors, Indexer(each)), service.registry)
         for consumer, each in ((INDEXER, index), ("sink", down))
     ]
     await service.registry.start()
@@ -119,7 +120,8 @@ async def test_sweep_indexes_a_log_whose_worker_died_between_acknowledging_and_a
     cursors, service.cursors = service.cursors, Stalled(service.store)
     await service.registry.start()
     dispatcher = Dispatcher(
-        Follower(INDEXER, service.store, service.cursors, Indexer(MemoryIndex())), service.registry, concurrency=1
+        Follower(INDEXER, service.store, service.cursors, Indexer(MemoryIndex())),
+        service.registry,
     )
     polling = asyncio.create_task(Pollers(queue, service.registry, [dispatcher], pollers=1).run())
     await wake(service, tenant, number)

@@ -18,12 +18,13 @@ from msgspec.structs import replace
 from opensearchpy import AsyncOpenSearch
 from structlog.testing import capture_logs
 
+from decklog.domain.consumers import indexer_of
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName, Span
 from decklog.domain.search.order import NEWEST_FIRST, OLDEST_FIRST, parse_order
 from decklog.domain.search.query import Query, matches, parse
 from decklog.domain.search.stats import Grouping
-from decklog.domain.store import SearchDocument, indexer_of
+from decklog.domain.store import SearchDocument
 from decklog.domain.tenant import Tenant
 from decklog.opensearch import index as index_module
 from decklog.opensearch import mapping, search

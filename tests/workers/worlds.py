@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
+from decklog.domain.consumers import INDEXER
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.records.ageing import Aged
-from decklog.domain.store import INDEXER
 from decklog.domain.tenant import Tenant
 from decklog.services.identity.registry import RegistryCache
 from decklog.settings import Settings, Worker

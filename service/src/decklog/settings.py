@@ -292,7 +292,9 @@ class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float, Meta(gt=0, description="Seconds between two sweeps, which compare all heads with all cursors.")
     ] = 2.0
     pollers: Annotated[int, Meta(ge=1, le=64, description="Concurrent long polls of SQS. Each occupies a thread.")] = 4
-    concurrency: Annotated[int, Meta(ge=1, le=64, description="Logs that one worker advances concurrently.")] = 4
+    concurrency: Annotated[
+        int, Meta(ge=1, le=64, description="Batches that each consumer of a worker reads and applies concurrently.")
+    ] = 4
     metrics_port: Annotated[
         int, Meta(ge=0, le=65535, description="Port for /healthz, /readyz and /metrics of the worker; 0 for none.")
     ] = 0

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack
 
 from decklog.assembly import backends
-from decklog.services.following.follow import BatchTraces
+from decklog.services.following.effects import BatchTraces
 from decklog.services.search.forgetting import Forgetting
 from decklog.services.search.tending import Tending
 from decklog.settings import Settings

@@ -217,66 +217,32 @@ class RecordStore(Protocol):
         ...
 
 
-INDEXER = "indexer"
-"""The consumer that fills the live generation of a search index. The index finds records below its cursor, `indexer_of`."""
-REINDEXER = "reindexer"
-"""The consumer that fills the generation that is being built. It moves the cursor of that generation."""
-FILTERER = "filterer"
-"""The consumer that makes the filters of terms, by which searches in Postgres leave out blocks of records."""
-FORGETTER = "forgetter"
-"""The consumer that lets the index forget old records. Searches ignore documents below its cursor."""
+class Reading(msgspec.Struct, frozen=True):
+    """What a reading of several logs wants of one of them: the first `limit` records of a span."""
 
-
-def indexer_of(tenant: Tenant) -> str:
-    """Return the name of the cursor that counts for the live generation of the tenant's index."""
-    return INDEXER if tenant.live is None else f"{INDEXER}.{tenant.live.name}"
-
-
-class Cursor(msgspec.Struct, frozen=True):
-    """The progress of a consumer in one log: records below `next_seq` are done. `owner` holds its lease."""
-
-    consumer: str
-    tenant_id: int
+    tenant: Tenant
     log: LogName
-    epoch: int
-    next_seq: int
-    owner: str
+    span: Span
+    limit: int
 
 
-class Behind(msgspec.Struct, frozen=True):
-    """A log that a consumer has not finished."""
+class FollowedStore(RecordStore, Protocol):
+    """The records as consumers of logs read them."""
 
-    tenant_id: int
-    log: LogName
-    next_seq: int
-    head_seq: int
+    async def read_logs(
+        self, readings: Sequence[Reading], *, timeout: float, bytes_max: int = READ_BYTES_MAX
+    ) -> list[tuple[list[StoredRecord], int]]:
+        """Return the first records of several logs, whose records are in one relation, each ordered by `seq`.
 
+        Records beyond the tenant's retention are left out, as by `read`. Where `bytes_max` does not suffice for all, every log gets its
+        first record before any gets its second one; the first one of all is returned whatever its size.
 
-class Cursors(Protocol):
-    """Cursors of consumers, with leases and compare-and-set, so that two workers never undo each other's progress."""
+        Returns:
+            For each reading its records, and the `seq` at which the next one begins: the end of the span where nothing is left of it.
 
-    async def behind(self, consumer: str, *, limit: int) -> list[Behind]:
-        """Return logs whose head is beyond the consumer's cursor and that are not leased, most behind first."""
-        ...
-
-    async def lease(self, consumer: str, tenant_id: int, log: LogName, *, owner: str, seconds: float) -> Cursor | None:
-        """Take or renew the lease; return None if another owner holds it. A new cursor starts at 0."""
-        ...
-
-    async def move(self, cursor: Cursor, to: int, *, seconds: float) -> Cursor | None:
-        """Set `next_seq` to `to` and renew the lease; return None if the cursor is no longer as given or has another owner."""
-        ...
-
-    async def release(self, cursor: Cursor) -> None:
-        """End the lease if `cursor.owner` still holds it."""
-        ...
-
-    async def next_seq(self, consumer: str, tenant_id: int, log: LogName) -> int:
-        """Return the consumer's cursor; 0 if it has not begun."""
-        ...
-
-    async def next_seqs(self, consumers: Sequence[str], tenant_id: int, log: LogName) -> list[int]:
-        """Return the cursors of several consumers at one moment, in their order."""
+        Raises:
+            DecklogError: `search-unavailable` after `timeout` seconds.
+        """
         ...
 
 
@@ -309,6 +275,8 @@ class SearchIndex(Protocol):
     async def add(self, tenant: Tenant, documents: Sequence[SearchDocument]) -> int:
         """Write documents into the ranges of the live generation; one of an older receipt time has none, and is left out.
 
+        Documents of a Dedicated tenant are its own. Those of a Shared one may be of any tenant that has its generation.
+
         Writing a document again changes nothing. Raises `search-unavailable` unless every one was stored.
         Returns how many are stored without a field that the index refused.
         """
@@ -322,8 +290,11 @@ class SearchIndex(Protocol):
         """Return whether the tenant's index has a live generation that this process can read."""
         ...
 
-    async def refresh(self, tenant: Tenant) -> None:
-        """Make all documents findable that were written before. Raises `search-unavailable`."""
+    async def refresh(self, *tenants: Tenant) -> None:
+        """Make all documents findable that were written before into the indices of these tenants, by one request.
+
+        Raises `search-unavailable` unless every index was refreshed.
+        """
         ...
 
     async def find(

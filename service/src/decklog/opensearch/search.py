@@ -20,7 +20,7 @@ from decklog.domain.search.order import Place
 from decklog.domain.search.query import Query
 from decklog.domain.search.stats import Bucket, Grouping, too_many_buckets
 from decklog.domain.store import SearchDocument
-from decklog.domain.tenant import Tenant
+from decklog.domain.tenant import Isolation, Tenant
 from decklog.opensearch import index
 from decklog.opensearch.clauses import REFUSED, Clause, clauses, term, undecided, with_refused
 from decklog.opensearch.client import translated, unavailable
@@ -62,8 +62,8 @@ class OpenSearchIndex:
         self._client = client
 
     async def add(self, tenant: Tenant, documents: Sequence[SearchDocument]) -> int:
-        """See `SearchIndex`. Raises ValueError for a document of another tenant."""
-        if any(document.tenant_id != tenant.id for document in documents):
+        """See `SearchIndex`. Raises ValueError for a document of another tenant in the index of a Dedicated one."""
+        if tenant.isolation is Isolation.DEDICATED and any(document.tenant_id != tenant.id for document in documents):
             raise ValueError("a document of another tenant")
         return await index.write(self._client, _live(tenant), documents)
 
@@ -78,14 +78,14 @@ class OpenSearchIndex:
         """See `SearchIndex`."""
         return tenant.live is not None and tenant.live.version == VERSION
 
-    async def refresh(self, tenant: Tenant) -> None:
+    async def refresh(self, *tenants: Tenant) -> None:
         """See `SearchIndex`."""
-        live = _live(tenant)
+        live = {generation.alias: len(generation.starts) for generation in map(_live, tenants)}
         with translated():
-            answer = await self._client.indices.refresh(index=live.alias, params={"filter_path": "_shards"})
+            answer = await self._client.indices.refresh(index=",".join(live), params={"filter_path": "_shards"})
         shards = answer.get("_shards", {})
         # Unassigned copies count in `total` only: a yellow index is refreshed.
-        if shards.get("failed") or shards.get("successful", 0) < len(live.starts):
+        if shards.get("failed") or shards.get("successful", 0) < sum(live.values()):
             raise unavailable("could not be refreshed on every shard")
 
     async def find(

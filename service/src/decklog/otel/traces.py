@@ -40,6 +40,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from prometheus_client import Counter
 
 from decklog import __version__
+from decklog.domain.consumers import LogRecords
 from decklog.domain.errors import DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.records.append import Appended, AppendRequest, Receipt, Status
@@ -264,14 +265,26 @@ class OtelTraces:
             links = [Link(span.get_span_context())]
             self._tracer.start_span("wait for commit", parent, links=links, start_time=each.since).end(taken)
 
-    def batch(self, consumer: str, tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> BatchSpan:
+    def batch(self, consumer: str, batch: Sequence[LogRecords]) -> BatchSpan:
         """Begin the span of a batch, with links to the commits of its records, recorded or not."""
-        commits = dict.fromkeys((record.epoch, record.received_at) for record in records)
+        commits = [
+            (each.tenant, each.log, *commit)
+            for each in batch
+            for commit in dict.fromkeys((record.epoch, record.received_at) for record in each.records)
+        ]
         links = [
-            Link(SpanContext(*commit_ids(tenant, log, *commit), is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED)))
+            Link(SpanContext(*commit_ids(*commit), is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED)))
             for commit in islice(commits, LINKS_MAX)
         ]
-        attributes = {"decklog.consumer": consumer, "decklog.commits": len(commits), **_place(tenant, log, records)}
+        attributes: dict[str, str | int] = {
+            "decklog.consumer": consumer,
+            "decklog.commits": len(commits),
+            "decklog.logs": len(batch),
+        }
+        if len(batch) == 1:
+            attributes |= _place(batch[0].tenant, batch[0].log, batch[0].records)
+        else:
+            attributes["decklog.records"] = sum(len(each.records) for each in batch)
         return BatchSpan(self._tracer.start_span(consumer, Context(), kind=SpanKind.CONSUMER, attributes=attributes, links=links))
 
 

@@ -216,12 +216,12 @@ class Pool:
 
     @asynccontextmanager
     async def reading(
-        self, tenant_id: int, *, timeout: float | None = None, plan: PlanMode = "auto"
+        self, *tenant_ids: int, timeout: float | None = None, plan: PlanMode = "auto"
     ) -> AsyncIterator[asyncpg.Connection]:
-        """Open a read-only transaction that row-level security confines to one tenant.
+        """Open a read-only transaction that row-level security confines to these tenants.
 
         Args:
-            tenant_id: The tenant.
+            tenant_ids: The tenants; one, except for consumers, which read several logs at once.
             timeout: Seconds of each statement; None for the pool's limit.
             plan: A custom plan leaves out partitions by the values; a generic one saves planning where most partitions are read.
 
@@ -231,8 +231,9 @@ class Pool:
         limit = f"SET LOCAL statement_timeout = {max(1, int(timeout * 1000))};" if timeout is not None else ""
         limit += f"SET LOCAL plan_cache_mode = {plan};" if plan != "auto" else ""
         async with self.connection() as connection:
-            # One round trip. Both values are numbers, so they cannot inject SQL.
-            await connection.execute(f"BEGIN READ ONLY; {limit} SELECT set_config('decklog.tenants', '{int(tenant_id)}', true)")
+            # One round trip. All values are numbers, so they cannot inject SQL.
+            tenants = ",".join(map(str, map(int, tenant_ids)))
+            await connection.execute(f"BEGIN READ ONLY; {limit} SELECT set_config('decklog.tenants', '{tenants}', true)")
             try:
                 yield connection
             finally:

@@ -11,23 +11,23 @@ from datetime import timedelta
 
 from prometheus_client import Gauge
 
+from decklog.domain.consumers import LogKey
 from decklog.domain.errors import DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.tenant import Tenant
-from decklog.services.following.follow import Ended, Follower
+from decklog.services.following.follow import Follower
+from decklog.services.following.lines import Ended
 from decklog.services.identity.registry import RegistryCache
 from decklog.services.outage import Outage
 
-ACTIVE_PER_SLOT = 16
-"""Logs being advanced for each slot of the follower: most of them wait for a refresh, which serves many logs of one index."""
+ACTIVE_MAX = 2_000
+"""Logs being advanced: they are leased, and those of one place advance together."""
 AGAIN_AFTER = timedelta(milliseconds=500)
 """Pause before a log is tried again whose lease another worker holds: that worker may have looked for the last time."""
 STOP_TIME_MAX = timedelta(seconds=5)
 """Time that advances get to end by themselves when the worker stops."""
 
 ACTIVE = Gauge("decklog_worker_active_logs", "Logs being advanced.", ["consumer"])
-
-Key = tuple[int, LogName]
 
 
 class Dispatcher:
@@ -41,16 +41,14 @@ class Dispatcher:
         follower: Follower,
         registry: RegistryCache,
         *,
-        concurrency: int,
         of: Callable[[Tenant], Tenant | None] = lambda tenant: tenant,
     ) -> None:
         self._follower = follower
         self._registry = registry
         self._of = of
-        self._active_max = concurrency * ACTIVE_PER_SLOT
-        self._waiting: dict[Key, None] = {}
-        self._active: dict[Key, asyncio.Task[None]] = {}
-        self._again: dict[Key, asyncio.TimerHandle] = {}
+        self._waiting: dict[LogKey, None] = {}
+        self._active: dict[LogKey, asyncio.Task[None]] = {}
+        self._again: dict[LogKey, asyncio.TimerHandle] = {}
         self._stopped = False
         self._gauge = ACTIVE.labels(follower.consumer)
         self._outage = Outage("registry", "the tenant of a log could not be read")
@@ -67,15 +65,15 @@ class Dispatcher:
             self._start()
 
     def _start(self) -> None:
-        room = self._active_max - len(self._active)
-        if room <= 0:
+        room = ACTIVE_MAX - len(self._active)
+        if room <= 0 or not self._waiting:
             return
         for key in [key for key in self._waiting if key not in self._active][:room]:
             del self._waiting[key]
             self._active[key] = asyncio.create_task(self._advance(key), name=f"advance {key[0]} {key[1].text}")
         self._gauge.set(len(self._active))
 
-    async def _advance(self, key: Key) -> None:
+    async def _advance(self, key: LogKey) -> None:
         tenant_id, log = key
         try:
             tenant = await self._registry.tenant(tenant_id)
@@ -94,7 +92,7 @@ class Dispatcher:
             if not self._stopped:
                 self._start()
 
-    def _wake_again(self, key: Key) -> None:
+    def _wake_again(self, key: LogKey) -> None:
         del self._again[key]
         self.wake(*key)
 

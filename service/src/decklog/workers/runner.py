@@ -14,9 +14,11 @@ from typing import Any
 import structlog
 
 from decklog.domain.archive.manifest import ARCHIVER
-from decklog.domain.store import FILTERER, INDEXER, REINDEXER, Cursors, RecordStore, SearchIndex, WakeQueue, indexer_of
+from decklog.domain.consumers import FILTERER, INDEXER, REINDEXER, Cursors, indexer_of
+from decklog.domain.store import FollowedStore, SearchIndex, WakeQueue
 from decklog.probes import serving
-from decklog.services.following.follow import BatchTraces, Effect, Follower
+from decklog.services.following.effects import BatchTraces, Effect
+from decklog.services.following.follow import Follower
 from decklog.services.identity.registry import RegistryCache
 from decklog.services.search.forgetting import Forgetting
 from decklog.services.search.tending import Tending, as_building
@@ -40,7 +42,7 @@ async def run(
     settings: Settings,
     *,
     registry: RegistryCache,
-    store: RecordStore,
+    store: FollowedStore,
     cursors: Cursors,
     keeper: Keeper,
     index: SearchIndex | None = None,
@@ -93,7 +95,7 @@ def _dispatcher(
     consumer: str,
     effect: Effect,
     registry: RegistryCache,
-    store: RecordStore,
+    store: FollowedStore,
     cursors: Cursors,
     *,
     slots: int,
@@ -102,8 +104,8 @@ def _dispatcher(
     of_index = consumer in (INDEXER, REINDEXER)
     follower = Follower(consumer, store, cursors, effect, cursor_of=indexer_of if of_index else None, slots=slots, traces=traces)
     if consumer == REINDEXER:
-        return Dispatcher(follower, registry, concurrency=slots, of=as_building)
-    return Dispatcher(follower, registry, concurrency=slots)
+        return Dispatcher(follower, registry, of=as_building)
+    return Dispatcher(follower, registry)
 
 
 async def _until(stop: asyncio.Event, duties: list[Coroutine[Any, Any, None]]) -> None:

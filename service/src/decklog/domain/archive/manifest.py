@@ -15,11 +15,11 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Meta
 
+from decklog.domain.consumers import Cursor
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.records.canonical import digest
 from decklog.domain.records.record import StoredRecord
-from decklog.domain.store import Cursor
 from decklog.domain.tenant import Tenant
 
 ARCHIVER = "archiver"

@@ -36,13 +36,13 @@ from decklog.domain.archive.manifest import (
     manifest_name,
     part_name,
 )
+from decklog.domain.consumers import Cursor, Cursors
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName, rfc3339_seconds
 from decklog.domain.records.record import StoredRecord
-from decklog.domain.store import Cursor, Cursors
 from decklog.domain.tenant import Tenant
-from decklog.services.following.follow import Ended
 from decklog.services.following.leases import LEASE_SECONDS, Held, LeaseLostError, leased
+from decklog.services.following.lines import Ended
 
 READ_RECORDS = 250
 """Records of one reading; at their largest they take 64 MiB together."""

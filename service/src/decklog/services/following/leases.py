@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager, suppress
 
 import structlog
 
+from decklog.domain.consumers import Cursor, Cursors
 from decklog.domain.errors import DecklogError
 from decklog.domain.log import LogName
-from decklog.domain.store import Cursor, Cursors
 from decklog.domain.tenant import Tenant
 
 LEASE_SECONDS = 30.0

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import uuid
 
+from decklog.domain.consumers import FORGETTER, Cursor, Cursors
 from decklog.domain.log import LogName
-from decklog.domain.store import FORGETTER, Cursor, Cursors, RecordStore
+from decklog.domain.store import RecordStore
 from decklog.domain.tenant import Tenant
 from decklog.services.following.leases import LEASE_SECONDS, leased
 

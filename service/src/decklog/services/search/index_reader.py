@@ -14,12 +14,13 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
+from decklog.domain.consumers import FORGETTER, indexer_of
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import Head, LogName, Span
 from decklog.domain.search.decided import UndecidedError
 from decklog.domain.search.order import Place
 from decklog.domain.search.stats import BUCKETS_MAX, Bucket, Tally
-from decklog.domain.store import FORGETTER, SearchIndex, indexer_of
+from decklog.domain.store import SearchIndex
 from decklog.domain.tenant import Tenant
 from decklog.services.breaker import Breaker
 from decklog.services.outage import Outage

@@ -9,9 +9,9 @@ from __future__ import annotations
 import msgspec
 
 from decklog.domain.archive.manifest import ARCHIVER, ArchivePlace, Part, ToArchive
+from decklog.domain.consumers import Cursor
 from decklog.domain.log import LogName
 from decklog.domain.records.record import StoredRecord
-from decklog.domain.store import Cursor
 from decklog.domain.tenancy.removal import STOP_SECONDS
 from decklog.domain.tenancy.spec import DeletionPolicy
 from decklog.domain.tenant import State, Tenant

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import asyncpg
+
+from decklog.domain.consumers import INDEXER, REINDEXER, Behind, Cursor, LogKey, Standing
 from decklog.domain.index_generation import GenerationState
 from decklog.domain.log import LogName
-from decklog.domain.store import INDEXER, REINDEXER, Behind, Cursor
 from decklog.domain.tenant import State
 from decklog.timescale.connection import Pool
 from decklog.timescale.statements import statement
@@ -18,6 +20,10 @@ _GENERATIONS = {INDEXER: GenerationState.LIVE, REINDEXER: GenerationState.BUILDI
 _LEASE = statement("cursors.lease")
 _MOVE = statement("cursors.move")
 _RELEASE = statement("cursors.release")
+_LEASE_ALL = statement("cursors.lease_all")
+_RENEW_ALL = statement("cursors.renew_all")
+_MOVE_ALL = statement("cursors.move_all")
+_RELEASE_ALL = statement("cursors.release_all")
 
 
 class PostgresCursors:
@@ -56,6 +62,35 @@ class PostgresCursors:
         async with self._pool.connection() as connection:
             await connection.execute(_RELEASE, cursor.consumer, cursor.tenant_id, cursor.log.value, cursor.owner)
 
+    async def lease_all(self, consumer: str, logs: Sequence[LogKey], *, owner: str, seconds: float) -> list[Standing]:
+        """See the protocol."""
+        async with self._pool.connection() as connection:
+            rows = await connection.fetch(_LEASE_ALL, consumer, *_arrays(logs), owner, seconds)
+        return [_standing(row, consumer, owner) for row in rows]
+
+    async def renew_all(self, cursors: Sequence[Cursor], *, seconds: float) -> set[LogKey]:
+        """See the protocol."""
+        consumer, owner = _common(cursors)
+        async with self._pool.connection() as connection:
+            rows = await connection.fetch(_RENEW_ALL, consumer, *_arrays([each.key for each in cursors]), owner, seconds)
+        return {(row["tenant_id"], LogName(row["log"])) for row in rows}
+
+    async def move_all(self, moves: Sequence[tuple[Cursor, int]], *, seconds: float) -> list[Standing]:
+        """See the protocol."""
+        cursors = [cursor for cursor, _ in moves]
+        consumer, owner = _common(cursors)
+        tenants, logs = _arrays([each.key for each in cursors])
+        places = [each.next_seq for each in cursors], [to for _, to in moves]
+        async with self._pool.connection() as connection:
+            rows = await connection.fetch(_MOVE_ALL, consumer, tenants, logs, owner, *places, seconds)
+        return [_standing(row, consumer, owner) for row in rows]
+
+    async def release_all(self, cursors: Sequence[Cursor]) -> None:
+        """See the protocol."""
+        consumer, owner = _common(cursors)
+        async with self._pool.connection() as connection:
+            await connection.execute(_RELEASE_ALL, consumer, *_arrays([each.key for each in cursors]), owner)
+
     async def next_seq(self, consumer: str, tenant_id: int, log: LogName) -> int:
         """See the protocol."""
         async with self._pool.connection() as connection:
@@ -78,3 +113,18 @@ class PostgresCursors:
             )
         found = {row["consumer"]: row["next_seq"] for row in rows}
         return [found.get(consumer, 0) for consumer in consumers]
+
+
+def _common(cursors: Sequence[Cursor]) -> tuple[str, str]:
+    """Return the consumer and the owner of cursors. Raises ValueError where there are several."""
+    [common] = {(cursor.consumer, cursor.owner) for cursor in cursors}
+    return common
+
+
+def _arrays(logs: Sequence[LogKey]) -> tuple[list[int], list[int]]:
+    return [tenant_id for tenant_id, _ in logs], [log.value for _, log in logs]
+
+
+def _standing(row: asyncpg.Record, consumer: str, owner: str) -> Standing:
+    held = owner if row["leased"] else ""
+    return Standing(Cursor(consumer, row["tenant_id"], LogName(row["log"]), row["epoch"], row["next_seq"], held), row["head_seq"])

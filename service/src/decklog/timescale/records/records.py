@@ -23,13 +23,14 @@ from decklog.domain.search.order import Place
 from decklog.domain.search.query import Query
 from decklog.domain.search.stats import Bucket, Grouping, too_many_buckets
 from decklog.domain.search.terms import COLUMN_CHARS_MAX
-from decklog.domain.store import READ_BYTES_MAX
+from decklog.domain.store import READ_BYTES_MAX, Reading
 from decklog.domain.tenant import Tenant
 from decklog.timescale.connection import PlanMode, Pool
 from decklog.timescale.records.append import Appender
 from decklog.timescale.records.by_time import ByTime, by_time
 from decklog.timescale.records.extents import Extents, Window, joined
 from decklog.timescale.records.filters import Parameters, conditions
+from decklog.timescale.records.followed import recent
 from decklog.timescale.records.term_filters import PostgresTermFilters
 from decklog.timescale.statements import quoted, statement
 
@@ -246,6 +247,39 @@ class PostgresRecords:
         async with self._pool.reading(tenant.id, timeout=timeout, plan=plan) as connection:
             rows: list[asyncpg.Record] = await connection.fetch(sql, *parameters.values)
             return rows
+
+    async def read_logs(
+        self, readings: Sequence[Reading], *, timeout: float, bytes_max: int = READ_BYTES_MAX
+    ) -> list[tuple[list[StoredRecord], int]]:
+        """See `FollowedStore`."""
+        ends_at = time.monotonic() + timeout
+        with _too_slow_when_cancelled():
+            found = await recent(self._pool, readings, timeout=timeout, bytes_max=bytes_max)
+        room = bytes_max - sum(len(record.content) for each in found if each for record in each[0])
+        whole: list[tuple[list[StoredRecord], int]] = []
+        for reading, each in zip(readings, found, strict=True):
+            records, onward = await self._read_older(reading, ends_at, room) if each is None else each
+            room -= sum(len(record.content) for record in records) if each is None else 0
+            whole.append((records, onward))
+        return whole
+
+    async def _read_older(self, reading: Reading, ends_at: float, room: int) -> tuple[list[StoredRecord], int]:
+        """Return the first records of one log, whenever they were received; none where no time or room is left."""
+        span, left = reading.span, ends_at - time.monotonic()
+        if room <= 0 or left <= 0:
+            return [], span.first
+        await self.head(reading.tenant, reading.log)  # decides which partitions are closed
+        records, onward = await self.read(
+            reading.tenant,
+            reading.log,
+            span,
+            query=Query(),
+            limit=reading.limit,
+            newest_first=False,
+            timeout=left,
+            bytes_max=room,
+        )
+        return records, span.end if onward is None else onward
 
     async def read_by_time(
         self,

@@ -30,3 +30,14 @@ SELECT epoch, next_seq FROM decklog.move_cursor($1, $2, $3, $4, $5, $6, $7)
 -- name: release
 SELECT decklog.release_cursor($1, $2, $3, $4)
 
+-- name: lease_all
+SELECT tenant_id, log, epoch, next_seq, head_seq, leased FROM decklog.lease_cursors($1, $2, $3, $4, $5)
+
+-- name: renew_all
+SELECT tenant_id, log FROM decklog.renew_cursors($1, $2, $3, $4, $5)
+
+-- name: move_all
+SELECT tenant_id, log, epoch, next_seq, head_seq, leased FROM decklog.move_cursors($1, $2, $3, $4, $5, $6, $7)
+
+-- name: release_all
+SELECT decklog.release_cursors($1, $2, $3, $4)

@@ -34,6 +34,73 @@ CREATE OR REPLACE FUNCTION decklog.release_cursor(of_consumer text, of_tenant bi
     UPDATE decklog.cursors SET owner = NULL, leased_until = 'epoch'
      WHERE consumer = of_consumer AND tenant_id = of_tenant AND log = of_log AND owner = by $$;
 
+-- The same for many logs in one statement each. Rows are locked in the order of tenant and log, so workers wait and never deadlock. No log
+-- may be given twice.
+
+-- Lease those logs that are behind and that nobody else has leased. Returns the cursor and the head of every log that exists.
+CREATE OR REPLACE FUNCTION decklog.lease_cursors(of_consumer text, of_tenants bigint[], of_logs smallint[], by text, seconds float8)
+    RETURNS TABLE (tenant_id bigint, log smallint, epoch integer, next_seq bigint, head_seq bigint, leased boolean)
+    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    WITH wanted AS MATERIALIZED (
+        SELECT h.tenant_id, h.log, h.next_seq AS head_seq, coalesce(c.epoch, 1) AS epoch, coalesce(c.next_seq, 0) AS next_seq
+          FROM unnest(of_tenants, of_logs) AS given (tenant_id, log)
+          JOIN decklog.heads AS h ON h.tenant_id = given.tenant_id AND h.log = given.log
+          LEFT JOIN decklog.cursors AS c ON c.consumer = of_consumer AND c.tenant_id = h.tenant_id AND c.log = h.log
+    ), taken AS (
+        INSERT INTO decklog.cursors AS c (consumer, tenant_id, log, owner, leased_until)
+        SELECT of_consumer, w.tenant_id, w.log, by, clock_timestamp() + make_interval(secs => least(seconds, 3600))
+          FROM wanted AS w WHERE w.next_seq < w.head_seq ORDER BY w.tenant_id, w.log
+        ON CONFLICT (consumer, tenant_id, log) DO UPDATE SET owner = excluded.owner, leased_until = excluded.leased_until
+         WHERE c.owner IS NULL OR c.owner = excluded.owner OR c.leased_until <= clock_timestamp()
+        RETURNING c.tenant_id, c.log, c.epoch, c.next_seq
+    )
+    SELECT w.tenant_id, w.log, coalesce(t.epoch, w.epoch), coalesce(t.next_seq, w.next_seq), w.head_seq, t.epoch IS NOT NULL
+      FROM wanted AS w LEFT JOIN taken AS t ON t.tenant_id = w.tenant_id AND t.log = w.log $$;
+
+-- Renew the leases that the caller still holds. Returns their logs.
+CREATE OR REPLACE FUNCTION decklog.renew_cursors(of_consumer text, of_tenants bigint[], of_logs smallint[], by text, seconds float8)
+    RETURNS TABLE (tenant_id bigint, log smallint)
+    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    WITH mine AS MATERIALIZED (
+        SELECT c.tenant_id, c.log FROM unnest(of_tenants, of_logs) AS given (tenant_id, log)
+          JOIN decklog.cursors AS c ON c.consumer = of_consumer AND c.tenant_id = given.tenant_id AND c.log = given.log
+         WHERE c.owner = by ORDER BY c.tenant_id, c.log FOR UPDATE OF c
+    )
+    UPDATE decklog.cursors AS c SET leased_until = clock_timestamp() + make_interval(secs => least(seconds, 3600))
+      FROM mine WHERE c.consumer = of_consumer AND c.tenant_id = mine.tenant_id AND c.log = mine.log
+    RETURNING c.tenant_id, c.log $$;
+
+-- Move each leased cursor that stands where the caller says; the others stay, and are not returned. A lease ends with the head of its log.
+CREATE OR REPLACE FUNCTION decklog.move_cursors(
+    of_consumer text, of_tenants bigint[], of_logs smallint[], by text, from_seqs bigint[], to_seqs bigint[], seconds float8
+) RETURNS TABLE (tenant_id bigint, log smallint, epoch integer, next_seq bigint, head_seq bigint, leased boolean)
+    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    WITH mine AS MATERIALIZED (
+        SELECT c.tenant_id, c.log, given.to_seq, h.next_seq AS head_seq
+          FROM unnest(of_tenants, of_logs, from_seqs, to_seqs) AS given (tenant_id, log, from_seq, to_seq)
+          JOIN decklog.cursors AS c ON c.consumer = of_consumer AND c.tenant_id = given.tenant_id AND c.log = given.log
+          JOIN decklog.heads AS h ON h.tenant_id = c.tenant_id AND h.log = c.log
+         WHERE c.owner = by AND c.next_seq = given.from_seq AND given.to_seq BETWEEN 0 AND h.next_seq
+         ORDER BY c.tenant_id, c.log FOR UPDATE OF c
+    )
+    UPDATE decklog.cursors AS c
+       SET next_seq = mine.to_seq,
+           owner = CASE WHEN mine.to_seq < mine.head_seq THEN by END,
+           leased_until = CASE WHEN mine.to_seq < mine.head_seq
+                               THEN clock_timestamp() + make_interval(secs => least(seconds, 3600)) ELSE 'epoch' END
+      FROM mine WHERE c.consumer = of_consumer AND c.tenant_id = mine.tenant_id AND c.log = mine.log
+    RETURNING c.tenant_id, c.log, c.epoch, c.next_seq, mine.head_seq, mine.to_seq < mine.head_seq $$;
+
+CREATE OR REPLACE FUNCTION decklog.release_cursors(of_consumer text, of_tenants bigint[], of_logs smallint[], by text) RETURNS void
+    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    WITH mine AS MATERIALIZED (
+        SELECT c.tenant_id, c.log FROM unnest(of_tenants, of_logs) AS given (tenant_id, log)
+          JOIN decklog.cursors AS c ON c.consumer = of_consumer AND c.tenant_id = given.tenant_id AND c.log = given.log
+         WHERE c.owner = by ORDER BY c.tenant_id, c.log FOR UPDATE OF c
+    )
+    UPDATE decklog.cursors AS c SET owner = NULL, leased_until = 'epoch'
+      FROM mine WHERE c.consumer = of_consumer AND c.tenant_id = mine.tenant_id AND c.log = mine.log $$;
+
 -- Note a part of an archive that was read back, and move the cursor past it; both or neither.
 CREATE OR REPLACE FUNCTION decklog.add_archive_part(
     of_consumer text, of_tenant bigint, of_log smallint, by text, from_seq bigint, to_seq bigint, seconds float8,
@@ -166,7 +233,8 @@ GRANT EXECUTE ON FUNCTION decklog.record_search_generation, decklog.add_search_r
     decklog.switch_search_generation, decklog.forget_search_generation TO decklog_worker;
 GRANT SELECT ON decklog.search_generations TO decklog_worker;
 
-REVOKE ALL ON FUNCTION decklog.lease_cursor, decklog.move_cursor, decklog.release_cursor, decklog.add_archive_part,
-    decklog.finish_archive, decklog.report_archive_place FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION decklog.lease_cursor, decklog.move_cursor, decklog.release_cursor, decklog.add_archive_part,
-    decklog.finish_archive, decklog.report_archive_place TO decklog_worker;
+REVOKE ALL ON FUNCTION decklog.lease_cursor, decklog.move_cursor, decklog.release_cursor, decklog.lease_cursors, decklog.renew_cursors,
+    decklog.move_cursors, decklog.release_cursors, decklog.add_archive_part, decklog.finish_archive, decklog.report_archive_place FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION decklog.lease_cursor, decklog.move_cursor, decklog.release_cursor, decklog.lease_cursors, decklog.renew_cursors,
+    decklog.move_cursors, decklog.release_cursors, decklog.add_archive_part, decklog.finish_archive, decklog.report_archive_place
+    TO decklog_worker;

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from decklog.domain.consumers import LogRecords
 from decklog.domain.log import LogName
 from decklog.domain.records.record import StoredRecord
 from decklog.domain.search.term_filters import TermFilter, filters, hashes
@@ -34,8 +35,12 @@ class Filterer:
     def __init__(self, filters: TermFilters) -> None:
         self._filters = filters
 
-    async def apply(self, tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> None:
+    async def apply(self, batch: Sequence[LogRecords]) -> None:
         """Store the filters of these records. No filter covers a damaged record without terms. Raises `storage-unavailable`."""
+        for each in batch:
+            await self._apply(each.tenant, each.log, each.records)
+
+    async def _apply(self, tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> None:
         hashed: list[tuple[int, set[int]]] = []
         held = 0
         async for record, found in record_terms(tenant, log, records, hashes):
@@ -47,5 +52,5 @@ class Filterer:
         if hashed:
             await self._filters.add(tenant, log, filters(hashed))
 
-    async def settle(self, tenant: Tenant, log: LogName) -> None:
+    async def settle(self, tenants: Sequence[Tenant]) -> None:
         """Return at once: filters are stored when `apply` returns."""

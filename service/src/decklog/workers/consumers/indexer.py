@@ -12,8 +12,7 @@ from datetime import timedelta
 
 from prometheus_client import Counter
 
-from decklog.domain.log import LogName
-from decklog.domain.records.record import StoredRecord
+from decklog.domain.consumers import LogRecords
 from decklog.domain.search.terms import Terms
 from decklog.domain.store import SearchDocument, SearchIndex
 from decklog.domain.tenant import Tenant
@@ -46,14 +45,14 @@ class Indexer:
         self._refreshes = Coalescing(shared(self._refresh), key=_index_of, gap=self._rest)
         self._gap = refresh_gap.total_seconds()
 
-    async def apply(self, tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> None:
-        """Write records into the tenant's index. Raises `search-unavailable`."""
-        async for documents in _parts(tenant, log, records):
-            REFUSED.inc(await self._index.add(tenant, documents))
+    async def apply(self, batch: Sequence[LogRecords]) -> None:
+        """Write records into the index of their place. Raises `search-unavailable`."""
+        async for documents in _parts(batch):
+            REFUSED.inc(await self._index.add(batch[0].tenant, documents))
 
-    async def settle(self, tenant: Tenant, log: LogName) -> None:
+    async def settle(self, tenants: Sequence[Tenant]) -> None:
         """Return after a refresh that began after this call. Raises `search-unavailable`."""
-        await self._refreshes(tenant)
+        await self._refreshes(tenants[0])
 
     async def _refresh(self, tenant: Tenant) -> None:
         await self._index.refresh(tenant)
@@ -69,16 +68,17 @@ def _index_of(tenant: Tenant) -> str:
     return tenant.index if tenant.live is None else tenant.live.alias
 
 
-async def _parts(tenant: Tenant, log: LogName, records: Sequence[StoredRecord]) -> AsyncIterator[list[SearchDocument]]:
+async def _parts(batch: Sequence[LogRecords]) -> AsyncIterator[list[SearchDocument]]:
     """Yield the documents of records, in parts of about `PART_TERMS_MAX` terms."""
     part: list[SearchDocument] = []
     held = 0
-    async for record, found in record_terms(tenant, log, records, _whole):
-        part.append(SearchDocument(tenant.id, log, record.epoch, record.seq, record.received_at, found))
-        held += len(found.leaves) + len(found.numbers) + len(found.texts)
-        if held >= PART_TERMS_MAX:
-            yield part
-            part, held = [], 0
+    for each in batch:
+        async for record, found in record_terms(each.tenant, each.log, each.records, _whole):
+            part.append(SearchDocument(each.tenant.id, each.log, record.epoch, record.seq, record.received_at, found))
+            held += len(found.leaves) + len(found.numbers) + len(found.texts)
+            if held >= PART_TERMS_MAX:
+                yield part
+                part, held = [], 0
     if part:
         yield part
 

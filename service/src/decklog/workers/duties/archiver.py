@@ -12,7 +12,7 @@ from typing import NoReturn, Protocol
 from decklog.domain.archive.manifest import ArchiveError, ToArchive
 from decklog.domain.errors import DecklogError
 from decklog.services.archive.archiver import FAILURES, WAITING
-from decklog.services.following.follow import Ended
+from decklog.services.following.lines import Ended
 from decklog.services.outage import Outage
 from decklog.workers.periodic import Pace, Turn, repeat
 

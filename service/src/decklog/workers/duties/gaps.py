@@ -15,14 +15,15 @@ import structlog
 from msgspec.structs import replace
 from prometheus_client import Counter
 
+from decklog.domain.consumers import FORGETTER, Cursors, LogRecords, indexer_of
 from decklog.domain.errors import DecklogError
 from decklog.domain.index_generation import Generations, GenerationState, IndexGeneration
 from decklog.domain.log import LogName, Span
 from decklog.domain.search.query import Query
 from decklog.domain.search.stats import Grouping
-from decklog.domain.store import FORGETTER, Cursors, RecordStore, Registry, SearchIndex, indexer_of
+from decklog.domain.store import RecordStore, Registry, SearchIndex
 from decklog.domain.tenant import State, Tenant
-from decklog.services.following.follow import Effect
+from decklog.services.following.effects import Effect
 from decklog.services.following.leases import leased
 from decklog.workers.periodic import Pace, Turn, repeat
 
@@ -130,8 +131,8 @@ class GapCheck:
             records, first = await self._store.read(
                 tenant, log, Span(first, span.end), query=Query(), limit=SPAN_MIN, newest_first=False, timeout=READ_SECONDS_MAX
             )
-            await self._indexer.apply(tenant, log, records)
-        await self._indexer.settle(tenant, log)
+            await self._indexer.apply([LogRecords(tenant, log, records)])
+        await self._indexer.settle([tenant])
         if await self._count(tenant, log, span) != span.end - span.first:
             UNREPAIRED.inc()
 

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from prometheus_client import Counter, Gauge
 
-from decklog.domain.store import Cursors
+from decklog.domain.consumers import Cursors
 from decklog.workers.dispatch import Dispatcher
 from decklog.workers.periodic import Pace, Turn, repeat
 
