@@ -50,6 +50,7 @@ def test_document_contains_every_route() -> None:
         ("GET", "/api/v1/logs/export"),
         ("GET", "/api/v1/logs/stats"),
         ("POST", "/api/v1/logs/search"),
+        ("POST", "/api/v1/logs/ask"),
         ("GET", "/api/v1/logs/stream"),
         ("POST", "/api/v1/logs/stream/tickets"),
         ("GET", "/api/v1/session"),

@@ -35,6 +35,7 @@ OPEN_TO_VIEWERS = {
     ("GET", "/api/v1/logs/export"),
     ("GET", "/api/v1/logs/stream"),
     ("POST", "/api/v1/logs/search"),
+    ("POST", "/api/v1/logs/ask"),
     ("GET", "/api/v1/whoami"),
 }
 """Every operation that accepts a viewer token."""

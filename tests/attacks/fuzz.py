@@ -37,6 +37,14 @@ ODD_TARGETS = (
     "/metrics/",
     "/api/v1/logs?" + "&".join(f"p{number}=1" for number in range(200)),
 )
+QUESTIONS = (
+    "who deleted what on 10 July?",
+    "denied actions of alice",
+    "hello",
+    "not " * 100,
+    'between and or , " \x00 (',
+    "how many records are there per day in Amsterdam time",
+)
 TEXTS = (
     "",
     "hello",
@@ -303,6 +311,8 @@ class Fuzz:
             case "mint_viewer_token":
                 fields = chance.choice((None, ["action", "message"], ["digest"], [], ["metadata.a.b", "seq"]))
                 return {"query": chance.choice(("hello", "metadata.n:1", "NOT", "since:1h")), "fields": fields, "expires_in": 60}
+            case "ask_question":
+                return {"question": chance.choice(QUESTIONS), **chance.choice(({}, {"zone": "x"}, {"conversation": "0" * 16}))}
             case "search_records":
                 return {"query": chance.choice(("hello", "actor:alice OR actor:bob", "-x", "a*b", "(", "since:1h"))}
             case "open_session":

@@ -24,7 +24,9 @@ from decklog.domain.log import LogName
 from decklog.domain.store import SearchIndex
 from decklog.domain.tenancy.parts.keys import TENANT_ROLES, IssuedKey
 from decklog.domain.tenant import PLATFORM_TENANT, Isolation, Tenant
+from decklog.services.ask.asking import Asking
 from decklog.services.ask.conversations import OwnConversations
+from decklog.services.ask.grammar_engine import GrammarEngine
 from decklog.services.identity.identity import Identity
 from decklog.services.identity.issuers import Issuers
 from decklog.services.identity.oidc import OidcSignIn
@@ -117,7 +119,9 @@ class World:
         sign_in, retention = SignIn(self.sessions, self.access_log), Retention(self.store, self.drops, self.access_log, turns)
         viewers = Viewers(self.access_log, self.viewer_tokens.sign)
         conversations = OwnConversations(self.conversations, self.access_log, turns, days=30)
-        return ApiServices(*parts, rejected, searches, keys, self.sessions, sign_in, retention, viewers, conversations, self.oidc)
+        asking = Asking(self.reading, self.access_log, GrammarEngine(), conversations)
+        of_users = (viewers, conversations, asking)
+        return ApiServices(*parts, rejected, searches, keys, self.sessions, sign_in, retention, *of_users, self.oidc)
 
     def add(self, tenant: Tenant, **quotas: Any) -> Tenant:
         """Add a tenant with its heads and a key for each role."""

@@ -443,3 +443,8 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     kept: Annotated[int | None, Meta(description="Rejected records that are kept, and listed by `/rejected`.")] = None
     items: Annotated[list[BulkItem] | None, Meta(description="Results of a bulk, in the order of the request.")] = None
     manifest: Annotated[dict[str, Any] | None, Meta(description="The Tenant to apply with kubectl.")] = None
+    not_understood: Annotated[
+        list[dict[str, Any]] | None,
+        Meta(description="Parts of a question that are not understood: `start` and `end`, in characters, and `text`."),
+    ] = None
+    examples: Annotated[list[str] | None, Meta(description="Questions that are understood.")] = None

@@ -22,6 +22,7 @@ from decklog.api.openapi import document
 from decklog.api.request import has_head, make_request_id
 from decklog.api.routes import (
     append,
+    ask,
     board,
     bulk,
     conversations,
@@ -127,6 +128,7 @@ def _routes(*, with_metrics: bool) -> list[Any]:
             logs.get_record,
             logs.count_records,
             search.search_records,
+            ask.ask_question,
             export.export_records,
             searches.list_searches,
             searches.save_search,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from decklog.domain.store import Readiness
+from decklog.services.ask.asking import Asking
 from decklog.services.ask.conversations import OwnConversations
 from decklog.services.identity.identity import Identity
 from decklog.services.identity.oidc import OidcSignIn
@@ -42,4 +43,5 @@ class ApiServices:
     retention: Retention
     viewers: Viewers
     conversations: OwnConversations
+    asking: Asking
     oidc: OidcSignIn | None = None

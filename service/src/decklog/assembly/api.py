@@ -14,7 +14,9 @@ from decklog.domain.log import LogName
 from decklog.domain.store import Announcements, Readiness, RecordStore, SearchIndex
 from decklog.domain.tenant import PLATFORM_TENANT, Tenant
 from decklog.outbound.jwks import fetch, post
+from decklog.services.ask.asking import Asking
 from decklog.services.ask.conversations import OwnConversations
+from decklog.services.ask.grammar_engine import GrammarEngine
 from decklog.services.budget import Budget
 from decklog.services.coalescing import Coalescing, shared
 from decklog.services.following.wake import Waker
@@ -134,6 +136,8 @@ async def open_api(
         reading, streams = _readings(
             settings, database, store, index, access_log, announcements=announcements, sessions=sessions, turns=turns
         )
+        days = settings.ask.conversation_days
+        conversations = OwnConversations(PostgresConversations(database.reads), access_log, turns, days=days)
         await _start(stack, attempts := Attempts(ingest))
         await stack.enter_async_context(backends.started(registry))
         drops = await _open_drops(stack, database, ingest)
@@ -153,9 +157,8 @@ async def open_api(
             sign_in=SignIn(sessions, access_log),
             retention=Retention(records, drops, access_log, turns),
             viewers=Viewers(access_log, viewer_tokens.sign),
-            conversations=OwnConversations(
-                PostgresConversations(database.reads), access_log, turns, days=settings.ask.conversation_days
-            ),
+            conversations=conversations,
+            asking=Asking(reading, access_log, GrammarEngine(), conversations),
             oidc=_oidc(settings.board, identity),
         )
 

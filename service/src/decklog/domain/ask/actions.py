@@ -19,7 +19,8 @@ _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _PARTS = re.compile(r"[.\s/:_-]+")
 _ROOTS = {root(first): tuple(map(root, words)) for first, words in FAMILIES.items()}
 _MEMBERS = {root(word): root(first) for first, words in FAMILIES.items() for word in words}
-_CHANGES = frozenset(map(root, CHANGE))
+CHANGES = frozenset(map(root, CHANGE))
+"""Roots of the verbs of every action that does not only read."""
 _READS = frozenset(map(root, READING))
 
 
@@ -104,7 +105,7 @@ class Actions(msgspec.Struct, frozen=True, dict=True):
 
     def is_word(self, word: str) -> bool:
         """Return whether a root means an action, a family of actions, or a resource type."""
-        return word in _CHANGES or word in _MEMBERS or word in self.nouns or any(word in key for key in self.types)
+        return word in CHANGES or word in _MEMBERS or word in self.nouns or any(word in key for key in self.types)
 
     def matching(self, words: Sequence[str]) -> list[str]:
         """Return the actions that some roots name together: at most one verb, and the end of the object."""
@@ -122,7 +123,7 @@ class Actions(msgspec.Struct, frozen=True, dict=True):
         )
 
     def _is_verb(self, each: Named, place: int, verb: str) -> bool:
-        if verb in _CHANGES:
+        if verb in CHANGES:
             return not each.reads
         return each.roots[place] in self.family(verb)
 
@@ -131,7 +132,7 @@ class Actions(msgspec.Struct, frozen=True, dict=True):
         typed = self.types.get(tuple(words))
         if typed is not None:
             return equal("resource.type", typed), f"resource type {listed(typed)}"
-        if len(words) == 1 and words[0] in _CHANGES:
+        if len(words) == 1 and words[0] in CHANGES:
             reads = [each.action for each in self.all if each.reads]
             node = tree.negation(equal("action", reads)) if reads else tree.Everything()
             return node, "every action that does not only read"
@@ -144,7 +145,7 @@ class Actions(msgspec.Struct, frozen=True, dict=True):
         for number, verb in enumerate(words):
             kinds = self.types.get((*words[:number], *words[number + 1 :]))
             actions = self.matching([verb])
-            if kinds and actions and (verb in self.verbs or verb in _MEMBERS or verb in _CHANGES):
+            if kinds and actions and (verb in self.verbs or verb in _MEMBERS or verb in CHANGES):
                 both = (equal("action", actions), equal("resource.type", kinds))
                 return tree.conjunction(both), f"action {listed(actions)} on resource type {listed(kinds)}"
         return None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from decklog.domain.ask.actions import Actions
+from decklog.domain.ask.actions import CHANGES, Actions
 from decklog.domain.ask.draft import Draft, Group
 from decklog.domain.ask.lexicon import FAMILIES, OUTCOMES, root
 from decklog.domain.records.record import Outcome
@@ -77,7 +77,7 @@ def _shared(draft: Draft) -> list[list[str]]:
 
 def _typed(draft: Draft, roots: Sequence[str]) -> list[str]:
     """Return the roots of a group, with the noun of a resource that is named with it: deleted document d-17."""
-    for noun in draft.nouns:
+    for noun in draft.nouns if not CHANGES.issuperset(roots) else ():
         if not set(noun).intersection(roots) and draft.actions.matching([*noun, *roots]):
             return [*noun, *roots]
     return list(roots)

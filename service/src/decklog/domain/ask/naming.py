@@ -195,9 +195,14 @@ def content(draft: Draft) -> int:
     stem = root(word)
     if not word.isalpha() or not draft.actions.is_word(stem):
         return 0
-    if (word in EMPTY or word in TOUCHED) and not _in_pair(draft, stem):
+    if (word in EMPTY or word in TOUCHED) and (_opens(draft) or not _in_pair(draft, stem)):
         return 0
     return _grouped(draft, stem, 1)
+
+
+def _opens(draft: Draft) -> bool:
+    """Return whether only words without a meaning stand before the current one: list documents asks for documents."""
+    return all(token.word in EMPTY for token in draft.tokens[: draft.at])
 
 
 def _in_pair(draft: Draft, stem: str) -> bool:

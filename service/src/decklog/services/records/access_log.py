@@ -36,6 +36,7 @@ REJECTED_DELETE = "rejected.delete"
 SEARCHES_READ = "searches.read"
 SEARCHES_SAVE = "searches.save"
 SEARCHES_DELETE = "searches.delete"
+ASK = "ask.question"
 CONVERSATIONS_READ = "conversations.read"
 CONVERSATIONS_DELETE = "conversations.delete"
 RETENTION_READ = "retention.read"
@@ -72,6 +73,7 @@ ACTIONS = (
     SEARCHES_READ,
     SEARCHES_SAVE,
     SEARCHES_DELETE,
+    ASK,
     CONVERSATIONS_READ,
     CONVERSATIONS_DELETE,
     RETENTION_READ,
@@ -108,6 +110,7 @@ _QUERIES = frozenset(
         SEARCHES_READ,
         SEARCHES_SAVE,
         SEARCHES_DELETE,
+        ASK,
         CONVERSATIONS_READ,
         CONVERSATIONS_DELETE,
         RETENTION_READ,
