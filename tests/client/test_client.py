@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from decklog.client.client import Client, _events
+from decklog.client.client import Client
+from decklog.client.server_events import events as events_of
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
 from tests.support.api_world import World, running_world
@@ -207,7 +208,7 @@ async def test_client_stream_reads_events_by_every_line_end_in_pieces_of_any_siz
         for piece in pieces:
             yield piece
 
-    found = [event async for event in _events(httpx.Response(200, content=arriving()))]
+    found = [(event.kind, event.data) async for event in events_of(httpx.Response(200, content=arriving()))]
     assert found == [("open", b"{}"), ("heartbeat", b"x\ny"), ("", b"\n")]
 
 

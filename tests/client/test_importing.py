@@ -18,10 +18,11 @@ import pytest
 from cyclopts import CycloptsError
 
 from decklog.cli import program
+from decklog.client.bulks import BATCH_RECORDS_MAX
 from decklog.client.checkpoint import Checkpoints, default_folder
 from decklog.client.client import Client
 from decklog.client.import_report import Refusal, Report
-from decklog.client.importing import BATCH_RECORDS_MAX, FORGETFUL, Importer
+from decklog.client.importing import FORGETFUL, Importer
 from decklog.client.known_ids import known
 from decklog.client.progress import Progress
 from decklog.domain.errors import Code, DecklogError

@@ -105,19 +105,19 @@ QUESTIONS = (
     AuditorQuestion(
         "Who deleted what on 10 July 2023?",
         f"action:*:Delete* {_DAY}",
-        ("search", f"action:*:Delete* {_DAY}", "--columns", "time,actor,action,resource"),
+        ("search", f"action:*:Delete* {_DAY}", "--columns", "time,actor,action,resource", "-n", "1000"),
         lambda event: event["eventName"].startswith("Delete") and event["eventTime"].startswith("2023-07-10"),
     ),
     AuditorQuestion(
         "All failed or denied actions of bert-jan",
         "actor.name:bert-jan outcome:(failure OR denied)",
-        ("search", "actor.name:bert-jan outcome:(failure OR denied)"),
+        ("search", "actor.name:bert-jan outcome:(failure OR denied)", "-n", "1000"),
         lambda event: event["userIdentity"].get("userName") == "bert-jan" and _failed(event),
     ),
     AuditorQuestion(
         "Everything that the access key AKIATFQR7NSCUXC3DDDP did, in order",
         "metadata.userIdentity.accessKeyId:AKIATFQR7NSCUXC3DDDP",
-        ("search", "metadata.userIdentity.accessKeyId:AKIATFQR7NSCUXC3DDDP", "--sort", "occurred_at"),
+        ("search", "metadata.userIdentity.accessKeyId:AKIATFQR7NSCUXC3DDDP", "--by", "occurred", "--oldest"),
         lambda event: event["userIdentity"].get("accessKeyId") == "AKIATFQR7NSCUXC3DDDP",
     ),
     AuditorQuestion(
@@ -130,27 +130,27 @@ QUESTIONS = (
     AuditorQuestion(
         f"What changed on the role {_BACKDOOR}?",
         f"resource.id:{_BACKDOOR} metadata.readOnly:false",
-        ("search", f"resource.id:{_BACKDOOR} metadata.readOnly:false", "--sort", "occurred_at"),
+        ("search", f"resource.id:{_BACKDOOR} metadata.readOnly:false", "--by", "occurred", "--oldest"),
         lambda event: _parameter(event, "roleName") == _BACKDOOR and not event["readOnly"],
     ),
     AuditorQuestion(
         "How many records are there per day, in Amsterdam time?",
         _DAY,
-        ("top", "--interval", "day", "--zone", "Europe/Amsterdam", _DAY),
+        ("top", "day", _DAY, "--zone", "Europe/Amsterdam"),
         lambda event: event["eventTime"].startswith("2023-07-10"),
         _day("Europe/Amsterdam"),
     ),
     AuditorQuestion(
         "How many records are there per day, in Auckland time?",
         "occurred_at:[2023-07-10 TO 2023-07-11]",
-        ("top", "--interval", "day", "--zone", "Pacific/Auckland", "occurred_at:[2023-07-10 TO 2023-07-11]"),
+        ("top", "day", "occurred_at:[2023-07-10 TO 2023-07-11]", "--zone", "Pacific/Auckland"),
         lambda event: event["eventTime"][:10] in ("2023-07-10", "2023-07-11"),
         _day("Pacific/Auckland"),
     ),
     AuditorQuestion(
         "Export what was denied in the records of the last seven days, by the time of receipt",
         "outcome:denied received_at:>now-7d",
-        ("export", "outcome:denied received_at:>now-7d", "--format", "csv"),
+        ("export", "outcome:denied received_at:>now-7d", "-o", "csv"),
         lambda event: event.get("errorCode") in _DENIALS,
     ),
     AuditorQuestion(
@@ -205,8 +205,7 @@ QUESTIONS = (
         (
             "search",
             "action:(iam:CreateLoginProfile OR iam:UpdateLoginProfile OR iam:DeleteLoginProfile)",
-            "--sort",
-            "occurred_at",
+            *("--by", "occurred", "--oldest"),
         ),
         lambda event: event["eventName"] in ("CreateLoginProfile", "UpdateLoginProfile", "DeleteLoginProfile"),
     ),

@@ -27,6 +27,9 @@ answers, and -o ndjson has one item a line, both with the very bytes of the serv
 _GAP = 2
 _WIDTH_MIN = 6
 """Columns of a terminal that a cell keeps however narrow the terminal is."""
+_USUAL_WIDTH = 40
+_USUAL_WIDTHS = {"seq": 8, "time": 19, "received": 19, "outcome": 7, "severity": 8, "ip": 15}
+"""Columns of a terminal for values that come one by one."""
 _COLOURS = {
     "success": "green",
     "failure": "yellow",
@@ -56,10 +59,12 @@ class Listing:
         columns: Columns of the table; JSON and NDJSON have whole items.
         output: The form.
         live: Whether a person reads on a terminal.
+        flowing: Whether each item is printed at once, in columns of usual widths.
     """
 
-    def __init__(self, columns: Sequence[Column], output: str, *, live: bool) -> None:
+    def __init__(self, columns: Sequence[Column], output: str, *, live: bool, flowing: bool = False) -> None:
         self._columns = columns
+        self._flowing = flowing
         self._output = output
         self._live = live
         self._rows: list[list[str]] = []
@@ -77,11 +82,17 @@ class Listing:
             sys.stdout.write(bytes(item).decode() + "\n")
         else:
             self._add_row(decoded(item))
+        if self._flowing:
+            sys.stdout.flush()
 
     def _add_row(self, item: Item) -> None:
         cells = [column.cell(item) for column in self._columns]
         if self._output == "csv":
             csv.writer(sys.stdout, lineterminator="\n").writerow([inert(cell) for cell in cells])
+        elif self._live and self._flowing:
+            shown = [printable(cell) for cell in cells]
+            screen = console()
+            screen.print(row_text(shown, self._columns, _usual_widths(self._columns, screen.width)))
         elif self._live:
             self._rows.append([printable(cell) for cell in cells])
         else:
@@ -138,6 +149,12 @@ def shortened(text: str, width: int, *, tail: bool) -> str:
     if tail:
         return "…" + (chop_cells(text[::-1], width - 1) or [""])[0][::-1]
     return (chop_cells(text, width - 1) or [""])[0] + "…"
+
+
+def _usual_widths(columns: Sequence[Column], width: int) -> list[int]:
+    """Return widths for rows that are not known yet."""
+    natural = [_USUAL_WIDTHS.get(column.name, _USUAL_WIDTH) for column in columns]
+    return fitted(natural, [column.fixed for column in columns], width - _GAP * (len(columns) - 1))
 
 
 def _print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, cut: bool) -> None:

@@ -6,15 +6,18 @@ It knows addresses and shapes, and decides nothing: it neither retries nor inter
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import quote
 
 import httpx
 import msgspec
 
-from decklog import session_shapes, shapes
+from decklog import key_shapes, session_shapes, shapes
+from decklog.client.problems import error_of
+from decklog.client.server_events import ServerEvent, events
 from decklog.domain.errors import Code, DecklogError
 
 TIMEOUT = 60.0
@@ -24,20 +27,6 @@ Parameters = Mapping[str, str | int | Sequence[str]]
 """Query parameters by the API's names. A sequence repeats the parameter."""
 
 _KEY = re.compile(r"[!-~]{1,16384}")
-_LINE_END = re.compile(rb"\r\n?|\n")
-_BY_STATUS = {
-    401: Code.UNAUTHENTICATED,
-    403: Code.FORBIDDEN,
-    404: Code.NOT_FOUND,
-    408: Code.REQUEST_TIMEOUT,
-    413: Code.BODY_TOO_LARGE,
-    429: Code.RATE_LIMITED,
-    502: Code.OUTCOME_UNKNOWN,
-    503: Code.OUTCOME_UNKNOWN,
-    504: Code.OUTCOME_UNKNOWN,
-}
-"""Codes for answers without a problem document: a proxy on the way sent them, and it knows no codes."""
-
 _T = TypeVar("_T")
 
 
@@ -48,31 +37,6 @@ class Found(msgspec.Struct, frozen=True):
     next: str | None = None
     total: int | None = None
     position: str | None = None
-
-
-def _decoded_problem(body: bytes) -> DecklogError | None:
-    """Return the error of a problem document, None if it is not one of Decklog's."""
-    try:
-        problem = msgspec.json.decode(body, type=shapes.Problem)
-        code = Code(problem.code)
-    except (msgspec.DecodeError, ValueError):
-        return None
-    extra = {
-        name: getattr(problem, name) for name in ("errors", "parameter", "seq", "items") if getattr(problem, name) is not None
-    }
-    return DecklogError(code, problem.detail, retry_after=problem.retry_after, extra=extra)
-
-
-def _error(response: httpx.Response, body: bytes) -> DecklogError:
-    """Return the error of an answer with a status of 400 or more."""
-    if error := _decoded_problem(body):
-        return error
-    header = response.headers.get("retry-after", "")
-    return DecklogError(
-        _BY_STATUS.get(response.status_code, Code.INTERNAL),
-        f"{response.url.host} answered with status {response.status_code} and no problem document.",
-        retry_after=float(header) if header.isascii() and header.isdigit() else None,
-    )
 
 
 def _address(url: str) -> str:
@@ -86,6 +50,19 @@ def _address(url: str) -> str:
     if address.userinfo:
         raise DecklogError(Code.MISCONFIGURED, "The URL must not contain credentials. Pass the key separately.")
     return str(address.copy_with(query=None, fragment=None)).rstrip("/")
+
+
+class Exported:
+    """An open export. `position` is the one up to which it reads, and `total` its number of records, for `count=exact`."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self.position = response.headers.get("decklog-position", "")
+        total = response.headers.get("decklog-total", "")
+        self.total = int(total) if total.isascii() and total.isdigit() else None
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._response.aiter_bytes()
 
 
 async def readiness(
@@ -104,7 +81,7 @@ async def readiness(
     except msgspec.DecodeError:
         if response.status_code in (401, 403, 404):
             return None
-        raise _error(response, response.content) from None
+        raise error_of(response, response.content) from None
 
 
 class Client:
@@ -197,8 +174,8 @@ class Client:
         return await self._ask(shapes.Record, "GET", f"/logs/{seq}", params={"log": log})
 
     @asynccontextmanager
-    async def export(self, parameters: Parameters | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Iterate over an export of all records that match the filters, oldest first, in pieces of bytes.
+    async def export(self, parameters: Parameters | None = None) -> AsyncIterator[Exported]:
+        """Open an export of all records that match the filters, oldest first, and iterate over it in pieces of bytes.
 
         The iteration raises `outcome-unknown` if the transfer ends early: the pieces so far are not the whole export.
         """
@@ -206,12 +183,12 @@ class Client:
             headers = {"accept": "*/*"}  # `format` decides, and NDJSON is the default
             async with self._http.stream("GET", "/logs/export", params=_plain(parameters), headers=headers) as response:
                 if response.status_code >= 400:
-                    raise _error(response, await response.aread())
-                yield response.aiter_bytes()
+                    raise error_of(response, await response.aread())
+                yield Exported(response)
 
     @asynccontextmanager
-    async def stream(self, parameters: Parameters | None = None) -> AsyncIterator[AsyncIterator[shapes.Record]]:
-        """Iterate over new records, once the server has confirmed that the stream is open.
+    async def events(self, parameters: Parameters | None = None) -> AsyncIterator[AsyncIterator[ServerEvent]]:
+        """Open a stream, and iterate over its events; the first one is `opened`, with the position where it begins.
 
         `after` starts at an older position, exclusive: -1 is before the first record. The iteration raises the error that
         ended the stream.
@@ -221,11 +198,17 @@ class Client:
                 "GET", "/logs/stream", params=_plain(parameters), headers={"accept": "text/event-stream"}
             ) as response:
                 if response.status_code >= 400:
-                    raise _error(response, await response.aread())
-                async with aclosing(_events(response)) as events:
-                    if await anext(events, None) is None:
-                        raise DecklogError(Code.OUTCOME_UNKNOWN, f"{self.url} ended the stream before it was open.")
-                    yield (msgspec.json.decode(data, type=shapes.Record) async for kind, data in events if kind == "record")
+                    raise error_of(response, await response.aread())
+                async with aclosing(events(response)) as found:
+                    yield found
+
+    @asynccontextmanager
+    async def stream(self, parameters: Parameters | None = None) -> AsyncIterator[AsyncIterator[shapes.Record]]:
+        """Iterate over new records, once the server has confirmed that the stream is open. Parameters are those of `events`."""
+        async with self.events(parameters) as found:
+            if await anext(found, None) is None:
+                raise DecklogError(Code.OUTCOME_UNKNOWN, f"{self.url} ended the stream before it was open.")
+            yield (msgspec.json.decode(event.data, type=shapes.Record) async for event in found if event.kind == "record")
 
     async def stats(self, parameters: Parameters) -> shapes.Stats:
         """Return exact counts. Parameters: `by`, `interval`, and filters."""
@@ -255,6 +238,22 @@ class Client:
         """Return the identity and the permissions of the credential."""
         return await self._ask(shapes.WhoAmI, "GET", "/whoami")
 
+    async def keys(self) -> Sequence[key_shapes.ApiKey]:
+        """Return the API keys of the tenant, without their secrets. Role: admin."""
+        return (await self._ask(key_shapes.ApiKeys, "GET", "/keys")).items
+
+    async def make_key(self, wanted: Mapping[str, Any]) -> key_shapes.MadeKey:
+        """Make an API key of the tenant: `role`, `name`, and `expires_in` in seconds. Role: admin."""
+        return await self._ask(key_shapes.MadeKey, "POST", "/keys", json=dict(wanted))
+
+    async def revoke_key(self, number: str) -> None:
+        """Revoke an API key that was made over the API. Role: admin. Raises `not-found`."""
+        await self._done("DELETE", f"/keys/{quote(number, safe='')}")
+
+    async def retention(self, *, log: str = "events") -> shapes.LogRetention:
+        """Return the ranges of a log, oldest first, and until when they can be read."""
+        return await self._ask(shapes.LogRetention, "GET", "/retention", params={"log": log})
+
     async def tenant(self, name: str) -> shapes.Tenant:
         """Return one tenant with its conditions. Raises `not-found`, also for tenants that the caller may not see."""
         return await self._ask(shapes.Tenant, "GET", f"/tenants/{name}")
@@ -269,10 +268,7 @@ class Client:
 
     async def sign_out(self, session: session_shapes.Session) -> None:
         """End the session of this client."""
-        with self._translated():
-            response = await self._http.delete("/session", headers=_csrf(session))
-        if response.status_code >= 400:
-            raise _error(response, response.content)
+        await self._done("DELETE", "/session", headers=_csrf(session))
 
     async def make_link(self, session: session_shapes.Session | None = None) -> session_shapes.SignInLink:
         """Make a one-time link that signs a browser in: with the key of this client, or with all identities of its session."""
@@ -283,12 +279,19 @@ class Client:
     def _translated(self) -> _Translated:
         return _Translated(self.url)
 
+    async def _done(self, method: str, path: str, **request: Any) -> None:
+        """Send a request whose answer has no body."""
+        with self._translated():
+            response = await self._http.request(method, path, **request)
+        if response.status_code >= 400:
+            raise error_of(response, response.content)
+
     async def _ask(self, kind: type[_T], method: str, path: str, *, params: Parameters | None = None, **request: Any) -> _T:
         with self._translated():
             response = await self._http.request(method, path, params=_plain(params), **request)
         self.request_id = response.headers.get("x-request-id", "")
         if response.status_code >= 400:
-            raise _error(response, response.content)
+            raise error_of(response, response.content)
         try:
             return msgspec.json.decode(response.content, type=kind)
         except msgspec.DecodeError as error:
@@ -296,45 +299,6 @@ class Client:
                 Code.INTERNAL,
                 f"{self.url} answered {method} {path} with status {response.status_code} and another body: {error}.",
             ) from None
-
-
-async def _events(response: httpx.Response) -> AsyncGenerator[tuple[str, bytes], None]:
-    """Iterate over Server-Sent Events as kind and data. Raises the error of a `problem` event.
-
-    Servers before 0.1.0 name it `error`, and the first event `open`. The first event may have any name.
-    """
-    kind, data = "", list[bytes]()
-    async for line in _event_lines(response.aiter_bytes()):
-        name, _, value = line.partition(b":")
-        if name == b"event":
-            kind = value.removeprefix(b" ").decode()
-        elif name == b"data":
-            data.append(value.removeprefix(b" "))
-        elif not line and data:
-            if kind in ("problem", "error"):
-                raise _ended(response, b"\n".join(data))
-            yield kind, b"\n".join(data)
-            kind, data = "", []
-
-
-def _ended(response: httpx.Response, problem: bytes) -> DecklogError:
-    return _decoded_problem(problem) or DecklogError(
-        Code.INTERNAL, f"{response.url.host} ended the stream without a problem document."
-    )
-
-
-async def _event_lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Iterate over the lines of an event stream, which end at LF, CR or CRLF only (WHATWG HTML, 9.2.5).
-
-    `aiter_lines` of httpx also splits at U+2028, U+2029 and U+0085, which the text of a record may contain.
-    """
-    rest, after_cr = b"", False
-    async for received in pieces:
-        piece = received[1:] if after_cr and received.startswith(b"\n") else received
-        after_cr = received.endswith(b"\r")
-        *lines, rest = _LINE_END.split(rest + piece)
-        for line in lines:
-            yield line
 
 
 def _authorization(key: str) -> dict[str, str]:

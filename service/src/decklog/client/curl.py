@@ -12,8 +12,8 @@ _OWN = frozenset({"host", "user-agent", "accept-encoding", "connection", "conten
 """Headers that curl sets itself, and the one that holds the credential."""
 
 
-class Explained(Exception):  # noqa: N818 - it is no error, but ends a verb before it sends anything
-    """A request that was to be shown instead of sent. `command` is the command line."""
+class Explained(BaseException):
+    """A request that was to be shown instead of sent, which is no error. `command` is the command line."""
 
     def __init__(self, command: str) -> None:
         super().__init__(command)

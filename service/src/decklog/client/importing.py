@@ -15,12 +15,14 @@ import msgspec
 import stamina
 
 from decklog import shapes
+from decklog.client.bulks import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, raise_refused
 from decklog.client.checkpoint import Checkpoint, Checkpoints
 from decklog.client.client import Client
 from decklog.client.event_files import STDIN, EventFile, files_of
 from decklog.client.import_report import COUNTS, FileReport, Reasons, Refusal, Report
 from decklog.client.json_values import Piece
 from decklog.client.known_ids import known
+from decklog.client.patience import AFTER_MAX, LATER
 from decklog.client.progress import Progress
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Permission
@@ -28,27 +30,8 @@ from decklog.domain.intake.foreign_event import REPLACEMENT, HoldsNoEventsError,
 from decklog.domain.intake.kinds import recorded
 from decklog.shapes import BulkItem, ItemError
 
-BATCH_RECORDS_MAX = 500
-BATCH_BYTES_MAX = 8 * 1024 * 1024
 RETRY_SECONDS_MAX = 600.0
 """Seconds for which one batch is retried while the server asks to retry later, or cannot be reached."""
-RETRY_AFTER_MAX = 60.0
-
-_LATER = {
-    Code.RATE_LIMITED,
-    Code.OVERLOADED,
-    Code.OUTCOME_UNKNOWN,
-    Code.STORAGE_UNAVAILABLE,
-    Code.REGISTRY_STALE,
-    Code.ISSUER_UNAVAILABLE,
-    Code.CLOCK_BEHIND,
-    Code.REQUEST_TIMEOUT,
-    Code.SEARCH_UNAVAILABLE,
-    Code.ACCESS_LOG_UNAVAILABLE,
-}
-_OF_RECORDS = {Code.INVALID_RECORD, Code.INVALID_JSON, Code.BODY_TOO_LARGE, Code.ID_CONFLICT}
-"""Refusals of one record of a bulk. Any other in an item refuses a later part of the bulk, as an answer would the whole."""
-_CODES = {code.value: code for code in Code}
 FORGETFUL = (
     "This key may not read the log, so the server alone recognises events: for the tenant's dedupWindow, 24 hours by default. Events "
     "that were imported before that are stored again. With --read-key-file FILE (role auditor) none is."
@@ -87,13 +70,6 @@ class _Run:
     def checkpoint(self) -> Checkpoint:
         report = self.report
         return Checkpoint(self.read, self.digest(), self.sent, self.seq, *(getattr(report, name) for name in COUNTS))
-
-
-def _raise_refused(items: Sequence[BulkItem]) -> None:
-    """Raise the refusal of a later part of a bulk. Sending the whole again is safe: each record has an id."""
-    for item in items:
-        if item.error is not None and item.error.code not in _OF_RECORDS:
-            raise DecklogError(_CODES.get(item.error.code, Code.INTERNAL), item.error.detail)
 
 
 class _Sent(msgspec.Struct):
@@ -335,7 +311,7 @@ class Importer:
 
         async def send() -> list[BulkItem]:
             items = (await self._client.append_bulk(records, trim=True)).items
-            _raise_refused(items)
+            raise_refused(items)
             return items
 
         return await self._patiently(send)
@@ -351,10 +327,10 @@ class Importer:
 
     def _wait(self, error: Exception) -> bool | float:
         """Return whether to retry, or the seconds to wait where the server names them."""
-        if not isinstance(error, DecklogError) or error.code not in _LATER:
+        if not isinstance(error, DecklogError) or error.code not in LATER:
             return False
         self._progress.waiting(error.detail)
-        return True if error.retry_after is None else min(error.retry_after, RETRY_AFTER_MAX)
+        return True if error.retry_after is None else min(error.retry_after, AFTER_MAX)
 
     def _refuse(self, report: FileReport, line: int, item: int | None, reason: str) -> None:
         report.refused += 1

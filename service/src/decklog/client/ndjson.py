@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 
 
-async def lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def lines(pieces: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
     """Yield the lines of a transfer, each without its end. Only LF ends a line: JSON may hold any other separator as text."""
     rest = b""
     async for piece in pieces:
