@@ -23,9 +23,8 @@ run: $(STAMP) $(BOARD)             ## everything in one process, embedded, no Do
 	$(BIN)/decklog dev --port 8321 --data-dir .decklog --demo
 
 test: $(STAMP) $(ALL_MODULES) $(BOARD) ## all tests, on real backends
-	$(BIN)/python -m tests.lines begin
-	PYTHONPATH=$(CURDIR)/tests/lines $(BIN)/pytest -n $(WORKERS) --dist loadgroup --durations 25 $(ARGS)
-	$(BIN)/python -m tests.lines report && $(BIN)/coverage report --fail-under 95
+	$(BIN)/python -m tests.lines
+	PYTHONPATH=$(CURDIR)/tests/lines $(BIN)/pytest -n $(WORKERS) --dist loadgroup --durations 25 --lines-min 95 $(ARGS)
 
 endurance: $(STAMP) $(ALL_MODULES) $(BOARD) ## long rounds of chaos and attacks, and property tests with 25 times the examples of `make test`
 	DECKLOG_TEST_EXAMPLES=10 $(BIN)/pytest -n $(WORKERS) --timeout 3600 -m "endurance or hypothesis" $(ARGS)

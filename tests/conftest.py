@@ -4,6 +4,7 @@ from __future__ import annotations
 
 pytest_plugins = [
     "tests.backends.fixtures",
+    "tests.lines.reporting",
     "tests.support.examples",
     "tests.support.minutes",
     "tests.support.stores",

@@ -2,7 +2,7 @@
 
 A trace function halves the speed of Python 3.11, for all code. Here each module of ours is compiled with a store before every
 statement, into the byte of its line. All processes of a run share these bytes as one mapped file, so a killed process loses none
-and nothing is combined later. Compiled modules are kept. `python -m tests.lines` begins a run and reports it.
+and nothing is combined later. Compiled modules are kept. `python -m tests.lines` begins a run, and `reporting.py` ends it.
 """
 
 from __future__ import annotations
