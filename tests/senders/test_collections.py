@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,12 @@ from typing import Any
 import pytest
 
 from decklog.api.app import openapi_document
-from tests.backends.cache import Building, Recipe, UnavailableError, provision
 from tests.senders.conftest import Node
 from tests.senders.http_files import run
 from tests.support.dev import ROOT, Dev
 from tools.collection import LEFT_OUT
 
 COLLECTIONS = ROOT / "clients/collections"
-NEWMAN = Path(__file__).parent / "newman"
 WITHOUT = {"get_conversation", "delete_conversation"}
 """Requests that nothing of the collection makes a thing for."""
 
@@ -37,24 +34,6 @@ def variables(dev: Dev) -> dict[str, str]:
     return {"url": content["url"], "key": content["tenants"]["acme"]["admin"], "platform_key": content["platform"]["key"]}
 
 
-@pytest.fixture(scope="module")
-def newman(node: Node) -> Path:
-    """newman of its own lock, installed once into the cache: no part of Decklog needs it, so it is not in the lock of the board."""
-
-    def install(building: Building) -> None:
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(NEWMAN / name, building.folder)
-        environ = {"PATH": node.environment["PATH"], "NODE_USE_SYSTEM_CA": "1"}
-        words = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--omit-lockfile-registry-resolved"]
-        building.run(words, cwd=building.folder, environ=environ)
-
-    try:
-        folder = provision(Recipe("newman", ((NEWMAN / "package-lock.json").read_text(),), install))
-    except UnavailableError as unavailable:
-        pytest.skip(str(unavailable))
-    return folder / "node_modules/newman/bin/newman.js"
-
-
 def operations() -> set[str]:
     methods = [each for path in openapi_document()["paths"].values() for each in path.values() if isinstance(each, dict)]
     return {method["operationId"] for method in methods if "operationId" in method}
@@ -68,14 +47,14 @@ def test_requests_of_the_http_file_succeed(variables: dict[str, str]) -> None:
 
 
 def test_requests_of_the_postman_collection_succeed_in_newman(
-    newman: Path, node: Node, variables: dict[str, str], tmp_path: Path
+    packages: Path, node: Node, variables: dict[str, str], tmp_path: Path
 ) -> None:
     collection: dict[str, Any] = json.loads((COLLECTIONS / "decklog.postman_collection.json").read_text())
     titles = {item["name"] for folder in collection["item"] for item in folder["item"]}
     words = [word for name, value in variables.items() for word in ("--env-var", f"{name}={value}")]
     report = tmp_path / "report.json"
     options: list[str | Path] = ["--reporters", "json", "--reporter-json-export", report, "--timeout-request", "30000"]
-    node.run("node", newman, "run", COLLECTIONS / "decklog.postman_collection.json", *words, *options)
+    node.run("node", packages / "newman/bin/newman.js", "run", COLLECTIONS / "decklog.postman_collection.json", *words, *options)
     ran = json.loads(report.read_text())["run"]
     answered = {each["item"]["name"] for each in ran["executions"] if each.get("assertions") and "response" in each}
     assert ran["failures"] == []
