@@ -107,6 +107,7 @@ async def test_question_and_each_reading_are_recorded(world: World) -> None:
             "expert": "top",
             "query": 'metadata.password:"[masked]" AND action:document.delete',
             "not_understood": ["gracefully"],
+            "engine": "grammar",
             "calls": 3,
             "records": 0,
             "role": "auditor",
@@ -120,11 +121,14 @@ async def test_conversation_goes_on_and_belongs_to_who_asks(world: World) -> Non
     await filled(world)
     async with world.client(Role.AUDITOR) as client, world.client(Role.ADMIN) as other:
         first = await asked(client, "denied reads")
+        refined = await asked(client, "and of alice?", conversation=first.conversation)
+        assert refined.query == f"{first.query} AND actor.id:alice"
+        assert refined.understood[0].meaning == "as before: denied reads"
         second = await asked(client, "who deleted documents?", conversation=first.conversation)
         assert first.conversation is not None
         assert first.conversation == second.conversation
         kept = (await client.get(f"/api/v1/conversations/{first.conversation}")).json()
-        assert [turn["question"] for turn in kept["turns"]] == ["denied reads", "who deleted documents?"]
+        assert [turn["question"] for turn in kept["turns"]] == ["denied reads", "and of alice?", "who deleted documents?"]
         assert (
             code_of(await other.post(PATH, json={"question": "denied reads", "conversation": first.conversation})) == "not-found"
         )

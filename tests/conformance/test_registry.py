@@ -101,7 +101,7 @@ class InPostgres:
     async def limit(self, name: str, limits: Limits) -> None:
         quotas = {"streams": limits.streams, "bytesPerSecond": limits.bytes_per_second}
         ingest = {"recordBytesMax": limits.record_bytes_max, "oversize": "Trim" if limits.trims else "Reject"}
-        spec: dict[str, Any] = {"quotas": quotas, "ingest": ingest}
+        spec: dict[str, Any] = {"quotas": quotas, "ingest": ingest, "ask": {"showRecords": limits.shows_records}}
         if limits.search_days:
             spec["retention"] = {"days": 30, "searchDays": limits.search_days}
         manifest = self.control.manifest(name, uid=f"uid-{name}", generation=2, isolation=self._isolation[name].value, **spec)
@@ -251,7 +251,7 @@ async def test_find_returns_the_limits_of_an_applied_spec(registered: Registered
     tenant = await named(registered.registry, "acme")
     assert tenant is not None
     assert tenant.limits == Limits(streams=50, record_bytes_max=256 * 1024, bytes_per_second=4_096_000)
-    limits = Limits(streams=3, record_bytes_max=2_048, bytes_per_second=2**30, trims=True)
+    limits = Limits(streams=3, record_bytes_max=2_048, bytes_per_second=2**30, trims=True, shows_records=True)
     await registered.limit("acme", limits)
     tenant = await named(registered.registry, "acme")
     assert tenant is not None

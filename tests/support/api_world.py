@@ -106,6 +106,7 @@ class World:
     stored_sessions: MemorySessions = field(default_factory=MemorySessions)
     url: str = ""
     oidc: OidcSignIn | None = None
+    asking: Callable[[World], Asking] | None = None
     routes: Sequence[BaseRoute] = ()
 
     @property
@@ -119,7 +120,7 @@ class World:
         sign_in, retention = SignIn(self.sessions, self.access_log), Retention(self.store, self.drops, self.access_log, turns)
         viewers = Viewers(self.access_log, self.viewer_tokens.sign)
         conversations = OwnConversations(self.conversations, self.access_log, turns, days=30)
-        asking = Asking(self.reading, self.access_log, GrammarEngine(), conversations)
+        asking = self.asking(self) if self.asking else Asking(self.reading, self.access_log, GrammarEngine(), conversations)
         of_users = (viewers, conversations, asking)
         return ApiServices(*parts, rejected, searches, keys, self.sessions, sign_in, retention, *of_users, self.oidc)
 
@@ -158,6 +159,7 @@ async def running_world(
     cursors: Callable[[MemoryStore], Cursors] | None = None,
     lives: Lives | None = None,
     oidc: Callable[[Identity], OidcSignIn] | None = None,
+    asking: Callable[[World], Asking] | None = None,
     trusted_proxies: str = "",
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> AsyncIterator[World]:
@@ -198,6 +200,7 @@ async def running_world(
     parts = (registry, store, announcements, cache, identity, ingest, access_log, sessions, reading, streams, tenants)
     world = World(*parts, control, vault, attempts, rejected, viewer_tokens, stored_sessions=stored_sessions)
     world.oidc = None if oidc is None else oidc(identity)
+    world.asking = asking
     world.add(make_tenant("acme"))
     world.add(make_tenant("other", isolation=Isolation.SHARED))
     registry.add_tenant(platform)

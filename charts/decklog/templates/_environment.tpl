@@ -210,6 +210,14 @@ volumes:
 {{- include "decklog.secretVariable" (list "DECKLOG_BOARD_OIDC_CLIENT_SECRET" .existingSecret .keys.clientSecret) }}
 {{- end }}
 {{- end }}
+{{- with $.Values.ask.model }}
+{{- if .url }}
+{{- include "decklog.variable" (list "DECKLOG_ASK_MODEL_URL" .url) }}
+{{- include "decklog.variable" (list "DECKLOG_ASK_MODEL" .name) }}
+{{- include "decklog.variable" (list "DECKLOG_ASK_MODEL_SECONDS" .seconds) }}
+{{- include "decklog.secretVariable" (list "DECKLOG_ASK_MODEL_KEY" .existingSecret .keys.key) }}
+{{- end }}
+{{- end }}
 {{- include "decklog.variable" (list "DECKLOG_ASK_CONVERSATION_DAYS" $.Values.ask.conversationDays) }}
 {{- with .extraEnv }}
 {{ toYaml . }}

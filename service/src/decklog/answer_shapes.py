@@ -51,6 +51,12 @@ class _Answer(msgspec.Struct):
     understood: list[UnderstoodPart]
     not_understood: list[UnreadPart]
     answer: Annotated[str, Meta(description="The answer in sentences; what is not understood comes first.")]
+    engine: Annotated[
+        Literal["grammar", "model"],
+        Meta(description="What understood the question: the built-in grammar, or a model, whose query should be checked."),
+    ]
+    comment: Annotated[str, Meta(description="What a model wrote beside the answer, checked and bounded; empty without one.")]
+    notes: Annotated[list[str], Meta(description="What a reader must know about the answer and the comment.")]
     counts: Annotated[list[ValueCount], Meta(description="Counts by `by`, in the order of the answer.")]
     by: Annotated[
         str | None,

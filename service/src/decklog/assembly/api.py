@@ -8,15 +8,19 @@ from datetime import timedelta
 from functools import partial
 
 from decklog.api.services import ApiServices
+from decklog.ask_settings import Ask as AskSettings
 from decklog.assembly import backends
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.store import Announcements, Readiness, RecordStore, SearchIndex
 from decklog.domain.tenant import PLATFORM_TENANT, Tenant
+from decklog.outbound import chat_completions
 from decklog.outbound.jwks import fetch, post
-from decklog.services.ask.asking import Asking
+from decklog.services.ask.asking import SECONDS_MAX, Asking
 from decklog.services.ask.conversations import OwnConversations
+from decklog.services.ask.engine import Engine
 from decklog.services.ask.grammar_engine import GrammarEngine
+from decklog.services.ask.model import Model, ModelEngine
 from decklog.services.budget import Budget
 from decklog.services.coalescing import Coalescing, shared
 from decklog.services.following.wake import Waker
@@ -138,6 +142,7 @@ async def open_api(
         )
         days = settings.ask.conversation_days
         conversations = OwnConversations(PostgresConversations(database.reads), access_log, turns, days=days)
+        engine, seconds = await _open_engine(settings.ask, stack)
         await _start(stack, attempts := Attempts(ingest))
         await stack.enter_async_context(backends.started(registry))
         drops = await _open_drops(stack, database, ingest)
@@ -158,7 +163,7 @@ async def open_api(
             retention=Retention(records, drops, access_log, turns),
             viewers=Viewers(access_log, viewer_tokens.sign),
             conversations=conversations,
-            asking=Asking(reading, access_log, GrammarEngine(), conversations),
+            asking=Asking(reading, access_log, engine, conversations, seconds=seconds),
             oidc=_oidc(settings.board, identity),
         )
 
@@ -173,6 +178,18 @@ def _open_access_log(stack: AsyncExitStack, ingest: Ingest, registry: RegistryCa
     access_log = AccessLog(ingest, lambda: _platform_tenant(registry))
     stack.push_async_callback(access_log.stop)
     return access_log
+
+
+async def _open_engine(settings: AskSettings, stack: AsyncExitStack) -> tuple[Engine, float]:
+    """Return the engine that answers questions, and the seconds that one may take. Raises `misconfigured`."""
+    if not settings.model_url:
+        return GrammarEngine(), SECONDS_MAX
+    backends.require(settings.model, "DECKLOG_ASK_MODEL")
+    complete = await stack.enter_async_context(
+        chat_completions.opened(settings.model_url, settings.model_key, settings.model_seconds)
+    )
+    engine = ModelEngine(Model(complete, settings.model), GrammarEngine(), seconds=settings.model_seconds)
+    return engine, SECONDS_MAX + settings.model_seconds
 
 
 async def _open_drops(stack: AsyncExitStack, database: backends.Database, ingest: Ingest) -> PostgresDrops:

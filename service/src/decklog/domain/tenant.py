@@ -50,7 +50,7 @@ class Limits(msgspec.Struct, frozen=True):
 
     `streams` counts open streams, `record_bytes_max` is in bytes, and `search_days` is 0 where the index keeps all days.
     `bytes_per_second` counts the bytes of records as sent, decompressed. `trims`: a record that is too large or too deep is stored
-    trimmed unless the request says otherwise.
+    trimmed unless the request says otherwise. `shows_records`: a model that answers questions may see records.
     """
 
     streams: int = STREAMS_MAX
@@ -58,6 +58,7 @@ class Limits(msgspec.Struct, frozen=True):
     bytes_per_second: int = default_bytes_per_second(EVENTS_PER_SECOND)
     search_days: int = 0
     trims: bool = False
+    shows_records: bool = False
 
 
 class Tenant(msgspec.Struct, frozen=True):

@@ -6,12 +6,12 @@ It never interprets the document; `services.identity` does.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
+
+from decklog.outbound.addresses import is_safe
 
 TIMEOUT_SECONDS = 5.0
 """Seconds for each step; the whole call may take twice as long."""
@@ -19,21 +19,6 @@ BYTES_MAX = 256 * 1024
 """Bytes of a document; real ones have less than 10 KiB."""
 _HEADERS = {"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"}
 """A compressed document could grow to a thousand times its size before it can be measured."""
-
-
-def _is_safe(url: str) -> bool:
-    """Return whether the URL is HTTPS, or plain HTTP to this machine, where nobody can read or change the traffic."""
-    parts = urlsplit(url)
-    if parts.scheme == "https":
-        return True
-    if parts.scheme != "http" or parts.hostname is None:
-        return False
-    if parts.hostname == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(parts.hostname).is_loopback
-    except ValueError:
-        return False
 
 
 async def fetch(url: str) -> bytes:
@@ -47,7 +32,7 @@ async def post(url: str, form: Mapping[str, str], user: tuple[str, str] | None) 
 
 
 async def _document(method: str, url: str, **sent: Any) -> bytes:
-    if not _is_safe(url):
+    if not is_safe(url):
         raise OSError("an issuer is asked over https only")
     try:
         async with (

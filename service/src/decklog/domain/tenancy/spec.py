@@ -167,6 +167,18 @@ class Ingest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
     ] = Oversize.REJECT
 
 
+class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+    """How questions in plain words are answered."""
+
+    show_records: Annotated[
+        bool,
+        Meta(
+            description="Send records and values of them to the model that answers questions, where one is configured. Otherwise the model gets "
+            "the question, the names of actions and resource types, counts, times and sequence numbers only."
+        ),
+    ] = False
+
+
 class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
     """Attributes of a Dedicated tenant's queue."""
 
@@ -236,6 +248,7 @@ class TenantSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
     ] = DEFAULT_CELL
     quotas: Annotated[Quotas, Meta(description="Limits. Requests over a limit get 429 with Retry-After.")] = Quotas()
     ingest: Annotated[Ingest, Meta(description="How the API accepts records.")] = Ingest()
+    ask: Annotated[Ask, Meta(description="How questions in plain words are answered.")] = Ask()
     queue: (
         Annotated[
             Queue,

@@ -73,6 +73,13 @@ class _Record:
         _questions.labels(self.engine, self.expert, "answered" if code is None else code).inc()
         return {**self.details, "calls": self.tools.calls, "records": records, **({} if code is None else {"code": code})}
 
+    def replied(self, reply: Reply) -> None:
+        """Note the engine that answered, and how many records left this installation."""
+        self.engine = reply.engine or self.engine
+        self.details["engine"] = self.engine
+        if reply.sent:
+            self.details["sent"] = reply.sent
+
 
 class Asking:
     """Answers the questions of one process.
@@ -83,6 +90,7 @@ class Asking:
         engine: Answers.
         conversations: Where questions and answers are kept.
         now: The time; None for the clock.
+        seconds: Time that one question may take.
     """
 
     def __init__(
@@ -93,6 +101,7 @@ class Asking:
         conversations: OwnConversations,
         *,
         now: Callable[[], datetime] | None = None,
+        seconds: float = SECONDS_MAX,
     ) -> None:
         self._reading = reading
         self._access_log = access_log
@@ -100,12 +109,13 @@ class Asking:
         self._conversations = conversations
         self._vocabularies = Vocabularies(reading)
         self._now = now or (lambda: datetime.now(UTC))
+        self._seconds = seconds
 
     async def ask(self, principal: Principal, context: RequestContext, wanted: QuestionInput, held: Held) -> Answered:
         """Return the answer to a question. `held` accounts for the records of it until its caller has sent them.
 
         Raises:
-            DecklogError: `question-not-understood`, `question-too-costly`, `search-unavailable` after `SECONDS_MAX`, the errors of readings,
+            DecklogError: `question-not-understood`, `question-too-costly`, `search-unavailable` after the time of a question, the errors of readings,
                 and those of conversations.
         """
         log, zone = LogName.parse(wanted.log), wanted.zone or "UTC"
@@ -119,6 +129,7 @@ class Asking:
         reply = await self._answered(question, tools, history, record)
         details = record.ended(None, len(reply.records))
         await self._access_log.write(principal, context, ASK, resource=("log", record.log.text), details=details)
+        reply = reply if reply.engine else msgspec.structs.replace(reply, engine=self._engine.name)
         return Answered(reply, await self._kept(principal, wanted.conversation, question, reply))
 
     def _admit(self, principal: Principal, log: str) -> None:
@@ -133,12 +144,13 @@ class Asking:
     async def _answered(self, question: Question, tools: Tools, history: Sequence[Turn], record: _Record) -> Reply:
         """Return the reply of the engine within the time of a question. A failure is recorded, whatever it is."""
         try:
-            async with asyncio.timeout(SECONDS_MAX):
+            async with asyncio.timeout(self._seconds):
                 reply = await self._engine.answer(question, tools, history)
             record.understood(reply.understanding)
+            record.replied(reply)
         except BaseException as error:
             late = DecklogError(
-                Code.SEARCH_UNAVAILABLE, f"The question was not answered within {SECONDS_MAX:.0f} seconds. Ask for less."
+                Code.SEARCH_UNAVAILABLE, f"The question was not answered within {self._seconds:.0f} seconds. Ask for less."
             )
             raised = late if isinstance(error, TimeoutError) else error
             code = raised.code.value if isinstance(raised, DecklogError) else Code.INTERNAL.value
@@ -154,5 +166,20 @@ class Asking:
     async def _kept(self, principal: Principal, conversation: str | None, question: Question, reply: Reply) -> str | None:
         numbers = [msgspec.json.decode(each).get("seq") for each in reply.records[:RECORDS_MAX]]
         records = tuple(number for number in numbers if number is not None)
-        turn = Turn(question.now, recorded(question.text), reply.understanding, reply.answer, self._engine.name, records)
+        turn = Turn(
+            question.now,
+            recorded(question.text),
+            _kept_of(question.text, reply.understanding),
+            reply.answer,
+            reply.engine or self._engine.name,
+            records,
+        )
         return await self._conversations.keep(principal, conversation, turn)
+
+
+def _kept_of(text: str, asked: Understanding) -> Understanding:
+    """Return what a conversation keeps of an understanding: with values under the names of secrets, the masked query alone."""
+    if recorded(text) == text:
+        return asked
+    _, query = parse([("q", asked.query)] if asked.query else [])
+    return msgspec.structs.replace(asked, query=describe(query).get("q", ""), understood=(), not_understood=(), compare=None)

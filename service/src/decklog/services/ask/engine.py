@@ -24,12 +24,20 @@ class Question(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """A question's understanding and its answer: sentences, the records that they rest on as JSON, and counts."""
+    """A question's understanding and its answer: sentences, the records that they rest on as JSON, and counts.
+
+    `engine` names the engine that answered where another one was asked, `comment` is what a model wrote beside the answer, and `notes` say
+    what a reader must know about both. `sent` is the number of records that left this installation.
+    """
 
     understanding: Understanding
     answer: str
     records: tuple[msgspec.Raw, ...] = ()
     counts: Counts | None = None
+    engine: str = ""
+    comment: str = ""
+    notes: tuple[str, ...] = ()
+    sent: int = 0
 
 
 class Engine(Protocol):

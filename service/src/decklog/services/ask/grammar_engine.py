@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from decklog.domain.ask.conversation import Turn
+from decklog.domain.ask.following import follows, understood
 from decklog.domain.ask.grammar import log_of, understand
 from decklog.domain.ask.understanding import Expert, Order, Understanding
 from decklog.domain.ask.vocabulary import Vocabulary
@@ -24,15 +25,19 @@ class GrammarEngine:
     name = "grammar"
 
     async def answer(self, question: Question, tools: Tools, history: Sequence[Turn] = ()) -> Reply:
-        """Return the reply to a question. `history` has no part in it: each question stands alone.
+        """Return the reply to a question. A question that refers to the last one of `history` goes on from that.
 
         Raises:
             DecklogError: `question-not-understood`, `question-too-costly`, and the errors of the tools.
         """
-        log = log_of(question.text, question.log)
-        vocabulary = await _vocabulary(tools, log)
-        asked = understand(question.text, vocabulary, question.now, question.zone, question.log)
-        return await answered(asked, tools)
+        before = (history[-1].question, history[-1].understanding) if history else None
+        default = before[1].log if before and follows(question.text, before[1]) else question.log
+        vocabulary = await _vocabulary(tools, log_of(question.text, default))
+
+        def alone(text: str) -> Understanding:
+            return understand(text, vocabulary, question.now, question.zone, default)
+
+        return await answered(understood(question.text, before, alone, question.now), tools)
 
 
 async def _vocabulary(tools: Tools, log: LogName) -> Vocabulary:

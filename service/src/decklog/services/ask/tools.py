@@ -90,6 +90,11 @@ class Tools:
         self.calls = 0
         """Calls until now."""
 
+    @property
+    def records_may_leave(self) -> bool:
+        """Whether the tenant allows that records are sent to a model."""
+        return self._principal.tenant is not None and self._principal.tenant.limits.shows_records
+
     async def search(self, query: str, *, log: LogName = LogName.EVENTS, newest_first: bool = True, limit: int = 20) -> Listed:
         """Return matching records in the order of their time, at most `RECORDS_MAX`, and how many there are.
 

@@ -28,6 +28,7 @@ WITH keys AS MATERIALIZED (
          (spec #>> '{quotas,eventsPerSecond}')::bigint AS events_per_second,
          (spec #>> '{ingest,recordBytesMax}')::integer AS record_bytes_max,
          (spec #>> '{ingest,oversize}') = 'Trim' AS trims,
+         (spec #>> '{ask,showRecords}')::boolean AS shows_records,
          (spec #>> '{retention,searchDays}')::integer AS search_days,
          live.generation AS live, live.starts AS live_starts, building.generation AS building, building.starts AS building_starts
     FROM decklog.tenants
@@ -50,6 +51,7 @@ SELECT id, name, uid, isolation, schema, tenants.index, queue, retention_days, t
        (spec #>> '{quotas,eventsPerSecond}')::bigint AS events_per_second,
        (spec #>> '{ingest,recordBytesMax}')::integer AS record_bytes_max,
        (spec #>> '{ingest,oversize}') = 'Trim' AS trims,
+       (spec #>> '{ask,showRecords}')::boolean AS shows_records,
        (spec #>> '{retention,searchDays}')::integer AS search_days,
        live.generation AS live, live.starts AS live_starts, building.generation AS building, building.starts AS building_starts
   FROM decklog.tenants
