@@ -39,6 +39,7 @@ PATHS = [
     *((name,) for name in NAMES),
     *(("archive", "verify"), ("recover", "database"), ("recover", "tenants")),
     *(("rejected", verb) for verb in ("list", "show", "replay", "delete")),
+    *(("keys", verb) for verb in ("list", "create", "revoke")),
 ]
 
 
@@ -49,7 +50,7 @@ def test_help_of_every_verb_says_what_it_does_and_shows_an_example(words: tuple[
     assert run([*words, "-h"]) == 0
     assert capsys.readouterr().out == long
     assert long.partition("\n")[0].startswith(f"Usage: decklog {' '.join(words)}")
-    if words not in [("archive",), ("recover",), ("rejected",)]:
+    if words not in [("archive",), ("keys",), ("recover",), ("rejected",)]:
         assert "\n  decklog " in long or "\n  DECKLOG_" in long
 
 

@@ -47,6 +47,16 @@ def _first(*paths: str) -> Callable[[Item], str]:
     return lambda item: next((text for path in paths if (text := text_of(value_at(item, path)))), "")
 
 
+def member(name: str, *, fixed: bool = True) -> Column:
+    """Return the column of one member of an item."""
+    return Column(name, lambda item: text_of(item[name]), fixed=fixed, tail=not fixed)
+
+
+def moment(name: str, clock: Clock) -> Column:
+    """Return the column of one member that is a time; empty where it is null."""
+    return Column(name, lambda item: clock.text(item[name]) if item[name] else "", fixed=True)
+
+
 def _resource(item: Item) -> str:
     kind, name = _first("resource.type")(item), _first("resource.name", "resource.id")(item)
     return f"{kind} {name}".strip()

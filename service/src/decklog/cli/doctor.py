@@ -14,7 +14,7 @@ from decklog.assembly.maintenance import open_audit
 from decklog.cli.connection import KEY_HELP, Connection
 from decklog.cli.dev_folder import DevFolder
 from decklog.cli.manual import manual
-from decklog.cli.options import Flag, Json
+from decklog.cli.options import Flag, Form, Json
 from decklog.client import doctor as examination
 from decklog.domain.errors import Code, DecklogError
 
@@ -48,6 +48,7 @@ async def doctor(
     data_dir: Path | None = None,
     timeout: float = 30.0,
     as_json: Json = False,
+    output: Form = "text",
 ) -> int:
     """Check a running installation end to end.
 
@@ -58,7 +59,9 @@ async def doctor(
         data_dir: Data folder of a running decklog dev, whose database --database then checks.
         timeout: Seconds that each check may take.
         as_json: Write the findings as JSON.
+        output: Text, or JSON.
     """
+    as_json = as_json or output == "json"
     if not timeout > 0:
         raise DecklogError(Code.MISCONFIGURED, "--timeout must be more than 0 seconds.")
     if database:

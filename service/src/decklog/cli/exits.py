@@ -8,10 +8,14 @@ FOUND, NOTHING, WRONG_USE, UNREACHABLE = 0, 1, 2, 3
 EXITS = "0 (found, or done), 1 (nothing was found, or the server refused), 2 (wrong use), 3 (the server does not answer now)"
 """The codes in the words of `--help`."""
 
-ASKING = frozenset({"login", "use", "whoami", "send", "tail", "search", "show", "top", "story", "export"})
+ASKING = frozenset(
+    {"login", "use", "whoami", "send", "tail", "search", "show", "top", "story", "export", "ask", "keys", "retention"}
+)
 """Verbs with these codes. The others have 0, 1 and 2, as their help says."""
 
-_WRONG_USE = frozenset({Code.MISCONFIGURED, Code.INVALID_QUERY, Code.INVALID_PARAMETER, Code.UNKNOWN_PARAMETER})
+_WRONG_USE = frozenset(
+    {Code.MISCONFIGURED, Code.INVALID_QUERY, Code.INVALID_PARAMETER, Code.UNKNOWN_PARAMETER, Code.QUESTION_NOT_UNDERSTOOD}
+)
 _NO_ANSWER = frozenset(
     {
         Code.STORAGE_UNAVAILABLE,

@@ -16,7 +16,7 @@ from cyclopts import App, Parameter
 
 from decklog.cli.connection import KEY_HELP, Connection
 from decklog.cli.manual import manual
-from decklog.cli.options import Flag, Json
+from decklog.cli.options import Flag, Form, Json
 from decklog.client.checkpoint import Checkpoints, default_folder
 from decklog.client.event_files import STDIN
 from decklog.client.import_report import summary
@@ -64,6 +64,7 @@ async def import_events(
     state: Path | None = None,
     restart: Flag = False,
     as_json: Json = False,
+    output: Form = "text",
 ) -> int:
     """Import audit events of other systems into a log.
 
@@ -75,7 +76,9 @@ async def import_events(
         state: Folder that records how far an import has come (XDG state home).
         restart: Send every event, also those that an interrupted import has sent.
         as_json: Write the summary as JSON.
+        output: Text, or JSON.
     """
+    as_json = as_json or output == "json"
     stamina.instrumentation.set_on_retry_hooks([])  # The progress line says why the import waits.
     progress = Progress(sys.stderr, live=sys.stderr.isatty())
     checkpoints = Checkpoints(state or default_folder(os.environ))

@@ -14,7 +14,7 @@ from cyclopts.validators import Number
 from decklog import shapes
 from decklog.cli.connection import KEY_HELP, Connection
 from decklog.cli.manual import manual
-from decklog.cli.options import Flag, Json
+from decklog.cli.options import Flag, Form, Json
 from decklog.client.client import Client
 from decklog.client.progress import printable
 from decklog.domain.errors import Code, DecklogError
@@ -78,7 +78,12 @@ app.command(
 
 @list_app.default
 async def listed(
-    *, connection: Connection | None = None, limit: Limit = 100, before: Id | None = None, as_json: Json = False
+    *,
+    connection: Connection | None = None,
+    limit: Limit = 100,
+    before: Id | None = None,
+    as_json: Json = False,
+    output: Form = "text",
 ) -> int:
     """List rejected records, newest first.
 
@@ -87,7 +92,9 @@ async def listed(
         limit: Number of records.
         before: List records with smaller numbers.
         as_json: As GET /api/v1/rejected answers.
+        output: Text, or JSON.
     """
+    as_json = as_json or output == "json"
     async with (connection or Connection()).client() as client:
         page = await client.rejected(limit=limit, before=before)
     if as_json:
@@ -110,14 +117,16 @@ def _line(item: shapes.RejectedItem) -> str:
 
 
 @show_app.default
-async def show(number: Id, /, *, connection: Connection | None = None, as_json: Json = False) -> int:
+async def show(number: Id, /, *, connection: Connection | None = None, as_json: Json = False, output: Form = "text") -> int:
     """Print the content of a rejected record.
 
     Args:
         number: Number of the rejected record.
         connection: Address and credential.
         as_json: As GET /api/v1/rejected/{number} answers.
+        output: Text, or JSON.
     """
+    as_json = as_json or output == "json"
     async with (connection or Connection()).client() as client:
         found = await client.rejected_record(number)
     if as_json:
@@ -132,7 +141,12 @@ async def show(number: Id, /, *, connection: Connection | None = None, as_json: 
 
 @replay_app.default
 async def replay(
-    *numbers: Id, file: Path | None = None, trim: Flag = False, connection: Connection | None = None, as_json: Json = False
+    *numbers: Id,
+    file: Path | None = None,
+    trim: Flag = False,
+    connection: Connection | None = None,
+    as_json: Json = False,
+    output: Form = "text",
 ) -> int:
     """Store rejected records after a fix.
 
@@ -142,7 +156,9 @@ async def replay(
         trim: Remove the largest or deepest values of a record that is too large or too deep.
         connection: Address and credential.
         as_json: Write the receipts as JSON, one a line.
+        output: Text, or JSON.
     """
+    as_json = as_json or output == "json"
     _check_numbers(numbers)
     if file is not None and len(numbers) > 1:
         raise DecklogError(Code.MISCONFIGURED, "--file holds one record, so one number is needed.")

@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 from cyclopts import App, Parameter
 
-from decklog.cli.columns import Column, text_of
+from decklog.cli.columns import Column, member
 from decklog.cli.connection import context_names
 from decklog.cli.exits import EXITS, FOUND, NOTHING
 from decklog.cli.manual import manual
@@ -56,11 +56,8 @@ def use(
 
 
 def _list(contexts: Contexts, output: str) -> int:
-    def cell(member: str) -> Column:
-        return Column(member, lambda item: text_of(item[member]), tail=True)
-
     mark = Column("current", lambda item: "*" if item["current"] else "", fixed=True)
-    listing = Listing([mark, cell("name"), cell("url"), cell("key_file")], output, live=is_live(output))
+    listing = Listing([mark, *(member(each, fixed=False) for each in ("name", "url", "key_file"))], output, live=is_live(output))
     current = contexts.current
     for name, context in sorted(contexts.all().items()):
         facts = {"name": name, "url": context.url, "key_file": context.key_file, "current": name == current}

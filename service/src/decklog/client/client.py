@@ -52,6 +52,33 @@ def _address(url: str) -> str:
     return str(address.copy_with(query=None, fragment=None)).rstrip("/")
 
 
+class Unread(msgspec.Struct, frozen=True):
+    """A part of a question that was not understood."""
+
+    start: int
+    end: int
+    text: str
+
+
+class ValueCount(msgspec.Struct, frozen=True):
+    """A count of an answer."""
+
+    value: str
+    count: int
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """The answer to a question in plain words, with its records as the bytes that the server wrote."""
+
+    query: str
+    answer: str
+    not_understood: list[Unread] = []
+    records: list[msgspec.Raw] = []
+    counts: list[ValueCount] = []
+    by: str | None = None
+    conversation: str | None = None
+
+
 class Exported:
     """An open export. `position` is the one up to which it reads, and `total` its number of records, for `count=exact`."""
 
@@ -213,6 +240,10 @@ class Client:
     async def stats(self, parameters: Parameters) -> shapes.Stats:
         """Return exact counts. Parameters: `by`, `interval`, and filters."""
         return await self._ask(shapes.Stats, "GET", "/logs/stats", params=parameters)
+
+    async def ask(self, question: Mapping[str, Any]) -> msgspec.Raw:
+        """Ask a question in plain words: `question`, `zone`, `log`, `conversation`. The answer is an `Answered`."""
+        return await self._ask(msgspec.Raw, "POST", "/logs/ask", json=dict(question))
 
     async def rejected(self, *, limit: int = 100, before: int | None = None) -> shapes.RejectedPage:
         """Return rejected records without their content, newest first, and counts. Role: admin."""
