@@ -27,10 +27,9 @@ from decklog.sqs.provision import SqsProvisioning
 from decklog.timescale.connection import Pool
 from decklog.timescale.control.provision import CONNECTIONS_MAX, PostgresProvisioning
 from decklog.timescale.control.registry import PostgresRegistry
-from decklog.timescale.control.tables import migrate_control
 from tests.backends import OpenSearchServer, PostgresServer, SqsServer
 from tests.support.records import prepared
-from tests.support.stores import VARIANTS, Database, drop_database, new_database
+from tests.support.stores import VARIANTS, Database, drop_database, new_control_database
 
 NOBODY_LISTENS = "127.0.0.1:9"
 
@@ -143,10 +142,9 @@ class Control:
 @asynccontextmanager
 async def installation(server: PostgresServer) -> AsyncIterator[Control]:
     """A new database with control tables and without tenants; dropped afterwards, with its indices and queues."""
-    database = await new_database(server)
+    database = await new_control_database(server)
     made = Control(database)
     try:
-        await migrate_control(database.owner_dsn)
         yield made
     finally:
         await made.close()

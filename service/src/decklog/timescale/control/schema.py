@@ -64,14 +64,18 @@ async def bootstrap(connection: asyncpg.Connection, *, service_password: str, wo
                 "SELECT format('ALTER ROLE %I LOGIN NOSUPERUSER NOBYPASSRLS PASSWORD %L', $1::text, $2::text)", role, password
             )
             await connection.execute(alter)
-        database = await connection.fetchval("SELECT quote_ident(current_database())")
-        await connection.execute(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
-        await connection.execute(f"GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {database} TO {OWNER_ROLE}")
-        await connection.execute(f"GRANT CONNECT ON DATABASE {database} TO {', '.join(LEAST_ROLES)}")
+        await grant_rights(connection, await connection.fetchval("SELECT quote_ident(current_database())"))
         if await connection.fetchval("SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb')"):
             preloaded = await connection.fetchval("SELECT current_setting('shared_preload_libraries')")
             if "timescaledb" in preloaded:
                 await connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+
+
+async def grant_rights(connection: asyncpg.Connection, database: str) -> None:
+    """Give the roles their rights on a database, and others none. `database` is a quoted name. Raises what asyncpg raises."""
+    await connection.execute(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
+    await connection.execute(f"GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {database} TO {OWNER_ROLE}")
+    await connection.execute(f"GRANT CONNECT ON DATABASE {database} TO {', '.join(LEAST_ROLES)}")
 
 
 @cache
