@@ -40,8 +40,8 @@ SENT = {"list_records": {"q"}, "count_records": {"by"}, "list_rejected": {"limit
 """Query parameters that are sent; the collection has the others, switched off."""
 SAVES: dict[str, dict[str, str]] = {
     "append": {"logs_seq": "seq"},
+    "ask_question": {"conversations_number": "conversation"},
     "create_tenant": {"tenants_name": "tenant.name"},
-    "list_conversations": {"conversations_number": "items.0.id"},
     "list_rejected": {"rejected_number": "items.0.id", "rejected_other": "items.1.id"},
     "list_sessions": {"sessions_number": "items.0.id"},
     "make_key": {"keys_number": "id"},

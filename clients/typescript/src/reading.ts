@@ -138,6 +138,7 @@ export async function* exported(
   { signal }: ReadOptions,
 ): AsyncGenerator<StoredRecord> {
   let last: string | number | undefined = after;
+  let placeless = false;
   for (let failures = 1; ; failures += 1) {
     try {
       const query = queryOf({ ...filters, after: last, format: "ndjson" });
@@ -145,12 +146,13 @@ export async function* exported(
       for await (const line of lines(response, SILENCE_MS, signal)) {
         const record = parse(line) as StoredRecord;
         last = record.seq;
+        placeless = last === undefined; // `fields` without `seq`
         failures = 1;
         yield record;
       }
       return;
     } catch (error) {
-      if (last === undefined && after !== undefined) throw error; // `fields` without `seq`: no place to continue at
+      if (placeless) throw error; // to continue from the beginning would yield records twice
       await waitOrThrow(error, failures, signal);
     }
   }
