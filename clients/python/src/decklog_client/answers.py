@@ -45,6 +45,8 @@ class Body(msgspec.Struct, frozen=True):
     detail: str = ""
     retry_after: float | None = None
     items: list[Item] | None = None
+    tenant: str | None = None
+    role: str = ""
 
 
 class Meaning(Enum):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -15,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from decklog_client import identity, lazily
-from decklog_client.answers import Answer
-from decklog_client.errors import NotStoredYetError, RefusedError, SpoolError
+from decklog_client import identity
+from decklog_client.errors import NotStoredYetError, RefusedError
 from decklog_client.making import encoded
-from decklog_client.options import Options, options
+from decklog_client.options import options
 from decklog_client.scope import current, merged
-from decklog_client.sender import Sender, Sent, State
+from decklog_client.sender import Sent, State
+from decklog_client.sending import Sending
 from decklog_client.spool import Spool
 
 if TYPE_CHECKING:
@@ -31,10 +30,8 @@ if TYPE_CHECKING:
 
 Outcome = Literal["success", "failure", "denied", "unknown"]
 Severity = Literal["INFO", "WARNING", "ERROR", "CRITICAL"]
-_SYNC_SECONDS = 1.0
 
 Named = str | Mapping[str, Any]
-logger = logging.getLogger("decklog_client")
 _clients: set[Decklog] = set()
 """Clients that are not closed."""
 
@@ -268,46 +265,6 @@ class Decklog:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
-
-
-class Sending:
-    """The threads of one process: the sender, and with `fsync="interval"` the one that asks the disk."""
-
-    def __init__(self, spool: Spool, url: str, credential: identity.Credential, chosen: Options) -> None:
-        self._spool, self._url, self._credential, self._options = spool, url, credential, chosen
-        self._transport: Any = None
-        self._stop = threading.Event()
-        self.sender = Sender(spool, self._append, chosen)
-        self.sender.start()
-        if chosen.fsync == "interval":
-            threading.Thread(target=self._sync, name="decklog-fsync", daemon=True).start()
-
-    def _append(self, records: list[bytes]) -> Answer:
-        if self._transport is None:
-            module = lazily.transport()
-            self._transport = module.Transport(
-                self._url, self._credential, timeout=self._options.request_timeout, context=self._options.ssl_context
-            )
-        answer: Answer = self._transport.append(records)
-        return answer
-
-    def _sync(self) -> None:
-        while not self._stop.wait(_SYNC_SECONDS):
-            self._sync_once()
-
-    def _sync_once(self) -> None:
-        try:
-            self._spool.sync()
-        except (SpoolError, OSError) as error:
-            logger.error("The Decklog client cannot sync its spool: %s", error)
-
-    def close(self, timeout: float) -> bool:
-        """End the threads; return whether nothing is left to be sent."""
-        done = self.sender.close(timeout)
-        self._stop.set()
-        if self._transport is not None:
-            self._transport.close()
-        return done
 
 
 def _close_all() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
@@ -40,7 +39,8 @@ def new_id() -> str:
     random = int.from_bytes(os.urandom(10), "big")
     milliseconds = (time.time_ns() // 1_000_000) & 0xFFFF_FFFF_FFFF
     high = milliseconds << 80 | 0x7 << 76 | (random >> 68) << 64
-    return str(uuid.UUID(int=high | 0b10 << 62 | random & 0x3FFF_FFFF_FFFF_FFFF))
+    text = f"{high | 0b10 << 62 | random & 0x3FFF_FFFF_FFFF_FFFF:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def _named(value: Any) -> Any:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 import msgspec
 from msgspec import Meta
 
 from decklog_client.errors import ConfigurationError, Refusal
+
+if TYPE_CHECKING:
+    import ssl
 
 OnRejected = Callable[[Refusal], object]
 KIB, MIB = 1024, 1024 * 1024

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import threading
 import time
 from pathlib import Path
@@ -45,7 +44,7 @@ class Segment:
 
     @classmethod
     def _create(cls, folder: Path, durable: bool) -> Segment:
-        path = folder / f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
+        path = folder / f"{time.time_ns():020d}-{os.getpid()}-{os.urandom(4).hex()}{SUFFIX}"
         new = path.with_suffix(NEW_SUFFIX)
         fd = os.open(new, _CREATE, 0o600)
         try:

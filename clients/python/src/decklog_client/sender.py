@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import secrets
+import os
 import threading
 import time
 from collections import deque
@@ -23,8 +23,6 @@ _BACKOFF_FIRST = 0.2
 """Seconds of the first pause between two attempts, before jitter."""
 _REFUSALS_KEPT = 100
 """Refusals that are kept for `commit`. The file has all of them."""
-
-_RANDOM = secrets.SystemRandom()
 
 logger = logging.getLogger("decklog_client")
 
@@ -200,7 +198,12 @@ class Sender:
         longest = self._options.pause if paused else min(self._options.backoff_max, _BACKOFF_FIRST * 2 ** min(self._attempt, 20))
         self._attempt += 1
         asked = min(retry_after or 0.0, self._options.retry_after_max)
-        self._halt.wait(asked + _RANDOM.uniform(0.5, 1.0) * (longest if not asked else min(longest, 1.0)))
+        self._halt.wait(asked + _jitter() * (longest if not asked else min(longest, 1.0)))
+
+
+def _jitter() -> float:
+    """Return a number between 0.5 and 1, so that clients which failed together do not come back together."""
+    return 0.5 + int.from_bytes(os.urandom(2), "big") / 0x1FFFE
 
 
 def _refusal(record: bytes, item: Item) -> Refusal:

@@ -118,7 +118,7 @@ class Spool:
         """Append a frame, or return why there is no room."""
         if self._closed:
             raise ClosedError("The client is closed. The record was not taken.")
-        if self.size + len(frame) > self._options.spool_bytes:
+        if self.size + len(frame) + frames.HEADER_BYTES > self._options.spool_bytes:
             return OSError(errno.ENOSPC, f"{self._options.spool_bytes} bytes are used")
         try:
             self._active_for(len(frame)).append(frame)

@@ -21,10 +21,19 @@ class Transport:
         verify: ssl.SSLContext | bool = True if context is None else context
         self._http = httpx.Client(base_url=url + "/api/v1", timeout=timeout, verify=verify)
 
+    @property
+    def key(self) -> str:
+        """The key as it is now. Raises ConfigurationError."""
+        return self._credential()
+
+    def whoami(self) -> Answer:
+        """Return the answer that names the tenant of the key. Raises ServerError where there is none."""
+        return _parsed(self._ask("GET", "/whoami"))
+
     def append(self, records: list[bytes]) -> Answer:
         """Send records as one bulk. Raises ServerError where there is no answer."""
         response = self._ask("POST", "/logs/bulk", content=b"\n".join(records), headers={"content-type": _NDJSON})
-        return parse(response.status_code, response.content, response.headers.get("retry-after", ""))
+        return _parsed(response)
 
     def _ask(
         self, method: str, path: str, *, content: bytes | None = None, headers: dict[str, str] | None = None
@@ -38,3 +47,7 @@ class Transport:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+
+
+def _parsed(response: httpx.Response) -> Answer:
+    return parse(response.status_code, response.content, response.headers.get("retry-after", ""))
