@@ -6,18 +6,18 @@ import atexit
 import contextlib
 import os
 import threading
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from decklog_client import identity
+from decklog_client import capturing, identity, lazily
+from decklog_client.actions import Function, ResourceOf, decorator
 from decklog_client.errors import NotStoredYetError, RefusedError
-from decklog_client.making import encoded
-from decklog_client.options import options
+from decklog_client.making import CallFields, Fields, encoded
+from decklog_client.options import Options, options
 from decklog_client.scope import current, merged
 from decklog_client.sender import Sent, State
 from decklog_client.sending import Sending
@@ -27,11 +27,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from decklog_client.options import OptionValues
+    from decklog_client.readers import Reader
 
-Outcome = Literal["success", "failure", "denied", "unknown"]
-Severity = Literal["INFO", "WARNING", "ERROR", "CRITICAL"]
-
-Named = str | Mapping[str, Any]
 _clients: set[Decklog] = set()
 """Clients that are not closed."""
 
@@ -97,6 +94,7 @@ class Decklog:
     ) -> None:
         self._options = options(values)
         self._url = identity.address(url)
+        self._key, self._key_file = key, key_file
         self._credential = identity.Credential(key, None if key_file is None else Path(key_file))
         self._spool = Spool(Path(spool).absolute(), self._options)
         self._begin()
@@ -107,10 +105,12 @@ class Decklog:
     def from_env(cls, environment: Mapping[str, str] | None = None, **values: Unpack[OptionValues]) -> Self:
         """Return the client that DECKLOG_URL, DECKLOG_KEY or DECKLOG_KEY_FILE, and DECKLOG_SPOOL name. Raises ConfigurationError."""
         found = os.environ if environment is None else environment
-        url, spool = identity.required(found, identity.URL), identity.required(found, identity.SPOOL)
-        if key := found.get(identity.KEY):
-            return cls(url=url, key=key, spool=spool, **values)
-        return cls(url=url, key_file=identity.required(found, identity.KEY_FILE), spool=spool, **values)
+        return cls(**identity.of_environment(found), spool=identity.required(found, identity.SPOOL), **values)
+
+    @property
+    def options(self) -> Options:
+        """The options of the client."""
+        return self._options
 
     def __repr__(self) -> str:
         return f"Decklog(url={self._url!r}, spool={str(self._spool.folder)!r})"
@@ -133,45 +133,14 @@ class Decklog:
                 self._sending = self._sending or Sending(self._spool, self._url, self._credential, self._options)
         return self._sending
 
-    def record(
-        self,
-        action: str,
-        *,
-        actor: Named | None = None,
-        resource: Mapping[str, Any] | None = None,
-        outcome: Outcome | None = None,
-        severity: Severity | None = None,
-        message: str | None = None,
-        related: Sequence[Mapping[str, Any]] | None = None,
-        source: Mapping[str, Any] | None = None,
-        session_id: str | None = None,
-        correlation_id: str | None = None,
-        before: Any = None,
-        after: Any = None,
-        metadata: Mapping[str, Any] | None = None,
-        occurred_at: datetime | str | None = None,
-        event_id: str | None = None,
-    ) -> str:
+    def record(self, action: str, **fields: Unpack[Fields]) -> str:
         """Return the id of a record, once it is on disk. It is sent in the background, under this id in every attempt.
 
         Fields of `decklog_client.context` complete those that are not given.
 
         Args:
             action: What was done, as in `order.approve`.
-            actor: Who did it: an id, or `id`, `type` and `name`.
-            resource: What it was done to: `type`, `id`, `name`.
-            outcome: `success`, `failure`, `denied` or `unknown`.
-            severity: `INFO`, `WARNING`, `ERROR` or `CRITICAL`.
-            message: Text for people.
-            related: Further resources.
-            source: Where it came from: `ip`, `user_agent`.
-            session_id: Id that joins the records of a session.
-            correlation_id: Id that joins the records of a request or a job.
-            before: The state before, as JSON.
-            after: The state after, as JSON.
-            metadata: Further members, as JSON.
-            occurred_at: When it happened. Default: now.
-            event_id: Id of the event. Default: a new one. The same id names the same record for the server.
+            fields: Fields of the record; `decklog_client.Fields` describes them. An actor is required.
 
         Raises:
             InvalidRecordError: A required field is missing, or a value has no form in JSON.
@@ -180,32 +149,33 @@ class Decklog:
             SpoolError: The folder cannot be written.
             ClosedError: The client is closed.
         """
-        fields = {
-            "id": event_id,
-            "action": action,
-            "actor": actor,
-            "resource": resource,
-            "outcome": outcome,
-            "severity": severity,
-            "message": message,
-            "related": related,
-            "source": source,
-            "session_id": session_id,
-            "correlation_id": correlation_id,
-            "before": before,
-            "after": after,
-            "metadata": metadata,
-            "occurred_at": occurred_at,
-        }
-        return self._take(merged(current(), fields))
+        return self._take(action, fields, self._options.full_timeout if self._options.when_full == "block" else 0.0)
 
-    def _take(self, fields: Mapping[str, Any]) -> str:
-        if os.getpid() != self._pid:  # forked by a program that runs no hooks of Python
-            self.forked()
-        name, data = encoded(fields, bytes_max=self._options.record_bytes)
-        self._started()
-        self._spool.append(data, wait=self._options.full_timeout if self._options.when_full == "block" else 0.0)
+    def record_now(self, action: str, **fields: Unpack[Fields]) -> str:
+        """Return the id of a record as `record` does, but raise SpoolFullError at once where there is no room."""
+        return self._take(action, fields, 0.0)
+
+    def _take(self, action: str, fields: Mapping[str, Any], wait: float) -> str:
+        name, data = encoded(merged(current(), {**fields, "action": action}), bytes_max=self._options.record_bytes)
+        if not capturing.taken(data):
+            if os.getpid() != self._pid:  # forked by a program that runs no hooks of Python
+                self.forked()
+            self._started()
+            self._spool.append(data, wait=wait)
         return name
+
+    def action(self, name: str, *, resource: ResourceOf = None, **fields: Unpack[CallFields]) -> Callable[[Function], Function]:
+        """Return a decorator that records each call of a function, after it has ended, with its outcome.
+
+        The outcome is `success`, `denied` for a PermissionError, and `failure` for any other exception, whose type is in
+        `metadata.error`. The exception goes on. Functions with `async def` are decorated alike.
+
+        Args:
+            name: The action.
+            resource: The resource, or a function of the call's arguments that returns it.
+            fields: Further fields.
+        """
+        return decorator(self.record, name, resource, fields)
 
     def commit(self, timeout: float = 30.0) -> None:
         """Return once the server has stored everything that this process recorded before the call.
@@ -226,6 +196,13 @@ class Decklog:
             )
         if sending is not None and (refusals := sending.sender.take_refusals(number)):
             raise RefusedError(refusals)
+
+    def reader(self) -> Reader:
+        """Return a reader of the same server with the same credential, for `search`, `tail` and `export`. Close it."""
+        made: Reader = lazily.readers().Reader(
+            url=self._url, key=self._key, key_file=self._key_file, ssl_context=self._options.ssl_context
+        )
+        return made
 
     def stats(self) -> Statistics:
         """Return what this client did since its process began."""
@@ -267,8 +244,8 @@ class Decklog:
         self.close()
 
 
-def _close_all() -> None:
-    """Close the clients of a program that ends, each within its `exit_timeout`."""
+def close_all() -> None:
+    """Close all clients of the process, each within its `exit_timeout`, as the end of the program does."""
     for client in list(_clients):
         client.exit()
 
@@ -278,5 +255,5 @@ def _forked() -> None:
         client.forked()
 
 
-atexit.register(_close_all)
+atexit.register(close_all)
 os.register_at_fork(after_in_child=_forked)

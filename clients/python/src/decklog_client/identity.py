@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypedDict
 from urllib.parse import urlsplit
 
 from decklog_client.errors import ConfigurationError
@@ -62,3 +63,19 @@ def required(environment: Mapping[str, str], name: str) -> str:
     if not value:
         raise ConfigurationError(f"The environment variable {name} is missing.")
     return value
+
+
+class Place(TypedDict):
+    """Where a server is, and the credential for it, as the environment names them."""
+
+    url: str
+    key: str | None
+    key_file: str | None
+
+
+def of_environment(environment: Mapping[str, str]) -> Place:
+    """Return what DECKLOG_URL, and DECKLOG_KEY or else DECKLOG_KEY_FILE say. Raises ConfigurationError."""
+    url, key = required(environment, URL), environment.get(KEY) or None
+    if key is None and not environment.get(KEY_FILE):
+        raise ConfigurationError(f"The environment variables {KEY} and {KEY_FILE} are missing; one of them is needed.")
+    return {"url": url, "key": key, "key_file": environment.get(KEY_FILE) if key is None else None}

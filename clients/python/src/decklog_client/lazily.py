@@ -9,7 +9,21 @@ if TYPE_CHECKING:
 
 
 def transport() -> ModuleType:
-    """Return the module of HTTP."""
+    """Return the module that sends by HTTP."""
     from decklog_client import transport as module
+
+    return module
+
+
+def aio() -> ModuleType:
+    """Return the module of the client for asyncio."""
+    from decklog_client import aio as module
+
+    return module
+
+
+def readers() -> ModuleType:
+    """Return the module of the readers."""
+    from decklog_client import readers as module
 
     return module

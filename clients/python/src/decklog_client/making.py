@@ -4,33 +4,66 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import msgspec
 
 from decklog_client.errors import InvalidRecordError, RecordTooLargeError
+from decklog_client.scope import resolved
 
-FIELDS = frozenset(
-    {
-        "id",
-        "action",
-        "actor",
-        "resource",
-        "related",
-        "occurred_at",
-        "severity",
-        "outcome",
-        "message",
-        "source",
-        "session_id",
-        "correlation_id",
-        "before",
-        "after",
-        "metadata",
-    }
-)
+Named = str | Mapping[str, Any]
+"""An actor: an id, or `id`, `type` and `name`."""
+Outcome = Literal["success", "failure", "denied", "unknown"]
+Severity = Literal["INFO", "WARNING", "ERROR", "CRITICAL"]
+
+
+class CallFields(TypedDict, total=False):
+    """Fields of a record beside its action and its resource.
+
+    Attributes:
+        actor: Who did it: an id, or `id`, `type` and `name`; or a function without arguments that returns one of them.
+        outcome: `success`, `failure`, `denied` or `unknown`.
+        severity: `INFO`, `WARNING`, `ERROR` or `CRITICAL`.
+        message: Text for people.
+        related: Further resources.
+        source: Where it came from: `ip`, `user_agent`.
+        session_id: Id that joins the records of a session.
+        correlation_id: Id that joins the records of a request or a job.
+        before: The state before, as JSON.
+        after: The state after, as JSON.
+        metadata: Further members, as JSON.
+        occurred_at: When it happened. Default: now.
+        id: Id of the event. Default: a new one. The same id names the same record for the server.
+    """
+
+    actor: Named | Callable[[], Named | None] | None
+    outcome: Outcome | None
+    severity: Severity | None
+    message: str | None
+    related: Sequence[Mapping[str, Any]] | None
+    source: Mapping[str, Any] | None
+    session_id: str | None
+    correlation_id: str | None
+    before: Any
+    after: Any
+    metadata: Mapping[str, Any] | None
+    occurred_at: datetime | str | None
+    id: str | None
+
+
+class Fields(CallFields, total=False):
+    """Fields of a record beside its action: those of `CallFields`, and the resource.
+
+    Attributes:
+        resource: What it was done to: `type`, `id`, `name`.
+    """
+
+    resource: Mapping[str, Any] | None
+
+
+FIELDS = frozenset({"action", *Fields.__annotations__})
 """Fields of a record."""
 
 
@@ -43,8 +76,9 @@ def new_id() -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-def _named(value: Any) -> Any:
-    """Return an actor or a resource: a text is its id."""
+def _actor(value: Any) -> Any:
+    """Return an actor: a text is its id, and a function returns one."""
+    value = resolved(value)
     return {"id": value} if isinstance(value, str) else value
 
 
@@ -61,10 +95,9 @@ _ENCODER = msgspec.json.Encoder(enc_hook=_other)
 def encoded(fields: Mapping[str, Any], *, bytes_max: int) -> tuple[str, bytes]:
     """Return the id and the JSON of a record. Raises InvalidRecordError and RecordTooLargeError."""
     record = {name: value for name, value in fields.items() if value is not None}
+    record["actor"] = _actor(record.get("actor"))
     _check(record)
-    record["actor"] = _named(record["actor"])
-    record.setdefault("id", None)
-    record["id"] = record["id"] or new_id()
+    record["id"] = record.get("id") or new_id()
     if "occurred_at" not in record:
         record["occurred_at"] = datetime.now(timezone.utc)
     elif isinstance(record["occurred_at"], datetime) and record["occurred_at"].tzinfo is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -17,7 +17,24 @@ def merged(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]
     both = outer.get("metadata"), inner.get("metadata")
     if isinstance(both[0], Mapping) and isinstance(both[1], Mapping):
         found["metadata"] = {**both[0], **both[1]}
+    if callable(inner.get("actor")) and outer.get("actor") is not None:
+        found["actor"] = _either(inner["actor"], outer["actor"])
     return found
+
+
+def resolved(actor: Any) -> Any:
+    """Return an actor, or what a function returns as one."""
+    return actor() if callable(actor) else actor
+
+
+def _either(inner: Any, outer: Any) -> Callable[[], Any]:
+    """Return a function for the actor: the inner one, or the outer one where the inner function knows none."""
+
+    def actor() -> Any:
+        found = resolved(inner)
+        return resolved(outer) if found is None else found
+
+    return actor
 
 
 def current() -> Mapping[str, Any]:

@@ -129,7 +129,8 @@ class Sender:
     def _attempt_once(self, batch: Batch, pending: list[int]) -> list[int]:
         """Send the first of the pending records of a batch, and return those that are pending then."""
         part, later = pending[: self._ceiling], pending[self._ceiling :]
-        self._note("sending")
+        if self._attempt == 0:  # else the reason of the wait stays until an attempt succeeds
+            self._note("sending")
         self.sent.batches += 1
         try:
             answer = self._append([batch.records[index] for index in part])
@@ -143,6 +144,7 @@ class Sender:
         if meaning is Meaning.SPLIT:
             refused = Item("rejected", ItemError(answer.body.code or "body-too-large", str(answer.error())))
             self._refuse(batch, part, [refused])
+            self._attempt = 0
             return later
         if meaning is Meaning.ITEMS:
             return self._judge(batch, part, answer) + later
