@@ -17,6 +17,7 @@ import uvloop
 
 from tests.backends import Servers, UnavailableError, running
 from tests.bench import (
+    client_record,
     edge_flood,
     export,
     ingest_bulk,
@@ -48,6 +49,7 @@ BENCHMARKS: tuple[ModuleType, ...] = (
     registry,
     operator_tenants,
     operator_idle,
+    client_record,
 )
 RESULTS = Path(".bench") / "results.json"
 

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decklog_client import ClosedError, Options, SpoolError, SpoolFullError, frames
+from decklog_client.segment import Segment
 from decklog_client.spool import Spool
 
 SMALL = Options(segment_bytes=120, batch_bytes=100, batch_records=3, spool_bytes=100_000)
@@ -239,6 +240,46 @@ def test_record_larger_than_a_batch_is_read(tmp_path: Path) -> None:
     assert drained(spool) == [b"before", large]
 
 
+@pytest.mark.parametrize("at_the_end", [True, False])
+def test_spool_loses_no_record_that_is_appended_while_it_is_read(
+    at_the_end: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path, Options())
+    spool.append(b"one", wait=0)
+    read, late = Segment.read, [b"two", b"three"]
+
+    def interrupted(segment: Segment, size: int, offset: int) -> bytes:
+        data = read(segment, size, offset)
+        if late and bool(data) is not at_the_end:
+            spool.append(late.pop(0), wait=0)
+        return data
+
+    monkeypatch.setattr(Segment, "read", interrupted)
+    for _ in range(6):
+        if (batch := spool.next_batch(1)) is not None:
+            spool.settle(batch)
+    for record in late:
+        spool.append(record, wait=0)
+    late.clear()
+    drained(spool)
+    assert (spool.counts.recorded, spool.counts.settled) == (3, 3)
+    assert (spool.counts.torn, spool.counts.damaged) == (0, 0)
+
+
+def test_bytes_that_the_disk_changed_under_a_living_process_are_kept_aside(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, Options())
+    spool.append(b"one", wait=0)
+    spool.append(b"two", wait=0)
+    [path] = files(tmp_path)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"two", b"owt"))
+    assert drained(spool) == [b"one"]
+    spool.append(b"three", wait=0)
+    assert drained(spool) == [b"three"]
+    assert spool.counts.damaged == 1
+    assert [path.suffix for path in tmp_path.iterdir() if path.suffix != ".spool"] == [".damaged"]
+
+
 def test_sync_covers_what_was_appended(tmp_path: Path) -> None:
     spool = Spool(tmp_path, Options(fsync="always"))
     spool.append(b"one", wait=0)
@@ -254,6 +295,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from decklog_client import Options
+from decklog_client.segment import Segment
 from decklog_client.spool import Spool
 spool = Spool(Path(sys.argv[1]), Options(segment_bytes=20_000))
 for number in range(1_000_000):

@@ -172,9 +172,13 @@ class Spool:
         return None
 
     def _read(self, segment: Segment, records_max: int) -> Batch | None:
+        if segment.settled >= segment.end:
+            self._release(segment)
+            return None
         wanted = self._options.batch_bytes
-        found = frames.scan(segment.read(wanted, segment.settled), records_max=records_max, bytes_max=wanted)
-        if not found.records and segment.end - segment.settled > wanted:  # one record that is larger than a batch
+        data = segment.read(wanted, segment.settled)
+        found = frames.scan(data, records_max=records_max, bytes_max=wanted)
+        if not found.records and len(data) == wanted:  # one record may be larger than a batch
             rest = segment.read(frames.FRAME_BYTES_MAX + frames.FRAME_HEAD_BYTES, segment.settled)
             found = frames.scan(rest, records_max=1, bytes_max=wanted)
         if not found.records:
@@ -185,6 +189,10 @@ class Spool:
 
     def _cut(self, segment: Segment, end: frames.End) -> None:
         """Cut what is no record off a segment, and keep it in a file of its own if it is more than the beginning of one."""
+        with self.changed:
+            if segment is self._active:  # the disk returned other bytes than were written: nothing more is appended behind them
+                self._active = None
+                self._sealed.append(segment)
         rest = segment.read(segment.end - segment.settled, segment.settled)
         if end is frames.End.TORN or (rest and not rest.strip(b"\0")):
             self.counts.torn += 1
