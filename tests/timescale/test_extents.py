@@ -188,3 +188,27 @@ async def test_longer_retention_shows_kept_records_at_once(database: Database, i
                 changed, LogName.EVENTS, Span(0, 20), query=Query(), limit=100, newest_first=newest_first, timeout=30
             )
             assert sorted(record.seq for record in found) == list(range(oldest, 20))
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+async def test_first_reading_of_a_process_finds_all_records(database: Database, isolation: Isolation) -> None:
+    tenant = await database.tenant(isolation=isolation)
+    history = History(database, tenant, await database.records())
+    for ago in (40, 30, 12, 11, 4, 1, 0):
+        await history.day(ago, 4)
+    count = len(history.facts)
+    for _ in range(6):
+        history.store = await database.records()
+        await history.check(1)
+    for seqs in ([0], [count - 1], [0, count - 1], [*range(count)], [count - 2, count + 5]):
+        store = await database.records()
+        for _ in range(2):
+            fetched = await store.fetch(tenant, LogName.EVENTS, seqs, newest_first=False)
+            assert [record.seq for record in fetched] == [seq for seq in seqs if seq < count]
+            await store.head(tenant, LogName.EVENTS)
+            fetched = await store.fetch(tenant, LogName.EVENTS, seqs, newest_first=False)
+            assert [record.seq for record in fetched] == [seq for seq in seqs if seq < count]
+            found, _ = await store.read(
+                tenant, LogName.EVENTS, Span(0, count), query=Query(), limit=100, newest_first=False, timeout=30
+            )
+            assert [record.seq for record in found] == list(range(count))

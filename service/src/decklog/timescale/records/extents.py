@@ -2,24 +2,30 @@
 
 Receipt times never decrease along `seq`, so a partition before the head's receipt time never changes again. Its extent is read once,
 from three indexes, and cached in the process. Extents only prune: a window must contain every record that can match.
+
+A new process knows no extents, and reading those of hundreds of partitions takes longer than a list. So a list of the newest records
+does not wait for them: its windows are bounded by receipt times alone, which are known from the head.
 """
 
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import asyncpg
 
+from decklog.domain.errors import DecklogError
 from decklog.domain.log import Head, LogName, Span
 from decklog.domain.records.retained import Partition
 from decklog.domain.search.query import Query
 from decklog.domain.tenant import Isolation, Tenant
-from decklog.timescale.connection import PlanMode, Pool
-from decklog.timescale.records.filters import by_index
+from decklog.timescale.connection import Pool
+from decklog.timescale.records.filters import RECEIPT_SLACK, by_index
 from decklog.timescale.statements import only_row, quoted, statement
 
 _LOGS_MAX = 1_000
@@ -27,6 +33,8 @@ _LOGS_MAX = 1_000
 _GROWTH = 8
 """Each window spans so many times the partitions of the one before: frequent matches read few partitions, rare ones need few
 statements."""
+NEAR = 8
+"""Partitions for which a plan of their own costs less than one for all partitions, which a new connection takes 0.3 s to load."""
 _MANY = 20_000
 """Numbers of an ascending reading from which the extents are worth their cost."""
 _EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
@@ -67,6 +75,7 @@ class _Known:
         self.open_from: datetime | None = None
         self.span = timedelta()
         self.learning = asyncio.Lock()
+        self.learner: asyncio.Task[None] | None = None
 
     @property
     def complete(self) -> bool:
@@ -81,6 +90,8 @@ class Extents:
         self._pool = pool
         # The retention is part of the key: a longer one needs extents of older partitions.
         self._logs: OrderedDict[tuple[int, LogName, int], _Known] = OrderedDict()
+        self._lengths: dict[str, timedelta] = {}
+        """Lengths of partitions, by schema: they never change."""
 
     def seen(self, tenant: Tenant, log: LogName, head: Head) -> None:
         """Store the head of a log: it decides which partitions are closed. Another epoch discards the extents."""
@@ -102,6 +113,10 @@ class Extents:
         first, end = span
         known = self._logs.get((tenant.id, log, tenant.retention_days))
         if known is not None:
+            if known.open_from is None and (
+                newest := await self._newest(tenant, log, known, span, query, newest_first=newest_first)
+            ):
+                return newest
             many = min(end, known.head.next_seq) - first > _MANY
             if newest_first or many or _bounded(query):
                 await self._learn(tenant, log, known)
@@ -116,7 +131,49 @@ class Extents:
             until = known.head.received_at + _MICROSECOND if end <= known.head.next_seq else None
             windows.append(Window(Span(tail, end), known.open_from, until))
         ordered = windows[::-1] if newest_first else windows
-        return _first_and_rest(ordered) if by_index(query) else _growing(ordered)
+        return _near_and_rest(ordered) if by_index(query) else _growing(ordered)
+
+    async def _newest(
+        self, tenant: Tenant, log: LogName, known: _Known, span: Span, query: Query, *, newest_first: bool
+    ) -> list[Window]:
+        """Return windows of a log whose extents are unknown, in the order of reading; none where they must be learned first."""
+        since = _received_from(query)
+        length = await self._length(tenant)
+        newest = _start_of(known.head.received_at, length)
+        near = newest - NEAR * length
+        until = known.head.received_at + _MICROSECOND if span.end <= known.head.next_seq else None
+        if since is not None and since >= near:
+            return [Window(span, _start_of(since, length), until)]
+        if not newest_first or _bounded(query):
+            return []
+        if known.learner is None or known.learner.done():
+            known.learner = asyncio.create_task(self._learn_for_later(tenant, log, known))
+        return [Window(span, newest, until), Window(span, near, newest), Window(span, None, near, wide=True)]
+
+    async def _length(self, tenant: Tenant) -> timedelta:
+        """Return the length of the partitions of a schema."""
+        if tenant.schema not in self._lengths:
+            async with self._pool.connection() as connection:
+                self._lengths[tenant.schema] = (await _partitioning(connection, tenant))[0]
+        return self._lengths[tenant.schema]
+
+    async def receipts(self, tenant: Tenant, log: LogName, oldest: int, newest: int) -> Window | None:
+        """Return a window in which the records from one number to another probably are: where the extents are unknown, the newest.
+
+        None where the log was never seen.
+        """
+        known = self._logs.get((tenant.id, log, tenant.retention_days))
+        if known is None:
+            return None
+        span = Span(oldest, newest + 1)
+        if known.open_from is None:
+            length = await self._length(tenant)
+            return Window(span, _start_of(known.head.received_at, length) - NEAR * length, None)
+        lasts = [extent.last for extent in known.closed]
+        low, high = bisect_left(lasts, oldest), bisect_left(lasts, newest)
+        since = known.closed[low].start if low < len(lasts) else known.open_from
+        until = known.closed[high].end if high < len(lasts) else None
+        return Window(span, since, until, wide=high - low > NEAR)
 
     async def around(self, tenant: Tenant, log: LogName, span: Span, query: Query) -> Window | None:
         """Return one window with all matching records of a span, None if none can match. Raises `storage-unavailable`."""
@@ -150,14 +207,33 @@ class Extents:
                 return
             head = known.head
             async with self._pool.reading(tenant.id, plan="force_generic_plan") as connection:
-                start, span, plan = await _beginning(connection, tenant, log, head)
-                start, found = known.open_from or start, list(known.closed)
-                await connection.execute(f"SET LOCAL plan_cache_mode = {plan}")
-                while start + span <= head.received_at:
-                    extent = await _look(connection, tenant, log, start, start + span)
-                    found += [] if extent is None else [extent]
-                    start += span
+                span, hypertable = await _partitioning(connection, tenant)
+                start, found = known.open_from or await _beginning(connection, tenant, log, head, span), list(known.closed)
+                starts = [start + number * span for number in range(max(0, (head.received_at - start) // span))]
+                if hypertable:
+                    # TimescaleDB prunes chunks only while planning.
+                    await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+                    looks = [await _look(connection, tenant, log, each, each + span) for each in starts]
+                    found += [extent for extent in looks if extent is not None]
+                else:
+                    found += await _looks(connection, tenant, log, starts, span)
+                start += len(starts) * span
             known.closed, known.open_from, known.span = found, start, span
+
+    async def _learn_for_later(self, tenant: Tenant, log: LogName, known: _Known) -> None:
+        with suppress(DecklogError):  # logged; the next list tries again
+            await self._learn(tenant, log, known)
+
+
+def _received_from(query: Query) -> datetime | None:
+    """Return the receipt time before which no record can match, None without one."""
+    bounds = [query.received_since, query.since and query.since - RECEIPT_SLACK]
+    return max((bound for bound in bounds if bound is not None), default=None)
+
+
+def _start_of(moment: datetime, length: timedelta) -> datetime:
+    """Return the start of the partition of a receipt time."""
+    return _EPOCH_START + (moment - _EPOCH_START) // length * length
 
 
 def _bounded(query: Query) -> bool:
@@ -182,9 +258,10 @@ def joined(windows: Sequence[Window], *, wide: bool = False) -> Window:
     return Window(Span(low.span.first, high.span.end), low.since, high.until, wide)
 
 
-def _first_and_rest(windows: Sequence[Window]) -> list[Window]:
-    rest = windows[1:]
-    return [*windows[:1], *([joined(rest, wide=len(rest) > _GROWTH)] if rest else [])]
+def _near_and_rest(windows: Sequence[Window]) -> list[Window]:
+    """Return the first window, those of the partitions next to it as one, and the rest as one."""
+    near, rest = windows[1 : 1 + NEAR], windows[1 + NEAR :]
+    return [*windows[:1], *([joined(near)] if near else []), *([joined(rest, wide=len(rest) > _GROWTH)] if rest else [])]
 
 
 def _growing(windows: Sequence[Window]) -> list[Window]:
@@ -198,14 +275,16 @@ def _growing(windows: Sequence[Window]) -> list[Window]:
     return groups
 
 
-async def _beginning(
-    connection: asyncpg.Connection, tenant: Tenant, log: LogName, head: Head
-) -> tuple[datetime, timedelta, PlanMode]:
-    """Return the start of the partition of the log's oldest record, the length of partitions, and the plan mode for one."""
-    relation = await only_row(
+async def _partitioning(connection: asyncpg.Connection, tenant: Tenant) -> tuple[timedelta, bool]:
+    """Return the length of the partitions of a schema, and whether they are chunks of TimescaleDB."""
+    row = await only_row(
         connection, "SELECT partition_days, hypertable FROM decklog.relations WHERE schema_name = $1", tenant.schema
     )
-    span = timedelta(days=relation["partition_days"])
+    return timedelta(days=row["partition_days"]), row["hypertable"]
+
+
+async def _beginning(connection: asyncpg.Connection, tenant: Tenant, log: LogName, head: Head, length: timedelta) -> datetime:
+    """Return the start of the partition of the log's oldest record."""
     oldest = await connection.fetchval(
         f"SELECT received_at FROM {quoted(tenant.schema)}.records WHERE tenant_id = $1 AND log = $2"
         " AND received_at > now() - $3::interval ORDER BY seq LIMIT 1",
@@ -213,10 +292,24 @@ async def _beginning(
         log.value,
         timedelta(days=tenant.retention_days),
     )
-    oldest = oldest or head.received_at
-    # A generic plan prunes native partitions when it starts; TimescaleDB prunes chunks only while planning.
-    plan: PlanMode = "force_custom_plan" if relation["hypertable"] else "force_generic_plan"
-    return _EPOCH_START + (oldest - _EPOCH_START) // span * span, span, plan
+    return _start_of(oldest or head.received_at, length)
+
+
+async def _looks(
+    connection: asyncpg.Connection, tenant: Tenant, log: LogName, starts: Sequence[datetime], length: timedelta
+) -> list[Extent]:
+    """Return the extents of native partitions that have records, by one statement, whose plan prunes for each of them."""
+    rows = await connection.fetch(
+        f"SELECT part.starts, found.* FROM unnest($3::timestamptz[]) AS part (starts) CROSS JOIN LATERAL ("
+        f"SELECT min(seq) AS first, max(seq), min(occurred_at), max(occurred_at) FROM {quoted(tenant.schema)}.records"
+        " WHERE tenant_id = $1 AND log = $2 AND received_at >= part.starts AND received_at < part.starts + $4::interval OFFSET 0"
+        ") AS found WHERE found.first IS NOT NULL",
+        tenant.id,
+        log.value,
+        list(starts),
+        length,
+    )
+    return [Extent(row[0], row[0] + length, *row[1:]) for row in rows] if starts else []
 
 
 async def _look(connection: asyncpg.Connection, tenant: Tenant, log: LogName, start: datetime, end: datetime) -> Extent | None:

@@ -236,10 +236,9 @@ class PostgresRecords:
     ) -> list[asyncpg.Record]:
         """Read one window, at most `room[0]` records and `room[1]` bytes."""
         parameters, scope = self._scope(tenant, log, window.span, query)
-        # A generic plan excludes no partitions; the range of `seq` bounds what it reads.
+        # A generic plan leaves partitions out when it starts.
         plan: PlanMode = "force_generic_plan" if window.wide else "force_custom_plan"
-        if not window.wide:
-            scope += _received(window, parameters)
+        scope += _received(window, parameters)
         if window.parts:
             scope = _in_parts(scope, window.parts, parameters)
         order, (limit, size) = "DESC" if newest_first else "ASC", room
@@ -317,26 +316,36 @@ class PostgresRecords:
                 sql = by_time(
                     scope + _received(window, parameters), parameters, after, limit, bytes_max, newest_first=newest_first
                 )
-                async with self._pool.reading(tenant.id, timeout=left, plan="force_custom_plan") as connection:
+                plan: PlanMode = "force_generic_plan" if window.wide else "force_custom_plan"
+                async with self._pool.reading(tenant.id, timeout=left, plan=plan) as connection:
                     found.add(await connection.fetch(sql, *parameters.values))
         return found.page()
 
     async def fetch(self, tenant: Tenant, log: LogName, seqs: Sequence[int], *, newest_first: bool = True) -> list[StoredRecord]:
         """See the protocol."""
+        if not seqs:
+            return []
+        if (window := await self._extents.receipts(tenant, log, min(seqs), max(seqs))) is not None:
+            found, held = await self._fetched(tenant, log, seqs, window, newest_first=newest_first)
+            if len(found) == len(seqs) or held >= READ_BYTES_MAX:
+                return found
+        # Numbers may be missing, or belong to records of another time than the window has: those of a restored log.
+        return (await self._fetched(tenant, log, seqs, None, newest_first=newest_first))[0]
+
+    async def _fetched(
+        self, tenant: Tenant, log: LogName, seqs: Sequence[int], window: Window | None, *, newest_first: bool
+    ) -> tuple[list[StoredRecord], int]:
+        """Return records by their numbers, received within a window where it is given, and their bytes."""
+        parameters = Parameters(tenant.id, log.value, list(seqs), timedelta(days=tenant.retention_days), READ_BYTES_MAX)
         scope = (
             f"FROM {quoted(tenant.schema)}.records WHERE tenant_id = $1 AND log = $2 AND seq = ANY ($3::bigint[])"
             " AND received_at > now() - $4::interval"
         )
-        async with self._pool.reading(tenant.id, plan="force_generic_plan") as connection:
-            rows = await connection.fetch(
-                _bounded(scope, "DESC" if newest_first else "ASC", "$5"),
-                tenant.id,
-                log.value,
-                list(seqs),
-                timedelta(days=tenant.retention_days),
-                READ_BYTES_MAX,
-            )
-        return _stored(rows)
+        scope += "" if window is None else _received(window, parameters)
+        plan: PlanMode = "force_generic_plan" if window is None or window.wide else "force_custom_plan"
+        async with self._pool.reading(tenant.id, plan=plan) as connection:
+            rows = await connection.fetch(_bounded(scope, "DESC" if newest_first else "ASC", "$5"), *parameters.values)
+        return _stored(rows), rows[-1]["held"] if rows else 0
 
     async def count(
         self, tenant: Tenant, log: LogName, span: Span, *, query: Query, grouping: Grouping, limit: int, timeout: float
