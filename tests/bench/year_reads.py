@@ -17,6 +17,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from decklog.domain.log import microseconds, rfc3339
+from decklog.domain.records.record import Prepared
 from decklog.settings import Search
 from tests.bench import replay
 from tests.bench.asking import Ask, Asker, asked, bare_rows, bare_searches, cursor_after, processor_of
@@ -52,6 +53,11 @@ def _values(log: Loaded, name: str) -> list[str]:
     return sorted(set(found), key=lambda value: (-found.count(value), value))
 
 
+def _one(log: Loaded, turn: int) -> Prepared:
+    """Return one record, another one in each round."""
+    return log.replay.prepared((log.replay.count - 1 - turn * 99_991) % log.replay.count)
+
+
 def lists(log: Loaded) -> list[Ask]:
     """Return kinds of filtered lists: rare and frequent values, old and new times."""
     actors, actions, resources = (_values(log, name) for name in ("actor_id", "action", "resource_id"))
@@ -68,7 +74,7 @@ def lists(log: Loaded) -> list[Ask]:
         ),
         Ask(
             "request",
-            lambda turn: page | {"correlation_id": log.replay.prepared(turn * 977 % log.replay.count).correlation_id or "none"},
+            lambda turn: page | {"correlation_id": _one(log, turn).correlation_id or "none"},
         ),
         Ask("network", lambda turn: page | {"ip": "10.0.0.0/8", "to": _ago(log, turn, hours=1)}),
         Ask("old day", lambda turn: page | {"from": _ago(log, turn, days=201), "to": _ago(log, turn, days=200)}),
@@ -94,7 +100,7 @@ def texts(log: Loaded, engine: str) -> list[Ask]:
         return words[turn % len(words)]
 
     def rare(turn: int) -> str:
-        return (log.replay.prepared(turn * 991 % log.replay.count).id or "none").split("-")[0]
+        return (_one(log, turn).id or "none").split("-")[0]
 
     def day(turn: int) -> dict[str, str]:
         return {"from": _ago(log, turn, days=31), "to": _ago(log, turn, days=30)}
