@@ -37,7 +37,7 @@ from tests.support.examples import examples
 from tests.support.fields import example
 from tests.support.generations import generation, living, make_indices, remove_indices
 from tests.support.memory_index import MemoryIndex, bucket_of
-from tests.support.strategies import CHANGES, NETWORKS, ZONES, cases, terms_of
+from tests.support.strategies import CHANGES, NETWORKS, NOW, ZONES, cases, terms_of
 
 EVERYTHING = Query()
 EVENTS = LogName.EVENTS
@@ -158,6 +158,24 @@ async def test_count_by_intervals_of_a_time_zone_agrees_with_the_calendar(indice
         expected = Counter(start_of(interval, moment, zone_of(tz)) for moment in CHANGES)
         buckets = await indices.count(tenant, interval=interval, tz=tz)
         assert {bucket.start: bucket.count for bucket in buckets} == expected, interval
+
+
+@pytest.mark.parametrize("tz", ZONES)
+@pytest.mark.parametrize("ends", [False, True])
+async def test_timeline_of_a_range_agrees_with_the_calendar(indices: Indices, tz: str, ends: bool) -> None:
+    """The newest record occurs after now, so an open range ends where no interval is known."""
+    later = datetime.now(UTC) + timedelta(days=40)
+    for middle in CHANGES[:: len(CHANGES) // 3]:
+        moments = [middle + timedelta(hours=hours) for hours in (-50, -25, -2, -1, 0, 1, 23, 47)]
+        moments += [] if ends else [later]
+        tenant = await indices.holding(*(replace(made(occurred_at=NOW.isoformat()), occurred_at=moment) for moment in moments))
+        since, until = moments[1], moments[7] if ends else None
+        query = parse([("from", since.isoformat()), *([("to", until.isoformat())] if until else [])])[1]
+        for interval in (each for each in INTERVALS if each != "hour" or tz not in HALF_HOUR_ZONES):
+            wanted = [moment for moment in moments if moment >= since and (until is None or moment < until)]
+            expected = Counter(start_of(interval, moment, zone_of(tz)) for moment in wanted)
+            buckets = await indices.count(tenant, query, interval=interval, tz=tz)
+            assert {bucket.start: bucket.count for bucket in buckets} == expected, (interval, middle)
 
 
 @LAWS

@@ -7,13 +7,15 @@ Every request must use `_scope`, the one place that adds tenant and log, so a se
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from opensearchpy import AsyncOpenSearch
 
 from decklog.domain.index_generation import IndexGeneration
 from decklog.domain.log import LogName, Span, from_microseconds, microseconds
+from decklog.domain.search.calendar import starts_from
 from decklog.domain.search.decided import UndecidedError
 from decklog.domain.search.fields import COUNTABLE
 from decklog.domain.search.order import Place
@@ -30,6 +32,8 @@ PAGE_MAX = 10_000
 """Numbers in one answer: `index.max_result_window` of an index."""
 COMPOSITE_PAGE_MAX = 10_000
 """Buckets in one answer."""
+INTERVALS_MAX = 3_000
+"""Intervals of one question by their bounds: so many ranges OpenSearch counts by its index (`search.max_aggregation_rewrite_filters`)."""
 SEARCH_TIME_MAX = timedelta(seconds=5)
 """OpenSearch stops collecting after this; a partial answer is then refused."""
 ANSWER_TIME_MAX = SEARCH_TIME_MAX + timedelta(seconds=1)
@@ -166,6 +170,8 @@ class OpenSearchIndex:
         sources = _sources(grouping)
         if not sources:
             return await self._total(tenant, scope)
+        if (starts := _intervals(query, grouping, limit)) and (found := await self._timeline(tenant, scope, starts)) is not None:
+            return found
         composite: dict[str, Any] = {"sources": sources}
         buckets: list[Bucket] = []
         while True:
@@ -182,6 +188,19 @@ class OpenSearchIndex:
             if len(page["buckets"]) < composite["size"]:
                 return buckets
             composite["after"] = page["after_key"]
+
+    async def _timeline(self, tenant: Tenant, scope: Clause, starts: Sequence[datetime]) -> list[Bucket] | None:
+        """Return the counts of intervals with known bounds, None where some record lies after the last of them.
+
+        It takes less time than to compute the interval of each record.
+        """
+        bounds: list[dict[str, int]] = [{"from": microseconds(start), "to": microseconds(end)} for start, end in pairwise(starts)]
+        by_time = {"range": {"field": "occurred_at", "ranges": [*bounds, {"from": microseconds(starts[-1])}]}}
+        answer = await self._search(
+            tenant, {"query": scope, "size": 0, "track_total_hits": False, "aggs": {"by": by_time}}, "aggregations"
+        )
+        counts = [item["doc_count"] for item in answer["aggregations"]["by"]["buckets"]]
+        return None if counts[-1] else [Bucket((), start, count) for start, count in zip(starts, counts, strict=True) if count]
 
     async def facets(
         self, tenant: Tenant, log: LogName, span: Span, *, query: Query, names: Sequence[str], limit: int
@@ -263,6 +282,21 @@ def _sources(grouping: Grouping) -> list[dict[str, Any]]:
         by_time = {"field": "occurred_ms", "calendar_interval": grouping.interval, "time_zone": grouping.tz}
         sources.append({"start": {"date_histogram": by_time}})
     return sources
+
+
+def _intervals(query: Query, grouping: Grouping, limit: int) -> list[datetime]:
+    """Return the bounds of all intervals that records of a query lie in; none where they are unknown, or other fields group, too."""
+    if grouping.by or grouping.interval is None or query.since is None:
+        return []
+    until = query.until or datetime.now(UTC)
+    starts: list[datetime] = []
+    for start in starts_from(grouping.interval, query.since, grouping.zone):
+        starts.append(start)
+        if start >= until:
+            return starts
+        if len(starts) > min(limit, INTERVALS_MAX):
+            return []
+    return []
 
 
 def _bucket(key: dict[str, Any], count: int, grouping: Grouping) -> Bucket:
