@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import msgspec
 
-from decklog.domain.ask.lexicon import CHANGE, FAMILIES, READING, root
+from decklog.domain.ask.lexicon import CHANGE, FAMILIES, READING, TRANSPARENT, root
 from decklog.domain.ask.vocabulary import Vocabulary
 from decklog.domain.search import tree
 
+_NODES_MAX = 1_024
+"""Phrases whose conditions are kept."""
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _PARTS = re.compile(r"[.\s/:_-]+")
 _ROOTS = {root(first): tuple(map(root, words)) for first, words in FAMILIES.items()}
@@ -47,6 +49,8 @@ def named(action: str) -> Named:
     service, _, name = action.rpartition(":")
     parts = [part for part in _PARTS.split(name) if part]
     words = [word.lower() for part in parts for word in _CAMEL.findall(part) or [part]]
+    if len(words) > 2 and words[-1] in TRANSPARENT:
+        del words[-1]
     last = len(words) - 1
     verbs = (last,) if len(parts) > 1 and "." in name else (0, last)
     return Named(action, service.lower(), tuple(map(root, words)), tuple(dict.fromkeys(verbs)) if words else ())
@@ -109,7 +113,26 @@ class Actions(msgspec.Struct, frozen=True, dict=True):
 
     def matching(self, words: Sequence[str]) -> list[str]:
         """Return the actions that some roots name together: at most one verb, and the end of the object."""
-        return [each.action for each in self.all if self._fits(each, words)]
+        return [each.action for each in self._candidates(words) if self._fits(each, words)]
+
+    @cached_property
+    def _by_root(self) -> dict[str, frozenset[int]]:
+        """The places in `all` of the actions with a root."""
+        found: dict[str, set[int]] = {}
+        for place, each in enumerate(self.all):
+            for part in each.roots:
+                found.setdefault(part, set()).add(place)
+        return {part: frozenset(places) for part, places in found.items()}
+
+    def _candidates(self, words: Sequence[str]) -> list[Named]:
+        """Return the actions that have each of some roots, or one of its family: those that may fit."""
+        places: frozenset[int] | None = None
+        for word in words:
+            if word in CHANGES:
+                continue
+            having = frozenset[int]().union(*(self._by_root.get(each, frozenset()) for each in {word, *self.family(word)}))
+            places = having if places is None else places & having
+        return list(self.all) if places is None else [self.all[place] for place in sorted(places)]
 
     def _fits(self, each: Named, words: Sequence[str]) -> bool:
         if any(
@@ -127,8 +150,20 @@ class Actions(msgspec.Struct, frozen=True, dict=True):
             return not each.reads
         return each.roots[place] in self.family(verb)
 
+    @cached_property
+    def _nodes(self) -> dict[tuple[str, ...], tuple[tree.Node, str] | None]:
+        return {}
+
     def node(self, words: Sequence[str]) -> tuple[tree.Node, str] | None:
         """Return the condition that some roots mean together, and what it means in words; None where they mean nothing."""
+        key = tuple(words)
+        if key not in self._nodes:
+            if len(self._nodes) >= _NODES_MAX:
+                self._nodes.clear()
+            self._nodes[key] = self._node(words)
+        return self._nodes[key]
+
+    def _node(self, words: Sequence[str]) -> tuple[tree.Node, str] | None:
         typed = self.types.get(tuple(words))
         if typed is not None:
             return equal("resource.type", typed), f"resource type {listed(typed)}"
@@ -159,6 +194,21 @@ class Actions(msgspec.Struct, frozen=True, dict=True):
             tree.Pattern("action", (tree.Wild.MANY, text, tree.Wild.MANY)) for word in family for text in (word, word.title())
         ]
         return tree.disjunction(patterns), f"action with {', '.join(family)} in its name; the log is not known to have one"
+
+
+def apart(first: tree.Node, second: tree.Node) -> bool:
+    """Return whether two conditions name actions of which none is the same, so that no record satisfies both."""
+    both = [
+        {leaf.value for leaf in tree.leaves(node) if isinstance(leaf, tree.Equal) and leaf.field == "action"}
+        for node in (first, second)
+    ]
+    return bool(both[0] and both[1]) and not both[0] & both[1]
+
+
+@lru_cache(maxsize=16)
+def actions_of(vocabulary: Vocabulary) -> Actions:
+    """Return the actions of a vocabulary. Those of the last vocabularies are kept, as each question of a tenant needs them."""
+    return Actions(vocabulary)
 
 
 def _ends(objects: Sequence[str], words: Sequence[str]) -> bool:

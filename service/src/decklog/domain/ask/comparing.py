@@ -11,6 +11,8 @@ from decklog.domain.ask.times import NO_TIMES, Times
 from decklog.domain.ask.tokens import Token, words
 
 _PIVOTS = ("compared with", "compared to", "versus", "vs", "than")
+_SPLITS_MAX = 4
+"""Places of a question that are tried as the middle of a comparison."""
 _SECOND = ("with", "to", "against", "and", "or")
 """Words between the two sides behind compare."""
 MORE = frozenset(("more", "fewer", "less", "often", "difference", "compare", "between", "how", "does"))
@@ -31,9 +33,8 @@ def splits(tokens: Sequence[Token]) -> Iterator[tuple[int, int]]:
                 yield at, at + count
                 return
     if "compare" in (token.word for token in tokens) or "difference" in (token.word for token in tokens):
-        for at in range(len(tokens) - 2, 0, -1):
-            if tokens[at].word in _SECOND:
-                yield at, at + 1
+        places = [at for at in range(len(tokens) - 2, 0, -1) if tokens[at].word in _SECOND]
+        yield from ((at, at + 1) for at in places[:_SPLITS_MAX])
 
 
 def counterpart(times: Times, left: Draft) -> Times | None:

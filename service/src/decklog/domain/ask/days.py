@@ -22,6 +22,8 @@ _NUMERIC = re.compile(r"(\d{1,2})[/.](\d{1,2})[/.](\d{4})")
 _YEAR = re.compile(r"(?:19|20)\d{2}")
 _LAST, _THIS = ("last", "previous"), ("this", "current")
 _DAY = timedelta(days=1)
+_MONTHS_BACK = 4
+"""Months that the latest day of a number may be back: there is a 31st in one of three."""
 
 
 class Now(msgspec.Struct, frozen=True):
@@ -29,6 +31,8 @@ class Now(msgspec.Struct, frozen=True):
 
     at: datetime
     zone: ZoneInfo
+    guesses: list[str] = msgspec.field(default_factory=list)
+    """Texts that were given to the library for dates, whose number is bounded."""
 
     @property
     def today(self) -> date:
@@ -57,9 +61,25 @@ Found = tuple[int, Days] | None
 def read_days(tokens: Sequence[Token], at: int, now: Now) -> Found:
     """Return the days that the words at a place name, and how many words these are; None for other words."""
     skipped = 1 if words(tokens, at, 1) == "the" else 0
+    if skipped and (found := _ordinal(tokens, at + 1, now)) is not None:
+        return found
     for reader in (_named, _relative, _weekday, _date, _month, _written, _year):
         if (found := reader(tokens, at + skipped, now)) is not None:
             return found[0] + skipped, found[1]
+    return None
+
+
+def _ordinal(tokens: Sequence[Token], at: int, now: Now) -> Found:
+    """Read the 10th, the latest one, where no month follows."""
+    word, following = words(tokens, at, 1), words(tokens, at + 1, 1)
+    day = day_of(word)
+    if day is None or word.isdigit() or following == "of" or month_of(following) is not None:
+        return None
+    for back in range(_MONTHS_BACK):
+        month = month_of_year(now.today.year, now.today.month - back)
+        found = month.first + (day - 1) * _DAY
+        if found < month.end and found <= now.today:
+            return 2, _one(found)
     return None
 
 

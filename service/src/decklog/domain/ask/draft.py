@@ -16,6 +16,10 @@ from decklog.domain.ask.tokens import Token
 from decklog.domain.ask.understanding import Expert, Piece, Unread
 from decklog.domain.search import tree
 
+_SEVERAL = frozenset(("text", "condition"))
+"""Kinds of which a record may satisfy several conditions."""
+_NARROWED = frozenset(("ip", "exact action", "service"))
+"""Kinds of which a part may be excluded: from this network, but not from that address of it."""
 WINDOW_DAYS_MAX = 31
 """Days that a window of the clock may repeat on."""
 
@@ -36,9 +40,14 @@ class Group(msgspec.Struct):
 
     places: list[int]
     roots: list[str]
-    negated: bool = False
+    negation: tuple[int, int] | None = None
     link: int | None = None
     """Place of the word that links the group with the one before it."""
+
+    @property
+    def negated(self) -> bool:
+        """Whether the group is excluded."""
+        return self.negation is not None
 
 
 @dataclass
@@ -59,6 +68,8 @@ class Draft:
     interval: str | None = None
     limit: int | None = None
     oldest: bool = False
+    received: bool = False
+    """Whether times are those of the receipt."""
     at: int = 0
     role: str = ""
     """The last preposition, until a value follows it."""
@@ -66,6 +77,10 @@ class Draft:
     """The words of a negation, until what it negates follows."""
     link: int | None = None
     """Place of the last and, or, comma, until a value follows it."""
+    limited: tuple[int, int] | None = None
+    """The words of a number of records."""
+    types: tuple[str, ...] = ()
+    """Types of the last resource that was named with its type."""
     nouns: list[tuple[str, ...]] = field(default_factory=list)
     """Roots of the nouns before the ids of resources."""
     open_links: set[int] = field(default_factory=set)
@@ -79,8 +94,9 @@ class Draft:
         return self.tokens[place].word if 0 <= place < len(self.tokens) else ""
 
     def phrase(self, count: int, offset: int = 0) -> str:
-        """Return so many words from the current place on."""
-        return " ".join(token.word for token in self.tokens[self.at + offset : self.at + offset + count])
+        """Return so many words from the current place on, empty where there are fewer."""
+        found = self.tokens[self.at + offset : self.at + offset + count]
+        return " ".join(token.word for token in found) if len(found) == count else ""
 
     def means(self, count: int, meaning: str) -> int:
         """Note what the next words mean, and return how many they are."""
@@ -99,9 +115,13 @@ class Draft:
             self.open_links.discard(link)
             self._extend(before, node, meaning, first + count)
             return count
-        if before is not None and not negation and not before.negated and kind != "text":
+        if before is not None and not before.negated and (negation is None or kind not in _NARROWED) and kind not in _SEVERAL:
             self.unread.update(range(first, first + count))
+            if negation is not None:
+                self.unread.update(range(*negation))
             return count
+        if kind == "ip" and negation is not None:
+            self.conditions.append(Condition("has ip", tree.Exists("source.ip"), "", first, first + count))
         condition = Condition(kind, node, meaning, first, first + count, negation is not None)
         self.conditions.append(condition)
         self._tell(condition, negation, count)
@@ -200,6 +220,21 @@ def time_node(times: Times, now: Now) -> tree.Node | None:
     elif times.days:
         nodes.append(tree.disjunction(_range(each, now) for each in _joined(times.days)))
     return tree.conjunction(nodes)
+
+
+def received_node(node: tree.Node) -> tree.Node:
+    """Return a condition of times as one of times of receipt."""
+    return tree.replaced(node, _received)
+
+
+def _received(leaf: tree.Leaf) -> tree.Node:
+    match leaf:
+        case tree.Since(at=at, ago=ago):
+            return tree.Received(at, ago=ago)
+        case tree.Until(at=at, ago=ago):
+            return tree.Received(at, before=True, ago=ago)
+        case _:
+            return leaf
 
 
 def _each(days: Days) -> list[Days]:

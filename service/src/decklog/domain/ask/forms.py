@@ -19,6 +19,8 @@ _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 _ARN = re.compile(r"arn:[a-z-]+:[^\s]+")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _ID = re.compile(r"(?=.*[A-Za-z])(?=.*[\d_/@:.-])[\w./:@+=-]{2,512}|[A-Z][A-Z0-9]{7,}")
+_MEASURE = re.compile(r"[\d.,:]+[a-z%]{0,3}")
+"""Ordinals, hours and sizes: 10th, 3am, 5mb."""
 _CONDITION = re.compile(r"[\w.]+:(?!//).+")
 
 
@@ -61,4 +63,6 @@ def _condition(text: str, now: datetime) -> Form | None:
 
 def is_id(token: Token) -> bool:
     """Return whether a word can only be the id of something: it has digits, hyphens or other marks in it."""
+    if _MEASURE.fullmatch(token.word):
+        return False
     return token.quoted or (_ID.fullmatch(token.text) is not None and not token.word.endswith("'s"))

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from decklog.domain.ask.actions import Actions
+from decklog.domain.ask.actions import Actions, actions_of
 from decklog.domain.ask.comparing import MORE, counterpart, kinds, splits
 from decklog.domain.ask.days import Now
-from decklog.domain.ask.draft import Draft, Group, time_meaning, time_node
+from decklog.domain.ask.draft import Draft, Group, received_node, time_meaning, time_node
 from decklog.domain.ask.grouped import group_nodes
 from decklog.domain.ask.rules import RULES
 from decklog.domain.ask.times import NO_TIMES
@@ -69,7 +69,7 @@ def understand(
         raise invalid_parameter("question", f"at most {WORDS_MAX} words are allowed; it has {len(tokens)}.")
     named = find_zone(tokens)
     clock = Now(now, zone_of(zone if named is None else named[2]))
-    actions = Actions(vocabulary)
+    actions = actions_of(vocabulary)
     found = _compared(tokens, actions, clock, named) or _single(tokens, actions, clock, named)
     return _finished(text, found, log_of(text, log))
 
@@ -116,6 +116,8 @@ def _close(draft: Draft) -> None:
     if draft.negation is not None:
         draft.unread.update(range(*draft.negation))
     draft.unread.update(draft.open_links)
+    if draft.limited is not None and draft.expert in (Expert.COUNT, Expert.TIMELINE, Expert.TOP):
+        draft.unread.update(range(*draft.limited))
     if time_node(draft.times, draft.now) is None:
         for place in draft.time_places:
             draft.unread.update(range(*place))
@@ -128,7 +130,7 @@ def _nodes(draft: Draft) -> list[tree.Node]:
     nodes = [tree.negation(each.node) if each.negated else each.node for each in draft.conditions]
     nodes = [*nodes, *of_groups]
     time = time_node(draft.times, draft.now)
-    return nodes if time is None else [*nodes, time]
+    return nodes if time is None else [*nodes, received_node(time) if draft.received else time]
 
 
 class _Read:
@@ -185,6 +187,7 @@ def _replaced(left: Draft, right: Draft, different: set[str]) -> list[tree.Node]
     of_actions = ("exact action", "service") if "actions" in different else ()
     kept = [each for each in left.conditions if each.kind not in different and each.kind not in of_actions]
     merged.conditions = [*kept, *right.conditions]
+    merged.received = left.received
     merged.times = right.times if "times" in different else left.times
     merged.groups = _groups(left, right) if "actions" in different else left.groups
     nodes = _nodes(merged)

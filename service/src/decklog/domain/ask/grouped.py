@@ -6,19 +6,20 @@ from collections.abc import Sequence
 
 import msgspec
 
-from decklog.domain.ask.actions import CHANGES, Actions
+from decklog.domain.ask.actions import CHANGES, Actions, apart
 from decklog.domain.ask.draft import Draft, Group
 from decklog.domain.ask.lexicon import FAMILIES, OUTCOMES, root
 from decklog.domain.records.record import Outcome
 from decklog.domain.search import tree
 
 _LOGINS = frozenset(map(root, FAMILIES["login"]))
-_WORDS_MAX = 8
+_WORDS_MAX = 6
 _PLAIN_NEGATIONS = frozenset(("not", "n't", "without", "but not"))
 
 
 def group_nodes(draft: Draft) -> list[tree.Node]:
     """Return the conditions of the groups of a draft: one of the linked ones, and none of the excluded ones."""
+    _both(draft)
     shared = _shared(draft)
     found: list[tree.Node] = []
     excluded: list[tree.Node] = []
@@ -31,10 +32,19 @@ def group_nodes(draft: Draft) -> list[tree.Node]:
     return [*positive, *(tree.negation(node) for node in excluded)]
 
 
+def _both(draft: Draft) -> None:
+    """Leave an and between verbs not understood where actors are asked for that did both: no record says so."""
+    for group in draft.groups:
+        if group.link is not None and draft.tokens[group.link].word == "and" and (draft.by == "actor.id" or "who" in draft.cues):
+            draft.unread.add(group.link)
+
+
 def _meaning(draft: Draft, group: Group, roots: Sequence[str]) -> tree.Node | None:
     found = _resolved(draft.actions, roots) if len(roots) <= _WORDS_MAX else None
     if found is None or not _allowed(draft, group):
         draft.unread.update(group.places)
+        if group.negation is not None:
+            draft.unread.update(range(*group.negation))
         return None
     for first, end in _runs(group.places):
         draft.meanings[first, end] = f"{'not ' if group.negated else ''}{found[1]}"
@@ -57,7 +67,7 @@ def _resolved(actions: Actions, roots: Sequence[str]) -> tuple[tree.Node, str] |
         if found is not None:
             return found
         head, tail = actions.node(roots[:cut]), _resolved(actions, roots[cut:])
-        if head is not None and tail is not None:
+        if head is not None and tail is not None and not apart(head[0], tail[0]):
             found = tree.conjunction((head[0], tail[0])), f"{head[1]} and {tail[1]}"
     return found
 

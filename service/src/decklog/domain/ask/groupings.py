@@ -6,7 +6,19 @@ from decklog.domain.ask.calendar_words import number_of
 from decklog.domain.ask.draft import Draft
 from decklog.domain.ask.lexicon import FIELDS, GENERIC, root
 
-_OPENINGS = ("grouped by", "group by", "split by", "broken down by", "for each", "by", "per")
+_OPENINGS = (
+    "grouped by",
+    "group by",
+    "split by",
+    "broken down by",
+    "for each",
+    "from each",
+    "of each",
+    "by each",
+    "each",
+    "by",
+    "per",
+)
 _MOST = ("most active", "most frequent", "most common", "most often used", "most used", "busiest", "top", "most")
 _ACTORS = frozenset(("actor.id",))
 
@@ -25,7 +37,7 @@ def _field(draft: Draft, offset: int) -> tuple[int, str] | None:
 
 
 def _set(draft: Draft, path: str, count: int, *cues: str) -> int:
-    if draft.by is not None and draft.by != path:
+    if (draft.by is not None and draft.by != path) or draft.interval is not None:
         draft.unread.update(range(draft.at, draft.at + count))
         return count
     draft.by = path

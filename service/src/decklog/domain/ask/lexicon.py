@@ -8,22 +8,22 @@ from functools import cache
 from decklog.domain.records.record import Outcome, Severity
 
 _EMPTY = (
-    "a an the there here is are was were be been being am do does did done doing has have had having will would can could "
+    "a an the there here is are was were be been being am do does did done doing has have had having "
     "us our ours we please pls thanks hi hello hey show list find get give display see search query fetch return say print look tell "
-    "all any every each everything anything something some what whatever of for in on at to into about with by from as and but "
+    "all any every everything anything something some what whatever of for in on at to into about with by from as and "
     "ever really currently event events record records entry entries action actions activity activities call calls thing things "
     "attempt attempts attempted tried try operation operations log logs audit data item items result results "
-    "who whoever someone somebody anyone anybody everyone everybody people which how when many much time times during within over "
+    "who whoever someone somebody anyone anybody everyone everybody people which how many time times during within over "
     "made make makes happen happens happened occur occurred occurs use uses used using act acts acted perform performs performed "
-    "execute executed carried out take took taken place went go going come came coming 's "
-    "requests request api total altogether far through regarding concerning against overall so it's id ids named called"
+    "execute executed carried take took taken place went go going come came coming 's "
+    "requests request api total work works worked working altogether far through regarding concerning against overall so it's id ids named called"
 )
 EMPTY = frozenset(_EMPTY.split())
 """Words that say nothing which narrows a question. Every other word must have a meaning, or is not understood."""
 EMPTY_PHRASES = (
     "i would like to see", "i want to see", "i want to know", "i need to know", "i need to see", "i would like to know", "can you tell me",
     "can you show me", "could you show me", "could you tell me", "let me see", "let me know", "show me", "give me", "tell me", "find me",
-    "list me", "get me", "walk me", "do you know", "api calls", "api call", "i need", "i want", "let's see", "audit log", "have a look at",
+    "list me", "get me", "walk me", "do you know", "api calls", "api call", "i need", "i want", "can you", "could you", "would you", "so far", "carried out", "let's see", "from addresses", "from ip addresses", "from an address",   "audit log", "have a look at",
 )  # fmt: skip
 """Phrases without a meaning of their own, the longest first."""
 LINKS = {"and": "and", "or": "or", ",": "or", "nor": "or", "as well as": "and"}
@@ -64,7 +64,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "delete": ("delete", "remove", "destroy", "terminate", "erase", "purge", "drop"),
     "create": ("create", "add", "make", "new", "register", "provision"),
     "update": ("update", "modify", "edit", "alter", "put", "set", "patch"),
-    "read": ("read", "view", "open", "get", "describe", "list", "lookup", "see", "retrieve", "download"),
+    "read": ("read", "view", "open", "get", "see", "retrieve", "download"),
+    "list": ("list", "describe", "lookup", "enumerate"),
     "login": ("login", "signin", "logon", "authenticate"),
     "logout": ("logout", "signout", "logoff"),
     "export": ("export", "download"),
@@ -106,7 +107,7 @@ OUTCOMES: dict[str, tuple[Outcome, ...]] = (
         ("denied", "refused", "forbidden", "unauthorized", "unauthorised", "deny", "denials", "denial"), (Outcome.DENIED,)
     )
     | dict.fromkeys(
-        ("successful", "successfully", "succeeded", "success", "succeed", "successes", "succeeds", "worked"), (Outcome.SUCCESS,)
+        ("successful", "successfully", "succeeded", "success", "succeed", "successes", "succeeds"), (Outcome.SUCCESS,)
     )
     | dict.fromkeys(("wrong",), (Outcome.FAILURE, Outcome.DENIED))
 )
@@ -163,6 +164,32 @@ MORE = frozenset(("more", "fewer", "less", "oftener"))
 _PLURAL = ((re.compile(r"ies$"), "y"), (re.compile(r"(?<=s|x|z)es$|(?<=ch|sh)es$"), ""), (re.compile(r"(?<!s|u|i)s$"), ""))
 _ENDINGS = re.compile(r"(?:ion|ing|ed|ment|al)$")
 
+
+TRANSPARENT = frozenset(("value",))
+"""Last words of actions that name a part of the object before them: `GetSecretValue` reads a secret."""
+OPENINGS = EMPTY | {"export"}
+"""Words that ask for something where they open a question."""
+RECEIVED = ("by the time of receipt", "by time of receipt", "by receipt time", "received")
+"""Words that say that times are those of the receipt."""
+_MFA = "metadata.userIdentity.sessionContext.attributes.mfaAuthenticated"
+CONCEPTS: dict[str, tuple[str, str]] = {
+    "private networks": ("ip", " OR ".join(f"ip:{each}" for each in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))),
+    "second factor": ("factor", f"{_MFA}:true"),
+    "mfa": ("factor", f"{_MFA}:true"),
+    "multi-factor authentication": ("factor", f"{_MFA}:true"),
+}
+"""Phrases for a condition, with its kind and text."""
+_ALIKE = {
+    "private addresses": "private networks",
+    "private network": "private networks",
+    "private ip addresses": "private networks",
+}
+CONCEPTS |= {phrase: CONCEPTS[other] for phrase, other in _ALIKE.items()}
+CONCEPTS |= {
+    f"{before}without {name}": ("factor", f"{_MFA}:false")
+    for before in ("session ", "sessions ", "")
+    for name in ("a second factor", "second factor", "mfa", "multi-factor authentication")
+}
 
 _IRREGULAR = {
     "revocation": "revoke", "ran": "run", "written": "write", "wrote": "write", "saw": "see", "seen": "see", "given": "give",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from decklog.domain.ask.actions import equal, listed
 from decklog.domain.ask.draft import Draft, Group
 from decklog.domain.ask.forms import ACCESS_KEY_PATHS, form_of, is_id
-from decklog.domain.ask.lexicon import BETWEEN, EMPTY, FAMILIES, LOGIN, LOGOUT, TOUCHED, root
+from decklog.domain.ask.lexicon import BETWEEN, CONCEPTS, EMPTY, FAMILIES, LOGIN, LOGOUT, OPENINGS, TOUCHED, root
 from decklog.domain.ask.people import actors_named, role_sessions, thing
-from decklog.domain.search import tree
+from decklog.domain.search import syntax, tree
 from decklog.domain.search.words import tokens as words_of
 
 _ACTOR_ROLES = frozenset(("by", "of", "from", "'s"))
@@ -19,6 +19,7 @@ _REFERENCES = {
     "correlation": ("request", "correlation_id"),
     "trace": ("request", "correlation_id"),
 }
+_PATHS = dict(_REFERENCES.values())
 _TEXTS = (
     "mention mentions mentioning mentioned contain contains containing say says saying message messages word words phrase text"
 )
@@ -52,9 +53,19 @@ def typed(draft: Draft) -> int:
     return 0
 
 
+def concept(draft: Draft) -> int:
+    """Read a phrase for a condition: private networks, second factor."""
+    skipped = 1 if draft.word() in ("the", "a") else 0
+    for count in (5, 4, 3, 2, 1):
+        found = CONCEPTS.get(draft.phrase(count, skipped))
+        if found is not None and draft.word(skipped + count - 1):
+            return draft.add(found[0], syntax.read(found[1], draft.now.at), found[1], skipped + count)
+    return 0
+
+
 def _typed(draft: Draft, noun: str, at: int, count: int) -> int:
     token = draft.tokens[at]
-    if noun in _REFERENCES and is_id(token) and form_of(token, draft.now.at) in (None, _uuid(draft, at)):
+    if noun in _REFERENCES and is_id(token) and _is_reference(draft, at):
         kind, path = _REFERENCES[noun]
         return draft.add(kind, tree.Equal(path, token.text), f"{kind} {token.text}", count)
     if noun == "access key" and is_id(token):
@@ -69,13 +80,14 @@ def _typed(draft: Draft, noun: str, at: int, count: int) -> int:
     kinds = draft.actions.types.get(tuple(map(root, noun.split())))
     if kinds and (is_id(token) or (noun in _PERSONS and _is_name(draft, at))) and _is_plain(draft, at):
         draft.nouns.append(tuple(map(root, noun.split())))
+        draft.types = kinds
         return draft.add("thing", thing(token.text, kinds), f"the {listed(kinds)} {token.text}", count)
     return 0
 
 
-def _uuid(draft: Draft, at: int) -> object:
+def _is_reference(draft: Draft, at: int) -> bool:
     found = form_of(draft.tokens[at], draft.now.at)
-    return found if found is not None and found.kind == "uuid" else None
+    return found is None or found.kind in ("uuid", "key")
 
 
 def _is_plain(draft: Draft, at: int) -> bool:
@@ -157,9 +169,13 @@ def identified(draft: Draft) -> int:
     token = draft.tokens[draft.at]
     if not is_id(token):
         return 0
+    before = draft.listed()
+    if before is not None and before.kind in _PATHS:
+        return draft.add(before.kind, tree.Equal(_PATHS[before.kind], token.text), f"{before.kind} {token.text}", 1)
     if draft.role == "by":
         return draft.add("actor", tree.Equal("actor.id", token.text), f"actor {token.text}", 1)
-    return draft.add("thing", thing(token.text), f"the resource {token.text}", 1)
+    types = draft.types if before is not None and before.kind == "thing" else ()
+    return draft.add("thing", thing(token.text, types), f"the resource {token.text}", 1)
 
 
 def exact_action(draft: Draft) -> int:
@@ -195,14 +211,16 @@ def content(draft: Draft) -> int:
     stem = root(word)
     if not word.isalpha() or not draft.actions.is_word(stem):
         return 0
-    if (word in EMPTY or word in TOUCHED) and (_opens(draft) or not _in_pair(draft, stem)):
+    if word in OPENINGS and _opens(draft):
+        return 0
+    if (word in EMPTY or word in TOUCHED) and not _in_pair(draft, stem):
         return 0
     return _grouped(draft, stem, 1)
 
 
 def _opens(draft: Draft) -> bool:
     """Return whether only words without a meaning stand before the current one: list documents asks for documents."""
-    return all(token.word in EMPTY for token in draft.tokens[: draft.at])
+    return all(token.word in OPENINGS for token in draft.tokens[: draft.at])
 
 
 def _in_pair(draft: Draft, stem: str) -> bool:
@@ -216,7 +234,7 @@ def _grouped(draft: Draft, stem: str, count: int) -> int:
     linked = draft.link if last is not None and _between(draft, last.places[-1] + 1, draft.at) else None
     if last is None or linked is not None or (draft.negation is not None):
         draft.open_links.discard(-1 if linked is None else linked)
-        last = Group([], [], draft.negation is not None, linked)
+        last = Group([], [], draft.negation, linked)
         if draft.negation is not None:
             draft.meanings[draft.negation] = "not"
         draft.groups.append(last)

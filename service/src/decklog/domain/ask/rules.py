@@ -19,11 +19,12 @@ from decklog.domain.ask.lexicon import (
     NEGATIONS,
     OR_WORSE,
     OUTCOMES,
+    RECEIVED,
     SEVERITIES,
     TOUCHED,
     UNSUCCESSFUL,
 )
-from decklog.domain.ask.naming import content, exact_action, formed, identified, person, quoted, service, typed
+from decklog.domain.ask.naming import concept, content, exact_action, formed, identified, person, quoted, service, typed
 from decklog.domain.ask.times import read_times
 from decklog.domain.records.record import SEVERITIES as ORDERED
 from decklog.domain.records.record import Outcome
@@ -62,7 +63,10 @@ _CUES: tuple[tuple[str, str, str], ...] = (
     ("newest", "newest", "newest records first"),
     ("oldest", "oldest", "oldest records first"),
     ("earliest", "oldest", "oldest records first"),
-    ("when", "story", "the records in their order"),
+    ("when was", "story", "the records in their order"),
+    ("when were", "story", "the records in their order"),
+    ("when did", "story", "the records in their order"),
+    ("when has", "story", "the records in their order"),
     ("who", "who", "by actor"),
 )
 _PREPOSITIONS = frozenset(("by", "of", "from", "for", "to", "on", "about", "with", "against", "into", "in", "at", "during"))
@@ -74,6 +78,8 @@ def cue(draft: Draft) -> int:
     for phrase, name, meaning in _CUES:
         count = phrase.count(" ") + 1
         if draft.phrase(count) == phrase:
+            if name == "who" and (draft.groups or draft.conditions or "who" in draft.cues):
+                return 0  # a clause of its own: the users whom someone created who was deleted
             draft.cues.add(name)
             draft.oldest = draft.oldest or name == "oldest"
             return draft.means(count, meaning)
@@ -84,9 +90,11 @@ def limit(draft: Draft) -> int:
     """Read how many records, or values, are asked for: last 10, top 5, first 3, 20 latest."""
     number = number_of(draft.word(1))
     if draft.word() in ("last", "first", "latest", "newest", "oldest") and number is not None and 0 < number <= 1_000:
+        draft.limited = (draft.at, draft.at + 2)
         draft.limit, draft.oldest = number, draft.oldest or draft.word() in ("first", "oldest")
         return draft.means(2, f"the {'oldest' if draft.oldest else 'newest'} {number} records")
     if draft.word() in ("last", "first") and draft.word(1) not in ("time", "") and draft.limit is None:
+        draft.limited = (draft.at, draft.at + 1)
         draft.limit, draft.oldest = 1, draft.word() == "first"
         return draft.means(1, f"the {'oldest' if draft.oldest else 'newest'} record")
     return 0
@@ -100,15 +108,22 @@ def times(draft: Draft) -> int:
     return draft.add_times(found[1], found[0], time_meaning(found[1], draft.now))
 
 
+def received(draft: Draft) -> int:
+    """Read words that say that times are those of the receipt."""
+    count = next((each.count(" ") + 1 for each in RECEIVED if draft.phrase(each.count(" ") + 1) == each), 0)
+    draft.received = draft.received or count > 0
+    return draft.means(count, "times of receipt") if count else 0
+
+
 def negation(draft: Draft) -> int:
     """Read words that exclude what follows, and what is outside of a network."""
     for count in (2, 1):
         if draft.phrase(count) in NEGATIONS or (count == 1 and draft.word() == "outside"):
             if draft.negation is not None:
                 return 0
-            draft.negation = (draft.at, draft.at + count)
-            draft.link = None
-            return count
+            length = count + (draft.word() == "outside" and draft.word(1) == "of")
+            draft.negation, draft.link = (draft.at, draft.at + length), None
+            return length
     return 0
 
 
@@ -133,6 +148,8 @@ def _outcomes(found: tuple[Outcome, ...]) -> tree.Node:
 def severity(draft: Draft) -> int:
     """Read severities: one of them, it and those above it, or those above it alone."""
     before, least = _least(draft)
+    if draft.word() in ("error", "errors") and draft.word(-1) in OUTCOMES:
+        return 1
     skipped = before + (1 if draft.word(before) in ("severity", "level") else 0)
     found = SEVERITIES.get(draft.word(skipped))
     if found is None:
@@ -158,7 +175,7 @@ def interval(draft: Draft) -> int:
     word = draft.word(1) if opening else draft.word()
     if word not in INTERVALS or (not opening and not word.endswith("ly")) or draft.interval is not None:
         return 0
-    if word not in INTERVALS:
+    if draft.by is not None:
         return 0
     draft.interval = INTERVALS[word]
     return draft.means(2 if opening else 1, f"count by {draft.interval}")
@@ -191,21 +208,26 @@ def preposition(draft: Draft) -> int:
     return 1
 
 
+def empty_phrase(draft: Draft) -> int:
+    """Read phrases without a meaning of their own."""
+    return next((each.count(" ") + 1 for each in EMPTY_PHRASES if draft.phrase(each.count(" ") + 1) == each), 0)
+
+
 def empty(draft: Draft) -> int:
     """Read words without a meaning of their own."""
-    for phrase in EMPTY_PHRASES:
-        count = phrase.count(" ") + 1
-        if draft.phrase(count) == phrase:
-            return count
     if draft.word() in _AUXILIARIES and draft.word() in ("did", "does", "do", "has", "have", "done", "doing"):
         draft.cues.add("did")
     if draft.word() == "that" and draft.word(1) not in ("", "?", ",", *_PREPOSITIONS):
         return 1
-    return 1 if draft.word() in EMPTY else 0
+    if draft.word() == "who" and (draft.groups or draft.conditions):
+        return 0
+    return 1 if draft.word() in EMPTY or (draft.word() == "export" and draft.at == 0) else 0
 
 
 RULES: tuple[Rule, ...] = (
+    empty_phrase,
     quoted,
+    concept,
     negation,
     times,
     interval,
@@ -214,6 +236,7 @@ RULES: tuple[Rule, ...] = (
     cue,
     severity,
     outcome,
+    received,
     typed,
     formed,
     person,

@@ -20,7 +20,8 @@ from decklog.domain.ask.tokens import Token, words
 from decklog.domain.times import instant
 
 _DAY_SECONDS = 86_400
-_GUESS_WORDS_MAX, _GUESS_CHARS_MAX = 6, 40
+_GUESS_WORDS_MAX, _GUESS_CHARS_MAX, _GUESSES_MAX = 6, 40, 12
+"""Words and characters of a text that the library reads, and texts of one question."""
 _GUESSED = frozenset((*DAYS, *MONTHS, *NUMBERS, "ago", "at", "of", "the", "am", "pm", "noon", "midnight", "yesterday", "today"))
 _FIXED = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks", "s": "seconds"}
 
@@ -119,9 +120,12 @@ def _guessed(tokens: Sequence[Token], at: int, now: Now) -> _Reader:
     longest = 0
     while longest < _GUESS_WORDS_MAX and at + longest < len(tokens) and _for_times(tokens[at + longest].word):
         longest += 1
-    for count in range(longest, 1, -1):
+    for count in range(longest, max(1, longest - 2), -1):
         text = words(tokens, at, count)
-        if len(text) <= _GUESS_CHARS_MAX and (found := _parsed(text, now)) is not None:
+        if len(text) > _GUESS_CHARS_MAX or len(now.guesses) >= _GUESSES_MAX:
+            continue
+        now.guesses.append(text)
+        if (found := _parsed(text, now)) is not None:
             return count, found
     return None
 

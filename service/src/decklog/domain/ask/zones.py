@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from zoneinfo import available_timezones
 
-from decklog.domain.ask.calendar_words import ZONES
+from decklog.domain.ask.calendar_words import ZONES, clock_of
 from decklog.domain.ask.tokens import Token, words
 
 _CITY_WORDS_MAX = 3
@@ -34,11 +34,16 @@ def find_zone(tokens: Sequence[Token]) -> tuple[int, int, str] | None:
             if name is None or end > len(tokens):
                 continue
             timed = words(tokens, end, 1) in ("time", "timezone")
-            if not timed and "/" not in tokens[at].word and tokens[at].word not in ZONES:
+            if not (timed or "/" in tokens[at].word or tokens[at].word in ZONES or _behind_clock(tokens, at)):
                 continue
             end += (1 + (words(tokens, end + 1, 1) == "zone")) if timed else 0
             return _opening(tokens, at), end, name
     return None
+
+
+def _behind_clock(tokens: Sequence[Token], at: int) -> bool:
+    """Return whether a clock time and in stand before a place: at 14:00 in Amsterdam."""
+    return at > 1 and tokens[at - 1].word == "in" and ":" in tokens[at - 2].word and clock_of(tokens[at - 2].word) is not None
 
 
 def _opening(tokens: Sequence[Token], at: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from decklog.domain.ask.conversation import Turn
@@ -37,7 +38,9 @@ class GrammarEngine:
         def alone(text: str) -> Understanding:
             return understand(text, vocabulary, question.now, question.zone, default)
 
-        return await answered(understood(question.text, before, alone, question.now), tools)
+        # In a thread: the longest questions take some tenths of a second, in which other requests go on.
+        asked = await asyncio.to_thread(understood, question.text, before, alone, question.now)
+        return await answered(asked, tools)
 
 
 async def _vocabulary(tools: Tools, log: LogName) -> Vocabulary:
