@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,6 +69,19 @@ def test_command_answers_the_question_as_the_events_do(
     assert sorted(found) == sorted(expected)
     if "--oldest" in question.command or question.command[0] == "story":
         assert found == expected
+
+
+def test_cookbook_has_each_question_with_its_query_its_command_and_its_count(events: Events) -> None:
+    page = (Path(__file__).parents[2] / "docs/guides/auditor-cookbook.md").read_text()
+    assert page.count("\n## ") == len(QUESTIONS)
+    for question in QUESTIONS:
+        section = page.partition(f"\n## {question.words}\n")[2].partition("\n## ")[0]
+        assert f"```text\n{question.query}\n```" in section
+        [command] = [line for line in section.splitlines() if line.startswith("decklog ")]
+        assert tuple(shlex.split(command))[1:] == question.command
+        records, values = len(question.ids(events)), len(question.counts(events))
+        assert f"\n{records:,} record{'s' * (records != 1)}" in section
+        assert not values or f", {values:,} value{'s' * (values != 1)}." in section
 
 
 def test_there_are_twenty_questions_with_their_query_in_the_command() -> None:

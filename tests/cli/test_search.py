@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import fcntl
 import io
 import json
 import os
+import pty
+import re
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -169,6 +175,30 @@ def test_reader_that_goes_away_is_silent(auditor: World) -> None:
     done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stderr == ""
     assert done.stdout.startswith("{")
+
+
+def test_terminal_gets_a_table_that_fits_it(auditor: World) -> None:
+    """A real terminal of 60 columns, in front of a process of its own."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+    with subprocess.Popen(
+        [sys.executable, "-m", "decklog", "search", "--zone", "UTC"], stdout=slave, stderr=slave, stdin=slave,
+        env={**environment, "TERM": "xterm-256color"}, cwd=ROOT,
+    ) as process:  # fmt: skip
+        os.close(slave)
+        printed = b""
+        with contextlib.suppress(OSError):  # Linux reports the end of a terminal as EIO
+            while piece := os.read(master, 65_536):
+                printed += piece
+        assert process.wait(30) == 0
+    os.close(master)
+    text = printed.decode()
+    assert "\x1b[32msuccess\x1b[0m" in text
+    rows = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
+    assert rows[0].split() == ["SEQ", "TIME", "ACTOR", "ACTION", "RESOU…", "OUTCOME"]
+    assert [row.split()[:2] for row in rows[1:]] == [["2", "2026-01-30"], ["1", "2026-02-01"], ["0", "2026-01-31"]]
+    assert max(map(cell_len, rows)) <= 60
 
 
 def test_completion_offers_fields_and_contexts(auditor: World, config: Path, capsys: Printed) -> None:

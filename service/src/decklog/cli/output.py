@@ -169,10 +169,10 @@ def _print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, cu
 
 
 def row_text(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int], *, style: str = "") -> Text:
-    """Return one line of a table."""
+    """Return one line of a table; one with a style of its own is the heading, which keeps its beginning."""
     line = Text()
     for number, (cell, column, width) in enumerate(zip(cells, columns, widths, strict=True)):
-        shown = shortened(cell, width, tail=column.tail)
+        shown = shortened(cell, width, tail=column.tail and not style)
         line.append(shown, style=style or _COLOURS.get(cell, ""))
         if number < len(columns) - 1:
             line.append(" " * (width - cell_len(shown) + _GAP))
