@@ -26,7 +26,7 @@ test: $(STAMP) $(ALL_MODULES) $(BOARD) ## all tests, on real backends
 	$(BIN)/python -m tests.lines
 	PYTHONPATH=$(CURDIR)/tests/lines $(BIN)/pytest -n $(WORKERS) --dist loadgroup --durations 25 --lines-min 95 $(ARGS)
 
-endurance: $(STAMP) $(ALL_MODULES) $(BOARD) ## long rounds of chaos and attacks, and property tests with 25 times the examples of `make test`
+endurance: $(STAMP) $(ALL_MODULES) $(BOARD) ## long rounds of chaos and attacks, and property tests with 40 times the examples of `make test`
 	DECKLOG_TEST_EXAMPLES=10 $(BIN)/pytest -n $(WORKERS) --timeout 3600 -m "endurance or hypothesis" $(ARGS)
 
 board: $(BOARD)                    ## the web board, from board/ into the package; skipped while nothing changed

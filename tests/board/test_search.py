@@ -399,12 +399,11 @@ def test_texts_of_a_record_are_inert_wherever_they_are_shown(page: Page, install
     assert page.locator("img[src='x']").count() == 0
 
 
-ROWS = 100_000
 PAGE_ROWS = 1000
 
 
-def _generated(route: Route) -> None:
-    """Answer a list with the next of `ROWS` records."""
+def _generated(route: Route, rows: int) -> None:
+    """Answer a list with the next of `rows` records."""
     cursor = int(parse_qs(urlsplit(route.request.url).query).get("cursor", ["0"])[0])
     items = [
         {
@@ -414,11 +413,11 @@ def _generated(route: Route) -> None:
             "outcome": "denied" if number % 9 == 0 else "success", "resource": {"type": "document", "id": f"d-{number}"},
             "source": {"ip": f"192.0.2.{number % 250}"}, "metadata": {"number": number},
         }
-        for number in range(cursor, min(cursor + PAGE_ROWS, ROWS))
+        for number in range(cursor, min(cursor + PAGE_ROWS, rows))
     ]  # fmt: skip
     end = cursor + PAGE_ROWS
-    answer = {"head": ROWS, "indexed_from": 0, "indexed": ROWS, "engine": "postgres", "items": items}
-    route.fulfill(json={**answer, "next": str(end) if end < ROWS else None})
+    answer = {"head": rows, "indexed_from": 0, "indexed": rows, "engine": "postgres", "items": items}
+    route.fulfill(json={**answer, "next": str(end) if end < rows else None})
 
 
 SCROLL = """async () => {
@@ -438,16 +437,17 @@ SCROLL = """async () => {
 }"""
 
 
-def test_list_of_a_hundred_thousand_records_scrolls_with_few_rows_in_the_page(page: Page) -> None:
+@pytest.mark.parametrize("rows", [20_000, pytest.param(100_000, marks=pytest.mark.endurance)])
+def test_long_list_scrolls_with_few_rows_in_the_page(page: Page, rows: int) -> None:
     """Frames are bounded loosely, as the machine of a test is slower than that of a person, and shared."""
-    page.route(LIST, _generated)
+    page.route(LIST, lambda route: _generated(route, rows))
     opened(page, "?range=all")
-    while int(grid(page).evaluate("grid => Math.round(grid.scrollHeight / 30)")) < ROWS:
+    while int(grid(page).evaluate("grid => Math.round(grid.scrollHeight / 30)")) < rows:
         before = grid(page).evaluate("grid => grid.scrollHeight")
         grid(page).evaluate("grid => grid.scrollTo({top: grid.scrollHeight})")
         page.wait_for_function("before => document.querySelector('[role=grid]').scrollHeight > before", arg=before)
     grid(page).evaluate("grid => grid.scrollTo({top: grid.scrollHeight})")
-    expect(grid(page)).to_contain_text(f"d-{ROWS - 1}")
+    expect(grid(page)).to_contain_text(f"d-{rows - 1}")
     grid(page).evaluate("grid => grid.scrollTo({top: 0})")
     measured = page.evaluate(SCROLL)
     assert measured["drawn"] < 100, measured

@@ -12,8 +12,9 @@ def begin() -> None:
     places, end = {}, 0
     for folder in SOURCES:
         for path in sorted((ROOT / folder).rglob("*.py")):
-            start, end = end, end + len(path.read_bytes().splitlines()) + 1
-            places[str(path)] = (start, end)
+            text = path.read_bytes()
+            start, end = end, end + len(text.splitlines()) + 1
+            places[str(path)] = (start, end, len(text))
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / "places.json").write_text(json.dumps(places))
     (FOLDER / "hits").write_bytes(bytes(end))

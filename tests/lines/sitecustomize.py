@@ -33,20 +33,21 @@ class Hits:
     """The bytes of a run, one for each line of each file."""
 
     def __init__(self) -> None:
-        self._places: dict[str, tuple[int, int]] = json.loads((FOLDER / "places.json").read_bytes())
+        self._places: dict[str, tuple[int, int, int]] = json.loads((FOLDER / "places.json").read_bytes())
         with (FOLDER / "hits").open("r+b") as file:
             self._bytes = memoryview(mmap.mmap(file.fileno(), 0))
 
     def of(self, path: str) -> memoryview:
         """Return the bytes of a file, from line 0 on."""
-        start, end = self._places[path]
+        start, end, _ = self._places[path]
         return self._bytes[start:end]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
 
-    def __contains__(self, path: object) -> bool:
-        return path in self._places
+    def counts(self, path: str) -> bool:
+        """Return whether this file has bytes, and is as long as it was when the run began."""
+        return path in self._places and os.stat(path).st_size == self._places[path][2]
 
 
 class Loader(SourceFileLoader):
@@ -78,7 +79,7 @@ class Finder:
         if name.partition(".")[0] not in PACKAGES:
             return None
         spec = PathFinder.find_spec(name, path, target)
-        if spec is not None and spec.origin is not None and spec.origin in self._hits:
+        if spec is not None and spec.origin is not None and self._hits.counts(spec.origin):
             spec.loader = Loader(name, spec.origin)
         return spec
 
@@ -139,4 +140,5 @@ def install() -> None:
     sys.meta_path.insert(0, Finder(hits))
 
 
-install()
+if __name__ == "sitecustomize":  # Python's start, and not an import for the report
+    install()

@@ -314,7 +314,7 @@ class Life:
 
 
 @pytest.mark.parametrize("isolation", Isolation)
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.endurance)])
 async def test_tenant_converges_without_lost_records_or_leaked_keys_under_any_faults(
     control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer, isolation: Isolation, seed: int
 ) -> None:
@@ -334,8 +334,16 @@ async def test_tenant_converges_without_lost_records_or_leaked_keys_under_any_fa
     await life.close()
 
 
-@pytest.mark.parametrize("isolation", Isolation)
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    ("isolation", "after"),
+    [
+        pytest.param(Isolation.DEDICATED, True, id="after-Dedicated"),
+        pytest.param(Isolation.SHARED, False, id="before-Shared"),
+        # A death before an action is one after the action before it, but for the first.
+        pytest.param(Isolation.DEDICATED, False, marks=pytest.mark.endurance, id="before-Dedicated"),
+        pytest.param(Isolation.SHARED, True, marks=pytest.mark.endurance, id="after-Shared"),
+    ],
+)
 async def test_next_process_completes_creation_or_change_killed_at_any_action(
     control: Control, opensearch_server: OpenSearchServer, sqs_server: SqsServer, isolation: Isolation, after: bool
 ) -> None:

@@ -6,7 +6,7 @@ import os
 
 from hypothesis import settings
 
-FACTOR = float(os.environ.get("DECKLOG_TEST_EXAMPLES", "0.4"))
+FACTOR = float(os.environ.get("DECKLOG_TEST_EXAMPLES", "0.25"))
 """Share of the examples that a law names as its full number; `make endurance` sets 10."""
 EXAMPLES = 100
 """Full number of a law that names none."""
