@@ -27,6 +27,15 @@ TICKS = os.sysconf("SC_CLK_TCK")
 Result = TypeVar("Result")
 
 
+def processor_of(pid: int) -> float:
+    """Return the processor time of a process of this machine in seconds, 0 of one that is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
 @dataclass(frozen=True)
 class Server:
     """A process that serves HTTP on loopback."""
@@ -36,8 +45,7 @@ class Server:
 
     def processor_seconds(self) -> float:
         """Return the processor time since the start, in seconds of one core."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        return processor_of(self.pid)
 
     def resident_mib(self) -> float:
         """Return the resident memory in MiB, without file pages."""

@@ -1,6 +1,7 @@
-"""Time from the 201 to being searchable, at a steady rate of records.
+"""Time from the 201 to being searchable: of one log under more and more load, and of many Shared logs with one record each.
 
-A record counts as searchable when the indexer's cursor has passed it. Samples prove by a search that the index finds it.
+A record counts as searchable when the indexer's cursor has passed it. Samples prove by a search that the index finds it. Ids,
+correlation ids and sessions of all records differ, and no document is written twice.
 """
 
 from __future__ import annotations
@@ -8,16 +9,20 @@ from __future__ import annotations
 import asyncio
 import bisect
 import dataclasses
+import itertools
 import json
+import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import asyncpg
 from msgspec.structs import replace
 
 from decklog.domain.consumers import indexer_of
+from decklog.domain.identity.access import Role
 from decklog.domain.index_generation import IndexGeneration
 from decklog.domain.log import LogName, Span
 from decklog.domain.records.record import decode, prepare
@@ -26,30 +31,40 @@ from decklog.domain.search.terms import terms
 from decklog.domain.store import SearchDocument
 from decklog.domain.tenant import Isolation
 from decklog.opensearch.client import connect
+from decklog.opensearch.documents import lines
+from decklog.opensearch.mapping import write_alias
 from decklog.opensearch.search import OpenSearchIndex
-from decklog.settings import Search
 from tests.bench import load, payloads
+from tests.bench.asking import searched
 from tests.bench.context import Context
-from tests.bench.figures import Figure, percentile, value_at_least, value_at_most
+from tests.bench.figures import Figure, median, percentile, value_at_least, value_at_most
 from tests.bench.load import PLACE
-from tests.bench.processes import HOST, Server, usage
+from tests.bench.processes import HOST, Server, processor_of
 from tests.bench.stand import Customer, Stand, stand
+from tests.support.many_tenants import copy_tenant
 
-NAMES = ("searchable_rate", "searchable_lag_p99")
+NAMES = ("searchable_capacity", "searchable_lag_p99", "searchable_class")
 BULK = 500
-RATE = 5_200.0
-"""Records per second that are sent: slightly more than the target."""
-_SECONDS = 32.0
+RATES = (5_000.0, 6_000.0, 7_000.0, 8_000.0, 9_000.0, 10_000.0, 12_000.0)
+"""Records per second that are offered, one after the other until the lag no longer holds."""
+_SECONDS = 16.0
+"""Time of one rate."""
 _WARMUP_SECONDS = 60.0
-"""Time in which the Java virtual machine compiles and takes up to half a core."""
-_RATE_MIN = 5_000.0
+"""Time in which the Java virtual machine compiles and takes up to half a core, at the first rate."""
+_CAPACITY_MIN = 8_000.0
 _LAG_MAX = 2.0
 """Seconds."""
-_ALONE_SECONDS = 5.0
+_SENT_MIN = 0.97
+"""Share of the offered rate that must be acknowledged: beyond it the generator or the API is the limit."""
+_BARE_DOCUMENTS, _BARE_BULK = 60_000, 1_000
 _LOOK_SECONDS = 0.02
 _PROVE_SECONDS = 0.5
-_LAST_SECONDS_MAX = 60.0
+_LAST_SECONDS_MAX = 90.0
 _TEMPLATES = 20
+_CLASS_LOGS, _CLASS_LOGS_SMALL = 1_000, 100
+_CLASS_SECONDS_MAX = 1.5
+_CLASS_ROUNDS = 5
+_CLASS_CONNECTIONS = 64
 
 
 @dataclass
@@ -61,37 +76,91 @@ class _Run:
     proofs: int = 0
     late: int = 0
 
+    @property
+    def rate(self) -> float:
+        """Records per second that were acknowledged."""
+        began, ended = self.acknowledged[0][1], max(moment for _, moment in self.acknowledged)
+        return (len(self.acknowledged) - 1) * BULK / (ended - began)
 
-async def _send(server: Server, customer: Customer, seconds: float, run: _Run, first_number: int) -> None:
+    def lags(self) -> list[float]:
+        """Return the seconds from the answer to being searchable, for the last record of each bulk."""
+        ends = [end for end, _ in self.passed]
+        return [self.passed[bisect.bisect_left(ends, end)][1] - moment for end, moment in self.acknowledged]
+
+
+class _Processor(NamedTuple):
+    """Seconds of processor time so far."""
+
+    api: float
+    worker: float
+    postgres: float
+    opensearch: float
+    generator: float
+
+    def each(self, before: _Processor, records: int) -> str:
+        """Return the microseconds of each record since then, for people."""
+        found = {name: (now - then) * 1e6 / records for name, now, then in zip(self._fields, self, before, strict=True)}
+        return "processor µs of each record: " + ", ".join(f"{name} {value:.0f}" for name, value in found.items())
+
+
+async def _processor(place: Stand, api: Server, worker: Server) -> _Processor:
+    connection = await asyncpg.connect(place.admin_dsn)
+    try:
+        rows = await connection.fetch("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    finally:
+        await connection.close()
+    postgres = sum(processor_of(row["pid"]) for row in rows)
+    own = time.process_time()
+    return _Processor(api.processor_seconds(), worker.processor_seconds(), postgres, _of_opensearch(place), own)
+
+
+def _of_opensearch(place: Stand) -> float:
+    nodes = searched(place.settings.search.url, "GET", "/_nodes/stats/process", None)["nodes"]
+    return float(sum(node["process"]["cpu"]["total_in_millis"] for node in nodes.values())) / 1_000
+
+
+def _bodies(customer: Customer) -> list[bytes]:
+    """Return requests of bulks. The number of the request is in the id, the session and the correlation id of each record."""
+    place = PLACE.decode()
+    found = []
+    for number in range(_TEMPLATES):
+        body = payloads.bulk(number, BULK, lines=True).decode()
+        body = re.sub(r'"correlation_id":"[0-9a-f]{12}', f'"correlation_id":"{place}', body)
+        body = re.sub(r'"session_id":"session-', f'"session_id":"session-{place}-', body)
+        path = "/api/v1/logs/bulk"
+        found.append(load.request("POST", path, customer.writer, body.encode(), content_type="application/x-ndjson").request)
+    return found
+
+
+async def _answer(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    return await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r")[0]))
+
+
+async def _send(
+    server: Server, bodies: Sequence[bytes], run: _Run, *, rate: float, seconds: float, numbers: Iterator[int]
+) -> None:
     """Send bulks at a steady pace. A due bulk does not wait for earlier ones."""
     loop = asyncio.get_running_loop()
-    bodies = [
-        load.request(
-            "POST", "/api/v1/logs/bulk", customer.writer, payloads.bulk(i, BULK, lines=True), content_type="application/x-ndjson"
-        )
-        for i in range(_TEMPLATES)
-    ]
-    parts = [body.request.split(PLACE) for body in bodies]
+    parts = [body.split(PLACE) for body in bodies]
     idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
     sending: set[asyncio.Task[None]] = set()
 
     async def send(number: int) -> None:
         reader, writer = idle.pop() if idle else await asyncio.open_connection(HOST, server.port)
-        writer.write((b"%012d" % (first_number + number)).join(parts[number % len(parts)]))
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = int(head.partition(b"content-length: ")[2].partition(b"\r")[0])
-        answer = json.loads(await reader.readexactly(length))
+        writer.write((b"%012d" % number).join(parts[number % len(parts)]))
+        answer = json.loads(await _answer(reader))
         if answer.get("stored") != BULK:
             raise RuntimeError(f"a bulk was not stored: {str(answer)[:300]}")
         run.acknowledged.append((max(item["seq"] for item in answer["items"]) + 1, time.perf_counter()))
         idle.append((reader, writer))
 
     began = loop.time()
-    for number in range(int(seconds * RATE / BULK)):
-        due = began + number * BULK / RATE
-        run.late += loop.time() - due > BULK / RATE
+    for turn in range(int(seconds * rate / BULK)):
+        due = began + turn * BULK / rate
+        run.late += loop.time() - due > BULK / rate
         await asyncio.sleep(max(0.0, due - loop.time()))
-        task = asyncio.create_task(send(number))
+        task = asyncio.create_task(send(next(numbers)))
         sending.add(task)
         task.add_done_callback(sending.discard)
     await asyncio.gather(*sending)
@@ -128,59 +197,73 @@ async def _watch(place: Stand, customer: Customer, index: OpenSearchIndex, run: 
         await connection.close()
 
 
-async def _run(place: Stand, customer: Customer, server: Server, seconds: float, first_number: int) -> _Run:
-    run = _Run()
-    client = connect(place.settings.search)
-    watching = asyncio.create_task(_watch(place, customer, OpenSearchIndex(client), run))
-    try:
-        await _send(server, customer, seconds, run, first_number)
-        end = max(seq for seq, _ in run.acknowledged)
-        async with asyncio.timeout(_LAST_SECONDS_MAX):
-            while (not run.passed or run.passed[-1][0] < end) and not watching.done():
-                await asyncio.sleep(_LOOK_SECONDS)
-        if watching.done():
-            watching.result()
-    finally:
-        watching.cancel()
-        await asyncio.wait({watching})
-        await client.close()
-    return run
+class _Log:
+    """One log of a Dedicated tenant, with its processes."""
+
+    def __init__(self, place: Stand, customer: Customer, api: Server, worker: Server) -> None:
+        self.place, self.customer, self.api, self.worker = place, customer, api, worker
+        self._bodies = _bodies(customer)
+        self._numbers = itertools.count(1)
+
+    async def run(self, rate: float, seconds: float) -> tuple[_Run, str]:
+        """Offer a rate until the last record is searchable; return what was seen, and the processor time of each record."""
+        run = _Run()
+        client = connect(self.place.settings.search)
+        watching = asyncio.create_task(_watch(self.place, self.customer, OpenSearchIndex(client), run))
+        before = await _processor(self.place, self.api, self.worker)
+        try:
+            await _send(self.api, self._bodies, run, rate=rate, seconds=seconds, numbers=self._numbers)
+            end = max(seq for seq, _ in run.acknowledged)
+            async with asyncio.timeout(_LAST_SECONDS_MAX):
+                while (not run.passed or run.passed[-1][0] < end) and not watching.done():
+                    await asyncio.sleep(_LOOK_SECONDS)
+            if watching.done():
+                watching.result()
+            after = await _processor(self.place, self.api, self.worker)
+        finally:
+            watching.cancel()
+            await asyncio.wait({watching})
+            await client.close()
+        return run, after.each(before, len(run.acknowledged) * BULK)
 
 
-def _lags(run: _Run) -> list[float]:
-    """Return the seconds from the answer to being searchable, for the last record of each bulk."""
-    ends = [end for end, _ in run.passed]
-    return [run.passed[bisect.bisect_left(ends, end)][1] - moment for end, moment in run.acknowledged]
+async def _bare(place: Stand, customer: Customer, count: int) -> tuple[float, float]:
+    """Return the documents per second that OpenSearch takes from two writers without other load, and the microseconds of each.
 
-
-async def _alone(context: Context, search: Search, customer: Customer) -> float:
-    """Return the documents per second that OpenSearch indexes from two writers without other load."""
+    Their requests are made before, and are those of the worker. Each document is written once.
+    """
+    live = customer.tenant.live
+    assert live is not None
     now = datetime.now(UTC)
-    contents = [
-        json.loads(prepare(decode(payloads.record(i, f"alone-{i}")), now=now, fingerprint_key=b"").content) for i in range(4_000)
-    ]
-    documents = [
-        SearchDocument(customer.tenant.id, LogName.ACCESS, 99, i, now, terms(content)) for i, content in enumerate(contents)
-    ]
-    client = connect(search)
-    index = OpenSearchIndex(client)
-    written = 0
+    start = live.range_of(now)
+    assert start is not None
+    alias = write_alias(live.range_index(start))
+    groups: list[bytes] = []
+    held: list[bytes] = []
+    for seq in range(count):
+        content = json.loads(prepare(decode(payloads.record(seq, f"bare-{seq}")), now=now, fingerprint_key=b"").content)
+        found = SearchDocument(customer.tenant.id, LogName.ACCESS, 99, seq, now, terms(content, seq=seq, received_at=now))
+        held.append(lines(found, alias))
+        if len(held) == _BARE_BULK or seq == count - 1:
+            groups.append(b"".join(held))
+            held = []
+    client = connect(place.settings.search)
+    waiting = iter(groups)
 
-    async def write(turn: int, ends_at: float) -> None:
-        nonlocal written
-        while time.perf_counter() < ends_at:
-            batch = documents[turn * 2_000 : (turn + 1) * 2_000]
-            await index.add(customer.tenant, batch)
-            written += len(batch)
+    async def write() -> None:
+        for body in waiting:
+            answer = await client.bulk(body=body, params={"require_alias": "true", "filter_path": "errors"})
+            if answer["errors"]:
+                raise RuntimeError("OpenSearch refused a document")
 
+    used, began = _of_opensearch(place), time.perf_counter()
     try:
-        began = time.perf_counter()
-        ends_at = began + context.seconds(_ALONE_SECONDS)
-        await asyncio.gather(write(0, ends_at), write(1, ends_at))
-        await index.refresh(customer.tenant)
-        return written / (time.perf_counter() - began)
+        await asyncio.gather(write(), write())
+        await OpenSearchIndex(client).refresh(customer.tenant)
+        seconds = time.perf_counter() - began
     finally:
         await client.close()
+    return count / seconds, (_of_opensearch(place) - used) * 1e6 / count
 
 
 async def _with_generation(place: Stand, customer: Customer) -> Customer:
@@ -199,30 +282,138 @@ async def _with_generation(place: Stand, customer: Customer) -> Customer:
     return dataclasses.replace(customer, tenant=replace(customer.tenant, live=live))
 
 
+async def _capacity(context: Context, place: Stand) -> AsyncIterator[Figure]:
+    """Yield the highest rate at which the lag holds, and the lag at it."""
+    customer = await _with_generation(place, (await place.customers(1, Isolation.DEDICATED))[0])
+    held: tuple[float, list[float], str] = (0.0, [], "")
+    async with place.api() as api, place.worker() as worker:
+        log = _Log(place, customer, api, worker)
+        warmup = context.seconds(_WARMUP_SECONDS)
+        context.say(f"searchable: warming up for {warmup:.0f} s")
+        await log.run(RATES[0], warmup)
+        for rate in RATES:
+            run, processor = await log.run(rate, context.seconds(_SECONDS))
+            lags = run.lags()
+            p99 = percentile(lags, 0.99)
+            told = f"{run.rate:,.0f}/s of {rate:,.0f}/s, lag p50 {median(lags):.2f} s, p99 {p99:.2f} s; {processor}"
+            context.say(f"searchable: {told}; {run.late} bulks sent late, {run.proofs} proofs")
+            if p99 > _LAG_MAX or run.rate < _SENT_MIN * rate:
+                break
+            held = run.rate, lags, told
+    bare, floor = await _bare(place, customer, _BARE_DOCUMENTS // (4 if context.small else 1))
+    rate, lags, told = held
+    note = f"{told}; baseline is bulks of such documents to OpenSearch without other load, {floor:.0f} µs of it for each"
+    yield Figure("searchable_capacity", rate, "records/s", bare, value_at_least(_CAPACITY_MIN), note)
+    if lags:
+        note = f"at that rate; p50 {median(lags):.2f} s, longest {max(lags):.2f} s"
+        yield Figure("searchable_lag_p99", percentile(lags, 0.99), "s", None, value_at_most(_LAG_MAX), note)
+
+
+async def _post_all(api: Server, requests: Sequence[bytes]) -> tuple[float, float]:
+    """Send one request of each log; return the times of the first and of the last 201."""
+    waiting = iter(requests)
+    answered: list[float] = []
+
+    async def post() -> None:
+        reader, writer = await asyncio.open_connection(HOST, api.port)
+        for request in waiting:
+            writer.write(request)
+            body = await _answer(reader)
+            if b'"seq"' not in body:
+                raise RuntimeError(f"a record was not stored: {body[:300]!r}")
+            answered.append(time.perf_counter())
+        writer.close()
+
+    await asyncio.gather(*(post() for _ in range(_CLASS_CONNECTIONS)))
+    return min(answered), max(answered)
+
+
+async def _all_passed(place: Stand, customers: Sequence[Customer], records: int) -> float:
+    """Return the time when the cursors of all logs have passed so many records."""
+    consumer = indexer_of(customers[0].tenant)
+    ids = [customer.tenant.id for customer in customers]
+    connection = await asyncpg.connect(place.admin_dsn)
+    try:
+        async with asyncio.timeout(_LAST_SECONDS_MAX):
+            while True:
+                done = await connection.fetchval(
+                    "SELECT count(*) FROM decklog.cursors WHERE consumer = $1 AND log = 0 AND tenant_id = ANY ($2) AND next_seq >= $3",
+                    *(consumer, ids, records),
+                )
+                if done == len(customers):
+                    return time.perf_counter()
+                await asyncio.sleep(_LOOK_SECONDS / 2)
+    finally:
+        await connection.close()
+
+
+async def _copies(place: Stand, count: int) -> list[Customer]:
+    """Return so many Shared tenants of one class."""
+    [made] = await place.customers(1, Isolation.SHARED)
+    first = await _with_generation(place, made)
+    names = [f"class-{number}" for number in range(count)]
+    connection = await asyncpg.connect(place.owner_dsn)
+    try:
+        copies = await copy_tenant(connection, first.tenant.id, names)
+    finally:
+        await connection.close()
+    tenant = first.tenant
+    return [
+        Customer(replace(tenant, id=number, name=name), {Role.WRITER: key})
+        for name, (number, key) in zip(names, copies, strict=True)
+    ]
+
+
+async def _class(context: Context, place: Stand) -> AsyncIterator[Figure]:
+    """Yield the time until one record of each of many Shared logs is searchable."""
+    count = _CLASS_LOGS_SMALL if context.small else _CLASS_LOGS
+    context.say(f"searchable: making {count:,} Shared tenants")
+    customers = await _copies(place, count)
+    from_first: list[float] = []
+    from_last: list[float] = []
+    client = connect(place.settings.search)
+    async with place.api() as api, place.worker() as worker:
+        # In the first round processes learn of the tenants, and the Java virtual machine compiles.
+        for turn in range(_CLASS_ROUNDS + 1):
+            requests = [
+                load.request("POST", "/api/v1/logs", each.writer, payloads.record(turn * count + number, f"class-{turn}")).request
+                for number, each in enumerate(customers)
+            ]
+            before = await _processor(place, api, worker)
+            passing = asyncio.create_task(_all_passed(place, customers, turn + 1))
+            began, answered = await _post_all(api, requests)
+            passed = await passing
+            told = (await _processor(place, api, worker)).each(before, count)
+            context.say(
+                f"searchable: {count:,} logs {passed - began:.2f} s after the first 201, {passed - answered:.2f} s after the last; {told}"
+            )
+            for each in customers[:: max(1, count // 10)]:
+                span = Span(turn, turn + 1)
+                found = await OpenSearchIndex(client).find(
+                    each.tenant, LogName.EVENTS, span, query=Query(), limit=1, newest_first=True
+                )
+                if found != [turn]:
+                    raise RuntimeError(f"the index does not find record {turn} of {each.tenant.name}")
+            if turn:
+                from_first.append(passed - began)
+                from_last.append(passed - answered)
+            await asyncio.sleep(1.0)
+    await client.close()
+    note = (
+        f"{count:,} logs, from the first 201 to the last record searchable, median of {_CLASS_ROUNDS}, longest {max(from_first):.2f} s;"
+        f" {median(from_last):.2f} s after the last 201"
+    )
+    yield Figure("searchable_class", median(from_first), "s", None, value_at_most(_CLASS_SECONDS_MAX), note)
+
+
 async def run(context: Context) -> AsyncIterator[Figure]:
-    """Yield the sustained rate and the lag, with TimescaleDB, OpenSearch and SQS."""
+    """Yield the capacity, the lag at it and the time of a class, with TimescaleDB, OpenSearch and SQS."""
     servers = context.servers
     context.say("searchable: starting OpenSearch and SQS")
     async with stand(servers.timescale, servers.opensearch, servers.sqs) as place:
-        customer = await _with_generation(place, (await place.customers(1, Isolation.DEDICATED))[0])
-        async with place.api() as api, place.worker() as worker:
-            warmup = context.seconds(_WARMUP_SECONDS)
-            context.say(
-                f"searchable: warming up for {warmup:.0f} s, then {RATE:,.0f} records/s for {context.seconds(_SECONDS):.0f} s"
-            )
-            await _run(place, customer, api, warmup, 1)
-            with usage(api) as by_api, usage(worker) as by_worker:
-                measured = await _run(place, customer, api, context.seconds(_SECONDS), 1_000_000)
-        context.say("searchable: OpenSearch alone")
-        alone = await _alone(context, place.settings.search, customer)
-    records = len(measured.acknowledged) * BULK
-    began = measured.acknowledged[0][1]
-    rate = (records - BULK) / (measured.passed[-1][1] - began)
-    note = (
-        f"{records:,} records offered at {RATE:,.0f}/s, {measured.late} bulks sent late; {measured.proofs} times proved by a search;"
-        f" API {by_api.share:.2f} and worker {by_worker.share:.2f} of a core; baseline is OpenSearch alone"
-    )
-    yield Figure("searchable_rate", rate, "records/s", alone, value_at_least(_RATE_MIN), note)
-    lags = _lags(measured)
-    note = f"p50 {percentile(lags, 0.5):.2f} s, longest {max(lags):.2f} s"
-    yield Figure("searchable_lag_p99", percentile(lags, 0.99), "s", None, value_at_most(_LAG_MAX), note)
+        if not context.only or context.only & set(NAMES[:2]):
+            async for figure in _capacity(context, place):
+                yield figure
+        if not context.only or NAMES[2] in context.only:
+            async for figure in _class(context, place):
+                yield figure

@@ -14,7 +14,7 @@ from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.store import WakeQueue, WakeUp
 from decklog.settings import Queue
-from decklog.sqs.queue import SqsWakeQueue
+from decklog.sqs.queue import WAKE_UPS_MAX, SqsWakeQueue
 from tests.backends import SqsServer
 from tests.support.memory_queue import MemoryQueue
 from tests.support.queues import queue_settings
@@ -75,7 +75,7 @@ async def receive_all(queue: WakeQueue, name: str, count: int) -> list[WakeUp]:
     async with asyncio.timeout(30):
         while len(found) < count:
             some = await queue.receive(name, wait=2)
-            assert len(some) <= 10
+            assert len(some) <= 10 * WAKE_UPS_MAX
             await queue.delete(name, some)
             found += some
     return found
@@ -87,6 +87,18 @@ async def test_any_number_of_messages_is_received(either: tuple[WakeQueue, str])
     await queue.send(name, sent)
     assert plain(await receive_all(queue, name, 25)) == plain(sent)
     assert await queue.receive(name, wait=0) == []
+
+
+async def test_sqs_sends_the_wake_ups_of_many_logs_in_few_messages(sqs: SqsWakeQueue, real_queue: RealQueue) -> None:
+    sent = [WakeUp(number, LogName.EVENTS, 1) for number in range(3 * WAKE_UPS_MAX + 1)]
+    await sqs.send(real_queue.name, sent)
+    found: list[WakeUp] = []
+    async with asyncio.timeout(30):
+        while len(found) < len(sent):
+            found += await sqs.receive(real_queue.name, wait=2)
+    assert plain(found) == plain(sent)
+    assert len({each.receipt for each in found}) == 4
+    await sqs.delete(real_queue.name, found)
 
 
 async def test_message_is_delivered_again_unless_deleted(either: tuple[WakeQueue, str]) -> None:

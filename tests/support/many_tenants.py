@@ -42,3 +42,29 @@ async def rotate(owner: asyncpg.Connection, tenant: str, old: str | None) -> str
         if old is not None:
             await owner.execute("UPDATE decklog.api_keys SET revoked_at = now() WHERE hash = $1", key_hash(old))
     return token
+
+
+COPIES = """
+INSERT INTO decklog.tenants
+SELECT (jsonb_populate_record(tenant, jsonb_build_object('id', nextval('decklog.tenants_id_seq'), 'name', called, 'uid', called))).*
+  FROM decklog.tenants AS tenant, unnest($2::text[]) AS called WHERE tenant.id = $1
+RETURNING id, name
+"""
+HEADS = """
+INSERT INTO decklog.heads
+SELECT (jsonb_populate_record(head, jsonb_build_object('tenant_id', number, 'next_seq', 0))).*
+  FROM decklog.heads AS head, unnest($2::bigint[]) AS number WHERE head.tenant_id = $1
+"""
+
+
+async def copy_tenant(owner: asyncpg.Connection, tenant_id: int, names: list[str]) -> list[tuple[int, str]]:
+    """Copy a provisioned Shared tenant with its heads under other names; return the id and a key of the role writer of each."""
+    rows = await owner.fetch(COPIES, tenant_id, names)
+    await owner.execute(HEADS, tenant_id, [row["id"] for row in rows])
+    made = [(row["id"], *new_key()) for row in rows]
+    await owner.executemany(
+        "INSERT INTO decklog.api_keys (id, tenant_id, role, hash) VALUES ($1, $2, 'writer', $3)",
+        [(key_id, number, digest) for number, key_id, _, digest in made],
+    )
+    await owner.execute("ANALYZE decklog.tenants, decklog.api_keys, decklog.heads")
+    return [(number, token) for number, _, token, _ in made]

@@ -21,7 +21,9 @@ from decklog.domain.store import SearchDocument
 from decklog.domain.tenant import Tenant
 from decklog.services.following.follow import Follower
 from decklog.services.following.lines import Ended
-from decklog.workers.consumers.indexer import REFRESH_SHARE, Indexer
+from decklog.workers.consumers import refreshes
+from decklog.workers.consumers.indexer import Indexer
+from decklog.workers.consumers.refreshes import REFRESH_SHARE
 from tests.support.asked import asked
 from tests.support.examples import examples
 from tests.support.memory import make_tenant
@@ -196,15 +198,65 @@ async def test_indexer_refreshes_a_slow_index_more_rarely() -> None:
     assert all(gap >= 0.9 * index.seconds / REFRESH_SHARE for gap in gaps)  # a timer may be early by its grain
 
 
-async def test_indexer_refreshes_two_indices_independently() -> None:
-    index = SlowRefresh()
-    indexer = Indexer(index)
-    tasks = [asyncio.create_task(indexer.settle([make_tenant(name)])) for name in ("one", "two")]
-    async with asyncio.timeout(20):
-        while index.began < 2:
-            await asyncio.sleep(0)
-    index.gate.set()
-    await asyncio.gather(*tasks)
+class Named(MemoryIndex):
+    """Knows which indices each request refreshed. Requests with one of `broken` fail, and those with one of `stuck` wait for `gate`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: list[set[str]] = []
+        self.broken: set[str] = set()
+        self.stuck: set[str] = set()
+        self.gate = asyncio.Event()
+
+    async def refresh(self, *tenants: Tenant) -> None:
+        names = {tenant.name for tenant in tenants}
+        self.requests.append(names)
+        if names & self.stuck:
+            await self.gate.wait()
+        if names & self.broken:
+            raise DecklogError(Code.SEARCH_UNAVAILABLE, "on purpose")
+        await super().refresh(*tenants)
+
+
+async def settle_all(indexer: Indexer, tenants: Sequence[Tenant]) -> list[BaseException | None]:
+    return await asyncio.gather(*(indexer.settle([tenant]) for tenant in tenants), return_exceptions=True)
+
+
+async def test_indexer_refreshes_all_indices_that_wait_by_one_request() -> None:
+    index, tenants = Named(), [make_tenant(f"tenant-{number}") for number in range(50)]
+    indexer = Indexer(index, refresh_gap=timedelta(milliseconds=1))
+    for _ in range(2):
+        assert await settle_all(indexer, tenants) == [None] * 50
+    assert len(index.requests) <= 4
+
+
+async def test_indexer_refreshes_an_index_that_fails_apart_from_the_others() -> None:
+    index, tenants = Named(), [make_tenant(f"tenant-{number}") for number in range(5)]
+    indexer = Indexer(index, refresh_gap=NO_GAP)
+    index.broken = {"tenant-2"}
+    for _ in range(3):
+        outcomes = await settle_all(indexer, tenants)
+        assert [isinstance(outcome, DecklogError) for outcome in outcomes] == [False, False, True, False, False]
+    assert index.requests[-1] != {tenant.name for tenant in tenants}
+    index.broken = set()
+    assert await settle_all(indexer, tenants) == [None] * 5
+    asked = len(index.requests)
+    assert await settle_all(indexer, tenants) == [None] * 5
+    assert len(index.requests) - asked <= 2
+
+
+async def test_slow_index_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refreshes, "TOGETHER_SECONDS_MAX", 0.05)
+    index, tenants = Named(), [make_tenant(f"tenant-{number}") for number in range(3)]
+    indexer = Indexer(index, refresh_gap=NO_GAP)
+    index.stuck = {"tenant-0"}
+    async with asyncio.timeout(10):
+        slow = asyncio.create_task(indexer.settle([tenants[0]]))
+        for _ in range(2):
+            assert await settle_all(indexer, tenants[1:]) == [None] * 2
+        assert not slow.done()
+        index.gate.set()
+        await slow
 
 
 async def test_indexer_raises_a_failed_refresh_for_all_callers_and_retries() -> None:

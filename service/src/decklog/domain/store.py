@@ -367,7 +367,7 @@ class WakeQueue(Protocol):
         ...
 
     async def receive(self, queue: str, *, wait: float) -> list[WakeUp]:
-        """Return up to ten messages after at most `wait` seconds (20 or less). Unreadable ones are deleted and logged."""
+        """Return the wake-ups of up to ten messages after at most `wait` seconds (20 or less). Unreadable ones are deleted and logged."""
         ...
 
     async def delete(self, queue: str, wake_ups: Sequence[WakeUp]) -> None:

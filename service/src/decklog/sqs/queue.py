@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 BATCH_MAX = 10
 """Messages of one request; SQS allows no more."""
+WAKE_UPS_MAX = 100
+"""Wake-ups of one message, about 6 KB: the logs of a class grow together, and each request costs money and milliseconds."""
 WAIT_SECONDS_MAX = 20
 """Seconds of one long poll; SQS allows no more."""
 CALL_SECONDS_MAX = 3
@@ -49,7 +51,7 @@ _Item = TypeVar("_Item")
 
 
 class _Body(msgspec.Struct, frozen=True):
-    """Text of a message, as JSON."""
+    """A wake-up in the text of a message, as JSON. A message has one, or an array of several."""
 
     tenant_id: int
     log: LogName
@@ -57,12 +59,18 @@ class _Body(msgspec.Struct, frozen=True):
 
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(_Body)
+_decoder = msgspec.json.Decoder(_Body | list[_Body])
 
 
-def _tens(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
-    for start in range(0, len(items), BATCH_MAX):
-        yield items[start : start + BATCH_MAX]
+def _parts(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _texts(wake_ups: Sequence[WakeUp]) -> list[str]:
+    """Return the texts of the messages with these wake-ups."""
+    bodies = [_Body(each.tenant_id, each.log, each.next_seq) for each in wake_ups]
+    return [_encoder.encode(some[0] if len(some) == 1 else some).decode() for some in _parts(bodies, WAKE_UPS_MAX)]
 
 
 async def _in_thread(limit: asyncio.Semaphore, call: Callable[[], _Result]) -> _Result:
@@ -124,7 +132,7 @@ class SqsWakeQueue:
 
     async def delete(self, queue: str, wake_ups: Sequence[WakeUp]) -> None:
         """See the protocol."""
-        if given := [each.receipt for each in wake_ups if each.receipt]:
+        if given := list(dict.fromkeys(each.receipt for each in wake_ups if each.receipt)):
             await self._call(queue, lambda: self._delete(queue, given))
 
     async def close(self) -> None:
@@ -157,10 +165,9 @@ class SqsWakeQueue:
     def _send(self, queue: str, wake_ups: Sequence[WakeUp]) -> None:
         began = time.monotonic()
         url = self._url(queue)
-        for some in _tens(wake_ups):
+        for bodies in _parts(_texts(wake_ups), BATCH_MAX):
             if time.monotonic() - began > CALLS_SECONDS_MAX:
                 raise _unavailable(queue, "does not answer in time")
-            bodies = [_encoder.encode(_Body(each.tenant_id, each.log, each.next_seq)).decode() for each in some]
             answer = self._calls.send_message_batch(
                 QueueUrl=url, Entries=[{"Id": str(number), "MessageBody": body} for number, body in enumerate(bodies)]
             )
@@ -175,9 +182,8 @@ class SqsWakeQueue:
         found: list[WakeUp] = []
         unreadable: list[str] = []
         for message in answer.get("Messages", ()):
-            wake_up = _read(message)
-            if wake_up is not None:
-                found.append(wake_up)
+            if wake_ups := _read(message):
+                found += wake_ups
             elif receipt := message.get("ReceiptHandle"):
                 unreadable.append(receipt)
         if unreadable:
@@ -187,7 +193,7 @@ class SqsWakeQueue:
 
     def _delete(self, queue: str, receipts: Sequence[str]) -> None:
         url = self._url(queue)
-        for some in _tens(receipts):
+        for some in _parts(receipts, BATCH_MAX):
             # Deletion by an expired receipt fails. The message is delivered again, which is harmless.
             self._calls.delete_message_batch(
                 QueueUrl=url, Entries=[{"Id": str(number), "ReceiptHandle": receipt} for number, receipt in enumerate(some)]
@@ -219,17 +225,20 @@ def _connect_once(settings: Queue, read_timeout: int, connections: int) -> SQSCl
     return connect(settings, connect_timeout=CONNECT_SECONDS_MAX, read_timeout=read_timeout, connections=connections, attempts=1)
 
 
-def _read(message: MessageTypeDef) -> WakeUp | None:
-    """Return the wake-up of a message, None for any other message."""
+def _read(message: MessageTypeDef) -> list[WakeUp]:
+    """Return the wake-ups of a message, none for any other message."""
     try:
-        body = _decoder.decode(message.get("Body", ""))
+        read = _decoder.decode(message.get("Body", ""))
     except msgspec.DecodeError:
-        return None
-    if body.tenant_id < 0 or body.next_seq < 0:
-        return None
+        return []
+    bodies = read if isinstance(read, list) else [read]
     sent = message.get("Attributes", {}).get("SentTimestamp", "")  # milliseconds since 1970, by the queue's clock
     waited = max(0.0, time.time() - int(sent) / 1_000) if sent.isdecimal() else None
-    return WakeUp(body.tenant_id, body.log, body.next_seq, message.get("ReceiptHandle", ""), waited)
+    return [
+        WakeUp(body.tenant_id, body.log, body.next_seq, message.get("ReceiptHandle", ""), waited)
+        for body in bodies
+        if body.tenant_id >= 0 and body.next_seq >= 0
+    ]
 
 
 def _unavailable(queue: str, why: str) -> DecklogError:
