@@ -82,6 +82,26 @@ def test_words_that_could_change_the_answer_are_not_left_out(question: str, word
     assert missing == [], asked(question)
 
 
+@pytest.mark.parametrize(
+    ("question", "query"),
+    [
+        ("actions by people other than alice", "NOT actor.id:alice"),
+        ("deleted and created users", "action:user.delete OR action:user.create"),
+        ("what did svc-1 do", "actor.id:svc-1"),
+        ("what happened in session s-9 and s-12", "session_id:s-9 OR session_id:s-12"),
+        ("logins, not from 10.0.0.7", "exists:source.ip AND NOT source.ip:10.0.0.7/32 AND action:user.login"),
+        ("alice's actions, excluding logins and logouts", "actor.id:alice AND NOT action:user.login AND NOT action:user.logout"),
+    ],
+)
+def test_lists_names_and_exclusions_are_read_as_they_are_meant(question: str, query: str) -> None:
+    assert asked(question).query == query
+
+
+def test_words_with_hyphens_are_ids_only_where_an_id_may_stand() -> None:
+    assert unread("read-only calls by maria", "a") == "read-only"
+    assert "resource.id:logs-prod" in asked("history of logs-prod", "a").query
+
+
 @pytest.mark.parametrize("question", ["", "colourless green ideas sleep", "show me everything", "?", "and or not", "logging"])
 def test_question_without_any_meaning_is_refused(question: str) -> None:
     with pytest.raises(DecklogError) as error:

@@ -66,3 +66,8 @@ def is_id(token: Token) -> bool:
     if _MEASURE.fullmatch(token.word):
         return False
     return token.quoted or (_ID.fullmatch(token.text) is not None and not token.word.endswith("'s"))
+
+
+def is_hyphenated(token: Token) -> bool:
+    """Return whether a word has hyphens only between its letters: it may be an id, as logs-prod is, or a word, as read-only is."""
+    return not token.quoted and token.word.replace("-", "").isalpha()

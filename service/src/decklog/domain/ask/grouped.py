@@ -82,7 +82,16 @@ def _shared(draft: Draft) -> list[list[str]]:
             objects = [each for each in draft.groups[other].roots if each not in draft.actions.verbs]
             if len(found[alone]) == 1 and objects and draft.actions.matching([*found[alone], *objects]):
                 found[alone] = [*found[alone], *objects]
+            elif (verb := _only_verb(draft, draft.groups[other])) and not draft.actions.verbs.intersection(found[alone]):
+                found[alone] = [*found[alone], verb] if draft.actions.node([*found[alone], verb]) else found[alone]
     return found
+
+
+def _only_verb(draft: Draft, group: Group) -> str:
+    """Return the root of the one verb of a group that has an object, empty where it is a noun: deleted users, but not role grants."""
+    places = [place for place in group.places if draft.tokens[place].word.endswith(("ed", "en"))]
+    roots = [root(draft.tokens[place].word) for place in places]
+    return roots[0] if len(roots) == 1 and len(group.roots) > 1 and roots[0] in group.roots else ""
 
 
 def _typed(draft: Draft, roots: Sequence[str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decklog.domain.ask.calendar_words import number_of
 from decklog.domain.ask.draft import Draft
-from decklog.domain.ask.lexicon import FIELDS, GENERIC, root
+from decklog.domain.ask.lexicon import FIELDS, GENERIC, NEGATIONS, root
 
 _OPENINGS = (
     "grouped by",
@@ -49,9 +49,16 @@ def _opened(draft: Draft) -> int:
     for opening in _OPENINGS:
         count = opening.count(" ") + 1
         found = _field(draft, count) if draft.phrase(count) == opening else None
+        if found is not None and found[1] == "actor.id" and opening == "by" and _excludes(draft, count + found[0]):
+            return draft.means(count + found[0], "by actors")
         if found is not None and not _names_more(draft, count + found[0]):
             return _set(draft, found[1], count + found[0], "by")
     return 0
+
+
+def _excludes(draft: Draft, offset: int) -> bool:
+    """Return whether a negation follows, as in by people other than alice."""
+    return any(draft.phrase(count, offset) in NEGATIONS for count in (1, 2))
 
 
 def _names_more(draft: Draft, offset: int) -> bool:

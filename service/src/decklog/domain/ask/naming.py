@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decklog.domain.ask.actions import equal, listed
 from decklog.domain.ask.draft import Draft, Group
-from decklog.domain.ask.forms import ACCESS_KEY_PATHS, form_of, is_id
+from decklog.domain.ask.forms import ACCESS_KEY_PATHS, form_of, is_hyphenated, is_id
 from decklog.domain.ask.lexicon import BETWEEN, CONCEPTS, EMPTY, FAMILIES, LOGIN, LOGOUT, OPENINGS, TOUCHED, root
 from decklog.domain.ask.people import actors_named, role_sessions, thing
 from decklog.domain.search import syntax, tree
@@ -172,8 +172,10 @@ def identified(draft: Draft) -> int:
     before = draft.listed()
     if before is not None and before.kind in _PATHS:
         return draft.add(before.kind, tree.Equal(_PATHS[before.kind], token.text), f"{before.kind} {token.text}", 1)
-    if draft.role == "by":
+    if draft.role == "by" or (not draft.role and draft.word(-1) in ("did", "does", "has", "had")):
         return draft.add("actor", tree.Equal("actor.id", token.text), f"actor {token.text}", 1)
+    if is_hyphenated(token) and before is None and draft.verb_at is None and draft.role not in (*_TARGET_ROLES, "of"):
+        return 0
     types = draft.types if before is not None and before.kind == "thing" else ()
     return draft.add("thing", thing(token.text, types), f"the resource {token.text}", 1)
 
@@ -234,7 +236,8 @@ def _grouped(draft: Draft, stem: str, count: int) -> int:
     linked = draft.link if last is not None and _between(draft, last.places[-1] + 1, draft.at) else None
     if last is None or linked is not None or (draft.negation is not None):
         draft.open_links.discard(-1 if linked is None else linked)
-        last = Group([], [], draft.negation, linked)
+        carried = last.negation if last is not None and linked is not None else None
+        last = Group([], [], draft.negation or carried, linked)
         if draft.negation is not None:
             draft.meanings[draft.negation] = "not"
         draft.groups.append(last)

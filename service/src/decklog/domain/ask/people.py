@@ -17,7 +17,8 @@ def _names(actor: str) -> tuple[str, ...]:
     """Return the names within an id: the user of an ARN, the session of a role, and what stands before the @ of an email."""
     lowered = actor.lower()
     if lowered.startswith("arn:"):
-        return (lowered.rpartition(":")[2].rpartition("/")[2],)
+        path = lowered.rpartition(":")[2]
+        return path.rpartition("/")[2], path
     local, at, _ = lowered.partition("@")
     return tuple(part for part in (local, *local.split(".")) if part) if at else ()
 

@@ -101,7 +101,9 @@ def limit(draft: Draft) -> int:
 
 
 def times(draft: Draft) -> int:
-    """Read times, with the words before them."""
+    """Read times, with the words before them; what somebody is up to is no time."""
+    if draft.phrase(2) == "up to" and draft.tokens[0].word == "what" and draft.tokens[1].word in ("was", "is", "were", "has"):
+        return draft.means(2, "what was done")
     found = read_times(draft.tokens, draft.at, draft.now)
     if found is None:
         return 0
