@@ -20,8 +20,9 @@ EXAMPLES = ROOT / "manifests" / "examples"
 
 
 def decklog(*words: str, variables: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run `decklog` in the repository with these settings and no others."""
+    """Run `decklog` in the repository with these settings and no others, and without contexts of the user."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DECKLOG_")}
+    environment["XDG_CONFIG_HOME"] = str(ROOT / ".no-config")
     return subprocess.run(
         [sys.executable, "-m", "decklog", *words],
         cwd=ROOT,

@@ -18,6 +18,7 @@ from decklog.cli.dev_folder import DevFolder
 from decklog.cli.manual import manual
 from decklog.cli.options import All, Flag, Json
 from decklog.cli.output import Listing, Output, encoded, is_live
+from decklog.domain.errors import DecklogError
 from decklog.domain.tenancy.columns import table
 from decklog.domain.tenancy.status import READY, TenantListing
 from decklog.domain.tenant import PLATFORM_TENANT, State
@@ -84,7 +85,11 @@ _DATABASES = (
 
 async def _of_api(connection: Connection, *, every: bool, output: str) -> int:
     """Print the tenants that the API shows to a key."""
-    async with connection.client() as client:
+    try:
+        api = connection.client()
+    except DecklogError as error:
+        raise DecklogError(error.code, f"{error.detail} Or name a database: DECKLOG_DATABASE_DSN, or --data-dir.") from None
+    async with api as client:
         own = (await client.whoami()).tenant
         found = await client.tenants() if own is None else [await client.tenant(own)]
     shown = [each for each in found if every or (each.name != PLATFORM_TENANT and each.state != "deleted")]
