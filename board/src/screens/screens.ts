@@ -8,6 +8,7 @@ import {
   FileX2,
   KeyRound,
   type LucideIcon,
+  MessageCircleQuestion,
   MonitorSmartphone,
   Radio,
   ScrollText,
@@ -38,6 +39,10 @@ export const SCREENS: Screen[] = [
   screen(
     { path: "/search", title: "Search", icon: Search, group: "Explore", permission: "read", chord: "s" },
     () => import("./search/index.tsx"),
+  ),
+  screen(
+    { path: "/ask", title: "Ask", icon: MessageCircleQuestion, group: "Explore", permission: "read", chord: "q" },
+    () => import("./ask/index.tsx"),
   ),
   screen(
     { path: "/story", title: "Story", icon: ScrollText, group: "Explore", permission: "read", chord: "y" },
