@@ -11,12 +11,12 @@ import pytest
 
 from decklog.domain.identity.access import Role
 from decklog.domain.log import LogName
-from decklog_client import ClosedError, Decklog, InvalidRecordError, Refusal, RefusedError, context
+from decklog_client import ClosedError, Decklog, InvalidRecordError, Refusal, RefusedError, SpoolFullError, context
 from tests.support.api_world import World
 
 
 def client(world: World, folder: Path, **values: Any) -> Decklog:
-    return Decklog(url=world.url, key=world.keys["acme", Role.WRITER], spool=folder, **values)
+    return Decklog(url=world.url, key=world.keys["acme", Role.WRITER], spool=folder, **{"linger": 0.0, **values})
 
 
 async def stored(world: World) -> list[dict[str, Any]]:
@@ -83,3 +83,51 @@ async def test_context_completes_records_and_is_completed_by_them(world: World, 
     await asyncio.to_thread(audit.close)
     with pytest.raises(ClosedError):
         audit.record("a.e", actor="alice")
+
+
+async def test_key_of_another_tenant_sends_nothing_of_a_spool(world: World, tmp_path: Path) -> None:
+    first = client(world, tmp_path)
+    first.record("a.b", actor="alice")
+    await asyncio.to_thread(first.commit, 20)
+    assert await asyncio.to_thread(first.close)
+    other = Decklog(url=world.url, key=world.keys["other", Role.WRITER], spool=tmp_path, pause=0.01, linger=0.0)
+    other.record("a.b", actor="bob")
+    while other.stats().state != "paused":
+        await asyncio.sleep(0.01)
+    assert "for the tenant acme" in other.stats().reason
+    assert not await asyncio.to_thread(other.close, 0.0)
+    head = await world.store.head(world.tenant("other"), LogName.EVENTS)
+    assert head.next_seq == 0
+    right = client(world, tmp_path)
+    while right.stats().stored < 1:
+        await asyncio.sleep(0.01)
+    assert [record["actor"]["id"] for record in await stored(world)] == ["alice", "bob"]
+    assert await asyncio.to_thread(right.close)
+
+
+async def test_key_without_a_tenant_pauses_the_sender(world: World, tmp_path: Path) -> None:
+    audit = Decklog(url=world.url, key=world.keys[None, Role.PLATFORM], spool=tmp_path, pause=0.01, linger=0.0)
+    audit.record("a.b", actor="alice")
+    while audit.stats().state != "paused":
+        await asyncio.sleep(0.01)
+    assert "belongs to no tenant" in audit.stats().reason
+    assert not await asyncio.to_thread(audit.close, 0.0)
+
+
+async def test_callback_that_records_does_not_wait_for_itself(world: World, tmp_path: Path) -> None:
+    errors: list[Exception] = []
+
+    def again(refusal: Refusal) -> None:
+        try:
+            for _ in range(5):
+                audit.record("refused", actor="client", message="x" * 240_000)
+        except SpoolFullError as error:
+            errors.append(error)
+
+    audit = client(world, tmp_path, spool_bytes=2**20, on_rejected=again, full_timeout=3600.0)
+    audit.record("a.b", actor="alice", occurred_at="yesterday")
+    with pytest.raises(RefusedError):
+        await asyncio.to_thread(audit.commit, 20)
+    while not errors:
+        await asyncio.sleep(0.01)
+    await asyncio.to_thread(audit.close)

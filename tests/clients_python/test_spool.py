@@ -130,6 +130,14 @@ def test_spool_leaves_the_files_of_a_newer_format_alone(tmp_path: Path) -> None:
     assert path.read_bytes() == newer
 
 
+def test_spool_removes_files_of_which_only_the_name_survived_a_power_cut(tmp_path: Path) -> None:
+    (tmp_path / "1-1-1.spool").write_bytes(b"")
+    (tmp_path / "2-1-1.spool").write_bytes(bytes(frames.HEADER_BYTES))
+    spool = Spool(tmp_path, Options())
+    assert drained(spool) == []
+    assert (list(tmp_path.iterdir()), spool.foreign) == ([], frozenset())
+
+
 def test_spool_removes_files_that_a_process_began_and_did_not_finish(tmp_path: Path) -> None:
     (tmp_path / "1-1-1.new").write_bytes(b"deck")
     Spool(tmp_path, Options()).adopt()

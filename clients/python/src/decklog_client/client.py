@@ -160,7 +160,9 @@ class Decklog:
         if not capturing.taken(data):
             if os.getpid() != self._pid:  # forked by a program that runs no hooks of Python
                 self.forked()
-            self._started()
+            sending = self._started()
+            if sending is not None and sending.sender.is_current:  # in `on_rejected`: only this thread makes room
+                wait = 0.0
             self._spool.append(data, wait=wait)
         return name
 
@@ -186,8 +188,7 @@ class Decklog:
         """
         number = self._spool.counts.recorded
         sending = self._started()
-        if sending is not None:
-            sending.sender.hurry()
+        self._spool.hurry()
         if not self._spool.wait_settled(number, timeout):
             now = self.stats()
             left = number - self._spool.counts.settled

@@ -22,7 +22,7 @@ class Owner(msgspec.Struct, frozen=True):
 def claim(folder: Path, owner: Owner) -> Owner:
     """Return the owner of a folder, which is this one where there was none. Raises OSError."""
     path = folder / NAME
-    beside = folder / f"{NAME}.{os.getpid()}"
+    beside = folder / f"{NAME}.{os.urandom(8).hex()}"
     try:
         return msgspec.json.decode(path.read_bytes(), type=Owner)
     except FileNotFoundError:

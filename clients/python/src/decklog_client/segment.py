@@ -33,6 +33,8 @@ class Segment:
         self._fd = fd
         self._synced = 0
         self._syncing = threading.Lock()
+        self._using = threading.Lock()
+        """Held while the descriptor is used, so that its number cannot mean another file meanwhile."""
 
     @classmethod
     def create(cls, folder: Path, *, durable: bool) -> Segment:
@@ -73,6 +75,8 @@ class Segment:
             return None
         try:
             head, size = os.pread(fd, frames.HEADER_BYTES, 0), os.fstat(fd).st_size
+            if not head.strip(b"\0") and size <= frames.HEADER_BYTES:  # a power cut: only the name reached the disk
+                return cls(path, fd, settled=size, end=size, own=False)
             if frames.version(head) != frames.VERSION:
                 raise ForeignFormatError(path.name)
         except BaseException:
@@ -92,18 +96,19 @@ class Segment:
 
     def read(self, size: int, offset: int) -> bytes:
         """Return at most `size` bytes from an offset, and none behind the last whole record."""
-        return os.pread(self._fd, min(size, self.end - offset), offset)
+        with self._using:
+            return os.pread(self._fd, min(size, self.end - offset), offset)
 
     def settle(self, offset: int) -> None:
         """Note that all records below an offset are settled. A disk that refuses the note costs a repetition after a crash, no record."""
         self.settled = offset
-        with contextlib.suppress(OSError):
+        with self._using, contextlib.suppress(OSError):
             os.pwrite(self._fd, frames.progress(offset), frames.PROGRESS_AT)
 
     def cut(self) -> None:
         """Remove what is behind the settled records: it is no record."""
         self.end = self.settled
-        with contextlib.suppress(OSError):
+        with self._using, contextlib.suppress(OSError):
             os.ftruncate(self._fd, self.end)
 
     def sync(self) -> None:
@@ -128,14 +133,14 @@ class Segment:
 
     def close(self) -> None:
         """Release the lock; the file stays for another process. In a fork, the lock stays with the parent."""
-        with self._syncing:
+        with self._syncing, self._using:
             fd, self._fd = self._fd, -1
             if fd >= 0:
                 os.close(fd)
 
     def forget(self) -> None:
-        """Close the descriptor in a forked process, where `_syncing` may be held by a thread that does not exist there."""
-        self._syncing = threading.Lock()
+        """Close the descriptor in a forked process, where the locks may be held by a thread that does not exist there."""
+        self._syncing, self._using = threading.Lock(), threading.Lock()
         self.close()
 
 

@@ -46,7 +46,6 @@ class Sender:
         self._spool, self._append, self._options = spool, append, options
         self.sent = Sent()
         self.refusals: deque[tuple[int, Refusal]] = deque(maxlen=_REFUSALS_KEPT)
-        self.urgent = threading.Event()
         self._halt = threading.Event()
         self._drained = threading.Event()
         self._closing = False
@@ -63,10 +62,10 @@ class Sender:
         """Whether the caller is the thread of the sender."""
         return threading.current_thread() is self._thread
 
-    def hurry(self) -> None:
-        """Send what there is without collecting more."""
-        self.urgent.set()
-        self._spool.wake.set()
+    @property
+    def ended(self) -> bool:
+        """Whether the thread has ended."""
+        return not self._thread.is_alive()
 
     def take_refusals(self, number: int) -> list[Refusal]:
         """Return the refusals of the first `number` records that no call has returned yet."""
@@ -78,7 +77,7 @@ class Sender:
     def close(self, timeout: float) -> bool:
         """Send the rest within `timeout` seconds and end; return whether nothing is left."""
         self._closing = True
-        self.hurry()
+        self._spool.hurry()
         self._drained.wait(timeout)
         self._halt.set()
         self._spool.wake.set()
@@ -108,11 +107,11 @@ class Sender:
         self._spool.reclaim()
         self._note("idle")
         if not self._spool.waiting:
-            self.urgent.clear()
+            self._spool.urgent.clear()
             if self._closing:
                 self._drained.set()
         if self._spool.wake.wait(self._options.scan) and not self._halt.is_set():
-            self.urgent.wait(self._options.linger)
+            self._spool.urgent.wait(self._options.linger)
 
     def _send_next(self) -> bool:
         """Send one batch, if there is one."""

@@ -67,6 +67,6 @@ class Sending:
         """End the threads; return whether nothing is left to be sent."""
         done = self.sender.close(timeout)
         self._stop.set()
-        if self._transport is not None:
+        if self._transport is not None and self.sender.ended:
             self._transport.close()
         return done

@@ -60,6 +60,8 @@ class Spool:
         self.counts = Counts()
         self.changed = threading.Condition(threading.Lock())
         self.wake = threading.Event()
+        self.urgent = threading.Event()
+        """Set where the sender must not collect a larger batch: there is a whole one, or somebody waits."""
         self.foreign: frozenset[str] = frozenset()
         self.pressed = False
         self._active: Segment | None = None
@@ -95,11 +97,20 @@ class Spool:
                 self._await_room(frame, cause, wait)
             self.counts.recorded += 1
             number, segment = self.counts.recorded, self._active
-        if not self.wake.is_set():
+        if number - self.counts.settled >= self._options.batch_records:
+            self.hurry()
+        elif not self.wake.is_set():
             self.wake.set()
         if self._options.fsync == "always" and segment is not None:
             self._sync(segment)
         return number
+
+    def hurry(self) -> None:
+        """Have the sender send what there is without collecting more."""
+        if not self.urgent.is_set():
+            self.urgent.set()
+        if not self.wake.is_set():
+            self.wake.set()
 
     def _await_room(self, frame: bytes, cause: OSError, wait: float) -> None:
         deadline = time.monotonic() + wait
@@ -110,7 +121,7 @@ class Spool:
                 detail = f"The spool {self.folder} has no room: {current.strerror}. The record was not taken."
                 raise SpoolFullError(detail) from current
             self.pressed = True
-            self.wake.set()
+            self.hurry()
             self.changed.wait(min(left, _LOOK_SECONDS))
             current = self._append(frame)
 
@@ -222,8 +233,10 @@ class Spool:
                 if segment.end < self._options.segment_bytes // 4 and not self.pressed and not self._closed:
                     return
                 self._active = None
-            else:
+            elif segment in (self._sealed if segment.own else self._adopted):
                 (self._sealed if segment.own else self._adopted).remove(segment)
+            else:  # the spool was closed meanwhile
+                return
             self._held -= segment.end
             self.pressed = False
             segment.remove()
