@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
@@ -16,9 +17,12 @@ from typing import Any
 
 import pytest
 
+from decklog.domain.identity.access import Role
 from decklog_client import Options
 from decklog_client.spool import Spool
 from tests.clients_python.storm import Storm
+from tests.clients_python.test_sending import stored
+from tests.support.api_world import World
 from tests.support.dev import ROOT, Dev
 
 pytestmark = pytest.mark.chaos
@@ -31,13 +35,13 @@ class Applications:
     """Applications that share a spool, one after the other or at once, and what they were told."""
 
     def __init__(self, url: str, key: str, spool: Path) -> None:
-        self._url, self._key, self._spool = url, key, spool
+        self._url, self._key, self.spool = url, key, spool
         self.told: dict[str, list[str]] = {}
         self.kills = 0
 
     def run(self, name: str, count: int, *, kill_after: int | None) -> None:
         """Run an application until it has stored `count` records, or kill it after it has printed `kill_after` lines."""
-        argv = [sys.executable, "-m", "tests.clients_python.application", self._url, str(self._spool), name, str(count)]
+        argv = [sys.executable, "-m", "tests.clients_python.application", self._url, str(self.spool), name, str(count)]
         process = subprocess.Popen(
             [*argv, str(FILE_BYTES_MAX)],
             cwd=ROOT,
@@ -59,7 +63,7 @@ class Applications:
         self.told[name] = [line.split()[0] for line in lines if line.endswith("\n")]
 
 
-def stored(dev: Dev) -> list[dict[str, Any]]:
+def all_of(dev: Dev) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     with dev.client() as api:
         cursor: str | None = ""
@@ -91,27 +95,15 @@ def restarting(dev: Dev, times: int, between: float) -> Iterator[None]:
         thread.join()
 
 
-def attack(folder: Path, spool: Path, *, count: int, applications: int, restarts: int, seed: int) -> Storm:
-    """Record `count` records by applications of which all but the last one are killed, and check what is stored."""
-    dev = Dev(folder)
-    dev.start()
-    storm = Storm(lambda: str(dev.content["url"]), seed=seed)
+def attack(storm: Storm, applications: Applications, *, count: int, kills: int, seed: int) -> None:
+    """Record `count` records by applications of which all but the last one are killed."""
     chance = random.Random(seed)
-    try:
-        world = Applications(storm.url, dev.content["tenants"]["acme"]["writer"], spool)
-        share = count // applications
-        with restarting(dev, restarts, 3.0):
-            for number in range(applications):
-                world.run(f"app-{number}", 10 * share, kill_after=share - chance.randrange(share // 4))
-        storm.calm = True
-        rest = count - sum(map(len, world.told.values()))
-        world.run("last", rest, kill_after=None)
-        wait_until_empty(spool)
-        check(world, stored(dev), count)
-    finally:
-        storm.close()
-        dev.close()
-    return storm
+    share = count // kills
+    for number in range(kills):
+        applications.run(f"app-{number}", 10 * share, kill_after=share - chance.randrange(share // 4))
+    storm.calm = True
+    applications.run("last", count - sum(map(len, applications.told.values())), kill_after=None)
+    wait_until_empty(applications.spool)
 
 
 def wait_until_empty(spool: Path) -> None:
@@ -146,14 +138,30 @@ def small_disk(folder: Path) -> Iterator[Path]:
             subprocess.run(["umount", folder], check=True)
 
 
-def test_records_are_stored_once_through_kills_restarts_and_storms(tmp_path: Path) -> None:
-    storm = attack(tmp_path, tmp_path / "spool", count=500, applications=2, restarts=1, seed=7)
+async def test_records_are_stored_once_through_kills_and_storms(world: World, tmp_path: Path) -> None:
+    storm = Storm(lambda: world.url, seed=7)
+    applications = Applications(storm.url, world.keys["acme", Role.WRITER], tmp_path / "spool")
+    try:
+        await asyncio.to_thread(attack, storm, applications, count=500, kills=2, seed=7)
+    finally:
+        storm.close()
+    check(applications, await stored(world), 500)
     assert {"503", "lost answer", "forwarded"} <= storm.did.keys()
 
 
 @pytest.mark.endurance
-def test_ten_thousand_records_are_stored_once(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "spool") as spool:
-        storm = attack(tmp_path, spool, count=10_000, applications=25, restarts=5, seed=random.randrange(10**6))
-    print(dict(storm.did))
+def test_ten_thousand_records_are_stored_once_through_restarts_and_full_disks_as_well(tmp_path: Path) -> None:
+    dev, seed = Dev(tmp_path), random.randrange(10**6)
+    dev.start()
+    storm = Storm(lambda: str(dev.content["url"]), seed=seed)
+    try:
+        with small_disk(tmp_path / "spool") as spool:
+            applications = Applications(storm.url, dev.content["tenants"]["acme"]["writer"], spool)
+            with restarting(dev, 5, 3.0):
+                attack(storm, applications, count=10_000, kills=25, seed=seed)
+        check(applications, all_of(dev), 10_000)
+    finally:
+        storm.close()
+        dev.close()
+    print(seed, dict(storm.did))
     assert {"503", "lost request", "lost answer", "too large", "server down"} <= storm.did.keys()

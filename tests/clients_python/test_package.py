@@ -15,6 +15,7 @@ import pytest
 
 import decklog_client
 from decklog_client import AsyncDecklog, ConfigurationError, Decklog, Options, Reader, SpoolFullError
+from decklog_client.making import Fields, Outgoing
 from decklog_client.options import OptionValues
 from tests.docs.pages import ROOT
 
@@ -119,6 +120,7 @@ def test_key_of_a_file_is_read_for_each_request(tmp_path: Path) -> None:
 
 def test_typed_options_are_those_that_are_checked() -> None:
     assert set(OptionValues.__annotations__) == set(Options.__struct_fields__)
+    assert {"action", *Fields.__annotations__} == set(Outgoing.__struct_fields__)
 
 
 async def test_async_client_waits_for_room_without_blocking_and_raises_where_asked(tmp_path: Path) -> None:

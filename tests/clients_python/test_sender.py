@@ -44,7 +44,8 @@ class Server:
             else:
                 items.append({"status": "stored", "seq": 1})
                 self.stored.append(name)
-        return answer(200, items=items)
+        found = [item["status"] for item in items]
+        return answer(200, items=items, stored=found.count("stored"), duplicates=found.count("duplicate"))
 
 
 def answer(status: int, code: str = "", *, retry_after: str = "", **members: Any) -> Answer:

@@ -45,6 +45,8 @@ class Body(msgspec.Struct, frozen=True):
     detail: str = ""
     retry_after: float | None = None
     items: list[Item] | None = None
+    stored: int = 0
+    duplicates: int = 0
     tenant: str | None = None
     role: str = ""
 

@@ -156,7 +156,9 @@ class Decklog:
         return self._take(action, fields, 0.0)
 
     def _take(self, action: str, fields: Mapping[str, Any], wait: float) -> str:
-        name, data = encoded(merged(current(), {**fields, "action": action}), bytes_max=self._options.record_bytes)
+        shared = current()
+        found = {**fields, "action": action} if not shared else {**merged(shared, fields), "action": action}
+        name, data = encoded(found, bytes_max=self._options.record_bytes)
         if not capturing.taken(data):
             if os.getpid() != self._pid:  # forked by a program that runs no hooks of Python
                 self.forked()

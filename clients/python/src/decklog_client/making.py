@@ -63,17 +63,34 @@ class Fields(CallFields, total=False):
     resource: Mapping[str, Any] | None
 
 
-FIELDS = frozenset({"action", *Fields.__annotations__})
-"""Fields of a record."""
+class Outgoing(msgspec.Struct, omit_defaults=True):
+    """A record as it is sent. Fields that are None are left out."""
+
+    id: str | None = None
+    action: Any = None
+    actor: Any = None
+    resource: Any = None
+    related: Any = None
+    occurred_at: Any = None
+    severity: Any = None
+    outcome: Any = None
+    message: Any = None
+    source: Any = None
+    session_id: Any = None
+    correlation_id: Any = None
+    before: Any = None
+    after: Any = None
+    metadata: Any = None
 
 
 def new_id() -> str:
     """Return a UUID of version 7 (RFC 9562): milliseconds, then 74 random bits. A clock that jumps makes no id twice."""
-    random = int.from_bytes(os.urandom(10), "big")
-    milliseconds = (time.time_ns() // 1_000_000) & 0xFFFF_FFFF_FFFF
-    high = milliseconds << 80 | 0x7 << 76 | (random >> 68) << 64
-    text = f"{high | 0b10 << 62 | random & 0x3FFF_FFFF_FFFF_FFFF:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    now = f"{(time.time_ns() // 1_000_000) & 0xFFFF_FFFF_FFFF:012x}"
+    random = os.urandom(10).hex()
+    return f"{now[:8]}-{now[8:]}-7{random[:3]}-{_VARIANTS[random[3]]}{random[4:7]}-{random[7:19]}"
+
+
+_VARIANTS = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
 
 
 def _actor(value: Any) -> Any:
@@ -94,32 +111,33 @@ _ENCODER = msgspec.json.Encoder(enc_hook=_other)
 
 def encoded(fields: Mapping[str, Any], *, bytes_max: int) -> tuple[str, bytes]:
     """Return the id and the JSON of a record. Raises InvalidRecordError and RecordTooLargeError."""
-    record = {name: value for name, value in fields.items() if value is not None}
-    record["actor"] = _actor(record.get("actor"))
-    _check(record)
-    record["id"] = record.get("id") or new_id()
-    if "occurred_at" not in record:
-        record["occurred_at"] = datetime.now(timezone.utc)
-    elif isinstance(record["occurred_at"], datetime) and record["occurred_at"].tzinfo is None:
+    record = _outgoing(fields)
+    record.actor = _actor(record.actor)
+    if not record.actor:
+        raise InvalidRecordError("actor: is required. Pass it to `record`, or set it with `decklog_client.context(actor=…)`.")
+    name = record.id = record.id or new_id()
+    if record.occurred_at is None:
+        record.occurred_at = datetime.now(timezone.utc)
+    elif isinstance(record.occurred_at, datetime) and record.occurred_at.tzinfo is None:
         raise InvalidRecordError("occurred_at has no time zone.")
     try:
         data = _ENCODER.encode(record)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRecordError(f"The record {record['action']!r} cannot be written as JSON: {error}.") from None
+        raise InvalidRecordError(f"The record {record.action!r} cannot be written as JSON: {error}.") from None
     if len(data) > bytes_max:
-        detail = f"The record {record['action']!r} has {len(data)} bytes, and {bytes_max} are allowed (`record_bytes`)."
-        raise RecordTooLargeError(detail)
-    return record["id"], data
+        raise RecordTooLargeError(
+            f"The record {record.action!r} has {len(data)} bytes, and {bytes_max} are allowed (`record_bytes`)."
+        )
+    return name, data
 
 
-def _check(record: Mapping[str, Any]) -> None:
-    if not isinstance(record.get("action"), str) or not record["action"]:
+def _outgoing(fields: Mapping[str, Any]) -> Outgoing:
+    try:
+        record = Outgoing(**fields)
+    except TypeError:
+        unknown = sorted(fields.keys() - set(Outgoing.__struct_fields__))[0]
+        allowed = ", ".join(Outgoing.__struct_fields__)
+        raise InvalidRecordError(f"{unknown}: there is no such field of a record. The fields are: {allowed}.") from None
+    if not isinstance(record.action, str) or not record.action:
         raise InvalidRecordError("action: is required, and a text that is not empty.")
-    actor = record.get("actor")
-    if actor is None:
-        raise InvalidRecordError("actor: is required. Pass it to `record`, or set it with `decklog_client.context(actor=…)`.")
-    if not actor:
-        raise InvalidRecordError("actor: must not be empty.")
-    if not record.keys() <= FIELDS:
-        unknown = sorted(record.keys() - FIELDS)[0]
-        raise InvalidRecordError(f"{unknown}: there is no such field of a record. The fields are: {', '.join(sorted(FIELDS))}.")
+    return record

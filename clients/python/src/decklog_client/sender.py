@@ -153,6 +153,8 @@ class Sender:
     def _judge(self, batch: Batch, part: list[int], answer: Answer) -> list[int]:
         """Note the results of records, and return those that must be sent again."""
         items = answer.body.items or []
+        if answer.body.stored + answer.body.duplicates == len(part):
+            return self._all_stored(answer)
         refused = [(index, item) for index, item in zip(part, items, strict=True) if item.refused]
         if refused:
             self._refuse(batch, [index for index, _ in refused], [item for _, item in refused])
@@ -164,9 +166,19 @@ class Sender:
             first = next(item.error for item in items if not item.stored and not item.refused)
             self._wait("" if first is None else f"{first.code}: {first.detail}", answer.retry_after)
         else:
-            self._attempt = 0
-            self._ceiling = min(self._ceiling + 1, self._options.batch_records)
+            self._progressed()
         return again
+
+    def _all_stored(self, answer: Answer) -> list[int]:
+        """Note that all records of an answer are stored; most answers are so, and cost the application no look at each item."""
+        self.sent.stored += answer.body.stored
+        self.sent.duplicates += answer.body.duplicates
+        self._progressed()
+        return []
+
+    def _progressed(self) -> None:
+        self._attempt = 0
+        self._ceiling = min(self._ceiling + 1, self._options.batch_records)
 
     def _refuse(self, batch: Batch, indices: Sequence[int], items: Sequence[Item]) -> None:
         """Keep refused records in their file, and call back. Raises OSError where the file cannot be written."""
