@@ -147,8 +147,10 @@ IMAGES = {
 @pytest.fixture(scope="module")
 def built(stack: Stack) -> DockerEngine:
     """The engine with both images: Compose built the service's."""
-    words = ("build", "--network", "host", "--file", "operator/Dockerfile", "--tag", "decklog-operator:dev", ".")
-    stack.engine.done(*words, cwd=stack.checkout)
+    words = ("build", "--network", "host", "--file", "operator/Dockerfile")
+    # The engine removes images without a name at its end, and those of the first stage have the libraries.
+    stack.engine.done(*words, "--target", "build", "--tag", "decklog-operator:build", ".", cwd=stack.checkout)
+    stack.engine.done(*words, "--tag", "decklog-operator:dev", ".", cwd=stack.checkout)
     return stack.engine
 
 
