@@ -97,6 +97,13 @@ def test_lists_names_and_exclusions_are_read_as_they_are_meant(question: str, qu
     assert asked(question).query == query
 
 
+def test_name_of_an_actor_that_is_a_word_of_actions_is_one_only_where_it_acts() -> None:
+    known = Vocabulary(("payment.capture", "secret.read"), ("payments",), ("payment", "secret"), every_action=True)
+    assert understand("failed payments", known, NOW).query == "outcome:failure AND resource.type:payment"
+    for question in ("secrets read by payments", "what did payments read"):
+        assert "actor.id:payments" in understand(question, known, NOW).query
+
+
 def test_words_with_hyphens_are_ids_only_where_an_id_may_stand() -> None:
     assert unread("read-only calls by maria", "a") == "read-only"
     assert "resource.id:logs-prod" in asked("history of logs-prod", "a").query

@@ -136,8 +136,9 @@ def person(draft: Draft) -> int:
     if token.word in EMPTY or token.quoted:
         return 0
     found = actors_named(token.word, draft.actions.vocabulary.actors)
-    if not found:
-        return 0
+    acts = draft.role == "by" or draft.word(1) == "'s" or draft.word(-1) in ("did", "does", "has", "had")
+    if not found or (not acts and draft.actions.is_word(root(token.word))):
+        return 0  # the program `payments` is one only where it acts
     if draft.word(1) != "'s" and _is_target(draft):
         values = tuple(dict.fromkeys((*found, token.text)))
         node = tree.disjunction(thing(value) for value in values)
