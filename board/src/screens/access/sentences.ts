@@ -284,8 +284,10 @@ const TELL: Record<string, Tell> = {
   "sessions.link": () => ["made a one-time link that signs in"],
   "retention.read": (record) => [`read until when the ${record.resource?.id ?? "events"} log can be read`],
   "retention.drop": (record, details) => [
-    `dropped ${count(details.records, "record")} of the ${record.resource?.id ?? "events"} log beyond retention: `,
-    code(`${details.first_seq} to ${Number(details.end_seq) - 1}`),
+    `dropped ${count(details.records, "record")} of the ${record.resource?.id ?? "events"} log beyond retention`,
+    ...(typeof details.first_seq === "number" && typeof details.end_seq === "number"
+      ? [": ", code(`${details.first_seq} to ${details.end_seq - 1}`)]
+      : []),
   ],
   "viewer-token.mint": (record) => ["minted a viewer token for ", ...subject(record)],
   "keys.list": (_, details) => [`listed the keys: ${count(details.count, "key")}`],
