@@ -20,7 +20,7 @@ from tests.support.auditor_questions import FILE, QUESTIONS, AuditorQuestion
 from tests.support.served import served_world
 
 Events = Sequence[Mapping[str, Any]]
-Printed = pytest.CaptureFixture[str]
+pytestmark = pytest.mark.xdist_group("auditor-questions")  # the events are imported once
 
 
 @pytest.fixture(scope="module")

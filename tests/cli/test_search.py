@@ -196,7 +196,7 @@ def test_terminal_gets_a_table_that_fits_it(auditor: World) -> None:
     text = printed.decode()
     assert "\x1b[32msuccess\x1b[0m" in text
     rows = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
-    assert rows[0].split() == ["SEQ", "TIME", "ACTOR", "ACTION", "RESOU…", "OUTCOME"]
+    assert rows[0].split() == ["SEQ", "TIME", "ACTOR", "ACTION", "RESOUR…", "OUTCOME"]
     assert [row.split()[:2] for row in rows[1:]] == [["2", "2026-01-30"], ["1", "2026-02-01"], ["0", "2026-01-31"]]
     assert max(map(cell_len, rows)) <= 60
 

@@ -1,4 +1,4 @@
-/** Say in one sentence what a record is about. Pure: from the members of the record alone. */
+/** Say in one sentence what a record is about. Pure: from the members of the record alone. `decklog show` says the same, and `sentences.json` tests both. */
 import type { LogRecord, Outcome, Resource } from "./records.ts";
 
 export interface Part {
