@@ -79,6 +79,8 @@ const PATH = "/api/v1/logs/bulk";
 const BATCH_RECORDS_MOST = 10_000;
 const COMMIT_MS = 30_000;
 const REFUSALS_KEPT = 100;
+/** Requests in a row without an answer after which they become smaller: the line may be too slow for them, or a proxy may cut them. */
+const UNANSWERED_MAX = 3;
 const DEFAULTS = {
   whenFull: "block",
   queueRecordsMax: 10_000,
@@ -121,8 +123,10 @@ export class Sender {
   readonly #options: Required<Omit<SenderOptions, "onRetry">> & Pick<SenderOptions, "onRetry">;
   readonly #queue: Queue;
   readonly #stopped = new AbortController();
-  /** Records of the next batch, at most: smaller after a batch that was refused as a whole. */
+  /** Records of the next batch, at most: smaller after a batch that was refused as a whole, or not answered. */
   #limit: number;
+  /** What `#limit` grows to at once: less than the size of the last batch that was too large. */
+  #ceiling: number;
   #unseen = new Refusals();
   #commits: Commit[] = [];
   #running = false;
@@ -145,6 +149,7 @@ export class Sender {
       throw new RangeError(`batchRecordsMax: ${batchRecordsMax} is more than ${BATCH_RECORDS_MOST}.`);
     }
     this.#limit = batchRecordsMax;
+    this.#ceiling = batchRecordsMax;
     this.#queue = new Queue(queueRecordsMax, queueBytesMax, whenFull);
   }
 
@@ -253,6 +258,7 @@ export class Sender {
       const before = this.#queue.left;
       const error = await this.#attempt();
       failures = error === null ? 0 : this.#queue.left > before ? 1 : failures + 1;
+      if (error instanceof Unreachable && failures >= UNANSWERED_MAX) this.#limit = Math.max(1, this.#limit >> 1);
       if (error !== null && !this.#stopped.signal.aborted) await this.#pause(error, failures);
     }
     this.#running = false;
@@ -287,8 +293,7 @@ export class Sender {
       this.#counts.requests += 1;
       const { answer, retryAfter } = await this.#send(batch);
       this.#lastError = this.#settle(batch, answer.items, retryAfter);
-      // Slowly, because a proxy may have a limit that stays: each batch above it is sent in vain.
-      this.#limit = Math.min(this.#options.batchRecordsMax, this.#limit + 1 + (this.#limit >> 4));
+      this.#grow();
       return this.#lastError;
     } catch (caught) {
       const error = caught instanceof Error ? caught : new Error(String(caught));
@@ -297,6 +302,14 @@ export class Sender {
       if (!passes(error)) this.#stuck(error);
       return error;
     }
+  }
+
+  /** Let batches grow: fast up to the size that was too large once, and beyond it slowly, because a proxy's bound may stay. */
+  #grow(): void {
+    const { batchRecordsMax } = this.#options;
+    if (this.#limit >= this.#ceiling)
+      this.#ceiling = Math.min(batchRecordsMax, this.#ceiling + 1 + (this.#ceiling >> 4));
+    this.#limit = Math.min(this.#ceiling, this.#limit * 2);
   }
 
   async #send(batch: readonly Waiting[]): Promise<{ answer: BulkAnswer; retryAfter: number | null }> {
@@ -357,6 +370,7 @@ export class Sender {
   /** Send less at once after a batch was refused as a whole; refuse a record that was alone. */
   #divide(batch: readonly Waiting[], error: Problem): null {
     if (batch.length > 1) {
+      this.#ceiling = batch.length - 1;
       this.#limit = Math.ceil(batch.length / 2);
       return null;
     }

@@ -132,6 +132,18 @@ test("a batch that is too large is sent in smaller ones, and a record that is to
   await client.commit();
 });
 
+test("batches become smaller while no answer comes, for a line that is too slow for them", async () => {
+  const server = new Server();
+  const slow = (asked: Asked) => (asked.records.length > 2 ? new TypeError("terminated") : server.store(asked));
+  for (let n = 0; n < 100; n += 1) server.faults[n] = slow;
+  const client = server.client({ batchRecordsMax: 8 });
+  for (let n = 0; n < 8; n += 1) await client.record(RECORD);
+  await client.commit();
+  const sizes = server.asked.map(({ records }) => records.length);
+  assert.deepEqual(sizes.slice(0, 5), [8, 8, 8, 4, 2]);
+  assert.equal(server.stored.size, 8);
+});
+
 test("refused records are reported, and those that were refused for now are sent again in order", async () => {
   const server = new Server();
   server.faults[0] = ({ records }) =>
