@@ -6,12 +6,16 @@ import json
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from decklog.cli import exits, program
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.identity.access import Role
+from decklog.services.ask.engine import Reply
+from decklog.services.ask.grammar_engine import GrammarEngine
 from tests.cli.conftest import store
 from tests.support.api_world import World
 
@@ -89,6 +93,24 @@ def test_ask_shows_the_query_the_answer_and_what_was_not_understood(
     assert "decklog: " in capsys.readouterr().err
     assert program.run(["ask", "denied actions", "-o", "ndjson"]) == 0
     assert [json.loads(line)["outcome"] for line in capsys.readouterr().out.splitlines()] == ["denied"] * 3
+
+
+def test_ask_shows_what_a_model_wrote_and_the_notes_apart(
+    served: World, as_role: Callable[[Role, str | None], None], capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_role(Role.AUDITOR, "acme")
+    store(served, {"action": "document.delete", "actor": {"id": "alice"}, "outcome": "denied"})
+    by_grammar = GrammarEngine.answer
+
+    async def answer(*asked: Any) -> Reply:
+        return msgspec.structs.replace(await by_grammar(*asked), comment="All\x1b[2J well.", notes=("The model did not answer.",))
+
+    monkeypatch.setattr(GrammarEngine, "answer", answer)
+    assert program.run(["ask", "denied actions"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[3] == "Note: The model did not answer."
+    assert lines[2].startswith("A model wrote: All")
+    assert "\x1b" not in lines[2]
 
 
 def test_every_error_of_a_server_has_an_exit_code() -> None:

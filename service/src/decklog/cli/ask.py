@@ -74,6 +74,10 @@ def _print(question: str, found: Answered, clock: Clock) -> None:
         screen.print(_underlined(question, found.not_understood), style="red")
     screen.print(f"query: {printable(found.query) or '(all records)'}")
     screen.print(printable(found.answer), style="bold")
+    if found.comment:
+        screen.print(f"A model wrote: {printable(found.comment)}")
+    for note in found.notes:
+        screen.print(f"Note: {printable(note)}")
     if found.counts:
         columns = [
             Column(found.by or "value", lambda item: text_of(item["value"])),

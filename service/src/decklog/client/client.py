@@ -72,6 +72,8 @@ class Answered(msgspec.Struct, frozen=True):
 
     query: str
     answer: str
+    comment: str = ""
+    notes: list[str] = []
     not_understood: list[Unread] = []
     records: list[msgspec.Raw] = []
     counts: list[ValueCount] = []
