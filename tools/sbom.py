@@ -21,9 +21,7 @@ _PROGRAMS = Path(sys.executable).parent
 
 def _run(program: str, words: Sequence[str | Path], given: str) -> str:
     """Run a program over a text and return its output. Ends this process with the program's own words where it fails."""
-    ran = subprocess.run(  # noqa: S603 - programs of our own lock
-        [program, *words], cwd=ROOT, input=given, capture_output=True, text=True, check=False
-    )
+    ran = subprocess.run([program, *words], cwd=ROOT, input=given, capture_output=True, text=True, check=False)
     if ran.returncode:
         sys.exit(f"sbom: {Path(program).name} failed: {ran.stderr.strip()[-500:]}")
     return ran.stdout
