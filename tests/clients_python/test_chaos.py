@@ -98,11 +98,12 @@ def restarting(dev: Dev, times: int, between: float) -> Iterator[None]:
 def attack(storm: Storm, applications: Applications, *, count: int, kills: int, seed: int) -> None:
     """Record `count` records by applications of which all but the last one are killed."""
     chance = random.Random(seed)
-    share = count // kills
+    share = count // (kills + 1)
     for number in range(kills):
         applications.run(f"app-{number}", 10 * share, kill_after=share - chance.randrange(share // 4))
     storm.calm = True
-    applications.run("last", count - sum(map(len, applications.told.values())), kill_after=None)
+    # A killed application may have been told more than the lines after which it was killed.
+    applications.run("last", max(1, count - sum(map(len, applications.told.values()))), kill_after=None)
     wait_until_empty(applications.spool)
 
 
@@ -117,7 +118,7 @@ def check(world: Applications, records: list[dict[str, Any]], count: int) -> Non
     ids = Counter(record["id"] for record in records)
     assert [name for name, times in ids.items() if times > 1] == []
     told = {name for names in world.told.values() for name in names}
-    assert len(told) == count
+    assert len(told) >= count
     assert told - ids.keys() == set()
     # A record may be on disk while its application is killed before it hears so.
     assert len(ids.keys() - told) <= world.kills

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from decklog_client import Options, Refusal, ServerError
+from decklog_client import Options, Refusal, ServerError, SpoolFullError
 from decklog_client.answers import Answer, parse
 from decklog_client.sender import Sender
 from decklog_client.spool import Spool
@@ -169,6 +169,29 @@ def test_sender_survives_a_callback_that_raises_and_reports_refusals_by_number(t
         assert [each.id for each in sender.take_refusals(2)] == ["b"]
         assert [each.id for each in sender.take_refusals(3)] == ["c"]
         assert sender.take_refusals(3) == []
+
+
+def test_refusals_that_are_not_kept_for_a_commit_are_reported_as_one(tmp_path: Path) -> None:
+    names = [str(number) for number in range(150)]
+    server = Server(refusing(*names))
+    with sending(tmp_path, server, *names) as (sender, spool):
+        assert spool.wait_settled(150, SECONDS_MAX)
+        assert [each.id for each in sender.take_refusals(100)] == names[:100]
+        assert sender.take_refusals(100) == []
+        assert [each.code for each in sender.take_refusals(150)] == ["refused"]
+        assert sender.take_refusals(150) == []
+    assert len((tmp_path / "rejected.ndjson").read_text().splitlines()) == 150
+
+
+def test_bound_of_the_folder_counts_what_other_processes_wrote_during_an_outage(tmp_path: Path) -> None:
+    server = Server(lambda _: answer(503, "overloaded", retry_after="3600"))
+    other = Spool(tmp_path, Options())
+    with sending(tmp_path, server, "a", retry_after_max=3600.0, spool_bytes=20_000) as (sender, spool):
+        until(lambda: sender.sent.state == "waiting")
+        other.append(b"x" * 19_000, wait=0)
+        until(lambda: spool.size > 19_000)
+        with pytest.raises(SpoolFullError):
+            spool.append(b"y" * 1_000, wait=0)
 
 
 def test_sender_keeps_records_where_the_file_of_refusals_is_full(tmp_path: Path) -> None:

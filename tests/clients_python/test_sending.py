@@ -83,6 +83,8 @@ async def test_context_completes_records_and_is_completed_by_them(world: World, 
     await asyncio.to_thread(audit.close)
     with pytest.raises(ClosedError):
         audit.record("a.e", actor="alice")
+    assert (audit.stats().stored, audit.stats().state) == (2, "closed")
+    assert await asyncio.to_thread(audit.close, 3600.0)
 
 
 async def test_key_of_another_tenant_sends_nothing_of_a_spool(world: World, tmp_path: Path) -> None:

@@ -292,6 +292,11 @@ def test_sync_covers_what_was_appended(tmp_path: Path) -> None:
     spool = Spool(tmp_path, Options(fsync="always"))
     spool.append(b"one", wait=0)
     assert not any(segment.unsynced for segment in spool.segments())
+    [segment] = spool.segments()
+    drained(spool)
+    spool.pressed = True
+    spool.reclaim()
+    segment.sync()  # the sender may have deleted the file before the caller of `append` syncs it
     lazy = Spool(tmp_path, Options(fsync="interval"))
     lazy.append(b"one", wait=0)
     assert any(segment.unsynced for segment in lazy.segments())

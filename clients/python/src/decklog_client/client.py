@@ -128,7 +128,7 @@ class Decklog:
 
     def _started(self) -> Sending | None:
         """Return the threads, started; None where the interpreter is ending and starts none: the records wait on disk."""
-        if self._sending is None:
+        if self._sending is None and not self._spool.closed:
             with self._starting, contextlib.suppress(RuntimeError):
                 self._sending = self._sending or Sending(self._spool, self._url, self._credential, self._options)
         return self._sending
@@ -231,8 +231,7 @@ class Decklog:
         """Take no further record, and return whether all of them are stored within `timeout` seconds. The rest stays on disk."""
         self._spool.refuse()
         _clients.discard(self)
-        sending, self._sending = self._sending, None
-        done = not self._spool.waiting if sending is None else sending.close(timeout)
+        done = not self._spool.waiting if self._sending is None else self._sending.close(timeout)
         self._spool.close()
         return done
 

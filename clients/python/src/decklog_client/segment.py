@@ -115,7 +115,7 @@ class Segment:
         """Return once everything that was appended before the call is on the disk. One call of the system serves all who wait."""
         wanted = self.end
         with self._syncing:
-            if self._synced < wanted:
+            if self._fd >= 0 and self._synced < wanted:  # a file that is deleted has no record that is not stored
                 reached = self.end
                 _sync(self._fd)
                 self._synced = reached

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -45,7 +46,10 @@ class Sender:
     def __init__(self, spool: Spool, append: Callable[[list[bytes]], Answer], options: Options) -> None:
         self._spool, self._append, self._options = spool, append, options
         self.sent = Sent()
-        self.refusals: deque[tuple[int, Refusal]] = deque(maxlen=_REFUSALS_KEPT)
+        self._refusals: deque[tuple[int, Refusal]] = deque()
+        self._unkept: int | None = None
+        """Number of the first refused record that had no room among the refusals."""
+        self._looked = -options.scan
         self._halt = threading.Event()
         self._drained = threading.Event()
         self._closing = False
@@ -70,15 +74,19 @@ class Sender:
     def take_refusals(self, number: int) -> list[Refusal]:
         """Return the refusals of the first `number` records that no call has returned yet."""
         found = []
-        while self.refusals and self.refusals[0][0] <= number:
-            found.append(self.refusals.popleft()[1])
+        while self._refusals and self._refusals[0][0] <= number:
+            found.append(self._refusals.popleft()[1])
+        if not found and self._unkept is not None and self._unkept <= number:
+            self._unkept = None
+            found = [Refusal("", "refused", f"Further records are in {rejected.NAME}.", {})]
         return found
 
     def close(self, timeout: float) -> bool:
         """Send the rest within `timeout` seconds and end; return whether nothing is left."""
         self._closing = True
         self._spool.hurry()
-        self._drained.wait(timeout)
+        if not self.ended:
+            self._drained.wait(timeout)
         self._halt.set()
         self._spool.wake.set()
         if not self.is_current:
@@ -86,13 +94,10 @@ class Sender:
         return not self._spool.waiting
 
     def _run(self) -> None:
-        looked = -self._options.scan
         while not self._halt.is_set():
             self._spool.wake.clear()
             try:
-                if time.monotonic() - looked >= self._options.scan:
-                    looked = time.monotonic()
-                    self._spool.adopt()
+                self._look()
                 if not self._send_next():
                     self._rest()
             except (OSError, DecklogError) as error:
@@ -101,6 +106,13 @@ class Sender:
                 logger.exception("A fault of the Decklog client. The records stay in the spool.")
                 self._wait("a fault of the client")
         self._note("closed")
+
+    def _look(self) -> None:
+        """Look for segments of dead processes, and for the size of the folder, where the time for it has come."""
+        if time.monotonic() - self._looked >= self._options.scan:
+            self._looked = time.monotonic()
+            with contextlib.suppress(OSError):
+                self._spool.adopt()
 
     def _rest(self) -> None:
         """Wait for records, at most until the next look for segments of dead processes."""
@@ -186,10 +198,18 @@ class Sender:
         rejected.keep(self._spool.folder, refusals, bytes_max=self._options.rejected_bytes)
         self.sent.refused += len(refusals)
         if batch.first is not None:
-            self.refusals.extend((batch.first + index, each) for index, each in zip(indices, refusals, strict=True))
+            self._report(batch.first, indices, refusals)
         logger.error("Decklog refused %d records, which are in %s: %s", len(refusals), rejected.NAME, refusals[0].code)
         for each in refusals:
             self._call_back(each)
+
+    def _report(self, first: int, indices: Sequence[int], refusals: Sequence[Refusal]) -> None:
+        """Keep the oldest refusals for `commit`, and the number of the first one that is not kept."""
+        for index, each in zip(indices, refusals, strict=True):
+            if len(self._refusals) < _REFUSALS_KEPT:
+                self._refusals.append((first + index, each))
+            elif self._unkept is None:
+                self._unkept = first + index
 
     def _call_back(self, refusal: Refusal) -> None:
         if self._options.on_rejected is None:
@@ -211,7 +231,14 @@ class Sender:
         longest = self._options.pause if paused else min(self._options.backoff_max, _BACKOFF_FIRST * 2 ** min(self._attempt, 20))
         self._attempt += 1
         asked = min(retry_after or 0.0, self._options.retry_after_max)
-        self._halt.wait(asked + _jitter() * (longest if not asked else min(longest, 1.0)))
+        self._rest_until(time.monotonic() + asked + _jitter() * (longest if not asked else min(longest, 1.0)))
+
+    def _rest_until(self, end: float) -> None:
+        """Wait, and look after the folder meanwhile: its bound counts the files of other processes, which an outage makes grow."""
+        while not self._halt.wait(min(max(0.0, end - time.monotonic()), max(self._options.scan, 0.01))):
+            self._look()
+            if time.monotonic() >= end:
+                return
 
 
 def _jitter() -> float:

@@ -239,7 +239,8 @@ class Spool:
                 return
             self._held -= segment.end
             self.pressed = False
-            segment.remove()
+        segment.remove()  # outside of the lock: it waits for a sync that is under way
+        with self.changed:
             self.changed.notify_all()
 
     def reclaim(self) -> None:
@@ -290,6 +291,11 @@ class Spool:
         """Whether records wait to be settled."""
         with self.changed:
             return any(segment.settled < segment.end for segment in self.segments())
+
+    @property
+    def closed(self) -> bool:
+        """Whether no further record is taken."""
+        return self._closed
 
     def refuse(self) -> None:
         """Take no further record."""
