@@ -1,5 +1,6 @@
 /** One request: address, credential, time limit, and errors. Nothing here repeats a request. */
 import { Problem, Unreachable } from "./errors.ts";
+import { TIMER_MS_MAX } from "./pauses.ts";
 
 /** A key, or a function that returns the present one: each request asks it, so a rotated key is used at once. */
 export type Key = string | (() => string | Promise<string>);
@@ -34,7 +35,7 @@ export class Http {
     this.#base = url.replace(/\/+$/, "");
     this.#key = key;
     this.#fetch = fetching;
-    this.#timeoutMs = timeoutMs;
+    this.#timeoutMs = Math.min(timeoutMs, TIMER_MS_MAX);
   }
 
   /** Send a request and return its whole answer. Throws Problem, Unreachable, or the reason of `signal`. */

@@ -1,6 +1,8 @@
 /** Which failures pass by themselves, and how long to wait before the next attempt. */
 import { Problem, Unreachable } from "./errors.ts";
 
+/** A timer of more milliseconds fires at once, Infinity included. */
+export const TIMER_MS_MAX = 2 ** 31 - 1;
 const FIRST_MS = 200;
 const LONGEST_MS = 30_000;
 /** A longer `Retry-After` is not waited for: one more refusal costs less than a record that waits for hours. */

@@ -5,7 +5,7 @@
  */
 import { Closed, NotCommitted, Problem, Refused, Unreachable } from "./errors.ts";
 import type { Http } from "./http.ts";
-import { passes, pause, pauseMs } from "./pauses.ts";
+import { passes, pause, pauseMs, TIMER_MS_MAX } from "./pauses.ts";
 import { Queue, serialised, type Waiting, type WhenFull } from "./queue.ts";
 import type { BulkAnswer, BulkItem, Fault, RecordInput } from "./types.ts";
 
@@ -116,6 +116,11 @@ class Refusals {
     this.count += 1;
     if (this.first.length < REFUSALS_KEPT) this.first.push(refusal);
   }
+
+  merge({ count, first }: Refusals): void {
+    this.count += count;
+    this.first.push(...first.slice(0, REFUSALS_KEPT - this.first.length));
+  }
 }
 
 export class Sender {
@@ -181,11 +186,17 @@ export class Sender {
   async commit(options: CommitOptions = {}): Promise<void> {
     const refused = this.#unseen;
     this.#unseen = new Refusals();
-    if (this.#queue.oldest <= this.#last) {
-      await this.#waited<void>(options, (resolve, reject) => {
-        this.#commits.push({ number: this.#last, refused, resolve, reject });
-        this.#hurry();
-      });
+    try {
+      if (this.#queue.oldest <= this.#last) {
+        await this.#waited<void>(options, (resolve, reject) => {
+          this.#commits.push({ number: this.#last, refused, resolve, reject });
+          this.#hurry();
+        });
+      }
+    } catch (error) {
+      this.#commits = this.#commits.filter((each) => each.refused !== refused);
+      this.#unseen.merge(refused); // for the next commit()
+      throw error;
     }
     if (refused.count > 0) throw new Refused(refused.count, refused.first);
   }
@@ -234,7 +245,7 @@ export class Sender {
     let abort = () => {};
     try {
       return await new Promise<T>((resolve, reject) => {
-        timer = setTimeout(() => reject(this.#notCommitted(this.#lastError)), timeoutMs);
+        timer = setTimeout(() => reject(this.#notCommitted(this.#lastError)), Math.min(timeoutMs, TIMER_MS_MAX));
         abort = () => reject(signal?.reason);
         signal?.addEventListener("abort", abort, { once: true });
         start(resolve, reject);

@@ -182,6 +182,23 @@ test("a bulk of which every record is refused is not sent again", async () => {
   assert.equal(server.asked.length, 1);
 });
 
+test("a refusal is not lost with a commit() that waited in vain", async () => {
+  const server = new Server();
+  server.faults[0] = ({ records }) =>
+    json(200, {
+      items: records.map((_, index) => ({
+        status: "rejected",
+        error: { code: index === 0 ? "id-conflict" : "overloaded", detail: "No." },
+      })),
+    });
+  const client = server.client({ onRefused: () => {} });
+  await Promise.all([client.record(RECORD), client.record(RECORD)]);
+  await assert.rejects(client.commit({ timeoutMs: 40 }), NotCommitted);
+  await assert.rejects(client.commit({ timeoutMs: Number.POSITIVE_INFINITY }), Refused);
+  await client.commit();
+  assert.equal(server.stored.size, 1);
+});
+
 test("append returns the number of its record", async () => {
   const server = new Server();
   const client = server.client({ lingerMs: 60_000 });
