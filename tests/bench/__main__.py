@@ -17,6 +17,7 @@ import uvloop
 
 from tests.backends import Servers, UnavailableError, running
 from tests.bench import (
+    board_inp,
     client_record,
     edge_flood,
     export,
@@ -42,6 +43,7 @@ BENCHMARKS: tuple[ModuleType, ...] = (
     searchable,
     listing,
     year_reads,
+    board_inp,
     read_audit,
     export,
     edge_flood,

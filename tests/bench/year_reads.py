@@ -279,9 +279,14 @@ async def _depth(log: Loaded, engine: str) -> Figure:
     return Figure(named("page_depth_10m", engine), medians["deep page"], "ms", medians["page 1"], target, note)
 
 
+def records_of(context: Context) -> int:
+    """Return the records of the log at this scale."""
+    return _SMALL if context.small else int(os.environ.get(RECORDS_VARIABLE, RECORDS))
+
+
 async def run(context: Context) -> AsyncIterator[Figure]:
     """Yield the figures of both engines, those with the search index first."""
-    records = _SMALL if context.small else int(os.environ.get(RECORDS_VARIABLE, RECORDS))
+    records = records_of(context)
     wanted = context.only & set(NAMES) or set(NAMES)
     context.say(f"a year: events {'of CloudTrail' if replay.real() else 'made up, because the folder with real ones is missing'}")
     async with long_log(context.servers.postgres, context.servers.opensearch, records, context.say) as log:
