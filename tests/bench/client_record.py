@@ -28,6 +28,8 @@ _P99_MAX = 200.0
 _IMPORT_MAX = 100.0
 """Milliseconds."""
 _IMPORTS = 7
+_FOLDER = Path(".bench")
+"""On the disk of the checkout: the folder of temporary files may be in memory."""
 
 APPLICATION = """
 import json, os, sys, time
@@ -77,7 +79,8 @@ async def run(context: Context) -> AsyncIterator[Figure]:
 
 
 async def _measured(context: Context, url: str, key: str, fsync: str) -> Figure:
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+    _FOLDER.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=_FOLDER) as folder:
         argv = [sys.executable, "-c", APPLICATION, url, key, folder, str(RATE), str(context.seconds(_SECONDS)), fsync]
         found = json.loads(await _output(argv))
     if found["stored"] != found["count"]:
