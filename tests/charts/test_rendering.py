@@ -153,7 +153,7 @@ def test_every_pod_has_a_default_deny_network_policy(chart: Helm) -> None:
     }
     assert reached["migrate"] == [5433]
     assert reached["worker"] == [443, 4318, 5433, 9000, 9200]
-    assert reached["api"] == [443, 443, 4318, 5433, 9200]
+    assert reached["api"] == [443, 443, 443, 4318, 5433, 9200]
     assert reached["operator"] == [443, 443, 5433, 6443, 9200]
     assert all("ingress" not in each["spec"] for each in of(objects, "NetworkPolicy", "decklog-migrate"))
 
