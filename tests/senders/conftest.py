@@ -40,6 +40,7 @@ class Node:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._started: list[subprocess.Popen[str]] = []
         path = os.pathsep.join([str(Path(sys.executable).parent), str(TOOLS), os.environ["PATH"]])
         self.environment = {**os.environ, "PATH": path, "NO_COLOR": "1"}
 
@@ -64,17 +65,25 @@ class Node:
 
     def start(self, *words: str | Path, variables: Mapping[str, str]) -> subprocess.Popen[str]:
         """Start a program whose lines are read while it runs."""
-        return subprocess.Popen(
+        program = subprocess.Popen(
             self._words(words),
             cwd=self.folder,
             env={**self.environment, **variables},
             stdout=subprocess.PIPE,
             text=True,
         )
+        self._started.append(program)
+        return program
+
+    def close(self) -> None:
+        """Kill the programs that a failed test left."""
+        for program in self._started:
+            program.kill()
+            program.wait()
 
 
 @pytest.fixture(scope="package")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Node:
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """The package, built into the modules of a folder with the programs of these tests."""
     if not (TOOLS / "tsc").exists():
         missing("the packages of the board are not installed: `make test` installs them")
@@ -89,7 +98,8 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Node:
     shutil.copy(CLIENT / "package.json", package)
     shutil.copytree(PROGRAMS, node.folder, dirs_exist_ok=True)
     (node.folder / "package.json").write_text('{"type": "module"}')
-    return node
+    yield node
+    node.close()
 
 
 @pytest.fixture(scope="package")
