@@ -16,12 +16,14 @@ from decklog.domain.ask.understanding import Expert, Order, Understanding
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.log import LogName
 from decklog.domain.tenant import Limits as TenantLimits
+from decklog.services.ask import model as model_module
 from decklog.services.ask.engine import Question, Reply
 from decklog.services.ask.model import FAILURES_MAX, REST, ROUNDS_MAX, Model, ModelEngine
 from decklog.services.ask.model_answer import spans, unconfirmed, written
 from decklog.services.ask.model_tools import RESULT_BYTES_MAX, CountCall, Evidence, SearchCall
 from decklog.services.ask.tools import Count, Counts, Listed, Tools
 from decklog.services.ask.vocabularies import Vocabularies
+from decklog.services.turns import Turns
 from tests.support.desk import REQUEST, Desk, desk
 from tests.support.obedient_model import ObedientModel
 
@@ -262,6 +264,36 @@ async def test_model_rests_after_failures_in_a_row() -> None:
         now = REST.total_seconds() + 1
         await asked(at, model)
         assert endpoint.asked == FAILURES_MAX + 1
+
+
+async def test_tenant_that_asks_much_leaves_turns_at_the_model_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_module, "TURN_SECONDS", 0.05)
+    free, waiting = asyncio.Event(), asyncio.Event()
+
+    class Held(ObedientModel):
+        async def __call__(self, body: bytes) -> bytes:
+            said = await super().__call__(body)
+            if len(self.requests) == 1:
+                waiting.set()
+                await free.wait()
+            return said
+
+    async with desk() as at:
+        await at.put(*RECORDS)
+        await at.put(*RECORDS, tenant=at.rival)
+        calls: list[str | list[tuple[str, Any]]] = [[("count", {"query": ""})], "Well."]
+        model = Model(Held("count", [*calls, *calls]), "stub", turns=Turns(2, each=1, of="model"))
+        first = asyncio.create_task(asked(at, model))
+        await waiting.wait()
+        assert (await asked(at, model)).engine == "grammar"
+        assert not model.rests
+        of_rival = Tools(
+            at.reading, Vocabularies(at.reading), at.principal(at.rival), REQUEST, at.reading.account(at.principal(at.rival))
+        )
+        engine = ModelEngine(model, Fallback(), seconds=20)
+        assert (await engine.answer(Question("how many?", at.now()), of_rival, ())).comment == "Well."
+        free.set()
+        assert (await first).comment == "Well."
 
 
 async def test_error_that_a_list_would_raise_ends_the_question(monkeypatch: pytest.MonkeyPatch) -> None:

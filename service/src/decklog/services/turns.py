@@ -36,7 +36,7 @@ class Turns:
         total: Turns at once.
         each: Turns of one tenant at once.
         spare: Turns of `total` that only a tenant without any turn may take, so that several busy tenants leave some free.
-        of: The resource, as the label of the metrics: `database`, `search`, `processor`, `thread`.
+        of: The resource, as the label of the metrics: `database`, `search`, `processor`, `thread`, `model`.
     """
 
     def __init__(self, total: int, *, each: int, spare: int = 0, of: str) -> None:

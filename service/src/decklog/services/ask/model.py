@@ -17,6 +17,7 @@ from prometheus_client import Counter, Histogram
 
 from decklog.domain.ask.conversation import Turn
 from decklog.domain.ask.understanding import Expert
+from decklog.domain.errors import DecklogError
 from decklog.domain.log import LogName
 from decklog.services.ask import model_prompts as prompts
 from decklog.services.ask.chat_protocol import Message, ModelError, ToolCall, answer, request
@@ -26,11 +27,19 @@ from decklog.services.ask.model_reply import Course, reply_of
 from decklog.services.ask.model_tools import Bench
 from decklog.services.ask.tools import Tools
 from decklog.services.outage import Outage
+from decklog.services.turns import Turns
 
 ROUNDS_MAX: Final = 6
 """Answers of the expert to one question."""
 CALLS_MAX: Final = 8
 """Calls of tools that one question may make, refused ones included."""
+REQUESTS_MAX: Final = 16
+"""Requests to the model at once."""
+REQUESTS_PER_TENANT_MAX: Final = 4
+REQUESTS_SPARE: Final = 4
+"""Requests that only a tenant without any may make."""
+TURN_SECONDS: Final = 5.0
+"""Time that a question waits for its turn at the model."""
 REST: Final = timedelta(seconds=30)
 """Time for which the model is not asked after failures in a row."""
 FAILURES_MAX: Final = 3
@@ -61,12 +70,16 @@ class Model:
         complete: Sends a request.
         name: Name of the model at the endpoint.
         clock: When it rests.
+        turns: Turns at the model, so that no tenant takes another's share.
     """
 
-    def __init__(self, complete: Complete, name: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, complete: Complete, name: str, *, clock: Callable[[], float] = time.monotonic, turns: Turns | None = None
+    ) -> None:
         self._complete = complete
         self._name = name
         self._clock = clock
+        self._turns = turns or Turns(REQUESTS_MAX, each=REQUESTS_PER_TENANT_MAX, spare=REQUESTS_SPARE, of="model")
         self._outage = Outage("model", "the model does not answer")
         self._failures = 0
         self._rests_until = float("-inf")
@@ -76,11 +89,21 @@ class Model:
         """Whether the model is not asked at present."""
         return self._clock() < self._rests_until
 
-    async def say(self, messages: list[Message], tools: list[dict[str, object]], choice: str) -> Message:
-        """Return what the model says next. Raises `ModelError`."""
+    async def say(self, tenant_id: int, messages: list[Message], tools: list[dict[str, object]], choice: str) -> Message:
+        """Return what the model says next, in a turn of this tenant. Raises `ModelError`, also where no turn comes."""
+        try:
+            await self._turns.take(tenant_id, seconds=TURN_SECONDS)
+        except DecklogError:
+            raise ModelError("the model is busy with other questions") from None  # which is no failure of it
+        try:
+            return await self._said(request(self._name, messages, tools, choice))
+        finally:
+            self._turns.give(tenant_id)
+
+    async def _said(self, body: bytes) -> Message:
         began = time.monotonic()
         try:
-            said = answer(await self._complete(request(self._name, messages, tools, choice)))
+            said = answer(await self._complete(body))
         except (OSError, ModelError) as error:
             self.failed(error)
             raise ModelError(str(error)) from None
@@ -163,7 +186,7 @@ class _Talk:
         messages = prompts.expert(self._expert, self._question, self._history, words)
         for round_ in range(1, ROUNDS_MAX + 1):
             free = round_ < ROUNDS_MAX and self._calls < CALLS_MAX
-            said = await self._model.say(messages, bench.definitions, "auto" if free else "none")
+            said = await self._model.say(self._tools.tenant_id, messages, bench.definitions, "auto" if free else "none")
             if not said.tool_calls:
                 self._words = said.content or ""
                 return
@@ -172,7 +195,9 @@ class _Talk:
 
     async def _choose(self) -> None:
         """Ask the master. It sees nothing from the log, so no record can influence which expert and which log it chooses."""
-        said = await self._model.say(prompts.master(self._question, self._history), [prompts.route()], prompts.ROUTE)
+        said = await self._model.say(
+            self._tools.tenant_id, prompts.master(self._question, self._history), [prompts.route()], prompts.ROUTE
+        )
         if not said.tool_calls or said.tool_calls[0].function.name != prompts.ROUTE:
             raise ModelError("the model chose no expert")
         try:

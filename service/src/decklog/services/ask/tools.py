@@ -91,6 +91,11 @@ class Tools:
         """Calls until now."""
 
     @property
+    def tenant_id(self) -> int:
+        """Number of the tenant that asks; 0 for the platform."""
+        return 0 if self._principal.tenant is None else self._principal.tenant.id
+
+    @property
     def records_may_leave(self) -> bool:
         """Whether the tenant allows that records are sent to a model."""
         return self._principal.tenant is not None and self._principal.tenant.limits.shows_records
