@@ -83,7 +83,7 @@ sbom: $(STAMP)                     ## CycloneDX documents of the lock, of each i
 	$(NPM) sbom --silent --sbom-format cyclonedx --package-lock-only > ../.sbom/board.cdx.json
 
 audit: $(STAMP)                    ## the locks against ADVISORIES=<zip or folder of OSV advisories>
-	$(BIN)/python -m tools.audit $(ADVISORIES) $(LOCK) board/package-lock.json
+	$(BIN)/python -m tools.audit $(ADVISORIES) $(LOCK) board/package-lock.json tests/senders/packages/package-lock.json
 
 $(STAMP): $(UV) $(LOCK) pyproject.toml service/pyproject.toml operator/pyproject.toml clients/python/pyproject.toml
 	test -d .venv || $(UV) venv -q .venv
