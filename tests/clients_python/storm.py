@@ -21,6 +21,8 @@ class Storm:
     def __init__(self, target: Callable[[], str], *, seed: int) -> None:
         self.did: Counter[str] = Counter()
         self.calm = False
+        self._first = [0.17, 0.25, 0.05]
+        """The fates of the first requests, last first: few requests are made, and each kind of loss is wanted."""
         self._chance = random.Random(seed)
         self._target = target
         self._http = httpx.Client(timeout=30)
@@ -45,10 +47,11 @@ class Storm:
 
     def handle(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
         """Answer a request, or lose it before or after the server has it."""
-        fate = 1.0 if self.calm else self._chance.random()
         if len(body) > BODY_BYTES_MAX:
             self._answer(request, "too large", 413, b"<html>", {})
-        elif fate < 0.15:
+            return
+        fate = self._first.pop() if self._first else 1.0 if self.calm else self._chance.random()
+        if fate < 0.15:
             self._answer(request, "503", 503, b"", {"retry-after": "0"} if fate < 0.1 else {})
         elif fate < 0.2:
             self._lose(request, "lost request")
