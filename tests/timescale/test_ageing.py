@@ -142,9 +142,8 @@ async def test_legal_hold_keeps_partitions_until_it_is_lifted(aging: Aging) -> N
     assert await aging.stored(tenant) == [5]
 
 
+@pytest.mark.parametrize("aging", KINDS[:1], indirect=True)
 async def test_hold_of_one_tenant_keeps_what_others_have_in_the_same_partition_only(aging: Aging) -> None:
-    if aging.isolation is Isolation.DEDICATED:
-        pytest.skip("a Dedicated tenant shares no partition")
     tenant = await aging.fill()
     await aging.days_ago(YOUNG)
     await aging.set("rival")
