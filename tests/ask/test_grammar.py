@@ -131,6 +131,13 @@ def test_limits_orders_and_logs_are_read() -> None:
     assert understand("who read the access log yesterday", Vocabulary(("log.search",)), NOW).log is LogName.ACCESS
 
 
+def test_most_alone_asks_for_the_actors_with_the_most_records() -> None:
+    for question in ("who was denied most?", "who was denied most this week", "which users failed most between 1 and 3 July"):
+        found = asked(question)
+        assert (found.not_understood, found.expert, found.group_by) == ((), "top", "actor.id"), question
+    assert unread("who was denied most expensive orders") == "most expensive orders"
+
+
 def test_actions_that_the_log_does_not_have_are_told_by_patterns() -> None:
     found = understand("who approved payments", Vocabulary(("payment.capture",), every_action=True), NOW)
     assert "not known to have one" in " ".join(each.meaning for each in found.understood) or found.not_understood

@@ -132,9 +132,17 @@ def _how_many(draft: Draft) -> int:
     return _set(draft, found[1], 2 + found[0], "count")
 
 
+_AFTER_MOST = frozenset(
+    ("", "?", "this", "last", "today", "yesterday", "since", "in", "on", "at", "between", "from", "during", "before", "after")
+)
+"""Words before which most stands alone: who was denied most this week, but not the most recent."""
+
+
 def _the_most(draft: Draft) -> int:
     """Read the most, and most often: the actors with the most records."""
     count = next((n for n, text in ((3, "the most often"), (2, "the most"), (2, "most often")) if draft.phrase(n) == text), 0)
+    if not count and draft.word() == "most" and draft.word(1) in _AFTER_MOST:
+        count = 1
     if not count or not draft.cues.intersection(("who", "which")):
         return 0
     draft.cues.add("top")
