@@ -25,8 +25,8 @@ SOURCES = ("service/src", "operator/src", "clients/python/src")
 PACKAGES = ("decklog", "decklog_operator", "decklog_client")
 HITS = "__hits__"
 
-type_of_documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-type_of_declaration = (ast.Global, ast.Nonlocal)
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_DECLARATIONS = (ast.Global, ast.Nonlocal)
 
 
 class Hits:
@@ -96,7 +96,7 @@ def marked(tree: ast.Module, path: str) -> ast.Module:
 
 def _marked_block(node: ast.AST, field: str, block: list[ast.stmt], path: str) -> Iterator[ast.stmt]:
     """The block with its marks, after what must stand first; that of an exception or of a case marks their line too."""
-    first = _prologue(node, block) if field == "body" and isinstance(node, type_of_documented) else 0
+    first = _prologue(node, block) if field == "body" and isinstance(node, _DOCUMENTED) else 0
     yield from block[:first]
     if isinstance(node, ast.Module):
         yield from ast.parse(f"{HITS} = __hits_of__({path!r})").body
@@ -119,7 +119,7 @@ def _prologue(node: ast.AST, block: list[ast.stmt]) -> int:
 
 
 def _lines(statement: ast.stmt) -> list[int]:
-    if isinstance(statement, type_of_declaration):
+    if isinstance(statement, _DECLARATIONS):
         return []
     return [*(node.lineno for node in getattr(statement, "decorator_list", ())), statement.lineno]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from decklog_client.errors import ConfigurationError, DecklogError
@@ -30,11 +31,6 @@ def _fields(
     return merged({**fields, "resource": found, "outcome": outcome}, {"metadata": {"error": type(error).__name__}})
 
 
-def _failed(error: DecklogError) -> None:
-    """Log that the record of a failed call was not taken: the exception of the call goes on, not this one."""
-    logger.error("The record of a failed call was not taken: %s", error)
-
-
 def decorator(
     record: Callable[..., str], name: str, resource: ResourceOf, fields: Mapping[str, Any]
 ) -> Callable[[Function], Function]:
@@ -43,46 +39,39 @@ def decorator(
     def decorate(function: Any) -> Any:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ConfigurationError(f"{function.__qualname__} is a generator, and its end is not that of its call.")
-        if inspect.iscoroutinefunction(function):
-            return _around_coroutine(function, record, name, functools.partial(_fields, resource, fields))
-        return _around(function, record, name, functools.partial(_fields, resource, fields))
+        recorded = functools.partial(_recorded, record, name, functools.partial(_fields, resource, fields))
+        return (_around_coroutine if inspect.iscoroutinefunction(function) else _around)(function, recorded)
 
     return decorate
 
 
-def _around(
-    function: Callable[..., Any], record: Callable[..., str], name: str, fields: Callable[..., Any]
-) -> Callable[..., Any]:
+@contextmanager
+def _recorded(record: Callable[..., str], name: str, fields: Callable[..., Any], call: tuple[Any, Any]) -> Iterator[None]:
+    """Record the call that is made within the block. Its exception goes on, also where its record is not taken."""
+    try:
+        yield
+    except BaseException as error:
+        try:
+            record(name, **fields(call, error))
+        except DecklogError as refused:
+            logger.error("The record of a failed call was not taken: %s", refused)
+        raise
+    record(name, **fields(call, None))
+
+
+def _around(function: Callable[..., Any], recorded: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            result = function(*args, **kwargs)
-        except BaseException as error:
-            try:
-                record(name, **fields((args, kwargs), error))
-            except DecklogError as refused:
-                _failed(refused)
-            raise
-        record(name, **fields((args, kwargs), None))
-        return result
+        with recorded((args, kwargs)):
+            return function(*args, **kwargs)
 
     return call
 
 
-def _around_coroutine(
-    function: Callable[..., Awaitable[Any]], record: Callable[..., str], name: str, fields: Callable[..., Any]
-) -> Callable[..., Awaitable[Any]]:
+def _around_coroutine(function: Callable[..., Awaitable[Any]], recorded: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     @functools.wraps(function)
     async def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            result = await function(*args, **kwargs)
-        except BaseException as error:
-            try:
-                record(name, **fields((args, kwargs), error))
-            except DecklogError as refused:
-                _failed(refused)
-            raise
-        record(name, **fields((args, kwargs), None))
-        return result
+        with recorded((args, kwargs)):
+            return await function(*args, **kwargs)
 
     return call

@@ -8,19 +8,19 @@ from decklog.domain.search.fields import FIELDS, Field, Kind
 from decklog.domain.search.grammar import QUERY_CHARS_MAX
 from decklog.domain.search.query import PARAMETER_CHARS_MAX
 
-READ_ERRORS = (
+RECORDED_ERRORS = (
     Code.UNKNOWN_PARAMETER,
     Code.INVALID_PARAMETER,
-    Code.INVALID_QUERY,
     Code.FORBIDDEN,
     Code.TENANT_SUSPENDED,
     Code.RATE_LIMITED,
     Code.STORAGE_UNAVAILABLE,
-    Code.RECORD_DAMAGED,
     Code.ACCESS_LOG_UNAVAILABLE,
     Code.OVERLOADED,
 )
-"""Errors of every read of a tenant's records: of its parameters, of `AccessLog.admit` and of `AccessLog.write`."""
+"""Errors of every request whose access record counts as a query: of its parameters, of `AccessLog.admit` and of `AccessLog.write`."""
+READ_ERRORS = (*RECORDED_ERRORS, Code.INVALID_QUERY, Code.RECORD_DAMAGED)
+"""Errors of every read of a tenant's records."""
 SEARCH_ERRORS = (*READ_ERRORS, Code.SEARCH_UNAVAILABLE)
 """Errors of every read that evaluates filters by the search engine."""
 

@@ -126,7 +126,6 @@ async def open_api(
         database = await stack.enter_async_context(backends.open_database(settings))
         registry = database.cache
         index, health, _ = await stack.enter_async_context(backends.open_index(settings)) or (None, None, None)
-        readiness = _readiness(database, health)
         announcements = await _open_announcements(settings, stack, database.upkeep, registry)
         turns = database_turns(settings.database.pool_max)
         records = await stack.enter_async_context(backends.open_store(settings, database.reads))
@@ -140,9 +139,8 @@ async def open_api(
         reading, streams = _readings(
             settings, database, store, index, access_log, announcements=announcements, sessions=sessions, turns=turns
         )
-        days = settings.ask.conversation_days
-        conversations = OwnConversations(PostgresConversations(database.reads), access_log, turns, days=days)
-        engine, seconds = await _open_engine(settings.ask, stack)
+        conversations = _conversations(settings.ask, database, access_log, turns)
+        asking = await _open_asking(settings.ask, stack, reading, access_log, conversations)
         await _start(stack, attempts := Attempts(ingest))
         await stack.enter_async_context(backends.started(registry))
         drops = await _open_drops(stack, database, ingest)
@@ -153,7 +151,7 @@ async def open_api(
             reading=reading,
             streams=streams,
             tenants=Tenants(database.registry, access_log, PostgresUsages(database.reads), provisioner=provisioner, vault=vault),
-            readiness=readiness,
+            readiness=_readiness(database, health),
             attempts=attempts,
             rejected=Rejected(rejected, ingest, access_log),
             searches=Searches(PostgresSavedSearches(database.reads), access_log, turns),
@@ -163,7 +161,7 @@ async def open_api(
             retention=Retention(records, drops, access_log, turns),
             viewers=Viewers(access_log, viewer_tokens.sign),
             conversations=conversations,
-            asking=Asking(reading, access_log, engine, conversations, seconds=seconds),
+            asking=asking,
             oidc=_oidc(settings.board, identity),
         )
 
@@ -178,6 +176,17 @@ def _open_access_log(stack: AsyncExitStack, ingest: Ingest, registry: RegistryCa
     access_log = AccessLog(ingest, lambda: _platform_tenant(registry))
     stack.push_async_callback(access_log.stop)
     return access_log
+
+
+def _conversations(settings: AskSettings, database: backends.Database, access_log: AccessLog, turns: Turns) -> OwnConversations:
+    return OwnConversations(PostgresConversations(database.reads), access_log, turns, days=settings.conversation_days)
+
+
+async def _open_asking(
+    settings: AskSettings, stack: AsyncExitStack, reading: Reading, access_log: AccessLog, conversations: OwnConversations
+) -> Asking:
+    engine, seconds = await _open_engine(settings, stack)
+    return Asking(reading, access_log, engine, conversations, seconds=seconds)
 
 
 async def _open_engine(settings: AskSettings, stack: AsyncExitStack) -> tuple[Engine, float]:

@@ -16,6 +16,7 @@ import httpx
 from decklog.domain.errors import Code, DecklogError
 from decklog.domain.pauses import jittered
 from decklog.outbound.addresses import is_safe
+from decklog.outbound.bodies import read_body
 
 BYTES_MAX: Final = 1024 * 1024
 """Bytes of an answer. One has less than 100 KiB."""
@@ -49,12 +50,7 @@ class ChatCompletions:
         try:
             async with self._client.stream("POST", self._url, content=body) as response:
                 _check(response)
-                received = bytearray()
-                async for chunk in response.aiter_raw():
-                    received += chunk
-                    if len(received) > BYTES_MAX:
-                        raise OSError(f"the model sent more than {BYTES_MAX} bytes")
-                return bytes(received)
+                return await read_body(response, bytes_max=BYTES_MAX, sender="the model", of="answer")
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             raise _TransientError(f"the model cannot be reached: {type(error).__name__}") from None
 
@@ -64,8 +60,6 @@ def _check(response: httpx.Response) -> None:
         raise _TransientError(f"the model answered {response.status_code}")
     if response.status_code != httpx.codes.OK:
         raise OSError(f"the model answered {response.status_code}")
-    if response.headers.get("content-encoding", "identity").lower() != "identity":
-        raise OSError("the model sent a compressed answer, which was not asked for")
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from decklog.outbound.addresses import is_safe
+from decklog.outbound.bodies import read_body
 
 TIMEOUT_SECONDS = 5.0
 """Seconds for each step; the whole call may take twice as long."""
@@ -42,13 +43,6 @@ async def _document(method: str, url: str, **sent: Any) -> bytes:
         ):
             if response.status_code != httpx.codes.OK:
                 raise OSError(f"the issuer answered {response.status_code}")
-            if response.headers.get("content-encoding", "identity").lower() != "identity":
-                raise OSError("the issuer sent a compressed document, which was not asked for")
-            body = bytearray()
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) > BYTES_MAX:
-                    raise OSError(f"the issuer sent more than {BYTES_MAX} bytes")
-            return bytes(body)
+            return await read_body(response, bytes_max=BYTES_MAX, sender="the issuer", of="document")
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
         raise OSError(f"the issuer cannot be reached: {type(error).__name__}") from error

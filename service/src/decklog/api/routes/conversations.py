@@ -10,21 +10,11 @@ from litestar.params import FromPath
 
 from decklog import conversation_shapes
 from decklog.api.openapi import JSON, Answer, Json, Operation, json_answer, parameter
+from decklog.api.reads import RECORDED_ERRORS
 from decklog.api.request import ask, refuse_parameters
 from decklog.domain.ask.conversation import Conversation, ConversationHead, Turn
 from decklog.domain.errors import Code
 
-_ERRORS = (
-    Code.UNKNOWN_PARAMETER,
-    Code.INVALID_PARAMETER,
-    Code.FORBIDDEN,
-    Code.TENANT_SUSPENDED,
-    Code.RATE_LIMITED,
-    Code.STORAGE_UNAVAILABLE,
-    Code.ACCESS_LOG_UNAVAILABLE,
-    Code.OVERLOADED,
-)
-"""Errors of every request about conversations."""
 _HEAD: Json = {
     "id": "5f0c2b7d91aa0c1c",
     "title": "Who deleted buckets yesterday?",
@@ -85,7 +75,7 @@ _LIST = Operation(
     "list_conversations",
     "read",
     {200: json_answer("Conversations.", conversation_shapes.ListedConversations, {"items": [_HEAD]})},
-    _ERRORS,
+    RECORDED_ERRORS,
 )
 
 
@@ -105,7 +95,7 @@ _GET = Operation(
     "get_conversation",
     "read",
     {200: json_answer("The conversation.", conversation_shapes.Conversation, {**_HEAD, "turns": [_TURN]})},
-    (*_ERRORS, Code.NOT_FOUND),
+    (*RECORDED_ERRORS, Code.NOT_FOUND),
     parameters=[_ID],
 )
 
@@ -126,7 +116,7 @@ _DELETE = Operation(
     "delete_conversation",
     "read",
     {204: Answer("The conversation was deleted.", {})},
-    (*_ERRORS, Code.NOT_FOUND),
+    (*RECORDED_ERRORS, Code.NOT_FOUND),
     parameters=[_ID],
 )
 

@@ -9,9 +9,8 @@ from litestar import Request, Response, get
 
 from decklog import shapes
 from decklog.api.openapi import JSON, Operation, json_answer
-from decklog.api.reads import LOG
+from decklog.api.reads import LOG, RECORDED_ERRORS
 from decklog.api.request import ask
-from decklog.domain.errors import Code
 from decklog.domain.records.ageing import DroppedRange
 from decklog.domain.records.retained import RetainedRange
 
@@ -62,16 +61,7 @@ _OPERATION = Operation(
             },
         )
     },
-    (
-        Code.UNKNOWN_PARAMETER,
-        Code.INVALID_PARAMETER,
-        Code.FORBIDDEN,
-        Code.TENANT_SUSPENDED,
-        Code.RATE_LIMITED,
-        Code.STORAGE_UNAVAILABLE,
-        Code.ACCESS_LOG_UNAVAILABLE,
-        Code.OVERLOADED,
-    ),
+    RECORDED_ERRORS,
     parameters=[LOG],
 )
 

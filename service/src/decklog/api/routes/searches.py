@@ -10,6 +10,7 @@ from litestar.params import FromPath
 
 from decklog.api.limits import BODY_ERRORS, json_body
 from decklog.api.openapi import JSON, Answer, Json, Media, Operation, json_answer, parameter
+from decklog.api.reads import RECORDED_ERRORS
 from decklog.api.request import ask, refuse_parameters
 from decklog.domain.errors import Code
 from decklog.domain.search.saved import PARAMETERS_BYTES_MAX, SearchInput, read_search, shown
@@ -18,17 +19,6 @@ from decklog.shapes import SavedSearch, SavedSearches
 SEARCH_BYTES_MAX = 2 * PARAMETERS_BYTES_MAX
 """Bytes of the body of one search."""
 
-_ERRORS = (
-    Code.UNKNOWN_PARAMETER,
-    Code.INVALID_PARAMETER,
-    Code.FORBIDDEN,
-    Code.TENANT_SUSPENDED,
-    Code.RATE_LIMITED,
-    Code.STORAGE_UNAVAILABLE,
-    Code.ACCESS_LOG_UNAVAILABLE,
-    Code.OVERLOADED,
-)
-"""Errors of every request about saved searches."""
 _INPUT: Json = {"name": "Denied logins", "parameters": {"action": "user.login", "outcome": "denied"}, "shared": True}
 _SEARCH: Json = {
     "id": "5f0c2b7d91aa0c1c",
@@ -47,7 +37,10 @@ async def _input(request: Request[Any, Any, Any]) -> SearchInput:
 
 
 _LIST = Operation(
-    "list_searches", "read", {200: json_answer("Searches, ordered by name.", SavedSearches, {"items": [_SEARCH]})}, _ERRORS
+    "list_searches",
+    "read",
+    {200: json_answer("Searches, ordered by name.", SavedSearches, {"items": [_SEARCH]})},
+    RECORDED_ERRORS,
 )
 
 
@@ -67,7 +60,7 @@ _SAVE = Operation(
     "save_search",
     "read",
     {201: json_answer("The search was saved.", SavedSearch, _SEARCH)},
-    (*_ERRORS, *BODY_ERRORS, Code.INVALID_QUERY, Code.CONFLICT),
+    (*RECORDED_ERRORS, *BODY_ERRORS, Code.INVALID_QUERY, Code.CONFLICT),
     body=_BODY,
 )
 
@@ -89,7 +82,7 @@ _GET = Operation(
     "get_search",
     "read",
     {200: json_answer("The search.", SavedSearch, _SEARCH)},
-    (*_ERRORS, Code.NOT_FOUND),
+    (*RECORDED_ERRORS, Code.NOT_FOUND),
     parameters=[_ID],
 )
 
@@ -108,7 +101,7 @@ _REPLACE = Operation(
     "replace_search",
     "read",
     {200: json_answer("The search was replaced.", SavedSearch, _SEARCH)},
-    (*_ERRORS, *BODY_ERRORS, Code.INVALID_QUERY, Code.NOT_FOUND),
+    (*RECORDED_ERRORS, *BODY_ERRORS, Code.INVALID_QUERY, Code.NOT_FOUND),
     parameters=[_ID],
     body=_BODY,
 )
@@ -127,7 +120,7 @@ async def replace_search(request: Request[Any, Any, Any], number: FromPath[str])
 
 
 _DELETE = Operation(
-    "delete_search", "read", {204: Answer("The search was deleted.", {})}, (*_ERRORS, Code.NOT_FOUND), parameters=[_ID]
+    "delete_search", "read", {204: Answer("The search was deleted.", {})}, (*RECORDED_ERRORS, Code.NOT_FOUND), parameters=[_ID]
 )
 
 
