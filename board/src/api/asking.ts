@@ -22,7 +22,7 @@ export interface Answer {
   understood: Part[];
   not_understood: Part[];
   answer: string;
-  /** What a model wrote beside the answer; empty without one. */
+  /** Words of a model beside the answer; empty without one. */
   comment: string;
   notes: string[];
   engine: string;

@@ -8,7 +8,7 @@ const LONGEST_MS = 30_000;
 /** A longer `Retry-After` is not waited for: one more refusal costs less than a record that waits for hours. */
 const ASKED_LONGEST_MS = 300_000;
 
-/** Whether the same request may succeed later: no answer, a time limit, a rate limit, or a server that is not well. */
+/** True if the same request may succeed later: no answer, a time limit, a rate limit, or a server that is not well. */
 export function passes(error: unknown): boolean {
   if (error instanceof Unreachable) return true;
   return error instanceof Problem && (error.status === 408 || error.status === 429 || error.status >= 500);

@@ -27,7 +27,7 @@ export interface Stored {
 }
 
 export interface SenderOptions {
-  /** What `record()` does while the queue is full: wait for room (`block`, the default), or throw QueueFull. Nothing is dropped. */
+  /** Behaviour of `record()` while the queue is full: wait for room (`block`, the default), or throw QueueFull. Nothing is dropped. */
   whenFull?: WhenFull;
   /** Records that may wait in memory: 10,000 by default. As many calls may wait for room. */
   queueRecordsMax?: number;
@@ -130,7 +130,7 @@ export class Sender {
   readonly #stopped = new AbortController();
   /** Records of the next batch, at most: smaller after a batch that was refused as a whole, or not answered. */
   #limit: number;
-  /** What `#limit` grows to at once: less than the size of the last batch that was too large. */
+  /** Bound to which `#limit` grows at once: less than the size of the last batch that was too large. */
   #ceiling: number;
   #unseen = new Refusals();
   #commits: Commit[] = [];

@@ -7,7 +7,7 @@ export type Kind = "plain" | "understood" | "unread";
 export interface Word {
   text: string;
   kind: Kind;
-  /** What the part is understood as. */
+  /** Meaning of the part. */
   meaning?: string;
 }
 

@@ -29,12 +29,12 @@ class Item(msgspec.Struct, frozen=True):
 
     @property
     def stored(self) -> bool:
-        """Whether the server has the record: a duplicate is one that an earlier attempt stored."""
+        """True if the server has the record: a duplicate is one that an earlier attempt stored."""
         return self.status in ("stored", "duplicate")
 
     @property
     def refused(self) -> bool:
-        """Whether the server refuses the record for what it is."""
+        """True if the server refuses the record for what it is."""
         return self.status == "rejected" and self.error is not None and self.error.code in PERMANENT
 
 
@@ -52,7 +52,7 @@ class Body(msgspec.Struct, frozen=True):
 
 
 class Meaning(Enum):
-    """What an answer means for the whole batch."""
+    """Meaning of an answer for the whole batch."""
 
     ITEMS = auto()
     """Each record has its own result."""
@@ -61,7 +61,7 @@ class Meaning(Enum):
     WAIT = auto()
     """A later attempt can succeed."""
     PAUSE = auto()
-    """Somebody must act: the credential, the tenant or the address is refused."""
+    """The credential, the tenant or the address is refused, so a person must act."""
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -34,7 +34,7 @@ _clients: set[Decklog] = set()
 
 
 class Statistics(msgspec.Struct, frozen=True):
-    """What a client did since its process began.
+    """Counts of a client since its process began.
 
     Attributes:
         recorded: Records that `record` took.

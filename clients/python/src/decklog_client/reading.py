@@ -1,4 +1,4 @@
-"""What is asked of the server to read records, and what its answers mean. This module does no I/O."""
+"""Requests that read records, and the meaning of their answers. This module does no I/O."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ class Segment:
 
     @property
     def unsynced(self) -> bool:
-        """Whether bytes have been appended since the last `sync`."""
+        """True if bytes have been appended since the last `sync`."""
         return self._synced < self.end
 
     def remove(self) -> None:

@@ -29,7 +29,7 @@ logger = logging.getLogger("decklog_client")
 
 
 class Sent(msgspec.Struct):
-    """What the sender did since the process began."""
+    """Counts of the sender since the process began."""
 
     stored: int = 0
     duplicates: int = 0
@@ -63,12 +63,12 @@ class Sender:
 
     @property
     def is_current(self) -> bool:
-        """Whether the caller is the thread of the sender."""
+        """True if the caller is the thread of the sender."""
         return threading.current_thread() is self._thread
 
     @property
     def ended(self) -> bool:
-        """Whether the thread has ended."""
+        """True if the thread has ended."""
         return not self._thread.is_alive()
 
     def take_refusals(self, number: int) -> list[Refusal]:

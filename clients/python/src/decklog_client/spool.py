@@ -34,7 +34,7 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 class Counts(msgspec.Struct):
-    """What happened in the folder since the process began."""
+    """Counts of the folder since the process began."""
 
     recorded: int = 0
     settled: int = 0
@@ -288,13 +288,13 @@ class Spool:
 
     @property
     def waiting(self) -> bool:
-        """Whether records wait to be settled."""
+        """True if records wait to be settled."""
         with self.changed:
             return any(segment.settled < segment.end for segment in self.segments())
 
     @property
     def closed(self) -> bool:
-        """Whether no further record is taken."""
+        """True if no further record is taken."""
         return self._closed
 
     def refuse(self) -> None:

@@ -1,4 +1,4 @@
-"""What tests of an application need: its records, without a server and without a disk."""
+"""Records of an application under test, without a server and without a disk."""
 
 from __future__ import annotations
 

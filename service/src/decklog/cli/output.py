@@ -1,4 +1,4 @@
-"""What a verb prints: a table on a terminal, plain lines for a pipe, and JSON, NDJSON or CSV where they are asked for."""
+"""Output of a verb: a table on a terminal, plain lines for a pipe, and JSON, NDJSON or CSV where they are asked for."""
 
 from __future__ import annotations
 

@@ -49,11 +49,11 @@ class Described:
     """A record, described by options."""
 
     action: str | None = None
-    """What was done, such as document.delete."""
+    """Action, such as document.delete."""
     actor: str | None = None
-    """Who did it: an id, or type/id."""
+    """Actor: an id, or type/id."""
     resource: str | None = None
-    """What it was done to: type/id."""
+    """Resource: type/id."""
     outcome: Literal["success", "failure", "denied", "unknown"] | None = None
     """How it ended."""
     severity: Literal["INFO", "WARNING", "ERROR", "CRITICAL"] | None = None

@@ -32,7 +32,7 @@ RESUMABLE = ("ndjson", "csv")
 
 
 class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is exported: from which server, and by which parameters of the API."""
+    """Source of an export: the server, and the parameters of the API."""
 
     url: str
     query: str

@@ -62,7 +62,7 @@ class Standing(msgspec.Struct, frozen=True):
 
     @property
     def behind(self) -> bool:
-        """Whether the consumer has not finished the log."""
+        """True if the consumer has not finished the log."""
         return self.cursor.next_seq < self.head_seq
 
 

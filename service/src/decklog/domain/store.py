@@ -218,7 +218,7 @@ class RecordStore(Protocol):
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """What a reading of several logs wants of one of them: the first `limit` records of a span."""
+    """The part of one log in a reading of several: the first `limit` records of a span."""
 
     tenant: Tenant
     log: LogName

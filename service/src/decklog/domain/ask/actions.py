@@ -36,7 +36,7 @@ class Named(msgspec.Struct, frozen=True):
 
     @property
     def reads(self) -> bool:
-        """Whether the action only reads."""
+        """True if the action only reads."""
         return any(self.roots[place] in _READS for place in self.verbs)
 
     def objects(self, without: int | None) -> tuple[str, ...]:
@@ -78,7 +78,7 @@ class Actions(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def services(self) -> frozenset[str]:
-        """What stands before the colon of actions, in small letters."""
+        """Parts of actions before the colon, in small letters."""
         return frozenset(each.service for each in self.all if each.service)
 
     @cached_property

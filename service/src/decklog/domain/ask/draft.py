@@ -46,13 +46,13 @@ class Group(msgspec.Struct):
 
     @property
     def negated(self) -> bool:
-        """Whether the group is excluded."""
+        """True if the group is excluded."""
         return self.negation is not None
 
 
 @dataclass
 class Draft:
-    """What is read of the words of a question."""
+    """Reading of the words of a question."""
 
     tokens: Sequence[Token]
     actions: Actions
@@ -69,7 +69,7 @@ class Draft:
     limit: int | None = None
     oldest: bool = False
     received: bool = False
-    """Whether times are those of the receipt."""
+    """True if times are those of the receipt."""
     at: int = 0
     role: str = ""
     """The last preposition, until a value follows it."""

@@ -36,7 +36,7 @@ class Moment(NamedTuple):
 
 
 class Times(msgspec.Struct, frozen=True):
-    """What some words say of the time: days, a window of the clock, and bounds with their relative spelling."""
+    """Meaning of some words about the time: days, a window of the clock, and bounds with their relative spelling."""
 
     days: tuple[Days, ...] = ()
     clock: tuple[int, int] | None = None
@@ -45,7 +45,7 @@ class Times(msgspec.Struct, frozen=True):
 
 
 NO_TIMES = Times()
-"""What words say that say nothing of the time."""
+"""Meaning of words that say nothing about the time."""
 
 Found = tuple[int, Times] | None
 _Reader = tuple[int, Moment] | None

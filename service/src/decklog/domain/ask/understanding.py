@@ -1,4 +1,4 @@
-"""What a question is understood as: an expert, one query of the query language, and the words that it rests on.
+"""The understanding of a question: an expert, one query of the query language, and the words that it rests on.
 
 Every word of a question is in `understood`, in `not_understood`, or in the closed list of words without a meaning of their own. The query
 is text of the query language, so a person can read and edit it.
@@ -55,7 +55,7 @@ class Unread(msgspec.Struct, frozen=True):
 
 
 class Understanding(msgspec.Struct, frozen=True, kw_only=True):
-    """What a question is understood as.
+    """The understanding of a question.
 
     `query` is empty for all records. `group_by` is a path of a record whose values are counted, and `interval` one of
     `decklog.domain.search.calendar.INTERVALS`; None without. `zone` is an IANA name. `compare` has the two queries of a comparison, in the

@@ -86,7 +86,7 @@ class Model:
 
     @property
     def rests(self) -> bool:
-        """Whether the model is not asked at present."""
+        """True if the model is not asked at present."""
         return self._clock() < self._rests_until
 
     async def say(self, tenant_id: int, messages: list[Message], tools: list[dict[str, object]], choice: str) -> Message:

@@ -1,4 +1,4 @@
-"""What a model wrote, before a person reads it: bounded, without links and hidden characters, its numbers compared with the results.
+"""Words of a model, before a person reads it: bounded, without links and hidden characters, its numbers compared with the results.
 
 A text that a record has put into the mouth of the model stays a text: it is never a link, a query or a command.
 """
@@ -26,7 +26,7 @@ _NUMBER = re.compile(r"(?<![A-SU-Za-z0-9])\d+(?:[.,:]\d+)*(?![A-SU-Ya-z0-9])")
 _COUNTED = re.compile(
     r"\s+(?:[a-z]+\s+)?(?:record|event|entr|time|match|result|attempt|failure|action|deletion|login|sign-in)", re.IGNORECASE
 )
-"""What follows a number that counts something: at most one other word in between."""
+"""Words that follow a number that counts something: at most one other word in between."""
 _REMOVED = "[link removed]"
 
 

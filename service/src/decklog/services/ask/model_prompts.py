@@ -1,4 +1,4 @@
-"""What a model is told: the task, the query language, and the words of the log. None of it comes from a record but the words, which are data."""
+"""Instructions for a model: the task, the query language, and the words of the log. None of it comes from a record but the words, which are data."""
 
 from __future__ import annotations
 

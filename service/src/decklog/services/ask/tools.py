@@ -97,7 +97,7 @@ class Tools:
 
     @property
     def records_may_leave(self) -> bool:
-        """Whether the tenant allows that records are sent to a model."""
+        """True if the tenant allows that records are sent to a model."""
         return self._principal.tenant is not None and self._principal.tenant.limits.shows_records
 
     async def search(self, query: str, *, log: LogName = LogName.EVENTS, newest_first: bool = True, limit: int = 20) -> Listed:

@@ -2,7 +2,7 @@
 
 Records are read from the logs themselves and never from messages, so wake-ups may be lost, doubled or reordered. A cursor moves only
 after the effect is settled, so a record may be applied twice (effects must be idempotent) and is never left out. No transaction is
-open while an effect runs. What fails for several logs is tried again in parts, so that one log does not hold up the others.
+open while an effect runs. A batch that fails for several logs is tried again in parts, so that one log does not hold up the others.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ PROGRESS = Gauge(
 
 
 class Share(NamedTuple):
-    """What a batch has of one log: its numbers from `first` to before `onward`."""
+    """The part of one log in a batch: its numbers from `first` to before `onward`."""
 
     line: Line
     records: list[StoredRecord]
@@ -56,28 +56,28 @@ class Batch:
     def __init__(self, parts: list[Share]) -> None:
         self.parts = parts
         self.task: asyncio.Task[None] | None = None
-        """What applies it, once that has begun."""
+        """The task that applies it, once it has begun."""
         self.trace: BatchTrace | None = None
 
     @property
     def live(self) -> bool:
-        """Whether any of its logs is still being advanced."""
+        """True if any of its logs is still being advanced."""
         return any(part.line.live for part in self.parts)
 
     @property
     def given(self) -> list[LogRecords]:
-        """What the effect gets."""
+        """The records for the effect."""
         return [LogRecords(part.line.tenant, part.line.log, part.records) for part in self.parts if part.records]
 
     @property
     def wary(self) -> bool:
-        """Whether it is a trial of a log that has failed."""
+        """True if it is a trial of a log that has failed."""
         return any(part.line.wary for part in self.parts)
 
     def applied(self) -> None:
         """Note that it is applied."""
         for part in self.parts:
-            # What follows on a failed batch of its log is applied again after that.
+            # Batches after a failed one of its log are applied again after that.
             if part.line.live and part.line.applied == part.first:
                 part.line.has_applied(part.records, part.onward)
 

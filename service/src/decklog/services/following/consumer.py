@@ -55,4 +55,4 @@ class Consumer:
         self.clock = clock
         self.traces = traces
         self.stopping = False
-        """Whether advances end after their batches in hand."""
+        """True if advances end after their batches in hand."""

@@ -1,4 +1,4 @@
-"""What a consumer of logs provides: the effect of records, over the logs of one place at once."""
+"""The part that a consumer of logs provides: the effect of records, over the logs of one place at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from decklog.domain.tenant import Tenant
 
 
 class Effect(Protocol):
-    """What a consumer does with records. Both methods may be called again with the same records."""
+    """The effect of records on what a consumer keeps. Both methods may be called again with the same records."""
 
     @property
     def parallel(self) -> int:

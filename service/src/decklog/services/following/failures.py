@@ -43,7 +43,7 @@ class Failures:
         """Return whether a log is not to be tried yet."""
         if self._clock() < self._not_before.get(key, 0.0):
             return True
-        # What all logs need is down. One that failed is tried for all of them.
+        # A backend that all logs need is down. One that failed is tried for all of them.
         return self._is_down(key) and (self._trying or self._clock() < self._try_at)
 
     def tries(self, key: LogKey) -> bool:

@@ -32,7 +32,7 @@ FAILURES = Counter("decklog_consumer_failures_total", "Failed advances of a log,
 
 
 class _Place(NamedTuple):
-    """What logs that advance together have in common."""
+    """The properties that logs which advance together share."""
 
     schema: str
     cursor: str
@@ -124,7 +124,7 @@ class Follower:
     async def _follow(self, tenant: Tenant, log: LogName) -> Line:
         """Return a log after its advance with the others of its place."""
         records_max = self._of.records_max
-        # What failed is tried again in small batches, one at a time, which grow with each that succeeds.
+        # A failed log is tried again in small batches, one at a time, which grow with each that succeeds.
         cap = max(1, records_max >> 2 * self._failures.count((tenant.id, log)))
         line = Line(tenant, log, cap=cap, records_max=records_max, until=self._of.clock() + ADVANCE_SECONDS_MAX)
         advance = self._joined(tenant, line)

@@ -50,10 +50,10 @@ class Line:
         self.live = True
         self.error: Exception | None = None
         self.alone = False
-        """Whether the failure is its own, and not one of all logs that were tried with it."""
+        """True if the failure is its own, and not one of all logs that were tried with it."""
         self.cursor: Cursor | None = None
         self.moved = False
-        """Whether its cursor has moved."""
+        """True if its cursor has moved."""
         self.leased_until = 0.0
         self.oldest: datetime | None = None
         """Receipt of the oldest record that is applied and not settled."""
@@ -67,7 +67,7 @@ class Line:
 
     @property
     def wary(self) -> bool:
-        """Whether the log is read without any other."""
+        """True if the log is read without any other."""
         return self.cap < self._records_max
 
     @property
@@ -82,7 +82,7 @@ class Line:
 
     @property
     def idle(self) -> bool:
-        """Whether everything that is known of the log is done."""
+        """True if everything that is known of the log is done."""
         return self.settled == self.applied == self.read_to >= self.end
 
     def begin(self, standing: Standing) -> None:

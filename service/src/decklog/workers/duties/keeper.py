@@ -44,7 +44,7 @@ _log = structlog.get_logger("decklog.worker")
 
 
 class Keeper(Protocol):
-    """Creates and drops partitions. What it does beyond the worker's own rights are narrow functions of the database."""
+    """Creates and drops partitions. Narrow functions of the database do what the worker's role may not."""
 
     async def make_partitions_ahead(self) -> datetime | None:
         """Create the partitions that records will soon be written to.
